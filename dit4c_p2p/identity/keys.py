@@ -1,0 +1,104 @@
+"""SSH keys: made, kept, fingerprinted, and their JWK form."""
+
+import base64
+import hashlib
+import os
+from pathlib import Path
+
+import asyncssh
+
+from dit4c_p2p.identity.errors import InvalidKey
+
+_MIN_RSA_BITS = 3072
+_ALGORITHMS = {
+    "ssh-ed25519": "Ed25519",
+    "ecdsa-sha2-nistp256": "ES256",
+    "ecdsa-sha2-nistp384": "ES384",
+    "ecdsa-sha2-nistp521": "ES512",
+    "ssh-rsa": "PS256",
+}
+
+
+def fingerprint(key: asyncssh.SSHKey) -> str:
+    """SHA-256 of the public key's wire form (RFC 4253 section 6.6), base64url, no padding."""
+    return base64.urlsafe_b64encode(hashlib.sha256(key.public_data).digest()).rstrip(b"=").decode()
+
+
+def generate() -> asyncssh.SSHKey:
+    """A new Ed25519 key pair."""
+    return asyncssh.generate_private_key("ssh-ed25519")
+
+
+def public_line(key: asyncssh.SSHKey, comment: str = "") -> str:
+    """``algorithm base64 comment`` without a line end."""
+    algorithm, data = key.export_public_key("openssh").decode().split()[:2]
+    return f"{algorithm} {data} {comment}".rstrip()
+
+
+def parse_public(line: str) -> asyncssh.SSHKey:
+    """One OpenSSH public key line.
+
+    :raises InvalidKey: not a key, a certificate, or of an algorithm or size not accepted.
+    """
+    try:
+        key = asyncssh.import_public_key(line.strip())
+    except (asyncssh.KeyImportError, ValueError) as error:
+        raise InvalidKey(
+            f"not an SSH public key: {error}", hint="give the one line of the .pub file"
+        ) from None
+    return check_acceptable(key)
+
+
+def check_acceptable(key: asyncssh.SSHKey) -> asyncssh.SSHKey:
+    """The key itself, if its algorithm and size are accepted.
+
+    :raises InvalidKey: anything but Ed25519, ECDSA, and RSA of at least 3072 bits.
+    """
+    algorithm = key.get_algorithm()
+    if algorithm not in _ALGORITHMS:
+        raise InvalidKey(
+            f"{algorithm} keys are not accepted", hint="make one with: ssh-keygen -t ed25519"
+        )
+    if algorithm == "ssh-rsa":
+        bits = key.pyca_key.key_size
+        if bits < _MIN_RSA_BITS:
+            raise InvalidKey(
+                f"an RSA key of {bits} bits is too short",
+                hint=f"{_MIN_RSA_BITS} bits at least, or: ssh-keygen -t ed25519",
+            )
+    return key
+
+
+def jwt_algorithm(key: asyncssh.SSHKey) -> str:
+    """The one JWS algorithm a key signs JWTs with (RFC 7518, RFC 9864), fixed by its type."""
+    return _ALGORITHMS[check_acceptable(key).get_algorithm()]
+
+
+def load_or_create(path: Path) -> asyncssh.SSHKey:
+    """The private key in ``path``, made there with mode 0600 at the first call.
+
+    :raises InvalidKey: the file is no private key, or others may read it.
+    :raises OSError: the folder can't be written.
+    """
+    if not path.exists():
+        key = generate()
+        write_private(path, key)
+        return key
+    if path.stat().st_mode & 0o077:
+        raise InvalidKey(f"{path} can be read by others", hint=f"chmod 600 {path}")
+    try:
+        return check_acceptable(asyncssh.read_private_key(path))
+    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        raise InvalidKey(f"{path} is not a usable private key: {error}") from None
+
+
+def write_private(path: Path, key: asyncssh.SSHKey) -> None:
+    """Write an OpenSSH PEM with mode 0600, all or nothing; the folder is made with mode 0700."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key.export_private_key("openssh"))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

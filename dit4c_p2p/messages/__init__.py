@@ -1,0 +1,12 @@
+"""What crosses a wire, as plain typed records; knows no component and does nothing.
+
+``codec`` turns them into JSON and back, checked. One module per conversation:
+
+- ``registry``   the published keys' documents and events
+- ``public``     ``GET /config.json``
+- ``link``       portal ⇄ scheduler, over a WebSocket
+- ``node``       scheduler ⇄ node agent, over an SSH subsystem
+- ``pod``        what a node agent gives its pod's helpers, and what they say back
+- ``helper``     helper → portal
+- ``instances``  the states of an instance
+"""

@@ -1,0 +1,159 @@
+"""Portal ⇄ scheduler, over the WebSocket ``GET /schedulers/{id}/link`` that the scheduler opens.
+
+Opening, before anything else, each end proving its key to the other:
+
+    portal    → Challenge(nonce)
+    scheduler → Hello(name, nonce, signature)    SSHSIG of opening_statement("scheduler", …)
+    portal    → Welcome(signature)               SSHSIG of opening_statement("portal", …)
+
+Both signatures have the namespace ``dit4c-link``. From there on both ends send :class:`Envelope`
+and :class:`Ack` as text frames. An envelope is stored by its sender until acknowledged, is sent
+again after a reconnect, and may arrive twice or late: the receiver acts on an ``id`` once, and takes
+an instance's reports by their ``sequence``.
+"""
+
+from dit4c_p2p.messages.codec import Record, encode
+from dit4c_p2p.messages.instances import State
+
+LINK_NAMESPACE = "dit4c-link"
+INSTANCE_KEY_NAMESPACE = "dit4c-instance-key"
+
+
+class Challenge(Record, tag="challenge"):
+    """The portal's first frame; ``nonce`` is 32 random bytes in base64url."""
+
+    nonce: str
+
+
+class Hello(Record, tag="hello"):
+    """The scheduler's first frame."""
+
+    name: str
+    nonce: str
+    signature: str
+
+
+class Welcome(Record, tag="welcome"):
+    """The portal's answer; a link that is refused is closed with code 4403 and the reason."""
+
+    signature: str
+
+
+def opening_statement(
+    signer: str, scheduler: str, portal_url: str, portal_nonce: str, scheduler_nonce: str
+) -> bytes:
+    """What both ends sign; ``signer`` is ``"scheduler"`` or ``"portal"``, so neither can be echoed."""
+    return encode([LINK_NAMESPACE, signer, scheduler, portal_url, portal_nonce, scheduler_nonce])
+
+
+# ---- portal → scheduler
+
+
+class StartInstance(Record, tag="start"):
+    """Start ``instance`` (an id) from ``image`` (``sha256:…``).
+
+    ``key_nonce`` has to be in what the instance and its node sign, see :func:`key_statement`.
+    """
+
+    instance: str
+    image: str
+    key_nonce: str
+
+
+class DiscardInstance(Record, tag="discard"):
+    """End the instance and remove everything of it."""
+
+    instance: str
+
+
+class RequestState(Record, tag="request-state"):
+    """Say again what is known of the instance."""
+
+    instance: str
+
+
+class RequestLogs(Record, tag="request-logs"):
+    """Send :class:`InstanceLogs` for the newest ``lines`` lines of the app's log."""
+
+    request: str
+    instance: str
+    lines: int
+
+
+# ---- scheduler → portal
+
+
+class InstanceReport(Record, tag="report"):
+    """What has become of an instance.
+
+    ``sequence`` counts up by one per instance; a report that is not newer than the last is ignored.
+    ``info`` is a sentence for its user; ``progress`` is 0..1 or None; ``log_tail`` is the end of the
+    app's log when it errored; ``node`` is the node's name once chosen.
+    """
+
+    instance: str
+    sequence: int
+    state: State
+    info: str = ""
+    progress: float | None = None
+    log_tail: str = ""
+    node: str | None = None
+
+
+class AllocatedKey(Record, tag="allocated-key"):
+    """The instance's public key (OpenSSH line), signed for by the instance and by its node."""
+
+    instance: str
+    node: str
+    public_key: str
+    instance_signature: str
+    node_signature: str
+
+
+class InstanceLogs(Record, tag="logs"):
+    """Answers :class:`RequestLogs`; ``error`` says why there is no text."""
+
+    request: str
+    instance: str
+    text: str = ""
+    error: str = ""
+
+
+class ClusterState(Record, tag="cluster"):
+    """Which nodes the scheduler reaches, by peer name."""
+
+    nodes_up: list[str]
+    nodes_down: list[str]
+
+
+def key_statement(instance: str, node: str, fingerprint: str, nonce: str) -> bytes:
+    """What an instance and its node sign (SSHSIG, namespace ``dit4c-instance-key``)."""
+    return encode([INSTANCE_KEY_NAMESPACE, instance, node, fingerprint, nonce])
+
+
+ToScheduler = StartInstance | DiscardInstance | RequestState | RequestLogs
+ToPortal = InstanceReport | AllocatedKey | InstanceLogs | ClusterState
+
+
+class ToSchedulerEnvelope(Record, tag="message"):
+    """A stored message to the scheduler; ``id`` is unique for ever."""
+
+    id: str
+    body: ToScheduler
+
+
+class ToPortalEnvelope(Record, tag="message"):
+    """A stored message to the portal; ``id`` is unique for ever."""
+
+    id: str
+    body: ToPortal
+
+
+class Ack(Record, tag="ack"):
+    """The message was stored by the other end and need not be sent again."""
+
+    id: str
+
+
+PortalFrame = Challenge | Welcome | ToSchedulerEnvelope | Ack
+SchedulerFrame = Hello | ToPortalEnvelope | Ack

@@ -1,0 +1,183 @@
+"""Scheduler ⇄ node agent: one call is one SSH channel with the subsystem ``dit4c-node``.
+
+The caller writes one request as a line of JSON and reads lines: any number of :class:`Progress` and
+other items, then exactly one final record, :class:`Failure` or the verb's own result. Closing the
+channel gives up waiting; it never undoes work. Every verb is idempotent: ask again after a break.
+
+| request        | items               | final                     |
+|----------------|---------------------|---------------------------|
+| Describe       |                     | NodeDescription           |
+| EnsureImage    | Progress            | ImageReady                |
+| StartPod       | Progress, PodKey    | PodRunning                |
+| StopPod        | Progress            | PodStopped                |
+| DiscardPod     | Progress            | PodGone                   |
+| ListPods       |                     | PodList                   |
+| PodLogs        |                     | LogText                   |
+| FollowEvents   | PodEvent, Alive     | never ends by itself      |
+"""
+
+from enum import StrEnum
+
+from dit4c_p2p.messages.codec import Record
+
+NODE_SUBSYSTEM = "dit4c-node"
+
+
+class Describe(Record, tag="describe"):
+    """What is this node?"""
+
+
+class EnsureImage(Record, tag="ensure-image"):
+    """Have the image ``sha256:…`` ready."""
+
+    image: str
+
+
+class StartPod(Record, tag="start-pod"):
+    """Have the pod of ``instance`` running from ``image``; ``key_nonce`` goes into the key's proofs."""
+
+    instance: str
+    image: str
+    key_nonce: str
+
+
+class StopPod(Record, tag="stop-pod"):
+    """Stop the pod's containers and keep them."""
+
+    instance: str
+
+
+class DiscardPod(Record, tag="discard-pod"):
+    """Remove containers, network, volumes and key of the pod; fine if there is none."""
+
+    instance: str
+
+
+class ListPods(Record, tag="list-pods"):
+    """Every pod of this agent, running or not."""
+
+
+class PodLogs(Record, tag="pod-logs"):
+    """The newest ``lines`` lines of the app's log."""
+
+    instance: str
+    lines: int
+
+
+class FollowEvents(Record, tag="follow-events"):
+    """What happens to the pods from now on."""
+
+
+NodeRequest = (
+    Describe | EnsureImage | StartPod | StopPod | DiscardPod | ListPods | PodLogs | FollowEvents
+)
+
+
+class Progress(Record, tag="progress"):
+    """A sentence for the instance's user; ``fraction`` is 0..1 or None if it can't be told."""
+
+    info: str
+    fraction: float | None = None
+
+
+class PodKey(Record, tag="pod-key"):
+    """The instance's key was made on the node. See ``link.AllocatedKey``."""
+
+    public_key: str
+    instance_signature: str
+    node_signature: str
+
+
+class NodeDescription(Record, tag="node-description"):
+    """The node as its owner offers it: ``name`` is the peer name, memory in bytes."""
+
+    name: str
+    version: str
+    cpus: float
+    memory_bytes: int
+    pods: int
+    max_pods: int
+
+
+class ImageReady(Record, tag="image-ready"):
+    """The image is present; ``port`` is the lowest TCP port that it declares."""
+
+    image: str
+    port: int
+
+
+class PodRunning(Record, tag="pod-running"):
+    """The app listens, and the instance's own URL answered through a router."""
+
+    instance: str
+
+
+class PodStopped(Record, tag="pod-stopped"):
+    """All containers of the pod have stopped."""
+
+    instance: str
+
+
+class PodGone(Record, tag="pod-gone"):
+    """Nothing of the pod is left."""
+
+    instance: str
+
+
+class PodState(StrEnum):
+    """What the labelled containers say about a pod."""
+
+    PARTIAL = "partial"  # being made, or its making was cut off
+    RUNNING = "running"  # the app's container runs
+    EXITED = "exited"  # the app's container has ended
+
+
+class PodStatus(Record, tag="pod-status"):
+    """One pod. ``reason`` is a sentence when it exited (``the app was ended: out of memory``)."""
+
+    instance: str
+    state: PodState
+    exit_code: int | None = None
+    reason: str = ""
+    log_tail: str = ""
+
+
+class PodList(Record, tag="pod-list"):
+    """The truth about what exists on the node."""
+
+    pods: list[PodStatus]
+
+
+class LogText(Record, tag="log-text"):
+    """The end of the app's log, at most 64 KiB, invalid UTF-8 replaced."""
+
+    text: str
+
+
+class PodEvent(Record, tag="pod-event"):
+    """A pod changed; ``status`` is None when nothing of it is left."""
+
+    instance: str
+    status: PodStatus | None
+
+
+class Alive(Record, tag="alive"):
+    """Sent every 5 s on :class:`FollowEvents` so that silence means a broken line."""
+
+
+class Failure(Record, tag="failure"):
+    """The verb failed. ``code`` is stable, ``text`` a sentence for the user.
+
+    Codes: ``unknown_image``, ``no_port``, ``not_listening``, ``app_exited``, ``out_of_memory``,
+    ``no_such_pod``, ``refused`` (the owner's policy), ``engine`` (the engine does not answer;
+    worth trying again), ``internal``.
+    """
+
+    code: str
+    text: str
+    log_tail: str = ""
+
+
+NodeItem = Progress | PodKey | PodEvent | Alive
+NodeResult = NodeDescription | ImageReady | PodRunning | PodStopped | PodGone | PodList | LogText
+NodeReply = NodeItem | NodeResult | Failure

@@ -1,0 +1,56 @@
+"""What a node agent gives to a pod's helpers, and what they say back.
+
+The agent puts two files into the pod's private volume, mounted in ``listener`` and ``auth`` only, at
+:data:`POD_FOLDER`: ``config.json`` (a :class:`PodConfig`) and ``key`` (the instance's private key, an
+OpenSSH PEM, mode 0600, owned by :data:`HELPER_UID`). The auth helper makes ``auth.sock`` there.
+
+Each helper says how it is doing by writing a :class:`HelperStatus` as a line of JSON to its standard
+output, which the agent follows; its log goes to standard error.
+"""
+
+from enum import StrEnum
+
+from dit4c_p2p.messages.codec import Record
+from dit4c_p2p.messages.public import PortalInfo, RouterInfo
+
+POD_FOLDER = "/run/dit4c"
+HELPER_UID = 10001
+
+# On its own instance's host, below this prefix, the auth helper answers by itself.
+OWN_PREFIX = "/.dit4c/"
+ALIVE_PATH = "/.dit4c/alive"
+CALLBACK_PATH = "/.dit4c/callback"
+LOGOUT_PATH = "/.dit4c/logout"
+
+
+class PodConfig(Record):
+    """Everything a helper is told. ``connect`` addresses are reachable from inside the pod.
+
+    ``instance`` is the peer name, ``url`` the instance's canonical URL with a closing slash,
+    ``app_port`` the port in the pod's network namespace that the app is to listen on.
+    """
+
+    instance: str
+    url: str
+    app_port: int
+    portal: PortalInfo
+    routers: list[RouterInfo]
+
+
+class HelperState(StrEnum):
+    """Where a helper is on its way to serving."""
+
+    CONNECTING = "connecting"  # listener: to the router
+    CONNECTED = "connected"  # listener: the reverse forward stands
+    PUBLISHED = "published"  # listener: own URL answered, and the portal knows
+    WAITING_FOR_APP = "waiting_for_app"  # auth: the app's port does not answer yet
+    APP_READY = "app_ready"  # auth: the app's port answered
+    FAILING = "failing"  # goes on trying; ``detail`` says what is wrong
+
+
+class HelperStatus(Record, tag="helper-status"):
+    """One line of a helper's standard output."""
+
+    helper: str
+    state: HelperState
+    detail: str = ""

@@ -1,0 +1,36 @@
+"""``GET /config.json``: what anyone may know about an installation.
+
+``url`` is canonical: issuers, audiences, cookies and links are made of it. ``connect`` lists the
+``host:port`` pairs to open a connection to instead; an empty list means the URL's own.
+"""
+
+from dit4c_p2p.messages.codec import Record
+
+
+class PortalInfo(Record):
+    """The portal: its peer name, canonical URL, and its public key as an OpenSSH line."""
+
+    name: str
+    url: str
+    key: str
+    connect: list[str] = []
+
+
+class RouterInfo(Record):
+    """A routing server. ``ssh`` and ``http`` are ``host:port`` pairs to connect to."""
+
+    name: str
+    ssh: list[str]
+    http: list[str]
+
+
+class PublicConfig(Record):
+    """Everything a peer needs to find the others.
+
+    ``user_url`` is the canonical URL of an instance with ``{id}`` in the place of its id, such as
+    ``http://{id}.localhost:8081/``.
+    """
+
+    portal: PortalInfo
+    routers: list[RouterInfo]
+    user_url: str

@@ -1,0 +1,48 @@
+"""The published keys on the wire: documents are text (see ``identity.documents``), events are here.
+
+``GET /keys/events`` sends server-sent events. Each ``data:`` line is a :class:`SignedEvent`, whose
+``body`` is the JSON of a :class:`KeyEvent` or a :class:`Heartbeat` and whose ``signature`` is an
+armored SSHSIG of exactly that body by the portal's key, namespace ``dit4c-events``.
+"""
+
+from typing import Literal
+
+from dit4c_p2p.messages.codec import Record
+
+
+class KeyEvent(Record, tag="key"):
+    """A key came into force or stopped being in force.
+
+    ``change`` counts up by one with every event, over all names. ``name`` is ``<kind>-<id>``,
+    ``fingerprint`` is base64url of SHA-256 without padding, ``at`` is in seconds since 1970.
+    """
+
+    change: int
+    name: str
+    fingerprint: str
+    what: Literal["published", "revoked"]
+    at: int
+
+
+class Heartbeat(Record, tag="heartbeat"):
+    """Sent every 3 s: the newest change there is. A listener that missed one drops its cache."""
+
+    change: int
+    at: int
+
+
+class SignedEvent(Record):
+    """One event as sent."""
+
+    body: str
+    signature: str
+
+
+class KeyHolder(Record):
+    """``GET /ssh-keys/{fingerprint}``."""
+
+    fingerprint: str
+    name: str
+    revoked: bool
+    published_at: int
+    revoked_at: int | None = None
