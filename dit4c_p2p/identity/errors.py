@@ -28,7 +28,7 @@ class InvalidSignature(IdentityError):
 
 
 class InvalidDocument(IdentityError):
-    """A registry document or event is malformed, expired, older than one seen, or not the portal's."""
+    """A registry document or event is malformed, expired, stale, or not signed by the portal."""
 
     code = "invalid_document"
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import asyncssh
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 from dit4c_p2p.identity.errors import InvalidKey
 
@@ -60,7 +61,8 @@ def check_acceptable(key: asyncssh.SSHKey) -> asyncssh.SSHKey:
             f"{algorithm} keys are not accepted", hint="make one with: ssh-keygen -t ed25519"
         )
     if algorithm == "ssh-rsa":
-        bits = key.pyca_key.key_size
+        modulus = key.pyca_key
+        bits = modulus.key_size if isinstance(modulus, RSAPrivateKey | RSAPublicKey) else 0
         if bits < _MIN_RSA_BITS:
             raise InvalidKey(
                 f"an RSA key of {bits} bits is too short",

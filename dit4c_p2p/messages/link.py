@@ -6,10 +6,10 @@ Opening, before anything else, each end proving its key to the other:
     scheduler → Hello(name, nonce, signature)    SSHSIG of opening_statement("scheduler", …)
     portal    → Welcome(signature)               SSHSIG of opening_statement("portal", …)
 
-Both signatures have the namespace ``dit4c-link``. From there on both ends send :class:`Envelope`
-and :class:`Ack` as text frames. An envelope is stored by its sender until acknowledged, is sent
-again after a reconnect, and may arrive twice or late: the receiver acts on an ``id`` once, and takes
-an instance's reports by their ``sequence``.
+Both signatures have the namespace ``dit4c-link``. From there on both ends send envelopes
+(:class:`ToSchedulerEnvelope`, :class:`ToPortalEnvelope`) and :class:`Ack` as text frames. An
+envelope is stored by its sender until acknowledged, is sent again after a reconnect, and may arrive
+twice or late: the receiver acts on an ``id`` once, and takes an instance's reports by ``sequence``.
 """
 
 from dit4c_p2p.messages.codec import Record, encode
@@ -19,13 +19,13 @@ LINK_NAMESPACE = "dit4c-link"
 INSTANCE_KEY_NAMESPACE = "dit4c-instance-key"
 
 
-class Challenge(Record, tag="challenge"):
+class Challenge(Record, frozen=True, tag="challenge"):
     """The portal's first frame; ``nonce`` is 32 random bytes in base64url."""
 
     nonce: str
 
 
-class Hello(Record, tag="hello"):
+class Hello(Record, frozen=True, tag="hello"):
     """The scheduler's first frame."""
 
     name: str
@@ -33,7 +33,7 @@ class Hello(Record, tag="hello"):
     signature: str
 
 
-class Welcome(Record, tag="welcome"):
+class Welcome(Record, frozen=True, tag="welcome"):
     """The portal's answer; a link that is refused is closed with code 4403 and the reason."""
 
     signature: str
@@ -42,14 +42,14 @@ class Welcome(Record, tag="welcome"):
 def opening_statement(
     signer: str, scheduler: str, portal_url: str, portal_nonce: str, scheduler_nonce: str
 ) -> bytes:
-    """What both ends sign; ``signer`` is ``"scheduler"`` or ``"portal"``, so neither can be echoed."""
+    """What both ends sign. ``signer`` is ``scheduler`` or ``portal``: neither can be echoed."""
     return encode([LINK_NAMESPACE, signer, scheduler, portal_url, portal_nonce, scheduler_nonce])
 
 
 # ---- portal → scheduler
 
 
-class StartInstance(Record, tag="start"):
+class StartInstance(Record, frozen=True, tag="start"):
     """Start ``instance`` (an id) from ``image`` (``sha256:…``).
 
     ``key_nonce`` has to be in what the instance and its node sign, see :func:`key_statement`.
@@ -60,19 +60,19 @@ class StartInstance(Record, tag="start"):
     key_nonce: str
 
 
-class DiscardInstance(Record, tag="discard"):
+class DiscardInstance(Record, frozen=True, tag="discard"):
     """End the instance and remove everything of it."""
 
     instance: str
 
 
-class RequestState(Record, tag="request-state"):
+class RequestState(Record, frozen=True, tag="request-state"):
     """Say again what is known of the instance."""
 
     instance: str
 
 
-class RequestLogs(Record, tag="request-logs"):
+class RequestLogs(Record, frozen=True, tag="request-logs"):
     """Send :class:`InstanceLogs` for the newest ``lines`` lines of the app's log."""
 
     request: str
@@ -83,12 +83,12 @@ class RequestLogs(Record, tag="request-logs"):
 # ---- scheduler → portal
 
 
-class InstanceReport(Record, tag="report"):
+class InstanceReport(Record, frozen=True, tag="report"):
     """What has become of an instance.
 
-    ``sequence`` counts up by one per instance; a report that is not newer than the last is ignored.
-    ``info`` is a sentence for its user; ``progress`` is 0..1 or None; ``log_tail`` is the end of the
-    app's log when it errored; ``node`` is the node's name once chosen.
+    ``sequence`` counts up by one per instance; a report not newer than the last is ignored.
+    ``info`` is a sentence for its user; ``progress`` is 0..1 or None; ``log_tail`` is the end of
+    the app's log when it errored; ``node`` is the node's name once chosen.
     """
 
     instance: str
@@ -100,7 +100,7 @@ class InstanceReport(Record, tag="report"):
     node: str | None = None
 
 
-class AllocatedKey(Record, tag="allocated-key"):
+class AllocatedKey(Record, frozen=True, tag="allocated-key"):
     """The instance's public key (OpenSSH line), signed for by the instance and by its node."""
 
     instance: str
@@ -110,7 +110,7 @@ class AllocatedKey(Record, tag="allocated-key"):
     node_signature: str
 
 
-class InstanceLogs(Record, tag="logs"):
+class InstanceLogs(Record, frozen=True, tag="logs"):
     """Answers :class:`RequestLogs`; ``error`` says why there is no text."""
 
     request: str
@@ -119,7 +119,7 @@ class InstanceLogs(Record, tag="logs"):
     error: str = ""
 
 
-class ClusterState(Record, tag="cluster"):
+class ClusterState(Record, frozen=True, tag="cluster"):
     """Which nodes the scheduler reaches, by peer name."""
 
     nodes_up: list[str]
@@ -135,21 +135,21 @@ ToScheduler = StartInstance | DiscardInstance | RequestState | RequestLogs
 ToPortal = InstanceReport | AllocatedKey | InstanceLogs | ClusterState
 
 
-class ToSchedulerEnvelope(Record, tag="message"):
+class ToSchedulerEnvelope(Record, frozen=True, tag="message"):
     """A stored message to the scheduler; ``id`` is unique for ever."""
 
     id: str
     body: ToScheduler
 
 
-class ToPortalEnvelope(Record, tag="message"):
+class ToPortalEnvelope(Record, frozen=True, tag="message"):
     """A stored message to the portal; ``id`` is unique for ever."""
 
     id: str
     body: ToPortal
 
 
-class Ack(Record, tag="ack"):
+class Ack(Record, frozen=True, tag="ack"):
     """The message was stored by the other end and need not be sent again."""
 
     id: str

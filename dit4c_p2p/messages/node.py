@@ -23,48 +23,48 @@ from dit4c_p2p.messages.codec import Record
 NODE_SUBSYSTEM = "dit4c-node"
 
 
-class Describe(Record, tag="describe"):
+class Describe(Record, frozen=True, tag="describe"):
     """What is this node?"""
 
 
-class EnsureImage(Record, tag="ensure-image"):
+class EnsureImage(Record, frozen=True, tag="ensure-image"):
     """Have the image ``sha256:…`` ready."""
 
     image: str
 
 
-class StartPod(Record, tag="start-pod"):
-    """Have the pod of ``instance`` running from ``image``; ``key_nonce`` goes into the key's proofs."""
+class StartPod(Record, frozen=True, tag="start-pod"):
+    """Have the pod of ``instance`` run ``image``; ``key_nonce`` goes into the key's proofs."""
 
     instance: str
     image: str
     key_nonce: str
 
 
-class StopPod(Record, tag="stop-pod"):
+class StopPod(Record, frozen=True, tag="stop-pod"):
     """Stop the pod's containers and keep them."""
 
     instance: str
 
 
-class DiscardPod(Record, tag="discard-pod"):
+class DiscardPod(Record, frozen=True, tag="discard-pod"):
     """Remove containers, network, volumes and key of the pod; fine if there is none."""
 
     instance: str
 
 
-class ListPods(Record, tag="list-pods"):
+class ListPods(Record, frozen=True, tag="list-pods"):
     """Every pod of this agent, running or not."""
 
 
-class PodLogs(Record, tag="pod-logs"):
+class PodLogs(Record, frozen=True, tag="pod-logs"):
     """The newest ``lines`` lines of the app's log."""
 
     instance: str
     lines: int
 
 
-class FollowEvents(Record, tag="follow-events"):
+class FollowEvents(Record, frozen=True, tag="follow-events"):
     """What happens to the pods from now on."""
 
 
@@ -73,14 +73,14 @@ NodeRequest = (
 )
 
 
-class Progress(Record, tag="progress"):
+class Progress(Record, frozen=True, tag="progress"):
     """A sentence for the instance's user; ``fraction`` is 0..1 or None if it can't be told."""
 
     info: str
     fraction: float | None = None
 
 
-class PodKey(Record, tag="pod-key"):
+class PodKey(Record, frozen=True, tag="pod-key"):
     """The instance's key was made on the node. See ``link.AllocatedKey``."""
 
     public_key: str
@@ -88,7 +88,7 @@ class PodKey(Record, tag="pod-key"):
     node_signature: str
 
 
-class NodeDescription(Record, tag="node-description"):
+class NodeDescription(Record, frozen=True, tag="node-description"):
     """The node as its owner offers it: ``name`` is the peer name, memory in bytes."""
 
     name: str
@@ -99,26 +99,26 @@ class NodeDescription(Record, tag="node-description"):
     max_pods: int
 
 
-class ImageReady(Record, tag="image-ready"):
+class ImageReady(Record, frozen=True, tag="image-ready"):
     """The image is present; ``port`` is the lowest TCP port that it declares."""
 
     image: str
     port: int
 
 
-class PodRunning(Record, tag="pod-running"):
+class PodRunning(Record, frozen=True, tag="pod-running"):
     """The app listens, and the instance's own URL answered through a router."""
 
     instance: str
 
 
-class PodStopped(Record, tag="pod-stopped"):
+class PodStopped(Record, frozen=True, tag="pod-stopped"):
     """All containers of the pod have stopped."""
 
     instance: str
 
 
-class PodGone(Record, tag="pod-gone"):
+class PodGone(Record, frozen=True, tag="pod-gone"):
     """Nothing of the pod is left."""
 
     instance: str
@@ -132,7 +132,7 @@ class PodState(StrEnum):
     EXITED = "exited"  # the app's container has ended
 
 
-class PodStatus(Record, tag="pod-status"):
+class PodStatus(Record, frozen=True, tag="pod-status"):
     """One pod. ``reason`` is a sentence when it exited (``the app was ended: out of memory``)."""
 
     instance: str
@@ -142,30 +142,30 @@ class PodStatus(Record, tag="pod-status"):
     log_tail: str = ""
 
 
-class PodList(Record, tag="pod-list"):
+class PodList(Record, frozen=True, tag="pod-list"):
     """The truth about what exists on the node."""
 
     pods: list[PodStatus]
 
 
-class LogText(Record, tag="log-text"):
+class LogText(Record, frozen=True, tag="log-text"):
     """The end of the app's log, at most 64 KiB, invalid UTF-8 replaced."""
 
     text: str
 
 
-class PodEvent(Record, tag="pod-event"):
+class PodEvent(Record, frozen=True, tag="pod-event"):
     """A pod changed; ``status`` is None when nothing of it is left."""
 
     instance: str
     status: PodStatus | None
 
 
-class Alive(Record, tag="alive"):
+class Alive(Record, frozen=True, tag="alive"):
     """Sent every 5 s on :class:`FollowEvents` so that silence means a broken line."""
 
 
-class Failure(Record, tag="failure"):
+class Failure(Record, frozen=True, tag="failure"):
     """The verb failed. ``code`` is stable, ``text`` a sentence for the user.
 
     Codes: ``unknown_image``, ``no_port``, ``not_listening``, ``app_exited``, ``out_of_memory``,

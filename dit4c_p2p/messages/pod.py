@@ -1,11 +1,12 @@
 """What a node agent gives to a pod's helpers, and what they say back.
 
-The agent puts two files into the pod's private volume, mounted in ``listener`` and ``auth`` only, at
-:data:`POD_FOLDER`: ``config.json`` (a :class:`PodConfig`) and ``key`` (the instance's private key, an
-OpenSSH PEM, mode 0600, owned by :data:`HELPER_UID`). The auth helper makes ``auth.sock`` there.
+The agent puts two files into the pod's private volume, mounted in ``listener`` and ``auth`` only,
+at :data:`POD_FOLDER`: ``config.json`` (a :class:`PodConfig`) and ``key`` (the instance's private
+key, an OpenSSH PEM, mode 0600, owned by :data:`HELPER_UID`). The auth helper makes ``auth.sock``
+there.
 
-Each helper says how it is doing by writing a :class:`HelperStatus` as a line of JSON to its standard
-output, which the agent follows; its log goes to standard error.
+Each helper says how it is doing by writing a :class:`HelperStatus` as a line of JSON to its
+standard output, which the agent follows; its log goes to standard error.
 """
 
 from enum import StrEnum
@@ -23,7 +24,7 @@ CALLBACK_PATH = "/.dit4c/callback"
 LOGOUT_PATH = "/.dit4c/logout"
 
 
-class PodConfig(Record):
+class PodConfig(Record, frozen=True):
     """Everything a helper is told. ``connect`` addresses are reachable from inside the pod.
 
     ``instance`` is the peer name, ``url`` the instance's canonical URL with a closing slash,
@@ -48,7 +49,7 @@ class HelperState(StrEnum):
     FAILING = "failing"  # goes on trying; ``detail`` says what is wrong
 
 
-class HelperStatus(Record, tag="helper-status"):
+class HelperStatus(Record, frozen=True, tag="helper-status"):
     """One line of a helper's standard output."""
 
     helper: str

@@ -7,7 +7,7 @@
 from dit4c_p2p.messages.codec import Record
 
 
-class PortalInfo(Record):
+class PortalInfo(Record, frozen=True):
     """The portal: its peer name, canonical URL, and its public key as an OpenSSH line."""
 
     name: str
@@ -16,7 +16,7 @@ class PortalInfo(Record):
     connect: list[str] = []
 
 
-class RouterInfo(Record):
+class RouterInfo(Record, frozen=True):
     """A routing server. ``ssh`` and ``http`` are ``host:port`` pairs to connect to."""
 
     name: str
@@ -24,7 +24,7 @@ class RouterInfo(Record):
     http: list[str]
 
 
-class PublicConfig(Record):
+class PublicConfig(Record, frozen=True):
     """Everything a peer needs to find the others.
 
     ``user_url`` is the canonical URL of an instance with ``{id}`` in the place of its id, such as

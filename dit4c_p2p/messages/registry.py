@@ -10,7 +10,7 @@ from typing import Literal
 from dit4c_p2p.messages.codec import Record
 
 
-class KeyEvent(Record, tag="key"):
+class KeyEvent(Record, frozen=True, tag="key"):
     """A key came into force or stopped being in force.
 
     ``change`` counts up by one with every event, over all names. ``name`` is ``<kind>-<id>``,
@@ -24,21 +24,21 @@ class KeyEvent(Record, tag="key"):
     at: int
 
 
-class Heartbeat(Record, tag="heartbeat"):
+class Heartbeat(Record, frozen=True, tag="heartbeat"):
     """Sent every 3 s: the newest change there is. A listener that missed one drops its cache."""
 
     change: int
     at: int
 
 
-class SignedEvent(Record):
+class SignedEvent(Record, frozen=True):
     """One event as sent."""
 
     body: str
     signature: str
 
 
-class KeyHolder(Record):
+class KeyHolder(Record, frozen=True):
     """``GET /ssh-keys/{fingerprint}``."""
 
     fingerprint: str

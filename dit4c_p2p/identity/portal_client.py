@@ -1,0 +1,128 @@
+"""HTTP to the portal: the canonical URL is said, a nearer address may be connected to."""
+
+import asyncio
+import ipaddress
+import itertools
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.messages.public import PortalInfo
+
+TIMEOUT = aiohttp.ClientTimeout(total=10, connect=5)
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """``host:port`` or ``[v6]:port`` in two.
+
+    :raises ConfigError: not of that form.
+    """
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"{text!r} is not an address", hint="write it as host:port")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback_host(host: str) -> bool:
+    """Whether a URL's host can only mean this machine (RFC 6761 section 6.3 for ``localhost``)."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class _FixedResolver(AbstractResolver):
+    """Answers every look-up with the given addresses, a different one first each time."""
+
+    def __init__(self, addresses: list[tuple[str, int]]) -> None:
+        self._addresses = addresses
+        self._turn = itertools.cycle(range(len(addresses)))
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+        """Called by aiohttp's connector for the canonical host."""
+        loop = asyncio.get_running_loop()
+        first = next(self._turn)
+        results: list[ResolveResult] = []
+        for address, its_port in self._addresses[first:] + self._addresses[:first]:
+            for found in await loop.getaddrinfo(address, its_port, type=1):
+                results.append(
+                    ResolveResult(
+                        hostname=host,
+                        host=str(found[4][0]),
+                        port=its_port,
+                        family=found[0],
+                        proto=found[2],
+                        flags=0,
+                    )
+                )
+        return results
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+class PortalClient:
+    """A session with the portal, used as ``async with PortalClient(portal) as client``.
+
+    ``client.session`` takes absolute canonical URLs (:meth:`url` makes them) and has a limit of
+    10 s for a request; streams give their own. Proxies of the environment are not used.
+
+    :raises ConfigError: the canonical URL is not an origin, or is plain HTTP to another machine.
+    """
+
+    def __init__(self, portal: PortalInfo) -> None:
+        url = URL(portal.url)
+        if url.scheme not in ("http", "https") or not url.host or str(url.origin()) != portal.url:
+            raise ConfigError(
+                f"{portal.url!r} is not the URL of a portal",
+                hint="write it as https://portal.example.org, without a path",
+            )
+        if url.scheme == "http" and not is_loopback_host(url.host):
+            raise ConfigError(
+                f"the portal {portal.url} is on another machine and must be reached by TLS",
+                hint="use its https:// URL",
+            )
+        self.portal = portal
+        self._resolver = (
+            _FixedResolver([split_address(address) for address in portal.connect])
+            if portal.connect
+            else None
+        )
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The open session.
+
+        :raises RuntimeError: the client has not been entered.
+        """
+        if self._session is None:
+            raise RuntimeError("PortalClient is used before it is entered")
+        return self._session
+
+    def url(self, path: str) -> str:
+        """The canonical URL of a path that begins with ``/``."""
+        return self.portal.url + path
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(
+            resolver=self._resolver, use_dns_cache=False, limit=32, keepalive_timeout=30
+        )
+        self._session = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()

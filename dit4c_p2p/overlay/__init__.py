@@ -1,0 +1,1 @@
+"""listen and dial: streams between named peers over SSH. Knows identity, and no component."""

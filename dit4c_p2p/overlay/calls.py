@@ -1,0 +1,163 @@
+"""Typed calls over SSH: one call is one session channel with a subsystem of its own.
+
+The caller writes one record as a line of JSON. The answer is a line of JSON for each record, and
+the end of the file after the last. Which records may come, and which is the last, is the
+conversation's own business (``messages.node`` for one).
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, TypeVar
+
+import asyncssh
+
+from dit4c_p2p.messages.codec import MAX_MESSAGE_BYTES, InvalidMessage, decode, encode
+from dit4c_p2p.overlay.errors import OverlayError, Refused, Silent, Unreachable
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Handler = Callable[[bytes], AsyncIterator[Any]]
+
+_OPEN_TIMEOUT_S = 10
+_REQUEST_TIMEOUT_S = 20
+
+
+async def call(
+    connection: asyncssh.SSHClientConnection,
+    subsystem: str,
+    request: Any,
+    replies: type[T],
+    *,
+    silence_s: float,
+) -> AsyncIterator[T]:
+    """Make one call and yield each record of the answer.
+
+    Closing the iterator closes the channel.
+
+    :param replies: the type, or union of tagged types, that the answer consists of.
+    :param silence_s: how long to wait for each record.
+    :raises Refused: the far end has no such subsystem.
+    :raises Silent: nothing came for ``silence_s``.
+    :raises Unreachable: the connection broke.
+    :raises InvalidMessage: an answer is none of ``replies``.
+    """
+    try:
+        async with asyncio.timeout(_OPEN_TIMEOUT_S):
+            stdin, stdout, _ = await connection.open_session(subsystem=subsystem, encoding=None)
+    except asyncssh.ChannelOpenError as error:
+        raise Refused(f"{subsystem} is not served: {error.reason}") from None
+    except (asyncssh.Error, OSError) as error:
+        raise Unreachable(f"the connection broke: {error}") from None
+    except TimeoutError:
+        raise Silent(f"{subsystem} was not opened in {_OPEN_TIMEOUT_S} s") from None
+    try:
+        stdin.write(encode(request) + b"\n")
+        stdin.write_eof()
+        while True:
+            try:
+                async with asyncio.timeout(silence_s):
+                    line = await stdout.readline()
+            except TimeoutError:
+                raise Silent(f"{subsystem} said nothing for {silence_s:.0f} s") from None
+            if not line:
+                return
+            if not line.endswith(b"\n"):
+                raise Unreachable("the connection broke in the middle of an answer")
+            yield decode(line, replies)
+    except (asyncssh.Error, OSError) as error:
+        raise Unreachable(f"the connection broke: {error}") from None
+    finally:
+        stdin.channel.abort()
+
+
+class CallSession(asyncssh.SSHServerSession[bytes]):
+    """The serving end of one call; a :class:`~overlay.gate.PeerServer` makes it.
+
+        def session_requested(self):
+            return self.conn.create_server_channel(encoding=None), CallSession(handlers)
+
+    :param handlers: subsystem → function that takes the request's line and yields the records of
+        the answer. It is closed when the caller goes away. What it raises is logged and ends the
+        call without a last record; expected failures are records of the conversation.
+    """
+
+    def __init__(self, handlers: Mapping[str, Handler]) -> None:
+        self._handlers = handlers
+        self._handler: Handler | None = None
+        self._channel: asyncssh.SSHServerChannel[bytes]
+        self._request = bytearray()
+        self._complete = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
+        """Called by asyncssh when the channel opens."""
+        self._channel = chan
+
+    def subsystem_requested(self, subsystem: str) -> bool:
+        """Only what there is a handler for; shells and commands are refused by the base class."""
+        self._handler = self._handlers.get(subsystem)
+        return self._handler is not None
+
+    def session_started(self) -> None:
+        """Called by asyncssh when the subsystem was accepted."""
+        self._task = asyncio.create_task(self._serve(), name="overlay call")
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        """Called by asyncssh with pieces of the request."""
+        if self._complete.is_set():
+            return
+        self._request += data
+        if b"\n" in data or len(self._request) > MAX_MESSAGE_BYTES:
+            self._complete.set()
+
+    def eof_received(self) -> bool:
+        """The caller has nothing more to say, and still listens."""
+        self._complete.set()
+        return True
+
+    def pause_writing(self) -> None:
+        """Called by asyncssh when the caller reads too slowly."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Called by asyncssh when the caller has caught up."""
+        self._writable.set()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncssh when the channel has ended."""
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _serve(self) -> None:
+        if self._handler is None:
+            return
+        status = 1
+        try:
+            try:
+                async with asyncio.timeout(_REQUEST_TIMEOUT_S):
+                    await self._complete.wait()
+            except TimeoutError:
+                raise Silent(f"no request in {_REQUEST_TIMEOUT_S} s") from None
+            line, _, _ = bytes(self._request).partition(b"\n")
+            replies = self._handler(line)
+            try:
+                async for reply in replies:
+                    self._channel.write(encode(reply) + b"\n")
+                    await self._writable.wait()
+            finally:
+                close = getattr(replies, "aclose", None)
+                if close is not None:
+                    await close()
+            status = 0
+        except (InvalidMessage, OverlayError) as error:
+            _log.warning("a call was given up: %s", error.one_line())
+        except (OSError, asyncssh.Error) as error:
+            _log.info("a call broke off: %s", error)
+        except Exception:  # noqa: BLE001  it would close the whole connection
+            _log.exception("a call failed")
+        finally:
+            self._channel.exit(status)

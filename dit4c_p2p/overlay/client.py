@@ -1,0 +1,241 @@
+"""listen and dial, from the side that goes out.
+
+:class:`Listening` keeps a reverse forward open at every router; :func:`dial` opens an SSH
+connection to a peer through a router's relay. Both check the far host key against the registry by
+its name and are cut when that key is revoked.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from enum import StrEnum
+from typing import Any
+
+import asyncssh
+
+from dit4c_p2p.errors import DitError
+from dit4c_p2p.identity.keys import fingerprint
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.identity.portal_client import split_address
+from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.messages.public import RouterInfo
+from dit4c_p2p.overlay.cut import cut_when_revoked
+from dit4c_p2p.overlay.errors import NotVerified, OverlayError, Refused, Unreachable
+from dit4c_p2p.overlay.ssh import CLIENT_OPTIONS, Identity
+
+_log = logging.getLogger(__name__)
+
+# First and longest pause before trying again; each is multiplied by 0.5..1.5 so that a thousand
+# tunnels don't come back in step after a router's restart.
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 10.0
+# A connection that stood this long was a good one: the next pause is the first again.
+_GOOD_AFTER_S = 30.0
+
+Bind = Callable[[asyncssh.SSHClientConnection], Awaitable[asyncssh.SSHListener]]
+
+
+class ListenState(StrEnum):
+    """How a reverse forward at one router is doing."""
+
+    CONNECTING = "connecting"
+    LISTENING = "listening"
+    LOST = "lost"
+
+
+OnState = Callable[[RouterInfo, ListenState, str], None]
+
+
+class _Client(asyncssh.SSHClient):
+    """Closes what the connection was built on when it ends."""
+
+    def __init__(self, beneath: asyncssh.SSHClientConnection | None) -> None:
+        self._beneath = beneath
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncssh when the connection has ended."""
+        if self._beneath is not None:
+            self._beneath.close()
+
+
+async def connect_router(
+    identity: Identity, router: RouterInfo, registry: Registry
+) -> asyncssh.SSHClientConnection:
+    """An SSH connection to a router, over the first of its addresses that answers.
+
+    :raises NotVerified: its host key is not published for its name.
+    :raises Refused: it does not accept our key.
+    :raises Unreachable: none of its addresses answers.
+    :raises IdentityError: its keys can't be looked up.
+    """
+    error: OverlayError = Unreachable(f"{router.name} has no address")
+    for address in router.ssh:
+        host, port = split_address(address)
+        try:
+            return await _connect(identity, PeerName.parse(router.name), host, port, registry)
+        except Unreachable as problem:
+            error = problem
+    raise error
+
+
+async def dial(
+    identity: Identity,
+    peer: PeerName,
+    port: int,
+    routers: Sequence[RouterInfo],
+    registry: Registry,
+) -> asyncssh.SSHClientConnection:
+    """An SSH connection to ``peer``, end to end, through the first router that has a way to it.
+
+    The routers see ciphertext only. The connection to the router ends with the one returned.
+
+    :raises NotVerified: a host key is not published for its name.
+    :raises Refused: the router's table or the peer says no.
+    :raises Unreachable: no router reaches it now.
+    :raises IdentityError: keys can't be looked up.
+    """
+    error: DitError = Unreachable(f"no router is known to reach {peer} by")
+    for router in routers:
+        try:
+            beneath = await connect_router(identity, router, registry)
+        except Unreachable as problem:
+            error = problem
+            continue
+        try:
+            return await _connect(identity, peer, str(peer), port, registry, beneath)
+        except Unreachable as problem:
+            beneath.close()
+            error = problem
+        except BaseException:
+            beneath.close()
+            raise
+    raise error
+
+
+async def _connect(
+    identity: Identity,
+    peer: PeerName,
+    host: str,
+    port: int,
+    registry: Registry,
+    beneath: asyncssh.SSHClientConnection | None = None,
+) -> asyncssh.SSHClientConnection:
+    published = await registry.keys(peer)
+    if not published.keys:
+        raise NotVerified(f"no key is published for {peer}", hint="enrol it at the portal")
+    options: dict[str, Any] = dict(CLIENT_OPTIONS)
+    if beneath is not None:
+        options["tunnel"] = beneath
+    try:
+        connection = await asyncssh.connect(
+            host,
+            port,
+            client_factory=lambda: _Client(beneath),
+            username=str(identity.name),
+            client_keys=[identity.key],
+            known_hosts=(list(published.keys), [], []),
+            host_key_alias=str(peer),
+            **options,
+        )
+    except asyncssh.HostKeyNotVerifiable:
+        raise NotVerified(f"the host key of {peer} at {host}:{port} is not published") from None
+    except asyncssh.PermissionDenied:
+        raise Refused(
+            f"{peer} does not accept the key of {identity.name}",
+            hint="is the key published at the portal, and not revoked?",
+        ) from None
+    except asyncssh.ChannelOpenError as error:
+        if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+            raise Refused(f"no way to {peer}: {error.reason}") from None
+        raise Unreachable(f"no way to {peer}: {error.reason}") from None
+    except asyncssh.KeyExchangeFailed as error:
+        raise NotVerified(f"{peer} offers no host key of a published type: {error}") from None
+    except (OSError, asyncssh.Error, TimeoutError) as error:
+        text = str(error) or "time is up"
+        raise Unreachable(f"{peer} does not answer at {host}:{port}: {text}") from None
+    seen = connection.get_server_host_key()
+    if seen is None or fingerprint(seen) not in published.fingerprints():
+        connection.abort()
+        raise NotVerified(f"the host key of {peer} is not published")
+    watch = asyncio.create_task(
+        cut_when_revoked(connection, peer, fingerprint(seen), registry), name=f"watch over {peer}"
+    )
+    _watches.add(watch)
+    watch.add_done_callback(_watches.discard)
+    return connection
+
+
+# Each ends by itself with the connection that it watches over; the loop keeps only weak references.
+_watches: set[asyncio.Task[None]] = set()
+
+
+class Listening:
+    """Keeps something listened for at every router, for as long as :meth:`run` runs.
+
+    :param bind: asks for the reverse forward on a fresh connection, such as
+        ``lambda connection: connection.create_server(factory, "instance-abc", 80)``; called anew
+        after each reconnect.
+    :param on_state: told of each change with a sentence, empty when all is well.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        routers: Sequence[RouterInfo],
+        registry: Registry,
+        bind: Bind,
+        on_state: OnState | None = None,
+    ) -> None:
+        self._identity = identity
+        self._routers = routers
+        self._registry = registry
+        self._bind = bind
+        self._on_state = on_state or (lambda router, state, text: None)
+
+    async def run(self) -> None:
+        """Listen at all routers until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for router in self._routers:
+                group.create_task(self._keep(router), name=f"listen at {router.name}")
+
+    async def _keep(self, router: RouterInfo) -> None:
+        loop = asyncio.get_running_loop()
+        pause = _FIRST_PAUSE_S
+        said = ""
+        while True:
+            self._on_state(router, ListenState.CONNECTING, said)
+            since = loop.time()
+            said = await self._once(router)
+            self._on_state(router, ListenState.LOST, said)
+            if loop.time() - since > _GOOD_AFTER_S:
+                pause = _FIRST_PAUSE_S
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    async def _once(self, router: RouterInfo) -> str:
+        """Connect, listen, and wait for the end; returns why it ended."""
+        try:
+            connection = await connect_router(self._identity, router, self._registry)
+        except DitError as error:
+            _log.info("%s at %s: %s", self._identity.name, router.name, error.one_line())
+            return error.one_line()
+        try:
+            try:
+                async with asyncio.timeout(10):
+                    listener = await self._bind(connection)
+            except (asyncssh.ChannelListenError, asyncssh.Error, OSError, TimeoutError) as error:
+                _log.warning("%s does not let %s listen", router.name, self._identity.name)
+                return f"{router.name} does not let {self._identity.name} listen: {error}"
+            self._on_state(router, ListenState.LISTENING, "")
+            _log.info("%s listens at %s", self._identity.name, router.name)
+            await connection.wait_closed()
+            listener.close()
+            _log.info("%s lost %s", self._identity.name, router.name)
+            return f"the connection to {router.name} ended"
+        finally:
+            connection.abort()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    await connection.wait_closed()
