@@ -1,0 +1,65 @@
+"""The settings of ``dit4c up``: the whole system in one process on one machine.
+
+Each setting is declared here once, with its meaning; ``DIT4C_*`` variables of the environment give
+defaults, options of the command line go over them.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dit4c_p2p.errors import ConfigError
+
+
+def default_data_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """``$DIT4C_DATA_DIR``, or a folder of the user's own (XDG base directories)."""
+    if chosen := environ.get("DIT4C_DATA_DIR"):
+        return Path(chosen)
+    base = environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "dit4c-p2p"
+
+
+def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
+    """What can be made again: downloaded wheels, build contexts."""
+    base = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "dit4c-p2p"
+
+
+@dataclass(frozen=True)
+class UpConfig:
+    """What ``dit4c up`` needs to know.
+
+    ``data_folder`` holds keys, databases and logs; it also labels the pods, so that two systems on
+    one machine keep apart. Ports are TCP ports on loopback and on the engine's bridge.
+    ``ready_file`` appears with mode 0600 once everything answers.
+    """
+
+    data_folder: Path
+    portal_port: int = 8080
+    router_port: int = 8081
+    router_ssh_port: int = 8022
+    ready_file: Path | None = None
+
+    def __post_init__(self) -> None:
+        ports = [self.portal_port, self.router_port, self.router_ssh_port]
+        for port in ports:
+            if not 1 <= port <= 65535:
+                raise ConfigError(f"{port} is not a TCP port", hint="choose one of 1 to 65535")
+        if len(set(ports)) < len(ports):
+            raise ConfigError("the same port is given twice", hint="each needs a port of its own")
+
+    @property
+    def ready_path(self) -> Path:
+        """Where the ready file goes."""
+        return self.ready_file or self.data_folder / "ready.json"
+
+    @property
+    def portal_url(self) -> str:
+        """The portal's canonical URL."""
+        return f"http://localhost:{self.portal_port}"
+
+    @property
+    def user_url(self) -> str:
+        """The canonical URL of an instance, with ``{id}`` for its id."""
+        return f"http://{{id}}.localhost:{self.router_port}/"
