@@ -1,0 +1,197 @@
+"""A small portal for tests: published keys with real signatures, key events, page states.
+
+    async with RegistryPortal() as portal:
+        portal.publish(PeerName.parse("node-home"), key, scheduler="main")
+        async with PortalClient(portal.info) as client: ...
+        portal.revoke(PeerName.parse("node-home"))
+
+It listens on 127.0.0.1 on a port of its own, and can go away and come back (``stop``/``start``).
+"""
+
+import asyncio
+import time
+from types import TracebackType
+from typing import Any, Self
+
+import asyncssh
+from aiohttp import web
+
+from dit4c_p2p.identity import documents, sshsig
+from dit4c_p2p.identity.documents import KeyDocument
+from dit4c_p2p.identity.errors import InvalidName
+from dit4c_p2p.identity.keys import fingerprint, generate, public_line
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.messages.codec import encode
+from dit4c_p2p.messages.public import PortalInfo
+from dit4c_p2p.messages.registry import Heartbeat, KeyEvent, SignedEvent
+
+
+class RegistryPortal:
+    """Publishes keys as the portal does.
+
+    :ivar key: the portal's own key; ``info`` pins it.
+    :ivar heartbeats: set to False to keep the events silent.
+    :ivar page_states: instance id → what ``GET /instances/{id}/page-state`` answers with.
+    :ivar tokens: the bearer tokens with which the page state was asked for.
+    :ivar lookups: how often each name's keys were asked for.
+    """
+
+    def __init__(self, *, heartbeat_s: float = 0.5) -> None:
+        self.key = generate()
+        self.heartbeats = True
+        self.page_states: dict[str, dict[str, Any]] = {}
+        self.page_delay_s = 0.0
+        self.page_status = 200
+        self.tokens: list[str] = []
+        self.lookups: dict[PeerName, int] = {}
+        self._heartbeat_s = heartbeat_s
+        self._keys: dict[PeerName, list[asyncssh.SSHKey]] = {}
+        self._schedulers: dict[PeerName, str] = {}
+        self._bodies: dict[int, bytes] = {}
+        self._serial = 0
+        self._change = 0
+        self._streams: set[asyncio.Queue[SignedEvent]] = set()
+        self._runner: web.AppRunner | None = None
+        self._port = 0
+
+    # ---- for tests
+
+    @property
+    def info(self) -> PortalInfo:
+        """What a peer is told of this portal."""
+        return PortalInfo(name="portal-main", url=self.url, key=public_line(self.key))
+
+    @property
+    def url(self) -> str:
+        """The canonical URL."""
+        return f"http://localhost:{self._port}"
+
+    def publish(self, name: PeerName, key: asyncssh.SSHKey, scheduler: str | None = None) -> None:
+        """Bring ``key`` into force for ``name``; ``scheduler`` is whom a node belongs to."""
+        self._keys.setdefault(name, []).append(key.convert_to_public())
+        if scheduler is not None:
+            self._schedulers[name] = scheduler
+        self._changed(name, key, "published")
+
+    def revoke(self, name: PeerName, key: asyncssh.SSHKey | None = None) -> None:
+        """Take ``key``, or all keys, of ``name`` out of force."""
+        for held in list(self._keys.get(name, [])):
+            if key is None or fingerprint(held) == fingerprint(key):
+                self._keys[name].remove(held)
+                self._changed(name, held, "revoked")
+
+    def new_peer(self, name: str, scheduler: str | None = None) -> tuple[PeerName, asyncssh.SSHKey]:
+        """A peer with a fresh key, published."""
+        peer, key = PeerName.parse(name), generate()
+        self.publish(peer, key, scheduler)
+        return peer, key
+
+    async def start(self) -> None:
+        """Listen, on the same port as before if there was one."""
+        app = web.Application()
+        app.router.add_get("/keys/events", self._events)
+        app.router.add_get("/known_hosts", self._known_hosts)
+        app.router.add_get("/instances/{id}/page-state", self._page_state)
+        app.router.add_get("/{kind}/{id}/ssh-keys", self._document)
+        app.router.add_get("/{kind}/{id}/ssh-keys.sig", self._signature)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        await site.start()
+        self._port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Stop listening; what was published stays."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    # ---- handlers
+
+    def _changed(self, name: PeerName, key: asyncssh.SSHKey, what: Any) -> None:
+        self._change += 1
+        event = KeyEvent(
+            change=self._change,
+            name=str(name),
+            fingerprint=fingerprint(key),
+            what=what,
+            at=int(time.time()),
+        )
+        if self.heartbeats:
+            for queue in self._streams:
+                queue.put_nowait(self._signed(event))
+
+    def _signed(self, event: KeyEvent | Heartbeat) -> SignedEvent:
+        body = encode(event)
+        return SignedEvent(
+            body=body.decode(),
+            signature=sshsig.sign(self.key, body, sshsig.EVENTS_NAMESPACE),
+        )
+
+    async def _document(self, request: web.Request) -> web.Response:
+        try:
+            kind = request.match_info["kind"].removesuffix("s")
+            name = PeerName.of(kind, request.match_info["id"])
+        except InvalidName:
+            raise web.HTTPNotFound from None
+        self.lookups[name] = self.lookups.get(name, 0) + 1
+        self._serial += 1
+        now = int(time.time())
+        body = documents.compose(
+            KeyDocument(
+                name=name,
+                serial=self._serial,
+                change=self._change,
+                issued=now,
+                expires=now + documents.LIFETIME_S,
+                keys=tuple(self._keys.get(name, ())),
+                scheduler=self._schedulers.get(name),
+            )
+        )
+        self._bodies[self._serial] = body
+        return web.Response(body=body, content_type="text/plain")
+
+    async def _signature(self, request: web.Request) -> web.Response:
+        body = self._bodies[int(request.query["serial"])]
+        return web.Response(text=sshsig.sign(self.key, body, sshsig.KEYS_NAMESPACE))
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        queue: asyncio.Queue[SignedEvent] = asyncio.Queue()
+        self._streams.add(queue)
+        try:
+            while True:
+                if self.heartbeats:
+                    beat = Heartbeat(change=self._change, at=int(time.time()))
+                    await response.write(b"data: " + encode(self._signed(beat)) + b"\n\n")
+                try:
+                    async with asyncio.timeout(self._heartbeat_s):
+                        event = await queue.get()
+                    await response.write(b"data: " + encode(event) + b"\n\n")
+                except TimeoutError:
+                    continue
+        finally:
+            self._streams.discard(queue)
+
+    async def _known_hosts(self, request: web.Request) -> web.Response:
+        lines = [f"{name} {public_line(key)}" for name, keys in self._keys.items() for key in keys]
+        return web.Response(text="\n".join(lines) + "\n")
+
+    async def _page_state(self, request: web.Request) -> web.Response:
+        self.tokens.append(request.headers.get("Authorization", "").removeprefix("Bearer "))
+        await asyncio.sleep(self.page_delay_s)
+        state = self.page_states.get(request.match_info["id"], {"state": "unknown", "title": ""})
+        return web.json_response(state, status=self.page_status)
