@@ -116,7 +116,7 @@ class _Head:
 class RequestHead(_Head):
     """A checked request head.
 
-    ``method`` and ``target`` are as sent; ``path`` is the target's origin-form (``/a?b``), or ``*``.
+    ``method`` and ``target`` are as sent; ``path`` is the origin-form (``/a?b``), or ``*``.
     ``host`` is the one Host value in lower case, with its port if one was sent. ``upgrade`` is
     ``"websocket"`` or None: no other protocol is ever switched to, and asking for one is to be
     ignored (RFC 9110 section 7.8). ``body`` is never UNTIL_CLOSE.
