@@ -1,0 +1,140 @@
+"""The registry's client against a portal that signs as the real one does."""
+
+import asyncio
+import time
+
+import pytest
+from support.registry import RegistryPortal
+
+from dit4c_p2p.identity.errors import InvalidDocument, PortalUnreachable
+from dit4c_p2p.identity.keys import fingerprint, generate, public_line
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.identity.portal_client import PortalClient
+from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.messages.public import PortalInfo
+
+NODE = PeerName.parse("node-home")
+
+
+@pytest.fixture
+async def portal():
+    async with RegistryPortal() as portal:
+        yield portal
+
+
+@pytest.fixture
+async def client(portal):
+    async with PortalClient(portal.info) as client:
+        yield client
+
+
+@pytest.fixture
+async def live(client, tmp_path):
+    """A registry that hears the portal's events."""
+    registry = Registry(client, tmp_path / "copies")
+    heard = asyncio.Event()
+    unwatch = registry.watch(lambda name: heard.set())
+    running = asyncio.create_task(registry.run())
+    await asyncio.wait_for(heard.wait(), 5)
+    unwatch()
+    yield registry
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
+async def next_change(registry):
+    changed = asyncio.get_running_loop().create_future()
+    unwatch = registry.watch(lambda name: changed.done() or changed.set_result(name))
+    try:
+        return await asyncio.wait_for(changed, 10)
+    finally:
+        unwatch()
+
+
+async def test_keys_are_found_and_none_is_an_answer_too(portal, client):
+    _, key = portal.new_peer("node-home", scheduler="main")
+    registry = Registry(client, None)
+    document = await registry.keys(NODE)
+    assert document.fingerprints() == {fingerprint(key)}
+    assert document.scheduler == "main"
+    assert (await registry.keys(PeerName.parse("node-nobody"))).keys == ()
+
+
+async def test_a_document_is_cached_until_a_change_of_its_name_is_told(portal, live):
+    first = portal.new_peer("node-home")[1]
+    portal.new_peer("node-other")
+    await live.keys(NODE)
+    while not live.live:
+        await next_change(live)
+    asked = portal.lookups[NODE]
+    await asyncio.gather(*(live.keys(NODE) for _ in range(20)))
+    assert portal.lookups[NODE] <= asked + 1
+
+    waiting = asyncio.create_task(next_change(live))
+    await asyncio.sleep(0)
+    portal.revoke(NODE, first)
+    assert await waiting == NODE
+    assert (await live.keys(NODE)).keys == ()
+
+
+async def test_many_who_ask_at_once_make_one_request(portal, client):
+    portal.new_peer("node-home")
+    registry = Registry(client, None)
+    await asyncio.gather(*(registry.keys(NODE) for _ in range(50)))
+    assert portal.lookups[NODE] == 1
+
+
+async def test_portal_down_signed_copies_serve_until_they_expire(portal, client, tmp_path):
+    _, key = portal.new_peer("node-home")
+    await Registry(client, tmp_path).keys(NODE)
+    await portal.stop()
+    now = [0.0]
+    later = Registry(client, tmp_path, clock=lambda: time.time() + now[0])
+    assert (await later.keys(NODE)).fingerprints() == {fingerprint(key)}
+    with pytest.raises(PortalUnreachable):
+        await later.keys(PeerName.parse("node-never-seen"))
+    now[0] = 3601
+    with pytest.raises(PortalUnreachable):
+        await later.keys(NODE)
+
+
+async def test_a_copy_that_was_tampered_with_does_not_serve(portal, client, tmp_path):
+    portal.new_peer("node-home")
+    await Registry(client, tmp_path).keys(NODE)
+    await portal.stop()
+    copy = tmp_path / "node-home.keys"
+    copy.write_text(copy.read_text() + public_line(generate()) + "\n")
+    with pytest.raises(PortalUnreachable):
+        await Registry(client, tmp_path).keys(NODE)
+
+
+async def test_a_portal_that_is_not_the_pinned_one_is_not_believed(portal):
+    portal.new_peer("node-home")
+    wrong = PortalInfo(name="portal-main", url=portal.url, key=public_line(generate()))
+    async with PortalClient(wrong) as client:
+        with pytest.raises(InvalidDocument) as caught:
+            await Registry(client, None).keys(NODE)
+    assert "not signed by the portal" in str(caught.value)
+
+
+async def test_events_silenced_to_hide_a_revocation_count_as_portal_unreachable(portal, live):
+    _, key = portal.new_peer("node-home")
+    assert fingerprint(key) in (await live.keys(NODE)).fingerprints()
+    portal.heartbeats = False
+    portal.revoke(NODE, key)
+    while live.live:
+        assert await next_change(live) is None
+    async with asyncio.timeout(5):  # refused everywhere within 5 s of being asked
+        while (await live.keys(NODE)).keys:
+            await asyncio.sleep(0.1)
+
+
+async def test_missed_events_empty_the_cache(portal, live):
+    _, key = portal.new_peer("node-home")
+    assert (await live.keys(NODE)).keys
+    await portal.stop()
+    portal.revoke(NODE, key)
+    await portal.start()
+    async with asyncio.timeout(10):
+        while (await live.keys(NODE)).keys:
+            await next_change(live)

@@ -1,0 +1,253 @@
+"""Logins, calls and cuts between real SSH ends."""
+
+import asyncio
+
+import asyncssh
+import pytest
+from support.registry import RegistryPortal
+
+from dit4c_p2p.identity.keys import generate
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.identity.portal_client import PortalClient
+from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.messages.codec import InvalidMessage, decode
+from dit4c_p2p.messages.node import DiscardPod, NodeReply, NodeRequest, PodGone, Progress
+from dit4c_p2p.messages.public import RouterInfo
+from dit4c_p2p.overlay.calls import CallSession, call
+from dit4c_p2p.overlay.client import connect_router
+from dit4c_p2p.overlay.errors import NotVerified, Refused, Silent
+from dit4c_p2p.overlay.gate import Gate, Limits, PeerServer
+from dit4c_p2p.overlay.ssh import SERVER_OPTIONS, Identity
+
+ROUTER = PeerName.parse("router-main")
+ASKS = DiscardPod(instance="abc")
+
+
+class World:
+    """A portal, a registry that hears it, one server, and what it has seen."""
+
+    def __init__(self, portal, registry):
+        self.portal, self.registry = portal, registry
+        self.handlers = {}
+        self.closed = asyncio.Event()
+
+    async def serve(self, *, host_key=None, admit=None, limits=None):
+        world = self
+
+        class Server(PeerServer):
+            def session_requested(self):
+                return self.conn.create_server_channel(encoding=None), CallSession(world.handlers)
+
+        options = {} if admit is None else {"admit": admit}
+        self.gate = Gate(self.registry, limits=limits, **options)
+        self.server = await asyncssh.listen(
+            "127.0.0.1",
+            0,
+            server_factory=lambda: Server(self.gate),
+            server_host_keys=[host_key or self.key],
+            **SERVER_OPTIONS,
+        )
+        address = f"127.0.0.1:{self.server.get_port()}"
+        self.router = RouterInfo(name=str(ROUTER), ssh=[address], http=[])
+
+    def connect(self, name, key):
+        return connect_router(Identity(PeerName.parse(name), key), self.router, self.registry)
+
+
+@pytest.fixture
+async def world():
+    async with RegistryPortal() as portal, PortalClient(portal.info) as client:
+        registry = Registry(client, None)
+        heard = asyncio.Event()
+        registry.watch(lambda name: heard.set())
+        running = asyncio.create_task(registry.run())
+        await asyncio.wait_for(heard.wait(), 5)
+        world = World(portal, registry)
+        _, world.key = portal.new_peer(str(ROUTER))
+        yield world
+        world.server.close()
+        await world.server.wait_closed()
+        await world.gate.close()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def collect(connection, request=ASKS, silence_s=5.0, subsystem="t"):
+    return [r async for r in call(connection, subsystem, request, NodeReply, silence_s=silence_s)]
+
+
+async def test_a_call_is_answered_record_by_record(world):
+    async def discard(line):
+        request = decode(line, NodeRequest)
+        for part in range(3):
+            yield Progress(info=str(part))
+        yield PodGone(instance=request.instance)
+
+    world.handlers["t"] = discard
+    await world.serve()
+    _, key = world.portal.new_peer("scheduler-main")
+    connection = await world.connect("scheduler-main", key)
+    assert await collect(connection) == [
+        *(Progress(info=str(part)) for part in range(3)),
+        PodGone(instance="abc"),
+    ]
+    many = await asyncio.gather(*(collect(connection) for _ in range(20)))
+    assert all(len(replies) == 4 for replies in many)
+    connection.close()
+
+
+async def test_a_handler_that_fails_leaves_the_connection_standing(world):
+    async def broken(line):
+        yield Progress(info="so far")
+        raise ValueError("a bug")
+
+    async def fine(line):
+        yield PodGone(instance="abc")
+
+    world.handlers |= {"broken": broken, "t": fine}
+    await world.serve()
+    _, key = world.portal.new_peer("scheduler-main")
+    connection = await world.connect("scheduler-main", key)
+    assert await collect(connection, subsystem="broken") == [Progress(info="so far")]
+    assert await collect(connection) == [PodGone(instance="abc")]
+    connection.close()
+
+
+async def test_a_caller_that_goes_away_ends_the_handler(world):
+    ended = asyncio.Event()
+
+    async def endless(line):
+        try:
+            while True:
+                yield Progress(info="on and on")
+                await asyncio.sleep(0.01)
+        finally:
+            ended.set()
+
+    world.handlers["t"] = endless
+    await world.serve()
+    _, key = world.portal.new_peer("scheduler-main")
+    connection = await world.connect("scheduler-main", key)
+    async for _ in (replies := call(connection, "t", ASKS, NodeReply, silence_s=5)):
+        break
+    await replies.aclose()
+    await asyncio.wait_for(ended.wait(), 5)
+    connection.close()
+
+
+async def test_silence_junk_and_no_such_subsystem_are_clear_errors(world):
+    async def silent(line):
+        await asyncio.sleep(60)
+        yield PodGone(instance="abc")
+
+    async def junk(line):
+        yield {"no": "record"}
+
+    world.handlers |= {"silent": silent, "junk": junk}
+    await world.serve()
+    _, key = world.portal.new_peer("scheduler-main")
+    connection = await world.connect("scheduler-main", key)
+    with pytest.raises(Silent):
+        await collect(connection, subsystem="silent", silence_s=0.2)
+    with pytest.raises(InvalidMessage):
+        await collect(connection, subsystem="junk")
+    with pytest.raises(Refused):
+        await collect(connection, subsystem="sftp")
+    with pytest.raises(asyncssh.ChannelOpenError):
+        await connection.run("id")
+    connection.close()
+
+
+async def test_logins_to_a_peer_whose_key_is_not_published_none(world):
+    await world.serve(host_key=generate())
+    _, key = world.portal.new_peer("scheduler-main")
+    with pytest.raises(NotVerified):
+        await world.connect("scheduler-main", key)
+    world.portal.revoke(ROUTER)
+    with pytest.raises(NotVerified):
+        await world.connect("scheduler-main", key)
+
+
+@pytest.mark.parametrize("claim", ["scheduler-main", "node-main", "root", "scheduler-"])
+async def test_identity_comes_from_the_key_never_from_the_claim(world, claim):
+    await world.serve()
+    world.portal.new_peer("scheduler-main")
+    _, key = world.portal.new_peer("instance-mallory")
+    for offered in (key, generate()):
+        with pytest.raises(asyncssh.PermissionDenied):
+            await asyncssh.connect(
+                "127.0.0.1",
+                world.server.get_port(),
+                username=claim,
+                client_keys=[offered],
+                known_hosts=([world.key.convert_to_public()], [], []),
+                config=None,
+                agent_path=None,
+            )
+
+
+async def test_a_peer_that_is_not_served_here_is_refused(world):
+    def only_nodes(name, document):
+        raise Refused(f"{name} is not served here")
+
+    await world.serve(admit=only_nodes)
+    _, key = world.portal.new_peer("scheduler-main")
+    with pytest.raises(Refused):
+        await world.connect("scheduler-main", key)
+
+
+@pytest.mark.parametrize("whose", ["scheduler-main", str(ROUTER)])
+async def test_a_revoked_key_is_cut_while_connected(world, whose):
+    await world.serve()
+    _, key = world.portal.new_peer("scheduler-main")
+    connection = await world.connect("scheduler-main", key)
+    world.portal.revoke(PeerName.parse(whose))
+    await asyncio.wait_for(connection.wait_closed(), 10)
+
+
+async def test_a_revoked_key_is_cut_though_events_are_silenced(world):
+    await world.serve()
+    _, key = world.portal.new_peer("scheduler-main")
+    connection = await world.connect("scheduler-main", key)
+    world.portal.heartbeats = False
+    world.portal.revoke(PeerName.parse("scheduler-main"))
+    # 8 s until silence counts as such, and a look at once after that.
+    await asyncio.wait_for(connection.wait_closed(), 15)
+
+
+async def test_caps_before_login_by_address_and_in_all(world):
+    await world.serve(limits=Limits(unauthenticated=8, unauthenticated_per_address=3,
+                                    kept_for_known=2))  # fmt: skip
+    idle = [await asyncio.open_connection("127.0.0.1", world.server.get_port()) for _ in range(5)]
+    greeted = 0
+    for reader, _ in idle:
+        try:
+            greeted += bool(await asyncio.wait_for(reader.readline(), 5))
+        except ConnectionResetError:
+            continue
+    assert greeted == 3
+    for _, writer in idle:
+        writer.close()
+
+
+def test_slots_are_kept_for_known_addresses():
+    gate = Gate(None, limits=Limits(unauthenticated=4, unauthenticated_per_address=2,
+                                    kept_for_known=2))  # fmt: skip
+    assert [gate.enter(f"10.0.0.{n}") for n in (1, 2, 3)] == [True, True, False]
+    gate._known["10.0.0.9"] = None
+    assert gate.enter("10.0.0.9")
+    gate.leave("10.0.0.1")
+    assert gate.enter("10.0.0.9")
+    assert not gate.enter("10.0.0.9")
+
+
+def test_repeated_failures_slow_an_address_down():
+    gate = Gate(None)
+    delays = []
+    for _ in range(12):
+        gate.failed("10.0.0.1")
+        delays.append(gate.delay_s("10.0.0.1"))
+    assert delays[0] == 0
+    assert delays == sorted(delays)
+    assert delays[-1] == 5.0
+    assert gate.delay_s("10.0.0.2") == 0
