@@ -1,0 +1,356 @@
+"""An instance's life as a table of states and events; decides, and does nothing.
+
+An event is something that has happened. :func:`advance` says what an instance becomes by it, and
+:func:`work` what its state calls for next. The caller writes the new instance down first and then
+does the work; after a crash it asks :func:`work` again, so every kind of work may be done twice.
+
+    created ─▶ waiting_for_image ─▶ starting ─▶ running ─▶ exited
+       │               │               │           │          │       errored: from any of these
+       │               │               │       stopping       │          │
+       ▼               ▼               ▼           ▼          ▼          ▼
+    discarded      discarded       discarding ─▶ discarded  ◀── discarding
+
+A node's word is about a pod and may come twice, late or out of order: whatever an instance has
+become already, an event that belongs to an earlier part of its life changes nothing. The table is
+at the bottom of the file; an event that is not in the row of a state is ignored there.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from typing import Any
+
+from dit4c_p2p.messages.instances import FINAL, State
+
+_log = logging.getLogger(__name__)
+
+# An image may have to be unpacked at a home's pace; an app may have to make its first start.
+IMAGE_LIMIT_S = 3600
+START_LIMIT_S = 3600
+
+# What a person is told is cut to a length that a row of the dashboard and one message bear.
+MAX_INFO_CHARS = 500
+MAX_LOG_CHARS = 32 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long a state may last, in seconds."""
+
+    image_s: float = IMAGE_LIMIT_S
+    start_s: float = START_LIMIT_S
+
+
+@dataclass(frozen=True)
+class Instance:
+    """All that the scheduler knows of one instance.
+
+    ``image``, ``key_nonce``: as ordered; empty if its end was ordered before its start arrived.
+    ``node``: the peer name of the node it was placed on, or None.
+    ``info``: a sentence for its user. ``progress``: 0..1, or None if it can't be told.
+    ``log_tail``: the end of the app's log once it has ended. ``discard_wanted``: its end was asked
+    for. ``pod_asked``: a node may have been told to start its pod. ``deadline``: seconds since
+    1970 when the state's time is up, or None.
+    """
+
+    id: str
+    image: str = ""
+    key_nonce: str = ""
+    state: State = State.CREATED
+    node: str | None = None
+    info: str = ""
+    progress: float | None = None
+    log_tail: str = ""
+    discard_wanted: bool = False
+    pod_asked: bool = False
+    deadline: float | None = None
+
+    @property
+    def occupies(self) -> bool:
+        """Whether it takes up one of its node's places."""
+        if self.node is None or self.state in FINAL:
+            return False
+        return self.pod_asked or self.state is State.WAITING_FOR_IMAGE
+
+
+# ---- what may happen
+
+
+@dataclass(frozen=True)
+class DiscardAsked:
+    """Its user wants it gone, with everything in it."""
+
+
+@dataclass(frozen=True)
+class Placed:
+    """It is to run on ``node``, a peer name."""
+
+    node: str
+
+
+@dataclass(frozen=True)
+class ImageReady:
+    """The image is on the node."""
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """The work that ``during`` calls for has news for the instance's user."""
+
+    during: State
+    info: str
+    fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class WorkFailed:
+    """The work that ``during`` calls for can't be done; ``text`` tells the instance's user why."""
+
+    during: State
+    text: str
+    log_tail: str = ""
+
+
+@dataclass(frozen=True)
+class TimeUp:
+    """The moment ``deadline`` of the instance may have come."""
+
+
+@dataclass(frozen=True)
+class PodStarted:
+    """The app listens, and the instance's own URL answers."""
+
+
+@dataclass(frozen=True)
+class PodExited:
+    """The app's container has ended. ``reason`` is the node's sentence, possibly empty."""
+
+    exit_code: int | None
+    reason: str = ""
+    log_tail: str = ""
+
+
+@dataclass(frozen=True)
+class PodVanished:
+    """The node has nothing of the pod although it ran there."""
+
+
+@dataclass(frozen=True)
+class PodStopped:
+    """The node was asked to stop the pod's containers, and they have stopped."""
+
+
+@dataclass(frozen=True)
+class PodGone:
+    """The node was asked to remove the pod, and nothing of it is left."""
+
+
+Event = (
+    DiscardAsked
+    | Placed
+    | ImageReady
+    | Progressed
+    | WorkFailed
+    | TimeUp
+    | PodStarted
+    | PodExited
+    | PodVanished
+    | PodStopped
+    | PodGone
+)
+
+
+class Work(Enum):
+    """What a state calls for. Each may be begun again at any time, and is idempotent."""
+
+    PLACE = auto()  # choose a node → Placed
+    FETCH_IMAGE = auto()  # EnsureImage → ImageReady, WorkFailed
+    START_POD = auto()  # StartPod → PodStarted, WorkFailed
+    STOP_POD = auto()  # StopPod → PodStopped
+    REMOVE_POD = auto()  # DiscardPod → PodGone
+
+
+def work(instance: Instance) -> Work | None:
+    """What is to be done for the instance as it stands, or None."""
+    return WORK.get(instance.state)
+
+
+def advance(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
+    """What ``instance`` becomes by ``event`` at ``now`` (seconds since 1970); itself if nothing."""
+    change = TABLE[instance.state].get(type(event))
+    if change is None:
+        _log.info("%s: %s ignored while %s", instance.id, type(event).__name__, instance.state)
+        return instance
+    changed = change(instance, event, now, limits)
+    if changed.state != instance.state:
+        _log.info("%s: %s → %s (%s)", instance.id, instance.state, changed.state, changed.info)
+    return changed
+
+
+# ---- what an event does to an instance in a state that listens to it
+
+# The event is of the type that it stands under in the table.
+Change = Callable[[Instance, Any, float, Limits], Instance]
+
+
+def _enter(instance: Instance, state: State, info: str, deadline: float | None = None) -> Instance:
+    return replace(
+        instance, state=state, info=info[:MAX_INFO_CHARS], progress=None, deadline=deadline
+    )
+
+
+def _errored(instance: Instance, reason: str, log_tail: str = "") -> Instance:
+    failed = _enter(instance, State.ERRORED, reason)
+    return replace(failed, log_tail=log_tail[-MAX_LOG_CHARS:] or instance.log_tail)
+
+
+def _forget(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
+    """There is no pod: the end is reached at once, whether or not its node answers."""
+    return _discarded(replace(instance, discard_wanted=True), event, now, limits)
+
+
+def _remove(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
+    if not instance.pod_asked:
+        return _forget(instance, event, now, limits)
+    return _enter(replace(instance, discard_wanted=True), State.DISCARDING, "Removing everything")
+
+
+def _stop(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
+    return _enter(replace(instance, discard_wanted=True), State.STOPPING, "Stopping the app")
+
+
+def _stopped(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
+    """What was remembered through stopping comes next."""
+    if instance.discard_wanted:
+        return _remove(instance, event, now, limits)
+    return _enter(instance, State.EXITED, "Stopped")
+
+
+def _discarded(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
+    return _enter(replace(instance, log_tail=""), State.DISCARDED, "Discarded")
+
+
+def _placed(instance: Instance, event: Placed, now: float, limits: Limits) -> Instance:
+    deadline = now + limits.image_s
+    placed = replace(instance, node=event.node)
+    return _enter(placed, State.WAITING_FOR_IMAGE, "Preparing the image", deadline)
+
+
+def _image_ready(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
+    # Written down before StartPod is sent, so that no pod can be forgotten.
+    asked = replace(instance, pod_asked=True)
+    return _enter(asked, State.STARTING, "Starting the container", now + limits.start_s)
+
+
+def _progressed(instance: Instance, event: Progressed, now: float, limits: Limits) -> Instance:
+    if event.during is not instance.state:
+        return instance
+    fraction = None if event.fraction is None else min(1.0, max(0.0, event.fraction))
+    return replace(instance, info=event.info[:MAX_INFO_CHARS], progress=fraction)
+
+
+def _failed(instance: Instance, event: WorkFailed, now: float, limits: Limits) -> Instance:
+    if event.during is not instance.state:
+        return instance
+    return _errored(instance, event.text, event.log_tail)
+
+
+def _time_up(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
+    if instance.deadline is None or now < instance.deadline:
+        return instance
+    what = "The image was not ready" if instance.state is State.WAITING_FOR_IMAGE else "No start"
+    limit_s = limits.image_s if instance.state is State.WAITING_FOR_IMAGE else limits.start_s
+    latest = f"; the last that was heard: {instance.info}" if instance.info else ""
+    return _errored(instance, f"{what} within {_span(limit_s)}{latest}")
+
+
+def _started(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
+    return _enter(replace(instance, pod_asked=True), State.RUNNING, "Running")
+
+
+def _ended_early(instance: Instance, event: PodExited, now: float, limits: Limits) -> Instance:
+    """An app that ends before it could be used has failed, whatever its exit code."""
+    return _errored(instance, _reason(event, "before it could be reached"), event.log_tail)
+
+
+def _exited(instance: Instance, event: PodExited, now: float, limits: Limits) -> Instance:
+    """By itself and content is an end as it should be; anything else is an error to be told."""
+    if event.exit_code != 0:
+        return _errored(instance, _reason(event, "by itself"), event.log_tail)
+    ended = _enter(instance, State.EXITED, event.reason or "The app has ended by itself")
+    return replace(ended, log_tail=event.log_tail[-MAX_LOG_CHARS:])
+
+
+def _vanished(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
+    return _errored(instance, "Its container is gone from the machine it ran on")
+
+
+def _reason(event: PodExited, how: str) -> str:
+    if event.reason:
+        return event.reason
+    code = "" if event.exit_code is None else f" with code {event.exit_code}"
+    return f"The app ended {how}{code}"
+
+
+def _span(seconds: float) -> str:
+    if seconds >= 3600:
+        hours = seconds / 3600
+        return "an hour" if hours == 1 else f"{hours:g} hours"
+    return f"{seconds / 60:g} minutes" if seconds >= 60 else f"{seconds:g} seconds"
+
+
+# ---- the tables
+
+WORK: Mapping[State, Work] = {
+    State.CREATED: Work.PLACE,
+    State.WAITING_FOR_IMAGE: Work.FETCH_IMAGE,
+    State.STARTING: Work.START_POD,
+    State.STOPPING: Work.STOP_POD,
+    State.DISCARDING: Work.REMOVE_POD,
+}
+
+TABLE: Mapping[State, Mapping[type[Event], Change]] = {
+    State.CREATED: {
+        DiscardAsked: _forget,
+        Placed: _placed,
+        Progressed: _progressed,
+    },
+    State.WAITING_FOR_IMAGE: {
+        DiscardAsked: _forget,
+        ImageReady: _image_ready,
+        Progressed: _progressed,
+        WorkFailed: _failed,
+        TimeUp: _time_up,
+    },
+    State.STARTING: {
+        DiscardAsked: _remove,
+        Progressed: _progressed,
+        WorkFailed: _failed,
+        TimeUp: _time_up,
+        PodStarted: _started,
+        PodExited: _ended_early,
+    },
+    State.RUNNING: {
+        DiscardAsked: _stop,
+        PodExited: _exited,
+        PodVanished: _vanished,
+    },
+    State.STOPPING: {
+        Progressed: _progressed,
+        PodStopped: _stopped,
+        PodExited: _stopped,
+        PodVanished: _stopped,
+    },
+    State.EXITED: {
+        DiscardAsked: _remove,
+    },
+    State.ERRORED: {
+        DiscardAsked: _remove,
+    },
+    State.DISCARDING: {
+        Progressed: _progressed,
+        PodGone: _discarded,
+    },
+    State.DISCARDED: {},
+}

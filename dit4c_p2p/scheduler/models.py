@@ -1,0 +1,66 @@
+"""The scheduler's tables. Times are seconds since 1970 (UTC). After a change here::
+
+python -m dit4c_p2p.database makemigrations scheduler
+"""
+
+from tortoise import fields
+from tortoise.models import Model
+
+_ID = 40
+_NAME = 52  # "imageserver-" and an id
+
+
+class InstanceRow(Model):
+    """A ``lifecycle.Instance`` as written down; a discarded one stays, so that it can't come back.
+
+    ``sequence`` is the number of its newest report. ``public_key`` is the key that the portal was
+    last told of, empty before that.
+    """
+
+    id = fields.CharField(max_length=_ID, primary_key=True)
+    image = fields.CharField(max_length=100)
+    key_nonce = fields.CharField(max_length=64)
+    state = fields.CharField(max_length=20, db_index=True)
+    node = fields.CharField(max_length=_NAME, null=True)
+    info = fields.TextField()
+    progress = fields.FloatField(null=True)
+    log_tail = fields.TextField()
+    discard_wanted = fields.BooleanField()
+    pod_asked = fields.BooleanField()
+    deadline = fields.FloatField(null=True)
+    sequence = fields.BigIntField()
+    public_key = fields.TextField()
+    created_at = fields.FloatField()
+    changed_at = fields.FloatField()
+
+    class Meta:
+        table = "instance"
+        table_description = "What each instance has become"
+
+
+class Incoming(Model):
+    """A message of the portal's that has been acted on."""
+
+    message_id = fields.CharField(max_length=64, primary_key=True)
+    at = fields.FloatField(db_index=True)
+
+    class Meta:
+        table = "incoming"
+        table_description = "Orders that were received"
+
+
+class Outgoing(Model):
+    """A message to the portal, kept until it is acknowledged; sent in the order of ``position``.
+
+    A newer message of the same ``topic`` takes the place of one that was not acknowledged yet.
+    """
+
+    position = fields.BigIntField(primary_key=True, generated=True)
+    message_id = fields.CharField(max_length=64, unique=True)
+    topic = fields.CharField(max_length=80, db_index=True)
+    body = fields.TextField()
+    created_at = fields.FloatField()
+
+    class Meta:
+        table = "outgoing"
+        table_description = "What the portal is to be told"

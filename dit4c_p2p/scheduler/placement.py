@@ -1,0 +1,46 @@
+"""Which node an instance goes to; decides, and touches nothing."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from dit4c_p2p.messages.node import NodeDescription
+
+
+@dataclass(frozen=True)
+class Place:
+    """The instance goes to ``node``, a peer name."""
+
+    node: str
+
+
+@dataclass(frozen=True)
+class Wait:
+    """There is no place now; ``info`` tells the instance's user why."""
+
+    info: str
+
+
+def choose(
+    known: Collection[str], described: Mapping[str, NodeDescription], placed: Mapping[str, int]
+) -> Place | Wait:
+    """The node with the fewest pods for its size, the first by name among equals.
+
+    :param known: the peer names of all nodes that the scheduler has.
+    :param described: what the nodes that answer say of themselves, by peer name.
+    :param placed: how many instances the scheduler has placed on each node, by peer name. One
+        that has no pod yet counts only here; a pod the scheduler doesn't know of, only there.
+    """
+    if not known:
+        return Wait("Waiting for a machine: none belongs to this cluster yet")
+    if not described:
+        return Wait("Waiting for a machine: none answers at the moment")
+    load = {
+        name: max(node.pods, placed.get(name, 0)) / node.max_pods
+        for name, node in described.items()
+        if node.max_pods > max(node.pods, placed.get(name, 0))
+    }
+    if not load:
+        silent = len(known) - len(described)
+        others = f", and {silent} do not answer" if silent > 0 else ""
+        return Wait(f"Waiting for a machine: all are full{others}")
+    return Place(min(load, key=lambda name: (load[name], name)))

@@ -1,0 +1,260 @@
+"""What the scheduler has written down: instances, the portal's orders, and what it is to be told.
+
+Every method is one transaction. Whatever an instance becomes is stored together with the report
+about it, so that after a crash neither is there without the other.
+"""
+
+import logging
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dit4c_p2p.database import DatabaseSpec, in_transaction
+from dit4c_p2p.messages.codec import decode, encode
+from dit4c_p2p.messages.instances import FINAL, State
+from dit4c_p2p.messages.link import (
+    AllocatedKey,
+    ClusterState,
+    DiscardInstance,
+    InstanceLogs,
+    InstanceReport,
+    RequestState,
+    StartInstance,
+    ToPortal,
+    ToPortalEnvelope,
+    ToSchedulerEnvelope,
+)
+from dit4c_p2p.messages.node import PodKey
+from dit4c_p2p.scheduler.lifecycle import DiscardAsked, Event, Instance, Limits, advance
+from dit4c_p2p.scheduler.models import Incoming, InstanceRow, Outgoing
+
+_log = logging.getLogger(__name__)
+
+APP = "scheduler"
+
+# A message that comes again later than this would find its instance in a later state anyway.
+INCOMING_KEPT_S = 30 * 24 * 3600
+
+# What is wanted of a key is over once its pod is to go.
+_KEY_STATES = frozenset({State.STARTING, State.RUNNING})
+
+
+def database(data_folder: Path) -> DatabaseSpec:
+    """Where the scheduler's database is, for ``databases()``."""
+    return DatabaseSpec(APP, data_folder / "scheduler.sqlite3")
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A message to the portal that is not acknowledged; ``position`` is its place in the order."""
+
+    position: int
+    envelope: ToPortalEnvelope
+
+
+class Store:
+    """The scheduler's memory; its database has to be open.
+
+    :param clock: seconds since 1970.
+    :param on_outgoing: called after a message to the portal was stored.
+    """
+
+    def __init__(
+        self, *, clock: Callable[[], float], limits: Limits, on_outgoing: Callable[[], None]
+    ) -> None:
+        self._clock = clock
+        self._limits = limits
+        self._on_outgoing = on_outgoing
+
+    # ---- the portal's orders
+
+    async def receive(self, envelope: ToSchedulerEnvelope) -> tuple[bool, Instance | None]:
+        """Write down an order of the portal's and what its instance becomes by it.
+
+        Returns whether it had not been received before, and the instance as it is now.
+        """
+        order = envelope.body
+        async with in_transaction(APP):
+            new = not await Incoming.exists(message_id=envelope.id)
+            row = await InstanceRow.get_or_none(id=order.instance)
+            if new:
+                await Incoming.create(message_id=envelope.id, at=self._clock())
+                match order:
+                    case StartInstance():
+                        if row is None:
+                            row = await self._make(order.instance, order.image, order.key_nonce)
+                    case DiscardInstance():
+                        # It may come before the start that it ends.
+                        row = row or await self._make(order.instance, "", "")
+                        await self._advance(row, DiscardAsked())
+                    case RequestState() if row is not None:
+                        await self._report(row)
+                        await row.save()
+            instance = None if row is None else _instance(row)
+        self._on_outgoing()
+        return new, instance
+
+    async def _make(self, instance: str, image: str, key_nonce: str) -> InstanceRow:
+        now = self._clock()
+        row = InstanceRow(
+            id=instance,
+            image=image,
+            key_nonce=key_nonce,
+            state=State.CREATED.value,
+            info="Waiting for a machine",
+            log_tail="",
+            discard_wanted=False,
+            pod_asked=False,
+            sequence=0,
+            public_key="",
+            created_at=now,
+            changed_at=now,
+        )
+        await self._report(row)
+        await row.save(force_create=True)
+        _log.info("%s: ordered", instance)
+        return row
+
+    # ---- what happens to instances
+
+    async def apply(self, instance: str, event: Event) -> Instance:
+        """Write down an event, what the instance becomes by it, and the report about that.
+
+        :raises KeyError: no such instance.
+        """
+        async with in_transaction(APP):
+            row = await InstanceRow.get_or_none(id=instance)
+            if row is None:
+                raise KeyError(instance)
+            changed = await self._advance(row, event)
+            result = _instance(row)
+        if changed:
+            self._on_outgoing()
+        return result
+
+    async def _advance(self, row: InstanceRow, event: Event) -> bool:
+        before = _instance(row)
+        after = advance(before, event, self._clock(), self._limits)
+        if after == before:
+            return False
+        row.state = after.state.value
+        row.node = after.node
+        row.info = after.info
+        row.progress = after.progress
+        row.log_tail = after.log_tail
+        row.discard_wanted = after.discard_wanted
+        row.pod_asked = after.pod_asked
+        row.deadline = after.deadline
+        row.changed_at = self._clock()
+        await self._report(row)
+        await row.save()
+        return True
+
+    async def key_made(self, instance: str, key: PodKey) -> None:
+        """Write down that the portal is to publish this key, once for each key.
+
+        A key that comes when the pod is to go already is left alone.
+        """
+        async with in_transaction(APP):
+            row = await InstanceRow.get_or_none(id=instance)
+            if row is None or row.node is None or State(row.state) not in _KEY_STATES:
+                return
+            if row.public_key == key.public_key:
+                return
+            row.public_key = key.public_key
+            await row.save()
+            await self._put(
+                f"key {instance}",
+                AllocatedKey(
+                    instance=instance,
+                    node=row.node,
+                    public_key=key.public_key,
+                    instance_signature=key.instance_signature,
+                    node_signature=key.node_signature,
+                ),
+            )
+        self._on_outgoing()
+
+    async def unfinished(self) -> list[Instance]:
+        """Every instance that is not in a final state, the oldest first."""
+        final = [state.value for state in FINAL]
+        rows = await InstanceRow.exclude(state__in=final).order_by("created_at", "id")
+        return [_instance(row) for row in rows]
+
+    async def get(self, instance: str) -> Instance | None:
+        """The instance of that id, or None."""
+        row = await InstanceRow.get_or_none(id=instance)
+        return None if row is None else _instance(row)
+
+    # ---- what the portal is to be told
+
+    async def tell(self, message: InstanceLogs | ClusterState) -> None:
+        """Keep a message until the portal has acknowledged it."""
+        topic = f"logs {message.request}" if isinstance(message, InstanceLogs) else "cluster"
+        async with in_transaction(APP):
+            await self._put(topic[:80], message)
+        self._on_outgoing()
+
+    async def outgoing(self, after: int, most: int) -> Sequence[Pending]:
+        """The first ``most`` messages not yet acknowledged whose position is over ``after``."""
+        rows = await Outgoing.filter(position__gt=after).order_by("position").limit(most)
+        return [
+            Pending(row.position, ToPortalEnvelope(id=row.message_id, body=_body(row.body)))
+            for row in rows
+        ]
+
+    async def acknowledged(self, message_id: str) -> None:
+        """The portal has stored that message."""
+        await Outgoing.filter(message_id=message_id).delete()
+
+    async def tidy(self) -> None:
+        """Forget the ids of messages that are too old to come again."""
+        await Incoming.filter(at__lt=self._clock() - INCOMING_KEPT_S).delete()
+
+    async def _report(self, row: InstanceRow) -> None:
+        """Count up, and put the report in the place of one about the same state.
+
+        The caller saves the row in the same transaction.
+        """
+        row.sequence += 1
+        state = State(row.state)
+        report = InstanceReport(
+            instance=row.id,
+            sequence=row.sequence,
+            state=state,
+            info=row.info,
+            progress=row.progress,
+            log_tail=row.log_tail,
+            node=row.node,
+        )
+        await self._put(f"report {row.id} {state}", report)
+
+    async def _put(self, topic: str, message: ToPortal) -> None:
+        await Outgoing.filter(topic=topic).delete()
+        await Outgoing.create(
+            message_id=uuid.uuid4().hex,
+            topic=topic,
+            body=encode(message).decode(),
+            created_at=self._clock(),
+        )
+
+
+def _body(text: str) -> ToPortal:
+    return decode(text, ToPortal)  # type: ignore[arg-type]
+
+
+def _instance(row: InstanceRow) -> Instance:
+    return Instance(
+        id=row.id,
+        image=row.image,
+        key_nonce=row.key_nonce,
+        state=State(row.state),
+        node=row.node,
+        info=row.info,
+        progress=row.progress,
+        log_tail=row.log_tail,
+        discard_wanted=row.discard_wanted,
+        pod_asked=row.pod_asked,
+        deadline=row.deadline,
+    )
