@@ -1,0 +1,29 @@
+"""The engine and the container images of this machine: found, or made.
+
+``ensure_images`` is what ``dit4c up`` calls; ``python -m dit4c_p2p.images`` is for scripts. A plain
+Debian is the root of all images; each further image is built from a folder of ``helpers/`` and only
+when what goes into it has changed.
+"""
+
+from dit4c_p2p.images.build import BuildFailed
+from dit4c_p2p.images.engine import Engine, ensure_engine, find_engine
+from dit4c_p2p.images.ensure import (
+    CatalogueImage,
+    Images,
+    default_cache_folder,
+    ensure_images,
+)
+from dit4c_p2p.images.progress import Progress, TerminalProgress
+
+__all__ = [
+    "BuildFailed",
+    "CatalogueImage",
+    "Engine",
+    "Images",
+    "Progress",
+    "TerminalProgress",
+    "default_cache_folder",
+    "ensure_engine",
+    "ensure_images",
+    "find_engine",
+]

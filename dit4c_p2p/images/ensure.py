@@ -1,0 +1,96 @@
+"""Every image that a node needs, ready and up to date."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiodocker
+import aiohttp
+
+from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.images.build import Builder
+from dit4c_p2p.images.debian import ensure_debian
+from dit4c_p2p.images.engine import Engine, ensure_engine
+from dit4c_p2p.images.lock import exclusive
+from dit4c_p2p.images.progress import Progress
+from dit4c_p2p.images.recipes import DEBIAN, OFFERS, RECIPES
+
+LOCK_STEP = "Images"
+
+# Calls that build or pull have limits of their own.
+_CALL_S = 60.0
+
+
+@dataclass(frozen=True)
+class CatalogueImage:
+    """An image that users can start; ``image`` is its id (``sha256:…``)."""
+
+    name: str
+    title: str
+    description: str
+    image: str
+
+
+@dataclass(frozen=True)
+class Images:
+    """The ids (``sha256:…``) of the images that pods are made of, and the catalogue."""
+
+    infra: str
+    listener: str
+    auth: str
+    catalogue: tuple[CatalogueImage, ...]
+
+
+def default_cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/dit4c-p2p``, or ``~/.cache/dit4c-p2p``."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification says that a relative path counts as unset.
+    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "dit4c-p2p"
+
+
+async def ensure_images(
+    progress: Progress, cache_folder: Path, *, repository: str = "dit4c"
+) -> Images:
+    """See to an engine and to all images, building what is missing or has changed.
+
+    Safe to call in several processes at once: the second waits and finds everything done. A build
+    that is cancelled leaves nothing half done.
+
+    :raises ConfigError: this machine is not as it must be.
+    :raises BuildFailed: an image can't be built.
+    """
+    engine = await ensure_engine(progress)
+    try:
+        cache_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"the cache folder {cache_folder} can't be made: {error.strerror}",
+            hint="Set XDG_CACHE_HOME to a folder that you may write to.",
+        ) from error
+    waiting = "waiting for another process that is building them"
+    async with exclusive(cache_folder / "images.lock", lambda: progress(LOCK_STEP, waiting)):
+        return await _ensure_all(engine, progress, cache_folder, repository)
+
+
+async def _ensure_all(
+    engine: Engine, progress: Progress, cache_folder: Path, repository: str
+) -> Images:
+    async with aiodocker.Docker(timeout=aiohttp.ClientTimeout(total=_CALL_S)) as docker:
+        builder = Builder(
+            docker, engine.architecture, cache_folder, progress, repository=repository
+        )
+        debian = await ensure_debian(
+            docker, builder.tag(DEBIAN), engine.architecture, cache_folder, progress
+        )
+        ids = {DEBIAN: debian}
+        for recipe in RECIPES:
+            ids[recipe.name] = await builder.ensure(recipe, ids[recipe.parent])
+    return Images(
+        infra=ids["infra"],
+        listener=ids["listener"],
+        auth=ids["auth"],
+        catalogue=tuple(
+            CatalogueImage(offer.name, offer.title, offer.description, ids[offer.name])
+            for offer in OFFERS
+        ),
+    )
