@@ -1,0 +1,145 @@
+"""``dit4c key add``: prove possession of a key to the portal and have it published."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import aiohttp
+import asyncssh
+
+from dit4c_p2p.errors import ConfigError, DitError
+from dit4c_p2p.identity import sshsig
+from dit4c_p2p.identity.errors import InvalidKey
+from dit4c_p2p.identity.keys import check_acceptable, parse_public, public_line
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.identity.portal_client import TIMEOUT
+from dit4c_p2p.messages.codec import encode
+from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, NewKey, enrol_statement
+
+_SIGN_TIMEOUT_S = 60
+
+
+class EnrolRefused(DitError):
+    """The portal does not publish the key; its own sentence says why."""
+
+    code = "enrol_refused"
+
+
+def read_access(
+    portal: str | None, data_folder: Path, environ: Mapping[str, str]
+) -> tuple[str, str]:
+    """The portal's URL and an admin's API token: as given, or those of the running ``dit4c up``.
+
+    :raises ConfigError: there are none.
+    """
+    token = environ.get("DIT4C_TOKEN")
+    if portal and token:
+        return portal.rstrip("/"), token
+    ready = data_folder / "ready.json"
+    try:
+        access = json.loads(ready.read_bytes())
+        return portal or access["portal"], token or access["api_token"]
+    except (OSError, ValueError, KeyError):
+        raise ConfigError(
+            f"no running portal is known: {ready} can't be read",
+            hint="start 'dit4c up', or give --portal URL and the token in DIT4C_TOKEN",
+        ) from None
+
+
+async def enrol(
+    url: str, token: str, kind: str, id: str, file: Path, scheduler: str | None
+) -> tuple[PeerName, str]:
+    """Publish the key in ``file`` for ``<kind>-<id>``; returns the name and the fingerprint.
+
+    :raises InvalidName: not a peer's kind or id.
+    :raises ConfigError: the file is no key, or nothing can sign with it.
+    :raises EnrolRefused: the portal says no, or does not answer.
+    """
+    name = PeerName.of(kind, id)
+    key = _read_private(file)
+    public = _read_public(file) if key is None else key.convert_to_public()
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    async with aiohttp.ClientSession(url, headers=headers, timeout=TIMEOUT) as session:
+        nonce = (await _post(session, "/api/v1/keys/challenge", b"{}"))["nonce"]
+        statement = enrol_statement(url, str(name), nonce)
+        new_key = NewKey(
+            kind=kind,
+            id=id,
+            public_key=public_line(public),
+            nonce=nonce,
+            signature=sshsig.sign(key, statement, ENROL_NAMESPACE)
+            if key is not None
+            else await _sign_by_agent(file, statement),
+            scheduler=scheduler,
+        )
+        published = await _post(session, "/api/v1/keys", encode(new_key))
+    return name, published["fingerprint"]
+
+
+def _read_private(file: Path) -> asyncssh.SSHKey | None:
+    """The private key in a file; None if the file holds something else."""
+    try:
+        return check_acceptable(asyncssh.read_private_key(file))
+    except OSError as error:
+        raise ConfigError(
+            f"{file} can't be read: {error.strerror}",
+            hint="make a key with: ssh-keygen -t ed25519 -f FILE",
+        ) from None
+    except asyncssh.KeyEncryptionError:
+        raise ConfigError(
+            f"{file} is locked with a passphrase",
+            hint=f"unlock it with 'ssh-add {file}' and give {file}.pub instead",
+        ) from None
+    except asyncssh.KeyImportError:
+        return None
+
+
+def _read_public(file: Path) -> asyncssh.SSHKey:
+    try:
+        return parse_public(file.read_text())
+    except (InvalidKey, UnicodeDecodeError):
+        raise ConfigError(
+            f"{file} holds neither a private nor a public SSH key",
+            hint="make a key with: ssh-keygen -t ed25519 -f FILE",
+        ) from None
+
+
+async def _sign_by_agent(public_file: Path, statement: bytes) -> str:
+    """Let ``ssh-keygen`` find the private key, beside the public one or in ssh-agent."""
+    process = await asyncio.create_subprocess_exec(
+        "ssh-keygen",
+        *("-Y", "sign", "-n", ENROL_NAMESPACE, "-f", str(public_file)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(_SIGN_TIMEOUT_S):
+            signature, problem = await process.communicate(statement)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise ConfigError("ssh-agent did not sign in time", hint="try again") from None
+    if process.returncode:
+        last = problem.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        raise ConfigError(
+            f"nothing can sign with {public_file}: {last[-1]}",
+            hint="give the private key's file, or add it to ssh-agent",
+        )
+    return signature.decode()
+
+
+async def _post(session: aiohttp.ClientSession, path: str, body: bytes) -> dict[str, str]:
+    try:
+        async with session.post(path, data=body) as response:
+            answer = await response.json(content_type=None)
+            if response.status == 201:
+                return dict(answer)
+            text = answer.get("detail") or answer.get("title") or f"status {response.status}"
+            raise EnrolRefused(f"the portal says: {text}", hint=answer.get("hint", ""))
+    except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError) as error:
+        raise EnrolRefused(
+            f"the portal does not answer as one: {error or 'time is up'}",
+            hint="check its URL and that it runs",
+        ) from None

@@ -1,0 +1,28 @@
+"""Enrolment: an admin's program publishes the key of a peer that it holds.
+
+POST /api/v1/keys/challenge {}     → 201 {"nonce", "expires_in"}
+POST /api/v1/keys <NewKey>         → 201 {"fingerprint", "name", …}
+"""
+
+from dit4c_p2p.messages.codec import Record
+
+ENROL_NAMESPACE = "dit4c-enrol"
+
+
+class NewKey(Record, frozen=True, omit_defaults=True):
+    """``public_key`` is the line of the .pub file; ``scheduler`` the id of a node's scheduler.
+
+    ``signature`` is an SSHSIG of :func:`enrol_statement` by the new key itself.
+    """
+
+    kind: str
+    id: str
+    public_key: str
+    nonce: str
+    signature: str
+    scheduler: str | None = None
+
+
+def enrol_statement(portal_url: str, name: str, nonce: str) -> bytes:
+    """What the new key signs, namespace ``dit4c-enrol``: a line of text without its end."""
+    return f"dit4c-enrol {portal_url} {name} {nonce}".encode()
