@@ -257,6 +257,7 @@ class Framer:
     """Tells where a body ends, while its bytes are passed on as they are."""
 
     complete: bool
+    ends_with_stream = False  # the end of the connection is the end of the body
 
     def feed(self, data: bytes | bytearray | memoryview) -> int:
         """How many of the next bytes, ``data``, belong to the body. Once complete, none do.
@@ -285,6 +286,7 @@ class CloseFramer(Framer):
     """A body that ends with its connection; never complete by itself."""
 
     complete = False
+    ends_with_stream = True
 
     def feed(self, data: bytes | bytearray | memoryview) -> int:
         """See :class:`Framer`."""

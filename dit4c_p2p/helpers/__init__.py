@@ -1,0 +1,5 @@
+"""The programs inside a pod; each runs in a container of its own and imports little.
+
+listener   keeps (own name, 80) listened at the routers, hands each channel to auth
+auth       HTTP in front of the app: nothing gets through before its user is known
+"""

@@ -1,0 +1,205 @@
+"""One connection of the listener: requests one after the other, each checked by itself."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from dit4c_p2p.errors import DitError
+from dit4c_p2p.helpers import proxy_protocol
+from dit4c_p2p.helpers.auth import cookies, pages
+from dit4c_p2p.helpers.auth.exchange import AppSlow, CutShort, exchange
+from dit4c_p2p.helpers.auth.headers import Origin, request_to_app
+from dit4c_p2p.helpers.auth.own import Own, is_own
+from dit4c_p2p.helpers.auth.rules import Refused, accepts_html, check_cross_site, check_message
+from dit4c_p2p.helpers.auth.sessions import Session, Sessions
+from dit4c_p2p.helpers.auth.upstream import App, AppUnreachable
+from dit4c_p2p.helpers.auth.wire import Wire
+from dit4c_p2p.helpers.proxy_protocol import BadProxyHeader, Client
+from dit4c_p2p.http1 import BadMessage, BadRequest, BodyKind, RequestHead, parse_head
+
+logger = logging.getLogger(__name__)
+
+# Security figure: headers that trickle in are cut after 10 s.
+HEAD_LIMIT_S = 10.0
+# nginx's keepalive_timeout.
+IDLE_LIMIT_S = 75.0
+LINGER_LIMIT_S = 2.0
+# An app that is starting is worth looking at again after this.
+_RETRY_AFTER_S = 2
+
+
+@dataclass(frozen=True)
+class House:
+    """What every connection of this instance shares."""
+
+    origin: Origin
+    app: App
+    sessions: Sessions
+    own: Own
+
+
+class Connection:
+    """Serves one wire; :meth:`cut` ends it from outside."""
+
+    def __init__(self, house: House, wire: Wire) -> None:
+        self._house = house
+        self._wire = wire
+        self._client: Client | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_cut = False
+
+    def start(self) -> asyncio.Task[None]:
+        """Begin; the task is over when the connection is."""
+        self._task = asyncio.create_task(self._run(), name="connection")
+        return self._task
+
+    def cut(self) -> None:
+        """End it at once, with everything that hangs on it."""
+        if not self._is_cut:  # a second cancellation would break into the first one's cleaning up
+            self._is_cut = True
+            self._wire.abort()
+            if self._task is not None:
+                self._task.cancel()
+
+    async def _run(self) -> None:
+        try:
+            if await self._read_proxy_header():
+                await self._serve()
+        except (ConnectionResetError, TimeoutError):
+            self._wire.abort()
+        finally:
+            self._wire.on_gone = None
+            if not self._wire.lost and not self._wire.transport.is_closing():
+                self._wire.abort()
+
+    async def _read_proxy_header(self) -> bool:
+        """Learn who calls; False if the stream ends or begins with something else."""
+        fixed = await self._wire.read_exactly(proxy_protocol.FIXED_BYTES, HEAD_LIMIT_S)
+        if fixed is None:
+            return False
+        try:
+            rest = proxy_protocol.length(fixed) - len(fixed)
+            data = await self._wire.read_exactly(rest, HEAD_LIMIT_S)
+            if data is None:
+                return False
+            self._client = proxy_protocol.decode(fixed + data)
+        except BadProxyHeader as error:
+            logger.warning("refused a connection: %s", error)
+            return False
+        return True
+
+    async def _serve(self) -> None:
+        """Requests until one of them is the last."""
+        idle_s = HEAD_LIMIT_S
+        while True:
+            try:
+                data = await self._wire.read_head(idle_s, HEAD_LIMIT_S)
+                if data is None:
+                    break
+                head = parse_head(data)
+            except BadRequest as error:
+                await self._refuse_unread(error.status, str(error))
+                return
+            except TimeoutError:
+                if self._wire.buffered:
+                    await self._refuse_unread(408, "The request did not come in time")
+                return
+            if self._wire.at_end:
+                return  # gone; see Wire
+            self._wire.on_gone = self.cut
+            try:
+                keep = await self._handle(head)
+            except CutShort as error:
+                logger.info("a response was cut short: %s", error)
+                keep = False
+            self._wire.on_gone = None
+            if not keep:
+                break
+            idle_s = IDLE_LIMIT_S
+        await self._wire.linger(IDLE_LIMIT_S, LINGER_LIMIT_S)
+
+    async def _handle(self, head: RequestHead) -> bool:
+        """Answer one request; whether there may be another."""
+        try:
+            return await self._pass(head)
+        except Refused as error:
+            answer = pages.problem(
+                error.status, str(error), as_html=accepts_html(head), hint=error.hint
+            )
+            return await self._reply(head, answer, close=True)
+        except BadRequest as error:
+            answer = pages.problem(error.status, str(error), as_html=False)
+            return await self._reply(head, answer, close=True)
+        except (AppUnreachable, AppSlow, BadMessage) as error:
+            return await self._reply(head, _about_the_app(head, error), close=False)
+
+    async def _pass(self, head: RequestHead) -> bool:
+        house = self._house
+        check_message(head, house.origin)
+        if is_own(head):
+            return await self._reply(head, await house.own.respond(head), close=False)
+        session = await self._session(head)
+        if session is None:
+            return await self._reply(head, await house.own.to_login(head), close=False)
+        check_cross_site(head, house.origin)
+        request = request_to_app(head, house.origin, self._client, session.person)
+        session.open.add(self)
+        try:
+            return await exchange(self._wire, head, request, house.app)
+        finally:
+            session.open.discard(self)
+
+    async def _session(self, head: RequestHead) -> Session | None:
+        sessions = self._house.sessions
+        value = cookies.find(head.get_all(b"cookie"), cookies.SESSION_COOKIE)
+        session = sessions.find(value)
+        if session is None or sessions.is_fresh(session) or await sessions.confirm(session):
+            return session
+        return None
+
+    async def _reply(self, head: RequestHead, answer: pages.Answer, *, close: bool) -> bool:
+        """Send an answer of ours; a body that nobody reads ends the connection."""
+        unread = head.body.kind is BodyKind.CHUNKED or head.body.length > 0
+        close = close or unread or not head.keep_alive or head.version == (1, 0)
+        data = pages.render(answer, close=close, without_body=head.method == "HEAD")
+        self._wire.write(data)
+        await self._wire.drain(HEAD_LIMIT_S)
+        return not close
+
+    async def _refuse_unread(self, status: int, message: str) -> None:
+        """Answer something that is no request, and close."""
+        answer = pages.problem(status, message, as_html=False)
+        self._wire.write(pages.render(answer, close=True, without_body=False))
+        await self._wire.linger(HEAD_LIMIT_S, LINGER_LIMIT_S)
+
+
+def _about_the_app(head: RequestHead, error: DitError) -> pages.Answer:
+    """Whose fault it is, and whether waiting helps."""
+    as_html = accepts_html(head)
+    match error:
+        case AppUnreachable(was_ready=False):
+            return pages.problem(
+                503,
+                "The application is still starting",
+                as_html=as_html,
+                hint="This page looks again by itself.",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        case AppUnreachable():
+            return pages.problem(
+                502,
+                "The application does not answer any more",
+                as_html=as_html,
+                hint="It may have ended, or be starting again. Its log is on the portal.",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+        case AppSlow():
+            return pages.problem(504, "The application took too long to answer", as_html=as_html)
+        case _:
+            logger.warning("the app's answer was not passed on: %s", error)
+            return pages.problem(
+                502,
+                "The application's answer could not be understood",
+                as_html=as_html,
+                hint=f"It broke the rules of HTTP: {error}.",
+            )

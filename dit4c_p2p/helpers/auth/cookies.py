@@ -1,0 +1,53 @@
+"""Our cookies, kept away from the app; the app's, kept away from siblings and from ours.
+
+All of ours begin with :data:`OWN_PREFIX`. ``__Host-`` (RFC 6265bis section 4.1.3.2) means Secure,
+this host only, whole path: no sibling host and no plain-text neighbour can set one.
+"""
+
+OWN_PREFIX = b"__Host-dit4c-"
+SESSION_COOKIE = b"__Host-dit4c-instance"
+LOGIN_COOKIE = b"__Host-dit4c-login"
+
+_ATTRIBUTES = b"; Path=/; Secure; HttpOnly; SameSite=Lax"
+_OWN_LOWER = OWN_PREFIX.lower()
+
+
+def find(values: list[bytes], name: bytes) -> str | None:
+    """The value of the first cookie called ``name`` in Cookie fields, or None."""
+    for value in values:
+        for pair in value.split(b";"):
+            key, equals, content = pair.strip(b" \t").partition(b"=")
+            if equals and key == name:
+                return content.decode("latin-1")
+    return None
+
+
+def without_ours(value: bytes) -> bytes:
+    """A Cookie field's value without our cookies; it may become empty."""
+    if _OWN_LOWER not in value.lower():
+        return value
+    pairs = [pair for pair in value.split(b";") if not _is_ours(pair)]
+    return b";".join(pairs).strip(b" \t")
+
+
+def set_by_app(value: bytes) -> bytes | None:
+    """A Set-Cookie of the app as it may reach the browser, or None to drop it.
+
+    Dropped if it names one of ours. ``Domain`` is taken out, so that it stays with this host and
+    siblings under the same parent domain never get it.
+    """
+    if _is_ours(value.partition(b";")[0]):
+        return None
+    pair, *attributes = value.split(b";")
+    kept = [a for a in attributes if a.partition(b"=")[0].strip(b" \t").lower() != b"domain"]
+    return value if len(kept) == len(attributes) else b";".join([pair, *kept])
+
+
+def grant(name: bytes, value: str, max_age_s: int) -> bytes:
+    """The Set-Cookie value that gives one of our cookies; ``max_age_s`` of 0 takes it away."""
+    return b"%b=%b; Max-Age=%d%b" % (name, value.encode("ascii"), max_age_s, _ATTRIBUTES)
+
+
+def _is_ours(pair: bytes) -> bool:
+    """Whether ``name=value`` names one of ours; browsers differ about empty names and case."""
+    return pair.lstrip(b" \t=").lower().startswith(_OWN_LOWER)

@@ -1,0 +1,111 @@
+"""Which fields pass from browser to app and back (RFC 9110 section 7.6.1, RFC 7239)."""
+
+from dataclasses import dataclass
+
+from dit4c_p2p.helpers.auth import cookies
+from dit4c_p2p.helpers.proxy_protocol import Client
+from dit4c_p2p.http1 import BodyKind, Headers, RequestHead, ResponseHead, render_head
+
+# Meant for one connection only, ours or the app's.
+_HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+# What tells an app who is calling and how; set by us alone, or by nobody. "Proxy" would become
+# HTTP_PROXY in a CGI's environment.
+_ABOUT_THE_CALLER = frozenset({b"forwarded", b"x-real-ip", b"x-scheme", b"proxy"})
+_ABOUT_THE_CALLER_PREFIXES = (b"x-forwarded-", b"x-dit4c-")
+# A CGI or WSGI app can't tell these from their form with "_".
+_PLAIN_ONLY = frozenset({b"host", b"content-length", b"content-type", b"cookie", b"authorization"})
+_NOT_FROM_CLIENT = _HOP_BY_HOP | _ABOUT_THE_CALLER | {b"host", b"cookie"}
+_NOT_FROM_APP = _HOP_BY_HOP | {b"set-cookie"}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The instance's canonical origin, as bytes of fields: ``http`` and ``abc.localhost:8081``."""
+
+    scheme: bytes
+    host: bytes
+
+    @property
+    def text(self) -> bytes:
+        """As in an ``Origin`` field."""
+        return b"%b://%b" % (self.scheme, self.host)
+
+
+def request_to_app(head: RequestHead, origin: Origin, client: Client | None, person: str) -> bytes:
+    """The head that the app gets for a request of ``person`` from ``client``."""
+    headers: Headers = [(b"Host", origin.host)]
+    dropped = head.connection
+    for pair in head.headers:
+        name = pair[0].lower()
+        plain = name.replace(b"_", b"-") if b"_" in name else name
+        if plain in _NOT_FROM_CLIENT or plain.startswith(_ABOUT_THE_CALLER_PREFIXES):
+            continue
+        if name in dropped:
+            continue
+        if plain is not name and (plain in _PLAIN_ONLY or head.get(plain) is not None):
+            continue
+        headers.append(pair)
+    for value in head.get_all(b"cookie"):
+        if rest := cookies.without_ours(value):
+            headers.append((b"Cookie", rest))
+    if head.body.kind is BodyKind.CHUNKED:
+        headers.append((b"Transfer-Encoding", b"chunked"))
+    if head.upgrade is not None:
+        headers.append((b"Connection", b"Upgrade"))
+        headers.append((b"Upgrade", head.upgrade.encode()))
+    elif head.version == (1, 0):
+        headers.append((b"Connection", b"close"))
+    headers += _forwarding(origin, client)
+    headers.append((b"X-DIT4C-User", person.encode("ascii")))
+    version = b"HTTP/1.1" if head.version == (1, 1) else b"HTTP/1.0"
+    return render_head(b"%b %b %b" % (head.method.encode(), head.path, version), headers)
+
+
+def response_to_client(head: ResponseHead, *, close: bool) -> bytes:
+    """The head that the browser gets; ``close`` announces the end of its connection."""
+    headers: Headers = []
+    for pair in head.headers:
+        name = pair[0].lower()
+        if name == b"set-cookie":
+            value = cookies.set_by_app(pair[1])
+            if value is not None:
+                headers.append((pair[0], value))
+        elif name == b"content-length" or not (name in _NOT_FROM_APP or name in head.connection):
+            headers.append(pair)
+    if head.body.kind is BodyKind.CHUNKED:
+        headers.append((b"Transfer-Encoding", b"chunked"))
+    if head.status == 101:
+        headers.append((b"Connection", b"Upgrade"))
+        headers.append((b"Upgrade", b"websocket"))
+    elif close and not head.interim:
+        headers.append((b"Connection", b"close"))
+    return render_head(b"HTTP/1.1 %d %b" % (head.status, head.reason), headers)
+
+
+def _forwarding(origin: Origin, client: Client | None) -> Headers:
+    """Who called, as the router saw it (RFC 7239 section 6: IPv6 in brackets and quotes)."""
+    headers: Headers = [
+        (b"X-Forwarded-Proto", origin.scheme),
+        (b"X-Forwarded-Host", origin.host),
+    ]
+    node = b"unknown"
+    if client is not None:
+        address = client.host.encode("ascii")
+        headers.append((b"X-Forwarded-For", address))
+        headers.append((b"X-Real-IP", address))
+        node = b'"[%b]"' % address if b":" in address else address
+    forwarded = b'for=%b;host="%b";proto=%b' % (node, origin.host, origin.scheme)
+    headers.append((b"Forwarded", forwarded))
+    return headers

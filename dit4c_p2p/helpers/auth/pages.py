@@ -1,0 +1,99 @@
+"""Our own answers: a page for a person, a problem document (RFC 9457) for a program."""
+
+import base64
+import hashlib
+import html
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from dit4c_p2p.http1 import Headers, render_head
+
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;margin:0;color:#1c2733;background:#f5f7f9}"
+    "main{max-width:34rem;margin:12vh auto;padding:2rem;background:#fff;border-radius:8px;"
+    "box-shadow:0 1px 4px #0002}h1{font-size:1.3rem;margin:0 0 .6rem}p{margin:.4rem 0}"
+    "a{color:#0b5cad}"
+    "@media(prefers-color-scheme:dark){body{background:#12181f;color:#e3e9ef}"
+    "main{background:#1b242d}a{color:#7ab8f5}}"
+)
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+_FIXED: Headers = [
+    (b"Cache-Control", b"no-store"),
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"Referrer-Policy", b"no-referrer"),
+]
+_POLICY = (
+    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+).encode()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer of ours."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+
+
+def render(answer: Answer, *, close: bool, without_body: bool) -> bytes:
+    """The answer as sent; ``without_body`` for HEAD."""
+    headers = [*answer.headers, (b"Content-Length", b"%d" % len(answer.body))]
+    if close:
+        headers.append((b"Connection", b"close"))
+    reason = HTTPStatus(answer.status).phrase.encode()
+    head = render_head(b"HTTP/1.1 %d %b" % (answer.status, reason), headers)
+    return head if without_body else head + answer.body
+
+
+def plain(status: int, text: str) -> Answer:
+    """A line of text."""
+    return Answer(
+        status, [*_FIXED, (b"Content-Type", b"text/plain; charset=utf-8")], text.encode() + b"\n"
+    )
+
+
+def redirect(location: bytes, *cookies: bytes) -> Answer:
+    """303 to an absolute URL, with Set-Cookie values."""
+    return Answer(
+        303, [*_FIXED, (b"Location", location), *((b"Set-Cookie", value) for value in cookies)]
+    )
+
+
+def problem(
+    status: int,
+    message: str,
+    *,
+    as_html: bool,
+    hint: str = "",
+    link: tuple[str, str] | None = None,
+    retry_after_s: int | None = None,
+    cookies: tuple[bytes, ...] = (),
+) -> Answer:
+    """Something is wrong: ``message`` is a sentence, ``hint`` what to do.
+
+    :param link: URL and text of the one way on.
+    :param retry_after_s: worth trying again after this; a page does so by itself.
+    """
+    headers: Headers = [*_FIXED, *((b"Set-Cookie", value) for value in cookies)]
+    if retry_after_s is not None:
+        headers.append((b"Retry-After", b"%d" % retry_after_s))
+    if not as_html:
+        document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+        document["detail"] = f"{message}. {hint}".strip() if hint else message
+        headers.append((b"Content-Type", b"application/problem+json"))
+        return Answer(status, headers, json.dumps(document).encode())
+    refresh = f'<meta http-equiv="refresh" content="{retry_after_s}">' if retry_after_s else ""
+    way_on = f'<p><a href="{html.escape(link[0])}">{html.escape(link[1])}</a></p>' if link else ""
+    body = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"{refresh}<title>{html.escape(message)}</title><style>{_STYLE}</style></head>"
+        f"<body><main><h1>{html.escape(message)}</h1><p>{html.escape(hint)}</p>{way_on}"
+        "</main></body></html>"
+    )
+    headers.append((b"Content-Type", b"text/html; charset=utf-8"))
+    headers.append((b"Content-Security-Policy", _POLICY))
+    return Answer(status, headers, body.encode())

@@ -1,0 +1,135 @@
+"""The auth helper as a whole."""
+
+import asyncio
+import logging
+import os
+
+from yarl import URL
+
+from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.helpers.auth.connection import Connection, House
+from dit4c_p2p.helpers.auth.headers import Origin
+from dit4c_p2p.helpers.auth.login import Login
+from dit4c_p2p.helpers.auth.oauth import PortalOAuth
+from dit4c_p2p.helpers.auth.own import Own
+from dit4c_p2p.helpers.auth.sessions import Sessions
+from dit4c_p2p.helpers.auth.upstream import App
+from dit4c_p2p.helpers.auth.wire import Wire
+from dit4c_p2p.helpers.pod import Pod
+from dit4c_p2p.helpers.status import StatusLines
+from dit4c_p2p.identity.portal_client import PortalClient
+from dit4c_p2p.messages.pod import CALLBACK_PATH, HelperState
+
+logger = logging.getLogger(__name__)
+
+# What the router lets through: 4 tunnels of a key with 256 channels each.
+MAX_CONNECTIONS = 1024
+
+
+class AuthServer:
+    """Listens on ``pod.auth_socket`` and serves until :meth:`stop`.
+
+    Use: ``await start()``; ``await wait()``, which returns only by raising; ``await stop()``.
+    """
+
+    def __init__(self, pod: Pod, status: StatusLines) -> None:
+        url = URL(pod.config.url)
+        if url.scheme not in ("http", "https") or not url.host or url.path != "/":
+            raise ConfigError(f"{pod.config.url!r} is not an instance's URL")
+        self._pod = pod
+        self._status = status
+        self._client = PortalClient(pod.config.portal)
+        self.app = App(pod.config.app_port)
+        origin = Origin(url.scheme.encode(), url.authority.lower().encode("ascii"))
+        redirect_uri = str(url.origin()) + CALLBACK_PATH
+        self._oauth = oauth = PortalOAuth(self._client, pod.name, pod.key, redirect_uri)
+        self.sessions = Sessions(oauth.is_active)
+        portal_url = pod.config.portal.url
+        login = Login(portal_url, str(pod.name), redirect_uri)
+        own = Own(origin, self.app, self.sessions, login, oauth, portal_url)
+        self._house = House(origin, self.app, self.sessions, own)
+        self._connections: dict[asyncio.Task[None], Connection] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._server: asyncio.Server | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return len(self._connections)
+
+    async def start(self) -> None:
+        """Listen; the app may not be there yet."""
+        await self._client.__aenter__()
+        path = self._pod.auth_socket
+        path.unlink(missing_ok=True)
+        mask = os.umask(0o177)  # for the helpers' own user only
+        try:
+            self._server = await asyncio.get_running_loop().create_unix_server(
+                lambda: Wire(self._accept), str(path)
+            )
+        finally:
+            os.umask(mask)
+        self._tasks = [
+            asyncio.create_task(self.sessions.run(), name="sessions"),
+            asyncio.create_task(self.app.run(), name="idle connections"),
+            asyncio.create_task(self._watch_app(), name="wait for the app"),
+        ]
+
+    async def wait(self) -> None:
+        """Return only by raising what made a background task fail."""
+        await asyncio.gather(*self._tasks)
+
+    async def stop(self) -> None:
+        """Close everything within a second."""
+        if self._server is not None:
+            self._server.close()
+            self._pod.auth_socket.unlink(missing_ok=True)
+        connections = list(self._connections)
+        for connection in list(self._connections.values()):
+            connection.cut()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*connections, *self._tasks, return_exceptions=True)
+        await self._oauth.stop()
+        await self._client.__aexit__(None, None, None)
+
+    def _accept(self, wire: Wire) -> None:
+        if len(self._connections) >= MAX_CONNECTIONS:
+            logger.warning("refused a connection: %d are open", len(self._connections))
+            wire.abort()
+            return
+        connection = Connection(self._house, wire)
+        task = connection.start()
+        self._connections[task] = connection
+        task.add_done_callback(self._gone)
+
+    def _gone(self, task: asyncio.Task[None]) -> None:
+        self._connections.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a connection failed", exc_info=error)
+
+    async def _watch_app(self) -> None:
+        port = self._pod.config.app_port
+        self._status.report(HelperState.WAITING_FOR_APP, f"port {port} does not answer yet")
+        await self.app.wait_ready()
+        self._status.report(HelperState.APP_READY)
+
+
+async def serve(pod: Pod, status: StatusLines, stop: asyncio.Event) -> None:
+    """Serve until ``stop`` is set.
+
+    :raises ConfigError: the pod's configuration is not usable.
+    """
+    server = AuthServer(pod, status)
+    await server.start()
+    failed = asyncio.create_task(server.wait(), name="auth")
+    told = asyncio.create_task(stop.wait(), name="told to stop")
+    try:
+        await asyncio.wait({failed, told}, return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            failed.result()
+    finally:
+        failed.cancel()
+        told.cancel()
+        await asyncio.gather(failed, told, return_exceptions=True)
+        await server.stop()

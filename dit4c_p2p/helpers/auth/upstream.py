@@ -1,0 +1,148 @@
+"""The app: is its port open, and connections to it, kept for another request where it is safe."""
+
+import asyncio
+import logging
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from dit4c_p2p.errors import DitError
+from dit4c_p2p.helpers.auth.wire import Wire
+
+logger = logging.getLogger(__name__)
+
+CONNECT_LIMIT_S = 5.0
+# Below what servers commonly keep idle connections for (Node and uvicorn 5 s).
+IDLE_LIMIT_S = 3.0
+# As many as a browser opens to one host over HTTP/1.1, for five tabs.
+MAX_IDLE = 32
+# How long one look at the port counts for those who ask whether it is open.
+PROBE_LASTS_S = 1.0
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 0.5
+
+
+class AppUnreachable(DitError):
+    """The app's port does not answer; ``was_ready`` tells whether it ever did."""
+
+    code = "app_unreachable"
+
+    def __init__(self, port: int, *, was_ready: bool) -> None:
+        super().__init__(f"nothing answers on the app's port {port}")
+        self.was_ready = was_ready
+
+
+class App:
+    """The app of this pod, wherever in the pod's network namespace it listens on ``port``.
+
+    :param clock: seconds, never going back.
+    """
+
+    def __init__(self, port: int, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.port = port
+        self.ready = asyncio.Event()
+        self._clock = clock
+        self._address: str | None = None  # the one that answered last
+        self._idle: deque[tuple[Wire, float]] = deque()
+        self._probe: asyncio.Task[bool] | None = None
+        self._probed_at = float("-inf")
+
+    async def wait_ready(self) -> None:
+        """Look at the port until it answers for the first time."""
+        pause_s = _FIRST_PAUSE_S
+        while not await self._look():
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+        logger.info("the app answers on port %d", self.port)
+
+    async def answers(self) -> bool:
+        """Whether the port is open now; one look serves all who ask within a second."""
+        if self._probe is None or (
+            self._probe.done() and self._clock() - self._probed_at >= PROBE_LASTS_S
+        ):
+            self._probed_at = self._clock()
+            self._probe = asyncio.create_task(self._look(), name="probe the app")
+        return await asyncio.shield(self._probe)
+
+    async def connect(self) -> Wire:
+        """A new connection.
+
+        :raises AppUnreachable: nothing listens, or it does not accept within 5 s.
+        """
+        loop = asyncio.get_running_loop()
+        for address in self._addresses():
+            try:
+                async with asyncio.timeout(CONNECT_LIMIT_S):
+                    _, wire = await loop.create_connection(Wire, address, self.port)
+            except (OSError, TimeoutError):
+                continue
+            self._address = address
+            self.ready.set()
+            return wire
+        raise AppUnreachable(self.port, was_ready=self.ready.is_set())
+
+    def take(self) -> Wire | None:
+        """A connection that was given back and is still good, or None."""
+        now = self._clock()
+        while self._idle:
+            wire, since = self._idle.pop()
+            if not (wire.at_end or wire.lost or wire.buffered) and now - since < IDLE_LIMIT_S:
+                wire.on_gone = None
+                return wire
+            wire.abort()
+        return None
+
+    def give_back(self, wire: Wire) -> None:
+        """Keep a connection whose last response is over for the next request."""
+        if wire.at_end or wire.lost or wire.buffered or len(self._idle) >= MAX_IDLE:
+            wire.abort()
+            return
+        wire.on_gone = wire.abort
+        self._idle.append((wire, self._clock()))
+
+    async def run(self) -> None:
+        """Close what has been idle for too long, for ever; close all at the end."""
+        try:
+            while True:
+                await asyncio.sleep(IDLE_LIMIT_S / 2)
+                now = self._clock()
+                while self._idle and now - self._idle[0][1] >= IDLE_LIMIT_S:
+                    self._idle.popleft()[0].abort()
+        finally:
+            while self._idle:
+                self._idle.popleft()[0].abort()
+            if self._probe is not None:
+                self._probe.cancel()
+                await asyncio.gather(self._probe, return_exceptions=True)
+
+    async def _look(self) -> bool:
+        try:
+            wire = await self.connect()
+        except AppUnreachable:
+            return False
+        wire.close()
+        return True
+
+    def _addresses(self) -> Iterator[str]:
+        """The last good one, loopback, and the pod's own, where some apps listen."""
+        if self._address is not None:
+            yield self._address
+        yield from ("127.0.0.1", "::1")
+        yield from _own_addresses()
+
+
+def _own_addresses() -> list[str]:
+    """The address that this network namespace would send from; nothing is sent."""
+    found = []
+    for family, documentation in (
+        (socket.AF_INET, "192.0.2.1"),
+        (socket.AF_INET6, "2001:db8::1"),
+    ):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.connect((documentation, 9))
+                found.append(str(probe.getsockname()[0]))
+        except OSError:
+            continue
+    return found

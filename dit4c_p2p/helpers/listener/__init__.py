@@ -1,0 +1,1 @@
+"""The listener helper: reverse forwards at the routers, spliced to the auth helper's socket."""

@@ -1,0 +1,51 @@
+"""What the node agent gave this pod's helpers, read once at their start."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncssh
+
+from dit4c_p2p.errors import ConfigError, DitError
+from dit4c_p2p.identity.keys import check_acceptable
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.codec import decode
+from dit4c_p2p.messages.pod import POD_FOLDER, PodConfig
+
+FOLDER_VARIABLE = "DIT4C_POD_FOLDER"
+
+
+@dataclass(frozen=True)
+class Pod:
+    """The pod as its helpers see it; ``name`` is the instance's."""
+
+    folder: Path
+    config: PodConfig
+    name: PeerName
+    key: asyncssh.SSHKey
+
+    @property
+    def auth_socket(self) -> Path:
+        """Where the auth helper listens and the listener connects."""
+        return self.folder / "auth.sock"
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Pod:
+    """Read ``config.json`` and ``key`` of :data:`POD_FOLDER`, or of ``$DIT4C_POD_FOLDER``.
+
+    :raises ConfigError: either is missing or not what it must be.
+    """
+    folder = Path(environ.get(FOLDER_VARIABLE) or POD_FOLDER)
+    try:
+        config = decode((folder / "config.json").read_bytes(), PodConfig)
+        name = PeerName.parse(config.instance)
+        key = check_acceptable(asyncssh.read_private_key(folder / "key"))
+    except (OSError, DitError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
+        raise ConfigError(
+            f"{folder} does not hold this pod's config.json and key: {error}",
+            hint="the node agent puts them there before it starts the helpers",
+        ) from None
+    if name.kind is not Kind.INSTANCE or not 0 < config.app_port < 65536:
+        raise ConfigError(f"{folder}/config.json is not an instance's")
+    return Pod(folder, config, name, key)

@@ -1,0 +1,49 @@
+"""How each helper's ``__main__`` runs: logging, one event loop, an orderly end by SIGTERM."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+
+import uvloop
+
+from dit4c_p2p.errors import DitError
+
+# The node agent gives a container 2 s before it kills it.
+STOP_LIMIT_S = 1.5
+
+logger = logging.getLogger(__name__)
+
+
+def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+    """Run ``main(stop)`` until it returns; ``stop`` is set by SIGTERM and SIGINT.
+
+    Returns the exit status: 0, or 1 with one line on standard error for an expected failure.
+    """
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s"
+    )
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
+    try:
+        uvloop.run(_until_told(main))
+    except DitError as error:
+        print(error.one_line(), file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+async def _until_told(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    work = asyncio.ensure_future(main(stop))
+    told = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    try:
+        async with asyncio.timeout(STOP_LIMIT_S if stop.is_set() else None):
+            await work
+    except TimeoutError:
+        logger.warning("did not end within %s s", STOP_LIMIT_S)

@@ -1,0 +1,83 @@
+"""The PROXY protocol, version 2: the client's address in front of a byte stream.
+
+https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt, section 2.2. The listener writes it,
+the auth helper requires it.
+"""
+
+import ipaddress
+import struct
+from typing import NamedTuple
+
+from dit4c_p2p.errors import DitError
+
+SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
+FIXED_BYTES = 16
+# Addresses and extensions (TLVs) that we don't read; 216 is what the largest address takes.
+MAX_REST_BYTES = 536
+
+_LOCAL, _PROXY = 0x20, 0x21
+_TCP4, _TCP6 = 0x11, 0x21
+
+
+class Client(NamedTuple):
+    """Who is at the far end, as the router saw it; ``host`` is an IP address in its short form."""
+
+    host: str
+    port: int
+
+
+class BadProxyHeader(DitError):
+    """The stream doesn't begin with a PROXY v2 header."""
+
+    code = "bad_proxy_header"
+
+
+def encode(host: str, port: int) -> bytes:
+    """The header for a client's address; LOCAL if ``host`` is not an IP address.
+
+    The destination is left at zeros: the one who reads it knows where it is.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return SIGNATURE + struct.pack("!BBH", _LOCAL, 0, 0)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    port = port if 0 < port < 65536 else 0
+    family = _TCP4 if address.version == 4 else _TCP6
+    packed = address.packed
+    rest = packed + bytes(len(packed)) + struct.pack("!HH", port, 0)
+    return SIGNATURE + struct.pack("!BBH", _PROXY, family, len(rest)) + rest
+
+
+def length(fixed: bytes) -> int:
+    """How long the whole header is, told by its first :data:`FIXED_BYTES`.
+
+    :raises BadProxyHeader: not a header of version 2, or one too long.
+    """
+    if len(fixed) < FIXED_BYTES or not fixed.startswith(SIGNATURE):
+        raise BadProxyHeader("the stream does not begin with a PROXY v2 header")
+    command, _, rest = struct.unpack_from("!BBH", fixed, len(SIGNATURE))
+    if command not in (_LOCAL, _PROXY):
+        raise BadProxyHeader("an unknown PROXY version or command")
+    if rest > MAX_REST_BYTES:
+        raise BadProxyHeader(f"a PROXY header of {rest} bytes is too long")
+    return FIXED_BYTES + int(rest)
+
+
+def decode(header: bytes) -> Client | None:
+    """The client of a whole header, or None if it is LOCAL or of an unknown family.
+
+    :raises BadProxyHeader: see :func:`length`; or its addresses are cut short.
+    """
+    if length(header) != len(header):
+        raise BadProxyHeader("the PROXY header is not whole")
+    command, family = header[12], header[13]
+    if command == _LOCAL or family not in (_TCP4, _TCP6):
+        return None
+    size = 4 if family == _TCP4 else 16
+    rest = header[FIXED_BYTES:]
+    if len(rest) < 2 * size + 4:
+        raise BadProxyHeader("the PROXY header's addresses are cut short")
+    (port,) = struct.unpack_from("!H", rest, 2 * size)
+    return Client(str(ipaddress.ip_address(rest[:size])), port)
