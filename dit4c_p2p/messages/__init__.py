@@ -8,5 +8,6 @@
 - ``node``       scheduler ⇄ node agent, over an SSH subsystem
 - ``pod``        what a node agent gives its pod's helpers, and what they say back
 - ``helper``     helper → portal
+- ``router``     router → portal
 - ``instances``  the states of an instance
 """

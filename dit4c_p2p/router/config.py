@@ -1,0 +1,95 @@
+"""What a router is told: who it is, where it binds, how much it bears."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncssh
+
+from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.messages.public import PortalInfo
+
+_ID = "{id}"
+
+Addresses = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much one router bears; times in seconds."""
+
+    # From accepting a connection to the end of its first request's head.
+    head_s: float = 10.0
+    # For a listener to accept a channel. A tunnel that is dead is noticed after 12 s.
+    open_s: float = 10.0
+    # For the portal to say what has become of an instance, and how long its answer counts.
+    page_state_s: float = 2.0
+    page_state_ttl_s: float = 1.0
+    # A visitor that takes no byte for so long, or ended its own half so long ago, is cut.
+    stalled_s: float = 300.0
+    # Sockets in all and from one address; a page of Jupyter takes six and a few WebSockets.
+    visitors: int = 8192
+    visitors_per_address: int = 4096
+    # security.md, section 4.
+    tunnels_per_key: int = 4
+    channels_per_tunnel: int = 256
+    # A scheduler has a connection for each node that it dials.
+    dials_per_key: int = 1024
+
+
+@dataclass(frozen=True)
+class RouterConfig:
+    """One router.
+
+    :ivar name: its peer name, of the kind ``router``.
+    :ivar key: its private key, published for that name; its SSH host key.
+    :ivar http: (host, port) pairs that its HTTP side binds to. Port 0 in the first pair lets the
+        system choose; port 0 in a further one means the first's.
+    :ivar ssh: the same for its SSH side.
+    :ivar portal: the portal to believe.
+    :ivar user_url: the canonical URL of an instance with ``{id}`` for its id, such as
+        ``https://{id}.example.net/``.
+    :ivar data_folder: where signed copies of key documents are kept; made if it is missing.
+    :ivar limits: see :class:`Limits`.
+    """
+
+    name: PeerName
+    key: asyncssh.SSHKey = field(repr=False)
+    http: Addresses
+    ssh: Addresses
+    portal: PortalInfo
+    user_url: str
+    data_folder: Path
+    limits: Limits = Limits()
+
+    @property
+    def user_domain(self) -> str:
+        """The domain below which every instance has its name, in lower case.
+
+        :raises ConfigError: ``user_url`` is not of its form.
+        """
+        return user_domain(self.user_url)
+
+
+def user_domain(user_url: str) -> str:
+    """The domain of ``user_url``: ``example.net`` of ``https://{id}.example.net/``.
+
+    :raises ConfigError: not of that form.
+    """
+    parts = urlsplit(user_url.replace(_ID, "id", 1))
+    label, _, domain = (parts.hostname or "").partition(".")
+    well_formed = (
+        user_url.count(_ID) == 1
+        and parts.scheme in ("http", "https")
+        and label == "id"
+        and domain
+        and parts.path == "/"
+        and not parts.query
+    )
+    if not well_formed:
+        raise ConfigError(
+            f"{user_url!r} is not the URL of instances",
+            hint="write it as https://{id}.example.net/",
+        )
+    return domain.lower()

@@ -1,0 +1,304 @@
+"""The router's HTTP side: from a connection's first Host to a stream into that instance.
+
+Of each connection only the first request's head is read, strictly; from there on bytes are moved as
+they are, keep-alive and WebSockets included. What can't be passed on is answered with a page.
+
+    reading ──head──▶ opening ──channel──▶ spliced (StreamEnd has the socket now)
+       └──────────┬──────┘
+                  ▼
+               answered: the page is sent, what still arrives is thrown away, then closed
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections import Counter
+from functools import partial
+from typing import Any, cast
+
+from dit4c_p2p.errors import DitError
+from dit4c_p2p.http1 import BadRequest, RequestHead, find_head_end, parse_head
+from dit4c_p2p.identity.errors import InvalidName
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.overlay.ssh import WINDOW_BYTES
+from dit4c_p2p.router import pages
+from dit4c_p2p.router.config import Limits
+from dit4c_p2p.router.pages import Page, Renderer
+from dit4c_p2p.router.relay import INSTANCE_HTTP_PORT
+from dit4c_p2p.router.splice import ChannelEnd, StreamEnd
+from dit4c_p2p.router.ssh import Busy, Switchboard
+from dit4c_p2p.router.states import PageStates, PortalSilent
+
+_log = logging.getLogger(__name__)
+
+# After a page: how long and how much of what the visitor still sends is read and thrown away, so
+# that closing doesn't take the answer away from it (RFC 9112 section 9.6).
+_LINGER_S = 2.0
+_LINGER_BYTES = 4 * 1024 * 1024
+
+# What visitors that read nothing can make us hold in all. Each gets a share of what is left.
+_WINDOWS_BUDGET_BYTES = 512 * 1024 * 1024
+_LEAST_WINDOW_BYTES = 256 * 1024
+
+
+class FrontDoor:
+    """What all visitors share.
+
+    :param board: where the tunnels are.
+    :param states: asked when there is none.
+    :param domain: instances are ``<id>.<domain>``.
+    :param portal_url: where pages send people.
+    """
+
+    def __init__(
+        self,
+        board: Switchboard,
+        states: PageStates,
+        renderer: Renderer,
+        domain: str,
+        portal_url: str,
+        limits: Limits,
+    ) -> None:
+        self.board = board
+        self.limits = limits
+        self._states = states
+        self._renderer = renderer
+        self._suffix = "." + domain
+        self._portal_url = portal_url + "/"
+        self._transports: set[asyncio.Transport] = set()
+        self._by_address: Counter[str] = Counter()
+        self._windows = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def visitor(self) -> "Visitor":
+        """The factory that the server calls for each connection."""
+        return Visitor(self)
+
+    @property
+    def visitors(self) -> int:
+        """How many connections there are."""
+        return len(self._transports)
+
+    def enter(self, transport: asyncio.Transport, address: str) -> bool:
+        """Count a connection in; False if there is no room for it. :meth:`leave` either way."""
+        self._transports.add(transport)
+        self._by_address[address] += 1
+        return (
+            len(self._transports) <= self.limits.visitors
+            and self._by_address[address] <= self.limits.visitors_per_address
+        )
+
+    def leave(self, transport: asyncio.Transport, address: str) -> None:
+        """Count a connection out."""
+        self._transports.discard(transport)
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
+    def lease_window(self) -> "Lease":
+        """The receive window for one more channel."""
+        left = _WINDOWS_BUDGET_BYTES - self._windows
+        window = max(_LEAST_WINDOW_BYTES, min(WINDOW_BYTES, left // 32))
+        self._windows += window
+        return Lease(self, window)
+
+    def return_window(self, size_bytes: int) -> None:
+        """Called by a lease that ends."""
+        self._windows -= size_bytes
+
+    def start(self, work: Any, name: str) -> None:
+        """Run a coroutine of a visitor, kept until it ends."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("%s failed", task.get_name(), exc_info=task.exception())
+
+    def instance_of(self, head: RequestHead) -> PeerName | Page:
+        """The instance that a request is for, or the page that says why it is for none."""
+        host = head.host.rpartition(":")[0] if ":" in head.host else head.host
+        label = host.removesuffix(self._suffix)
+        if label == host or "." in label:
+            return pages.wrong_host()
+        try:
+            return PeerName(Kind.INSTANCE, label)
+        except InvalidName:
+            return pages.no_such_instance(self._portal_url)
+
+    async def absent(self, instance: PeerName) -> Page:
+        """The page for an instance that is not connected here."""
+        try:
+            known = await self._states.of(instance.id)
+        except PortalSilent:
+            return pages.portal_silent()
+        page = pages.STATES.get(known.state, pages.STATES["unknown"])
+        return page(known.title, self._portal_url)
+
+    def render(self, page: Page, head: RequestHead | None) -> bytes:
+        """The bytes of a page, in the form that the request prefers."""
+        if head is None:
+            return self._renderer.render(page)
+        accept = b",".join(head.get_all(b"accept")).decode("latin-1")
+        return self._renderer.render(
+            page, as_json=pages.prefers_json(accept), head_only=head.method == "HEAD"
+        )
+
+    async def close(self) -> None:
+        """Cut every visitor."""
+        for transport in list(self._transports):
+            transport.abort()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._states.close()
+
+
+class Lease:
+    """A part of the memory for windows, until it is called for the first time."""
+
+    def __init__(self, door: FrontDoor, size_bytes: int) -> None:
+        self.size_bytes = size_bytes
+        self._door: FrontDoor | None = door
+
+    def __call__(self) -> None:
+        """End the lease."""
+        door, self._door = self._door, None
+        if door is not None:
+            door.return_window(self.size_bytes)
+
+
+class Visitor(asyncio.Protocol):
+    """One connection until it is spliced or answered."""
+
+    _transport: asyncio.Transport
+    _timer: asyncio.TimerHandle
+
+    def __init__(self, door: FrontDoor) -> None:
+        self._door = door
+        self._address = ("", 0)
+        self._buffer = bytearray()
+        self._seen = 0
+        self._reading = True
+        self._to_drain = -1  # ≥ 0: answered; so many bytes more are thrown away
+        self._lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop when a connection was accepted."""
+        self._transport = cast(asyncio.Transport, transport)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple) and len(peer) >= 2:
+            self._address = (str(peer[0]), int(peer[1]))
+        limits = self._door.limits
+        self._timer = asyncio.get_running_loop().call_later(limits.head_s, self._head_late)
+        _watch_over(self._transport, limits.stalled_s)
+        if not self._door.enter(self._transport, self._address[0]):
+            _log.warning("turned away a visitor from %s: too many", self._address[0])
+            self._answer(pages.busy())
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop with the next bytes."""
+        if self._to_drain >= 0:
+            self._to_drain -= len(data)
+            if self._to_drain < 0:
+                self._transport.abort()
+            return
+        self._buffer += data
+        if not self._reading:
+            return  # what was on its way when reading was paused
+        try:
+            end = find_head_end(self._buffer, self._seen)
+            self._seen = len(self._buffer)
+            if end < 0:
+                return
+            self._reading = False
+            self._timer.cancel()
+            head = parse_head(bytes(self._buffer[:end]))
+        except BadRequest as error:
+            self._answer(pages.bad_request(error.status, str(error)))
+            return
+        instance = self._door.instance_of(head)
+        if isinstance(instance, Page):
+            self._answer(instance, head)
+            return
+        self._transport.pause_reading()
+        self._door.start(self._open(instance, head), f"visit to {instance}")
+
+    def eof_received(self) -> bool:
+        """The visitor has nothing more to send; it is kept only while its stream is opening."""
+        return not self._reading and self._to_drain < 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop when the visitor has gone."""
+        self._lost = True
+        self._timer.cancel()
+        self._door.leave(self._transport, self._address[0])
+
+    # ---- opening
+
+    async def _open(self, instance: PeerName, head: RequestHead) -> None:
+        """Open a stream to ``instance`` and hand the socket over, or answer with a page."""
+        door = self._door
+        lease = door.lease_window()
+        end = ChannelEnd(self._transport, lease)
+        try:
+            channel = await door.board.open(
+                instance, INSTANCE_HTTP_PORT, lambda: end, self._address, lease.size_bytes
+            )
+        except DitError as error:
+            lease()
+            if isinstance(error, Busy):
+                _log.warning("a visitor of %s was turned away: %s", instance, error)
+                page = pages.busy()
+            else:
+                page = await door.absent(instance)
+            self._answer(page, head)
+            return
+        if self._lost:
+            channel.abort()
+            return
+        channel.write(bytes(self._buffer))
+        self._buffer.clear()
+        leave = partial(door.leave, self._transport, self._address[0])
+        self._transport.set_protocol(
+            StreamEnd(self._transport, channel, door.limits.stalled_s, leave)
+        )
+        self._transport.resume_reading()
+
+    # ---- answering
+
+    def _head_late(self) -> None:
+        self._answer(pages.head_late(self._door.limits.head_s))
+
+    def _answer(self, page: Page, head: RequestHead | None = None) -> None:
+        """Send a page, then read what is left for a moment, then close."""
+        self._timer.cancel()
+        self._reading = False
+        self._buffer.clear()
+        self._to_drain = _LINGER_BYTES
+        if self._transport.is_closing():
+            return
+        self._transport.write(self._door.render(page, head))
+        try:
+            self._transport.write_eof()
+            self._transport.resume_reading()
+        except (OSError, RuntimeError) as error:
+            _log.debug("a visitor went while it was answered: %s", error)
+        self._timer = asyncio.get_running_loop().call_later(_LINGER_S, self._transport.abort)
+
+
+def _watch_over(transport: asyncio.Transport, stalled_s: float) -> None:
+    """Have the kernel cut visitors that are gone without a word, or take nothing for too long."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    with contextlib.suppress(OSError):  # gone already: the loop will say so
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stalled_s * 1000))

@@ -1,0 +1,214 @@
+"""What the router says by itself, when there is no app to say it: one page for each reason.
+
+A page is self-contained and runs no script; programs that ask for JSON get a problem document
+(RFC 9457). Each is the last answer on its connection.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+import jinja2
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer.
+
+    ``code`` is a stable word for programs; ``refresh_s`` has a browser try again by itself after so
+    many seconds; ``link`` is where a person may go from here.
+    """
+
+    status: int
+    code: str
+    heading: str
+    text: str
+    advice: str = ""
+    refresh_s: int | None = None
+    link: str = ""
+
+    @property
+    def reason(self) -> str:
+        """The status in words."""
+        return HTTPStatus(self.status).phrase
+
+
+def no_such_instance(portal: str) -> Page:
+    """Nothing is known of the id, or the router may not know."""
+    return Page(
+        404,
+        "no_such_instance",
+        "There is no such instance",
+        "No instance has this address.",
+        "Check the address, or open the instance from the list of yours.",
+        link=portal,
+    )
+
+
+def starting(title: str, portal: str) -> Page:
+    """The instance is on its way."""
+    return Page(
+        503,
+        "starting",
+        f"{title or 'The instance'} is starting",
+        "It isn't ready yet. This page opens it as soon as it is.",
+        refresh_s=2,
+        link=portal,
+    )
+
+
+def gone(title: str, portal: str) -> Page:
+    """The instance has been ended for good."""
+    return Page(
+        410,
+        "gone",
+        f"{title or 'The instance'} is gone",
+        "It has been ended, and nothing answers here any more.",
+        "You can start a new one from the list of your instances.",
+        link=portal,
+    )
+
+
+def not_connected(title: str, portal: str) -> Page:
+    """The instance should be there, but its tunnel is not."""
+    return Page(
+        503,
+        "not_connected",
+        f"{title or 'The instance'} can't be reached right now",
+        "The machine it runs on isn't connected at the moment. Nothing is lost by that.",
+        "This page tries again by itself.",
+        refresh_s=5,
+        link=portal,
+    )
+
+
+def portal_silent() -> Page:
+    """The portal did not say in time what has become of the instance."""
+    return Page(
+        503,
+        "portal_silent",
+        "The portal does not answer",
+        "The instance isn't connected here, and the portal can't be asked what became of it.",
+        "This page tries again by itself.",
+        refresh_s=5,
+    )
+
+
+def busy() -> Page:
+    """A limit of the router or of the instance's tunnel is reached."""
+    return Page(
+        503,
+        "busy",
+        "Too many connections",
+        "There are as many connections open as there may be. Try again in a moment.",
+        refresh_s=5,
+    )
+
+
+def wrong_host() -> Page:
+    """The Host is not below the user domain (RFC 9110 section 15.5.20)."""
+    return Page(
+        421,
+        "wrong_host",
+        "Wrong address",
+        "No instance can have this host name.",
+        "Open the instance from the list of yours.",
+    )
+
+
+def bad_request(status: int, detail: str) -> Page:
+    """The first request's head is not acceptable; ``status`` is a 4xx or 5xx."""
+    return Page(
+        status,
+        "bad_request",
+        "The request was not understood",
+        f"What your program sent can't be passed on: {detail}.",
+    )
+
+
+def head_late(seconds: float) -> Page:
+    """The head did not arrive in time."""
+    return Page(
+        408,
+        "head_late",
+        "The request took too long to arrive",
+        f"Its head has to arrive within {seconds:.0f} seconds.",
+    )
+
+
+def prefers_json(accept: str) -> bool:
+    """Whether a program rather than a person asks: JSON is named in Accept, and HTML is not."""
+    types = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    return not types & {"text/html", "application/xhtml+xml"} and bool(
+        types & {"application/json", "application/problem+json"}
+    )
+
+
+class Renderer:
+    """Turns a page into the bytes of an answer."""
+
+    def __init__(self, folder: Path) -> None:
+        """:param folder: where ``page.html`` and ``page.css`` are."""
+        environment = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(folder),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+        )
+        self._template = environment.get_template("page.html")
+        self._style = (folder / "page.css").read_text()
+        digest = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
+        self._policy = (
+            f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; "
+            "form-action 'none'; frame-ancestors 'none'"
+        )
+
+    def render(self, page: Page, *, as_json: bool = False, head_only: bool = False) -> bytes:
+        """The whole answer.
+
+        :param as_json: a problem document instead of HTML.
+        :param head_only: leave the body out, for a HEAD request.
+        """
+        body, kind = (self._json(page) if as_json else self._html(page)), "text/html; charset=utf-8"
+        if as_json:
+            kind = "application/problem+json"
+        fields = [
+            f"HTTP/1.1 {page.status} {page.reason}",
+            f"Content-Type: {kind}",
+            f"Content-Length: {len(body)}",
+            "Cache-Control: no-store",
+            f"Content-Security-Policy: {self._policy}",
+            "X-Content-Type-Options: nosniff",
+            "Referrer-Policy: no-referrer",
+            "Vary: Accept",
+            "Connection: close",
+        ]
+        if page.refresh_s is not None:
+            fields.append(f"Retry-After: {page.refresh_s}")
+        head = ("\r\n".join(fields) + "\r\n\r\n").encode()
+        return head if head_only else head + body
+
+    def _html(self, page: Page) -> bytes:
+        return self._template.render(page=page, style=self._style).encode()
+
+    def _json(self, page: Page) -> bytes:
+        problem = {
+            "type": "about:blank",
+            "title": page.heading,
+            "status": page.status,
+            "detail": page.text,
+            "code": page.code,
+        }
+        return json.dumps(problem).encode()
+
+
+PageOf = Callable[[str, str], Page]
+STATES: dict[str, PageOf] = {
+    "starting": starting,
+    "running": not_connected,
+    "gone": gone,
+    "unknown": lambda title, portal: no_such_instance(portal),
+}

@@ -1,0 +1,176 @@
+"""One router: its SSH side, its HTTP side, and what they share."""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+import asyncssh
+
+from dit4c_p2p import resources
+from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.identity.portal_client import PortalClient
+from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.overlay.gate import Gate
+from dit4c_p2p.overlay.ssh import SERVER_OPTIONS
+from dit4c_p2p.router.config import Addresses, RouterConfig
+from dit4c_p2p.router.http import FrontDoor
+from dit4c_p2p.router.pages import Renderer
+from dit4c_p2p.router.relay import check_served
+from dit4c_p2p.router.ssh import Switchboard
+from dit4c_p2p.router.states import PageStates
+
+_log = logging.getLogger(__name__)
+
+# A burst of browsers may wait for the loop's next turn.
+_BACKLOG = 1024
+_STOP_TIMEOUT_S = 3.0
+
+Closing = Callable[[], None]
+Listen = Callable[[str, int], Awaitable[tuple[Closing, int]]]
+
+
+class Router:
+    """A routing server; :meth:`start`, then :meth:`wait`, then :meth:`stop`.
+
+    :param clock: seconds since 1970.
+    :ivar http_port: the port of the first address of its HTTP side, once started.
+    :ivar ssh_port: the same for its SSH side.
+    """
+
+    http_port: int
+    ssh_port: int
+
+    def __init__(self, config: RouterConfig, *, clock: Callable[[], float] = time.time) -> None:
+        self.config = config
+        self._clock = clock
+        self._stack = contextlib.AsyncExitStack()
+        self._following: asyncio.Task[None] | None = None
+        self._domain = config.user_domain
+
+    async def start(self) -> None:
+        """Bind and serve.
+
+        :raises ConfigError: an address can't be bound, or the portal's URL is not acceptable.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def wait(self) -> None:
+        """Return only when the router was stopped; raise what its background work died of."""
+        if self._following is None:
+            raise RuntimeError("the router was not started")
+        await asyncio.wait((self._following,))
+        if not self._following.cancelled():
+            self._following.result()
+
+    async def stop(self) -> None:
+        """Close every connection and listen no more; takes a few seconds at most."""
+        await self._stack.aclose()
+        self._stack = contextlib.AsyncExitStack()
+
+    async def _start(self) -> None:
+        config, limits = self.config, self.config.limits
+        client = await self._stack.enter_async_context(PortalClient(config.portal))
+        registry = Registry(client, config.data_folder / "registry", clock=self._clock)
+        self._following = asyncio.create_task(registry.run(), name="key events")
+        self._stack.push_async_callback(_end, self._following)
+
+        gate = Gate(registry, admit=check_served)
+        self._stack.push_async_callback(gate.close)
+        board = Switchboard(gate, limits)
+        self._stack.push_async_callback(_cut_all, board)
+        key = config.key
+
+        async def listen_ssh(host: str, port: int) -> tuple[Closing, int]:
+            acceptor = await asyncssh.listen(
+                host,
+                port,
+                server_factory=board.server,
+                server_host_keys=[key],
+                backlog=_BACKLOG,
+                **SERVER_OPTIONS,
+            )
+            return acceptor.close, acceptor.get_port()
+
+        self.ssh_port = await self._bind(config.ssh, listen_ssh, "--router-ssh-port")
+
+        states = PageStates(
+            client,
+            config.name,
+            config.key,
+            timeout_s=limits.page_state_s,
+            ttl_s=limits.page_state_ttl_s,
+            clock=self._clock,
+        )
+        renderer = Renderer(resources.folder("templates") / "router")
+        door = FrontDoor(board, states, renderer, self._domain, config.portal.url, limits)
+        self._stack.push_async_callback(door.close)
+
+        async def listen_http(host: str, port: int) -> tuple[Closing, int]:
+            loop = asyncio.get_running_loop()
+            server = await loop.create_server(door.visitor, host, port, backlog=_BACKLOG)
+            return server.close, int(server.sockets[0].getsockname()[1])
+
+        self.http_port = await self._bind(config.http, listen_http, "--router-port")
+        _log.info("%s serves HTTP on %d and SSH on %d", config.name, self.http_port, self.ssh_port)
+
+    async def _bind(self, addresses: Addresses, listen: Listen, option: str) -> int:
+        """Listen on each address until :meth:`stop`; returns the first one's port."""
+        first = 0
+        for host, wanted in addresses:
+            try:
+                close, port = await listen(host, wanted or first)
+            except OSError as error:
+                raise _not_bound(host, wanted or first, option, error) from None
+            self._stack.callback(close)
+            first = first or port
+        if not first:
+            raise ConfigError("the router has no address to listen on", hint="give it one")
+        return first
+
+
+def _not_bound(host: str, port: int, option: str, error: OSError) -> ConfigError:
+    where = f"{host}:{port}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return ConfigError(
+                f"port {port} on {host} is taken by another program",
+                hint=f"end that program, or choose another port with {option}",
+            )
+        case errno.EADDRNOTAVAIL:
+            return ConfigError(
+                f"{where} can't be listened on: {host} is no address of this machine",
+                hint="bind to 127.0.0.1, or to an address that `ip address` shows",
+            )
+        case errno.EACCES:
+            return ConfigError(
+                f"{where} can't be listened on: ports below 1024 are for root",
+                hint=f"choose another port with {option}",
+            )
+        case _:
+            return ConfigError(f"{where} can't be listened on: {error.strerror or error}")
+
+
+async def _cut_all(board: Switchboard) -> None:
+    """Close every SSH connection; peers come back to the next router by themselves."""
+    live = list(board.live)
+    for server in live:
+        server.conn.disconnect(asyncssh.DISC_BY_APPLICATION, "the router stops")
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_STOP_TIMEOUT_S):
+            await asyncio.gather(
+                *(server.conn.wait_closed() for server in live), return_exceptions=True
+            )
+    for server in live:
+        server.conn.abort()
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

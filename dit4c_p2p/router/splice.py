@@ -1,0 +1,188 @@
+"""Bytes both ways, with back-pressure and half-close: socket and SSH channel, or two channels.
+
+    socket ──StreamEnd──▶ channel        socket ◀──ChannelEnd── channel
+    channel ──RelayEnd──▶ channel        channel ◀──RelayEnd── channel
+
+This is the hot path of the router: each chunk costs one call here and no task. A side that has
+more than its buffer's limit pauses the reading of the other; an end of file is passed on by itself;
+the end of either side ends the other.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import asyncssh
+
+_log = logging.getLogger(__name__)
+
+# A packet is up to 256 KiB: with less room each one would stop and start the other side.
+_HIGH_WATER_BYTES = 512 * 1024
+
+
+class ChannelEnd(asyncssh.SSHTCPSession[bytes]):
+    """The channel's side. Made when the channel opens, by :func:`asyncssh create_connection`.
+
+    :param transport: the socket's side, where what arrives here goes.
+    :param on_close: called once, when the channel has gone.
+    """
+
+    def __init__(self, transport: asyncio.Transport, on_close: Callable[[], None]) -> None:
+        self._transport = transport
+        self._on_close = on_close
+        self._write = transport.write
+
+    def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
+        """Called by asyncssh when the channel is open."""
+        chan.set_write_buffer_limits(_HIGH_WATER_BYTES)
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        """Called by asyncssh with the next bytes."""
+        self._write(data)
+
+    def eof_received(self) -> bool:
+        """The far end has nothing more to send, and may still receive."""
+        if not self._transport.is_closing():
+            try:
+                self._transport.write_eof()
+            except OSError as error:
+                _log.debug("end of file not passed on: %s", error)
+                self._transport.abort()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The channel is gone; what has arrived is still delivered."""
+        if exc is None:
+            self._transport.close()
+        else:
+            self._transport.abort()
+        self._on_close()
+
+    def pause_writing(self) -> None:
+        """The channel's window is used up."""
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The far end has caught up."""
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+
+class StreamEnd(asyncio.Protocol):
+    """The socket's side, from when the channel is open.
+
+    :param half_closed_s: how long the far end may go on after this side's end of file.
+    :param on_close: called once, when the socket has gone.
+    """
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        channel: asyncssh.SSHTCPChannel[bytes],
+        half_closed_s: float,
+        on_close: Callable[[], None],
+    ) -> None:
+        self._transport = transport
+        self._channel = channel
+        self._half_closed_s = half_closed_s
+        self._on_close = on_close
+        self._write = channel.write
+        self._timer: asyncio.TimerHandle | None = None
+        transport.set_write_buffer_limits(_HIGH_WATER_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop with the next bytes."""
+        try:
+            self._write(data)
+        except OSError:
+            # The channel has been closed by its far end, and this socket is about to be.
+            self._transport.close()
+
+    def eof_received(self) -> bool:
+        """The peer has nothing more to send, and may still receive."""
+        if not self._channel.is_closing():
+            self._channel.write_eof()
+        self._timer = asyncio.get_running_loop().call_later(
+            self._half_closed_s, self._transport.abort
+        )
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone: nothing that is still under way has anywhere to go."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._channel.abort()
+        self._on_close()
+
+    def pause_writing(self) -> None:
+        """The peer reads too slowly."""
+        self._channel.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self._channel.resume_reading()
+
+
+class RelayEnd(asyncssh.SSHTCPSession[bytes]):
+    """One of two channels whose bytes go to each other; :func:`relay_pair` makes both.
+
+    The one that opens first waits for the other before it reads.
+    """
+
+    _other: "RelayEnd"
+
+    def __init__(self) -> None:
+        self._channel: asyncssh.SSHTCPChannel[bytes] | None = None
+        self._gone = False
+
+    def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
+        """Called by asyncssh when the channel is open."""
+        self._channel = chan
+        chan.set_write_buffer_limits(_HIGH_WATER_BYTES)
+        if self._other._gone:
+            chan.abort()
+        elif self._other._channel is None:
+            chan.pause_reading()
+        else:
+            self._other._channel.resume_reading()
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        """Called by asyncssh with the next bytes."""
+        to = self._other._channel
+        if to is not None and not to.is_closing():
+            to.write(data)
+
+    def eof_received(self) -> bool:
+        """This side has nothing more to send, and may still receive."""
+        to = self._other._channel
+        if to is not None and not to.is_closing():
+            to.write_eof()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The channel is gone; the other is closed when what has arrived is delivered."""
+        self._gone = True
+        self._channel = None
+        to = self._other._channel
+        if to is not None:
+            if exc is None:
+                to.close()
+            else:
+                to.abort()
+
+    def pause_writing(self) -> None:
+        """This channel's window is used up."""
+        if self._other._channel is not None:
+            self._other._channel.pause_reading()
+
+    def resume_writing(self) -> None:
+        """This side has caught up."""
+        if self._other._channel is not None:
+            self._other._channel.resume_reading()
+
+
+def relay_pair() -> tuple[RelayEnd, RelayEnd]:
+    """Two ends joined to each other, for two channels still to be opened."""
+    one, other = RelayEnd(), RelayEnd()
+    one._other, other._other = other, one
+    return one, other

@@ -1,0 +1,286 @@
+"""The router's SSH side: peers log in, listen by name, and reach each other by name.
+
+Nothing here opens a port of the machine or connects to an address. Stock OpenSSH works:
+
+    ssh -N -R instance-abc:80:127.0.0.1:8888 instance-abc@router
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import asyncssh
+
+from dit4c_p2p.errors import DitError
+from dit4c_p2p.identity.errors import PortalUnreachable
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.overlay.errors import OverlayError, Refused
+from dit4c_p2p.overlay.gate import Gate, PeerServer
+from dit4c_p2p.overlay.ssh import PACKET_BYTES, WINDOW_BYTES
+from dit4c_p2p.router.config import Limits
+from dit4c_p2p.router.relay import LISTENS, check_listen, check_reach, parse_target
+from dit4c_p2p.router.splice import relay_pair
+from dit4c_p2p.router.table import Claim, Table
+
+_log = logging.getLogger(__name__)
+
+_LOOKUP_TIMEOUT_S = 10.0
+
+
+class Busy(OverlayError):
+    """A tunnel or a key has as much open as it may."""
+
+    code = "busy"
+
+
+class NotConnected(OverlayError):
+    """Nobody holds that name here, or whoever does has not accepted."""
+
+    code = "not_connected"
+
+
+class Switchboard:
+    """What the router's SSH connections share: the table, the gate, the limits."""
+
+    def __init__(self, gate: Gate, limits: Limits) -> None:
+        self.gate = gate
+        self.limits = limits
+        self.table: Table[RouterServer] = Table()
+        self.live: set[RouterServer] = set()
+        self.per_key: Counter[str] = Counter()
+
+    def server(self) -> "RouterServer":
+        """The factory that asyncssh calls for each connection."""
+        return RouterServer(self)
+
+    async def open(
+        self,
+        name: PeerName,
+        port: int,
+        session: Callable[[], asyncssh.SSHTCPSession[bytes]],
+        origin: tuple[str, int],
+        window_bytes: int = WINDOW_BYTES,
+    ) -> asyncssh.SSHTCPChannel[bytes]:
+        """Open a channel to whoever holds (name, port).
+
+        :param session: makes the session once the channel is open.
+        :param origin: the address that goes into the channel's originator fields.
+        :raises NotConnected: nobody holds it, or whoever does has not accepted it.
+        :raises Busy: it has as many channels as it may.
+        """
+        owner = self.table.find(name, port)
+        if owner is None:
+            raise NotConnected(f"{name} is not connected to this router now")
+        return await owner.open(name, port, session, origin, window_bytes)
+
+
+class NameListener(asyncssh.SSHListener):
+    """One claim on a name; asyncssh closes it when the forward or its connection ends."""
+
+    def __init__(self, table: "Table[RouterServer]", claim: "Claim[RouterServer]") -> None:
+        super().__init__()
+        self._table = table
+        self._claim = claim
+
+    def get_port(self) -> int:
+        """The port as asked for; none of the machine's."""
+        return self._claim.port
+
+    def close(self) -> None:
+        """Give the name up, unless a newer connection has taken it."""
+        if self._table.release(self._claim):
+            _log.info("%s:%d is no longer listened for", self._claim.name, self._claim.port)
+
+    async def wait_closed(self) -> None:
+        """Closing takes no time."""
+
+
+class RouterServer(PeerServer):
+    """One peer's connection."""
+
+    def __init__(self, board: Switchboard) -> None:
+        super().__init__(board.gate)
+        self._board = board
+        self._channels = 0
+        self._counted = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    # ---- coming and going
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """Called by asyncssh when a connection opens."""
+        self._board.live.add(self)
+        super().connection_made(conn)
+
+    def auth_completed(self) -> None:
+        """Called by asyncssh after the login; a key has only so many connections."""
+        super().auth_completed()
+        limits = self._board.limits
+        most = limits.tunnels_per_key if self.peer.kind in LISTENS else limits.dials_per_key
+        if self._board.per_key[self.fingerprint] >= most:
+            _log.warning("turned away %s from %s: %d connections", self.peer, self.address, most)
+            self.conn.disconnect(
+                asyncssh.DISC_TOO_MANY_CONNECTIONS,
+                f"the key of {self.peer} has {most} connections here already",
+            )
+            return
+        self._counted = True
+        self._board.per_key[self.fingerprint] += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncssh when the connection has ended."""
+        self._board.live.discard(self)
+        if self._counted:
+            self._counted = False
+            self._board.per_key[self.fingerprint] -= 1
+            if not self._board.per_key[self.fingerprint]:
+                del self._board.per_key[self.fingerprint]
+        super().connection_lost(exc)
+
+    # ---- listen
+
+    def server_requested(self, listen_host: str, listen_port: int) -> asyncssh.SSHListener | bool:
+        """Called by asyncssh for ``tcpip-forward``: the peer's own name and port, or nothing."""
+        if not self._counted:
+            return False
+        try:
+            check_listen(self.peer, listen_host, listen_port)
+        except Refused as error:
+            _log.warning("refused %s from %s: %s", self.peer, self.address, error.one_line())
+            self.conn.send_debug(error.one_line())
+            return False
+        claim, displaced = self._board.table.claim(self.peer, listen_port, self)
+        if displaced is not None:
+            _log.info(
+                "%s:%d taken over from %s by %s",
+                self.peer,
+                listen_port,
+                displaced.address,
+                self.address,
+            )
+            displaced.conn.disconnect(
+                asyncssh.DISC_BY_APPLICATION,
+                f"a newer connection of {self.peer} listens for port {listen_port} now",
+            )
+        else:
+            _log.info("%s:%d listened for from %s", self.peer, listen_port, self.address)
+        return NameListener(self._board.table, claim)
+
+    async def open(
+        self,
+        name: PeerName,
+        port: int,
+        session: Callable[[], asyncssh.SSHTCPSession[bytes]],
+        origin: tuple[str, int],
+        window_bytes: int,
+    ) -> asyncssh.SSHTCPChannel[bytes]:
+        """Open a channel into this connection; see :meth:`Switchboard.open`."""
+        most = self._board.limits.channels_per_tunnel
+        if self._channels >= most:
+            raise Busy(f"{name} has {most} streams open already")
+        self._channels += 1
+        opening = asyncio.create_task(
+            self.conn.create_connection(
+                session,
+                str(name),
+                port,
+                *origin,
+                window=window_bytes,
+                max_pktsize=min(PACKET_BYTES, window_bytes),
+            ),
+            name=f"channel to {name}",
+        )
+        # It is never cancelled: asyncssh would leave a channel behind that is confirmed later.
+        self._tasks.add(opening)
+        opening.add_done_callback(self._opened)
+        try:
+            done, _ = await asyncio.wait((opening,), timeout=self._board.limits.open_s)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_abandon)
+            raise
+        if not done:
+            opening.add_done_callback(_abandon)
+            raise NotConnected(f"{name} does not accept streams")
+        try:
+            channel, _session = opening.result()
+        except asyncssh.ChannelOpenError as error:
+            raise NotConnected(f"{name} did not accept a stream: {error.reason}") from None
+        except (asyncssh.Error, OSError) as error:
+            raise NotConnected(f"the connection of {name} broke: {error}") from None
+        return channel
+
+    def _opened(self, opening: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(opening)
+        self._channels -= 1
+        if not opening.cancelled() and opening.exception() is None:
+            self._count(opening.result()[0])
+
+    def _count(self, channel: asyncssh.SSHTCPChannel[bytes]) -> None:
+        """One more of this connection's channels, until it is closed."""
+        self._channels += 1
+        closing = asyncio.create_task(channel.wait_closed(), name=f"channel of {self.peer}")
+        self._tasks.add(closing)
+        closing.add_done_callback(self._closed)
+
+    def _closed(self, closing: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(closing)
+        self._channels -= 1
+
+    # ---- reach
+
+    def connection_requested(
+        self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
+    ) -> Any:
+        """Called by asyncssh for ``direct-tcpip``: a name out of the table, never an address."""
+        if self._channels >= self._board.limits.channels_per_tunnel:
+            raise asyncssh.ChannelOpenError(
+                asyncssh.OPEN_RESOURCE_SHORTAGE, "this connection has too many streams open"
+            )
+        channel = self.conn.create_tcp_channel(window=WINDOW_BYTES, max_pktsize=PACKET_BYTES)
+        self._count(channel)
+        return channel, self._relay(dest_host, dest_port)
+
+    async def _relay(self, host: str, port: int) -> asyncssh.SSHTCPSession[bytes]:
+        """The caller's end of a stream to (host, port).
+
+        :raises ChannelOpenError: with a reason that the caller can act on; nothing else, because
+            asyncssh closes the whole connection for any other error.
+        """
+        try:
+            return await self._reach(host, port)
+        except Refused as error:
+            _log.warning("refused %s from %s: %s", self.peer, self.address, error.one_line())
+            code = asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED
+            raise asyncssh.ChannelOpenError(code, error.one_line()) from None
+        except DitError as error:
+            _log.info("%s did not reach %s: %s", self.peer, host[:60], error.one_line())
+            code = asyncssh.OPEN_CONNECT_FAILED
+            raise asyncssh.ChannelOpenError(code, error.one_line()) from None
+        except Exception:  # noqa: BLE001  it would close the whole connection
+            _log.exception("%s did not reach %s", self.peer, host[:60])
+            code = asyncssh.OPEN_CONNECT_FAILED
+            raise asyncssh.ChannelOpenError(code, "the router failed; its log says why") from None
+
+    async def _reach(self, host: str, port: int) -> asyncssh.SSHTCPSession[bytes]:
+        target = parse_target(host)
+        try:
+            async with asyncio.timeout(_LOOKUP_TIMEOUT_S):
+                document = await self.gate.registry.keys(target)
+        except TimeoutError:
+            raise PortalUnreachable(f"the keys of {target} can't be looked up now") from None
+        check_reach(self.peer, target, port, document)
+        far, near = relay_pair()
+        channel = await self._board.open(target, port, lambda: far, (self.address, 0))
+        if self.conn.is_closed():
+            channel.abort()
+            raise NotConnected(f"{self.peer} has gone")
+        _log.info("%s reached %s:%d", self.peer, target, port)
+        return near
+
+
+def _abandon(opening: "asyncio.Task[Any]") -> None:
+    """Close a channel that was confirmed after nobody waited for it any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result()[0].abort()

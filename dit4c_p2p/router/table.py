@@ -1,0 +1,51 @@
+"""Who holds which name here: a map from (name, port) to the connection that listens for it."""
+
+from typing import Generic, TypeVar
+
+from dit4c_p2p.identity.names import PeerName
+
+Owner = TypeVar("Owner")
+
+
+class Claim(Generic[Owner]):
+    """One ``tcpip-forward`` in force; compared by identity."""
+
+    __slots__ = ("name", "owner", "port")
+
+    def __init__(self, name: PeerName, port: int, owner: Owner) -> None:
+        self.name = name
+        self.port = port
+        self.owner = owner
+
+
+class Table(Generic[Owner]):
+    """The map. Does no I/O: whoever claims closes the owner that was displaced."""
+
+    def __init__(self) -> None:
+        self._claims: dict[tuple[PeerName, int], Claim[Owner]] = {}
+
+    def __len__(self) -> int:
+        return len(self._claims)
+
+    def claim(self, name: PeerName, port: int, owner: Owner) -> tuple[Claim[Owner], Owner | None]:
+        """Have ``owner`` hold (name, port) from now on; the newest always wins.
+
+        Returns the claim, to be given to :meth:`release`, and the owner it was taken from: None if
+        there was none or it is the same one.
+        """
+        before = self._claims.get((name, port))
+        claim = self._claims[name, port] = Claim(name, port, owner)
+        displaced = None if before is None or before.owner is owner else before.owner
+        return claim, displaced
+
+    def release(self, claim: Claim[Owner]) -> bool:
+        """End a claim. False if another has taken over since, which then stays."""
+        if self._claims.get((claim.name, claim.port)) is not claim:
+            return False
+        del self._claims[claim.name, claim.port]
+        return True
+
+    def find(self, name: PeerName, port: int) -> Owner | None:
+        """Who holds (name, port) now, or None."""
+        claim = self._claims.get((name, port))
+        return None if claim is None else claim.owner
