@@ -1,0 +1,359 @@
+"""``dit4c up``: every component in one process, on one machine, over real SSH and real HTTP.
+
+Nothing here does a component's work: it makes keys, enrols them at the portal, tells each component
+where the others are, starts them in order, and stops them in the reverse of it.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import aiodocker
+import aiohttp
+
+from dit4c_p2p.config import UpConfig, cache_folder
+from dit4c_p2p.database import DatabaseSpec, databases
+from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.identity.keys import load_or_create, public_line
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.images import Images, TerminalProgress, ensure_images
+from dit4c_p2p.messages.public import PortalInfo, RouterInfo
+from dit4c_p2p.node import HelperImages, Node, NodeConfig
+from dit4c_p2p.portal import CatalogueImage, Portal, PortalConfig
+from dit4c_p2p.router import Router, RouterConfig
+from dit4c_p2p.scheduler import Scheduler, SchedulerConfig
+
+PORTAL = PeerName.parse("portal-main")
+ROUTER = PeerName.parse("router-main")
+SCHEDULER = PeerName.parse("scheduler-main")
+NODE = PeerName.parse("node-main")
+ADMIN = "admin"
+
+_READY_S = 60.0
+_STOP_S = 8.0
+_LOOPBACK = "127.0.0.1"
+# Stays in the data folder, unlike the ready file, and holds no secret.
+_ABOUT = "about.json"
+
+
+class Component(Protocol):
+    """What portal, scheduler, router and node have in common."""
+
+    async def start(self) -> None:
+        """Serve; returns once it does."""
+
+    async def stop(self) -> None:
+        """Stop within seconds."""
+
+    async def wait(self) -> None:
+        """Wait for ever; raises if the component can't go on."""
+
+
+async def up(config: UpConfig) -> None:
+    """Run until SIGINT or SIGTERM.
+
+    :raises ConfigError: this machine or the settings are not as they must be.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    running = asyncio.create_task(_run(config), name="up")
+    asked = asyncio.create_task(stopping.wait(), name="signal")
+    await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
+    asked.cancel()
+    if not running.done():
+        print("Stopping. Instances live on.", file=sys.stderr)
+        running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def _run(config: UpConfig) -> None:
+    progress = TerminalProgress(columns=shutil.get_terminal_size().columns)
+    config.ready_path.unlink(missing_ok=True)
+    try:
+        _check_ports(config)
+        images = await ensure_images(progress, cache_folder())
+        progress("DIT4C", "starting portal, router, node agent and scheduler")
+        async with AsyncExitStack() as stack:
+            system = _System(config, images, await _bridge_address())
+            components = await system.start(stack)
+            async with asyncio.timeout(_READY_S):
+                await system.ready()
+            access = await system.access()
+            _write_private(config.data_folder / _ABOUT, {"portal": config.portal_url})
+            _write_private(config.ready_path, access)
+            stack.callback(config.ready_path.unlink, missing_ok=True)
+            progress("DIT4C", f"ready at {config.portal_url}")
+            progress.close()
+            print(f"\nLog in here (once, within 24 hours): {access['login_url']}", flush=True)
+            async with asyncio.TaskGroup() as group:
+                for component in components:
+                    group.create_task(component.wait())
+    except TimeoutError:
+        raise ConfigError(
+            f"not everything answered within {_READY_S:.0f} s",
+            hint=f"see {config.data_folder / 'dit4c.log'}",
+        ) from None
+    finally:
+        progress.close()
+
+
+class _System:
+    """The four components and what each is told of the others."""
+
+    def __init__(self, config: UpConfig, images: Images, bridge: str) -> None:
+        self._config = config
+        self._keys = {
+            name: load_or_create(config.data_folder / name.kind / "key")
+            for name in (PORTAL, ROUTER, SCHEDULER, NODE)
+        }
+        self.portal = Portal(
+            PortalConfig(
+                data_folder=config.data_folder / "portal",
+                url=config.portal_url,
+                addresses=_addresses(config.portal_port, bridge),
+                connect=(f"{bridge}:{config.portal_port}",),
+                user_url=config.user_url,
+                routers=(self._router_at(bridge),),
+                catalogue=tuple(
+                    CatalogueImage(offer.name, offer.title, offer.description, offer.image)
+                    for offer in images.catalogue
+                ),
+                scheduler=SCHEDULER.id,
+            )
+        )
+        self.router = Router(
+            RouterConfig(
+                name=ROUTER,
+                key=self._keys[ROUTER],
+                http=_addresses(config.router_port, bridge),
+                ssh=_addresses(config.router_ssh_port, bridge),
+                portal=self._portal_at(_LOOPBACK),
+                user_url=config.user_url,
+                data_folder=config.data_folder / "router",
+            )
+        )
+        self.node = Node(
+            NodeConfig(
+                name=NODE,
+                key=self._keys[NODE],
+                data_folder=config.data_folder,
+                scheduler=SCHEDULER,
+                images=HelperImages(images.infra, images.listener, images.auth),
+                portal=self._portal_at(_LOOPBACK),
+                routers=(self._router_at(_LOOPBACK),),
+                user_url=config.user_url,
+                pod_portal=self._portal_at(bridge),
+                pod_routers=(self._router_at(bridge),),
+            )
+        )
+        self.scheduler = Scheduler(
+            SchedulerConfig(
+                name=SCHEDULER,
+                key=self._keys[SCHEDULER],
+                data_folder=config.data_folder / "scheduler",
+                portal=self._portal_at(_LOOPBACK),
+                routers=(self._router_at(_LOOPBACK),),
+                nodes=(NODE.id,),
+            )
+        )
+
+    async def start(self, stack: AsyncExitStack) -> list[Component]:
+        """Start all, each after what it needs; the stack stops them in the reverse order."""
+        folder = self._config.data_folder
+        await stack.enter_async_context(
+            databases(
+                [
+                    DatabaseSpec("portal", folder / "portal" / "portal.sqlite3"),
+                    DatabaseSpec("scheduler", folder / "scheduler" / "scheduler.sqlite3"),
+                ]
+            )
+        )
+        await stack.enter_async_context(_running(self.portal))
+        await self.portal.ensure_admin(ADMIN)
+        for name in (ROUTER, SCHEDULER, NODE):
+            scheduler = SCHEDULER.id if name == NODE else None
+            await self.portal.enrol_own(ADMIN, name, self._keys[name], scheduler=scheduler)
+        components: list[Component] = [self.portal]
+        for component in (self.router, self.node, self.scheduler):
+            await stack.enter_async_context(_running(component))
+            components.append(component)
+        return components
+
+    async def ready(self) -> None:
+        """Wait until the scheduler reaches the portal and the node."""
+        await self.scheduler.ready()
+
+    async def access(self) -> dict[str, str]:
+        """What the ready file says."""
+        config = self._config
+        token = await self.portal.create_login_link(ADMIN)
+        return {
+            "portal": config.portal_url,
+            "router": f"http://localhost:{config.router_port}",
+            "router_ssh": f"{_LOOPBACK}:{config.router_ssh_port}",
+            "login_url": f"{config.portal_url}/login/{token}",
+            "api_token": await self.portal.create_api_token(ADMIN, "dit4c up"),
+        }
+
+    def _portal_at(self, host: str) -> PortalInfo:
+        return PortalInfo(
+            name=str(PORTAL),
+            url=self._config.portal_url,
+            key=public_line(self._keys[PORTAL], str(PORTAL)),
+            connect=[f"{host}:{self._config.portal_port}"],
+        )
+
+    def _router_at(self, host: str) -> RouterInfo:
+        return RouterInfo(
+            name=str(ROUTER),
+            ssh=[f"{host}:{self._config.router_ssh_port}"],
+            http=[f"{host}:{self._config.router_port}"],
+        )
+
+
+@asynccontextmanager
+async def _running(component: Component) -> AsyncIterator[None]:
+    try:
+        await component.start()
+        yield
+    finally:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_S):
+                await component.stop()
+
+
+@contextmanager
+def own_folder(folder: Path) -> Iterator[None]:
+    """Have the data folder to ourselves: made if it is missing, locked while in use.
+
+    :raises ConfigError: it can't be written, or another ``dit4c up`` uses it.
+    """
+    lock = folder / "lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"the data folder {folder} can't be written: {error.strerror}",
+            hint="choose another one with --data-dir",
+        ) from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                f"another 'dit4c up' is using {folder}",
+                hint="stop it first, or choose another folder with --data-dir",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def login_link(folder: Path, person: str) -> str:
+    """A new one-time link for a person of the installation in ``folder``, running or not.
+
+    :raises ConfigError: there is no installation.
+    :raises DitError: no such person.
+    """
+    from dit4c_p2p.portal.people import create_login_link
+
+    database = folder / "portal" / "portal.sqlite3"
+    try:
+        portal_url = json.loads((folder / _ABOUT).read_bytes())["portal"]
+    except (OSError, ValueError, KeyError):
+        raise ConfigError(
+            f"there is no installation in {folder}",
+            hint="start 'dit4c up' once, or say where with --data-dir",
+        ) from None
+    async with databases([DatabaseSpec("portal", database)]):
+        token = await create_login_link(person, lifetime_s=24 * 3600, now=time.time())
+    return f"{portal_url}/login/{token}"
+
+
+async def _bridge_address() -> str:
+    """The machine's address on the engine's bridge, where pods reach portal and router.
+
+    :raises ConfigError: the engine has no bridge.
+    """
+    try:
+        async with aiodocker.Docker(timeout=aiohttp.ClientTimeout(total=20)) as docker:
+            bridge = await (await docker.networks.get("bridge")).show()
+        return str(bridge["IPAM"]["Config"][0]["Gateway"])
+    except (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError) as error:
+        raise ConfigError(
+            f"the Docker engine does not answer: {error}", hint="see that it runs"
+        ) from None
+    except (KeyError, IndexError):
+        raise ConfigError(
+            "the Docker engine has no default bridge network",
+            hint='remove \'"bridge": "none"\' from its daemon.json',
+        ) from None
+
+
+def _addresses(port: int, bridge: str) -> tuple[tuple[str, int], ...]:
+    """Loopback and the bridge, never all addresses."""
+    addresses = [(_LOOPBACK, port), (bridge, port)]
+    if _has_ipv6_loopback():
+        addresses.insert(1, ("::1", port))
+    return tuple(addresses)
+
+
+def _has_ipv6_loopback() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+def _check_ports(config: UpConfig) -> None:
+    """Say that a port is taken before minutes go into images; binding is what counts."""
+    for option, port in (
+        ("--portal-port", config.portal_port),
+        ("--router-port", config.router_port),
+        ("--router-ssh-port", config.router_ssh_port),
+    ):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((_LOOPBACK, port))
+            except OSError as error:
+                raise ConfigError(
+                    f"port {port} can't be used: {error.strerror}",
+                    hint=f"stop what uses it, or choose another with {option}",
+                ) from None
+
+
+def _write_private(path: Path, content: dict[str, str]) -> None:
+    """Write JSON with mode 0600, all or nothing.
+
+    :raises ConfigError: the folder can't be written.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(content, file, indent=2)
+            file.write("\n")
+        partial.replace(path)
+    except OSError as error:
+        raise ConfigError(
+            f"{path} can't be written: {error.strerror}", hint="choose another file"
+        ) from None

@@ -1,0 +1,97 @@
+"""The main job as a person does it, in Chromium."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+pytestmark = [pytest.mark.engine, pytest.mark.browser]
+
+CHROMIUM = "/usr/bin/chromium"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture
+def shots(tmp_path):
+    """Where screenshots go: a folder of the test's, or the one of DIT4C_SHOTS."""
+    folder = Path(os.environ.get("DIT4C_SHOTS") or tmp_path / "shots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def page(tmp_path):
+    with sync_playwright() as playwright:
+        context = playwright.chromium.launch_persistent_context(
+            tmp_path / "profile",
+            executable_path=CHROMIUM,
+            headless=True,
+            args=FLAGS,
+            viewport={"width": 1200, "height": 800},
+        )
+        context.set_default_timeout(60_000)
+        page = context.pages[0]
+        problems = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        yield page
+        context.close()
+        assert problems == []
+
+
+def test_from_the_link_to_a_cell_and_away_again(system, page, shots):
+    portal = system.access["portal"]
+
+    page.goto(system.access["login_url"])
+    page.screenshot(path=shots / "1-login.png")
+    page.get_by_role("button", name=re.compile("log in", re.I)).click()
+    page.wait_for_url(f"{portal}/")
+    page.screenshot(path=shots / "2-dashboard.png")
+
+    page.locator('[data-action="start"][data-image="jupyterlab"]').click()
+    row = page.locator("[data-instance]").first
+    expect(row).to_be_visible()
+    page.screenshot(path=shots / "3-starting.png")
+    expect(row).to_have_attribute("data-state", "running", timeout=60_000)
+    instance = row.get_attribute("data-instance")
+    opening = row.locator('[data-action="open"]')
+    expect(opening).to_be_visible(timeout=30_000)
+    page.screenshot(path=shots / "4-running.png")
+    url = opening.get_attribute("href")
+
+    lab = page.context.new_page()
+    lab.goto(url)
+    assert lab.url.startswith(f"http://{instance}.localhost:{system.ports[1]}/")
+    lab.locator(".jp-LauncherCard[data-category='Notebook']").first.click()
+    editor = lab.locator(".jp-Notebook .jp-Cell .cm-content").first
+    editor.click()
+    lab.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(state="attached")
+    lab.keyboard.type("sum(range(1000)) * 7")
+    lab.keyboard.press("Shift+Enter")
+    output = lab.locator(".jp-OutputArea-output").first
+    expect(output).to_have_text(re.compile(r"^\s*3496500\s*$"))
+    lab.screenshot(path=shots / "5-cell.png")
+
+    row.locator('[data-action="discard"]').click()
+    page.screenshot(path=shots / "6-confirm.png")
+    page.locator('dialog[open] [data-action="confirm-discard"]').click()
+    expect(page.locator(f'[data-instance="{instance}"]')).to_have_count(0, timeout=60_000)
+    page.screenshot(path=shots / "7-discarded.png")
+    assert system.at_engine(instance) == []
+
+    lab.goto(url)
+    expect(lab.locator("body")).to_contain_text(re.compile("gone", re.I))
+    lab.screenshot(path=shots / "8-gone.png")
+
+    page.goto(f"{portal}/admin/keys")
+    expect(page.locator("body")).to_contain_text(f"instance-{instance}")
+    page.screenshot(path=shots / "9-keys.png", full_page=True)

@@ -1,0 +1,93 @@
+"""What a person types, and what they are told when it can't be done."""
+
+import os
+import socket
+import stat
+
+import pytest
+
+from dit4c_p2p.cli import main
+from dit4c_p2p.config import UpConfig, default_data_folder
+from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.up import _check_ports, _write_private, own_folder
+
+
+def run(capsys, *arguments):
+    """The exit status, and what was written to standard error."""
+    try:
+        status = main([str(argument) for argument in arguments])
+    except SystemExit as ended:
+        status = ended.code
+    return status, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [[], ["up"], ["down"], ["login-link"], ["key", "add"]])
+def test_help_is_worth_reading(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    assert ended.value.code == 0
+    assert len(capsys.readouterr().out) > 200
+
+
+def test_ports_that_are_no_ports(capsys, tmp_path):
+    status, said = run(capsys, "up", "--data-dir", tmp_path, "--portal-port", "70000")
+    assert status == 1
+    assert said == "dit4c: 70000 is not a TCP port. choose one of 1 to 65535\n"
+    status, said = run(capsys, "up", "--data-dir", tmp_path, "--portal-port", "8081")
+    assert (status, said.count("\n")) == (1, 1)
+    assert "given twice" in said
+
+
+def test_a_port_that_is_taken_names_the_option(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError) as caught:
+            _check_ports(UpConfig(tmp_path, router_ssh_port=port))
+    assert str(port) in str(caught.value)
+    assert "--router-ssh-port" in caught.value.hint
+
+
+def test_a_data_folder_that_cannot_be_written(capsys, tmp_path):
+    file = tmp_path / "file"
+    file.touch()
+    status, said = run(capsys, "up", "--data-dir", file / "data")
+    assert (status, said.count("\n")) == (1, 1)
+    assert "can't be written" in said
+    assert "--data-dir" in said
+
+
+def test_two_in_one_folder(tmp_path):
+    with own_folder(tmp_path / "data"):
+        assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
+        with pytest.raises(ConfigError, match="another 'dit4c up'"), own_folder(tmp_path / "data"):
+            raise AssertionError("let in twice")
+    with own_folder(tmp_path / "data"):
+        assert (tmp_path / "data" / "lock").exists()
+
+
+def test_a_login_link_without_an_installation(capsys, tmp_path):
+    status, said = run(capsys, "login-link", "admin", "--data-dir", tmp_path)
+    assert (status, said.count("\n")) == (1, 1)
+    assert "no installation" in said
+
+
+def test_a_key_without_a_portal(capsys, tmp_path):
+    status, said = run(capsys, "key", "add", "node", "home", tmp_path / "k", "--data-dir", tmp_path)
+    assert (status, said.count("\n")) == (1, 1)
+    assert "no running portal" in said
+
+
+def test_the_ready_file_is_for_its_owner_only(tmp_path):
+    path = tmp_path / "new" / "ready.json"
+    _write_private(path, {"a": "b"})
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert os.listdir(path.parent) == ["ready.json"]
+    with pytest.raises(ConfigError, match="can't be written"):
+        _write_private(path / "below", {})
+
+
+def test_where_data_is_kept(tmp_path):
+    assert default_data_folder({"DIT4C_DATA_DIR": "/srv/dit4c"}).as_posix() == "/srv/dit4c"
+    assert default_data_folder({"XDG_DATA_HOME": "/x"}).as_posix() == "/x/dit4c-p2p"
