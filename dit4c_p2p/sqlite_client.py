@@ -4,7 +4,8 @@
   by reading could fail with "database is locked" when it comes to write (SQLite, "Isolation").
 - A script inside a transaction stays inside it: Python's ``executescript`` commits first, which
   would leave a migration that fails half done.
-- A transaction that can't begin gives its lock back, so that the next one can.
+- A transaction that can't begin gives its lock back, so that the next one can; one that can't be
+  committed is rolled back.
 
 Tortoise imports this module by name as a connection's ``engine`` and looks for ``client_class``;
 its migrations look for ``sqlite`` in that name.
@@ -48,9 +49,18 @@ class _Transaction(SqliteTransactionWrapper):
 
     async def begin(self) -> None:
         try:
-            await self._connection.commit()
+            # What a cancelled begin may have left behind.
+            await self._connection.rollback()
             await self._connection.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
+            raise OperationalError(error) from error
+
+    async def commit(self) -> None:
+        try:
+            await super().commit()
+        except sqlite3.Error as error:
+            # No room, say. It must not be committed later by whoever comes next.
+            await self.rollback()
             raise OperationalError(error) from error
 
     async def execute_script(self, query: str) -> None:

@@ -7,7 +7,7 @@ conversation's own business (``messages.node`` for one).
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any, TypeVar
 
 import asyncssh
@@ -31,7 +31,7 @@ async def call(
     replies: type[T],
     *,
     silence_s: float,
-) -> AsyncIterator[T]:
+) -> AsyncGenerator[T, None]:
     """Make one call and yield each record of the answer.
 
     Closing the iterator closes the channel.

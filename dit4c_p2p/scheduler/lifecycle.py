@@ -51,7 +51,7 @@ class Instance:
     ``info``: a sentence for its user. ``progress``: 0..1, or None if it can't be told.
     ``log_tail``: the end of the app's log once it has ended. ``discard_wanted``: its end was asked
     for. ``pod_asked``: a node may have been told to start its pod. ``deadline``: seconds since
-    1970 when the state's time is up, or None.
+    1970 when the state's time is up, or None. ``sequence`` counts what it was, for its reports.
     """
 
     id: str
@@ -65,6 +65,7 @@ class Instance:
     discard_wanted: bool = False
     pod_asked: bool = False
     deadline: float | None = None
+    sequence: int = 0
 
     @property
     def occupies(self) -> bool:

@@ -19,7 +19,7 @@ class InstanceRow(Model):
 
     id = fields.CharField(max_length=_ID, primary_key=True)
     image = fields.CharField(max_length=100)
-    key_nonce = fields.CharField(max_length=64)
+    key_nonce = fields.CharField(max_length=100)
     state = fields.CharField(max_length=20, db_index=True)
     node = fields.CharField(max_length=_NAME, null=True)
     info = fields.TextField()
@@ -41,7 +41,7 @@ class InstanceRow(Model):
 class Incoming(Model):
     """A message of the portal's that has been acted on."""
 
-    message_id = fields.CharField(max_length=64, primary_key=True)
+    message_id = fields.CharField(max_length=100, primary_key=True)
     at = fields.FloatField(db_index=True)
 
     class Meta:
@@ -56,8 +56,8 @@ class Outgoing(Model):
     """
 
     position = fields.BigIntField(primary_key=True, generated=True)
-    message_id = fields.CharField(max_length=64, unique=True)
-    topic = fields.CharField(max_length=80, db_index=True)
+    message_id = fields.CharField(max_length=100, unique=True)
+    topic = fields.CharField(max_length=120, db_index=True)
     body = fields.TextField()
     created_at = fields.FloatField()
 

@@ -1,14 +1,19 @@
 """What the scheduler has written down: instances, the portal's orders, and what it is to be told.
 
-Every method is one transaction. Whatever an instance becomes is stored together with the report
-about it, so that after a crash neither is there without the other.
+Every method is one transaction, and raises :class:`StoreFailed` if that can't be made. Whatever an
+instance becomes is stored together with the report about it, so that after a crash neither is there
+without the other.
 """
 
 import logging
+import sqlite3
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tortoise.exceptions import BaseORMException
 
 from dit4c_p2p.database import DatabaseSpec, in_transaction
 from dit4c_p2p.messages.codec import decode, encode
@@ -26,6 +31,7 @@ from dit4c_p2p.messages.link import (
     ToSchedulerEnvelope,
 )
 from dit4c_p2p.messages.node import PodKey
+from dit4c_p2p.scheduler.errors import StoreFailed
 from dit4c_p2p.scheduler.lifecycle import DiscardAsked, Event, Instance, Limits, advance
 from dit4c_p2p.scheduler.models import Incoming, InstanceRow, Outgoing
 
@@ -75,7 +81,7 @@ class Store:
         Returns whether it had not been received before, and the instance as it is now.
         """
         order = envelope.body
-        async with in_transaction(APP):
+        async with _transaction():
             new = not await Incoming.exists(message_id=envelope.id)
             row = await InstanceRow.get_or_none(id=order.instance)
             if new:
@@ -123,7 +129,7 @@ class Store:
 
         :raises KeyError: no such instance.
         """
-        async with in_transaction(APP):
+        async with _transaction():
             row = await InstanceRow.get_or_none(id=instance)
             if row is None:
                 raise KeyError(instance)
@@ -156,7 +162,7 @@ class Store:
 
         A key that comes when the pod is to go already is left alone.
         """
-        async with in_transaction(APP):
+        async with _transaction():
             row = await InstanceRow.get_or_none(id=instance)
             if row is None or row.node is None or State(row.state) not in _KEY_STATES:
                 return
@@ -179,12 +185,14 @@ class Store:
     async def unfinished(self) -> list[Instance]:
         """Every instance that is not in a final state, the oldest first."""
         final = [state.value for state in FINAL]
-        rows = await InstanceRow.exclude(state__in=final).order_by("created_at", "id")
+        async with _transaction():
+            rows = await InstanceRow.exclude(state__in=final).order_by("created_at", "id")
         return [_instance(row) for row in rows]
 
     async def get(self, instance: str) -> Instance | None:
         """The instance of that id, or None."""
-        row = await InstanceRow.get_or_none(id=instance)
+        async with _transaction():
+            row = await InstanceRow.get_or_none(id=instance)
         return None if row is None else _instance(row)
 
     # ---- what the portal is to be told
@@ -192,13 +200,14 @@ class Store:
     async def tell(self, message: InstanceLogs | ClusterState) -> None:
         """Keep a message until the portal has acknowledged it."""
         topic = f"logs {message.request}" if isinstance(message, InstanceLogs) else "cluster"
-        async with in_transaction(APP):
-            await self._put(topic[:80], message)
+        async with _transaction():
+            await self._put(topic, message)
         self._on_outgoing()
 
     async def outgoing(self, after: int, most: int) -> Sequence[Pending]:
         """The first ``most`` messages not yet acknowledged whose position is over ``after``."""
-        rows = await Outgoing.filter(position__gt=after).order_by("position").limit(most)
+        async with _transaction():
+            rows = await Outgoing.filter(position__gt=after).order_by("position").limit(most)
         return [
             Pending(row.position, ToPortalEnvelope(id=row.message_id, body=_body(row.body)))
             for row in rows
@@ -206,11 +215,13 @@ class Store:
 
     async def acknowledged(self, message_id: str) -> None:
         """The portal has stored that message."""
-        await Outgoing.filter(message_id=message_id).delete()
+        async with _transaction():
+            await Outgoing.filter(message_id=message_id).delete()
 
     async def tidy(self) -> None:
         """Forget the ids of messages that are too old to come again."""
-        await Incoming.filter(at__lt=self._clock() - INCOMING_KEPT_S).delete()
+        async with _transaction():
+            await Incoming.filter(at__lt=self._clock() - INCOMING_KEPT_S).delete()
 
     async def _report(self, row: InstanceRow) -> None:
         """Count up, and put the report in the place of one about the same state.
@@ -240,6 +251,15 @@ class Store:
         )
 
 
+@asynccontextmanager
+async def _transaction() -> AsyncIterator[None]:
+    try:
+        async with in_transaction(APP):
+            yield
+    except (BaseORMException, sqlite3.Error) as error:
+        raise StoreFailed(f"the scheduler's database does not work: {error}") from error
+
+
 def _body(text: str) -> ToPortal:
     return decode(text, ToPortal)  # type: ignore[arg-type]
 
@@ -257,4 +277,5 @@ def _instance(row: InstanceRow) -> Instance:
         discard_wanted=row.discard_wanted,
         pod_asked=row.pod_asked,
         deadline=row.deadline,
+        sequence=row.sequence,
     )

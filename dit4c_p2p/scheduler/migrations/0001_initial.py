@@ -11,7 +11,7 @@ class Migration(migrations.Migration):
             fields=[
                 (
                     "message_id",
-                    fields.CharField(primary_key=True, unique=True, db_index=True, max_length=64),
+                    fields.CharField(primary_key=True, unique=True, db_index=True, max_length=100),
                 ),
                 ("at", fields.FloatField(db_index=True)),
             ],
@@ -31,7 +31,7 @@ class Migration(migrations.Migration):
                     fields.CharField(primary_key=True, unique=True, db_index=True, max_length=40),
                 ),
                 ("image", fields.CharField(max_length=100)),
-                ("key_nonce", fields.CharField(max_length=64)),
+                ("key_nonce", fields.CharField(max_length=100)),
                 ("state", fields.CharField(db_index=True, max_length=20)),
                 ("node", fields.CharField(null=True, max_length=52)),
                 ("info", fields.TextField(unique=False)),
@@ -62,8 +62,8 @@ class Migration(migrations.Migration):
                         generated=True, primary_key=True, unique=True, db_index=True
                     ),
                 ),
-                ("message_id", fields.CharField(unique=True, max_length=64)),
-                ("topic", fields.CharField(db_index=True, max_length=80)),
+                ("message_id", fields.CharField(unique=True, max_length=100)),
+                ("topic", fields.CharField(db_index=True, max_length=120)),
                 ("body", fields.TextField(unique=False)),
                 ("created_at", fields.FloatField()),
             ],

@@ -1,0 +1,29 @@
+"""What a scheduler is told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncssh
+
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.messages.public import PortalInfo, RouterInfo
+from dit4c_p2p.scheduler.lifecycle import Limits
+
+
+@dataclass(frozen=True)
+class SchedulerConfig:
+    """Everything a scheduler is told.
+
+    ``key`` is the private key published for ``name``. ``data_folder`` holds its database and the
+    signed copies of other peers' keys. ``portal`` is the one it serves, its key pinned. ``nodes``
+    are the ids (``home``) of the nodes that belong to it; it reaches them through ``routers``.
+    """
+
+    name: PeerName
+    key: asyncssh.SSHKey = field(repr=False)
+    data_folder: Path
+    portal: PortalInfo
+    routers: Sequence[RouterInfo]
+    nodes: Sequence[str]
+    limits: Limits = field(default_factory=Limits)

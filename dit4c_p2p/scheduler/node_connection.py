@@ -1,0 +1,61 @@
+"""An open line to a node: what the scheduler needs of it, and the one over the overlay."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+import asyncssh
+
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.messages.node import NODE_SUBSYSTEM, NodeReply, NodeRequest
+from dit4c_p2p.messages.public import RouterInfo
+from dit4c_p2p.overlay.calls import call
+from dit4c_p2p.overlay.client import dial
+from dit4c_p2p.overlay.ssh import Identity
+
+NODE_PORT = 22
+
+
+class NodeConnection(Protocol):
+    """An open line to a node."""
+
+    def call(self, request: NodeRequest, silence_s: float) -> AsyncGenerator[NodeReply, None]:
+        """Make one call; raises :class:`DitError` when the line breaks. Closing it gives it up."""
+
+    async def close(self) -> None:
+        """Give the line up, and all calls on it."""
+
+
+Dialler = Callable[[PeerName], Awaitable[NodeConnection]]
+
+
+class OverlayConnection:
+    """A :class:`NodeConnection` over SSH."""
+
+    def __init__(self, connection: asyncssh.SSHClientConnection) -> None:
+        self._connection = connection
+
+    def call(self, request: NodeRequest, silence_s: float) -> AsyncGenerator[NodeReply, None]:
+        """One channel with the subsystem ``dit4c-node``."""
+        replies: Any = NodeReply
+        return call(self._connection, NODE_SUBSYSTEM, request, replies, silence_s=silence_s)
+
+    async def close(self) -> None:
+        """Cut it; a polite end would wait for a peer that may be dead."""
+        self._connection.abort()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                await self._connection.wait_closed()
+
+
+def overlay_dialler(
+    identity: Identity, routers: Sequence[RouterInfo], registry: Registry
+) -> Dialler:
+    """Reaches nodes through the routers, their host keys checked."""
+
+    async def reach(node: PeerName) -> NodeConnection:
+        return OverlayConnection(await dial(identity, node, NODE_PORT, routers, registry))
+
+    return reach

@@ -1,0 +1,238 @@
+"""The lines to the nodes: one kept open to each, by ``dial`` through the overlay.
+
+A line counts as up once the node's events are being heard; then its pods are listed, and again
+from time to time, so that nothing that happened in between is missed. A line that breaks is opened
+again; silence means nothing about a pod.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+from typing import Any, Protocol, TypeVar
+
+from dit4c_p2p.errors import DitError
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.node import (
+    Alive,
+    Describe,
+    Failure,
+    FollowEvents,
+    ListPods,
+    NodeDescription,
+    NodeReply,
+    NodeRequest,
+    PodEvent,
+    PodList,
+    PodStatus,
+)
+from dit4c_p2p.scheduler.backoff import Backoff
+from dit4c_p2p.scheduler.errors import NodeUnreachable
+from dit4c_p2p.scheduler.node_connection import Dialler, NodeConnection
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+DIAL_LIMIT_S = 25
+# A node says Alive every 5 s: two may be lost, and a dead line is noticed within 15 s.
+EVENTS_SILENCE_S = 14
+# Describe, ListPods, PodLogs: the engine may be busy, a person may be waiting.
+QUICK_LIMIT_S = 10
+# Events tell at once; this finds what an event that never came would have told.
+COMPARE_EVERY_S = 60
+_FIRST_PAUSE_S = 0.3
+_LONGEST_PAUSE_S = 10.0
+
+
+class Listener(Protocol):
+    """Who is told what the nodes say. What it raises breaks the line, so that it is said again."""
+
+    async def line_changed(self) -> None:
+        """A line came up or went down."""
+
+    async def pod_changed(self, node: str, event: PodEvent) -> None:
+        """Something happened to a pod."""
+
+    async def before_list(self, node: str) -> Any:
+        """The node's pods are about to be listed; what is returned is handed to :meth:`listed`."""
+
+    async def listed(self, node: str, before: Any, pods: Sequence[PodStatus]) -> None:
+        """All the pods that the node has."""
+
+
+class NodeLink:
+    """The line to one node, for as long as :meth:`run` runs."""
+
+    def __init__(self, name: PeerName, dialler: Dialler, listener: Listener) -> None:
+        self.name = name
+        self._dialler = dialler
+        self._listener = listener
+        self._connection: NodeConnection | None = None
+        self._is_up = asyncio.Event()
+
+    @property
+    def up(self) -> bool:
+        """Whether the node is being heard."""
+        return self._is_up.is_set()
+
+    async def wait_up(self) -> None:
+        """Return once the node is being heard."""
+        await self._is_up.wait()
+
+    async def run(self) -> None:
+        """Keep the line open until cancelled."""
+        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        said = ""
+        while True:
+            try:
+                reason = await self._once(backoff)
+            except* DitError as group:
+                reason = _first(group).one_line()
+            level = logging.INFO if reason != said else logging.DEBUG
+            _log.log(level, "no line to %s: %s", self.name, reason)
+            said = reason
+            await self._listener.line_changed()
+            await asyncio.sleep(backoff.pause_s())
+
+    async def _once(self, backoff: Backoff) -> str:
+        try:
+            async with asyncio.timeout(DIAL_LIMIT_S):
+                connection = await self._dialler(self.name)
+        except TimeoutError:
+            return f"not reached in {DIAL_LIMIT_S} s"
+        try:
+            async with aclosing(connection.call(FollowEvents(), EVENTS_SILENCE_S)) as items:
+                _checked(await anext(items, None))
+                self._connection = connection
+                self._is_up.set()
+                backoff.reset()
+                _log.info("line to %s is up", self.name)
+                async with asyncio.TaskGroup() as group:
+                    comparing = group.create_task(self._compare(connection))
+                    await self._listener.line_changed()
+                    async for item in items:
+                        if isinstance(event := _checked(item), PodEvent):
+                            await self._listener.pod_changed(str(self.name), event)
+                    comparing.cancel()
+            return "it ended the stream of its events"
+        finally:
+            self._connection = None
+            self._is_up.clear()
+            await connection.close()
+
+    async def _compare(self, connection: NodeConnection) -> None:
+        while True:
+            before = await self._listener.before_list(str(self.name))
+            pods = await _last(connection.call(ListPods(), QUICK_LIMIT_S), PodList)
+            await self._listener.listed(str(self.name), before, pods.pods)
+            await asyncio.sleep(COMPARE_EVERY_S)
+
+    async def ask(self, request: NodeRequest, silence_s: float) -> AsyncGenerator[NodeReply, None]:
+        """Make one call on the line.
+
+        :raises NodeUnreachable: there is no line, or it broke.
+        """
+        connection = self._connection
+        if connection is None:
+            raise NodeUnreachable(f"{self.name} does not answer")
+        try:
+            async with aclosing(connection.call(request, silence_s)) as replies:
+                async for reply in replies:
+                    yield reply
+        except NodeUnreachable:
+            raise
+        except DitError as error:
+            raise NodeUnreachable(f"the line to {self.name} broke: {error}") from error
+
+    async def result(self, request: NodeRequest, kind: type[T], limit_s: float) -> T | Failure:
+        """The last record of one quick call.
+
+        :raises NodeUnreachable: no line, it broke, or the time was up.
+        """
+        try:
+            async with asyncio.timeout(limit_s):
+                async with aclosing(self.ask(request, limit_s)) as replies:
+                    async for reply in replies:
+                        if isinstance(reply, (kind, Failure)):
+                            return reply
+        except TimeoutError:
+            raise NodeUnreachable(f"{self.name} did not answer in {limit_s:.0f} s") from None
+        raise NodeUnreachable(f"{self.name} ended a call without an answer")
+
+
+class Nodes:
+    """All the nodes of a scheduler, by peer name."""
+
+    def __init__(self, ids: Iterable[str], dialler: Dialler, listener: Listener) -> None:
+        names = [PeerName(Kind.NODE, id) for id in dict.fromkeys(ids)]
+        self._links = {str(name): NodeLink(name, dialler, listener) for name in names}
+
+    async def run(self) -> None:
+        """Keep all lines open until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for name, link in self._links.items():
+                group.create_task(link.run(), name=f"line to {name}")
+
+    @property
+    def names(self) -> list[str]:
+        """All nodes."""
+        return list(self._links)
+
+    @property
+    def up(self) -> list[str]:
+        """The nodes that are being heard."""
+        return [name for name, link in self._links.items() if link.up]
+
+    def link(self, name: str) -> NodeLink:
+        """The line to a node.
+
+        :raises NodeUnreachable: the node is not one of ours.
+        """
+        try:
+            return self._links[name]
+        except KeyError:
+            raise NodeUnreachable(f"{name} does not belong to this cluster any more") from None
+
+    async def describe(self) -> dict[str, NodeDescription]:
+        """What the nodes that answer now say of themselves."""
+        names = self.up
+        answers = await asyncio.gather(
+            *(self.link(name).result(Describe(), NodeDescription, QUICK_LIMIT_S) for name in names),
+            return_exceptions=True,
+        )
+        described = {}
+        for name, answer in zip(names, answers, strict=True):
+            if isinstance(answer, NodeDescription):
+                described[name] = answer
+            elif isinstance(answer, BaseException) and not isinstance(answer, DitError):
+                raise answer
+            else:
+                _log.warning("%s does not describe itself: %s", name, answer)
+        return described
+
+
+def _checked(item: NodeReply | None) -> PodEvent | Alive:
+    """:raises NodeUnreachable: not an item of FollowEvents."""
+    if isinstance(item, (PodEvent, Alive)):
+        return item
+    text = item.text if isinstance(item, Failure) else "it does not tell its events"
+    raise NodeUnreachable(text)
+
+
+async def _last(replies: AsyncGenerator[NodeReply, None], kind: type[T]) -> T:
+    """:raises NodeUnreachable: the last record is not of that kind."""
+    last: NodeReply | None = None
+    async with aclosing(replies) as items:
+        async for item in items:
+            last = item
+    if isinstance(last, kind):
+        return last
+    raise NodeUnreachable(last.text if isinstance(last, Failure) else "a call got no answer")
+
+
+def _first(group: BaseExceptionGroup[DitError]) -> DitError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error if isinstance(error, DitError) else DitError(str(error))

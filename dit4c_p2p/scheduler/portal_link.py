@@ -1,0 +1,240 @@
+"""The line to the portal: a WebSocket that the scheduler opens, both ends proving their keys.
+
+See ``messages.link``. What is not acknowledged is sent again on the next line; an order is
+acknowledged once it is written down.
+"""
+
+import asyncio
+import base64
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import aiohttp
+import asyncssh
+
+from dit4c_p2p.errors import DitError
+from dit4c_p2p.identity import sshsig
+from dit4c_p2p.identity.errors import InvalidSignature
+from dit4c_p2p.identity.keys import parse_public
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.identity.portal_client import PortalClient
+from dit4c_p2p.messages.codec import MAX_MESSAGE_BYTES, InvalidMessage, decode, encode
+from dit4c_p2p.messages.link import (
+    LINK_NAMESPACE,
+    Ack,
+    Challenge,
+    Hello,
+    PortalFrame,
+    ToSchedulerEnvelope,
+    Welcome,
+    opening_statement,
+)
+from dit4c_p2p.scheduler.backoff import Backoff
+from dit4c_p2p.scheduler.errors import LinkLost, LinkRefused
+from dit4c_p2p.scheduler.store import Store
+
+_log = logging.getLogger(__name__)
+
+F = TypeVar("F")
+
+# What a portal closes with when it does not accept the scheduler.
+REFUSED_CODE = 4403
+OPENING_LIMIT_S = 10
+# aiohttp waits half of it for the pong: a dead portal is noticed after 12 s (security.md: 15 s).
+HEARTBEAT_S = 8
+# Sent and not acknowledged at one time; the rest wait in the store.
+MAX_IN_FLIGHT = 64
+ACK_LIMIT_S = 30
+_FIRST_PAUSE_S = 0.3
+_LONGEST_PAUSE_S = 10.0
+# A refusal changes when somebody publishes a key, not by asking often.
+_REFUSED_FIRST_PAUSE_S = 2.0
+_REFUSED_LONGEST_PAUSE_S = 60.0
+
+OnOrder = Callable[[ToSchedulerEnvelope], Awaitable[None]]
+
+
+class PortalLink:
+    """Keeps the line open for as long as :meth:`run` runs.
+
+    :param on_order: writes an order down; it is acknowledged when this returns. A
+        :class:`DitError` breaks the line, and the order comes again on the next one.
+    """
+
+    def __init__(
+        self,
+        name: PeerName,
+        key: asyncssh.SSHKey,
+        client: PortalClient,
+        store: Store,
+        on_order: OnOrder,
+    ) -> None:
+        self._name = name
+        self._key = key
+        self._client = client
+        self._store = store
+        self._on_order = on_order
+        self._portal_key = parse_public(client.portal.key)
+        self._news = asyncio.Event()
+        self._in_flight: dict[str, float] = {}
+        self.connected = asyncio.Event()
+
+    def outgoing_changed(self) -> None:
+        """There is a new message in the store."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Keep the line open until cancelled."""
+        lost = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        refused = Backoff(_REFUSED_FIRST_PAUSE_S, _REFUSED_LONGEST_PAUSE_S)
+        said = ""
+        while True:
+            pause = lost
+            try:
+                await self._once()
+            except LinkRefused as error:
+                pause = refused
+                reason = f"the portal refuses {self._name}: {error.one_line()}"
+            except DitError as error:
+                reason = f"no line to the portal: {error.one_line()}"
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                reason = f"no line to the portal: {error or type(error).__name__}"
+            if self.connected.is_set():
+                self.connected.clear()
+                lost.reset()
+                refused.reset()
+                said = ""
+            _log.log(logging.WARNING if reason != said else logging.DEBUG, reason)
+            said = reason
+            await asyncio.sleep(pause.pause_s())
+
+    async def _once(self) -> None:
+        """One line, from its opening to its end.
+
+        :raises LinkRefused: the portal says no, or is another.
+        :raises LinkLost: the line broke.
+        """
+        url = self._client.url(f"/schedulers/{self._name.id}/link")
+        async with asyncio.timeout(OPENING_LIMIT_S) as opening:
+            async with self._connect(url) as socket:
+                await self._open(socket)
+                opening.reschedule(None)
+                self.connected.set()
+                _log.info("line to the portal is up")
+                self._in_flight.clear()
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        group.create_task(self._send(socket), name="to the portal")
+                        group.create_task(self._receive(socket), name="from the portal")
+                except* (DitError, aiohttp.ClientError, OSError) as group_of_errors:
+                    raise _first(group_of_errors) from None
+
+    @asynccontextmanager
+    async def _connect(self, url: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        try:
+            socket = await self._client.session.ws_connect(
+                url, heartbeat=HEARTBEAT_S, max_msg_size=MAX_MESSAGE_BYTES
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status in (401, 403, 404):
+                raise LinkRefused(f"it answers {error.status} for {url}") from None
+            raise
+        async with socket:
+            yield socket
+
+    async def _open(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        challenge = await _expect(socket, Challenge)
+        nonce = base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
+
+        def statement(signer: str) -> bytes:
+            return opening_statement(
+                signer, str(self._name), self._client.portal.url, challenge.nonce, nonce
+            )
+
+        signature = sshsig.sign(self._key, statement("scheduler"), LINK_NAMESPACE)
+        hello = Hello(name=str(self._name), nonce=nonce, signature=signature)
+        await socket.send_str(encode(hello).decode())
+        welcome = await _expect(socket, Welcome)
+        try:
+            sshsig.verify(
+                statement("portal"), welcome.signature, LINK_NAMESPACE, [self._portal_key]
+            )
+        except InvalidSignature as error:
+            raise LinkRefused(
+                f"{self._client.portal.url} is not the portal that was pinned: {error}",
+                hint="if the portal's key was changed on purpose, enrol this scheduler again",
+            ) from None
+
+    async def _send(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Send what is in the store, in order; what comes later as it comes."""
+        sent = 0
+        while True:
+            self._news.clear()
+            room = MAX_IN_FLIGHT - len(self._in_flight)
+            pending = await self._store.outgoing(sent, room) if room > 0 else []
+            loop = asyncio.get_running_loop()
+            for message in pending:
+                self._in_flight[message.envelope.id] = loop.time()
+                await socket.send_str(encode(message.envelope).decode())
+                sent = message.position
+            if pending:
+                continue
+            oldest = min(self._in_flight.values(), default=None)
+            left_s = None if oldest is None else max(0.0, oldest + ACK_LIMIT_S - loop.time())
+            try:
+                async with asyncio.timeout(left_s):
+                    await self._news.wait()
+            except TimeoutError:
+                raise LinkLost(f"nothing was acknowledged for {ACK_LIMIT_S} s") from None
+
+    async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        while True:
+            frame = await _frame(socket)
+            match frame:
+                case Ack():
+                    await self._store.acknowledged(frame.id)
+                    self._in_flight.pop(frame.id, None)
+                    self._news.set()
+                case ToSchedulerEnvelope():
+                    await self._on_order(frame)
+                    await socket.send_str(encode(Ack(id=frame.id)).decode())
+                case _:
+                    raise LinkLost(f"the portal sent {type(frame).__name__} at the wrong time")
+
+
+async def _frame(socket: aiohttp.ClientWebSocketResponse) -> PortalFrame:
+    """The next frame.
+
+    :raises LinkRefused: closed with 4403.
+    :raises LinkLost: ended otherwise, or not a frame of this conversation.
+    """
+    message = await socket.receive()
+    if message.type is aiohttp.WSMsgType.TEXT:
+        kind: Any = PortalFrame
+        try:
+            frame: PortalFrame = decode(message.data, kind)
+        except InvalidMessage as error:
+            raise LinkLost(f"the portal sent {error}") from None
+        return frame
+    if socket.close_code == REFUSED_CODE:
+        reason = str(message.extra or "it gives no reason")
+        raise LinkRefused(reason, hint="is this scheduler's key published there, and not revoked?")
+    broken = socket.exception()
+    raise LinkLost(f"the line ended ({broken or socket.close_code or message.type.name})")
+
+
+async def _expect(socket: aiohttp.ClientWebSocketResponse, kind: type[F]) -> F:
+    frame = await _frame(socket)
+    if not isinstance(frame, kind):
+        raise LinkLost(f"the portal sent {type(frame).__name__}, not {kind.__name__}")
+    return frame
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

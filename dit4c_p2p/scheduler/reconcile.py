@@ -1,0 +1,65 @@
+"""A node's pods compared with the instances on it; decides, and touches nothing.
+
+The node's truth decides what exists; what is to be done about it is the lifecycle's business. A pod
+is only ever removed if its instance was discarded.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from dit4c_p2p.messages.instances import FINAL, State
+from dit4c_p2p.messages.node import PodState, PodStatus
+from dit4c_p2p.scheduler.lifecycle import Event, Instance, PodExited, PodVanished
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What the comparison brought up.
+
+    ``events``: instance ids, and what has happened to them. ``leftovers``: pods of instances that
+    were discarded. ``unknown``: pods that no instance on this node accounts for.
+    """
+
+    events: tuple[tuple[str, Event], ...] = ()
+    leftovers: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+def what_happened(status: PodStatus | None) -> Event | None:
+    """What a pod's condition (None: nothing of it is left) means to its instance, or None.
+
+    That it runs is no news: that its URL answers is only said by ``PodRunning``.
+    """
+    if status is None:
+        return PodVanished()
+    if status.state is PodState.EXITED:
+        return PodExited(status.exit_code, status.reason, status.log_tail)
+    return None
+
+
+def compare(node: str, pods: Iterable[PodStatus], instances: Mapping[str, Instance]) -> Findings:
+    """Compare all ``pods`` of ``node`` (a peer name) with the instances.
+
+    :param instances: by id; those on the node as they were *before* it was asked for its pods,
+        and any others that the pods are named after. One that was not running by then may have
+        got its pod since, and is not missed.
+    """
+    events: list[tuple[str, Event]] = []
+    leftovers, unknown, present = [], [], set()
+    for pod in pods:
+        instance = instances.get(pod.instance)
+        if instance is None or instance.node != node:
+            unknown.append(pod.instance)
+            continue
+        present.add(pod.instance)
+        event = what_happened(pod)
+        if instance.state in FINAL:
+            leftovers.append(pod.instance)
+        elif event is not None:
+            events.append((pod.instance, event))
+    events += [
+        (id, PodVanished())
+        for id, instance in instances.items()
+        if instance.node == node and instance.state is State.RUNNING and id not in present
+    ]
+    return Findings(tuple(events), tuple(leftovers), tuple(unknown))

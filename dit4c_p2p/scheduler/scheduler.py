@@ -1,0 +1,147 @@
+"""A scheduler, put together: its store, its two lines, and the driver between them."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+from dit4c_p2p.identity.errors import InvalidName
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.identity.portal_client import PortalClient
+from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.messages.link import RequestLogs, StartInstance, ToSchedulerEnvelope
+from dit4c_p2p.overlay.ssh import Identity
+from dit4c_p2p.scheduler.config import SchedulerConfig
+from dit4c_p2p.scheduler.driver import Driver
+from dit4c_p2p.scheduler.node_connection import Dialler, overlay_dialler
+from dit4c_p2p.scheduler.nodes import Nodes
+from dit4c_p2p.scheduler.portal_link import PortalLink
+from dit4c_p2p.scheduler.store import Store
+from dit4c_p2p.scheduler.watcher import Watcher
+
+_log = logging.getLogger(__name__)
+
+STOP_LIMIT_S = 5
+MAX_LOG_LINES = 10_000
+# Ids, nonces and digests; the width of the columns they are kept in.
+MAX_FIELD_CHARS = 100
+
+
+class Scheduler:
+    """Takes the orders of one portal and has them carried out by its nodes.
+
+    ``store.database(config.data_folder)`` has to be open (``database.databases``) from before
+    :meth:`start` until after :meth:`stop`.
+
+    :param dialler: how nodes are reached; by default through the overlay.
+    :param clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        config: SchedulerConfig,
+        *,
+        dialler: Dialler | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.config = config
+        self._dialler = dialler
+        self._clock = clock
+        self._stack = AsyncExitStack()
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Go on where the last run ended; the lines come up by themselves.
+
+        :raises ConfigError: the portal's address can't be right.
+        :raises InvalidName: a node's id is none.
+        :raises StoreFailed: the database does not work.
+        """
+        config = self.config
+        try:
+            client = await self._stack.enter_async_context(PortalClient(config.portal))
+            registry = Registry(client, config.data_folder / "registry", clock=self._clock)
+            dialler = self._dialler or overlay_dialler(
+                Identity(config.name, config.key), config.routers, registry
+            )
+            self._store = Store(
+                clock=self._clock,
+                limits=config.limits,
+                on_outgoing=lambda: self._link.outgoing_changed(),
+            )
+            watcher = Watcher(self._store)
+            nodes = Nodes(config.nodes, dialler, watcher)
+            self._driver = Driver(self._store, nodes, limits=config.limits, clock=self._clock)
+            watcher.watch(nodes, self._driver)
+            self._link = PortalLink(config.name, config.key, client, self._store, self._order)
+            await self._store.tidy()
+            await watcher.line_changed()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        self._serving = asyncio.create_task(
+            self._serve(registry, nodes), name=f"{config.name} serves"
+        )
+        _log.info("%s serves %s with %s", config.name, config.portal.name, nodes.names or "nobody")
+
+    async def _serve(self, registry: Registry, nodes: Nodes) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._driver.run(), name="scheduler's driver")
+            group.create_task(registry.run(), name="scheduler's registry")
+            group.create_task(nodes.run(), name="scheduler's nodes")
+            group.create_task(self._link.run(), name="scheduler's portal")
+
+    async def wait(self) -> None:
+        """Return after :meth:`stop`; raises what ended the scheduler otherwise."""
+        if self._serving is not None:
+            await asyncio.wait([self._serving])
+            if not self._serving.cancelled():
+                self._serving.result()
+
+    async def connected(self) -> None:
+        """Return once the portal has let this scheduler in."""
+        await self._link.connected.wait()
+
+    async def stop(self) -> None:
+        """End within 5 s. Pods live on; whatever was under way goes on at the next start."""
+        if self._serving is not None:
+            self._serving.cancel()
+            done, _ = await asyncio.wait([self._serving], timeout=STOP_LIMIT_S)
+            if not done:
+                _log.error("%s did not end in %d s", self.config.name, STOP_LIMIT_S)
+        await self._stack.aclose()
+        _log.info("%s has stopped", self.config.name)
+
+    async def _order(self, envelope: ToSchedulerEnvelope) -> None:
+        """Write down an order of the portal's and see to it; called by the link."""
+        order = envelope.body
+        if not _is_usable(envelope):
+            # Acknowledged all the same: it would not get better by coming again.
+            _log.error("the portal's %s is of no use", type(order).__name__)
+            return
+        new, instance = await self._store.receive(envelope)
+        if new:
+            _log.info("%s: the portal says %s", order.instance, type(order).__name__)
+        if instance is not None:
+            self._driver.wake(instance)
+        if new and isinstance(order, RequestLogs):
+            lines = max(1, min(order.lines, MAX_LOG_LINES))
+            self._driver.send_logs(
+                RequestLogs(request=order.request, instance=order.instance, lines=lines)
+            )
+
+
+def _is_usable(envelope: ToSchedulerEnvelope) -> bool:
+    """Whether the order is about an instance that can be, and no field is out of all measure."""
+    order = envelope.body
+    try:
+        PeerName(Kind.INSTANCE, order.instance)
+    except InvalidName:
+        return False
+    fields = [envelope.id]
+    if isinstance(order, StartInstance):
+        fields += [order.image, order.key_nonce]
+    if isinstance(order, RequestLogs):
+        fields.append(order.request)
+    return all(len(field) <= MAX_FIELD_CHARS for field in fields)
