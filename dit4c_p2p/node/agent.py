@@ -1,0 +1,234 @@
+"""The node agent: an SSH server in the overlay only, which knows the verbs of ``messages.node``.
+
+It opens no port. It keeps (``node-<id>``, 22) listened at every router, admits one peer, its
+scheduler, and has one subsystem: no shell, no commands, no files, no forwarding.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import AsyncExitStack, aclosing
+from pathlib import Path
+from typing import Any
+
+import asyncssh
+
+from dit4c_p2p.errors import DitError
+from dit4c_p2p.identity.documents import KeyDocument
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.identity.portal_client import PortalClient
+from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.messages.codec import decode
+from dit4c_p2p.messages.node import (
+    NODE_SUBSYSTEM,
+    Alive,
+    Describe,
+    DiscardPod,
+    EnsureImage,
+    Failure,
+    FollowEvents,
+    ListPods,
+    NodeReply,
+    NodeRequest,
+    PodLogs,
+    Progress,
+    StartPod,
+    StopPod,
+)
+from dit4c_p2p.node.assembly import Assembly
+from dit4c_p2p.node.config import DEFAULT_ENGINE, DEFAULT_NETWORK_RANGE, NodeConfig
+from dit4c_p2p.node.engine import Engine
+from dit4c_p2p.node.events import Keeper
+from dit4c_p2p.node.failures import as_failure
+from dit4c_p2p.node.folder import InstanceFolder, instances_kept
+from dit4c_p2p.node.host import read
+from dit4c_p2p.node.pods import Pods
+from dit4c_p2p.overlay.calls import CallSession
+from dit4c_p2p.overlay.client import Listening
+from dit4c_p2p.overlay.errors import Refused
+from dit4c_p2p.overlay.gate import Gate, PeerServer
+from dit4c_p2p.overlay.ssh import SERVER_OPTIONS, Identity
+
+_log = logging.getLogger(__name__)
+
+# messages.node: silence on FollowEvents means a broken line.
+_ALIVE_EVERY_S = 5.0
+# The same for verbs that take long.
+_SPEAK_EVERY_S = 5.0
+SSH_PORT = 22
+
+
+class Verbs:
+    """Answers one request with its records. Raises nothing: a failure is the last record."""
+
+    def __init__(self, pods: Pods, keeper: Keeper) -> None:
+        self._pods = pods
+        self._keeper = keeper
+
+    async def serve(self, line: bytes) -> AsyncGenerator[NodeReply, None]:
+        """The handler of one call; ``line`` is the request as it came."""
+        verb = "a request"
+        try:
+            request = _read_request(line)
+            verb = type(request).__name__
+            async with aclosing(self._answer(request)) as replies:
+                async for reply in replies:
+                    yield reply
+        except DitError as error:
+            failure = as_failure(error)
+            _log.warning("%s: %s: %s", verb, failure.code, failure.text)
+            yield failure
+        except OSError as error:
+            _log.exception("%s failed", verb)
+            yield Failure(code="internal", text=f"the node can't keep its files: {error.strerror}")
+
+    def _answer(self, request: NodeRequest) -> AsyncGenerator[NodeReply, None]:
+        pods = self._pods
+        match request:
+            case Describe():
+                return _once(pods.describe())
+            case EnsureImage(image=image):
+                return _speaking(_once(pods.ensure_image(image)), "Looking for the image")
+            case StartPod():
+                return _speaking(pods.start(request), "Starting")
+            case StopPod(instance=instance):
+                return _speaking(_once(pods.stop(instance)), "Stopping the app")
+            case DiscardPod(instance=instance):
+                return _speaking(_once(pods.discard(instance)), "Removing the pod")
+            case ListPods():
+                return _once(pods.list())
+            case PodLogs(instance=instance, lines=lines):
+                return _once(pods.logs(instance, lines))
+            case FollowEvents():
+                return self._follow()
+
+    async def _follow(self) -> AsyncGenerator[NodeReply, None]:
+        with self._keeper.subscribe() as subscription:
+            # At once: who hears it and then lists the pods misses nothing.
+            yield Alive()
+            while True:
+                yield await subscription.next(_ALIVE_EVERY_S) or Alive()
+
+
+def _read_request(line: bytes) -> NodeRequest:
+    kind: Any = NodeRequest
+    request: NodeRequest = decode(line, kind)
+    return request
+
+
+async def _once(work: Coroutine[Any, Any, NodeReply]) -> AsyncGenerator[NodeReply, None]:
+    yield await work
+
+
+async def _speaking(
+    replies: AsyncGenerator[Any, None], info: str
+) -> AsyncGenerator[NodeReply, None]:
+    """``replies``, with the newest progress said again whenever they are silent for long.
+
+    :param info: what is said while there is no progress yet.
+    """
+    newest = Progress(info=info)
+    coming: asyncio.Task[NodeReply | None] | None = None
+    try:
+        while True:
+            coming = asyncio.create_task(anext(replies, None), name="a verb's next reply")
+            while not (await asyncio.wait((coming,), timeout=_SPEAK_EVERY_S))[0]:
+                yield newest
+            if (reply := coming.result()) is None:
+                return
+            if isinstance(reply, Progress):
+                newest = reply
+            yield reply
+    finally:
+        if coming is not None:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+        await replies.aclose()
+
+
+class _SchedulerSide(PeerServer):
+    """A connection of the scheduler."""
+
+    def __init__(self, gate: Gate, verbs: Verbs) -> None:
+        super().__init__(gate)
+        self._verbs = verbs
+
+    def session_requested(self) -> Any:
+        """A channel that has the one subsystem."""
+        session = CallSession({NODE_SUBSYSTEM: self._verbs.serve})
+        return self.conn.create_server_channel(encoding=None), session
+
+
+class Node:
+    """The agent of one machine: ``await start()``, then :meth:`wait`, at the end :meth:`stop`."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self._config = config
+        self._engine = Engine(config.engine_url)
+        self.pods = Pods(config, self._engine)
+        self.keeper = Keeper(self.pods, self._engine, str(config.data_folder))
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stack = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Begin to follow the engine and to listen; neither has to be reachable yet."""
+        config, stack = self._config, self._stack
+        await stack.enter_async_context(self._engine)
+        client = await stack.enter_async_context(PortalClient(config.portal))
+        registry = Registry(client, config.folder / "registry")
+        gate = Gate(registry, admit=self._admit)
+        stack.push_async_callback(gate.close)
+        verbs = Verbs(self.pods, self.keeper)
+
+        async def bind(connection: asyncssh.SSHClientConnection) -> Any:
+            return await asyncssh.listen(
+                str(config.name),
+                SSH_PORT,
+                tunnel=connection,
+                server_factory=lambda: _SchedulerSide(gate, verbs),
+                server_host_keys=[config.key],
+                **SERVER_OPTIONS,
+            )
+
+        identity = Identity(config.name, config.key)
+        listening = Listening(identity, config.routers, registry, bind)
+        self._tasks = [
+            asyncio.create_task(registry.run(), name="node registry"),
+            asyncio.create_task(self.keeper.run(), name="node keeper"),
+            asyncio.create_task(listening.run(), name="node listening"),
+        ]
+
+    async def wait(self) -> None:
+        """Runs until cancelled; raises what ended one of the agent's tasks."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def stop(self) -> None:
+        """Stop listening and following. Pods live on, and are found again."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._stack.aclose()
+
+    def _admit(self, name: PeerName, document: KeyDocument) -> None:
+        if name != self._config.scheduler:
+            raise Refused(f"this node serves {self._config.scheduler} only")
+
+
+async def remove_everything(data_folder: Path, engine_url: str = DEFAULT_ENGINE) -> list[str]:
+    """Remove all pods, networks, volumes and instance keys of one data folder.
+
+    Works while nothing else runs, and while an agent does. Returns the instances removed.
+
+    :raises EngineError: the engine does not answer.
+    """
+    node_folder = data_folder / "node"
+    async with Engine(engine_url) as engine:
+        assembly = Assembly(engine, str(data_folder), DEFAULT_NETWORK_RANGE, read, firewall_s=0)
+        instances = sorted(await assembly.instances() | instances_kept(node_folder))
+        for instance in instances:
+            await assembly.remove(instance)
+            InstanceFolder(node_folder, instance).remove()
+            _log.info("pod of %s: gone", instance)
+    return instances

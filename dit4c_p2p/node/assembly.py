@@ -1,0 +1,229 @@
+"""Putting a pod together and taking it apart, by the engine's calls in their order.
+
+Nothing here remembers anything: what exists is asked of the engine each time. A step that was cut
+off leaves labelled parts, and :meth:`Assembly.remove` finds them all.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import aclosing
+from ipaddress import IPv4Network
+from typing import Any
+
+from dit4c_p2p.messages.pod import POD_FOLDER
+from dit4c_p2p.node import pod
+from dit4c_p2p.node.engine import Engine
+from dit4c_p2p.node.failures import Conflict, EngineError, NotFound, PodBroken
+from dit4c_p2p.node.host import HostNetwork, free_network
+from dit4c_p2p.node.pod import Definition, PodSpec, Role
+from dit4c_p2p.node.status import Containers, ContainerState
+
+_log = logging.getLogger(__name__)
+
+# Another agent may take the same network between our look and our call.
+_NETWORK_TRIES = 8
+_REMOVE_ROUNDS = 5
+# The pod's own containers end at once when asked; nothing of theirs is worth waiting for.
+_HELPER_GRACE_S = 2
+
+
+class Assembly:
+    """Makes and unmakes pods of one agent.
+
+    :param data_folder: the label that tells this agent's objects from others'.
+    :param network_range: pods' networks come out of it.
+    :param host: the machine's networks as they are now.
+    :param firewall_s: how long the infra container may take to load the rules.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        data_folder: str,
+        network_range: IPv4Network,
+        host: Callable[[], HostNetwork],
+        firewall_s: float,
+    ) -> None:
+        self._engine = engine
+        self._data_folder = data_folder
+        self._range = network_range
+        self._host = host
+        self._firewall_s = firewall_s
+
+    async def look(self, instance: str) -> Containers:
+        """The pod's containers as they are now, by role."""
+        listed = await self._engine.containers(self._data_folder, instance)
+        found: dict[Role, ContainerState] = {}
+
+        async def inspect(item: Definition) -> None:
+            try:
+                state = await self._engine.container(item["Id"])
+            except NotFound:
+                return
+            found[Role(item["Labels"][pod.LABEL_ROLE])] = state
+
+        await together(*(inspect(item) for item in listed))
+        return found
+
+    async def exists(self, instance: str) -> bool:
+        """Whether anything of the pod is at the engine."""
+        return instance in await self.instances()
+
+    async def instances(self) -> set[str]:
+        """Every instance of which anything at all is at the engine."""
+        containers, networks, volumes = await asyncio.gather(
+            self._engine.containers(self._data_folder),
+            self._networks(),
+            self._engine.volumes(self._data_folder),
+        )
+        parts = [*containers, *networks, *volumes]
+        return {part["Labels"][pod.LABEL_INSTANCE] for part in parts if _is_pods(part)}
+
+    async def build(self, spec: PodSpec, files: Mapping[str, bytes]) -> None:
+        """Make the whole pod and start it: the firewall stands before anything else runs.
+
+        :raises Conflict: a part is there already; :meth:`remove` it and build again.
+        :raises PodBroken: the firewall could not be loaded.
+        """
+        network_id, _ = await together(self._make_network(spec), self._make_volumes(spec))
+        name = pod.container_name(spec.instance, Role.INFRA)
+        infra = await self._engine.create_container(name, pod.infra(spec, network_id))
+        _, app, listener, auth = await together(
+            self._start_infra(infra),
+            self._create(spec, Role.APP, pod.app(spec, infra)),
+            self._create(spec, Role.LISTENER, pod.helper(spec, Role.LISTENER, infra)),
+            self._create_auth(spec, infra, files),
+        )
+        await together(*(self._engine.start_container(id) for id in (app, listener, auth)))
+        _log.info("pod of %s: started", spec.instance)
+
+    async def complete(
+        self, spec: PodSpec, files: Mapping[str, bytes], containers: Containers
+    ) -> None:
+        """Add and start the helpers that a standing pod (infra and app run) lacks."""
+        infra = containers[Role.INFRA].id
+        for role in (Role.AUTH, Role.LISTENER):
+            state = containers.get(role)
+            if state is not None and state.running:
+                continue
+            if state is None and role is Role.AUTH:
+                id = await self._create_auth(spec, infra, files)
+            elif state is None:
+                id = await self._create(spec, role, pod.helper(spec, role, infra))
+            else:
+                id = state.id
+            if role is Role.AUTH:
+                await self._engine.put_files(id, POD_FOLDER, pod.pod_files(files))
+            await self._engine.start_container(id)
+            _log.info("pod of %s: %s started", spec.instance, role)
+
+    async def stop(self, instance: str, grace_s: int) -> None:
+        """Stop the app first, then what serves it; the containers stay."""
+        containers = await self.look(instance)
+        app = containers.get(Role.APP)
+        if app is not None and app.running:
+            await self._engine.stop_container(app.id, grace_s)
+        others = [state.id for role, state in containers.items() if role is not Role.APP]
+        await together(*(self._engine.stop_container(id, _HELPER_GRACE_S) for id in others))
+
+    async def remove(self, instance: str) -> None:
+        """Nothing of the pod is left at the engine after this.
+
+        What a call that was cut off makes late is seen by another look.
+        """
+        for _ in range(_REMOVE_ROUNDS):
+            containers = await self._engine.containers(self._data_folder, instance)
+            # The namespace's holder last: its rules bind for as long as anything else runs.
+            infra = [c["Id"] for c in containers if c["Labels"][pod.LABEL_ROLE] == Role.INFRA]
+            others = [c["Id"] for c in containers if c["Id"] not in infra]
+            await together(*(self._engine.remove_container(id) for id in others))
+            await together(*(self._engine.remove_container(id) for id in infra))
+            networks, volumes = await together(
+                self._networks(instance), self._engine.volumes(self._data_folder, instance)
+            )
+            await together(
+                *(self._engine.remove_network(network["Id"]) for network in networks),
+                *(self._engine.remove_volume(volume["Name"]) for volume in volumes),
+            )
+            if not (containers or networks or volumes):
+                return
+        raise EngineError(f"parts of the pod of {instance} come back", hint="who makes them?")
+
+    async def _make_network(self, spec: PodSpec) -> str:
+        refused: set[IPv4Network] = set()
+        for _ in range(_NETWORK_TRIES):
+            taken = refused | self._host().routed | _subnets(await self._engine.networks())
+            subnet = free_network(self._range, taken, spec.instance)
+            if subnet is None:
+                break
+            try:
+                return await self._engine.create_network(pod.network(spec, subnet))
+            except Conflict:
+                refused.add(subnet)
+        raise EngineError(
+            f"there is no free network left in {self._range}",
+            hint="discard instances, or set a larger network range",
+        )
+
+    async def _make_volumes(self, spec: PodSpec) -> None:
+        await together(*(self._engine.create_volume(volume) for volume in pod.volumes(spec)))
+
+    async def _create(self, spec: PodSpec, role: Role, definition: Definition) -> str:
+        return await self._engine.create_container(
+            pod.container_name(spec.instance, role), definition
+        )
+
+    async def _create_auth(self, spec: PodSpec, infra: str, files: Mapping[str, bytes]) -> str:
+        """auth is the one that may write to the pod's volume, so the files go in through it."""
+        id = await self._create(spec, Role.AUTH, pod.helper(spec, Role.AUTH, infra))
+        await self._engine.put_files(id, POD_FOLDER, pod.pod_files(files))
+        return id
+
+    async def _start_infra(self, id: str) -> None:
+        await self._engine.start_container(id)
+        try:
+            async with asyncio.timeout(self._firewall_s):
+                async with aclosing(self._engine.follow_output(id)) as lines:
+                    async for line in lines:
+                        if line.strip() == pod.READY_LINE:
+                            return
+        except TimeoutError:
+            _log.warning("the firewall was not ready in %s s", self._firewall_s)
+        tail = await self._engine.log_tail(id, 20)
+        raise PodBroken(
+            f"the pod's firewall could not be loaded: {tail.strip() or 'no reason was given'}",
+            hint="Linux 5.16 or newer with nftables is needed",
+        )
+
+    async def _networks(self, instance: str | None = None) -> list[Definition]:
+        return [
+            network
+            for network in await self._engine.networks()
+            if (network.get("Labels") or {}).get(pod.LABEL_DATA_DIR) == self._data_folder
+            and instance in (None, network["Labels"].get(pod.LABEL_INSTANCE))
+        ]
+
+
+async def together(*steps: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Run steps at once; the first failure stops the others and is raised as it is."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(step, name="pod step") for step in steps]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def _is_pods(part: Definition) -> bool:
+    return pod.LABEL_INSTANCE in (part.get("Labels") or {})
+
+
+def _subnets(networks: list[Definition]) -> set[IPv4Network]:
+    found = set()
+    for network in networks:
+        for pool in (network.get("IPAM") or {}).get("Config") or []:
+            text = pool.get("Subnet", "")
+            if "." in text:
+                found.add(IPv4Network(text, strict=False))
+    return found

@@ -1,0 +1,84 @@
+"""What a node's owner sets, and what the installation says to it."""
+
+from dataclasses import dataclass, field
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import asyncssh
+
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.messages.public import PortalInfo, RouterInfo
+from dit4c_p2p.node.policy import Policy
+
+DEFAULT_ENGINE = "unix:///var/run/docker.sock"
+DEFAULT_NETWORK_RANGE = IPv4Network("10.213.0.0/16")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How long the agent waits, in seconds."""
+
+    # From the start of the app's container until its port answers.
+    listen_s: float = 120.0
+    # From then until the instance's own URL has answered through a router: the portal or the
+    # routers may be away for a while, and nothing is wrong with the app.
+    publish_s: float = 3600.0
+    # From the start of the infra container until the firewall stands; 0.3 s as a rule.
+    firewall_s: float = 30.0
+    # What an app gets to end by itself before it is killed.
+    stop_grace_s: int = 10
+
+
+@dataclass(frozen=True)
+class HelperImages:
+    """Image ids (``sha256:…``) of a pod's own containers."""
+
+    infra: str
+    listener: str
+    auth: str
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """Everything the agent is told.
+
+    ``data_folder`` is the whole installation's (absolute): the agent keeps what is its own in
+    ``node/`` below it, and labels all that it makes at the engine with it. ``scheduler`` is the
+    only peer that the agent serves. ``portal`` and ``routers`` are as the agent itself reaches
+    them; ``pod_portal`` and ``pod_routers``, if given, as a pod does (other ``connect`` addresses).
+    ``user_url`` has ``{id}`` where an instance's id goes. Pods get networks (/28) out of
+    ``network_range``. ``resolvers`` are name servers for pods, none: the machine's own.
+    """
+
+    name: PeerName
+    key: asyncssh.SSHKey = field(repr=False)
+    data_folder: Path
+    scheduler: PeerName
+    images: HelperImages
+    portal: PortalInfo
+    routers: tuple[RouterInfo, ...]
+    user_url: str
+    pod_portal: PortalInfo | None = None
+    pod_routers: tuple[RouterInfo, ...] | None = None
+    policy: Policy = field(default_factory=Policy)
+    network_range: IPv4Network = DEFAULT_NETWORK_RANGE
+    resolvers: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    engine_url: str = DEFAULT_ENGINE
+
+    @property
+    def folder(self) -> Path:
+        """Where the agent keeps what is its own."""
+        return self.data_folder / "node"
+
+    def portal_for_pods(self) -> PortalInfo:
+        """The portal as a pod reaches it."""
+        return self.pod_portal or self.portal
+
+    def routers_for_pods(self) -> tuple[RouterInfo, ...]:
+        """The routers as a pod reaches them."""
+        return self.routers if self.pod_routers is None else self.pod_routers
+
+    def url_of(self, instance: str) -> str:
+        """An instance's canonical URL."""
+        return self.user_url.replace("{id}", instance)

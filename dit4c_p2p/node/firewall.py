@@ -1,0 +1,121 @@
+"""A pod's nftables rules. Pure: who may be reached → the text for ``nft -f -``.
+
+The infra container loads them before anything else starts in the pod's network namespace; only it
+has NET_ADMIN. Two tables say the same, one after the other:
+
+- ``inet dit4c``: what sockets send and receive. New connections come from inside only. What the pod
+  needs of the installation may be reached by the helpers' user. IPv6 is dropped whole.
+- ``netdev dit4c``: what leaves by the interface, whoever made it. A raw packet socket goes past the
+  first table, and no container of a pod has NET_RAW either.
+
+Docker's own ``ip nat`` table in the namespace stays: its DNS at 127.0.0.11 depends on it.
+"""
+
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+
+from dit4c_p2p.messages.pod import HELPER_UID
+
+INTERFACE = "eth0"
+
+# Never the public internet (IANA's special-purpose registry, RFC 6890), and one exception to it.
+_NOT_PUBLIC = tuple(
+    IPv4Network(text)
+    for text in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # carrier-grade NAT; Tailscale; Alibaba's metadata
+        "127.0.0.0/8",  # loopback
+        "169.254.0.0/16",  # link-local; the metadata of most clouds
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocol assignments; Oracle's metadata
+        "192.0.2.0/24",  # TEST-NET-1
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",  # private
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # TEST-NET-2
+        "203.0.113.0/24",  # TEST-NET-3
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, broadcast
+        "168.63.129.16/32",  # Azure's metadata, a public address that is not
+    )
+)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Who a pod may reach.
+
+    ``services``: exact addresses and TCP ports of portal and routers. ``resolvers``: name servers,
+    port 53. ``internet``: public addresses, except those in ``private``: the machine's own
+    addresses, the networks it is on, and those of other pods.
+    """
+
+    services: frozenset[tuple[IPv4Address, int]]
+    resolvers: frozenset[IPv4Address]
+    internet: bool
+    private: frozenset[IPv4Network]
+
+
+def refused(private: Iterable[IPv4Network]) -> list[IPv4Network]:
+    """Every prefix that is not the public internet, sorted, none overlapping another."""
+    return sorted(ipaddress.collapse_addresses([*_NOT_PUBLIC, *private]))
+
+
+def ruleset(reach: Reach) -> str:
+    """The rules; the same text for the same ``reach``."""
+    prefixes = ", ".join(str(prefix) for prefix in refused(reach.private))
+    services = ", ".join(f"{address} . {port}" for address, port in sorted(reach.services))
+    resolvers = ", ".join(str(address) for address in sorted(reach.resolvers))
+    private_set = (
+        f"  set refused {{ type ipv4_addr; flags interval; elements = {{ {prefixes} }} }}"
+        if reach.internet
+        else ""
+    )
+    to_services = f"ip daddr . tcp dport {{ {services} }} accept" if services else ""
+    to_resolvers = (
+        f"ip daddr {{ {resolvers} }} meta l4proto {{ tcp, udp }} th dport 53 accept"
+        if resolvers
+        else ""
+    )
+    to_internet = "ip daddr != @refused accept" if reach.internet else ""
+    lines = [
+        "table inet dit4c {",
+        private_set,
+        "  chain input {",
+        "    type filter hook input priority filter; policy drop;",
+        '    iifname "lo" accept',
+        "    ct state established accept",
+        "    ct state related ip protocol icmp accept",
+        "    counter",
+        "  }",
+        "  chain forward {",
+        "    type filter hook forward priority filter; policy drop;",
+        "  }",
+        "  chain output {",
+        "    type filter hook output priority filter; policy drop;",
+        '    oifname "lo" accept',
+        "    meta nfproto ipv6 counter drop",
+        "    ct state established accept",
+        f"    meta skuid {HELPER_UID} {to_services}" if to_services else "",
+        f"    {to_resolvers}" if to_resolvers else "",
+        f"    {to_internet}" if to_internet else "",
+        # An answer at once is kinder to programs than silence; it stays inside the pod.
+        "    counter reject with icmpx admin-prohibited",
+        "  }",
+        "}",
+        "table netdev dit4c {",
+        private_set,
+        "  chain egress {",
+        f'    type filter hook egress device "{INTERFACE}" priority filter; policy drop;',
+        "    ether type arp accept",
+        f"    {to_services}" if to_services else "",
+        f"    {to_resolvers}" if to_resolvers else "",
+        f"    {to_internet}" if to_internet else "",
+        "    counter",
+        "  }",
+        "}",
+    ]
+    return "\n".join(line for line in lines if line) + "\n"

@@ -1,0 +1,275 @@
+"""An instance → the exact definitions of its containers, network and volumes. Pure.
+
+A pod is four containers in one network namespace. ``infra`` holds it and loads the firewall;
+``app`` is the user's image; ``listener`` and ``auth`` share the private volume with the instance's
+key, which the app has not. Everything is named after the instance and carries labels, which are the
+truth about what exists on a node. Nothing restarts by itself: the agent decides.
+
+The JSON is the Docker engine's API 1.41, ``POST /containers/create`` and its like.
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from dit4c_p2p.messages.pod import HELPER_UID, POD_FOLDER
+from dit4c_p2p.node.config import HelperImages
+from dit4c_p2p.node.failures import NoPort
+from dit4c_p2p.node.policy import Policy
+
+LABEL_INSTANCE = "dit4c.instance"
+LABEL_ROLE = "dit4c.role"
+LABEL_DATA_DIR = "dit4c.data-dir"
+LABEL_APP_PORT = "dit4c.app-port"
+
+RULES_VARIABLE = "DIT4C_RULES"
+READY_LINE = "ready"
+
+# security.md, section 4. NET_RAW never: a raw socket passes the firewall.
+APP_CAPABILITIES = (
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "SETGID",
+    "SETUID",
+    "KILL",
+    "NET_BIND_SERVICE",
+)
+MIB = 1024**2
+# nft is done in a blink and then a sleep remains.
+_INFRA_MEMORY_BYTES = 64 * MIB
+# Idle they need about 50 MiB; the rest is for windows of 4 MiB on busy streams.
+_HELPER_MEMORY_BYTES = 512 * MIB
+_HELPER_PROCESSES = 64
+
+Definition = dict[str, Any]
+
+
+class Role(StrEnum):
+    """The containers of a pod."""
+
+    INFRA = "infra"
+    APP = "app"
+    LISTENER = "listener"
+    AUTH = "auth"
+
+
+HELPERS = (Role.LISTENER, Role.AUTH)
+
+
+@dataclass(frozen=True)
+class AppImage:
+    """What an image declares: its id, the lowest TCP port, and where it wants volumes."""
+
+    id: str
+    port: int
+    volumes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PodSpec:
+    """Everything a pod's definitions are made of. ``rules`` is :func:`firewall.ruleset`'s text."""
+
+    instance: str
+    data_folder: str
+    image: AppImage
+    helpers: HelperImages
+    policy: Policy
+    machine_cpus: int
+    rules: str
+    resolvers: tuple[IPv4Address, ...]
+
+
+def read_image(inspected: Mapping[str, Any]) -> AppImage:
+    """What the engine's answer to ``GET /images/{id}/json`` says of an image.
+
+    :raises NoPort: it declares no TCP port.
+    """
+    config = inspected.get("Config") or {}
+    ports = []
+    for declared in config.get("ExposedPorts") or {}:
+        number, _, protocol = str(declared).partition("/")
+        if protocol in ("", "tcp") and number.isdigit():
+            ports.append(int(number))
+    if not ports:
+        raise NoPort(
+            "the image declares no TCP port, so it is not known where its page is",
+            hint="add a line like EXPOSE 8888 to its Dockerfile",
+        )
+    return AppImage(inspected["Id"], min(ports), tuple(sorted(config.get("Volumes") or {})))
+
+
+def container_name(instance: str, role: Role) -> str:
+    """The one name that a pod's container has at the engine."""
+    return f"dit4c-{instance}-{role}"
+
+
+def network_name(instance: str) -> str:
+    """The name of a pod's own network."""
+    return f"dit4c-{instance}"
+
+
+def pod_volume_name(instance: str) -> str:
+    """The name of the volume with the instance's key, which only the helpers have."""
+    return f"dit4c-{instance}-pod"
+
+
+def app_volume_name(instance: str, index: int) -> str:
+    """The name of the volume for the ``index``-th path that the app's image declares."""
+    return f"dit4c-{instance}-app-{index}"
+
+
+def labels(spec: PodSpec, role: str) -> dict[str, str]:
+    """What every object of a pod carries."""
+    return {
+        LABEL_INSTANCE: spec.instance,
+        LABEL_ROLE: role,
+        LABEL_DATA_DIR: spec.data_folder,
+        LABEL_APP_PORT: str(spec.image.port),
+    }
+
+
+def network(spec: PodSpec, subnet: IPv4Network) -> Definition:
+    """The pod's own bridge: ``subnet``, IPv4 only, no name twice."""
+    return {
+        "Name": network_name(spec.instance),
+        "CheckDuplicate": True,
+        "Driver": "bridge",
+        "EnableIPv6": False,
+        "Labels": labels(spec, "network"),
+        "IPAM": {"Driver": "default", "Config": [{"Subnet": str(subnet)}]},
+    }
+
+
+def volumes(spec: PodSpec) -> list[Definition]:
+    """The pod's private volume first, then one for each path that the app's image declares.
+
+    These would be anonymous volumes otherwise, without labels to find them by.
+    """
+    names = [pod_volume_name(spec.instance)]
+    names += [app_volume_name(spec.instance, index) for index in range(len(spec.image.volumes))]
+    return [{"Name": name, "Driver": "local", "Labels": labels(spec, "volume")} for name in names]
+
+
+def infra(spec: PodSpec, network_id: str) -> Definition:
+    """Holds the namespace and loads the rules; the only one with NET_ADMIN."""
+    host = _confined(memory_bytes=_INFRA_MEMORY_BYTES, processes=16, log_size="1m")
+    host |= {"CapAdd": ["NET_ADMIN"], "NetworkMode": network_id, "ReadonlyRootfs": True}
+    if spec.resolvers:
+        host["Dns"] = [str(address) for address in spec.resolvers]
+    return {
+        "Image": spec.helpers.infra,
+        "Hostname": spec.instance,
+        "User": "0:0",
+        "Env": [f"{RULES_VARIABLE}={spec.rules}"],
+        "Labels": labels(spec, Role.INFRA),
+        "HostConfig": host,
+    }
+
+
+def app(spec: PodSpec, infra_id: str) -> Definition:
+    """The user's image, as that image's user, with what the owner lends and no more."""
+    policy = spec.policy
+    host = _confined(
+        memory_bytes=policy.memory_bytes_per_pod,
+        processes=policy.max_processes_per_pod,
+        log_size="10m",
+    )
+    host |= {
+        "CapAdd": list(APP_CAPABILITIES),
+        "NetworkMode": f"container:{infra_id}",
+        "NanoCpus": int(min(policy.cpus_per_pod, spec.machine_cpus) * 1_000_000_000),
+        # When the machine itself runs out of memory, apps go before its owner's programs.
+        "OomScoreAdj": 500,
+        "Mounts": [
+            {"Type": "volume", "Source": app_volume_name(spec.instance, index), "Target": path}
+            for index, path in enumerate(spec.image.volumes)
+        ],
+    }
+    return {
+        "Image": spec.image.id,
+        "Labels": labels(spec, Role.APP),
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": host,
+    }
+
+
+def helper(spec: PodSpec, role: Role, infra_id: str) -> Definition:
+    """``listener`` or ``auth``: no capability, nothing to write but /tmp and the socket's place."""
+    host = _confined(memory_bytes=_HELPER_MEMORY_BYTES, processes=_HELPER_PROCESSES, log_size="1m")
+    host |= {
+        "NetworkMode": f"container:{infra_id}",
+        "ReadonlyRootfs": True,
+        "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,size=16m,mode=1777"},
+        "Mounts": [
+            {
+                "Type": "volume",
+                "Source": pod_volume_name(spec.instance),
+                "Target": POD_FOLDER,
+                # auth makes its socket there; the listener only connects to it.
+                "ReadOnly": role is not Role.AUTH,
+                "VolumeOptions": {"NoCopy": True},
+            }
+        ],
+    }
+    return {
+        "Image": spec.helpers.auth if role is Role.AUTH else spec.helpers.listener,
+        "User": f"{HELPER_UID}:{HELPER_UID}",
+        "Labels": labels(spec, role),
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": host,
+    }
+
+
+def pod_files(files: Mapping[str, bytes]) -> bytes:
+    """An uncompressed tar for the root of the pod's volume: the helpers' user's own, mode 0600.
+
+    Uncompressed because the engine would run the container's decompressor as root otherwise.
+    """
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        root = tarfile.TarInfo("./")
+        root.type, root.mode, root.uid, root.gid = tarfile.DIRTYPE, 0o700, HELPER_UID, HELPER_UID
+        archive.addfile(root)
+        for name, content in sorted(files.items()):
+            entry = tarfile.TarInfo(f"./{name}")
+            entry.size, entry.mode, entry.uid, entry.gid = (
+                len(content),
+                0o600,
+                HELPER_UID,
+                HELPER_UID,
+            )
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def filters(data_folder: str, instance: str | None = None) -> str:
+    """The engine's ``filters`` parameter for all that is one agent's, or one instance's."""
+    wanted = [f"{LABEL_DATA_DIR}={data_folder}"]
+    if instance is not None:
+        wanted.append(f"{LABEL_INSTANCE}={instance}")
+    return json.dumps({"label": wanted})
+
+
+def _confined(*, memory_bytes: int, processes: int, log_size: str) -> Definition:
+    """What all containers of a pod have in common."""
+    return {
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true"],
+        "Privileged": False,
+        "IpcMode": "private",
+        "PidMode": "",
+        "RestartPolicy": {"Name": "no"},
+        "AutoRemove": False,
+        "PidsLimit": processes,
+        "Memory": memory_bytes,
+        # Memory and swap together: as much as memory alone, so no swap.
+        "MemorySwap": memory_bytes,
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": log_size, "max-file": "2"}},
+    }

@@ -1,0 +1,69 @@
+"""What the machine's owner agrees to, checked on the machine itself. Pure.
+
+Whatever a scheduler or a portal says, this is what binds.
+"""
+
+import re
+from collections.abc import Set
+from dataclasses import dataclass
+
+from dit4c_p2p.identity.errors import InvalidName
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.node.failures import PolicyRefused
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The owner's word. Memory in bytes; ``cpus`` may be a fraction.
+
+    ``internet``: whether pods may reach public addresses. ``images``: digests that may run, empty
+    for any.
+    """
+
+    max_pods: int = 8
+    memory_bytes_per_pod: int = 2 * GIB
+    cpus_per_pod: float = 2.0
+    max_processes_per_pod: int = 512
+    internet: bool = True
+    images: frozenset[str] = frozenset()
+
+
+def check_image(policy: Policy, image: str) -> None:
+    """Whether ``image`` may run here.
+
+    :raises PolicyRefused: not a digest, or not among those the owner allows.
+    """
+    if not _DIGEST.fullmatch(image):
+        raise PolicyRefused(
+            f"{image[:80]!r} is not an image digest", hint="this node runs images by sha256:… only"
+        )
+    if policy.images and image not in policy.images:
+        raise PolicyRefused(f"the owner of this node does not allow the image {image[:19]}…")
+
+
+def check_instance(instance: str) -> None:
+    """Whether ``instance`` is an id; every name made at the engine is made of it.
+
+    :raises PolicyRefused: it is not.
+    """
+    try:
+        PeerName(Kind.INSTANCE, instance)
+    except InvalidName as error:
+        raise PolicyRefused(error.one_line()) from None
+
+
+def check_room(policy: Policy, instance: str, others: Set[str]) -> None:
+    """Whether one more pod may run beside ``others`` (ids of instances whose apps may be running).
+
+    :raises PolicyRefused: the owner's number is reached.
+    """
+    taken = len(others - {instance})
+    if taken >= policy.max_pods:
+        raise PolicyRefused(
+            f"this node is full: its owner lends {policy.max_pods} "
+            f"{'place' if policy.max_pods == 1 else 'places'} and {taken} are taken",
+            hint="try again when one has become free",
+        )
