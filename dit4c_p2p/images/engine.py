@@ -70,8 +70,10 @@ async def find_engine() -> Engine | None:
     elsewhere = os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT")
     try:
         docker = aiodocker.Docker(timeout=aiohttp.ClientTimeout(total=_ANSWER_S))
-    except (AssertionError, ValueError):
-        # How aiodocker says that there is no socket.
+    except (AssertionError, ValueError, aiodocker.DockerError) as error:
+        # Without anything set, this is how aiodocker says that there is no socket.
+        if elsewhere:
+            raise _silent(elsewhere) from error
         return None
     async with docker:
         try:
@@ -83,10 +85,7 @@ async def find_engine() -> Engine | None:
                     hint="Run as root, or: sudo usermod -aG docker $USER, and log in again.",
                 ) from error
             if elsewhere:
-                raise ConfigError(
-                    f"the Docker engine at {elsewhere} does not answer",
-                    hint="Start it, or unset DOCKER_HOST and DOCKER_CONTEXT.",
-                ) from error
+                raise _silent(elsewhere) from error
             return None
     architecture = ARCHITECTURES.get(version["Arch"])
     if version["Os"] != "linux" or architecture is None:
@@ -128,6 +127,13 @@ async def install_packages(packages: tuple[str, ...], progress: Progress, step: 
             f"installing {packages[0]} failed: {error.tail[-1] if error.tail else error}",
             hint=f"Try it yourself: apt-get update && apt-get install {' '.join(packages)}.",
         ) from error
+
+
+def _silent(address: str) -> ConfigError:
+    return ConfigError(
+        f"the Docker engine at {address} does not answer",
+        hint="Start it, or unset DOCKER_HOST and DOCKER_CONTEXT.",
+    )
 
 
 def _not_permitted(error: BaseException) -> bool:
@@ -195,7 +201,7 @@ async def _start_daemon() -> Engine:
 
 def _spawn_daemon() -> subprocess.Popen[bytes]:
     # Not asyncio's: its transport would end the daemon together with the event loop.
-    with DAEMON_LOG.open("ab") as log:
+    with DAEMON_LOG.open("wb") as log:
         return subprocess.Popen(
             ["dockerd"],
             stdin=subprocess.DEVNULL,

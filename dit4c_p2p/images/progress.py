@@ -16,8 +16,8 @@ it ended.
 class TerminalProgress:
     """Shows progress as one line a step, rewritten in place on a terminal.
 
-    Elsewhere (a log, a pipe) a line is written when a step begins, and when it ends if it took a
-    second. ``columns`` is the terminal's width.
+    Elsewhere (a log, a pipe) a line is written when a step begins, and when it ends.
+    ``columns`` is the terminal's width.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class TerminalProgress:
         self._in_place = stream.isatty()
         self._step = ""
         self._detail = ""
+        self._written = ""
         self._began = 0.0
 
     def __call__(self, step: str, detail: str) -> None:
@@ -41,6 +42,7 @@ class TerminalProgress:
             self.close()
             self._step, self._began = step, self._clock()
             if not self._in_place:
+                self._written = detail
                 self._write(f"{step}: {detail}\n")
         self._detail = detail
         if self._in_place:
@@ -56,7 +58,7 @@ class TerminalProgress:
             line += f" ({took_s:.0f} s)"
         if self._in_place:
             self._write(f"\r\x1b[K{self._fitted(line)}\n")
-        elif took_s >= 1:
+        elif self._detail != self._written:
             self._write(f"{line}\n")
         self._step = self._detail = ""
 

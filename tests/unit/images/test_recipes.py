@@ -1,0 +1,43 @@
+"""The recipes and their sources agree with each other and with the package."""
+
+import tomllib
+from pathlib import Path
+
+from dit4c_p2p import resources
+from dit4c_p2p.images.recipes import DEBIAN, OFFERS, RECIPES
+
+SOURCES = resources.folder("image_sources")
+PROJECT = Path(__file__).parents[3] / "pyproject.toml"
+
+
+def test_parents_come_before_their_children() -> None:
+    known = {DEBIAN}
+    for recipe in RECIPES:
+        assert recipe.parent in known
+        assert recipe.name not in known
+        known.add(recipe.name)
+
+
+def test_every_recipe_has_its_sources() -> None:
+    for recipe in RECIPES:
+        dockerfile = (SOURCES / recipe.name / "Dockerfile").read_text()
+        assert "FROM ${PARENT}" in dockerfile
+        assert ("COPY app " in dockerfile) == (recipe.program is not None)
+        wheels = (SOURCES / recipe.name / "requirements.txt").exists()
+        assert ("COPY wheels " in dockerfile) == wheels
+
+
+def test_every_offer_is_built() -> None:
+    assert {offer.name for offer in OFFERS} <= {recipe.name for recipe in RECIPES}
+
+
+def test_the_helpers_have_the_libraries_that_the_package_asks_for() -> None:
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    wanted = (SOURCES / "runtime" / "requirements.txt").read_text().split()
+    assert set(wanted) <= set(project["dependencies"])
+
+
+def test_a_helper_has_no_orm_no_templates_and_no_engine() -> None:
+    wanted = (SOURCES / "runtime" / "requirements.txt").read_text().lower()
+    for library in ("tortoise", "jinja", "docker", "authlib"):
+        assert library not in wanted
