@@ -1,0 +1,169 @@
+"""Answers, and errors as answers: RFC 9457 problem documents, or a page for whoever reads HTML."""
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+import aiohttp_jinja2
+from aiohttp import web
+from tortoise.exceptions import OperationalError
+
+from dit4c_p2p.errors import DitError
+from dit4c_p2p.identity.errors import IdentityError, InvalidToken
+from dit4c_p2p.messages.codec import InvalidMessage
+from dit4c_p2p.portal.errors import (
+    BadRequest,
+    Misdirected,
+    PortalError,
+    Unauthorized,
+    Unavailable,
+)
+from dit4c_p2p.portal.services import services
+
+_log = logging.getLogger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'"
+)
+_DATA_POLICY = "default-src 'none'; frame-ancestors 'none'"
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Server": "dit4c",
+}
+_TITLES = {
+    404: "There is nothing here",
+    405: "Not to be asked this way",
+    413: "The body is too large",
+}
+
+
+def json_answer(data: Any, *, status: int = 200, **headers: str) -> web.Response:
+    """JSON that no cache keeps."""
+    return web.Response(
+        text=json.dumps(data, ensure_ascii=False) + "\n",
+        status=status,
+        content_type="application/json",
+        headers={"Cache-Control": "no-store", **headers},
+    )
+
+
+async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """What every answer says to a browser (a signal: streams and files have it too)."""
+    html = response.content_type == "text/html"
+    response.headers.update(_HEADERS)
+    response.headers.setdefault("Content-Security-Policy", _PAGE_POLICY if html else _DATA_POLICY)
+    response.headers.setdefault("Referrer-Policy", "same-origin")
+    response.headers.setdefault("Cache-Control", "no-store")
+    if services(request).config.url.startswith("https:"):
+        response.headers["Strict-Transport-Security"] = "max-age=31536000"
+
+
+@web.middleware
+async def check_target(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse a target or a ``Host`` that is not the portal's own (RFC 9112 section 3.2)."""
+    config = services(request).config
+    hosts = request.headers.getall("Host", [])
+    if not request.raw_path.startswith("/") or len(hosts) != 1:
+        raise BadRequest("the request's target must be a path, with one Host")
+    host = hosts[0].lower()
+    if host != config.host and host not in config.connect:
+        raise Misdirected("this is not the portal of that host", hint=f"it is at {config.url}/")
+    return await handler(request)
+
+
+@web.middleware
+async def translate_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The one place where an error becomes an answer."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < HTTPStatus.BAD_REQUEST:
+            raise
+        problem = PortalError(error.reason)
+        problem.status, problem.code = error.status, error.reason.lower().replace(" ", "_")
+        problem.title = _TITLES.get(error.status, error.reason)
+        kept = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+        return problem_answer(request, problem, kept)
+    except InvalidToken as error:
+        return problem_answer(request, _as(Unauthorized, error))
+    except (IdentityError, InvalidMessage) as error:
+        return problem_answer(request, _as(BadRequest, error))
+    except PortalError as error:
+        return problem_answer(request, error)
+    except OperationalError:
+        _log.exception("the database failed for %s %s", request.method, request.path)
+        problem = Unavailable("the portal can't write right now", hint="try again in a moment")
+        return problem_answer(request, problem)
+    except (ConnectionError, TimeoutError):
+        raise
+    except Exception:  # noqa: BLE001  the last line of defence: logged, and told without details
+        _log.exception("%s %s failed", request.method, request.path)
+        return problem_answer(request, PortalError("the portal made a mistake; it is in its log"))
+
+
+def problem_answer(
+    request: web.Request, error: PortalError, headers: dict[str, str] | None = None
+) -> web.Response:
+    """An error as a page for browsers and as a problem document for everybody else."""
+    extra = dict(headers or {})
+    if isinstance(error, Unauthorized):
+        extra["WWW-Authenticate"] = 'Bearer realm="dit4c"'
+    if wants_page(request):
+        response = aiohttp_jinja2.render_template(
+            "error.html",
+            request,
+            {
+                "title": error.title,
+                "text": _sentence(str(error)),
+                "hint": _sentence(error.hint),
+                "home": services(request).config.url + "/",
+            },
+            status=error.status,
+        )
+        response.headers.update(extra)
+        return response
+    problem: dict[str, object] = {
+        "type": f"urn:dit4c:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.one_line(),
+        "code": error.code,
+    }
+    if isinstance(error, BadRequest) and error.field:
+        problem["field"] = error.field
+    return web.Response(
+        text=json.dumps(problem, ensure_ascii=False) + "\n",
+        status=error.status,
+        content_type="application/problem+json",
+        headers=extra,
+    )
+
+
+def wants_page(request: web.Request) -> bool:
+    """Whether a browser asks for something to look at."""
+    if request.path.startswith("/api/"):
+        return False
+    return "text/html" in request.headers.get("Accept", "")
+
+
+def _as(kind: type[PortalError], error: DitError) -> PortalError:
+    translated = kind(str(error), hint=error.hint)
+    translated.code = error.code
+    return translated
+
+
+def _sentence(text: str) -> str:
+    """With a capital letter and a full stop, as a page shows it."""
+    if not text:
+        return ""
+    return text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "/")) else ".")

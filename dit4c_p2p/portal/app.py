@@ -1,0 +1,229 @@
+"""The portal as one thing that starts and stops."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+import aiohttp_jinja2
+import asyncssh
+import jinja2
+from aiohttp import web
+from tortoise.exceptions import OperationalError
+
+from dit4c_p2p import resources
+from dit4c_p2p.database import in_transaction
+from dit4c_p2p.identity.keys import load_or_create, public_line
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.messages.public import PortalInfo, PublicConfig
+from dit4c_p2p.portal import answers, people
+from dit4c_p2p.portal.api import instances as api_instances
+from dit4c_p2p.portal.api import keys as api_keys
+from dit4c_p2p.portal.bodies import MAX_BODY_BYTES
+from dit4c_p2p.portal.config import PortalConfig
+from dit4c_p2p.portal.enrolment import Enrolment
+from dit4c_p2p.portal.events import Hub
+from dit4c_p2p.portal.instances import Instances
+from dit4c_p2p.portal.key_events import KeyEvents
+from dit4c_p2p.portal.link import SchedulerLinks
+from dit4c_p2p.portal.models import EnrolNonce, Incoming, LoginLink
+from dit4c_p2p.portal.oauth import handlers as oauth_handlers
+from dit4c_p2p.portal.oauth.server import OAuthServer
+from dit4c_p2p.portal.pages import admin, dashboard, login
+from dit4c_p2p.portal.pages.static import StaticFiles
+from dit4c_p2p.portal.peers import instances as peer_instances
+from dit4c_p2p.portal.peers import registry as peer_registry
+from dit4c_p2p.portal.registry import KeyRegistry
+from dit4c_p2p.portal.server import HttpServer
+from dit4c_p2p.portal.services import SERVICES, Services
+from dit4c_p2p.portal.sessions import Sessions
+
+_log = logging.getLogger(__name__)
+
+_HOUSEKEEPING_S = 30
+# A scheduler that says something again after a month finds that reports count by their sequence.
+_INCOMING_KEPT_S = 30 * 24 * 3600
+
+
+class Portal:
+    """A portal; its database (``DatabaseSpec("portal", config.database_path)``) must be open.
+
+    ``start()``, then ``wait()`` for as long as it is to run, and ``stop()`` in the end. ``info`` is
+    what peers are given to know it by; ``port`` is where it listens first.
+    """
+
+    def __init__(self, config: PortalConfig, *, clock: Callable[[], float] = time.time) -> None:
+        self.config = config
+        self._clock = clock
+        self._key = load_or_create(config.key_path)
+        self.info = PortalInfo(
+            name=str(config.name),
+            url=config.url,
+            key=public_line(self._key, str(config.name)),
+            connect=list(config.connect),
+        )
+        self._services = self._make_services()
+        self._server = HttpServer(self._make_app(), config.addresses, head_s=config.limits.head_s)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def port(self) -> int:
+        """The port of the first address, once started."""
+        return self._server.ports[0]
+
+    @property
+    def ports(self) -> list[int]:
+        """The port of each address."""
+        return list(self._server.ports)
+
+    async def start(self) -> None:
+        """Publish the portal's own key and listen.
+
+        :raises ConfigError: an address can't be listened on.
+        """
+        # Authlib's debug lines hold tokens.
+        logging.getLogger("authlib").setLevel(logging.INFO)
+        parts = self._services
+        await parts.registry.start()
+        async with in_transaction("portal"):
+            changes = await parts.registry.publish(
+                self.config.name, self._key.convert_to_public(), by=str(self.config.name)
+            )
+        parts.registry.announce(changes)
+        await self._server.start()
+        self._tasks = [
+            asyncio.create_task(parts.key_events.run(), name="portal heartbeat"),
+            asyncio.create_task(self._keep_house(), name="portal housekeeping"),
+        ]
+        _log.info("portal %s listens on %s", self.config.url, self.ports)
+
+    async def wait(self) -> None:
+        """Until :meth:`stop`; raises if a part of the portal has failed."""
+        for task in asyncio.as_completed(self._tasks):
+            await task
+
+    async def stop(self) -> None:
+        """End every connection and task; within five seconds."""
+        parts = self._services
+        parts.hub.close()
+        parts.key_events.close()
+        parts.links.close()
+        await self._server.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await parts.registry.write_seen()
+        _log.info("portal %s has stopped", self.config.url)
+
+    # ---- for the program that runs it
+
+    async def ensure_admin(self, person: str) -> None:
+        """See that there is an admin's account with this id."""
+        await people.ensure_person(person, name="Admin", is_admin=True, now=self._clock())
+
+    async def create_login_link(self, person: str) -> str:
+        """The token of a new one-time link, ``<portal>/login/<token>``.
+
+        :raises NotFound: no such person.
+        """
+        return await people.create_login_link(
+            person, lifetime_s=self.config.limits.login_link_s, now=self._clock()
+        )
+
+    async def create_api_token(self, person: str, label: str) -> str:
+        """A token for the HTTP API; it replaces the person's earlier one with this label."""
+        return await people.create_api_token(person, label=label, now=self._clock())
+
+    async def enrol_own(
+        self, person: str, name: PeerName, key: asyncssh.SSHKey, *, scheduler: str | None = None
+    ) -> str:
+        """Bring the key of a peer in this process into force; fine if it is.
+
+        :param person: whose doing it is.
+        :param key: the private key, to prove possession with.
+        :param scheduler: for a node, the id of its scheduler.
+        :raises Conflict: the key was revoked or belongs to another peer.
+        """
+        return await self._services.enrolment.enrol_own(person, name, key, scheduler=scheduler)
+
+    # ---- inside
+
+    def _make_services(self) -> Services:
+        config, clock = self.config, self._clock
+        limits = config.limits
+        hub = Hub(limits.event_streams, limits.event_streams_per_person)
+        registry = KeyRegistry(self._key, config.routers, clock=clock)
+        links = SchedulerLinks(self._key, config.url, registry, clock=clock)
+        return Services(
+            config=config,
+            public=PublicConfig(
+                portal=self.info, routers=list(config.routers), user_url=config.user_url
+            ),
+            clock=clock,
+            hub=hub,
+            registry=registry,
+            key_events=KeyEvents(self._key, registry, clock=clock),
+            enrolment=Enrolment(registry, config.url, limits.enrol_nonce_s, clock=clock),
+            sessions=Sessions(
+                hub, idle_s=limits.session_idle_s, lifetime_s=limits.session_s, clock=clock
+            ),
+            instances=Instances(config, registry, hub, links.kick, clock=clock),
+            links=links,
+            oauth=OAuthServer(config, registry, clock=clock),
+        )
+
+    def _make_app(self) -> web.Application:
+        app = web.Application(
+            middlewares=[answers.translate_errors, answers.check_target],
+            client_max_size=MAX_BODY_BYTES,
+        )
+        app[SERVICES] = self._services
+        static = StaticFiles()
+        environment = aiohttp_jinja2.setup(
+            app,
+            loader=jinja2.FileSystemLoader(resources.folder("templates")),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.globals["static"] = static.url
+        environment.filters["day"] = _day
+        app.on_response_prepare.append(answers.add_headers)
+        for routes in (
+            peer_registry.routes(),
+            peer_instances.routes(),
+            oauth_handlers.routes(),
+            api_instances.routes(),
+            api_keys.routes(),
+            login.routes(),
+            dashboard.routes(),
+            admin.routes(),
+            static.routes(),
+        ):
+            app.add_routes(routes)
+        return app
+
+    async def _keep_house(self) -> None:
+        """Write down who was seen, and forget what has no more effect."""
+        parts = self._services
+        while True:
+            await asyncio.sleep(_HOUSEKEEPING_S)
+            now = self._clock()
+            try:
+                await parts.registry.write_seen()
+                await parts.sessions.remove_expired()
+                await parts.oauth.remove_expired()
+                await EnrolNonce.filter(expires_at__lt=now).delete()
+                await LoginLink.filter(expires_at__lt=now).delete()
+                await Incoming.filter(at__lt=now - _INCOMING_KEPT_S).delete()
+            except (OSError, OperationalError):
+                _log.exception("housekeeping failed; trying again in %s s", _HOUSEKEEPING_S)
+
+
+def _day(text: str | None) -> str:
+    """``2026-09-21T10:00:00Z`` as ``21 Sep 2026, 10:00``, for a page."""
+    if not text:
+        return "never"
+    return f"{datetime.fromisoformat(text):%-d %b %Y, %H:%M}"

@@ -1,0 +1,79 @@
+"""Reading what a request carries: JSON into a record, a form into a mapping; each checked."""
+
+import re
+from collections.abc import Mapping
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+from aiohttp import web
+
+from dit4c_p2p.portal.errors import BadRequest, UnsupportedMedia
+
+MAX_BODY_BYTES = 64 * 1024
+_MAX_FIELDS = 32
+_FIELD = re.compile(r"`\$\.([^`]+)`|field `([^`]+)`")
+
+T = TypeVar("T")
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of what a JSON body must be."""
+
+
+async def read_json(request: web.Request, kind: type[T]) -> T:
+    """The body as a record of type ``kind``.
+
+    :raises UnsupportedMedia: not ``application/json``.
+    :raises BadRequest: not JSON, or a field is missing, unknown or of the wrong type.
+    """
+    if request.content_type != "application/json":
+        raise UnsupportedMedia("the body must be JSON", hint="send Content-Type: application/json")
+    try:
+        return msgspec.json.decode(await request.read(), type=kind)
+    except msgspec.ValidationError as error:
+        match = _FIELD.search(str(error))
+        field = (match[1] or match[2]) if match else ""
+        raise BadRequest(f"the body is not as it must be: {error}", field=field) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise BadRequest("the body is not valid JSON") from None
+
+
+async def read_form(request: web.Request) -> Mapping[str, str]:
+    """An ``application/x-www-form-urlencoded`` body, each field once.
+
+    :raises UnsupportedMedia: of another type.
+    :raises BadRequest: malformed, or a field is there twice.
+    """
+    if request.content_type != "application/x-www-form-urlencoded":
+        raise UnsupportedMedia(
+            "the body must be a form",
+            hint="send Content-Type: application/x-www-form-urlencoded",
+        )
+    try:
+        text = (await request.read()).decode()
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise BadRequest("the form can't be read") from None
+    return once(pairs)
+
+
+def read_query(request: web.Request) -> Mapping[str, str]:
+    """The query, each parameter once.
+
+    :raises BadRequest: a parameter is there twice.
+    """
+    return once(list(request.query.items()))
+
+
+def once(pairs: list[tuple[str, str]]) -> Mapping[str, str]:
+    """Pairs as a mapping.
+
+    :raises BadRequest: one of them is there twice.
+    """
+    fields: dict[str, str] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise BadRequest(f"{name} is there more than once", field=name[:40])
+        fields[name] = value
+    return fields

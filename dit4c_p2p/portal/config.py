@@ -1,0 +1,114 @@
+"""What a portal is told. Filled by the program that starts it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from yarl import URL
+
+from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.identity.portal_client import is_loopback_host, split_address
+from dit4c_p2p.messages.public import RouterInfo
+
+
+@dataclass(frozen=True)
+class CatalogueImage:
+    """An image to start. ``image`` is its id (``sha256:…``), ``icon`` one or two letters."""
+
+    name: str
+    title: str
+    description: str
+    image: str
+    icon: str = ""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Caps, each with its unit in its name."""
+
+    instances_per_person: int = 10
+    login_link_s: int = 24 * 3600
+    session_idle_s: int = 12 * 3600
+    session_s: int = 7 * 24 * 3600
+    code_s: int = 60
+    access_token_s: int = 12 * 3600
+    enrol_nonce_s: int = 300
+    logs_s: float = 10.0
+    event_streams: int = 512
+    event_streams_per_person: int = 16
+    head_s: float = 10.0
+
+
+@dataclass(frozen=True)
+class PortalConfig:
+    """A portal.
+
+    :param data_folder: holds the private key (made at the first start) and the database.
+    :param url: canonical, an origin without a closing slash, such as ``http://localhost:8080``.
+    :param addresses: ``(host, port)`` pairs to listen on; port 0 takes a free one.
+    :param connect: ``host:port`` pairs that peers may connect to instead of the URL's own.
+    :param user_url: an instance's canonical URL with ``{id}`` in it and a closing slash.
+    :param scheduler: the id of the scheduler that new instances are given to.
+    """
+
+    data_folder: Path
+    url: str
+    addresses: tuple[tuple[str, int], ...]
+    user_url: str
+    routers: tuple[RouterInfo, ...]
+    catalogue: tuple[CatalogueImage, ...]
+    connect: tuple[str, ...] = ()
+    scheduler: str = "main"
+    id: str = "main"
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        url = URL(self.url)
+        if url.scheme not in ("http", "https") or not url.host or str(url.origin()) != self.url:
+            raise ConfigError(
+                f"{self.url!r} is not a portal's URL",
+                hint="write it as https://portal.example.org, without a path",
+            )
+        if url.scheme == "http" and not is_loopback_host(url.host):
+            raise ConfigError(
+                f"{self.url} would carry logins over the network unprotected",
+                hint="give an https:// URL; plain HTTP is for this machine only",
+            )
+        if self.user_url.count("{id}") != 1 or not self.user_url.endswith("/"):
+            raise ConfigError(
+                f"{self.user_url!r} is not the URL of instances",
+                hint="write it as http://{id}.localhost:8081/",
+            )
+        for address in self.connect:
+            split_address(address)
+
+    @property
+    def name(self) -> PeerName:
+        """The portal's peer name."""
+        return PeerName(Kind.PORTAL, self.id)
+
+    @property
+    def key_path(self) -> Path:
+        """Where the portal's private key is kept."""
+        return self.data_folder / "key"
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file."""
+        return self.data_folder / "portal.sqlite3"
+
+    @property
+    def host(self) -> str:
+        """The canonical ``Host``: with the port unless it is the scheme's own."""
+        return URL(self.url).authority
+
+    def instance_url(self, instance: str) -> str:
+        """An instance's canonical URL; derived from its id and from nothing it says."""
+        return self.user_url.replace("{id}", instance)
+
+    def image_named(self, text: str) -> CatalogueImage | None:
+        """The catalogue's image with this name or this id."""
+        for image in self.catalogue:
+            if text in (image.name, image.image):
+                return image
+        return None

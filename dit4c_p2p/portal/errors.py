@@ -1,0 +1,108 @@
+"""Why the portal refused a request. Translated to HTTP once, in ``answers``.
+
+PortalError                status, code, sentence, hint
+├── BadRequest             400, with the name of the field
+├── Unauthorized           401
+├── Forbidden              403
+├── NotFound               404, also for what is somebody else's
+├── Conflict               409
+├── UnsupportedMedia       415
+├── Misdirected            421
+├── TooMany                429
+├── Unavailable            503
+└── TookTooLong            504
+"""
+
+from dit4c_p2p.errors import DitError
+
+
+class PortalError(DitError):
+    """Base; ``status`` is the HTTP status, ``title`` the same for every error of the class."""
+
+    code = "portal"
+    status = 500
+    title = "Something went wrong"
+
+
+class BadRequest(PortalError):
+    """The request is not as it must be; ``field`` names what is wrong with it, if one thing is."""
+
+    code = "bad_request"
+    status = 400
+    title = "The request can't be used"
+
+    def __init__(self, message: str, *, field: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.field = field
+
+
+class Unauthorized(PortalError):
+    """Nobody is logged in, or the token is not accepted."""
+
+    code = "unauthorized"
+    status = 401
+    title = "Not logged in"
+
+
+class Forbidden(PortalError):
+    """Whoever asks may not do this."""
+
+    code = "forbidden"
+    status = 403
+    title = "Not allowed"
+
+
+class NotFound(PortalError):
+    """There is no such thing, or it belongs to somebody else."""
+
+    code = "not_found"
+    status = 404
+    title = "Not found"
+
+
+class Conflict(PortalError):
+    """It can't be done in the present state."""
+
+    code = "conflict"
+    status = 409
+    title = "Not possible now"
+
+
+class UnsupportedMedia(PortalError):
+    """The body is of another type than it must be."""
+
+    code = "unsupported_media_type"
+    status = 415
+    title = "The body is of another type"
+
+
+class Misdirected(PortalError):
+    """The request names a host that is not the portal's (RFC 9110 section 15.5.20)."""
+
+    code = "misdirected"
+    status = 421
+    title = "Not this server"
+
+
+class TooMany(PortalError):
+    """A cap is reached."""
+
+    code = "too_many"
+    status = 429
+    title = "Too many at once"
+
+
+class Unavailable(PortalError):
+    """Another part of the system can't be reached right now."""
+
+    code = "unavailable"
+    status = 503
+    title = "Not reachable right now"
+
+
+class TookTooLong(PortalError):
+    """Another part of the system did not answer in time."""
+
+    code = "took_too_long"
+    status = 504
+    title = "No answer in time"

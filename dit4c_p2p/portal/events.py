@@ -1,0 +1,88 @@
+"""Who wants to hear of what changes, inside the portal.
+
+A subscription holds the *names* of what has changed since it was last asked, each once: a slow
+listener misses steps between, never the newest state, and needs no more memory for it.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dit4c_p2p.portal.errors import TooMany
+
+
+class Subscription:
+    """What one listener has still to look at."""
+
+    def __init__(self) -> None:
+        self._changed: dict[str, None] = {}
+        self._wake = asyncio.Event()
+        self.closed = False
+
+    def _add(self, item: str) -> None:
+        self._changed[item] = None
+        self._wake.set()
+
+    def _close(self) -> None:
+        self.closed = True
+        self._wake.set()
+
+    async def changed(self, timeout_s: float) -> list[str]:
+        """What changed since the last call, waiting up to ``timeout_s`` for something.
+
+        An empty list means: nothing in that time, or the portal is stopping (:attr:`closed`).
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._wake.wait()
+        except TimeoutError:
+            return []
+        self._wake.clear()
+        items, self._changed = list(self._changed), {}
+        return items
+
+
+class Hub:
+    """Topics are ``person:<id>``; what changes is an instance's id, or ``session``."""
+
+    def __init__(self, max_all: int, max_per_topic: int) -> None:
+        self._topics: dict[str, set[Subscription]] = {}
+        self._max_all = max_all
+        self._max_per_topic = max_per_topic
+        self._closed = False
+
+    @contextmanager
+    def subscribe(self, topic: str) -> Iterator[Subscription]:
+        """Hear of a topic while in the ``with`` block.
+
+        :raises TooMany: of all streams, or of those on this topic.
+        """
+        here = self._topics.setdefault(topic, set())
+        if (
+            len(here) >= self._max_per_topic
+            or sum(map(len, self._topics.values())) >= self._max_all
+        ):
+            if not here:
+                del self._topics[topic]
+            raise TooMany("too many live views are open", hint="close some browser tabs")
+        subscription = Subscription()
+        subscription.closed = self._closed
+        here.add(subscription)
+        try:
+            yield subscription
+        finally:
+            here.discard(subscription)
+            if not here and self._topics.get(topic) is here:
+                del self._topics[topic]
+
+    def tell(self, topic: str, item: str) -> None:
+        """Something named ``item`` changed."""
+        for subscription in self._topics.get(topic, ()):
+            subscription._add(item)
+
+    def close(self) -> None:
+        """End every stream, now and from now on."""
+        self._closed = True
+        for subscriptions in self._topics.values():
+            for subscription in subscriptions:
+                subscription._close()

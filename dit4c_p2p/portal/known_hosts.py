@@ -1,0 +1,53 @@
+"""``known_hosts`` for stock OpenSSH: every peer that runs an SSH server, by name and by address.
+
+    # dit4c-known-hosts serial=9 change=7 issued=… expires=…
+    router-main,[localhost]:8022 ssh-ed25519 AAAA…
+    @revoked * ssh-ed25519 AAAA…
+
+``ssh -o UserKnownHostsFile=FILE -p 8022 router`` finds a router by its address, and
+``HostKeyAlias=router-main`` or ``ssh -J router node-home`` by its name (sshd(8), SSH_KNOWN_HOSTS).
+"""
+
+from collections.abc import Iterable, Sequence
+
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.identity.portal_client import is_loopback_host, split_address
+from dit4c_p2p.messages.public import RouterInfo
+from dit4c_p2p.portal.models import SshKey
+
+_SERVERS = (Kind.ROUTER, Kind.NODE, Kind.FILESERVER)
+_SSH_PORT = 22
+
+
+def compose(
+    rows: Iterable[SshKey],
+    routers: Sequence[RouterInfo],
+    serial: int,
+    change: int,
+    issued: int,
+    expires: int,
+) -> bytes:
+    """The file; revoked keys are refused whatever host shows them."""
+    addresses = {router.name: _patterns(router.ssh) for router in routers}
+    lines = [
+        f"# dit4c-known-hosts serial={serial} change={change} issued={issued} expires={expires}"
+    ]
+    for row in rows:
+        if PeerName.parse(row.name).kind not in _SERVERS:
+            continue
+        if row.revoked_at is None:
+            hosts = ",".join([row.name, *addresses.get(row.name, [])])
+            lines.append(f"{hosts} {row.line}")
+        else:
+            lines.append(f"@revoked * {row.line}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _patterns(addresses: Iterable[str]) -> list[str]:
+    """``host`` or ``[host]:port`` for each address; a loopback one as ``localhost`` too."""
+    patterns: dict[str, None] = {}
+    for address in addresses:
+        host, port = split_address(address)
+        for spelling in [host, "localhost"] if is_loopback_host(host) else [host]:
+            patterns[spelling if port == _SSH_PORT else f"[{spelling}]:{port}"] = None
+    return list(patterns)

@@ -1,0 +1,244 @@
+"""The portal's tables. Times are seconds since 1970 (UTC).
+
+Whatever a stranger could use is kept as its SHA-256 only (login links, sessions, tokens, codes):
+reading the database lets nobody in. After a change here::
+
+    python -m dit4c_p2p.database makemigrations portal
+"""
+
+from tortoise import fields
+from tortoise.indexes import Index
+from tortoise.models import Model
+
+_DIGEST = 64  # SHA-256 in hexadecimal
+_ID = 40
+_NAME = 52  # "imageserver-" and an id
+_FINGERPRINT = 43
+
+
+class Counter(Model):
+    """Numbers that only go up, also across restarts: ``change``, ``serial``."""
+
+    name = fields.CharField(max_length=20, primary_key=True)
+    value = fields.BigIntField()
+
+    class Meta:
+        table = "counter"
+        table_description = "Numbers that only go up"
+
+
+class Person(Model):
+    """Somebody with an account."""
+
+    id = fields.CharField(max_length=_ID, primary_key=True)
+    name = fields.CharField(max_length=100)
+    is_admin = fields.BooleanField()
+    created_at = fields.FloatField()
+
+    class Meta:
+        table = "person"
+        table_description = "Accounts"
+
+
+class LoginLink(Model):
+    """A one-time link; spent by a conditional update of ``spent_at``."""
+
+    digest = fields.CharField(max_length=_DIGEST, primary_key=True)
+    person: fields.ForeignKeyRelation[Person] = fields.ForeignKeyField(
+        "portal.Person", related_name="login_links", on_delete=fields.CASCADE
+    )
+    expires_at = fields.FloatField(db_index=True)
+    spent_at = fields.FloatField(null=True)
+
+    class Meta:
+        table = "login_link"
+        table_description = "One-time links"
+
+
+class Session(Model):
+    """A browser that is logged in; the row's removal ends it at once."""
+
+    digest = fields.CharField(max_length=_DIGEST, primary_key=True)
+    person: fields.ForeignKeyRelation[Person] = fields.ForeignKeyField(
+        "portal.Person", related_name="sessions", on_delete=fields.CASCADE
+    )
+    created_at = fields.FloatField()
+    used_at = fields.FloatField()
+
+    class Meta:
+        table = "session"
+        table_description = "Browsers that are logged in"
+
+
+class ApiToken(Model):
+    """A token for the HTTP API; one for each person and label."""
+
+    digest = fields.CharField(max_length=_DIGEST, primary_key=True)
+    person: fields.ForeignKeyRelation[Person] = fields.ForeignKeyField(
+        "portal.Person", related_name="api_tokens", on_delete=fields.CASCADE
+    )
+    label = fields.CharField(max_length=100)
+    created_at = fields.FloatField()
+
+    class Meta:
+        table = "api_token"
+        table_description = "Tokens for the HTTP API"
+        unique_together = (("person", "label"),)
+
+
+class Instance(Model):
+    """What a person wanted, and what its scheduler last said of it.
+
+    ``sequence`` is the number of the newest report. ``answers_on`` lists the routers through which
+    the listener saw its own URL answer. ``discard_asked_at`` is the person's wish, on its way.
+    """
+
+    id = fields.CharField(max_length=_ID, primary_key=True)
+    owner: fields.ForeignKeyRelation[Person] = fields.ForeignKeyField(
+        "portal.Person", related_name="instances", on_delete=fields.RESTRICT
+    )
+    owner_id: str
+    name = fields.CharField(max_length=100)
+    image_name = fields.CharField(max_length=100)
+    image = fields.CharField(max_length=100)
+    scheduler = fields.CharField(max_length=_ID, db_index=True)
+    key_nonce = fields.CharField(max_length=64)
+    state = fields.CharField(max_length=20)
+    info = fields.TextField()
+    progress = fields.FloatField(null=True)
+    sequence = fields.BigIntField()
+    log_tail = fields.TextField()
+    node = fields.CharField(max_length=_NAME, null=True)
+    answers_on: fields.Field[list[str]] = fields.JSONField()
+    created_at = fields.FloatField()
+    changed_at = fields.FloatField()
+    discard_asked_at = fields.FloatField(null=True)
+
+    class Meta:
+        table = "instance"
+        table_description = "What people wanted and what became of it"
+        indexes = (Index(fields=("owner_id", "created_at")),)
+
+
+class Peer(Model):
+    """A peer that was enrolled; ``scheduler`` is the id of the one that a node belongs to."""
+
+    name = fields.CharField(max_length=_NAME, primary_key=True)
+    scheduler = fields.CharField(max_length=_ID, null=True)
+    enrolled_at = fields.FloatField()
+
+    class Meta:
+        table = "peer"
+        table_description = "Enrolled peers"
+
+
+class SshKey(Model):
+    """A key and its holder, for ever: a revoked key can't come back or go to another."""
+
+    fingerprint = fields.CharField(max_length=_FINGERPRINT, primary_key=True)
+    name = fields.CharField(max_length=_NAME, db_index=True)
+    line = fields.TextField()
+    published_at = fields.FloatField()
+    revoked_at = fields.FloatField(null=True)
+    seen_at = fields.FloatField(null=True)
+
+    class Meta:
+        table = "ssh_key"
+        table_description = "Keys and their holders"
+
+
+class KeyChange(Model):
+    """What happened to which key; ``change`` counts up by one over all names."""
+
+    change = fields.BigIntField(primary_key=True)
+    name = fields.CharField(max_length=_NAME)
+    fingerprint = fields.CharField(max_length=_FINGERPRINT)
+    what = fields.CharField(max_length=10)
+    by = fields.CharField(max_length=100)
+    at = fields.FloatField()
+
+    class Meta:
+        table = "key_change"
+        table_description = "What happened to which key"
+
+
+class EnrolNonce(Model):
+    """A nonce that a new key has to sign; used once."""
+
+    digest = fields.CharField(max_length=_DIGEST, primary_key=True)
+    person_id = fields.CharField(max_length=_ID)
+    expires_at = fields.FloatField(db_index=True)
+
+    class Meta:
+        table = "enrol_nonce"
+        table_description = "Nonces for new keys"
+
+
+class UsedToken(Model):
+    """A JWT that has been acted on, kept until it would have expired anyway."""
+
+    digest = fields.CharField(max_length=_DIGEST, primary_key=True)
+    expires_at = fields.FloatField(db_index=True)
+
+    class Meta:
+        table = "used_token"
+        table_description = "Tokens that were acted on"
+
+
+class Outgoing(Model):
+    """A message to a scheduler, kept until acknowledged; sent in the order of ``position``."""
+
+    position = fields.BigIntField(primary_key=True, generated=True)
+    message_id = fields.CharField(max_length=64, unique=True)
+    scheduler = fields.CharField(max_length=_ID, db_index=True)
+    body = fields.TextField()
+    created_at = fields.FloatField()
+
+    class Meta:
+        table = "outgoing"
+        table_description = "What schedulers are to be told"
+
+
+class Incoming(Model):
+    """A scheduler's message that has been acted on."""
+
+    digest = fields.CharField(max_length=_DIGEST, primary_key=True)
+    at = fields.FloatField(db_index=True)
+
+    class Meta:
+        table = "incoming"
+        table_description = "Messages that were acted on"
+
+
+class OAuthCode(Model):
+    """An authorization code (RFC 6749 section 4.1.2), used once."""
+
+    digest = fields.CharField(max_length=_DIGEST, primary_key=True)
+    instance = fields.CharField(max_length=_ID)
+    person_id = fields.CharField(max_length=_ID)
+    session = fields.CharField(max_length=_DIGEST)
+    redirect_uri = fields.TextField()
+    challenge = fields.CharField(max_length=128)
+    expires_at = fields.FloatField(db_index=True)
+    used_at = fields.FloatField(null=True)
+
+    class Meta:
+        table = "oauth_code"
+        table_description = "Authorization codes"
+
+
+class OAuthToken(Model):
+    """An access token for one instance and one person, made from one session."""
+
+    digest = fields.CharField(max_length=_DIGEST, primary_key=True)
+    code = fields.CharField(max_length=_DIGEST, db_index=True)
+    instance = fields.CharField(max_length=_ID, db_index=True)
+    person_id = fields.CharField(max_length=_ID, db_index=True)
+    session = fields.CharField(max_length=_DIGEST, db_index=True)
+    created_at = fields.FloatField()
+    expires_at = fields.FloatField(db_index=True)
+    revoked_at = fields.FloatField(null=True)
+
+    class Meta:
+        table = "oauth_token"
+        table_description = "Access tokens"

@@ -1,0 +1,233 @@
+"""The authorization server: reads, lets the core decide, writes, in one transaction.
+
+A client's JWT and the code are claimed before the core is asked, by statements that succeed once;
+so of several requests with the same code at once, one gets a token. A code that comes back later
+ends the tokens that were made from it (RFC 6749 section 4.1.2).
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from dit4c_p2p.database import in_transaction
+from dit4c_p2p.identity import tokens
+from dit4c_p2p.identity.errors import InvalidName, InvalidToken
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.instances import State
+from dit4c_p2p.messages.pod import CALLBACK_PATH
+from dit4c_p2p.portal.config import PortalConfig
+from dit4c_p2p.portal.digests import digest
+from dit4c_p2p.portal.errors import NotFound
+from dit4c_p2p.portal.models import Instance, OAuthCode, OAuthToken, UsedToken
+from dit4c_p2p.portal.oauth.core import (
+    ASSERTION_TYPE,
+    AUTH_METHOD,
+    Answer,
+    Client,
+    Core,
+    Request,
+    Snapshot,
+    Subject,
+    check_assertion,
+)
+from dit4c_p2p.portal.registry import KeyRegistry
+from dit4c_p2p.portal.sessions import LoggedIn
+
+_log = logging.getLogger(__name__)
+
+AUTHORIZE_PATH = "/oauth/authorize"
+TOKEN_PATH = "/oauth/token"
+INTROSPECT_PATH = "/oauth/introspect"
+# Far above what an honest client sends; keeps a redirect below any header limit.
+_MAX_STATE_CHARS = 1024
+# From these on nobody is let in any more.
+_GOING = (State.DISCARDING, State.DISCARDED)
+
+
+@dataclass(frozen=True)
+class _Proved:
+    """A client that has proved its key, and its token, not yet marked as used."""
+
+    client: Client
+    token: tokens.Token
+
+
+class OAuthServer:
+    """The three endpoints and the metadata."""
+
+    def __init__(
+        self,
+        config: PortalConfig,
+        registry: KeyRegistry,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._clock = clock
+
+    def metadata(self) -> dict[str, object]:
+        """RFC 8414 section 2."""
+        url = self._config.url
+        return {
+            "issuer": url,
+            "authorization_endpoint": url + AUTHORIZE_PATH,
+            "token_endpoint": url + TOKEN_PATH,
+            "introspection_endpoint": url + INTROSPECT_PATH,
+            "response_types_supported": ["code"],
+            "response_modes_supported": ["query"],
+            "grant_types_supported": ["authorization_code"],
+            "code_challenge_methods_supported": ["S256"],
+            "token_endpoint_auth_methods_supported": [AUTH_METHOD],
+            "token_endpoint_auth_signing_alg_values_supported": _ALGORITHMS,
+            "introspection_endpoint_auth_methods_supported": [AUTH_METHOD],
+            "introspection_endpoint_auth_signing_alg_values_supported": _ALGORITHMS,
+            "authorization_response_iss_parameter_supported": True,
+        }
+
+    async def authorize(self, params: Mapping[str, str], session: LoggedIn) -> Answer:
+        """Send the creator of an instance back to it with a code.
+
+        :raises NotFound: no such client, somebody else's instance, or another redirect URI than
+            the instance's own: then nobody is sent anywhere.
+        """
+        snapshot = self._snapshot()
+        snapshot.client = client = await self._client(params.get("client_id", ""))
+        mine = client is not None and await Instance.exists(
+            id=client.name.id, owner_id=session.who.id, discard_asked_at=None
+        )
+        if client is None or not mine:
+            raise NotFound("there is no such instance")
+        if params.get("redirect_uri") != client.redirect_uri:
+            raise NotFound("this is not where the instance takes its users")
+        if len(params.get("state", "")) > _MAX_STATE_CHARS:
+            return _refused("invalid_request", "state is too long")
+        answer = Core(snapshot).authorize(
+            Request("GET", params), Subject(session.who.id, session.digest)
+        )
+        if snapshot.issued_code is not None:
+            await OAuthCode.create(
+                digest=digest(snapshot.issued_code),
+                instance=client.name.id,
+                person_id=session.who.id,
+                session=session.digest,
+                redirect_uri=client.redirect_uri,
+                challenge=snapshot.challenge,
+                expires_at=snapshot.now + self._config.limits.code_s,
+            )
+            _log.info("%s: code issued to %s", client.name, session.who.id)
+        return answer
+
+    async def token(self, params: Mapping[str, str]) -> Answer:
+        """A code for a token, once."""
+        code = digest(params.get("code", ""))
+        async with in_transaction("portal"):
+            snapshot = self._snapshot()
+            proved = await self._prove(snapshot, params)
+            if proved is None:
+                return _refused("invalid_client", "the client did not prove its key")
+            if not await claim(proved.token):
+                return _refused("invalid_client", "the client's token was used before")
+            mine = OAuthCode.filter(digest=code, instance=proved.client.name.id)
+            spent = await mine.filter(used_at=None, expires_at__gt=snapshot.now).update(
+                used_at=snapshot.now
+            )
+            if spent:
+                snapshot.code = await mine.get()
+            else:
+                ended = await self._end_tokens_of(code, proved.client, snapshot.now)
+                if ended:
+                    _log.warning("%s: a code came back; its tokens end", proved.client.name)
+            answer = Core(snapshot).token(Request("POST", params))
+            if snapshot.issued_token is not None and snapshot.issued_to is not None:
+                await OAuthToken.create(
+                    digest=digest(snapshot.issued_token),
+                    code=code,
+                    instance=proved.client.name.id,
+                    person_id=snapshot.issued_to.person,
+                    session=snapshot.issued_to.session,
+                    created_at=snapshot.now,
+                    expires_at=snapshot.now + snapshot.token_lifetime_s,
+                )
+                _log.info("%s: token issued", proved.client.name)
+        return answer
+
+    async def introspect(self, params: Mapping[str, str]) -> Answer:
+        """Whether an access token of this client is still good."""
+        async with in_transaction("portal"):
+            snapshot = self._snapshot()
+            proved = await self._prove(snapshot, params)
+            if proved is None:
+                return _refused("invalid_client", "the client did not prove its key")
+            if not await claim(proved.token):
+                return _refused("invalid_client", "the client's token was used before")
+            snapshot.token = await OAuthToken.get_or_none(digest=digest(params.get("token", "")))
+            return Core(snapshot).introspect(Request("POST", params))
+
+    async def remove_expired(self) -> None:
+        """Forget what has no more effect; a code stays as long as a token made from it could."""
+        now = self._clock()
+        await UsedToken.filter(expires_at__lt=now).delete()
+        await OAuthToken.filter(expires_at__lt=now).delete()
+        kept_s = self._config.limits.access_token_s
+        await OAuthCode.filter(expires_at__lt=now - kept_s).delete()
+
+    def _snapshot(self) -> Snapshot:
+        return Snapshot(self._config.url, self._clock(), self._config.limits.access_token_s)
+
+    async def _client(self, client_id: str) -> Client | None:
+        """The client of this id, if its instance is there and has a key in force."""
+        try:
+            name = PeerName.parse(client_id)
+        except InvalidName:
+            return None
+        if name.kind is not Kind.INSTANCE:
+            return None
+        instance = await Instance.get_or_none(id=name.id)
+        keys = await self._registry.in_force(name)
+        if instance is None or instance.state in _GOING or not keys:
+            return None
+        redirect_uri = self._config.instance_url(name.id) + CALLBACK_PATH.removeprefix("/")
+        return Client(name, redirect_uri, keys)
+
+    async def _prove(self, snapshot: Snapshot, params: Mapping[str, str]) -> _Proved | None:
+        """The client that signed the assertion; None if there is none or it is not good."""
+        assertion = params.get("client_assertion", "")
+        if params.get("client_assertion_type") != ASSERTION_TYPE:
+            return None
+        try:
+            head = tokens.read_head(assertion)
+            client = await self._client(str(head.issuer))
+            if client is None or params.get("client_id", str(head.issuer)) != str(head.issuer):
+                return None
+            token = check_assertion(assertion, client, snapshot)
+        except InvalidToken as error:
+            _log.warning("a client's token was refused: %s", error)
+            return None
+        self._registry.seen(token.fingerprint)
+        snapshot.client = client
+        return _Proved(client, token)
+
+    async def _end_tokens_of(self, code: str, client: Client, now: float) -> int:
+        return await OAuthToken.filter(code=code, instance=client.name.id, revoked_at=None).update(
+            revoked_at=now
+        )
+
+
+async def claim(token: tokens.Token) -> bool:
+    """Mark a peer's token as used, in the transaction that acts on it; False if it was before."""
+    used = digest(token.fingerprint, token.jti)
+    if await UsedToken.exists(digest=used):
+        return False
+    await UsedToken.create(digest=used, expires_at=token.expires + tokens.CLOCK_SKEW_S)
+    return True
+
+
+_ALGORITHMS = ["Ed25519", "EdDSA", "ES256", "ES384", "ES512", "PS256"]
+
+
+def _refused(error: str, text: str) -> Answer:
+    return Answer(
+        400, {"error": error, "error_description": text}, headers={"Cache-Control": "no-store"}
+    )

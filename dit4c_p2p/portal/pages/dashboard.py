@@ -1,0 +1,135 @@
+"""The dashboard: what can be started, what is running, live."""
+
+import json
+
+import aiohttp_jinja2
+from aiohttp import web
+
+from dit4c_p2p.portal import presentation
+from dit4c_p2p.portal.answers import json_answer
+from dit4c_p2p.portal.errors import PortalError, Unauthorized
+from dit4c_p2p.portal.models import Instance
+from dit4c_p2p.portal.pages.forms import checked_form
+from dit4c_p2p.portal.pages.login import current, login_needed
+from dit4c_p2p.portal.services import Services, services
+from dit4c_p2p.portal.sessions import LoggedIn
+from dit4c_p2p.portal.sse import KEEPALIVE_S, EventStream
+
+
+def routes() -> list[web.RouteDef]:
+    """The page, its buttons, its events."""
+    return [
+        web.get("/", dashboard),
+        web.get("/events", events),
+        web.post("/start", start),
+        web.get("/instances/{id}/discard", confirm_discard),
+        web.post("/instances/{id}/discard", discard),
+    ]
+
+
+async def dashboard(request: web.Request) -> web.Response:
+    """Everything of a person's at one glance."""
+    session = await current(request)
+    if session is None:
+        return login_needed(request)
+    return await _show(request, session)
+
+
+async def start(request: web.Request) -> web.Response:
+    """The Start button of an image."""
+    session = await _session(request)
+    form = await checked_form(request, session)
+    try:
+        instance = await services(request).instances.start(
+            session.who, form.get("image", ""), form.get("name", "")
+        )
+    except PortalError as error:
+        if _is_script(request):
+            raise
+        return await _show(request, session, error)
+    if _is_script(request):
+        return json_answer(_view(services(request), instance), status=201)
+    return _back()
+
+
+async def confirm_discard(request: web.Request) -> web.Response:
+    """The question, as a page of its own: for browsers without JavaScript."""
+    session = await current(request)
+    if session is None:
+        return login_needed(request)
+    parts = services(request)
+    instance = await parts.instances.get(session.who, request.match_info["id"])
+    return aiohttp_jinja2.render_template(
+        "discard.html", request, {"session": session, "instance": _view(parts, instance)}
+    )
+
+
+async def discard(request: web.Request) -> web.Response:
+    """The answer "yes"."""
+    session = await _session(request)
+    await checked_form(request, session)
+    parts = services(request)
+    instance = await parts.instances.discard(session.who, request.match_info["id"])
+    if _is_script(request):
+        return json_answer(_view(parts, instance), status=202)
+    return _back()
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """``all`` first, then ``instance`` whenever one changes, ``session`` when it has ended."""
+    parts, session = services(request), await _session(request)
+    with parts.hub.subscribe(f"person:{session.who.id}") as subscription:
+        async with EventStream(request) as stream:
+            found = await parts.instances.of(session.who)
+            await stream.send(_json([_view(parts, instance) for instance in found]), "all")
+            while not subscription.closed:
+                changed = await subscription.changed(KEEPALIVE_S)
+                if await current(request) is None:
+                    await stream.send("{}", "session")
+                    break
+                for instance in await Instance.filter(owner_id=session.who.id, id__in=changed):
+                    await stream.send(_json(_view(parts, instance)), "instance")
+                if not changed:
+                    await stream.keep_alive()
+    return stream.response
+
+
+async def _show(
+    request: web.Request, session: LoggedIn, error: PortalError | None = None
+) -> web.Response:
+    parts = services(request)
+    found = await parts.instances.of(session.who)
+    return aiohttp_jinja2.render_template(
+        "dashboard.html",
+        request,
+        {
+            "session": session,
+            "images": parts.config.catalogue,
+            "instances": [_view(parts, instance) for instance in found],
+            "error": error,
+        },
+        status=error.status if error else 200,
+    )
+
+
+async def _session(request: web.Request) -> LoggedIn:
+    session = await current(request)
+    if session is None:
+        raise Unauthorized("you are not logged in any more", hint="open a new login link")
+    return session
+
+
+def _view(parts: Services, instance: Instance) -> dict[str, object]:
+    return presentation.page_view(instance, parts.config)
+
+
+def _json(data: object) -> str:
+    return json.dumps(data, ensure_ascii=False)
+
+
+def _is_script(request: web.Request) -> bool:
+    return "application/json" in request.headers.get("Accept", "")
+
+
+def _back() -> web.Response:
+    return web.Response(status=303, headers={"Location": "/"})

@@ -1,0 +1,25 @@
+"""A form that somebody logged in sent from a page of the portal, and from nowhere else."""
+
+import hmac
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from dit4c_p2p.portal.bodies import read_form
+from dit4c_p2p.portal.errors import Forbidden
+from dit4c_p2p.portal.services import services
+from dit4c_p2p.portal.sessions import LoggedIn
+
+
+async def checked_form(request: web.Request, session: LoggedIn) -> Mapping[str, str]:
+    """The form's fields.
+
+    :raises Forbidden: the ``Origin`` is not exactly the portal's, or the session's token is not in
+        the form.
+    """
+    if request.headers.get("Origin") != services(request).config.url:
+        raise Forbidden("the request comes from another site", hint="use the portal's own page")
+    form = await read_form(request)
+    if not hmac.compare_digest(form.get("csrf", "").encode(), session.csrf.encode()):
+        raise Forbidden("the page was too old for this", hint="load it again and try once more")
+    return form

@@ -1,0 +1,60 @@
+"""The files of ``web/``: read once, served from memory, named by what is in them."""
+
+import hashlib
+import mimetypes
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+
+from dit4c_p2p import resources
+from dit4c_p2p.portal.errors import NotFound
+
+_YEAR = "public, max-age=31536000, immutable"
+_SHORT = "public, max-age=300"
+
+
+@dataclass(frozen=True)
+class _File:
+    body: bytes
+    type: str
+    version: str
+
+
+class StaticFiles:
+    """Only what was there at the start can be asked for: no path is ever made from a URL."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        base = folder or resources.folder("web")
+        self._files = {
+            path.relative_to(base).as_posix(): _read(path)
+            for path in sorted(base.rglob("*"))
+            if path.is_file() and not path.name.startswith("_") and path.suffix != ".py"
+        }
+
+    def url(self, name: str) -> str:
+        """Where a template finds a file; another content has another URL."""
+        return f"/static/{name}?v={self._files[name].version}"
+
+    async def serve(self, request: web.Request) -> web.Response:
+        """``GET /static/{name}``."""
+        file = self._files.get(request.match_info["name"])
+        if file is None:
+            raise NotFound("there is no such file")
+        current = request.query.get("v") == file.version
+        headers = {"Cache-Control": _YEAR if current else _SHORT, "ETag": f'"{file.version}"'}
+        if request.headers.get("If-None-Match") == f'"{file.version}"':
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=file.body, headers={**headers, "Content-Type": file.type})
+
+    def routes(self) -> list[web.RouteDef]:
+        """One."""
+        return [web.get("/static/{name:.+}", self.serve)]
+
+
+def _read(path: Path) -> _File:
+    body = path.read_bytes()
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    if kind.startswith("text/") or kind.endswith("javascript"):
+        kind += "; charset=utf-8"
+    return _File(body, kind, hashlib.sha256(body).hexdigest()[:12])

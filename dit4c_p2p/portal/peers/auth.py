@@ -1,0 +1,45 @@
+"""A peer calls with ``Authorization: Bearer <JWT signed by its published key>``."""
+
+from aiohttp import web
+
+from dit4c_p2p.identity import tokens
+from dit4c_p2p.identity.errors import InvalidToken
+from dit4c_p2p.identity.names import Kind
+from dit4c_p2p.identity.tokens import Token
+from dit4c_p2p.portal.errors import Forbidden, Unauthorized
+from dit4c_p2p.portal.services import services
+
+
+async def authenticate(request: web.Request, *kinds: Kind) -> Token:
+    """Who calls; whoever acts on it claims the token in the same transaction.
+
+    :raises Unauthorized: no token, or not one of a key in force; the text says "clock" where a
+        wrong clock is the likely reason.
+    :raises Forbidden: of a kind of peer that has no business here.
+    """
+    parts = services(request)
+    try:
+        head = tokens.read_head(bearer(request))
+        token = tokens.verify(
+            bearer(request),
+            await parts.registry.in_force(head.issuer),
+            parts.config.url,
+            now=parts.clock(),
+        )
+    except InvalidToken as error:
+        raise Unauthorized(str(error), hint=error.hint) from None
+    if token.issuer.kind not in kinds:
+        raise Forbidden(f"this is not for a {token.issuer.kind}")
+    parts.registry.seen(token.fingerprint)
+    return token
+
+
+def bearer(request: web.Request) -> str:
+    """The token of the ``Authorization`` header (RFC 6750 section 2.1).
+
+    :raises Unauthorized: there is none.
+    """
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthorized("a token is needed", hint="send Authorization: Bearer TOKEN")
+    return token.strip()

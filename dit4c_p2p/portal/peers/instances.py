@@ -1,0 +1,64 @@
+"""What peers say and ask about instances, each for itself; and the scheduler's link."""
+
+import json
+
+import msgspec
+from aiohttp import web
+
+from dit4c_p2p.database import in_transaction
+from dit4c_p2p.identity.errors import InvalidName
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.codec import decode
+from dit4c_p2p.messages.helper import AnswersOn
+from dit4c_p2p.portal import presentation
+from dit4c_p2p.portal.answers import json_answer
+from dit4c_p2p.portal.errors import NotFound, Unauthorized
+from dit4c_p2p.portal.models import Instance
+from dit4c_p2p.portal.oauth.server import claim
+from dit4c_p2p.portal.peers.auth import authenticate
+from dit4c_p2p.portal.services import services
+
+
+def routes() -> list[web.RouteDef]:
+    """Who may: instances, routers, schedulers, everybody."""
+    return [
+        web.put("/instances/", answers_on),
+        web.get("/instances/{id}/page-state", page_state),
+        web.get("/schedulers/{id}/link", link),
+        web.get("/config.json", public_config),
+    ]
+
+
+async def answers_on(request: web.Request) -> web.Response:
+    """An instance answered its own URL; the portal derives the URL from who says so."""
+    parts = services(request)
+    token = await authenticate(request, Kind.INSTANCE)
+    said = decode(await request.read(), AnswersOn)
+    async with in_transaction("portal"):
+        if not await claim(token):
+            raise Unauthorized("the token was used before", hint="make a new one for each call")
+        instance = await parts.instances.answers_on(token.issuer.id, said.routers)
+    parts.instances.changed(instance)
+    return web.Response(status=204)
+
+
+async def page_state(request: web.Request) -> web.Response:
+    """For a router's page in the place of an instance that it has no tunnel to."""
+    await authenticate(request, Kind.ROUTER)
+    instance = await Instance.get_or_none(id=request.match_info["id"])
+    return json_answer(presentation.page_state(instance, services(request).config))
+
+
+async def link(request: web.Request) -> web.StreamResponse:
+    """The scheduler's WebSocket; who it is, it proves inside."""
+    parts = services(request)
+    try:
+        scheduler = PeerName(Kind.SCHEDULER, request.match_info["id"])
+    except InvalidName as error:
+        raise NotFound(str(error)) from None
+    return await parts.links.serve(request, scheduler, parts.instances)
+
+
+async def public_config(request: web.Request) -> web.Response:
+    """Where everything is."""
+    return json_answer(json.loads(msgspec.json.encode(services(request).public)))

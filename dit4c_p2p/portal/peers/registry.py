@@ -1,0 +1,106 @@
+"""The published keys, for everybody: documents, signatures, events."""
+
+import json
+
+import msgspec
+from aiohttp import web
+
+from dit4c_p2p.identity.errors import InvalidName
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.identity.tokens import public_jwk
+from dit4c_p2p.messages.registry import KeyHolder
+from dit4c_p2p.portal.answers import json_answer
+from dit4c_p2p.portal.errors import BadRequest, NotFound
+from dit4c_p2p.portal.models import SshKey
+from dit4c_p2p.portal.registry import SignedDocument
+from dit4c_p2p.portal.services import services
+from dit4c_p2p.portal.sse import EventStream
+
+_KINDS = "|".join(Kind)
+_SIGNATURE_TYPE = "application/x-ssh-signature"
+
+
+def routes() -> list[web.RouteDef]:
+    """The URLs of design section 2."""
+    peer = f"/{{kind:{_KINDS}}}s/{{id}}"
+    return [
+        web.get(f"{peer}/ssh-keys", ssh_keys),
+        web.get(f"{peer}/ssh-keys.sig", ssh_keys_signature),
+        web.get(f"{peer}/jwks.json", jwks),
+        web.get("/ssh-keys/{fingerprint}", key_holder),
+        web.get("/known_hosts", known_hosts),
+        web.get("/known_hosts.sig", known_hosts_signature),
+        web.get("/keys/events", events),
+    ]
+
+
+async def ssh_keys(request: web.Request) -> web.Response:
+    """``authorized_keys`` lines of the keys in force."""
+    return _body(await services(request).registry.document(_name(request)))
+
+
+async def ssh_keys_signature(request: web.Request) -> web.Response:
+    """The signature of the body with the serial that the query names."""
+    return _signature(services(request).registry.signature(_name(request), _serial(request)))
+
+
+async def jwks(request: web.Request) -> web.Response:
+    """The same keys as a JWK set (RFC 7517)."""
+    keys = await services(request).registry.in_force(_name(request))
+    return json_answer({"keys": [public_jwk(key) for key in keys]})
+
+
+async def key_holder(request: web.Request) -> web.Response:
+    """Whose key this is, and whether it was revoked."""
+    key = await SshKey.get_or_none(fingerprint=request.match_info["fingerprint"])
+    if key is None:
+        raise NotFound("nobody published such a key")
+    holder = KeyHolder(
+        fingerprint=key.fingerprint,
+        name=key.name,
+        revoked=key.revoked_at is not None,
+        published_at=int(key.published_at),
+        revoked_at=None if key.revoked_at is None else int(key.revoked_at),
+    )
+    return json_answer(json.loads(msgspec.json.encode(holder)))
+
+
+async def known_hosts(request: web.Request) -> web.Response:
+    """For stock OpenSSH."""
+    return _body(await services(request).registry.known_hosts())
+
+
+async def known_hosts_signature(request: web.Request) -> web.Response:
+    """The signature of the ``known_hosts`` with the serial that the query names."""
+    return _signature(services(request).registry.signature(None, _serial(request)))
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """Changes of keys as they happen, with a signed heartbeat."""
+    with services(request).key_events.listen() as listener:
+        async with EventStream(request) as stream:
+            async for frame in listener:
+                await stream.send(frame)
+    return stream.response
+
+
+def _name(request: web.Request) -> PeerName:
+    try:
+        return PeerName.of(request.match_info["kind"], request.match_info["id"])
+    except InvalidName as error:
+        raise NotFound(str(error), hint=error.hint) from None
+
+
+def _serial(request: web.Request) -> int:
+    text = request.query.get("serial", "")
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise BadRequest("say which serial", field="serial", hint="it is in the first line")
+    return int(text)
+
+
+def _body(document: SignedDocument) -> web.Response:
+    return web.Response(body=document.body, content_type="text/plain", charset="utf-8")
+
+
+def _signature(signature: str) -> web.Response:
+    return web.Response(text=signature, content_type=_SIGNATURE_TYPE)

@@ -1,0 +1,99 @@
+"""How an instance is shown: one set of facts for the API and the pages, words for people. Pure."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from dit4c_p2p.messages.instances import State
+from dit4c_p2p.portal.config import PortalConfig
+from dit4c_p2p.portal.models import Instance
+
+_WORDS = {
+    State.CREATED: "Waiting",
+    State.WAITING_FOR_IMAGE: "Getting ready",
+    State.STARTING: "Starting",
+    State.RUNNING: "Running",
+    State.STOPPING: "Stopping",
+    State.EXITED: "Ended",
+    State.DISCARDING: "Discarding",
+    State.DISCARDED: "Discarded",
+    State.ERRORED: "Failed",
+}
+_SENTENCES = {
+    State.RUNNING: "Ready to use.",
+    State.EXITED: "The program has ended.",
+    State.DISCARDING: "Everything of it is being removed.",
+    State.DISCARDED: "Nothing of it is left.",
+    State.ERRORED: "It could not go on.",
+}
+_ANSWERS = (State.STARTING, State.RUNNING)
+_GOING = (State.DISCARDING, State.DISCARDED)
+
+
+def view(instance: Instance, config: PortalConfig) -> dict[str, Any]:
+    """The API's form of an instance."""
+    state = State(instance.state)
+    asked = instance.discard_asked_at is not None and state not in _GOING
+    url = None
+    if instance.answers_on and state in _ANSWERS and not asked:
+        url = config.instance_url(instance.id)
+    actions = ["open"] if url else []
+    if not asked and state not in _GOING:
+        actions.append("discard")
+    info = instance.info or _SENTENCES.get(state, "")
+    return {
+        "id": instance.id,
+        "name": instance.name,
+        "state": state.value,
+        "info": "Asked to be discarded; it is being stopped." if asked else info,
+        "progress": None if asked else instance.progress,
+        "url": url,
+        "image": instance.image_name,
+        "actions": actions,
+        "created": _iso(instance.created_at),
+    }
+
+
+def page_view(instance: Instance, config: PortalConfig) -> dict[str, Any]:
+    """:func:`view` with what the dashboard shows besides."""
+    state = State(instance.state)
+    asked = instance.discard_asked_at is not None
+    image = config.image_named(instance.image_name)
+    going = asked or state in _GOING
+    return view(instance, config) | {
+        "word": _WORDS[State.DISCARDING] if asked and state not in _GOING else _WORDS[state],
+        "tone": _tone(state, going=going),
+        "busy": going or state in (State.CREATED, State.WAITING_FOR_IMAGE, State.STARTING),
+        "title": image.title if image else instance.image_name,
+        "icon": (image.icon if image else "") or instance.name[:1].upper(),
+        "log": instance.log_tail if state is State.ERRORED else "",
+        "gone": state is State.DISCARDED,
+    }
+
+
+def page_state(instance: Instance | None, config: PortalConfig) -> dict[str, str]:
+    """What a router may know, for the page it shows in the place of an instance."""
+    if instance is None:
+        return {"state": "unknown", "title": ""}
+    image = config.image_named(instance.image_name)
+    state = State(instance.state)
+    if state is State.RUNNING:
+        word = "running"
+    elif state in (State.CREATED, State.WAITING_FOR_IMAGE, State.STARTING):
+        word = "starting"
+    else:
+        word = "gone"
+    if instance.discard_asked_at is not None:
+        word = "gone"
+    return {"state": word, "title": image.title if image else ""}
+
+
+def _tone(state: State, *, going: bool) -> str:
+    if state is State.ERRORED and not going:
+        return "bad"
+    if state is State.RUNNING and not going:
+        return "good"
+    return "calm"
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

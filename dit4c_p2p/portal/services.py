@@ -1,0 +1,42 @@
+"""Everything a request handler may need, in one typed place."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from dit4c_p2p.messages.public import PublicConfig
+from dit4c_p2p.portal.config import PortalConfig
+from dit4c_p2p.portal.enrolment import Enrolment
+from dit4c_p2p.portal.events import Hub
+from dit4c_p2p.portal.instances import Instances
+from dit4c_p2p.portal.key_events import KeyEvents
+from dit4c_p2p.portal.link import SchedulerLinks
+from dit4c_p2p.portal.oauth.server import OAuthServer
+from dit4c_p2p.portal.registry import KeyRegistry
+from dit4c_p2p.portal.sessions import Sessions
+
+
+@dataclass(frozen=True)
+class Services:
+    """The portal's parts, made once at its start."""
+
+    config: PortalConfig
+    public: PublicConfig
+    clock: Callable[[], float]
+    hub: Hub
+    registry: KeyRegistry
+    key_events: KeyEvents
+    enrolment: Enrolment
+    sessions: Sessions
+    instances: Instances
+    links: SchedulerLinks
+    oauth: OAuthServer
+
+
+SERVICES = web.AppKey("services", Services)
+
+
+def services(request: web.Request) -> Services:
+    """The parts, from inside a handler."""
+    return request.app[SERVICES]

@@ -1,0 +1,90 @@
+"""Browsers that are logged in. The server knows each one; removing it ends it everywhere."""
+
+import base64
+import hmac
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dit4c_p2p.database import in_transaction
+from dit4c_p2p.portal import people
+from dit4c_p2p.portal.digests import digest, new_token
+from dit4c_p2p.portal.events import Hub
+from dit4c_p2p.portal.models import OAuthCode, OAuthToken, Session
+from dit4c_p2p.portal.people import Who
+
+# How exact "last used" is, so that reading pages does not write each time.
+_USED_STEP_S = 60
+
+
+@dataclass(frozen=True)
+class LoggedIn:
+    """A session in force. ``csrf`` goes into each form; it tells nothing about the cookie."""
+
+    digest: str
+    who: Who
+    csrf: str
+
+
+class Sessions:
+    """Made by a login link, ended by logout or by their lifetime."""
+
+    def __init__(
+        self, hub: Hub, *, idle_s: float, lifetime_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._hub = hub
+        self._idle_s = idle_s
+        self.lifetime_s = lifetime_s
+        self._clock = clock
+
+    async def log_in(self, link_token: str) -> str | None:
+        """Spend a login link; the new session's token, or None if the link is not good any more."""
+        token, now = new_token(), self._clock()
+        async with in_transaction("portal"):
+            person = await people.spend_link(link_token, now=now)
+            if person is None:
+                return None
+            await Session.create(
+                digest=digest(token), person_id=person.id, created_at=now, used_at=now
+            )
+        return token
+
+    async def find(self, token: str) -> LoggedIn | None:
+        """The session of a cookie, if it is in force; using it keeps it so."""
+        now = self._clock()
+        session = await Session.get_or_none(
+            digest=digest(token),
+            created_at__gt=now - self.lifetime_s,
+            used_at__gt=now - self._idle_s,
+        ).prefetch_related("person")
+        if session is None:
+            return None
+        if now - session.used_at > _USED_STEP_S:
+            await Session.filter(digest=session.digest).update(used_at=now)
+        return LoggedIn(session.digest, people.who(session.person), csrf_token(token))
+
+    async def log_out(self, session: LoggedIn, *, everywhere: bool = False) -> None:
+        """End this session or all of the person's, and every instance's session made from them."""
+        now = self._clock()
+        async with in_transaction("portal"):
+            if everywhere:
+                mine = {"person_id": session.who.id}
+                await Session.filter(person_id=session.who.id).delete()
+            else:
+                mine = {"session": session.digest}
+                await Session.filter(digest=session.digest).delete()
+            await OAuthCode.filter(**mine).delete()
+            await OAuthToken.filter(**mine, revoked_at=None).update(revoked_at=now)
+        self._hub.tell(f"person:{session.who.id}", "session")
+
+    async def remove_expired(self) -> None:
+        """Forget sessions past their lifetime."""
+        now = self._clock()
+        await Session.filter(created_at__lt=now - self.lifetime_s).delete()
+        await Session.filter(used_at__lt=now - self._idle_s).delete()
+
+
+def csrf_token(session_token: str) -> str:
+    """What a form of this session must carry; it can't be turned back into the cookie."""
+    mac = hmac.digest(session_token.encode(), b"dit4c csrf", "sha256")
+    return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()

@@ -1,0 +1,211 @@
+/* The dashboard, live: rows follow the portal's events, buttons work without a reload.
+   Everything here is an addition: the page's forms and links do the same without it. */
+
+"use strict";
+
+(() => {
+  const byId = (id) => document.getElementById(id);
+  const list = byId("instances");
+  const dialog = byId("confirm");
+  const csrf = document.querySelector('meta[name="csrf"]').content;
+  let discarding = null;
+
+  // ---- rows
+
+  const rowOf = (id) => list.querySelector(`[data-instance="${CSS.escape(id)}"]`);
+  const parts = (row, name) => row.querySelectorAll(`[data-part="${name}"]`);
+
+  function setText(row, name, text) {
+    for (const element of parts(row, name)) {
+      if (element.textContent !== text) element.textContent = text;
+    }
+  }
+
+  function fill(row, it) {
+    row.dataset.instance = it.id;
+    row.dataset.state = it.state;
+    row.dataset.tone = it.tone;
+    row.dataset.busy = it.busy ? "yes" : "no";
+    setText(row, "icon", it.icon);
+    setText(row, "name", it.name);
+    setText(row, "word", it.word);
+    setText(row, "info", it.info);
+    setText(row, "log", it.log);
+    parts(row, "log-box")[0].hidden = !it.log;
+
+    const progress = parts(row, "progress")[0];
+    progress.hidden = !it.busy;
+    progress.setAttribute("aria-label", `Progress of ${it.name}`);
+    if (it.progress === null) progress.removeAttribute("value");
+    else progress.value = it.progress;
+
+    const open = row.querySelector('[data-action="open"]');
+    open.hidden = !it.actions.includes("open");
+    if (it.url) open.href = it.url;
+    else open.removeAttribute("href");
+    const discard = row.querySelector('[data-action="discard"]');
+    discard.hidden = !it.actions.includes("discard");
+    discard.href = `/instances/${encodeURIComponent(it.id)}/discard`;
+  }
+
+  function announce(text) {
+    byId("announcer").textContent = text;
+  }
+
+  function remove(row) {
+    const focused = row.contains(document.activeElement);
+    row.remove();
+    if (focused) byId("mine").focus();
+  }
+
+  function show(it) {
+    let row = rowOf(it.id);
+    if (it.gone) {
+      if (row) {
+        remove(row);
+        announce(`${it.name} is gone.`);
+      }
+    } else {
+      const before = row ? parts(row, "word")[0].textContent : "";
+      if (!row) {
+        row = byId("pattern").content.firstElementChild.cloneNode(true);
+        list.prepend(row);
+      }
+      fill(row, it);
+      if (before !== it.word) announce(`${it.name}: ${it.word}. ${it.info}`);
+    }
+    byId("empty").hidden = list.querySelector("[data-instance]") !== null;
+  }
+
+  function showAll(all) {
+    const known = new Set(all.map((it) => it.id));
+    for (const row of list.querySelectorAll("[data-instance]")) {
+      if (!known.has(row.dataset.instance)) remove(row);
+    }
+    for (const it of all.reverse()) show(it);
+    byId("empty").hidden = list.querySelector("[data-instance]") !== null;
+  }
+
+  // ---- events
+
+  let offlineTimer = null;
+
+  function listen() {
+    const events = new EventSource("/events");
+    events.addEventListener("open", () => {
+      clearTimeout(offlineTimer);
+      offlineTimer = null;
+      byId("offline").hidden = true;
+    });
+    events.addEventListener("all", (event) => showAll(JSON.parse(event.data)));
+    events.addEventListener("instance", (event) => show(JSON.parse(event.data)));
+    events.addEventListener("session", () => location.reload());
+    events.addEventListener("error", () => {
+      // A blink is not worth a word.
+      if (!offlineTimer) {
+        offlineTimer = setTimeout(() => { byId("offline").hidden = false; }, 2000);
+      }
+      // The browser comes back by itself unless the portal answered with an error.
+      if (events.readyState === EventSource.CLOSED) setTimeout(again, 2000);
+    });
+  }
+
+  async function again() {
+    try {
+      const answer = await fetch("/", { method: "HEAD", cache: "no-store" });
+      if (answer.status === 401) {
+        location.reload();
+        return;
+      }
+    } catch {
+      // Not reachable yet: the next try of the events says so.
+    }
+    listen();
+  }
+
+  // ---- buttons
+
+  function complain(text) {
+    const error = byId("error");
+    error.textContent = text;
+    error.hidden = false;
+    error.scrollIntoView({ block: "nearest" });
+  }
+
+  async function post(url, fields) {
+    byId("error").hidden = true;
+    let answer;
+    try {
+      answer = await fetch(url, {
+        method: "POST",
+        headers: { Accept: "application/json" },
+        body: new URLSearchParams({ csrf, ...fields }),
+      });
+    } catch {
+      complain("The portal does not answer. Try again in a moment.");
+      return null;
+    }
+    if (answer.status === 401) {
+      location.reload();
+      return null;
+    }
+    const said = await answer.json().catch(() => ({}));
+    if (answer.ok) return said;
+    const text = said.detail || "That did not work.";
+    complain(text.charAt(0).toUpperCase() + text.slice(1));
+    return null;
+  }
+
+  for (const form of document.querySelectorAll(".start-form")) {
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const button = form.querySelector("button");
+      if (button.disabled) return;
+      button.disabled = true;
+      const it = await post(form.action, { image: form.elements.image.value, name: form.elements.name.value });
+      button.disabled = false;
+      if (!it) return;
+      form.elements.name.value = "";
+      if (!rowOf(it.id)) show(it);
+      const row = rowOf(it.id);
+      row.scrollIntoView({ block: "nearest" });
+      row.querySelector("h3").focus({ preventScroll: true });
+    });
+  }
+
+  list.addEventListener("click", (event) => {
+    const link = event.target.closest('[data-action="discard"]');
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    const row = link.closest("[data-instance]");
+    discarding = row.dataset.instance;
+    byId("confirm-name").textContent = row.querySelector("h3").textContent;
+    dialog.showModal();
+    dialog.querySelector('[data-action="keep"]').focus();
+  });
+
+  dialog.querySelector('[data-action="keep"]').addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
+  dialog.querySelector("form").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    dialog.close();
+    const it = await post(`/instances/${encodeURIComponent(discarding)}/discard`, {});
+    if (it) show(it);
+  });
+
+  document.addEventListener("keydown", (event) => {
+    const menu = document.querySelector(".account[open]");
+    if (event.key === "Escape" && menu) {
+      menu.open = false;
+      menu.querySelector("summary").focus();
+    }
+  });
+  document.addEventListener("click", (event) => {
+    const menu = document.querySelector(".account[open]");
+    if (menu && !menu.contains(event.target)) menu.open = false;
+  });
+
+  listen();
+})();
