@@ -152,7 +152,7 @@ class Wire(asyncio.Protocol):
 
         :raises ConnectionResetError: the other end is gone.
         """
-        if self.lost:
+        if self.lost or self.transport.is_closing():
             raise ConnectionResetError("the other end is gone")
         self.transport.write(data)
 
@@ -197,7 +197,7 @@ class Wire(asyncio.Protocol):
         :raises ConnectionResetError, TimeoutError: see :meth:`drain`.
         """
         self.on_gone = None
-        if self.lost:
+        if self.lost or self.transport.is_closing():
             return
         self.transport.set_write_buffer_limits(high=0)
         await self.drain(flush_s)
@@ -219,7 +219,7 @@ class Wire(asyncio.Protocol):
     def _resume(self) -> None:
         if self._reading_paused and len(self._buffer) < READ_HIGH_BYTES:
             self._reading_paused = False
-            if not self.lost and not self.at_end:
+            if not self.at_end and not self.transport.is_closing():
                 self.transport.resume_reading()
 
     async def _wait_readable(self, limit_s: float | None) -> None:
