@@ -37,14 +37,17 @@ class Engine:
         self._docker: aiodocker.Docker
 
     async def __aenter__(self) -> Self:
-        # Without a cap of aiohttp's own: each running pod holds a few streams open.
-        connector: aiohttp.BaseConnector | None = None
+        # Without aiohttp's cap on connections: each starting pod holds a few streams open.
         if self._url.startswith("unix://"):
-            connector = aiohttp.UnixConnector(self._url.removeprefix("unix://"), limit=0)
-        self._connector = connector
+            url = "unix://localhost"
+            path = self._url.removeprefix("unix://")
+            self._connector: aiohttp.BaseConnector = aiohttp.UnixConnector(path, limit=0)
+        else:
+            url = self._url.replace("tcp://", "http://", 1)
+            self._connector = aiohttp.TCPConnector(limit=0)
         self._docker = aiodocker.Docker(
-            url=self._url,
-            connector=connector,
+            url=url,
+            connector=self._connector,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
         )
         return self
@@ -56,8 +59,7 @@ class Engine:
         trace: TracebackType | None,
     ) -> None:
         await self._docker.close()
-        if self._connector is not None:
-            await self._connector.close()
+        await self._connector.close()
 
     # ---- the engine itself
 

@@ -212,9 +212,10 @@ def helper(spec: PodSpec, role: Role, infra_id: str) -> Definition:
                 "Type": "volume",
                 "Source": pod_volume_name(spec.instance),
                 "Target": POD_FOLDER,
-                # auth makes its socket there; the listener only connects to it.
+                # auth makes its socket there; the listener only connects to it. An empty volume
+                # takes over the owner of the folder in auth's image, which is the helpers' user.
                 "ReadOnly": role is not Role.AUTH,
-                "VolumeOptions": {"NoCopy": True},
+                "VolumeOptions": {"NoCopy": role is not Role.AUTH},
             }
         ],
     }
@@ -234,11 +235,8 @@ def pod_files(files: Mapping[str, bytes]) -> bytes:
     """
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        root = tarfile.TarInfo("./")
-        root.type, root.mode, root.uid, root.gid = tarfile.DIRTYPE, 0o700, HELPER_UID, HELPER_UID
-        archive.addfile(root)
         for name, content in sorted(files.items()):
-            entry = tarfile.TarInfo(f"./{name}")
+            entry = tarfile.TarInfo(name)
             entry.size, entry.mode, entry.uid, entry.gid = (
                 len(content),
                 0o600,

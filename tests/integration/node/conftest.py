@@ -1,0 +1,76 @@
+"""An agent's pods on the real engine, with tiny images."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+from support.pods import MIB, Images, drop_images, make_images
+
+from dit4c_p2p.identity.keys import generate, public_line
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.messages.public import PortalInfo, RouterInfo
+from dit4c_p2p.node.agent import remove_everything
+from dit4c_p2p.node.config import Limits, NodeConfig
+from dit4c_p2p.node.engine import Engine
+from dit4c_p2p.node.pods import Pods
+from dit4c_p2p.node.policy import Policy
+
+
+@pytest.fixture(scope="session")
+def images() -> Iterator[Images]:
+    """Made once, removed at the end."""
+    made = make_images()
+    yield made
+    drop_images(made)
+
+
+@pytest.fixture
+def data_folder(tmp_path: Path) -> Iterator[Path]:
+    """An installation's folder; nothing of it is left at the engine after the test."""
+    yield tmp_path
+    asyncio.run(remove_everything(tmp_path))
+
+
+@pytest.fixture
+def config(data_folder: Path, images: Images) -> NodeConfig:
+    """An agent's, with little memory for apps and a range of its own."""
+    portal = PortalInfo(
+        name="portal-main",
+        url="http://localhost:8080",
+        key=public_line(generate()),
+        connect=["172.17.0.1:8080"],
+    )
+    router = RouterInfo(name="router-main", ssh=["172.17.0.1:8022"], http=["172.17.0.1:8081"])
+    return NodeConfig(
+        name=PeerName.parse("node-main"),
+        key=generate(),
+        data_folder=data_folder,
+        scheduler=PeerName.parse("scheduler-main"),
+        images=images.helpers,
+        portal=portal,
+        routers=(router,),
+        user_url="http://{id}.localhost:8081/",
+        policy=Policy(memory_bytes_per_pod=64 * MIB, cpus_per_pod=1.0),
+        network_range=IPv4Network("10.214.0.0/16"),
+        limits=Limits(listen_s=20, stop_grace_s=1),
+    )
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[Engine]:
+    async with Engine("unix:///var/run/docker.sock") as opened:
+        yield opened
+
+
+@pytest.fixture
+def pods(config: NodeConfig, engine: Engine) -> Pods:
+    return Pods(config, engine)
+
+
+@pytest.fixture
+def instance() -> str:
+    """An id that no other test run has."""
+    return "t" + uuid.uuid4().hex[:9]
