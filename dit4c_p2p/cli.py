@@ -164,10 +164,10 @@ def _run_up(options: argparse.Namespace) -> int:
 
 
 def _run_down(options: argparse.Namespace) -> int:
-    from dit4c_p2p.node import remove_everything
+    from dit4c_p2p.node.agent import remove_everything
 
-    removed = asyncio.run(remove_everything(options.data_dir.absolute()))
-    print(f"Removed {removed} instance{'' if removed == 1 else 's'} of {options.data_dir}.")
+    count = len(asyncio.run(remove_everything(options.data_dir.absolute())))
+    print(f"Removed {count} instance{'' if count == 1 else 's'} of {options.data_dir}.")
     return 0
 
 

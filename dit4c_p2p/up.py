@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Protocol
 
@@ -29,10 +30,12 @@ from dit4c_p2p.identity.keys import load_or_create, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.images import Images, TerminalProgress, ensure_images
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
-from dit4c_p2p.node import HelperImages, Node, NodeConfig
+from dit4c_p2p.node.agent import Node
+from dit4c_p2p.node.config import HelperImages, NodeConfig
 from dit4c_p2p.portal import CatalogueImage, Portal, PortalConfig
 from dit4c_p2p.router import Router, RouterConfig
 from dit4c_p2p.scheduler import Scheduler, SchedulerConfig
+from dit4c_p2p.scheduler import database as scheduler_database
 
 PORTAL = PeerName.parse("portal-main")
 ROUTER = PeerName.parse("router-main")
@@ -173,12 +176,11 @@ class _System:
 
     async def start(self, stack: AsyncExitStack) -> list[Component]:
         """Start all, each after what it needs; the stack stops them in the reverse order."""
-        folder = self._config.data_folder
         await stack.enter_async_context(
             databases(
                 [
-                    DatabaseSpec("portal", folder / "portal" / "portal.sqlite3"),
-                    DatabaseSpec("scheduler", folder / "scheduler" / "scheduler.sqlite3"),
+                    DatabaseSpec("portal", self.portal.config.database_path),
+                    scheduler_database(self.scheduler.config.data_folder),
                 ]
             )
         )
@@ -293,7 +295,9 @@ async def _bridge_address() -> str:
     try:
         async with aiodocker.Docker(timeout=aiohttp.ClientTimeout(total=20)) as docker:
             bridge = await (await docker.networks.get("bridge")).show()
-        return str(bridge["IPAM"]["Config"][0]["Gateway"])
+        addresses = bridge["IPAM"]["Config"][0]
+        # Left out when the engine chose it by itself: the first address of the bridge's network.
+        return addresses.get("Gateway") or str(next(IPv4Network(addresses["Subnet"]).hosts()))
     except (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError) as error:
         raise ConfigError(
             f"the Docker engine does not answer: {error}", hint="see that it runs"
