@@ -18,7 +18,7 @@ from dit4c_p2p.messages.link import RequestLogs
 from dit4c_p2p.scheduler.backoff import Backoff
 from dit4c_p2p.scheduler.errands import Errands
 from dit4c_p2p.scheduler.errors import StoreFailed
-from dit4c_p2p.scheduler.lifecycle import Event, Instance, Limits, Progressed, TimeUp, Work, work
+from dit4c_p2p.scheduler.lifecycle import Event, Instance, Progressed, TimeUp, Work, work
 from dit4c_p2p.scheduler.nodes import Nodes
 from dit4c_p2p.scheduler.store import Store
 
@@ -45,16 +45,11 @@ class Driver:
     """Keeps the tasks. Everything that happens to an instance goes through :meth:`apply`."""
 
     def __init__(
-        self,
-        store: Store,
-        nodes: Nodes,
-        *,
-        limits: Limits,
-        clock: Callable[[], float] = time.time,
+        self, store: Store, nodes: Nodes, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._store = store
         self._clock = clock
-        self._errands = Errands(store, nodes, self.apply, limits)
+        self._errands = Errands(store, nodes, self.apply)
         self._lives: dict[str, _Life] = {}
         self._group: asyncio.TaskGroup | None = None
         self._grace_until = clock() + RESUME_GRACE_S

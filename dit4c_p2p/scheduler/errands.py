@@ -37,7 +37,6 @@ from dit4c_p2p.scheduler.lifecycle import (
     Event,
     ImageReady,
     Instance,
-    Limits,
     Placed,
     PodStarted,
     Work,
@@ -53,9 +52,10 @@ _log = logging.getLogger(__name__)
 Say = Callable[[str, float | None], None]
 Apply = Callable[[str, Event], Awaitable[Instance]]
 
-# Stopping gives an app its grace, removing may wait for a start that is under way to let go.
-STOP_SILENCE_S = 120
-REMOVE_SILENCE_S = 300
+# A node that works on a verb says something every 5 s.
+SILENCE_S = 30
+# Removing may have to wait for a start that is under way to let go.
+REMOVE_LIMIT_S = 300
 # A node that has got room by itself says so to nobody.
 PLACE_AGAIN_S = 15
 # Within this time a node's description is as good as new: our own placements are counted anyway.
@@ -77,11 +77,10 @@ class Errands:
     :param apply: writes down an event, as :meth:`Store.apply` does.
     """
 
-    def __init__(self, store: Store, nodes: Nodes, apply: Apply, limits: Limits) -> None:
+    def __init__(self, store: Store, nodes: Nodes, apply: Apply) -> None:
         self._store = store
         self._nodes = nodes
         self._apply = apply
-        self._limits = limits
         self._placing = asyncio.Lock()
         self._waiting_for_room: set[asyncio.Event] = set()
         self._described: dict[str, NodeDescription] = {}
@@ -101,19 +100,14 @@ class Errands:
                 await self._place(instance, say)
                 return None
             case Work.FETCH_IMAGE:
-                answer = await self._ask(
-                    instance,
-                    EnsureImage(image=instance.image),
-                    ImageIsReady,
-                    self._limits.image_s,
-                    say,
-                )
+                wanted = EnsureImage(image=instance.image)
+                answer = await self._ask(instance, wanted, ImageIsReady, say)
                 return _failed(instance, answer) or ImageReady()
             case Work.START_POD:
                 request = StartPod(
                     instance=instance.id, image=instance.image, key_nonce=instance.key_nonce
                 )
-                answer = await self._ask(instance, request, PodRunning, self._limits.start_s, say)
+                answer = await self._ask(instance, request, PodRunning, say)
                 return _failed(instance, answer) or PodStarted()
             case Work.STOP_POD:
                 return await self._stop(instance, say)
@@ -154,7 +148,7 @@ class Errands:
 
     async def _stop(self, instance: Instance, say: Say) -> Event:
         request = StopPod(instance=instance.id)
-        answer = await self._ask(instance, request, PodStopped, STOP_SILENCE_S, say)
+        answer = await self._ask(instance, request, PodStopped, say)
         if isinstance(answer, Failure):
             # Removing stops it as well, and goes on trying.
             _log.warning("%s: not stopped: %s (%s)", instance.id, answer.text, answer.code)
@@ -164,7 +158,7 @@ class Errands:
         backoff = Backoff(_AGAIN_FIRST_S, _AGAIN_LONGEST_S)
         while True:
             request = DiscardPod(instance=instance.id)
-            answer = await self._ask(instance, request, PodGone, REMOVE_SILENCE_S, say)
+            answer = await self._ask(instance, request, PodGone, say)
             if not isinstance(answer, Failure) or answer.code == "no_such_pod":
                 return lifecycle.PodGone()
             _log.warning("%s: not removed: %s (%s)", instance.id, answer.text, answer.code)
@@ -176,7 +170,6 @@ class Errands:
         instance: Instance,
         request: NodeRequest,
         last: type[ImageIsReady] | type[PodRunning] | type[PodStopped] | type[PodGone],
-        silence_s: float,
         say: Say,
     ) -> Failure | None:
         """Ask until there is an answer: None if it was done, or why it can't be."""
@@ -185,7 +178,7 @@ class Errands:
         while True:
             try:
                 link = self._nodes.link(name)
-                async with aclosing(link.ask(request, silence_s)) as replies:
+                async with aclosing(link.ask(request, SILENCE_S)) as replies:
                     async for reply in replies:
                         match reply:
                             case Progress():
@@ -217,7 +210,7 @@ class Errands:
         """Remove the pod of an instance that was discarded; it is found again if this fails."""
         request = DiscardPod(instance=instance)
         try:
-            answer = await self._nodes.link(node).result(request, PodGone, REMOVE_SILENCE_S)
+            answer = await self._nodes.link(node).result(request, PodGone, REMOVE_LIMIT_S)
         except NodeUnreachable as error:
             _log.warning("%s: leftover on %s: %s", instance, node, error.one_line())
             return

@@ -196,9 +196,7 @@ Change = Callable[[Instance, Any, float, Limits], Instance]
 
 
 def _enter(instance: Instance, state: State, info: str, deadline: float | None = None) -> Instance:
-    return replace(
-        instance, state=state, info=info[:MAX_INFO_CHARS], progress=None, deadline=deadline
-    )
+    return replace(instance, state=state, info=_sentence(info), progress=None, deadline=deadline)
 
 
 def _errored(instance: Instance, reason: str, log_tail: str = "") -> Instance:
@@ -248,7 +246,7 @@ def _progressed(instance: Instance, event: Progressed, now: float, limits: Limit
     if event.during is not instance.state:
         return instance
     fraction = None if event.fraction is None else min(1.0, max(0.0, event.fraction))
-    return replace(instance, info=event.info[:MAX_INFO_CHARS], progress=fraction)
+    return replace(instance, info=_sentence(event.info), progress=fraction)
 
 
 def _failed(instance: Instance, event: WorkFailed, now: float, limits: Limits) -> Instance:
@@ -294,11 +292,16 @@ def _reason(event: PodExited, how: str) -> str:
     return f"The app ended {how}{code}"
 
 
+def _sentence(text: str) -> str:
+    """A node's words begin as they would in the middle of a line; a person reads them alone."""
+    return text[:1].upper() + text[1:MAX_INFO_CHARS]
+
+
 def _span(seconds: float) -> str:
     if seconds >= 3600:
         hours = seconds / 3600
-        return "an hour" if hours == 1 else f"{hours:g} hours"
-    return f"{seconds / 60:g} minutes" if seconds >= 60 else f"{seconds:g} seconds"
+        return "an hour" if hours == 1 else f"{hours:.3g} hours"
+    return f"{seconds / 60:.3g} minutes" if seconds >= 60 else f"{seconds:g} seconds"
 
 
 # ---- the tables

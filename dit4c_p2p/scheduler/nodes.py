@@ -184,6 +184,17 @@ class Nodes:
         """The nodes that are being heard."""
         return [name for name, link in self._links.items() if link.up]
 
+    async def wait_any_up(self) -> None:
+        """Return once a node is being heard, at once if there are none."""
+        waits = [asyncio.create_task(link.wait_up()) for link in self._links.values()]
+        try:
+            if waits:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
     def link(self, name: str) -> NodeLink:
         """The line to a node.
 

@@ -41,6 +41,7 @@ def choose(
     }
     if not load:
         silent = len(known) - len(described)
-        others = f", and {silent} do not answer" if silent > 0 else ""
+        does = "does" if silent == 1 else "do"
+        others = f", and {silent} {does} not answer" if silent > 0 else ""
         return Wait(f"Waiting for a machine: all are full{others}")
     return Place(min(load, key=lambda name: (load[name], name)))

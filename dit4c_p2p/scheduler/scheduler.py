@@ -71,8 +71,8 @@ class Scheduler:
                 on_outgoing=lambda: self._link.outgoing_changed(),
             )
             watcher = Watcher(self._store)
-            nodes = Nodes(config.nodes, dialler, watcher)
-            self._driver = Driver(self._store, nodes, limits=config.limits, clock=self._clock)
+            nodes = self._nodes = Nodes(config.nodes, dialler, watcher)
+            self._driver = Driver(self._store, nodes, clock=self._clock)
             watcher.watch(nodes, self._driver)
             self._link = PortalLink(config.name, config.key, client, self._store, self._order)
             await self._store.tidy()
@@ -99,9 +99,24 @@ class Scheduler:
             if not self._serving.cancelled():
                 self._serving.result()
 
-    async def connected(self) -> None:
-        """Return once the portal has let this scheduler in."""
+    async def ready(self) -> None:
+        """Return once the portal has let this scheduler in and a node (if there are any) is heard.
+
+        Raises what ended the scheduler, if that comes first.
+        """
+        both = asyncio.create_task(self._ready(), name=f"{self.config.name} becomes ready")
+        ended = asyncio.create_task(self.wait())
+        try:
+            await asyncio.wait((both, ended), return_when=asyncio.FIRST_COMPLETED)
+            (both if both.done() else ended).result()
+        finally:
+            for task in (both, ended):
+                task.cancel()
+            await asyncio.gather(both, ended, return_exceptions=True)
+
+    async def _ready(self) -> None:
         await self._link.connected.wait()
+        await self._nodes.wait_any_up()
 
     async def stop(self) -> None:
         """End within 5 s. Pods live on; whatever was under way goes on at the next start."""

@@ -86,6 +86,9 @@ class RegistryPortal:
         self.publish(peer, key, scheduler)
         return peer, key
 
+    def add_routes(self, app: web.Application) -> None:
+        """For subclasses that are more of a portal."""
+
     async def start(self) -> None:
         """Listen, on the same port as before if there was one."""
         app = web.Application()
@@ -94,6 +97,7 @@ class RegistryPortal:
         app.router.add_get("/instances/{id}/page-state", self._page_state)
         app.router.add_get("/{kind}/{id}/ssh-keys", self._document)
         app.router.add_get("/{kind}/{id}/ssh-keys.sig", self._signature)
+        self.add_routes(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port)

@@ -1,0 +1,103 @@
+"""A scheduler between a portal with real signatures and nodes in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from support.fake_node import FakeNode, memory_dialler
+from support.link_portal import LinkPortal
+
+from dit4c_p2p.database import databases
+from dit4c_p2p.messages.link import DiscardInstance, StartInstance
+from dit4c_p2p.scheduler import (
+    Limits,
+    Scheduler,
+    SchedulerConfig,
+    database,
+    driver,
+    errands,
+    portal_link,
+)
+from dit4c_p2p.scheduler import nodes as nodes_module
+
+
+class World:
+    """What is around a scheduler, and stays when it is killed."""
+
+    def __init__(self, portal: LinkPortal, folder: Path, *nodes: FakeNode) -> None:
+        self.portal = portal
+        self.nodes = list(nodes)
+        self.node = nodes[0]
+        self.folder = folder
+        self.name, self.key = portal.new_peer("scheduler-main")
+        self.limits = Limits()
+        self.dialler = memory_dialler(*nodes)
+
+    def config(self) -> SchedulerConfig:
+        return SchedulerConfig(
+            name=self.name,
+            key=self.key,
+            data_folder=self.folder,
+            portal=self.portal.info,
+            routers=[],
+            nodes=[node.name.id for node in self.nodes],
+            limits=self.limits,
+        )
+
+    @asynccontextmanager
+    async def scheduler(self, *, killed: bool = False) -> AsyncIterator[Scheduler]:
+        """A running scheduler, stopped at the end, or dropped as by ``kill -9``."""
+        async with databases([database(self.folder)]):
+            scheduler = Scheduler(self.config(), dialler=self.dialler)
+            await scheduler.start()
+            try:
+                yield scheduler
+            finally:
+                if killed:
+                    await kill(scheduler)
+                else:
+                    await scheduler.stop()
+
+    async def start(self, instance: str = "abc") -> str:
+        order = StartInstance(instance=instance, image="sha256:1", key_nonce="nonce")
+        return await self.portal.order(order)
+
+    async def discard(self, instance: str = "abc") -> str:
+        return await self.portal.order(DiscardInstance(instance=instance))
+
+
+async def kill(scheduler: Scheduler) -> None:
+    """Cut it off in the middle: no stop(), its database and its lines just vanish."""
+    await abandon_database()
+    mine = asyncio.current_task()
+    serving = scheduler._serving
+    assert serving is not None
+    assert serving is not mine
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    await scheduler._stack.aclose()
+
+
+async def abandon_database() -> None:
+    """From now on nothing that the dying scheduler does is written."""
+    from dit4c_p2p.scheduler.models import InstanceRow
+
+    await InstanceRow._meta.db.close()
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Short pauses, so that a test doesn't wait for them."""
+    monkeypatch.setattr(errands, "_AGAIN_FIRST_S", 0.02)
+    monkeypatch.setattr(driver, "_AGAIN_FIRST_S", 0.02)
+    monkeypatch.setattr(nodes_module, "_FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(portal_link, "_FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(portal_link, "_REFUSED_FIRST_PAUSE_S", 0.02)
+
+
+@pytest.fixture
+async def world(tmp_path, quick):
+    async with LinkPortal() as portal:
+        yield World(portal, tmp_path, FakeNode())

@@ -1,0 +1,174 @@
+"""The line to the portal: both ends prove themselves, and no message is lost or acted on twice."""
+
+import asyncio
+
+import pytest
+
+from dit4c_p2p.identity.keys import generate
+from dit4c_p2p.messages.instances import State
+from dit4c_p2p.messages.link import RequestState
+from dit4c_p2p.scheduler import portal_link
+
+
+async def test_the_portal_goes_and_comes_back(world):
+    async with world.scheduler():
+        await world.start()
+        await world.portal.until_state("abc", State.RUNNING)
+        await world.portal.stop()
+        world.node.end("abc", 0)
+        await world.discard()
+        await world.portal.start()
+        await world.portal.until_state("abc", State.DISCARDED)
+        assert world.portal.states("abc")[-4:-2] != [], "what happened meanwhile was told as well"
+        assert State.EXITED in world.portal.states("abc")
+
+
+async def test_what_was_not_acknowledged_is_sent_again_under_the_same_id(world):
+    world.portal.acknowledges = False
+    async with world.scheduler():
+        await world.start()
+        await world.portal.until_state("abc", State.RUNNING)
+        sent = list(world.portal.arrived)
+        world.portal.acknowledges = True
+        await world.portal.cut()
+        await world.portal.until(lambda: len(world.portal.arrived) >= 2 * len(sent))
+        assert set(sent) <= set(world.portal.arrived[len(sent) :])
+        assert world.portal.newest["abc"].state is State.RUNNING
+
+
+async def test_what_was_not_acknowledged_is_sent_again_after_a_restart(world):
+    world.portal.acknowledges = False
+    async with world.scheduler():
+        await world.start()
+        await world.portal.until_state("abc", State.RUNNING)
+    world.portal.acknowledges = True
+    before = set(world.portal.arrived)
+    world.portal.arrived.clear()
+    async with world.scheduler():
+        await world.portal.until(lambda: len(world.portal.arrived) >= 4)
+        assert len(before & set(world.portal.arrived)) >= 4
+
+
+async def test_an_order_sent_many_times_is_acted_on_once(world):
+    world.portal.copies = 5
+    async with world.scheduler():
+        id = await world.start()
+        await world.portal.until_state("abc", State.RUNNING)
+        for _ in range(5):
+            await world.portal.replay(id, RequestState(instance="abc"))
+        await world.discard()
+        await world.portal.until_state("abc", State.DISCARDED)
+        assert world.node.made == {"abc": 1}
+        assert world.portal.newest["abc"].sequence < 12
+
+
+async def test_both_keys_are_proved_the_portals(world, caplog):
+    """security.md, section 4: logins to a peer whose key is not published: 0."""
+    world.portal.welcome_key = generate()
+    await world.start()
+    async with world.scheduler():
+        while world.portal.opened < 3:
+            await asyncio.sleep(0.01)
+        assert world.portal.orders
+        assert world.portal.arrived == []
+        assert "is not the portal that was pinned" in caplog.text
+        world.portal.welcome_key = world.portal.key
+        await world.portal.until_state("abc", State.RUNNING)
+
+
+async def test_both_keys_are_proved_the_schedulers(world, caplog):
+    world.portal.revoke(world.name)
+    await world.start()
+    async with world.scheduler():
+        while world.portal.opened < 3:
+            await asyncio.sleep(0.01)
+        assert world.portal.arrived == []
+        assert "the portal refuses scheduler-main: not this key" in caplog.text
+        assert caplog.text.count("the portal refuses") == 1, "said once, not at every try"
+        world.portal.publish(world.name, world.key)
+        await world.portal.until_state("abc", State.RUNNING)
+
+
+async def test_a_refused_scheduler_asks_less_and_less_often(world, monkeypatch):
+    pauses = []
+    asleep = asyncio.sleep
+
+    async def sleep(seconds, *rest):
+        if asyncio.current_task().get_name() == "scheduler's portal":
+            pauses.append(seconds)
+            seconds = 0
+        await asleep(seconds, *rest)
+
+    monkeypatch.setattr(portal_link, "_REFUSED_FIRST_PAUSE_S", 2.0)
+    monkeypatch.setattr(portal_link.asyncio, "sleep", sleep)
+    world.portal.refuse = "not today"
+    async with world.scheduler():
+        while len(pauses) < 10:
+            await asleep(0.01)
+    assert 1 <= pauses[0] <= 3
+    assert all(30 <= pause <= 90 for pause in pauses[6:10])
+
+
+async def test_a_dead_portal_is_noticed(world, monkeypatch):
+    """security.md, section 4: a dead peer is noticed in 15 s, half-open TCP included."""
+    assert portal_link.HEARTBEAT_S * 1.5 <= 15
+    monkeypatch.setattr(portal_link, "HEARTBEAT_S", 0.1)
+    async with world.scheduler() as scheduler:
+        await scheduler.ready()
+        opened = world.portal.opened
+        for socket in list(world.portal._sockets):
+            socket._reader.feed_data = lambda *ignored: None
+        while world.portal.opened == opened:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_portal_that_does_not_acknowledge_is_left(world, monkeypatch):
+    monkeypatch.setattr(portal_link, "ACK_LIMIT_S", 0.1)
+    world.portal.acknowledges = False
+    async with world.scheduler():
+        await world.start()
+        while world.portal.opened < 3:
+            await asyncio.sleep(0.01)
+        world.portal.acknowledges = True
+        await world.portal.until_state("abc", State.RUNNING)
+
+
+@pytest.mark.parametrize(
+    "frame", ["", "{}", "[" * 5000, '{"type":"welcome","signature":"x"}', "x" * 300_000]
+)
+async def test_what_is_no_message_ends_the_line_and_nothing_else(world, frame):
+    async with world.scheduler() as scheduler:
+        await scheduler.ready()
+        opened = world.portal.opened
+        for socket in list(world.portal._sockets):
+            await socket.send_str(frame)
+        while world.portal.opened == opened:
+            await asyncio.sleep(0.01)
+        await world.start()
+        await world.portal.until_state("abc", State.RUNNING)
+
+
+async def test_more_messages_than_fit_at_once(world, monkeypatch):
+    monkeypatch.setattr(portal_link, "MAX_IN_FLIGHT", 2)
+    world.node.max_pods = 20
+    async with world.scheduler():
+        for number in range(20):
+            await world.start(f"i{number}")
+        for number in range(20):
+            await world.portal.until_state(f"i{number}", State.RUNNING)
+
+
+async def test_the_line_outlives_the_limit_of_a_request(world, monkeypatch):
+    """The session's limit for a request (10 s) is none for the WebSocket."""
+    import aiohttp
+
+    from dit4c_p2p.identity import portal_client
+
+    monkeypatch.setattr(portal_client, "TIMEOUT", aiohttp.ClientTimeout(total=0.2))
+    async with world.scheduler() as scheduler:
+        await scheduler.ready()
+        opened = world.portal.opened
+        await asyncio.sleep(0.5)
+        await world.start()
+        await world.portal.until_state("abc", State.RUNNING)
+        assert world.portal.opened == opened == 1

@@ -1,0 +1,357 @@
+"""A scheduler from the portal's order to the node's pod, and back."""
+
+import asyncio
+
+import pytest
+from support.fake_node import FakeNode, memory_dialler
+
+from dit4c_p2p.identity import sshsig
+from dit4c_p2p.identity.keys import fingerprint, parse_public
+from dit4c_p2p.messages.instances import State
+from dit4c_p2p.messages.link import (
+    INSTANCE_KEY_NAMESPACE,
+    ClusterState,
+    RequestLogs,
+    RequestState,
+    StartInstance,
+    key_statement,
+)
+from dit4c_p2p.messages.node import (
+    DiscardPod,
+    EnsureImage,
+    Failure,
+    PodEvent,
+    PodLogs,
+    PodState,
+    PodStatus,
+    Progress,
+    StartPod,
+    StopPod,
+)
+from dit4c_p2p.scheduler import Limits, driver, errands
+
+
+async def test_start_and_discard(world):
+    async with world.scheduler() as scheduler:
+        await scheduler.ready()
+        await world.start()
+        report = await world.portal.until_state("abc", State.RUNNING)
+        assert report.node == "node-home"
+        assert world.portal.cluster == ClusterState(nodes_up=["node-home"], nodes_down=[])
+        await world.discard()
+        await world.portal.until_state("abc", State.DISCARDED)
+        assert world.portal.states("abc") == [
+            State.CREATED,
+            State.WAITING_FOR_IMAGE,
+            State.STARTING,
+            State.RUNNING,
+            State.STOPPING,
+            State.DISCARDING,
+            State.DISCARDED,
+        ]
+        assert world.node.made == {"abc": 1}
+        assert world.node.pods == {}
+        assert world.portal.orders == {}
+
+
+async def test_the_key_reaches_the_portal_with_both_signatures(world):
+    async with world.scheduler():
+        await world.start()
+        await world.portal.until_state("abc", State.RUNNING)
+        (allocated,) = world.portal.keys
+        key = parse_public(allocated.public_key)
+        statement = key_statement("abc", "node-home", fingerprint(key), "nonce")
+        signed = allocated.instance_signature, allocated.node_signature
+        for signature, signer in zip(signed, (key, world.node.key), strict=True):
+            sshsig.verify(statement, signature, INSTANCE_KEY_NAMESPACE, [signer])
+
+
+async def test_what_the_node_says_reaches_the_user(world):
+    world.node.progress = [Progress(info=f"layer {number}", fraction=None) for number in range(9)]
+    reached = world.node.hold_at(EnsureImage)
+    async with world.scheduler():
+        await world.start()
+        await reached.wait()
+        await world.portal.until(lambda: world.portal.newest["abc"].info == "Layer 8")
+        waiting = [
+            report for report in world.portal.reports if report.state is State.WAITING_FOR_IMAGE
+        ]
+        assert len(waiting) <= 4, "it is told at most four times a second"
+        world.node.let_go(EnsureImage)
+        await world.portal.until_state("abc", State.RUNNING)
+
+
+async def test_an_image_that_can_not_be_started(world):
+    world.node.fail["EnsureImage"] = [
+        Failure(code="no_port", text="the image declares no TCP port")
+    ]
+    async with world.scheduler():
+        await world.start()
+        report = await world.portal.until_state("abc", State.ERRORED)
+        assert report.info == "The image declares no TCP port"
+        await world.discard()
+        await world.portal.until_state("abc", State.DISCARDED)
+        assert world.node.count(StartPod) == 0
+
+
+async def test_an_app_that_never_listens(world):
+    failure = Failure(code="not_listening", text="the app did not listen", log_tail="Traceback")
+    world.node.fail["StartPod"] = [failure]
+    async with world.scheduler():
+        await world.start()
+        report = await world.portal.until_state("abc", State.ERRORED)
+        assert (report.info, report.log_tail) == ("The app did not listen", "Traceback")
+
+
+async def test_an_engine_that_does_not_answer_is_tried_again(world):
+    engine = Failure(code="engine", text="the node's engine does not answer")
+    world.node.fail["EnsureImage"] = [engine, engine]
+    world.node.fail["StartPod"] = [engine]
+    async with world.scheduler():
+        await world.start()
+        await world.portal.until_state("abc", State.RUNNING)
+        assert world.node.count(EnsureImage) == 3
+
+
+async def test_an_app_that_ends(world):
+    async with world.scheduler():
+        for instance, code in (("good", 0), ("bad", 137)):
+            await world.start(instance)
+            await world.portal.until_state(instance, State.RUNNING)
+            world.node.end(instance, code, "the app was ended: out of memory", "last words")
+        await world.portal.until_state("good", State.EXITED)
+        report = await world.portal.until_state("bad", State.ERRORED)
+        assert report.info == "The app was ended: out of memory"
+        assert report.log_tail == "last words"
+        for instance in ("good", "bad"):
+            await world.discard(instance)
+            await world.portal.until_state(instance, State.DISCARDED)
+        assert world.node.pods == {}
+
+
+async def test_a_discard_while_it_starts_cancels(world):
+    reached = world.node.hold_at(StartPod)
+    async with world.scheduler():
+        await world.start()
+        await reached.wait()
+        await world.discard()
+        await world.portal.until_state("abc", State.DISCARDED)
+        assert world.node.pods == {}
+        assert State.RUNNING not in world.portal.states("abc")
+
+
+async def test_a_discard_while_the_image_is_fetched_needs_no_node(world):
+    reached = world.node.hold_at(EnsureImage)
+    async with world.scheduler():
+        await world.start()
+        await reached.wait()
+        world.node.online = False
+        world.node.cut()
+        await world.discard()
+        await world.portal.until_state("abc", State.DISCARDED)
+
+
+async def test_removing_goes_on_until_it_is_done(world):
+    world.node.fail["DiscardPod"] = [Failure(code="internal", text="the network is in use")] * 3
+    async with world.scheduler():
+        await world.start()
+        await world.portal.until_state("abc", State.RUNNING)
+        await world.discard()
+        await world.portal.until_state("abc", State.DISCARDED)
+        assert world.node.count(DiscardPod) == 4
+
+
+async def test_time_limits(world, monkeypatch):
+    monkeypatch.setattr(driver, "RESUME_GRACE_S", 0)
+    world.limits = Limits(image_s=0.2, start_s=0.2)
+    world.node.hold_at(EnsureImage)
+    async with world.scheduler():
+        await world.start("one")
+        report = await world.portal.until_state("one", State.ERRORED)
+        assert "The image was not ready within 0.2 seconds" in report.info
+        world.node.let_go(EnsureImage)
+        world.node.hold_at(StartPod)
+        await world.start("two")
+        report = await world.portal.until_state("two", State.ERRORED)
+        assert "No start within 0.2 seconds" in report.info
+        for instance in ("one", "two"):
+            await world.discard(instance)
+        world.node.let_go(StartPod)
+        for instance in ("one", "two"):
+            await world.portal.until_state(instance, State.DISCARDED)
+        assert world.node.pods == {}
+
+
+async def test_the_line_to_the_node_breaks_and_nothing_is_thrown_away(world):
+    """security.md, section 2, row 16: silence is not death."""
+    async with world.scheduler() as scheduler:
+        await world.start()
+        await world.portal.until_state("abc", State.RUNNING)
+        world.node.online = False
+        world.node.cut()
+        await world.portal.until(
+            lambda: world.portal.cluster == ClusterState(nodes_up=[], nodes_down=["node-home"])
+        )
+        await world.start("later")
+        await world.portal.until(
+            lambda: (
+                "later" in world.portal.newest
+                and "none answers" in world.portal.newest["later"].info
+            )
+        )
+        world.node.online = True
+        await scheduler.ready()
+        await world.portal.until_state("later", State.RUNNING)
+        assert world.portal.newest["abc"].state is State.RUNNING
+        assert world.node.made == {"abc": 1, "later": 1}
+        assert world.node.count(StopPod) == world.node.count(DiscardPod) == 0
+
+
+@pytest.mark.parametrize("verb", [EnsureImage, StartPod, StopPod, DiscardPod])
+async def test_a_verb_is_asked_again_when_the_line_breaks_in_the_middle(world, verb):
+    reached = world.node.hold_at(verb)
+    async with world.scheduler():
+        await world.start()
+        if verb in (StopPod, DiscardPod):
+            await world.portal.until_state("abc", State.RUNNING)
+            await world.discard()
+        await reached.wait()
+        world.node.cut()
+        world.node.let_go(verb)
+        final = State.DISCARDED if verb in (StopPod, DiscardPod) else State.RUNNING
+        await world.portal.until_state("abc", final)
+        assert world.node.made == {"abc": 1}
+        assert world.node.count(verb) >= 2
+
+
+async def test_what_happened_while_the_line_was_down_is_found(world):
+    async with world.scheduler():
+        for instance in ("ended", "gone", "fine"):
+            await world.start(instance)
+            await world.portal.until_state(instance, State.RUNNING)
+        world.node.online = False
+        world.node.cut()
+        await world.portal.until(lambda: world.portal.cluster.nodes_down == ["node-home"])
+        world.node.end("ended", 1, "the app crashed")
+        world.node.set("gone", None)
+        world.node.online = True
+        assert (await world.portal.until_state("ended", State.ERRORED)).info == "The app crashed"
+        report = await world.portal.until_state("gone", State.ERRORED)
+        assert report.info == "Its container is gone from the machine it ran on"
+        assert world.portal.newest["fine"].state is State.RUNNING
+
+
+async def test_unknown_pods_are_left_alone_and_leftovers_removed(world, caplog):
+    stranger = PodStatus(instance="stranger", state=PodState.RUNNING)
+    async with world.scheduler():
+        await world.start()
+        await world.portal.until_state("abc", State.RUNNING)
+        await world.discard()
+        await world.portal.until_state("abc", State.DISCARDED)
+    left = PodStatus(instance="abc", state=PodState.RUNNING)
+    world.node.pods = {"stranger": stranger, "abc": left}
+    gone = asyncio.Event()
+    followed = world.node.set
+
+    def noticed(instance, status):
+        followed(instance, status)
+        if instance == "abc" and status is None:
+            gone.set()
+
+    world.node.set = noticed
+    async with world.scheduler():
+        await asyncio.wait_for(gone.wait(), 10)
+    assert world.node.pods == {"stranger": stranger}
+    assert "'stranger'" in caplog.text
+
+
+async def test_a_node_speaks_of_its_own_instances_only(world, caplog):
+    """security.md, section 1: a node's owner can touch only what runs on that node."""
+    other = FakeNode("node-other")
+    world.node.max_pods = 0
+    world.nodes.append(other)
+    world.dialler = memory_dialler(*world.nodes)
+    async with world.scheduler():
+        await world.start()
+        report = await world.portal.until_state("abc", State.RUNNING)
+        assert report.node == "node-other"
+        exited = PodStatus(instance="abc", state=PodState.EXITED, exit_code=1, reason="a lie")
+        world.node.say_again(PodEvent(instance="abc", status=exited))
+        world.node.say_again(PodEvent(instance="abc", status=None))
+        world.node.max_pods = 1
+        other.online = False
+        other.cut()
+        await world.start("def")
+        assert (await world.portal.until_state("def", State.RUNNING)).node == "node-home"
+        assert world.portal.newest["abc"].state is State.RUNNING
+        assert "node-home speaks of 'abc', which is not placed there" in caplog.text
+
+
+async def test_more_than_there_is_room_for(world):
+    world.node.max_pods = 2
+    async with world.scheduler():
+        for number in range(5):
+            await world.start(f"i{number}")
+        newest = world.portal.newest
+
+        def of(state):
+            return sorted(id for id, report in newest.items() if report.state is state)
+
+        await world.portal.until(
+            lambda: (
+                len(of(State.RUNNING)) == 2
+                and sum("all are full" in report.info for report in newest.values()) == 3
+            )
+        )
+        assert len(world.node.pods) == 2
+        for _ in range(3):
+            await world.discard(of(State.RUNNING)[0])
+            gone = len(of(State.DISCARDED)) + 1
+            await world.portal.until(
+                lambda gone=gone: len(of(State.DISCARDED)) == gone and len(of(State.RUNNING)) == 2
+            )
+        assert set(world.node.made.values()) == {1}
+
+
+async def test_state_and_logs_on_request(world, monkeypatch):
+    async with world.scheduler():
+        await world.start()
+        report = await world.portal.until_state("abc", State.RUNNING)
+        await world.portal.order(RequestState(instance="abc"))
+        await world.portal.until(lambda: world.portal.newest["abc"].sequence == report.sequence + 1)
+        world.node.log = "\x1b" * 60_000
+        for request, instance in (("r1", "abc"), ("r2", "never")):
+            await world.portal.order(RequestLogs(request=request, instance=instance, lines=10))
+        await world.portal.until(lambda: {"r1", "r2"} <= set(world.portal.logs))
+        assert set(world.portal.logs["r1"].text) == {"\x1b"}
+        assert world.portal.logs["r2"].error == "There is no log yet"
+        monkeypatch.setattr(errands, "LOGS_LIMIT_S", 0.1)
+        world.node.hold_at(PodLogs)
+        await world.portal.order(RequestLogs(request="r3", instance="abc", lines=10))
+        await world.portal.until(lambda: "r3" in world.portal.logs)
+        assert world.portal.logs["r3"].error == "node-home does not answer at the moment"
+
+
+async def test_an_order_that_can_not_be_meant_is_put_aside(world):
+    async with world.scheduler():
+        for instance, image in (("../etc", "x"), ("ok", "x" * 9999)):
+            await world.portal.order(
+                StartInstance(instance=instance, image=image, key_nonce="nonce")
+            )
+        await world.start("abc")
+        await world.portal.until_state("abc", State.RUNNING)
+        await world.portal.until(lambda: not world.portal.orders)
+        assert set(world.portal.newest) == {"abc"}
+
+
+async def test_it_stops_in_time_whatever_it_is_doing(world):
+    for verb in (EnsureImage, StartPod):
+        world.node.hold_at(verb)
+    world.node.online = True
+    async with world.scheduler() as scheduler:
+        await world.start()
+        await world.node.reached["EnsureImage"].wait()
+        begun = asyncio.get_running_loop().time()
+        await scheduler.stop()
+        assert asyncio.get_running_loop().time() - begun < 5
+        await scheduler.wait()

@@ -1,0 +1,268 @@
+"""The table of states and events."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dit4c_p2p.messages.instances import FINAL, State
+from dit4c_p2p.scheduler.lifecycle import (
+    MAX_INFO_CHARS,
+    TABLE,
+    WORK,
+    DiscardAsked,
+    Event,
+    ImageReady,
+    Instance,
+    Limits,
+    Placed,
+    PodExited,
+    PodGone,
+    PodStarted,
+    PodStopped,
+    PodVanished,
+    Progressed,
+    TimeUp,
+    Work,
+    WorkFailed,
+    advance,
+    work,
+)
+
+NEW = Instance(id="abc", image="sha256:1", key_nonce="n")
+LIMITS = Limits(image_s=100, start_s=200)
+HOME = Placed("node-home")
+UP_TO_RUNNING = (HOME, ImageReady(), PodStarted())
+CRASH = PodExited(1, "the app ended by itself with exit code 1", "last line")
+
+
+def play(*events: Event, instance: Instance = NEW, now: float = 0) -> Instance:
+    for event in events:
+        instance = advance(instance, event, now, LIMITS)
+    return instance
+
+
+def states(*events: Event) -> list[State]:
+    return [play(*events[:count]).state for count in range(1, len(events) + 1)]
+
+
+def test_from_start_to_running_and_discarded():
+    events = (*UP_TO_RUNNING, DiscardAsked(), PodStopped(), PodGone())
+    assert states(*events) == [
+        State.WAITING_FOR_IMAGE,
+        State.STARTING,
+        State.RUNNING,
+        State.STOPPING,
+        State.DISCARDING,
+        State.DISCARDED,
+    ]
+    assert play(*UP_TO_RUNNING).node == "node-home"
+    assert [work(play(*events[:count])) for count in range(7)] == [
+        Work.PLACE,
+        Work.FETCH_IMAGE,
+        Work.START_POD,
+        None,
+        Work.STOP_POD,
+        Work.REMOVE_POD,
+        None,
+    ]
+
+
+def test_an_end_without_a_pod_needs_no_node():
+    assert play(DiscardAsked()).state is State.DISCARDED
+    assert play(HOME, DiscardAsked()).state is State.DISCARDED
+    failed = play(HOME, WorkFailed(State.WAITING_FOR_IMAGE, "no such image"))
+    assert failed.state is State.ERRORED
+    assert not failed.occupies
+    assert play(DiscardAsked(), instance=failed).state is State.DISCARDED
+
+
+def test_from_the_moment_a_pod_may_exist_it_is_removed():
+    asked = play(HOME, ImageReady())
+    assert asked.pod_asked
+    assert play(DiscardAsked(), instance=asked).state is State.DISCARDING
+    errored = play(WorkFailed(State.STARTING, "no"), instance=asked)
+    assert errored.occupies
+    assert play(DiscardAsked(), instance=errored).state is State.DISCARDING
+    exited = play(*UP_TO_RUNNING, PodExited(0))
+    assert play(DiscardAsked(), instance=exited).state is State.DISCARDING
+
+
+def test_a_discard_is_remembered_through_stopping():
+    for ended in (PodStopped(), PodExited(137, "by force"), PodVanished()):
+        assert states(*UP_TO_RUNNING, DiscardAsked(), ended)[-1] is State.DISCARDING
+
+
+def test_how_an_app_ended_decides_what_its_user_sees():
+    content = play(*UP_TO_RUNNING, PodExited(0, "", "bye"))
+    assert (content.state, content.info) == (State.EXITED, "The app has ended by itself")
+    crashed = play(*UP_TO_RUNNING, CRASH)
+    assert (crashed.state, crashed.log_tail) == (State.ERRORED, "last line")
+    assert crashed.info == "The app ended by itself with exit code 1"
+    early = play(HOME, ImageReady(), PodExited(0))
+    assert early.state is State.ERRORED
+    assert early.info == "The app ended before it could be reached with code 0"
+    lost = play(*UP_TO_RUNNING, PodVanished())
+    assert lost.info == "Its container is gone from the machine it ran on"
+
+
+def test_what_was_the_users_is_gone_with_the_instance():
+    errored = play(*UP_TO_RUNNING, CRASH)
+    assert play(DiscardAsked(), PodGone(), instance=errored).log_tail == ""
+
+
+def test_time_limits():
+    waiting = advance(NEW, HOME, 1000, LIMITS)
+    assert waiting.deadline == 1100
+    assert advance(waiting, TimeUp(), 1099, LIMITS) == waiting
+    late = advance(waiting, TimeUp(), 1100, Limits())
+    assert (late.state, late.deadline) == (State.ERRORED, None)
+    assert late.info.startswith("The image was not ready within an hour")
+    starting = advance(waiting, ImageReady(), 1050, LIMITS)
+    assert starting.deadline == 1250
+    starting = advance(starting, Progressed(State.STARTING, "waiting for port 8888"), 1051, LIMITS)
+    late = advance(starting, TimeUp(), 1250, LIMITS)
+    assert late.info == (
+        "No start within 3.33 minutes; the last that was heard: Waiting for port 8888"
+    )
+    assert play(TimeUp(), instance=play(*UP_TO_RUNNING), now=1e9).state is State.RUNNING
+
+
+def test_progress_is_of_the_work_it_belongs_to():
+    starting = play(HOME, ImageReady())
+    told = play(Progressed(State.STARTING, "half way", 0.5), instance=starting)
+    assert (told.info, told.progress) == ("Half way", 0.5)
+    assert play(Progressed(State.WAITING_FOR_IMAGE, "late", 1), instance=told) == told
+    assert play(WorkFailed(State.WAITING_FOR_IMAGE, "late"), instance=told) == told
+    assert play(Progressed(State.STARTING, "x", 7.0), instance=starting).progress == 1.0
+    assert len(play(Progressed(State.STARTING, "x" * 9999), instance=starting).info) == (
+        MAX_INFO_CHARS
+    )
+    assert play(PodStarted(), instance=told).progress is None
+
+
+def test_the_table_is_whole():
+    assert set(TABLE) == set(State)
+    assert all(TABLE[state] == {} for state in FINAL)
+    assert not set(WORK) & FINAL
+    for state in set(State) - FINAL - {State.STOPPING, State.DISCARDING}:
+        assert DiscardAsked in TABLE[state], f"an instance that is {state} can be discarded"
+
+
+# ---- whatever comes, in whatever order
+
+ANY = st.one_of(
+    st.just(DiscardAsked()),
+    st.builds(Placed, st.sampled_from(["node-a", "node-b"])),
+    st.just(ImageReady()),
+    st.builds(Progressed, st.sampled_from(State), st.text(max_size=9), st.floats(0, 1)),
+    st.builds(WorkFailed, st.sampled_from(State), st.text(max_size=9), st.text(max_size=9)),
+    st.just(TimeUp()),
+    st.just(PodStarted()),
+    st.builds(PodExited, st.sampled_from([None, 0, 1, 137]), st.text(max_size=9)),
+    st.just(PodVanished()),
+    st.just(PodStopped()),
+    st.just(PodGone()),
+)
+
+# How far along its life a state is; an instance never goes back.
+RANK = {
+    State.CREATED: 0,
+    State.WAITING_FOR_IMAGE: 1,
+    State.STARTING: 2,
+    State.RUNNING: 3,
+    State.STOPPING: 4,
+    State.EXITED: 4,
+    State.ERRORED: 4,
+    State.DISCARDING: 5,
+    State.DISCARDED: 6,
+}
+
+
+@given(st.lists(st.tuples(ANY, st.floats(0, 1e6)), max_size=30))
+def test_nothing_goes_back_and_nothing_is_resurrected(happenings):
+    instance = NEW
+    for event, now in happenings:
+        after = advance(instance, event, now, LIMITS)
+        assert RANK[after.state] >= RANK[instance.state]
+        if instance.state in FINAL:
+            assert after is instance
+        if instance.discard_wanted:
+            assert after.discard_wanted
+            assert after.state in {State.STOPPING, State.DISCARDING, State.DISCARDED}
+        if after.state is State.DISCARDING:
+            assert after.pod_asked
+        if after.node is not None and instance.node is not None:
+            assert after.node == instance.node, "it stays where it was placed"
+        instance = after
+
+
+@given(st.lists(ANY, max_size=12), ANY)
+def test_an_event_twice_is_an_event_once(before, event):
+    once = advance(play(*before), event, 0, LIMITS)
+    assert advance(once, event, 0, LIMITS) == once
+
+
+class Ideal:
+    """A node that does what it is asked; its app ends with ``exit_code``, or runs on (None)."""
+
+    def __init__(self, exit_code: int | None) -> None:
+        self.exit_code = exit_code
+
+    def does(self, instance: Instance) -> list[Event]:
+        """What happens because of what the instance's state calls for."""
+        match work(instance):
+            case Work.PLACE:
+                return [HOME]
+            case Work.FETCH_IMAGE:
+                return [ImageReady()]
+            case Work.START_POD:
+                return [PodStarted()]
+            case Work.STOP_POD:
+                return [PodStopped()]
+            case Work.REMOVE_POD:
+                return [PodGone()]
+        if instance.state is State.RUNNING and self.exit_code is not None:
+            return [PodExited(self.exit_code)]
+        return []
+
+
+@given(
+    st.sampled_from([None, 0, 1]),
+    st.booleans(),
+    st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=40),
+    st.data(),
+)
+def test_messages_doubled_reordered_replayed_same_final_state(exit_code, discard, echoes, data):
+    """security.md, section 5: messages doubled, reordered, replayed."""
+    node, instance = Ideal(exit_code), NEW
+    happened: list[Event] = [DiscardAsked()] if discard else []
+    waiting = list(happened)
+    steps = 0
+    while True:
+        waiting += node.does(instance) if not waiting else []
+        happened += waiting
+        if not waiting:
+            break
+        event = waiting.pop(data.draw(st.integers(0, len(waiting) - 1)))
+        instance = advance(instance, event, 0, LIMITS)
+        # What has happened before comes again, at any time and in any order.
+        for when, which in echoes:
+            echo = happened[which % len(happened)]
+            may_be_late = not isinstance(echo, (PodStopped, PodGone)) or echo == event
+            if when == steps and may_be_late:
+                instance = advance(instance, echo, 0, LIMITS)
+        steps += 1
+    expected = {None: State.RUNNING, 0: State.EXITED, 1: State.ERRORED}[exit_code]
+    assert instance.state is (State.DISCARDED if discard else expected)
+
+
+@pytest.mark.parametrize("state", State)
+def test_unknown_events_are_ignored_with_a_log_line(state, caplog):
+    caplog.set_level("INFO")
+    instance = replace(NEW, state=state)
+    unheard = [e for e in (PodGone(), Placed("node-x")) if type(e) not in TABLE[state]]
+    for event in unheard:
+        assert advance(instance, event, 0, LIMITS) is instance
+    assert caplog.text.count(f"ignored while {state}") == len(unheard)

@@ -1,0 +1,60 @@
+"""Which node an instance goes to."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dit4c_p2p.messages.node import NodeDescription
+from dit4c_p2p.scheduler.placement import Place, Wait, choose
+
+
+def node(name: str, pods: int, max_pods: int) -> NodeDescription:
+    return NodeDescription(
+        name=name, version="1", cpus=1, memory_bytes=1, pods=pods, max_pods=max_pods
+    )
+
+
+def described(**nodes: tuple[int, int]) -> dict[str, NodeDescription]:
+    return {name: node(name, *numbers) for name, numbers in nodes.items()}
+
+
+def test_the_node_with_the_fewest_pods_for_its_size():
+    nodes = described(small=(1, 2), big=(4, 10))
+    assert choose(nodes, nodes, {}) == Place("big")
+    assert choose(nodes, nodes, {"big": 6}) == Place("small")
+
+
+def test_the_same_choice_among_equals():
+    nodes = described(b=(0, 4), a=(0, 4))
+    assert choose(nodes, nodes, {}) == Place("a")
+
+
+def test_what_its_user_reads_while_there_is_no_place():
+    assert choose([], {}, {}) == Wait("Waiting for a machine: none belongs to this cluster yet")
+    assert choose(["a"], {}, {}) == Wait("Waiting for a machine: none answers at the moment")
+    full = described(a=(2, 2), b=(0, 0))
+    assert choose(full, full, {}) == Wait("Waiting for a machine: all are full")
+    assert choose(["a", "b", "c"], full, {}) == Wait(
+        "Waiting for a machine: all are full, and 1 does not answer"
+    )
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from("abcdef"), st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=6
+    ),
+    st.integers(0, 40),
+)
+def test_no_node_gets_more_than_it_takes(numbers, wanted):
+    nodes = described(**numbers)
+    placed: dict[str, int] = {}
+    for _ in range(wanted):
+        match choose(nodes, nodes, placed):
+            case Place(name):
+                placed[name] = max(placed.get(name, 0), nodes[name].pods) + 1
+                assert placed[name] <= nodes[name].max_pods
+            case Wait(info):
+                assert info.startswith("Waiting for a machine")
+                assert all(
+                    max(node.pods, placed.get(name, 0)) >= node.max_pods
+                    for name, node in nodes.items()
+                )

@@ -1,0 +1,58 @@
+"""A node's pods compared with the instances."""
+
+import pytest
+
+from dit4c_p2p.messages.instances import State
+from dit4c_p2p.messages.node import PodState, PodStatus
+from dit4c_p2p.scheduler.lifecycle import Instance, PodExited, PodVanished
+from dit4c_p2p.scheduler.reconcile import Findings, compare
+
+
+def on_home(state: State, id: str = "abc") -> dict[str, Instance]:
+    return {id: Instance(id=id, state=state, node="node-home", pod_asked=True)}
+
+
+def pod(state: PodState, id: str = "abc") -> PodStatus:
+    code = 3 if state is PodState.EXITED else None
+    return PodStatus(instance=id, state=state, exit_code=code, reason="why", log_tail="log")
+
+
+def test_a_container_that_is_gone():
+    findings = compare("node-home", [], on_home(State.RUNNING))
+    assert findings == Findings(events=(("abc", PodVanished()),))
+
+
+@pytest.mark.parametrize("state", set(State) - {State.RUNNING})
+def test_only_a_pod_that_ran_is_missed(state):
+    assert compare("node-home", [], on_home(state)) == Findings()
+
+
+def test_an_app_that_ended_while_nobody_listened():
+    findings = compare("node-home", [pod(PodState.EXITED)], on_home(State.RUNNING))
+    assert findings == Findings(events=(("abc", PodExited(3, "why", "log")),))
+
+
+@pytest.mark.parametrize("state", [PodState.RUNNING, PodState.PARTIAL])
+def test_one_that_runs_or_is_being_made_is_no_news(state):
+    assert compare("node-home", [pod(state)], on_home(State.STARTING)) == Findings()
+
+
+@pytest.mark.parametrize("state", PodState)
+def test_what_a_discarded_instance_left_is_removed(state):
+    findings = compare("node-home", [pod(state)], on_home(State.DISCARDED))
+    assert findings == Findings(leftovers=("abc",))
+
+
+@pytest.mark.parametrize("state", PodState)
+def test_an_unknown_pod_is_never_removed(state):
+    """security.md, section 2, row 16: nothing is thrown away because it is not understood."""
+    assert compare("node-home", [pod(state)], {}) == Findings(unknown=("abc",))
+    elsewhere = on_home(State.DISCARDED)
+    assert compare("node-other", [pod(state)], elsewhere) == Findings(unknown=("abc",))
+
+
+def test_a_node_speaks_of_its_own_instances_only():
+    """security.md, section 1: a node's owner can touch only what runs on that node."""
+    assert compare("node-other", [], on_home(State.RUNNING)) == Findings()
+    findings = compare("node-other", [pod(PodState.EXITED)], on_home(State.RUNNING))
+    assert findings == Findings(unknown=("abc",))
