@@ -23,6 +23,7 @@ from dit4c_p2p.identity.registry import Registry
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.overlay.cut import cut_when_revoked
 from dit4c_p2p.overlay.errors import NotVerified, OverlayError, Refused, Unreachable
+from dit4c_p2p.overlay.quick import quicken
 from dit4c_p2p.overlay.ssh import CLIENT_OPTIONS, Identity
 
 _log = logging.getLogger(__name__)
@@ -159,6 +160,7 @@ async def _connect(
     if seen is None or fingerprint(seen) not in published.fingerprints():
         connection.abort()
         raise NotVerified(f"the host key of {peer} is not published")
+    quicken(connection)
     watch = asyncio.create_task(
         cut_when_revoked(connection, peer, fingerprint(seen), registry), name=f"watch over {peer}"
     )

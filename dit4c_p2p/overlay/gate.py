@@ -21,6 +21,7 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.registry import Registry
 from dit4c_p2p.overlay.cut import cut_when_revoked
 from dit4c_p2p.overlay.errors import Refused
+from dit4c_p2p.overlay.quick import quicken
 
 _log = logging.getLogger(__name__)
 
@@ -205,6 +206,7 @@ class PeerServer(asyncssh.SSHServer):
         self.authenticated = True
         _log.info("%s logged in from %s", self.peer, self.address)
         self.gate.logged_in(self)
+        quicken(self.conn)
 
     def _left(self) -> None:
         if self._entered:

@@ -3,7 +3,8 @@
     socket ──StreamEnd──▶ channel        socket ◀──ChannelEnd── channel
     channel ──RelayEnd──▶ channel        channel ◀──RelayEnd── channel
 
-This is the hot path of the router: each chunk costs one call here and no task. A side that has
+This is the hot path of the router: each chunk costs one call here and no task, and packets are made
+and opened by ``overlay.quick``. A side that has
 more than its buffer's limit pauses the reading of the other; an end of file is passed on by itself;
 the end of either side ends the other.
 """
@@ -13,6 +14,8 @@ import logging
 from collections.abc import Callable
 
 import asyncssh
+
+from dit4c_p2p.overlay.quick import writer
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +89,7 @@ class StreamEnd(asyncio.Protocol):
         self._channel = channel
         self._half_closed_s = half_closed_s
         self._on_close = on_close
-        self._write = channel.write
+        self._write = writer(channel)
         self._timer: asyncio.TimerHandle | None = None
         transport.set_write_buffer_limits(_HIGH_WATER_BYTES)
 
@@ -130,6 +133,7 @@ class RelayEnd(asyncssh.SSHTCPSession[bytes]):
     """
 
     _other: "RelayEnd"
+    _write: Callable[[bytes], None]  # to this channel
 
     def __init__(self) -> None:
         self._channel: asyncssh.SSHTCPChannel[bytes] | None = None
@@ -138,6 +142,7 @@ class RelayEnd(asyncssh.SSHTCPSession[bytes]):
     def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
         """Called by asyncssh when the channel is open."""
         self._channel = chan
+        self._write = writer(chan)
         chan.set_write_buffer_limits(_HIGH_WATER_BYTES)
         if self._other._gone:
             chan.abort()
@@ -150,7 +155,7 @@ class RelayEnd(asyncssh.SSHTCPSession[bytes]):
         """Called by asyncssh with the next bytes."""
         to = self._other._channel
         if to is not None and not to.is_closing():
-            to.write(data)
+            self._other._write(data)
 
     def eof_received(self) -> bool:
         """This side has nothing more to send, and may still receive."""
