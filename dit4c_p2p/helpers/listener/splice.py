@@ -15,6 +15,7 @@ from typing import cast
 import asyncssh
 
 from dit4c_p2p.helpers import proxy_protocol
+from dit4c_p2p.overlay.quick import writer
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class _ChannelEnd(asyncssh.SSHTCPSession[bytes]):
     def __init__(self, socket: _SocketEnd) -> None:
         self._socket = socket
         self._chan: asyncssh.SSHTCPChannel[bytes]
+        self._write: Callable[[bytes], None]
         self._ended = False  # it sends no more
         self._lost = False
 
@@ -83,6 +85,7 @@ class _ChannelEnd(asyncssh.SSHTCPSession[bytes]):
     def connection_made(self, chan: "asyncssh.SSHTCPChannel[bytes]") -> None:
         """The channel is open."""
         self._chan = chan
+        self._write = writer(chan)
         chan.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         self._socket.channel = self
         if self._socket.transport.is_closing():
@@ -131,7 +134,7 @@ class _ChannelEnd(asyncssh.SSHTCPSession[bytes]):
     def send(self, data: bytes) -> None:
         """Pass on to the browser; nothing if it has gone."""
         with contextlib.suppress(OSError):  # the channel is closing, which is told elsewhere
-            self._chan.write(data)
+            self._write(data)
 
     def finish(self) -> None:
         """The app sends no more."""
