@@ -126,7 +126,8 @@ class Connection:
             answer = pages.problem(
                 error.status, str(error), as_html=accepts_html(head), hint=error.hint
             )
-            return await self._reply(head, answer, close=True)
+            misdirected = error.status in (400, 421)
+            return await self._reply(head, answer, close=misdirected)
         except BadRequest as error:
             answer = pages.problem(error.status, str(error), as_html=False)
             return await self._reply(head, answer, close=True)

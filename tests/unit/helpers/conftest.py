@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import asyncssh
 import pytest
+import uvloop
 from support.auth_house import NAME, ORIGIN, App, House, RawApp
 from support.oauth_portal import OAuthPortal
 
@@ -15,6 +16,11 @@ from dit4c_p2p.helpers.pod import Pod
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.messages.pod import PodConfig
+
+
+def pytest_asyncio_loop_factories(config, item):
+    """The loop that the helpers run on."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture

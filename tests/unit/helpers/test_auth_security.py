@@ -1,0 +1,287 @@
+"""What security.md promises of the auth helper; each test is named after its row."""
+
+import asyncio
+
+import pytest
+from support.auth_house import HOST, ORIGIN
+
+SMUGGLING = {
+    "TE and CL": "POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 4\r\n"
+    "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "CL twice": "POST / HTTP/1.1\r\nHost: {host}\r\n" + "Content-Length: 1\r\n" * 2 + "\r\nx",
+    "blank before colon": "POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length : 1\r\n\r\nx",
+    "folded": "GET / HTTP/1.1\r\nHost: {host}\r\nX: a\r\n b\r\n\r\n",
+    "bare LF": "GET / HTTP/1.1\nHost: {host}\n\n",
+    "bare LF in a field": "GET / HTTP/1.1\r\nHost: {host}\r\nX: a\nY: b\r\n\r\n",
+    "NUL": "GET / HTTP/1.1\r\nHost: {host}\r\nX: a\0\r\n\r\n",
+    "two hosts": "GET / HTTP/1.1\r\nHost: {host}\r\nHost: other\r\n\r\n",
+    "no host": "GET / HTTP/1.1\r\n\r\n",
+    "absolute form": "GET http://other/ HTTP/1.1\r\nHost: {host}\r\n\r\n",
+    "hidden length": "POST / HTTP/1.1\r\nHost: {host}\r\nConnection: content-length\r\n"
+    "Content-Length: 1\r\n\r\nx",
+    "tab in request line": "GET\t/ HTTP/1.1\r\nHost: {host}\r\n\r\n",
+}
+OTHERS = {
+    "HTTP/2.0": ("GET / HTTP/2.0\r\nHost: {host}\r\n\r\n", 505),
+    "CONNECT": ("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n", 501),
+    "TE gzip": ("POST / HTTP/1.1\r\nHost: {host}\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+    "head of 1 MiB": ("GET / HTTP/1.1\r\nHost: {host}\r\nX: " + "y" * 2**20 + "\r\n\r\n", 431),
+    "long target": ("GET /" + "y" * 40_000 + " HTTP/1.1\r\nHost: {host}\r\n\r\n", 414),
+}
+
+
+@pytest.mark.parametrize("probe", [*SMUGGLING, *OTHERS])
+async def test_section_4_smuggling_probes_are_rejected(house, probe):
+    text, status = OTHERS.get(probe) or (SMUGGLING[probe], 400)
+    browser = await house.login()
+    cookie = "; ".join(f"{k}={v}" for k, v in browser.jar.items())
+    text = text.replace("\r\nHost", f"\r\nCookie: {cookie}\r\nHost", 1)
+    seen = len(house.app.requests)
+    browser.writer.write(text.replace("{host}", HOST).encode())
+    assert (await browser.reply()).status == status
+    assert await browser.at_end()
+    assert len(house.app.requests) == seen
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"1;ext=a\r\nx\r\n0\r\n\r\n",
+        b"1\r\nx\r\n0\r\nTrailer: a\r\n\r\n",
+        b"0x1\r\nx\r\n0\r\n\r\n",
+        b"1\nx\r\n0\r\n\r\n",
+        b"11111111111111111\r\n",
+        b"1\r\nxx\r\n0\r\n\r\n",
+    ],
+)
+async def test_section_4_smuggling_probes_in_chunks_are_rejected(house, body):
+    browser = await house.login()
+    browser.send("POST", "/", f"Origin: {ORIGIN}", "Transfer-Encoding: chunked")
+    browser.writer.write(body)
+    assert (await browser.reply()).status == 400
+    # … and when it comes later, after the app has begun to read:
+    browser2 = await house.browser()
+    browser2.jar = dict(browser.jar)
+    browser2.send("POST", "/", f"Origin: {ORIGIN}", "Transfer-Encoding: chunked")
+    browser2.writer.write(b"2\r\nab\r\n")
+    async with asyncio.timeout(5):
+        while len(house.app.requests) < 1:
+            await asyncio.sleep(0.01)
+    browser2.writer.write(body)
+    assert (await browser2.reply()).status == 400
+    assert await browser2.at_end()
+
+
+async def test_row_anonymous_web_no_byte_reaches_an_app_before_its_user_is_known(house):
+    browser = await house.browser()
+    for method, accept, status in (
+        ("GET", "text/html", 303),
+        ("GET", "*/*", 401),
+        ("HEAD", "text/html", 401),
+        ("OPTIONS", "*/*", 401),
+    ):
+        assert (await browser.ask(method, "/", f"Accept: {accept}")).status == status
+    browser.jar.clear()
+    for cookie in ("x", "", "a" * 4000, "\udcff"):
+        fields = [f"Cookie: __Host-dit4c-instance={cookie}".encode("utf-8", "replace").decode()]
+        assert (await browser.ask("GET", "/", *fields)).status == 401
+    reply = await browser.ask("POST", "/", body=b"x")
+    assert reply.status == 401
+    assert reply.head.get(b"content-type") == b"application/problem+json"
+    assert house.app.requests == []
+
+
+async def test_row_9_wrong_host_on_a_live_connection_gets_421(house):
+    browser = await house.login()
+    assert (await browser.ask("GET", "/")).status == 200
+    for host in ("abc.localhost", "other.localhost:8081", f"{HOST}1", "127.0.0.1:8081"):
+        again = await house.browser()
+        again.jar = dict(browser.jar)
+        assert (await again.ask("GET", "/")).status == 200
+        assert (await again.ask("GET", "/", host=host)).status == 421
+        assert await again.at_end()
+    assert (await browser.ask("GET", "/", host=HOST.upper())).status == 200
+
+
+async def test_row_9_forwarding_fields_are_stripped_and_set_anew(house):
+    browser = await house.login()
+    lies = [
+        "Forwarded: for=1.1.1.1",
+        "X-Forwarded-For: 1.1.1.1",
+        "x-forwarded-host: evil",
+        "X_Forwarded_Proto: https",
+        "X_FORWARDED_FOR: 1.1.1.1",
+        "X-Forwarded-User: root",
+        "X_Forwarded-User: root",
+        "X-Real-IP: 1.1.1.1",
+        "X_Real_IP: 1.1.1.1",
+        "X-Scheme: https",
+        "X-DIT4C-User: root",
+        "X_Dit4c_User: root",
+        "Content_Length: 7",
+        "Proxy: http://evil",
+        "TE: trailers",
+        "Keep-Alive: timeout=5",
+        "X-Hop: 1",
+        "Connection: keep-alive, X-Hop, X-DIT4C-User",
+    ]
+    await browser.ask("GET", "/", *lies, "X-Kept: yes", "x_kept_too: yes")
+    headers = house.app.requests[-1].headers
+    assert {name: value for name, value in headers.items() if name not in ("Cookie",)} == {
+        "Host": HOST,
+        "X-Kept": "yes",
+        "x_kept_too": "yes",
+        "X-Forwarded-For": "203.0.113.7",
+        "X-Forwarded-Proto": "http",
+        "X-Forwarded-Host": HOST,
+        "X-Real-IP": "203.0.113.7",
+        "Forwarded": f'for=203.0.113.7;host="{HOST}";proto=http',
+        "X-DIT4C-User": "admin",
+    }
+
+
+async def test_row_9_the_address_is_the_routers_word(house):
+    browser = await house.login()
+    for client, shown in (
+        (("2001:db8::7", 1), '"[2001:db8::7]"'),
+        (("::ffff:198.51.100.9", 1), "198.51.100.9"),
+        (("", 0), "unknown"),
+        (("some-name", 1), "unknown"),
+    ):
+        other = await house.browser(client)
+        other.jar = dict(browser.jar)
+        await other.ask("GET", "/", "X-Forwarded-For: 1.1.1.1")
+        headers = house.app.requests[-1].headers
+        assert headers["Forwarded"].startswith(f"for={shown};")
+        expected = None if shown == "unknown" else shown.strip('"[]')
+        assert headers.get("X-Forwarded-For") == expected
+
+
+async def test_row_10_the_session_cookie(house):
+    browser = await house.browser()
+    first = await browser.ask("GET", "/lab", "Accept: text/html")
+    back = house.portal.visit(first.head.get(b"location").decode())
+    reply = await browser.ask("GET", back.removeprefix(ORIGIN), "Accept: text/html")
+    for answer, name in ((first, b"login"), (reply, b"instance")):
+        (cookie,) = answer.head.get_all(b"set-cookie")
+        assert cookie.startswith(b"__Host-dit4c-" + name + b"=")
+        attributes = {part.strip() for part in cookie.split(b";")[1:]}
+        assert {b"Path=/", b"Secure", b"HttpOnly", b"SameSite=Lax"} < attributes
+        assert not any(part.lower().startswith(b"domain") for part in attributes)
+    max_age = next(part for part in attributes if part.startswith(b"Max-Age="))
+    assert 0 < int(max_age.removeprefix(b"Max-Age=")) <= 12 * 3600
+    assert answer.head.get(b"cache-control") == b"no-store"
+
+
+async def test_row_10_our_cookies_never_reach_the_app(house):
+    browser = await house.login()
+    browser.jar = {"a": "1", **browser.jar, "b": "2"}
+    await browser.ask("GET", "/", "Cookie: __host-dit4c-instance=x; c=3", "Cookie: d=4")
+    seen = house.app.requests[-1].headers.getall("Cookie")
+    assert seen == ["c=3", "d=4", "a=1; b=2"]
+    browser.jar = {k: v for k, v in browser.jar.items() if k.startswith("__Host")}
+    await browser.ask("GET", "/")
+    assert "Cookie" not in house.app.requests[-1].headers
+
+
+async def test_row_17_no_cookie_of_the_app_reaches_siblings_or_ours(raw_house):
+    async def script(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n"
+            b"Set-Cookie: a=1; Domain=localhost; Path=/\r\n"
+            b"Set-Cookie: b=2; DOMAIN = .localhost\r\n"
+            b"Set-Cookie: c=3; Path=/; HttpOnly\r\n"
+            b"Set-Cookie: __Host-dit4c-instance=evil; Secure; Path=/\r\n"
+            b"Set-Cookie: __HOST-DIT4C-login=evil; Secure; Path=/\r\n"
+            b"Set-Cookie: =__Host-dit4c-instance=evil; Secure; Path=/\r\n"
+            b"\r\n"
+        )
+
+    async with raw_house(script) as (house, _):
+        browser = await house.login()
+        reply = await browser.ask("GET", "/")
+        assert reply.head.get_all(b"set-cookie") == [
+            b"a=1; Path=/",
+            b"b=2",
+            b"c=3; Path=/; HttpOnly",
+        ]
+
+
+async def test_row_10_logout_ends_it(house):
+    browser = await house.login()
+    other = await house.login()
+    assert (await browser.ask("GET", "/.dit4c/logout")).status == 405
+    reply = await browser.ask("POST", "/.dit4c/logout", "Origin: http://evil.localhost:8081")
+    assert reply.status == 403
+    assert len(house.server.sessions) == 2
+    browser = await house.browser()
+    browser.jar = dict(other.jar)
+    reply = await browser.ask("POST", "/.dit4c/logout", f"Origin: {ORIGIN}")
+    assert reply.status == 303 and reply.head.get(b"location").decode() == f"{house.portal.url}/"
+    assert browser.jar["__Host-dit4c-instance"] == ""
+    assert (await other.ask("GET", "/")).status == 401
+    assert len(house.server.sessions) == 0
+
+
+async def test_row_17_a_sibling_cannot_act_through_our_cookie(house):
+    browser = await house.login()
+    sibling = "http://other.localhost:8081"
+    for fields in (
+        [f"Origin: {sibling}"],
+        [f"Origin: {sibling}", "Sec-Fetch-Site: same-site"],
+        [f"Origin: {sibling}", "Sec-Fetch-Site: same-origin"],
+        ["Origin: null"],
+        ["Origin: null", "Sec-Fetch-Site: cross-site"],
+        ["Sec-Fetch-Site: same-site"],
+        ["Sec-Fetch-Site: cross-site"],
+        [f"Origin: {ORIGIN}", f"Origin: {sibling}"],
+        [f"Origin: {ORIGIN}.evil"],
+        ["Origin: https://abc.localhost:8081"],
+    ):
+        for method in ("POST", "PUT", "DELETE", "PATCH"):
+            again = await house.browser()
+            again.jar = dict(browser.jar)
+            assert (await again.ask(method, "/", *fields)).status == 403, fields
+    assert house.app.requests == []
+    for fields in (
+        [f"Origin: {ORIGIN}"],
+        [f"Origin: {ORIGIN}", "Sec-Fetch-Site: same-origin"],
+        ["Origin: null", "Sec-Fetch-Site: same-origin"],
+        ["Sec-Fetch-Site: same-origin"],
+        [],
+    ):
+        assert (await browser.ask("POST", "/", *fields)).status == 200, fields
+
+
+async def test_headers_that_trickle_in_are_cut(house, monkeypatch):
+    monkeypatch.setattr("dit4c_p2p.helpers.auth.connection.HEAD_LIMIT_S", 0.3)
+    browser = await house.browser()
+    browser.writer.write(b"GET / HTTP/1.1\r\n")
+    async with asyncio.timeout(5):
+        while not browser.reader._buffer:
+            browser.writer.write(b"X: y\r\n")
+            await asyncio.sleep(0.05)
+    assert (await browser.reply()).status == 408
+    silent = await house.browser()
+    assert await silent.at_end()
+
+
+async def test_only_our_own_pages_below_our_prefix(house):
+    browser = await house.login()
+    for path in ("/.dit4c/", "/.dit4c/x", "/.dit4c/alive/", "/.dit4c/callback/x"):
+        assert (await browser.ask("GET", path)).status == 404
+    assert house.app.requests == []
+    stranger = await house.browser()
+    reply = await stranger.ask("GET", "/.dit4c/alive?x=y")
+    assert (reply.status, reply.body) == (200, b"alive\n")
+
+
+async def test_pages_of_ours_are_locked_down(house):
+    browser = await house.browser()
+    reply = await browser.ask("POST", "/", "Accept: text/html", body=b"x")
+    assert reply.status == 401
+    policy = reply.head.get(b"content-security-policy")
+    assert b"default-src 'none'" in policy and b"frame-ancestors 'none'" in policy
+    assert reply.head.get(b"x-content-type-options") == b"nosniff"
+    assert b"<script" not in reply.body
