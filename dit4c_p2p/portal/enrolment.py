@@ -1,7 +1,7 @@
 """Bringing a peer's key into force, by whoever may, with proof that the peer has it.
 
-The proof is an SSHSIG (namespace ``dit4c-enrol``) of :func:`statement`, made with the new key
-itself; ``ssh-keygen -Y sign -n dit4c-enrol`` makes the same. A program enrols a key by two calls:
+The proof is an SSHSIG of ``messages.enrol.enrol_statement``, made with the new key itself;
+``ssh-keygen -Y sign -n dit4c-enrol`` makes the same. A program enrols a key by two calls:
 
     POST /api/v1/keys/challenge {}                        → 201 {"nonce", "expires_in"}
     POST /api/v1/keys {"kind", "id", "public_key", "nonce", "signature", "scheduler"?}
@@ -20,6 +20,7 @@ from dit4c_p2p.database import in_transaction
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.keys import fingerprint
 from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, enrol_statement
 from dit4c_p2p.portal.digests import digest, new_token
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.models import EnrolNonce
@@ -27,11 +28,6 @@ from dit4c_p2p.portal.registry import KeyRegistry
 
 # A portal's own key, an instance's and a user's come into force in other ways.
 ENROLLABLE = (Kind.SCHEDULER, Kind.ROUTER, Kind.NODE, Kind.FILESERVER, Kind.IMAGESERVER)
-
-
-def statement(portal_url: str, name: PeerName, nonce: str) -> bytes:
-    """What the new key signs: one line of text without a line end."""
-    return f"dit4c-enrol {portal_url} {name} {nonce}".encode()
 
 
 class Enrolment:
@@ -74,7 +70,7 @@ class Enrolment:
 
         :param scheduler: required for a node, and for nothing else.
         :raises BadRequest: of a kind that isn't enrolled so, no such nonce, used, or expired.
-        :raises InvalidSignature: the key did not sign :func:`statement`.
+        :raises InvalidSignature: the key did not sign the statement.
         :raises Conflict: the key has another holder or was revoked.
         """
         if name.kind not in ENROLLABLE:
@@ -87,7 +83,9 @@ class Enrolment:
             raise BadRequest(
                 "a node belongs to a scheduler, and nothing else does", field="scheduler"
             )
-        sshsig.verify(statement(self._url, name, nonce), signature, sshsig.ENROL_NAMESPACE, [key])
+        sshsig.verify(
+            enrol_statement(self._url, str(name), nonce), signature, ENROL_NAMESPACE, [key]
+        )
         async with in_transaction("portal"):
             found = await EnrolNonce.filter(
                 digest=digest(nonce), person_id=person, expires_at__gt=self._clock()
@@ -105,6 +103,6 @@ class Enrolment:
     ) -> str:
         """:meth:`enrol` for a peer in this process, whose private key is at hand."""
         nonce = await self.challenge(person)
-        proof = sshsig.sign(key, statement(self._url, name, nonce), sshsig.ENROL_NAMESPACE)
+        proof = sshsig.sign(key, enrol_statement(self._url, str(name), nonce), ENROL_NAMESPACE)
         public = key.convert_to_public()
         return await self.enrol(person, name, public, nonce, proof, scheduler=scheduler)

@@ -35,7 +35,7 @@ def routes() -> list[web.RouteDef]:
         web.get(f"{_PREFIX}/instances", list_instances),
         web.post(f"{_PREFIX}/instances", start),
         web.get(one, get),
-        web.get(f"{one}/events", events),
+        web.get(f"{one}/events", events, allow_head=False),
         web.get(f"{one}/logs", logs),
         web.post(f"{one}/discard", discard),
     ]

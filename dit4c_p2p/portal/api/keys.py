@@ -9,9 +9,10 @@ from dit4c_p2p.database import in_transaction
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.keys import parse_public
 from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.enrol import NewKey
 from dit4c_p2p.portal.answers import json_answer
 from dit4c_p2p.portal.api.auth import admin
-from dit4c_p2p.portal.bodies import Body, read_json
+from dit4c_p2p.portal.bodies import read_json
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.models import SshKey
 from dit4c_p2p.portal.peers.auth import authenticate, bearer
@@ -19,17 +20,6 @@ from dit4c_p2p.portal.people import token_person
 from dit4c_p2p.portal.services import Services, services
 
 _PREFIX = "/api/v1"
-
-
-class NewKey(Body, frozen=True):
-    """The body of ``POST keys``; see ``portal.enrolment``."""
-
-    kind: str
-    id: str
-    public_key: str
-    nonce: str
-    signature: str
-    scheduler: str | None = None
 
 
 def routes() -> list[web.RouteDef]:

@@ -20,7 +20,7 @@ def routes() -> list[web.RouteDef]:
     """The page, its buttons, its events."""
     return [
         web.get("/", dashboard),
-        web.get("/events", events),
+        web.get("/events", events, allow_head=False),
         web.post("/start", start),
         web.get("/instances/{id}/discard", confirm_discard),
         web.post("/instances/{id}/discard", discard),

@@ -30,7 +30,7 @@ def routes() -> list[web.RouteDef]:
         web.get("/ssh-keys/{fingerprint}", key_holder),
         web.get("/known_hosts", known_hosts),
         web.get("/known_hosts.sig", known_hosts_signature),
-        web.get("/keys/events", events),
+        web.get("/keys/events", events, allow_head=False),
     ]
 
 

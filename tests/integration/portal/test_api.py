@@ -1,0 +1,244 @@
+"""The HTTP API: every form of the table in ``portal.api``, and every kind of error."""
+
+import asyncio
+import json
+
+import pytest
+from support.portal import IMAGE, running_instance
+
+from dit4c_p2p.messages.instances import State
+from dit4c_p2p.messages.link import DiscardInstance, InstanceLogs, RequestLogs, StartInstance
+from dit4c_p2p.portal import Limits
+
+
+def assert_problem(answer, status, code=None, field=None):
+    assert answer.status == status, answer.text
+    assert answer.headers["Content-Type"].startswith("application/problem+json")
+    problem = answer.json
+    assert problem["status"] == status
+    assert problem["title"] and problem["detail"] and problem["type"]
+    if code is not None:
+        assert problem["code"] == code
+    assert problem.get("field") == field
+    return problem
+
+
+async def test_a_whole_life(work):
+    async with work.api() as api, work.scheduler() as scheduler:
+        images = (await api.get("images")).json
+        assert [(image["name"], image["image"]) for image in images] == [("jupyterlab", IMAGE)]
+
+        made = await api.post("instances", json={"image": "jupyterlab", "name": "Mine"})
+        assert made.status == 201
+        instance = made.json
+        assert made.location == f"{work.url}/api/v1/instances/{instance['id']}"
+        assert set(instance) == {
+            "id",
+            "name",
+            "state",
+            "info",
+            "progress",
+            "url",
+            "image",
+            "actions",
+            "created",
+        }
+        assert instance["name"] == "Mine"
+        assert instance["state"] == "created"
+        assert instance["image"] == "jupyterlab"
+        assert instance["url"] is None
+        assert instance["actions"] == ["discard"]
+        path = f"instances/{instance['id']}"
+
+        start = await scheduler.message(StartInstance)
+        assert (start.instance, start.image) == (instance["id"], IMAGE)
+        await scheduler.report(
+            instance["id"], State.WAITING_FOR_IMAGE, "Fetching the image.", progress=0.25
+        )
+        now = (await api.get(path)).json
+        assert (now["state"], now["info"], now["progress"]) == (
+            "waiting_for_image",
+            "Fetching the image.",
+            0.25,
+        )
+
+        await api.post(f"{path}/discard")
+        assert (await scheduler.message(DiscardInstance)).instance == instance["id"]
+        await scheduler.report(instance["id"], State.DISCARDING)
+        await scheduler.report(instance["id"], State.DISCARDED)
+        gone = (await api.get(path)).json
+        assert (gone["state"], gone["actions"], gone["url"]) == ("discarded", [], None)
+        assert (await api.get("instances")).json == []
+        assert len((await api.get("instances?all=1")).json) == 1
+
+
+async def test_url_appears_once_the_listener_has_seen_its_own_url_answer(work):
+    async with work.api() as api, work.scheduler() as scheduler:
+        instance, _ = await running_instance(work, scheduler)
+        found = (await api.get(f"instances/{instance}")).json
+        assert found["url"] == f"http://{instance}.localhost:8081/"
+        assert found["actions"] == ["open", "discard"]
+        await scheduler.report(instance, State.STOPPING)
+        assert (await api.get(f"instances/{instance}")).json["url"] is None
+
+
+async def test_discard_asked_for_twice_is_one_order(work):
+    async with work.api() as api, work.scheduler() as scheduler:
+        instance, _ = await running_instance(work, scheduler)
+        for _ in range(2):
+            asked = await api.post(f"instances/{instance}/discard")
+            assert asked.status == 202
+            assert (asked.json["url"], asked.json["actions"]) == (None, [])
+        await scheduler.message(DiscardInstance)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await scheduler.message(DiscardInstance)
+
+
+async def test_two_starts_at_once_both_work(work):
+    async with work.api() as api:
+        both = await asyncio.gather(
+            *(api.post("instances", json={"image": "jupyterlab"}) for _ in range(2))
+        )
+        assert [answer.status for answer in both] == [201, 201]
+        assert {answer.json["name"] for answer in both} == {"JupyterLab", "JupyterLab 2"}
+
+
+async def test_too_many_instances_says_what_to_do(work):
+    await work.stop()
+    work.with_config(limits=Limits(instances_per_person=2))
+    await work.start()
+    async with work.api() as api:
+        answers = await asyncio.gather(
+            *(api.post("instances", json={"image": IMAGE}) for _ in range(4))
+        )
+        assert sorted(answer.status for answer in answers) == [201, 201, 409, 409]
+        refused = next(answer for answer in answers if answer.status == 409)
+        assert "discard one" in assert_problem(refused, 409, "conflict")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "field"),
+    [
+        ({"image": "nothing"}, 400, "image"),
+        ({}, 400, "image"),
+        ({"image": 7}, 400, "image"),
+        ({"image": "jupyterlab", "name": "x" * 101}, 400, "name"),
+        ({"image": "jupyterlab", "name": "a\u0000b"}, 400, "name"),
+        ({"image": "jupyterlab", "colour": "red"}, 400, "colour"),
+    ],
+)
+async def test_bad_bodies_name_the_field(work, body, status, field):
+    async with work.api() as api:
+        assert_problem(await api.post("instances", json=body), status, "bad_request", field)
+
+
+async def test_every_error_is_a_problem_document(work):
+    async with work.api() as api, work.api("wrong") as stranger:
+        assert_problem(await api.get("nothing"), 404)
+        assert_problem(await api.get("instances/abcdefghij"), 404, "not_found")
+        refused = await api.request("DELETE", "instances")
+        assert_problem(refused, 405)
+        assert "POST" in refused.headers["Allow"]
+        text = {"Content-Type": "text/plain"}
+        assert_problem(await api.post("instances", data="x", headers=text), 415)
+        kind = {"Content-Type": "application/json"}
+        assert_problem(await api.post("instances", data="{", headers=kind), 400)
+        large = json.dumps({"image": "x" * 70_000})
+        assert_problem(await api.post("instances", data=large, headers=kind), 413)
+        unknown = await stranger.get("instances")
+        assert_problem(unknown, 401, "unauthorized")
+        assert unknown.headers["WWW-Authenticate"].startswith("Bearer")
+        for lines in ("0", "x", "99999999999999999999"):
+            made = (await api.post("instances", json={"image": "jupyterlab"})).json
+            bad = await api.get(f"instances/{made['id']}/logs?lines={lines}")
+            assert_problem(bad, 400, "bad_request", "lines")
+
+
+async def test_row_1_other_peoples_instances_look_like_none(work):
+    other = await work.person("other")
+    async with work.api() as api, work.api(other) as stranger:
+        made = (await api.post("instances", json={"image": "jupyterlab"})).json["id"]
+        nothing = await stranger.get("instances/abcdefghij")
+        for path in (f"instances/{made}", f"instances/{made}/logs", f"instances/{made}/events"):
+            hidden = await stranger.get(path)
+            assert (hidden.status, hidden.json) == (nothing.status, nothing.json)
+        assert (await stranger.post(f"instances/{made}/discard")).status == 404
+        assert (await stranger.get("instances")).json == []
+        assert (await api.get(f"instances/{made}")).json["actions"] == ["discard"]
+
+
+async def test_keys_are_for_admins(work):
+    other = await work.person("other")
+    async with work.api(other) as stranger:
+        for answer in (
+            await stranger.get("keys"),
+            await stranger.post("keys/challenge", json={}),
+            await stranger.post("keys/abc/revoke"),
+        ):
+            assert_problem(answer, 403, "forbidden")
+
+
+async def test_events_show_each_change_until_the_end(work):
+    async with work.api() as api, work.scheduler() as scheduler:
+        made = (await api.post("instances", json={"image": "jupyterlab"})).json["id"]
+        await scheduler.message(StartInstance)
+        states = []
+        seen = asyncio.Event()
+
+        async def follow():
+            url = f"{api.url}instances/{made}/events"
+            async with api.session.get(url, headers=api.headers) as response:
+                assert response.headers["Content-Type"].startswith("text/event-stream")
+                async for line in response.content:
+                    if line.startswith(b"data:"):
+                        states.append(json.loads(line[5:])["state"])
+                        seen.set()
+
+        following = asyncio.create_task(follow())
+        async with asyncio.timeout(10):
+            for state in (State.STARTING, State.RUNNING, State.DISCARDING, State.DISCARDED):
+                await seen.wait()
+                seen.clear()
+                await scheduler.report(made, state)
+            await following
+        assert states == ["created", "starting", "running", "discarding", "discarded"]
+
+
+async def test_logs_are_asked_of_the_scheduler(work):
+    async with work.api() as api, work.scheduler() as scheduler:
+        instance, _ = await running_instance(work, scheduler)
+        asking = asyncio.create_task(api.get(f"instances/{instance}/logs?lines=7"))
+        request = await scheduler.message(RequestLogs)
+        assert (request.instance, request.lines) == (instance, 7)
+        await scheduler.tell(
+            InstanceLogs(request=request.request, instance=instance, text="one\ntwo\n")
+        )
+        answer = await asking
+        assert (answer.status, answer.text) == (200, "one\ntwo\n")
+
+
+async def test_logs_that_do_not_arrive(work):
+    await work.stop()
+    work.with_config(limits=Limits(logs_s=0.2))
+    await work.start()
+    async with work.api() as api:
+        async with work.scheduler() as scheduler:
+            instance, _ = await running_instance(work, scheduler)
+            assert_problem(await api.get(f"instances/{instance}/logs"), 504, "took_too_long")
+        async with work.scheduler() as scheduler:
+            scheduler.sequence[instance] = 0
+            await scheduler.report(instance, State.ERRORED, "It ended.", log_tail="last words")
+        assert (await api.get(f"instances/{instance}/logs")).text == "last words"
+
+
+async def test_whoami(work):
+    async with work.api() as api:
+        assert (await api.get("whoami")).json == {
+            "kind": "user",
+            "id": "admin",
+            "name": "Admin",
+            "admin": True,
+        }
+    async with work.api(work.jwt("node-main")) as node:
+        assert (await node.get("whoami")).json["name"] == "node-main"
