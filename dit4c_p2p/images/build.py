@@ -2,9 +2,11 @@
 
 import logging
 import os
+import re
 import tempfile
 from collections import deque
 from pathlib import Path
+from typing import Any
 
 import aiodocker
 import aiohttp
@@ -26,6 +28,10 @@ REQUIREMENTS = "requirements.txt"
 
 _BUILD_S = 3600.0
 _OUTPUT_LINES = 2000
+
+# What the engine itself says between the output of a build's steps.
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_CHATTER = ("--->", "Removing intermediate container ", "Step ")
 
 # Docker hands these to RUN steps and leaves them out of the cache's keys.
 _PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy")
@@ -127,36 +133,37 @@ class Builder:
         self._progress(step, "building")
         output: deque[str] = deque(maxlen=_OUTPUT_LINES)
         try:
-            with tempfile.TemporaryFile(dir=self._cache_folder) as archive:
-                pack(files, archive)
-                stream = self._docker.images.build(
-                    fileobj=archive,
-                    encoding="identity",
-                    tag=self.tag(recipe.name),
-                    buildargs={"PARENT": parent_id, **_proxies()},
-                    labels={BUILD_LABEL: wanted},
-                    rm=True,
-                    forcerm=True,
-                    stream=True,
-                    timeout=aiohttp.ClientTimeout(total=_BUILD_S),
-                )
-                async for item in stream:
-                    for line in str(item.get("stream", "")).splitlines():
-                        if line.strip():
-                            output.append(line.rstrip())
-                            self._progress(step, line.strip())
+            # A client of its own: only the end of its connection makes the engine give up a build.
+            async with aiodocker.Docker() as docker:
+                with tempfile.TemporaryFile(dir=self._cache_folder) as archive:
+                    pack(files, archive)
+                    stream = docker.images.build(
+                        fileobj=archive,
+                        encoding="identity",
+                        tag=self.tag(recipe.name),
+                        buildargs={"PARENT": parent_id, **_proxies()},
+                        labels={BUILD_LABEL: wanted},
+                        rm=True,
+                        forcerm=True,
+                        stream=True,
+                        timeout=aiohttp.ClientTimeout(total=_BUILD_S),
+                    )
+                    async for item in stream:
+                        for line in _lines(item):
+                            output.append(line)
+                            self._progress(step, line)
         except (aiodocker.DockerError, aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(recipe, error, output) from error
 
     def _failure(self, recipe: Recipe, error: Exception, output: deque[str]) -> BuildFailed:
         reason = error.message if isinstance(error, aiodocker.DockerError) else str(error)
-        reason = reason or type(error).__name__
+        reason = " ".join(reason.split()) or type(error).__name__
         if any("no space left on device" in line.lower() for line in (reason, *output)):
             return BuildFailed(
                 f"the disk is full: the {recipe.name} image could not be built",
                 hint="Make room (docker system df shows what the engine uses) and try again.",
             )
-        last = next((line for line in reversed(output) if not line.startswith(" --->")), "")
+        last = next((line for line in reversed(output) if not line.startswith(_CHATTER)), "")
         if last and "returned a non-zero code" in reason:
             reason = last
         path = self._cache_folder / f"build-{recipe.name}.log"
@@ -168,6 +175,12 @@ class Builder:
             f"the {recipe.name} image could not be built: {reason}",
             hint=f"The whole output is in {path}.",
         )
+
+
+def _lines(item: dict[str, Any]) -> list[str]:
+    """What a build's output item shows, a line each, without colours and empty lines."""
+    text = _COLOUR.sub("", str(item.get("stream", "")))
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _proxies() -> dict[str, str]:
