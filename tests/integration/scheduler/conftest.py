@@ -1,10 +1,10 @@
 """A scheduler between a portal with real signatures and nodes in memory."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from support.fake_node import FakeNode, memory_dialler
 from support.link_portal import LinkPortal
@@ -33,6 +33,7 @@ class World:
         self.folder = folder
         self.name, self.key = portal.new_peer("scheduler-main")
         self.limits = Limits()
+        self.connect: list[str] = []
         self.dialler = memory_dialler(*nodes)
 
     def config(self) -> SchedulerConfig:
@@ -40,25 +41,22 @@ class World:
             name=self.name,
             key=self.key,
             data_folder=self.folder,
-            portal=self.portal.info,
+            portal=msgspec.structs.replace(self.portal.info, connect=self.connect),
             routers=[],
             nodes=[node.name.id for node in self.nodes],
             limits=self.limits,
         )
 
     @asynccontextmanager
-    async def scheduler(self, *, killed: bool = False) -> AsyncIterator[Scheduler]:
-        """A running scheduler, stopped at the end, or dropped as by ``kill -9``."""
+    async def scheduler(self) -> AsyncIterator[Scheduler]:
+        """A running scheduler, stopped at the end."""
         async with databases([database(self.folder)]):
             scheduler = Scheduler(self.config(), dialler=self.dialler)
             await scheduler.start()
             try:
                 yield scheduler
             finally:
-                if killed:
-                    await kill(scheduler)
-                else:
-                    await scheduler.stop()
+                await scheduler.stop()
 
     async def start(self, instance: str = "abc") -> str:
         order = StartInstance(instance=instance, image="sha256:1", key_nonce="nonce")
@@ -66,25 +64,6 @@ class World:
 
     async def discard(self, instance: str = "abc") -> str:
         return await self.portal.order(DiscardInstance(instance=instance))
-
-
-async def kill(scheduler: Scheduler) -> None:
-    """Cut it off in the middle: no stop(), its database and its lines just vanish."""
-    await abandon_database()
-    mine = asyncio.current_task()
-    serving = scheduler._serving
-    assert serving is not None
-    assert serving is not mine
-    serving.cancel()
-    await asyncio.gather(serving, return_exceptions=True)
-    await scheduler._stack.aclose()
-
-
-async def abandon_database() -> None:
-    """From now on nothing that the dying scheduler does is written."""
-    from dit4c_p2p.scheduler.models import InstanceRow
-
-    await InstanceRow._meta.db.close()
 
 
 @pytest.fixture

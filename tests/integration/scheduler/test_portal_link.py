@@ -1,9 +1,12 @@
 """The line to the portal: both ends prove themselves, and no message is lost or acted on twice."""
 
 import asyncio
+import contextlib
 
+import aiohttp
 import pytest
 
+from dit4c_p2p.identity import portal_client
 from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import RequestState
@@ -109,17 +112,60 @@ async def test_a_refused_scheduler_asks_less_and_less_often(world, monkeypatch):
     assert all(30 <= pause <= 90 for pause in pauses[6:10])
 
 
-async def test_a_dead_portal_is_noticed(world, monkeypatch):
+class Wire:
+    """Passes bytes on to a port of this machine until it is ``frozen``: open, and silent."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.flows = asyncio.Event()
+        self.flows.set()
+        self.opened = 0
+        self._tasks: set[asyncio.Task] = set()
+
+    async def __aenter__(self):
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *error):
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader, writer):
+        self._tasks.add(asyncio.current_task())
+        self.opened += 1
+        there, back = await asyncio.open_connection("127.0.0.1", self._port)
+        try:
+            await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
+        finally:
+            back.close()
+            writer.close()
+
+    async def _pass(self, reader, writer):
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65536):
+                await self.flows.wait()
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+async def test_a_dead_portal_is_noticed(world, monkeypatch, caplog):
     """security.md, section 4: a dead peer is noticed in 15 s, half-open TCP included."""
     assert portal_link.HEARTBEAT_S * 1.5 <= 15
-    monkeypatch.setattr(portal_link, "HEARTBEAT_S", 0.1)
-    async with world.scheduler() as scheduler:
-        await scheduler.ready()
-        opened = world.portal.opened
-        for socket in list(world.portal._sockets):
-            socket._reader.feed_data = lambda *ignored: None
-        while world.portal.opened == opened:
-            await asyncio.sleep(0.01)
+    monkeypatch.setattr(portal_link, "HEARTBEAT_S", 0.2)
+    async with Wire(world.portal._port) as wire:
+        world.connect = [wire.address]
+        async with world.scheduler() as scheduler:
+            await scheduler.ready()
+            wire.flows.clear()
+            while "the line ended" not in caplog.text:
+                await asyncio.sleep(0.01)
+            await world.start()
+            wire.flows.set()
+            await world.portal.until_state("abc", State.RUNNING)
 
 
 async def test_a_portal_that_does_not_acknowledge_is_left(world, monkeypatch):
@@ -160,10 +206,6 @@ async def test_more_messages_than_fit_at_once(world, monkeypatch):
 
 async def test_the_line_outlives_the_limit_of_a_request(world, monkeypatch):
     """The session's limit for a request (10 s) is none for the WebSocket."""
-    import aiohttp
-
-    from dit4c_p2p.identity import portal_client
-
     monkeypatch.setattr(portal_client, "TIMEOUT", aiohttp.ClientTimeout(total=0.2))
     async with world.scheduler() as scheduler:
         await scheduler.ready()
