@@ -6,6 +6,7 @@ when what goes into it has changed.
 """
 
 from dit4c_p2p.images.build import BuildFailed
+from dit4c_p2p.images.disk import DiskFull
 from dit4c_p2p.images.engine import Engine, ensure_engine, find_engine
 from dit4c_p2p.images.ensure import (
     CatalogueImage,
@@ -18,6 +19,7 @@ from dit4c_p2p.images.progress import Progress, TerminalProgress
 __all__ = [
     "BuildFailed",
     "CatalogueImage",
+    "DiskFull",
     "Engine",
     "Images",
     "Progress",

@@ -15,6 +15,7 @@ from dit4c_p2p import resources
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.images.closure import needed_files
 from dit4c_p2p.images.context import ContextFile, content_hash, files_below, pack
+from dit4c_p2p.images.disk import DiskFull, says_disk_full
 from dit4c_p2p.images.progress import Progress
 from dit4c_p2p.images.recipes import Recipe
 from dit4c_p2p.images.wheels import PYTHON_VERSION, ensure_wheels
@@ -38,7 +39,7 @@ _PROXY_VARIABLES = ("http_proxy", "https_proxy", "no_proxy")
 
 
 class BuildFailed(DitError):
-    """An image could not be built; the hint says where its whole output is, or what to free."""
+    """An image could not be built; the hint says where its whole output is."""
 
     code = "image_build_failed"
 
@@ -79,7 +80,8 @@ class Builder:
 
         An image that is replaced stays with the engine, untagged: pods may still run from it.
 
-        :raises BuildFailed: a step of the build failed or the disk is full.
+        :raises BuildFailed: a step of the build failed.
+        :raises DiskFull: there is no room.
         :raises ConfigError: its wheels can't be had.
         """
         step = f"{recipe.name} image"
@@ -155,14 +157,11 @@ class Builder:
         except (aiodocker.DockerError, aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(recipe, error, output) from error
 
-    def _failure(self, recipe: Recipe, error: Exception, output: deque[str]) -> BuildFailed:
+    def _failure(self, recipe: Recipe, error: Exception, output: deque[str]) -> DitError:
         reason = error.message if isinstance(error, aiodocker.DockerError) else str(error)
         reason = " ".join(reason.split()) or type(error).__name__
-        if any("no space left on device" in line.lower() for line in (reason, *output)):
-            return BuildFailed(
-                f"the disk is full: the {recipe.name} image could not be built",
-                hint="Make room (docker system df shows what the engine uses) and try again.",
-            )
+        if says_disk_full((reason, *output)):
+            return DiskFull(f"the {recipe.name} image could not be built")
         last = next((line for line in reversed(output) if not line.startswith(_CHATTER)), "")
         if last and "returned a non-zero code" in reason:
             reason = last

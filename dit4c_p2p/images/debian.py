@@ -16,6 +16,7 @@ import aiohttp
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.images.command import CommandFailed, run_command
+from dit4c_p2p.images.disk import DiskFull, says_disk_full
 from dit4c_p2p.images.engine import install_packages, on_debian
 from dit4c_p2p.images.progress import Progress
 
@@ -65,6 +66,7 @@ async def ensure_debian(
     400 MB for a while.
 
     :raises ConfigError: it can be neither pulled nor made; the hint says what to do.
+    :raises DiskFull: there is no room for it.
     """
     image_id = await image_id_of(docker, tag)
     if image_id is None:
@@ -149,10 +151,12 @@ async def _debootstrap(root: Path, architecture: str, mirrors: Mirrors, progress
             timeout_s=_DEBOOTSTRAP_S,
         )
     except CommandFailed as error:
+        if says_disk_full(error.tail):
+            raise DiskFull("a Debian image could not be made") from error
         reasons = [line[3:] for line in error.tail if line.startswith("E: ")]
         raise ConfigError(
             f"debootstrap failed: {reasons[-1] if reasons else str(error)}",
-            hint="See that Debian's package servers can be reached and that the disk has room.",
+            hint="See that Debian's package servers can be reached, and try again.",
         ) from error
 
 
@@ -215,10 +219,12 @@ async def _import(docker: aiodocker.Docker, root: Path) -> str:
             tar.kill()
             await tar.wait()
     last = answer[-1] if answer else {"error": "no answer"}
+    if says_disk_full([str(last.get("error"))]):
+        raise DiskFull("the engine did not take the Debian image")
     if status != 0 or "error" in last:
         raise ConfigError(
             f"the engine did not take the Debian image: {last.get('error', 'it was cut short')}",
-            hint="See that the disk has room (docker system df), and try again.",
+            hint="Try again.",
         )
     return str(last["status"])
 

@@ -8,7 +8,7 @@ import aiodocker
 import aiohttp
 
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.images.build import Builder
+from dit4c_p2p.images.build import Builder, BuildFailed
 from dit4c_p2p.images.debian import ensure_debian
 from dit4c_p2p.images.engine import Engine, ensure_engine
 from dit4c_p2p.images.lock import exclusive
@@ -57,7 +57,8 @@ async def ensure_images(
     that is cancelled leaves nothing half done.
 
     :raises ConfigError: this machine is not as it must be.
-    :raises BuildFailed: an image can't be built.
+    :raises BuildFailed: an image can't be built, or the engine went away.
+    :raises DiskFull: there is no room.
     """
     engine = await ensure_engine(progress)
     try:
@@ -69,7 +70,13 @@ async def ensure_images(
         ) from error
     waiting = "waiting for another process that is building them"
     async with exclusive(cache_folder / "images.lock", lambda: progress(LOCK_STEP, waiting)):
-        return await _ensure_all(engine, progress, cache_folder, repository)
+        try:
+            return await _ensure_all(engine, progress, cache_folder, repository)
+        except (aiodocker.DockerError, aiohttp.ClientError, TimeoutError) as error:
+            raise BuildFailed(
+                f"the Docker engine failed: {error or type(error).__name__}",
+                hint="See that it runs (docker info), and try again.",
+            ) from error
 
 
 async def _ensure_all(

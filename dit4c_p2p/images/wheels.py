@@ -5,13 +5,13 @@ A build has no way to the package index; it installs what is copied into it.
 
 import hashlib
 import importlib.util
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.images.command import CommandFailed, run_command
+from dit4c_p2p.images.disk import DiskFull, says_disk_full
 from dit4c_p2p.images.progress import Progress
 
 # Debian 12's. What is downloaded has to fit it, whatever Python runs here.
@@ -38,6 +38,7 @@ async def ensure_wheels(
     Lies below ``cache_folder`` and is named after what was asked for; it appears when it is whole.
 
     :raises ConfigError: pip is missing, or a wheel can't be had; the hint says what to do.
+    :raises DiskFull: there is no room for them.
     """
     wanted = f"{PYTHON_VERSION} {architecture}\n{requirements.read_text()}"
     name = f"{architecture}-{hashlib.sha256(wanted.encode()).hexdigest()[:16]}"
@@ -50,13 +51,10 @@ async def ensure_wheels(
             hint=f"Run: {sys.executable} -m ensurepip.",
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=folder.parent))
-    try:
-        await _download(requirements, architecture, partial, progress, step)
-        partial.chmod(0o755)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{name}.", dir=folder.parent) as partial:
+        whole = Path(partial) / "wheels"
+        await _download(requirements, architecture, whole, progress, step)
+        whole.rename(folder)
     return folder
 
 
@@ -76,6 +74,9 @@ async def _download(
     try:
         await run_command(argv, on_line=on_line, timeout_s=_DOWNLOAD_S)
     except CommandFailed as error:
+        if says_disk_full(error.tail):
+            doing = f"wheels for the {requirements.parent.name} image could not be downloaded"
+            raise DiskFull(doing) from error
         errors = [line for line in error.tail if line.startswith("ERROR: ")]
         reason = errors[-1].removeprefix("ERROR: ") if errors else str(error)
         raise ConfigError(

@@ -6,7 +6,7 @@ from pathlib import Path
 import aiodocker
 import pytest
 
-from dit4c_p2p.images import Images
+from dit4c_p2p.images import DiskFull, Images
 from dit4c_p2p.images.build import BUILD_LABEL, Builder, BuildFailed
 from dit4c_p2p.images.recipes import Recipe
 
@@ -108,7 +108,7 @@ async def test_a_step_that_fails_says_why_and_where_the_rest_is(
 
 async def test_a_full_disk_is_called_so(workshop: Workshop, images: Images) -> None:
     workshop.write(f"{DOCKERFILE}RUN head -c 1G /dev/zero > /dev/shm/much\n")
-    with pytest.raises(BuildFailed, match="the disk is full") as failed:
+    with pytest.raises(DiskFull, match="the disk is full") as failed:
         await workshop.builder.ensure(GIZMO, images.infra)
     assert "docker system df" in failed.value.hint
 

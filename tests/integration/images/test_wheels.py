@@ -1,0 +1,55 @@
+"""Wheels on a disk that has no room for them."""
+
+import asyncio
+import os
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from dit4c_p2p.images import DiskFull
+from dit4c_p2p.images.wheels import ensure_wheels
+
+pytestmark = [
+    pytest.mark.root,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk"),
+]
+
+
+@pytest.fixture
+async def small_disk(tmp_path: Path) -> AsyncIterator[Path]:
+    """A file system of 64 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    await command("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder))
+    yield folder
+    await command("umount", str(folder))
+
+
+async def command(*argv: str) -> None:
+    process = await asyncio.create_subprocess_exec(*argv)
+    assert await asyncio.wait_for(process.wait(), 20) == 0
+
+
+async def test_a_full_disk_is_called_so_and_nothing_is_left_on_it(
+    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = tmp_path / "index"
+    index.mkdir()
+    with zipfile.ZipFile(index / "tiny-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("tiny.py", os.urandom(256 * 1024))
+        wheel.writestr(
+            "tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n"
+        )
+        wheel.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr("tiny-1.0.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text("tiny\n")
+
+    with pytest.raises(DiskFull, match="the disk is full"):
+        await ensure_wheels(requirements, "x86_64", small_disk, lambda *it: None, "step")
+    assert list((small_disk / "wheels").iterdir()) == []
