@@ -7,60 +7,54 @@
 It listens on 127.0.0.1 and can go away and come back (``stop``/``start``).
 """
 
+import asyncio
 import base64
 import hashlib
 import secrets
 import time
-from types import TracebackType
-from typing import Self
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import asyncssh
 from aiohttp import web
+from support.registry import RegistryPortal
 
 from dit4c_p2p.identity import tokens
-from dit4c_p2p.identity.keys import generate, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.codec import decode
 from dit4c_p2p.messages.helper import AnswersOn
-from dit4c_p2p.messages.public import PortalInfo
 
 
-class OAuthPortal:
-    """:ivar person: who is logged in at the portal.
+class OAuthPortal(RegistryPortal):
+    """The registry, and one client's authorization server.
 
+    :ivar person: who is logged in at the portal.
     :ivar active: the access tokens that introspection calls active.
     :ivar introspections: how often it was asked.
     :ivar announced: the bodies of ``PUT /instances/``.
-    :ivar fail_with: a status to answer everything with, or None.
+    :ivar told: set with each of them.
+    :ivar fail_with: a status to answer everything but the registry with, or None.
     """
 
     def __init__(self, name: PeerName, key: asyncssh.SSHKey) -> None:
+        super().__init__()
         self.name, self._client_key = name, key
-        self.key = generate()
+        self.publish(name, key)
         self.person = "admin"
         self.expires_in = 3600
         self.active: set[str] = set()
         self.introspections = 0
         self.announced: list[AnswersOn] = []
+        self.told = asyncio.Event()
         self.fail_with: int | None = None
         self._codes: dict[str, tuple[str, str]] = {}  # code → challenge, redirect URI
         self._jtis: set[str] = set()
-        self._runner: web.AppRunner | None = None
-        self._port = 0
 
-    @property
-    def url(self) -> str:
-        return f"http://localhost:{self._port}"
-
-    @property
-    def info(self) -> PortalInfo:
-        return PortalInfo(
-            name="portal-main",
-            url=self.url,
-            key=public_line(self.key),
-            connect=[f"127.0.0.1:{self._port}"],
-        )
+    def add_routes(self, app: web.Application) -> None:
+        """What an instance's helpers call."""
+        app.router.add_get("/config.json", self._config)
+        app.router.add_post("/oauth/token", self._token)
+        app.router.add_post("/oauth/introspect", self._introspect)
+        app.router.add_put("/instances/", self._announce)
 
     def visit(self, location: str, *, error: str | None = None) -> str:
         """Where a browser that opens the authorization endpoint is sent back to."""
@@ -78,34 +72,6 @@ class OAuthPortal:
         else:
             answer["error"] = error
         return f"{query['redirect_uri']}?{urlencode(answer)}"
-
-    async def start(self) -> None:
-        app = web.Application()
-        app.router.add_get("/config.json", self._config)
-        app.router.add_post("/oauth/token", self._token)
-        app.router.add_post("/oauth/introspect", self._introspect)
-        app.router.add_put("/instances/", self._announce)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
-        self._port = self._runner.addresses[0][1]
-
-    async def stop(self) -> None:
-        runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.stop()
 
     # ---- handlers
 
@@ -148,6 +114,7 @@ class OAuthPortal:
         if self.fail_with:
             return web.Response(status=self.fail_with)
         self.announced.append(decode(await request.read(), AnswersOn))
+        self.told.set()
         return web.Response(status=204)
 
     async def _authenticated(self, request: web.Request) -> dict[str, str]:
