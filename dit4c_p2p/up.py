@@ -130,7 +130,7 @@ class _System:
                 addresses=_addresses(config.portal_port, bridge),
                 connect=(f"{bridge}:{config.portal_port}",),
                 user_url=config.user_url,
-                routers=(self._router_at(bridge),),
+                routers=(self._router_at("localhost", _LOOPBACK, bridge),),
                 catalogue=tuple(
                     CatalogueImage(offer.name, offer.title, offer.description, offer.image)
                     for offer in images.catalogue
@@ -219,11 +219,11 @@ class _System:
             connect=[f"{host}:{self._config.portal_port}"],
         )
 
-    def _router_at(self, host: str) -> RouterInfo:
+    def _router_at(self, *hosts: str) -> RouterInfo:
         return RouterInfo(
             name=str(ROUTER),
-            ssh=[f"{host}:{self._config.router_ssh_port}"],
-            http=[f"{host}:{self._config.router_port}"],
+            ssh=[f"{host}:{self._config.router_ssh_port}" for host in hosts],
+            http=[f"{host}:{self._config.router_port}" for host in hosts],
         )
 
 

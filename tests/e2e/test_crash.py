@@ -64,6 +64,6 @@ async def test_killed_while_running_the_app_does_not_notice(own_system):
     async with own_system.api() as api:
         await api.wait_for(instance, "running", url=True, timeout=CONVERGE_S)
         assert own_system.at_engine(instance) == before
-        logs = (await api.call("GET", f"instances/{instance}/logs"))["text"]
+        logs = await api.logs(instance)
         assert logs.count("is running at") <= 1
         await api.discard(instance)

@@ -146,6 +146,13 @@ class Api:
             assert response.status == expect, f"{method} {path}: {response.status} {text}"
             return json.loads(text) if text else None
 
+    async def logs(self, instance: str) -> str:
+        """The end of the app's log."""
+        url = f"{self._portal}/api/v1/instances/{instance}/logs"
+        async with self._session.get(url) as response:
+            assert response.status == 200
+            return await response.text()
+
     async def start(self, image: str = "jupyterlab", name: str | None = None) -> str:
         """Start an instance; its id."""
         body = {"image": image} if name is None else {"image": image, "name": name}
@@ -169,7 +176,9 @@ class Api:
     async def discard(self, instance: str, timeout: float = 60) -> None:
         """Discard and wait until it is gone."""
         await self.call("POST", f"instances/{instance}/discard", expect=202)
-        await self.wait_for(instance, "discarded", timeout=timeout)
+        async with asyncio.timeout(timeout):
+            while (await self.call("GET", f"instances/{instance}"))["state"] != "discarded":
+                await asyncio.sleep(0.05)
 
 
 class _ToLoopback(AbstractResolver):
