@@ -49,6 +49,7 @@ class FakeNode:
     :ivar hold: a verb's name → an event that it waits for before it ends.
     :ivar reached: a verb's name → set when it is waiting there.
     :ivar fail: a verb's name → the failures that its next calls end with.
+    :ivar history: every event there was.
     :ivar online: False: nobody gets through.
     """
 
@@ -68,6 +69,7 @@ class FakeNode:
         self.online = True
         self.connections: set[MemoryConnection] = set()
         self.dials = 0
+        self.history: list[PodEvent] = []
         self._locks: dict[str, asyncio.Lock] = {}
         self._followers: set[asyncio.Queue[PodEvent]] = set()
 
@@ -108,8 +110,9 @@ class FakeNode:
             self.pods.pop(instance, None)
         else:
             self.pods[instance] = status
+        self.history.append(PodEvent(instance=instance, status=status))
         for follower in self._followers:
-            follower.put_nowait(PodEvent(instance=instance, status=status))
+            follower.put_nowait(self.history[-1])
 
     def say_again(self, event: PodEvent) -> None:
         """An event comes late, or again."""

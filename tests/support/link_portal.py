@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import secrets
 import uuid
 from typing import Any
@@ -23,6 +24,7 @@ from dit4c_p2p.messages.link import (
     Hello,
     InstanceLogs,
     InstanceReport,
+    PortalFrame,
     SchedulerFrame,
     ToPortalEnvelope,
     ToScheduler,
@@ -76,13 +78,13 @@ class LinkPortal(RegistryPortal):
 
     async def replay(self, id: str, body: ToScheduler) -> None:
         """Send an order again on every open link."""
-        frame = encode(ToSchedulerEnvelope(id=id, body=body)).decode()
         for socket in list(self._sockets):
-            await socket.send_str(frame)
+            await _send(socket, ToSchedulerEnvelope(id=id, body=body))
 
     async def cut(self) -> None:
         """Break every link without a word."""
-        for socket in list(self._sockets):
+        while self._sockets:
+            socket, _ = self._sockets.popitem()
             if (transport := socket._req.transport) is not None:
                 transport.abort()
 
@@ -146,12 +148,12 @@ class LinkPortal(RegistryPortal):
         return True
 
     async def _flush(self, socket: web.WebSocketResponse) -> None:
-        for id, body in self.orders.items():
-            if id not in self._sockets[socket]:
-                self._sockets[socket].add(id)
+        sent = self._sockets[socket]
+        for id, body in list(self.orders.items()):
+            if id not in sent:
+                sent.add(id)
                 for _ in range(self.copies):
-                    frame = encode(ToSchedulerEnvelope(id=id, body=body)).decode()
-                    await socket.send_str(frame)
+                    await _send(socket, ToSchedulerEnvelope(id=id, body=body))
 
     async def _take(self, socket: web.WebSocketResponse, data: str) -> None:
         kind: Any = SchedulerFrame
@@ -163,7 +165,7 @@ class LinkPortal(RegistryPortal):
                 self._note(frame.body)
             self.arrived.append(frame.id)
             if self.acknowledges:
-                await socket.send_str(encode(Ack(id=frame.id)).decode())
+                await _send(socket, Ack(id=frame.id))
         async with self._news:
             self._news.notify_all()
 
@@ -180,3 +182,9 @@ class LinkPortal(RegistryPortal):
                 self.logs[body.request] = body
             case ClusterState():
                 self.cluster = body
+
+
+async def _send(socket: web.WebSocketResponse, frame: PortalFrame) -> None:
+    """What is lost with a line is sent again on the next one."""
+    with contextlib.suppress(ConnectionError):
+        await socket.send_str(encode(frame).decode())

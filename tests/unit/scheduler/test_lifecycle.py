@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dit4c_p2p.messages.instances import FINAL, State
@@ -228,6 +228,8 @@ class Ideal:
         return []
 
 
+# A thousand lives of ten and more messages.
+@settings(max_examples=1000, deadline=None)
 @given(
     st.sampled_from([None, 0, 1]),
     st.booleans(),
