@@ -21,7 +21,8 @@ from dit4c_p2p.identity.documents import KeyDocument
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.keys import fingerprint, generate, public_line
 from dit4c_p2p.identity.names import PeerName
-from dit4c_p2p.messages.codec import encode
+from dit4c_p2p.messages.codec import decode, encode
+from dit4c_p2p.messages.helper import AnswersOn
 from dit4c_p2p.messages.public import PortalInfo
 from dit4c_p2p.messages.registry import Heartbeat, KeyEvent, SignedEvent
 
@@ -33,6 +34,7 @@ class RegistryPortal:
     :ivar heartbeats: set to False to keep the events silent.
     :ivar page_states: instance id → what ``GET /instances/{id}/page-state`` answers with.
     :ivar tokens: the bearer tokens with which the page state was asked for.
+    :ivar answers_on: the bodies of ``PUT /instances/``, in their order.
     :ivar lookups: how often each name's keys were asked for.
     """
 
@@ -43,6 +45,7 @@ class RegistryPortal:
         self.page_delay_s = 0.0
         self.page_status = 200
         self.tokens: list[str] = []
+        self.answers_on: list[AnswersOn] = []
         self.lookups: dict[PeerName, int] = {}
         self._heartbeat_s = heartbeat_s
         self._keys: dict[PeerName, list[asyncssh.SSHKey]] = {}
@@ -95,6 +98,7 @@ class RegistryPortal:
         app.router.add_get("/keys/events", self._events)
         app.router.add_get("/known_hosts", self._known_hosts)
         app.router.add_get("/instances/{id}/page-state", self._page_state)
+        app.router.add_put("/instances/", self._answers_on)
         app.router.add_get("/{kind}/{id}/ssh-keys", self._document)
         app.router.add_get("/{kind}/{id}/ssh-keys.sig", self._signature)
         self.add_routes(app)
@@ -193,6 +197,10 @@ class RegistryPortal:
     async def _known_hosts(self, request: web.Request) -> web.Response:
         lines = [f"{name} {public_line(key)}" for name, keys in self._keys.items() for key in keys]
         return web.Response(text="\n".join(lines) + "\n")
+
+    async def _answers_on(self, request: web.Request) -> web.Response:
+        self.answers_on.append(decode(await request.read(), AnswersOn))
+        return web.Response(status=204)
 
     async def _page_state(self, request: web.Request) -> web.Response:
         self.tokens.append(request.headers.get("Authorization", "").removeprefix("Bearer "))
