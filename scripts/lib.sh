@@ -54,20 +54,20 @@ on_debian() {
 }
 
 # install_debian_packages PACKAGE…: as root. A service that one of them brings along is not started.
-install_debian_packages() {
-    local policy=/usr/sbin/policy-rc.d made=no status=0
+install_debian_packages() (
+    policy=${POLICY:-/usr/sbin/policy-rc.d}
     if [[ ! -e $policy ]]; then
+        # However this ends, the machine's services must be able to start again.
+        trap 'rm -f "$policy"' EXIT
+        trap 'exit 130' INT
+        trap 'exit 143' TERM
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
-        made=yes
     fi
-    {
-        apt-get update -q \
-            && DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
-    } || status=$?
-    [[ $made == no ]] || rm -f "$policy"
-    return "$status"
-}
+    # One server of several that is out of order need not matter.
+    apt-get update -q || printf 'apt-get update failed; going on with the lists that are there\n'
+    DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends "$@"
+)
 
 is_new_enough() {
     "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null

@@ -5,6 +5,7 @@ scripts.
 """
 
 import asyncio
+import logging
 import os
 import shutil
 import subprocess
@@ -17,6 +18,8 @@ import aiohttp
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.images.command import CommandFailed, run_command
 from dit4c_p2p.images.progress import Progress
+
+log = logging.getLogger(__name__)
 
 STEP = "Docker engine"
 DAEMON_LOG = Path("/var/log/dit4c-dockerd.log")
@@ -112,16 +115,22 @@ async def install_packages(packages: tuple[str, ...], progress: Progress, step: 
 
     :raises ConfigError: it failed.
     """
-    environment = {"DEBIAN_FRONTEND": "noninteractive"}
-    install = ["apt-get", "install", "-qy", "--no-install-recommends", *packages]
+
+    async def apt_get(*arguments: str) -> None:
+        await run_command(
+            ["apt-get", *arguments],
+            on_line=lambda line: progress(step, line),
+            timeout_s=_INSTALL_S,
+            environment={"DEBIAN_FRONTEND": "noninteractive"},
+        )
+
     try:
-        for argv in (["apt-get", "update", "-q"], install):
-            await run_command(
-                argv,
-                on_line=lambda line: progress(step, line),
-                timeout_s=_INSTALL_S,
-                environment=environment,
-            )
+        await apt_get("update", "-q")
+    except CommandFailed as error:
+        # One server of several that is out of order need not matter.
+        log.warning("%s; going on with the lists that are there", error)
+    try:
+        await apt_get("install", "-qy", "--no-install-recommends", *packages)
     except CommandFailed as error:
         raise ConfigError(
             f"installing {packages[0]} failed: {error.tail[-1] if error.tail else error}",

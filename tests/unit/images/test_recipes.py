@@ -41,3 +41,12 @@ def test_a_helper_has_no_orm_no_templates_and_no_engine() -> None:
     wanted = (SOURCES / "runtime" / "requirements.txt").read_text().lower()
     for library in ("tortoise", "jinja", "docker", "authlib"):
         assert library not in wanted
+
+
+def test_no_server_is_named_where_this_machine_should_say_which() -> None:
+    places = [SOURCES, PROJECT.parent / "scripts", PROJECT.parent / "dit4c_p2p" / "images"]
+    for place in places:
+        for path in place.rglob("*"):
+            if path.is_file() and path.suffix != ".pyc" and "bench" not in path.name:
+                for host in ("pypi.org", "pythonhosted", "deb.debian.org", "docker.io/"):
+                    assert host not in path.read_text(), path
