@@ -54,7 +54,6 @@ class OAuthPortal(RegistryPortal):
         app.router.add_get("/config.json", self._config)
         app.router.add_post("/oauth/token", self._token)
         app.router.add_post("/oauth/introspect", self._introspect)
-        app.router.add_put("/instances/", self._announce)
 
     def visit(self, location: str, *, error: str | None = None) -> str:
         """Where a browser that opens the authorization endpoint is sent back to."""
@@ -109,7 +108,7 @@ class OAuthPortal(RegistryPortal):
             {"active": True, "sub": self.person, "client_id": str(self.name), "exp": 2**31}
         )
 
-    async def _announce(self, request: web.Request) -> web.Response:
+    async def _answers_on(self, request: web.Request) -> web.Response:
         self._verify(request.headers["Authorization"].removeprefix("Bearer "))
         if self.fail_with:
             return web.Response(status=self.fail_with)

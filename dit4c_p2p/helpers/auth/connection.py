@@ -126,6 +126,8 @@ class Connection:
             answer = pages.problem(
                 error.status, str(error), as_html=accepts_html(head), hint=error.hint
             )
+            if error.allow:
+                answer.headers.append((b"Allow", error.allow.encode()))
             misdirected = error.status in (400, 421)
             return await self._reply(head, answer, close=misdirected)
         except BadRequest as error:

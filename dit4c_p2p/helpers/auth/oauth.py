@@ -140,11 +140,9 @@ class PortalOAuth:
             return answer.get("active") is True and answer.get("client_id", str(self._name)) == str(
                 self._name
             )
-        if status in (400, 401, 403):
-            # This instance's key is no longer in force.
-            logger.warning("the portal refuses us: %s", _reason(status, answer))
-            return False
-        return None
+        logger.warning("sessions could not be asked about: %s", _reason(status, answer))
+        # The portal says so when this instance's key is no longer in force.
+        return False if answer.get("error") == "invalid_client" else None
 
     async def _post(self, path: str, fields: dict[str, str]) -> tuple[int, dict[str, Any]]:
         """Status and JSON object of a call; ``{}`` for anything else.

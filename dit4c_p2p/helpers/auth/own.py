@@ -135,4 +135,5 @@ class Own:
 
 def _require(head: RequestHead, *methods: str) -> None:
     if head.method not in methods:
-        raise Refused(405, f"Only {' and '.join(methods)} can be asked for here")
+        allow = ", ".join(methods)
+        raise Refused(405, f"Only {allow} can be asked for here", allow=allow)

@@ -17,9 +17,10 @@ class Refused(DitError):
 
     code = "refused"
 
-    def __init__(self, status: int, message: str, *, hint: str = "") -> None:
+    def __init__(self, status: int, message: str, *, hint: str = "", allow: str = "") -> None:
         super().__init__(message, hint=hint)
         self.status = status
+        self.allow = allow  # the methods there are, for 405
 
 
 def check_message(head: RequestHead, origin: Origin) -> None:
@@ -40,10 +41,11 @@ def check_message(head: RequestHead, origin: Origin) -> None:
 def check_cross_site(head: RequestHead, origin: Origin) -> None:
     """A request that carries our session's cookie was not made by some other site.
 
-    For a WebSocket the exact Origin is required (RFC 6455 section 10.2). Otherwise requests that
-    may change something are refused where the browser says that another origin made them. Browsers
-    say ``Origin: null`` for a form of a page with ``Referrer-Policy: no-referrer``; that alone is
-    let through if the browser adds that it is same-origin.
+    For a WebSocket the exact Origin is required (RFC 6455 section 10.2). Otherwise a request is
+    refused where the browser says that another origin made it: SameSite=Lax lets pages of sibling
+    hosts use our cookie. Only a link to here may be followed from anywhere. Browsers say
+    ``Origin: null`` for a form of a page with ``Referrer-Policy: no-referrer``; that alone is let
+    through if the browser adds that it is same-origin.
 
     :raises Refused: 403.
     """
@@ -52,7 +54,7 @@ def check_cross_site(head: RequestHead, origin: Origin) -> None:
         if said != [origin.text]:
             raise Refused(403, "A WebSocket must come from a page of this very address")
         return
-    if head.method in _SAFE_METHODS:
+    if head.method in _SAFE_METHODS and head.get_all(b"sec-fetch-mode") == [b"navigate"]:
         return
     site = head.get_all(b"sec-fetch-site")
     if said == [origin.text] or (said in ([], [b"null"]) and site == [b"same-origin"]):

@@ -24,7 +24,9 @@ async def ask(url: str, router: RouterInfo) -> tuple[bool, str]:
             async with asyncio.timeout(ASK_LIMIT_S):
                 status = await _status(URL(url), address)
         except (OSError, TimeoutError, BadMessage, asyncio.IncompleteReadError) as error:
-            reason = f"{router.name} does not answer HTTP at {address}: {error or 'time is up'}"
+            reason = (
+                f"{router.name} does not answer HTTP at {address}: {str(error) or 'time is up'}"
+            )
             continue
         if status == 200:
             return True, ""

@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 MAX_CHANNELS = 1024
 # The auth helper is on this machine; slower than this is broken.
 CONNECT_LIMIT_S = 5.0
+# After the app has finished, a browser has nothing more to say to it.
+FINISHED_LIMIT_S = 10.0
 # Each end holds this much for the other before it makes it wait.
 WRITE_HIGH_BYTES = 1024 * 1024
 
@@ -35,6 +37,7 @@ class _SocketEnd(asyncio.Protocol):
         self.channel: _ChannelEnd | None = None
         self.ended = False  # it sends no more
         self._on_gone = on_gone
+        self._limit: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The auth helper says nothing before it is asked, so no channel is needed yet."""
@@ -51,10 +54,14 @@ class _SocketEnd(asyncio.Protocol):
         self.ended = True
         if self.channel is not None:
             self.channel.finish()
+        loop = asyncio.get_running_loop()
+        self._limit = loop.call_later(FINISHED_LIMIT_S, self.transport.abort)
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
         """The auth helper has gone."""
+        if self._limit is not None:
+            self._limit.cancel()
         if self.channel is not None:
             self.channel.close()
         self._on_gone(self)
@@ -166,6 +173,7 @@ class Splicer:
     def __init__(self, socket_path: Path) -> None:
         self._path = str(socket_path)
         self._open: set[_SocketEnd] = set()
+        self._auth_answers = True
 
     @property
     def open(self) -> int:
@@ -188,13 +196,18 @@ class Splicer:
                 await asyncio.get_running_loop().create_unix_connection(lambda: end, self._path)
         except (OSError, TimeoutError) as error:
             self._open.discard(end)
-            logger.warning("the auth helper does not answer: %s", error)
+            if self._auth_answers:
+                self._auth_answers = False
+                logger.warning("the auth helper does not answer: %s", error)
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_CONNECT_FAILED, "the auth helper does not answer"
             ) from None
         except BaseException:
             self._open.discard(end)
             raise
+        if not self._auth_answers:
+            self._auth_answers = True
+            logger.info("the auth helper answers")
         end.transport.write(proxy_protocol.encode(host, port))
         return _ChannelEnd(end)
 

@@ -211,7 +211,8 @@ async def test_row_17_no_cookie_of_the_app_reaches_siblings_or_ours(raw_house):
 async def test_row_10_logout_ends_it(house):
     browser = await house.login()
     other = await house.login()
-    assert (await browser.ask("GET", "/.dit4c/logout")).status == 405
+    reply = await browser.ask("GET", "/.dit4c/logout")
+    assert (reply.status, reply.head.get(b"allow")) == (405, b"POST")
     reply = await browser.ask("POST", "/.dit4c/logout", "Origin: http://evil.localhost:8081")
     assert reply.status == 403
     assert len(house.server.sessions) == 2
@@ -245,13 +246,24 @@ async def test_row_17_a_sibling_cannot_act_through_our_cookie(house):
             assert (await again.ask(method, "/", *fields)).status == 403, fields
     assert house.app.requests == []
     for fields in (
+        [f"Origin: {sibling}", "Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: cors"],
+        ["Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: no-cors"],
+        [f"Origin: {sibling}"],
+    ):
+        assert (await browser.ask("GET", "/", *fields)).status == 403, fields
+    assert house.app.requests == []
+    for site in ("same-site", "cross-site", "none", "same-origin"):  # a link may be followed
+        fields = [f"Sec-Fetch-Site: {site}", "Sec-Fetch-Mode: navigate"]
+        assert (await browser.ask("GET", "/", *fields)).status == 200
+    for fields in (
         [f"Origin: {ORIGIN}"],
         [f"Origin: {ORIGIN}", "Sec-Fetch-Site: same-origin"],
         ["Origin: null", "Sec-Fetch-Site: same-origin"],
         ["Sec-Fetch-Site: same-origin"],
         [],
     ):
-        assert (await browser.ask("POST", "/", *fields)).status == 200, fields
+        for method in ("GET", "POST"):
+            assert (await browser.ask(method, "/", *fields)).status == 200, fields
 
 
 async def test_headers_that_trickle_in_are_cut(house, monkeypatch):
