@@ -20,12 +20,6 @@ def default_data_folder(environ: Mapping[str, str] = os.environ) -> Path:
     return Path(base) / "dit4c-p2p"
 
 
-def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
-    """What can be made again: downloaded wheels, build contexts."""
-    base = environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "dit4c-p2p"
-
-
 @dataclass(frozen=True)
 class UpConfig:
     """What ``dit4c up`` needs to know.

@@ -23,16 +23,17 @@ from typing import Protocol
 import aiodocker
 import aiohttp
 
-from dit4c_p2p.config import UpConfig, cache_folder
+from dit4c_p2p.config import UpConfig
 from dit4c_p2p.database import DatabaseSpec, databases
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import load_or_create, public_line
 from dit4c_p2p.identity.names import PeerName
-from dit4c_p2p.images import Images, TerminalProgress, ensure_images
+from dit4c_p2p.images import Images, TerminalProgress, default_cache_folder, ensure_images
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
 from dit4c_p2p.node.agent import Node
 from dit4c_p2p.node.config import HelperImages, NodeConfig
 from dit4c_p2p.portal import CatalogueImage, Portal, PortalConfig
+from dit4c_p2p.portal.errors import Conflict
 from dit4c_p2p.router import Router, RouterConfig
 from dit4c_p2p.scheduler import Scheduler, SchedulerConfig
 from dit4c_p2p.scheduler import database as scheduler_database
@@ -88,7 +89,7 @@ async def _run(config: UpConfig) -> None:
     config.ready_path.unlink(missing_ok=True)
     try:
         _check_ports(config)
-        images = await ensure_images(progress, cache_folder())
+        images = await ensure_images(progress, default_cache_folder())
         progress("DIT4C", "starting portal, router, node agent and scheduler")
         async with AsyncExitStack() as stack:
             system = _System(config, images, await _bridge_address())
@@ -120,7 +121,7 @@ class _System:
     def __init__(self, config: UpConfig, images: Images, bridge: str) -> None:
         self._config = config
         self._keys = {
-            name: load_or_create(config.data_folder / name.kind / "key")
+            name: load_or_create(_key_file(config, name))
             for name in (PORTAL, ROUTER, SCHEDULER, NODE)
         }
         self.portal = Portal(
@@ -188,7 +189,13 @@ class _System:
         await self.portal.ensure_admin(ADMIN)
         for name in (ROUTER, SCHEDULER, NODE):
             scheduler = SCHEDULER.id if name == NODE else None
-            await self.portal.enrol_own(ADMIN, name, self._keys[name], scheduler=scheduler)
+            try:
+                await self.portal.enrol_own(ADMIN, name, self._keys[name], scheduler=scheduler)
+            except Conflict as error:
+                raise ConfigError(
+                    f"the key of {name} can't be published: {error}",
+                    hint=f"remove {_key_file(self._config, name)} and a new one is made",
+                ) from None
         components: list[Component] = [self.portal]
         for component in (self.router, self.node, self.scheduler):
             await stack.enter_async_context(_running(component))
@@ -225,6 +232,10 @@ class _System:
             ssh=[f"{host}:{self._config.router_ssh_port}" for host in hosts],
             http=[f"{host}:{self._config.router_port}" for host in hosts],
         )
+
+
+def _key_file(config: UpConfig, name: PeerName) -> Path:
+    return config.data_folder / name.kind / "key"
 
 
 @asynccontextmanager
