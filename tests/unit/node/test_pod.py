@@ -1,0 +1,151 @@
+"""The exact definitions of a pod; the promises of security.md section 4 are read off them."""
+
+import io
+import tarfile
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from dit4c_p2p.node import pod
+from dit4c_p2p.node.config import HelperImages
+from dit4c_p2p.node.failures import NoPort
+from dit4c_p2p.node.pod import AppImage, PodSpec, Role
+from dit4c_p2p.node.policy import Policy
+
+SPEC = PodSpec(
+    instance="abc",
+    data_folder="/srv/dit4c",
+    image=AppImage("sha256:app", 8888, ("/data", "/home")),
+    helpers=HelperImages("sha256:infra", "sha256:listener", "sha256:auth"),
+    policy=Policy(),
+    machine_cpus=2,
+    rules="table inet dit4c { }\n",
+    resolvers=(IPv4Address("9.9.9.9"),),
+)
+
+
+def definitions():
+    return {
+        Role.INFRA: pod.infra(SPEC, "net"),
+        Role.APP: pod.app(SPEC, "infra"),
+        Role.LISTENER: pod.helper(SPEC, Role.LISTENER, "infra"),
+        Role.AUTH: pod.helper(SPEC, Role.AUTH, "infra"),
+    }
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_row_every_container_is_confined(role):
+    made = definitions()[role]
+    host = made["HostConfig"]
+    assert host["CapDrop"] == ["ALL"]
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert host["Privileged"] is False
+    assert 0 < host["PidsLimit"] <= 512
+    assert host["Memory"] == host["MemorySwap"] > 0
+    assert host["RestartPolicy"] == {"Name": "no"}
+    assert host["LogConfig"]["Config"] == {"max-size": host["LogConfig"]["Config"]["max-size"],
+                                           "max-file": "2"}  # fmt: skip
+    assert host["IpcMode"] == "private"
+    assert not {"Binds", "Devices", "PortBindings", "VolumesFrom"} & host.keys()
+    assert made["Labels"] == {
+        "dit4c.instance": "abc",
+        "dit4c.role": role,
+        "dit4c.data-dir": "/srv/dit4c",
+        "dit4c.app-port": "8888",
+    }
+
+
+def test_row_capabilities_are_the_eight_and_never_net_raw():
+    added = {role: made["HostConfig"].get("CapAdd", []) for role, made in definitions().items()}
+    assert added == {
+        Role.INFRA: ["NET_ADMIN"],
+        Role.APP: [
+            "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "SETGID", "SETUID", "KILL",
+            "NET_BIND_SERVICE",
+        ],
+        Role.LISTENER: [],
+        Role.AUTH: [],
+    }  # fmt: skip
+
+
+def test_all_share_infras_network_and_only_infra_is_on_it():
+    modes = {role: made["HostConfig"]["NetworkMode"] for role, made in definitions().items()}
+    assert modes.pop(Role.INFRA) == "net"
+    assert set(modes.values()) == {"container:infra"}
+
+
+def test_row_the_key_is_not_in_the_app():
+    mounts = {role: made["HostConfig"].get("Mounts", []) for role, made in definitions().items()}
+    assert [mount["Source"] for mount in mounts[Role.APP]] == ["dit4c-abc-app-0", "dit4c-abc-app-1"]
+    assert [mount["Target"] for mount in mounts[Role.APP]] == ["/data", "/home"]
+    (auth,), (listener,) = mounts[Role.AUTH], mounts[Role.LISTENER]
+    assert auth["Source"] == listener["Source"] == "dit4c-abc-pod"
+    assert (auth["ReadOnly"], listener["ReadOnly"]) == (False, True)
+    assert mounts[Role.INFRA] == []
+
+
+def test_helpers_run_as_their_own_user_on_a_read_only_root():
+    for role in (Role.AUTH, Role.LISTENER):
+        made = definitions()[role]
+        assert made["User"] == "10001:10001"
+        assert made["HostConfig"]["ReadonlyRootfs"] is True
+        assert "noexec" in made["HostConfig"]["Tmpfs"]["/tmp"]
+
+
+def test_the_app_gets_what_its_owner_lends_and_no_more_than_there_is():
+    assert pod.app(SPEC, "infra")["HostConfig"]["NanoCpus"] == 2_000_000_000
+    small = replace(SPEC, machine_cpus=1)
+    assert pod.app(small, "infra")["HostConfig"]["NanoCpus"] == 1_000_000_000
+    assert "User" not in pod.app(SPEC, "infra")
+
+
+def test_infra_has_rules_and_resolvers():
+    made = definitions()[Role.INFRA]
+    assert made["Env"] == ["DIT4C_RULES=table inet dit4c { }\n"]
+    assert made["HostConfig"]["Dns"] == ["9.9.9.9"]
+    assert "Dns" not in pod.infra(replace(SPEC, resolvers=()), "net")["HostConfig"]
+
+
+def test_network_and_volumes_carry_labels():
+    network = pod.network(SPEC, IPv4Network("10.213.0.16/28"))
+    assert network["IPAM"]["Config"] == [{"Subnet": "10.213.0.16/28"}]
+    assert network["EnableIPv6"] is False
+    names = [volume["Name"] for volume in pod.volumes(SPEC)]
+    assert names == ["dit4c-abc-pod", "dit4c-abc-app-0", "dit4c-abc-app-1"]
+    for made in (network, *pod.volumes(SPEC)):
+        assert made["Labels"]["dit4c.instance"] == "abc"
+
+
+@pytest.mark.parametrize(
+    ("declared", "port"),
+    [
+        ({"8888/tcp": {}}, 8888),
+        ({"9000/tcp": {}, "80/tcp": {}, "53/udp": {}}, 80),
+        ({"7000": {}}, 7000),
+    ],
+)
+def test_the_lowest_tcp_port_is_served(declared, port):
+    image = {
+        "Id": "sha256:x",
+        "Config": {"ExposedPorts": declared, "Volumes": {"/b": {}, "/a": {}}},
+    }
+    assert pod.read_image(image) == AppImage("sha256:x", port, ("/a", "/b"))
+
+
+@pytest.mark.parametrize(
+    "config", [None, {}, {"ExposedPorts": None}, {"ExposedPorts": {"53/udp": {}}}]
+)
+def test_an_image_without_a_tcp_port(config):
+    with pytest.raises(NoPort, match="declares no TCP port"):
+        pod.read_image({"Id": "sha256:x", "Config": config})
+
+
+def test_files_go_in_uncompressed_for_the_helpers_user_only():
+    made = pod.pod_files({"key": b"secret", "config.json": b"{}"})
+    with tarfile.open(fileobj=io.BytesIO(made), mode="r:") as archive:
+        assert [(m.name, m.uid, m.gid, m.mode) for m in archive] == [
+            ("config.json", 10001, 10001, 0o600),
+            ("key", 10001, 10001, 0o600),
+        ]
+        assert archive.extractfile("key").read() == b"secret"

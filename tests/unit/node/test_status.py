@@ -1,0 +1,89 @@
+"""What the engine says → what a person is told."""
+
+import pytest
+
+from dit4c_p2p.messages.node import PodState
+from dit4c_p2p.node.pod import Role
+from dit4c_p2p.node.status import clean_log, memory_text, read_container, status_of
+
+GIB = 1024**3
+
+
+def container(*, running=False, started=True, code=0, oom=False):
+    return read_container(
+        {
+            "Id": "x",
+            "Image": "sha256:x",
+            "HostConfig": {"Memory": 2 * GIB},
+            "State": {
+                "Running": running,
+                "StartedAt": "2025-01-01T00:00:00Z" if started else "0001-01-01T00:00:00Z",
+                "ExitCode": code,
+                "OOMKilled": oom,
+                "Error": "",
+            },
+        }
+    )
+
+
+def pod_with(app, infra=True):
+    return {Role.APP: app, Role.INFRA: container(running=infra)}
+
+
+@pytest.mark.parametrize(
+    ("app", "infra", "reason"),
+    [
+        (container(code=3), True, "the app ended by itself with exit code 3"),
+        (container(code=0), True, "the app ended by itself with exit code 0"),
+        (
+            container(code=137, oom=True),
+            True,
+            "the app was ended: it used more than its 2 GiB of memory",
+        ),
+        (container(code=137), True, "the app was ended by force (SIGKILL)"),
+        (container(code=139), True, "the app crashed (SIGSEGV)"),
+        (
+            container(code=255),
+            False,
+            "the app was ended together with its pod: the machine or its engine was restarted",
+        ),
+    ],
+)
+def test_reasons(app, infra, reason):
+    status = status_of("abc", pod_with(app, infra))
+    assert (status.state, status.reason, status.exit_code) == (
+        PodState.EXITED,
+        reason,
+        app.exit_code,
+    )
+
+
+def test_what_the_agent_did_itself_comes_first():
+    status = status_of("abc", pod_with(container(code=143)), note="it was stopped as asked")
+    assert status.reason == "it was stopped as asked"
+
+
+def test_states():
+    assert status_of("abc", {}).state is PodState.PARTIAL
+    assert status_of("abc", pod_with(container(started=False))).state is PodState.PARTIAL
+    assert status_of("abc", pod_with(container(running=True))).state is PodState.RUNNING
+    gone = status_of("abc", {}, published=True)
+    assert (gone.state, gone.reason) == (
+        PodState.EXITED,
+        "the app's container was removed by somebody on its node",
+    )
+
+
+def test_memory_in_words():
+    assert [memory_text(n) for n in (2 * GIB, 3 * GIB // 2, 96 * 1024**2, 5)] == [
+        "2 GiB",
+        "1.5 GiB",
+        "96 MiB",
+        "5 bytes",
+    ]
+
+
+def test_a_log_is_shown_without_colours_and_control_characters():
+    assert (
+        clean_log(b"\x1b[1;31mred\x1b[0m\r\nnext\tline\x00\x07\n\xff") == "red\nnext\tline\n\ufffd"
+    )
