@@ -1,0 +1,48 @@
+"""The map from names to connections."""
+
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.router.table import Table
+
+NAME = PeerName.parse("instance-abc")
+
+
+def test_nobody_is_found_before_a_claim() -> None:
+    assert Table[str]().find(NAME, 80) is None
+
+
+def test_the_newest_claim_takes_over() -> None:
+    table: Table[str] = Table()
+    _, displaced = table.claim(NAME, 80, "old")
+    assert displaced is None
+    _, displaced = table.claim(NAME, 80, "new")
+    assert displaced == "old"
+    assert table.find(NAME, 80) == "new"
+
+
+def test_ports_and_names_are_apart() -> None:
+    table: Table[str] = Table()
+    table.claim(NAME, 80, "web")
+    table.claim(NAME, 22, "ssh")
+    table.claim(PeerName.parse("node-abc"), 22, "node")
+    assert (table.find(NAME, 80), table.find(NAME, 22)) == ("web", "ssh")
+    assert len(table) == 3
+
+
+def test_who_was_displaced_takes_nothing_away() -> None:
+    table: Table[str] = Table()
+    old, _ = table.claim(NAME, 80, "old")
+    new, _ = table.claim(NAME, 80, "new")
+    assert not table.release(old)
+    assert table.find(NAME, 80) == "new"
+    assert table.release(new)
+    assert table.find(NAME, 80) is None
+    assert not table.release(new)
+
+
+def test_asking_twice_displaces_nobody() -> None:
+    table: Table[str] = Table()
+    first, _ = table.claim(NAME, 80, "same")
+    _, displaced = table.claim(NAME, 80, "same")
+    assert displaced is None
+    assert not table.release(first)
+    assert table.find(NAME, 80) == "same"
