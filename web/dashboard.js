@@ -29,6 +29,7 @@
     setText(row, "icon", it.icon);
     setText(row, "name", it.name);
     setText(row, "word", it.word);
+    setText(row, "tool", it.tool);
     setText(row, "info", it.info);
     setText(row, "log", it.log);
     parts(row, "log-box")[0].hidden = !it.log;
@@ -88,10 +89,27 @@
 
   // ---- events
 
+  // A browser has six connections for one host: a tab that nobody looks at gives its own back.
+  const HIDDEN_MS = 20000;
+  let events = null;
   let offlineTimer = null;
+  let hiddenTimer = null;
+
+  document.addEventListener("visibilitychange", () => {
+    clearTimeout(hiddenTimer);
+    if (document.hidden) {
+      hiddenTimer = setTimeout(() => {
+        events.close();
+        events = null;
+      }, HIDDEN_MS);
+    } else if (!events) {
+      listen();
+    }
+  });
 
   function listen() {
-    const events = new EventSource("/events");
+    events = new EventSource("/events");
+    const mine = events;
     events.addEventListener("open", () => {
       clearTimeout(offlineTimer);
       offlineTimer = null;
@@ -106,11 +124,11 @@
         offlineTimer = setTimeout(() => { byId("offline").hidden = false; }, 2000);
       }
       // The browser comes back by itself unless the portal answered with an error.
-      if (events.readyState === EventSource.CLOSED) setTimeout(again, 2000);
+      if (mine.readyState === EventSource.CLOSED) setTimeout(() => again(mine), 2000);
     });
   }
 
-  async function again() {
+  async function again(ended) {
     try {
       const answer = await fetch("/", { method: "HEAD", cache: "no-store" });
       if (answer.status === 401) {
@@ -120,7 +138,7 @@
     } catch {
       // Not reachable yet: the next try of the events says so.
     }
-    listen();
+    if (events === ended) listen();
   }
 
   // ---- buttons

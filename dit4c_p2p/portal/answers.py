@@ -13,6 +13,7 @@ from tortoise.exceptions import OperationalError
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity.errors import IdentityError, InvalidToken
 from dit4c_p2p.messages.codec import InvalidMessage
+from dit4c_p2p.portal.bodies import MAX_BODY_BYTES
 from dit4c_p2p.portal.errors import (
     BadRequest,
     Misdirected,
@@ -40,10 +41,11 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Server": "dit4c",
 }
-_TITLES = {
-    404: "There is nothing here",
-    405: "Not to be asked this way",
-    413: "The body is too large",
+# What aiohttp refuses by itself: a title, and a sentence that says what is wrong.
+_KNOWN = {
+    404: ("There is nothing here", "the address may be mistyped, or what was there is gone"),
+    405: ("Not to be asked this way", "the method is not one of those in the Allow header"),
+    413: ("The body is too large", f"a body may have {MAX_BODY_BYTES // 1024} KiB"),
 }
 
 
@@ -89,9 +91,10 @@ async def translate_errors(request: web.Request, handler: Handler) -> web.Stream
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
             raise
-        problem = PortalError(error.reason)
-        problem.status, problem.code = error.status, error.reason.lower().replace(" ", "_")
-        problem.title = _TITLES.get(error.status, error.reason)
+        title, text = _KNOWN.get(error.status, (error.reason, error.reason))
+        problem = PortalError(text)
+        problem.status, problem.title = error.status, title
+        problem.code = error.reason.lower().replace(" ", "_")
         kept = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
         return problem_answer(request, problem, kept)
     except InvalidToken as error:
@@ -101,13 +104,13 @@ async def translate_errors(request: web.Request, handler: Handler) -> web.Stream
     except PortalError as error:
         return problem_answer(request, error)
     except OperationalError:
-        _log.exception("the database failed for %s %s", request.method, request.path)
+        _log.exception("the database failed for %s", _route(request))
         problem = Unavailable("the portal can't write right now", hint="try again in a moment")
         return problem_answer(request, problem)
     except (ConnectionError, TimeoutError):
         raise
     except Exception:  # noqa: BLE001  the last line of defence: logged, and told without details
-        _log.exception("%s %s failed", request.method, request.path)
+        _log.exception("%s failed", _route(request))
         return problem_answer(request, PortalError("the portal made a mistake; it is in its log"))
 
 
@@ -154,6 +157,12 @@ def wants_page(request: web.Request) -> bool:
     if request.path.startswith("/api/"):
         return False
     return "text/html" in request.headers.get("Accept", "")
+
+
+def _route(request: web.Request) -> str:
+    """Method and pattern, for the log: a path may hold a login link."""
+    resource = request.match_info.route.resource
+    return f"{request.method} {resource.canonical if resource else 'unknown'}"
 
 
 def _as(kind: type[PortalError], error: DitError) -> PortalError:

@@ -14,7 +14,7 @@ from tortoise.exceptions import OperationalError
 
 from dit4c_p2p import resources
 from dit4c_p2p.database import in_transaction
-from dit4c_p2p.identity.keys import load_or_create, public_line
+from dit4c_p2p.identity.keys import fingerprint, load_or_create, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.portal import answers, people
@@ -91,6 +91,7 @@ class Portal:
                 self.config.name, self._key.convert_to_public(), by=str(self.config.name)
             )
         parts.registry.announce(changes)
+        parts.registry.seen(fingerprint(self._key))
         await self._server.start()
         self._tasks = [
             asyncio.create_task(parts.key_events.run(), name="portal heartbeat"),

@@ -100,7 +100,7 @@ class PortalConfig:
     @property
     def host(self) -> str:
         """The canonical ``Host``: with the port unless it is the scheme's own."""
-        return URL(self.url).authority
+        return URL(self.url).host_port_subcomponent or ""
 
     def instance_url(self, instance: str) -> str:
         """An instance's canonical URL; derived from its id and from nothing it says."""

@@ -58,13 +58,14 @@ def page_view(instance: Instance, config: PortalConfig) -> dict[str, Any]:
     state = State(instance.state)
     asked = instance.discard_asked_at is not None
     image = config.image_named(instance.image_name)
+    title = image.title if image else instance.image_name
     going = asked or state in _GOING
     return view(instance, config) | {
         "word": _WORDS[State.DISCARDING] if asked and state not in _GOING else _WORDS[state],
         "tone": _tone(state, going=going),
         "busy": going or state in (State.CREATED, State.WAITING_FOR_IMAGE, State.STARTING),
-        "title": image.title if image else instance.image_name,
-        "icon": (image.icon if image else "") or instance.name[:1].upper(),
+        "tool": "" if instance.name.startswith(title) else title,
+        "icon": (image.icon if image else "") or title[:1].upper(),
         "log": instance.log_tail if state is State.ERRORED else "",
         "gone": state is State.DISCARDED,
     }

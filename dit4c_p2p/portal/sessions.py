@@ -49,8 +49,11 @@ class Sessions:
             )
         return token
 
-    async def find(self, token: str) -> LoggedIn | None:
-        """The session of a cookie, if it is in force; using it keeps it so."""
+    async def find(self, token: str, *, use: bool = True) -> LoggedIn | None:
+        """The session of a cookie, if it is in force; using it keeps it so.
+
+        :param use: False only looks, as an open page does that nobody may be sitting at.
+        """
         now = self._clock()
         session = await Session.get_or_none(
             digest=digest(token),
@@ -59,7 +62,7 @@ class Sessions:
         ).prefetch_related("person")
         if session is None:
             return None
-        if now - session.used_at > _USED_STEP_S:
+        if use and now - session.used_at > _USED_STEP_S:
             await Session.filter(digest=session.digest).update(used_at=now)
         return LoggedIn(session.digest, people.who(session.person), csrf_token(token))
 

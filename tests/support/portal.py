@@ -1,9 +1,9 @@
 """A real portal on a port of its own, and those who speak to it: a browser, a scheduler.
 
-    async with PortalAtWork(tmp_path) as work:
-        async with work.browser() as browser:
-            await browser.log_in(await work.login_link())
-        async with work.scheduler() as scheduler: ...
+async with PortalAtWork(tmp_path) as work:
+    async with work.browser() as browser:
+        await browser.log_in(await work.login_link())
+    async with work.scheduler() as scheduler: ...
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import aiohttp
 import asyncssh
+from support.system import free_ports
 
 from dit4c_p2p.database import DatabaseSpec, databases
 from dit4c_p2p.identity import sshsig, tokens
@@ -45,7 +46,6 @@ from dit4c_p2p.messages.link import (
 )
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.portal import CatalogueImage, Limits, Portal, PortalConfig
-from support.system import free_ports
 
 IMAGE = "sha256:" + "5" * 64
 WAIT_S = 10.0
@@ -148,9 +148,7 @@ class PortalAtWork:
         """A peer's token for the portal."""
         now = more.pop("now", self.clock())
         audience = more.pop("audience", self.url)
-        return tokens.issue(
-            key or self.keys[name], PeerName.parse(name), audience, now=now, **more
-        )
+        return tokens.issue(key or self.keys[name], PeerName.parse(name), audience, now=now, **more)
 
     def with_config(self, **changes: Any) -> None:
         """Change the configuration before the next start."""
@@ -292,9 +290,7 @@ class FakeScheduler:
         nonce = uuid.uuid4().hex
 
         def statement(signer: str) -> bytes:
-            return opening_statement(
-                signer, str(self.name), self.work.url, challenge.nonce, nonce
-            )
+            return opening_statement(signer, str(self.name), self.work.url, challenge.nonce, nonce)
 
         signature = sshsig.sign(self.key, statement("scheduler"), LINK_NAMESPACE)
         await self.say(Hello(name=str(self.name), nonce=nonce, signature=signature))
@@ -344,9 +340,7 @@ class FakeScheduler:
             InstanceReport(instance=instance, sequence=number, state=state, info=info, **more)
         )
 
-    async def allocate(
-        self, start: StartInstance, *, node: str = "node-main"
-    ) -> asyncssh.SSHKey:
+    async def allocate(self, start: StartInstance, *, node: str = "node-main") -> asyncssh.SSHKey:
         """Have a new key for an instance published; returns the private key."""
         key = generate()
         await self.tell(allocated(self.work, start, key, node=node))
@@ -371,12 +365,8 @@ def allocated(
         instance=start.instance,
         node=node,
         public_key=public_line(key),
-        instance_signature=sshsig.sign(
-            instance_key or key, statement, INSTANCE_KEY_NAMESPACE
-        ),
-        node_signature=sshsig.sign(
-            node_key or work.keys[node], statement, INSTANCE_KEY_NAMESPACE
-        ),
+        instance_signature=sshsig.sign(instance_key or key, statement, INSTANCE_KEY_NAMESPACE),
+        node_signature=sshsig.sign(node_key or work.keys[node], statement, INSTANCE_KEY_NAMESPACE),
     )
 
 

@@ -309,19 +309,33 @@ class Core(AuthorizationServer):  # type: ignore[misc]
         except OAuth2Error as error:
             error.state = request.payload.state
             answer = self.handle_error_response(request, error)
+        except ValueError:
+            answer = self.handle_error_response(request, self._malformed(request))
         if answer.location is not None:
             answer.location = add_params_to_uri(answer.location, [("iss", self.snapshot.issuer)])
         return answer
 
     def token(self, request: Request) -> Answer:
         """RFC 6749 section 4.1.3."""
-        answer: Answer = self.create_token_response(request)
+        try:
+            answer: Answer = self.create_token_response(request)
+        except ValueError:
+            answer = self.handle_error_response(request, InvalidRequestError("malformed"))
         return answer
 
     def introspect(self, request: Request) -> Answer:
         """RFC 7662."""
         answer: Answer = self.create_endpoint_response(IntrospectionEndpoint.ENDPOINT_NAME, request)
         return answer
+
+    def _malformed(self, request: Request) -> InvalidRequestError:
+        """Authlib puts what it was sent into its texts, and fails when that has odd characters."""
+        client = self.snapshot.client
+        return InvalidRequestError(
+            "a parameter is malformed",
+            redirect_uri=client.redirect_uri if client else None,
+            state=request.payload.state,
+        )
 
 
 def check_assertion(assertion: str, client: Client, snapshot: Snapshot) -> tokens.Token:

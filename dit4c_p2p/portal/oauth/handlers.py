@@ -30,7 +30,7 @@ async def authorize(request: web.Request) -> web.Response:
     """Back to the instance with a code, for its creator; others see that there is no such thing."""
     session = await current(request)
     if session is None:
-        return login_needed(request, after_login=request.path_qs)
+        return login_needed(request, after_login=request.raw_path)
     answer = await services(request).oauth.authorize(read_query(request), session)
     if answer.location is None:
         error = answer.body if isinstance(answer.body, dict) else {}

@@ -90,7 +90,7 @@ class OAuthServer:
         """Send the creator of an instance back to it with a code.
 
         :raises NotFound: no such client, somebody else's instance, or another redirect URI than
-            the instance's own: then nobody is sent anywhere.
+            the instance's own: then nobody is sent anywhere, and the core is not asked.
         """
         snapshot = self._snapshot()
         snapshot.client = client = await self._client(params.get("client_id", ""))

@@ -84,7 +84,7 @@ async def events(request: web.Request) -> web.StreamResponse:
             await stream.send(_json([_view(parts, instance) for instance in found]), "all")
             while not subscription.closed:
                 changed = await subscription.changed(KEEPALIVE_S)
-                if await current(request) is None:
+                if await current(request, use=False) is None:
                     await stream.send("{}", "session")
                     break
                 for instance in await Instance.filter(owner_id=session.who.id, id__in=changed):

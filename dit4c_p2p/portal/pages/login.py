@@ -38,15 +38,15 @@ def routes() -> list[web.RouteDef]:
     ]
 
 
-async def current(request: web.Request) -> LoggedIn | None:
-    """The session of the request's cookie.
+async def current(request: web.Request, *, use: bool = True) -> LoggedIn | None:
+    """The session of the request's cookie; see :meth:`Sessions.find`.
 
     :raises Misdirected: the page was asked for under another name than the canonical one, for
         which no cookie can be.
     """
     canonical(request)
     token = cookies.read(request)
-    return await services(request).sessions.find(token) if token else None
+    return await services(request).sessions.find(token, use=use) if token else None
 
 
 def canonical(request: web.Request) -> None:
@@ -123,7 +123,6 @@ async def log_out(request: web.Request) -> web.Response:
     await services(request).sessions.log_out(session, everywhere=form.get("everywhere") == "1")
     response = web.Response(status=303, headers={"Location": "/"})
     cookies.remove(request, response)
-    response.headers["Clear-Site-Data"] = '"cache"'
     return response
 
 

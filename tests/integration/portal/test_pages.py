@@ -1,0 +1,159 @@
+"""The pages in Chromium: what is live, what the keyboard does, that the policy lets it."""
+
+import asyncio
+
+import pytest
+from playwright.async_api import async_playwright, expect
+from support.portal import answers_on
+
+from dit4c_p2p.messages.instances import State
+from dit4c_p2p.messages.link import DiscardInstance, StartInstance
+
+pytestmark = [pytest.mark.browser]
+
+FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
+
+
+def _note(message, problems):
+    """A request that fails is no fault of the page; a policy that is broken is."""
+    if message.type == "error" and "Failed to load resource" not in message.text:
+        problems.append(message.text)
+
+
+@pytest.fixture
+async def page(work):
+    """A page that is logged in; an error in it fails the test."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        page = await browser.new_page()
+        page.set_default_timeout(10_000)
+        problems = []
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda message: _note(message, problems))
+        await page.goto(await work.login_link())
+        await page.get_by_role("button", name="Log in").click()
+        await page.wait_for_url(work.url + "/")
+        yield page
+        await browser.close()
+        assert problems == []
+
+
+async def test_from_start_to_discard_without_a_reload(work, page):
+    await page.evaluate("window.here = true")
+    async with work.scheduler() as scheduler:
+        await page.fill("input[name=name]", "My work")
+        await page.click('[data-action="start"][data-image="jupyterlab"]')
+        start = await scheduler.message(StartInstance)
+        row = page.locator(f'[data-instance="{start.instance}"]')
+        await expect(row).to_have_attribute("data-state", "created")
+        await expect(row.locator("h3")).to_have_text("My work")
+
+        await scheduler.report(
+            start.instance, State.WAITING_FOR_IMAGE, "Fetching it: a third.", progress=0.33
+        )
+        await expect(row).to_contain_text("Fetching it: a third.")
+        await expect(row.get_by_role("progressbar")).to_have_js_property("value", 0.33)
+        await expect(row.locator('[data-action="open"]')).to_be_hidden()
+
+        key = await scheduler.allocate(start)
+        await scheduler.report(start.instance, State.RUNNING)
+        await answers_on(work, start.instance, key)
+        await expect(row).to_have_attribute("data-state", "running")
+        await expect(row.locator('[data-action="open"]')).to_have_attribute(
+            "href", f"http://{start.instance}.localhost:8081/"
+        )
+        await expect(page.locator("#announcer")).to_contain_text("My work: Running")
+
+        await row.locator('[data-action="discard"]').click()
+        dialog = page.get_by_role("dialog")
+        await expect(dialog).to_contain_text("Discard “My work”?")
+        await page.keyboard.press("Escape")
+        await expect(dialog).to_be_hidden()
+        await row.locator('[data-action="discard"]').click()
+        await page.locator('dialog[open] [data-action="confirm-discard"]').click()
+        await expect(row).to_contain_text("Discarding")
+        await scheduler.message(DiscardInstance)
+        await scheduler.report(start.instance, State.DISCARDED)
+        await expect(row).to_have_count(0)
+        await expect(page.locator("#empty")).to_be_visible()
+    assert await page.evaluate("window.here")
+
+
+async def test_by_keyboard_alone(work, page):
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Tab")
+    await page.keyboard.type("Typed")
+    await page.keyboard.press("Enter")
+    row = page.locator("[data-instance]")
+    await expect(row.locator("h3")).to_have_text("Typed")
+    await expect(row.locator("h3")).to_be_focused()
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("dialog")).to_be_visible()
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    await expect(row).to_contain_text("Discarding")
+
+
+async def test_hostile_names_are_text(work, page):
+    name = "<img src=x onerror=alert(1)>"
+    await page.fill("input[name=name]", name)
+    await page.click('[data-action="start"]')
+    await expect(page.locator("[data-instance] h3")).to_have_text(name)
+    await page.reload()
+    await expect(page.locator("[data-instance] h3")).to_have_text(name)
+
+
+async def test_a_portal_that_goes_and_comes_back(work, page):
+    await work.stop()
+    await expect(page.locator("#offline")).to_be_visible()
+    await work.start()
+    async with work.api() as api:
+        await api.post("instances", json={"image": "jupyterlab", "name": "Meanwhile"})
+    await expect(page.locator("[data-instance] h3")).to_have_text("Meanwhile", timeout=15_000)
+    await expect(page.locator("#offline")).to_be_hidden()
+
+
+async def test_logging_out_elsewhere_shows_at_once(work, page):
+    async with work.browser() as other:
+        await other.log_in(await work.login_link())
+        await other.submit("/logout", csrf=await other.csrf(), everywhere="1")
+    await expect(page.get_by_role("heading", name="Please log in")).to_be_visible()
+
+
+async def test_the_open_button_leads_through_authorize_without_a_question(work, page):
+    """A form's policy must not stop the redirect to the instance's host."""
+    received = asyncio.get_running_loop().create_future()
+
+    async def instance(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        if not received.done():
+            received.set_result(head.split()[1].decode())
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
+        writer.close()
+
+    server = await asyncio.start_server(instance, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    await work.stop()
+    work.with_config(user_url=f"http://{{id}}.localhost:{port}/")
+    await work.start()
+    async with server, work.scheduler() as scheduler:
+        async with work.api() as api:
+            await api.post("instances", json={"image": "jupyterlab"})
+        start = await scheduler.message(StartInstance)
+        await scheduler.allocate(start)
+        callback = f"http://{start.instance}.localhost:{port}/.dit4c/callback"
+        query = (
+            f"response_type=code&client_id=instance-{start.instance}&redirect_uri={callback}"
+            f"&state=s&code_challenge={'a' * 43}&code_challenge_method=S256"
+        )
+        await page.context.clear_cookies()
+        await page.goto(f"{work.url}/oauth/authorize?{query}")
+        await expect(page.get_by_role("heading", name="Please log in")).to_be_visible()
+        await page.goto(await work.login_link())
+        await page.get_by_role("button", name="Log in").click()
+        async with asyncio.timeout(10):
+            target = await received
+        assert target.startswith("/.dit4c/callback?code=")

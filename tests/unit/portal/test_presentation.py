@@ -1,0 +1,85 @@
+"""How each state is shown, in words and in what can be done."""
+
+from pathlib import Path
+
+import pytest
+
+from dit4c_p2p.messages.instances import State
+from dit4c_p2p.portal import CatalogueImage, PortalConfig, presentation
+from dit4c_p2p.portal.models import Instance
+
+CONFIG = PortalConfig(
+    data_folder=Path("data"),
+    url="http://localhost:8080",
+    addresses=(),
+    user_url="http://{id}.localhost:8081/",
+    routers=(),
+    catalogue=(CatalogueImage("jupyterlab", "JupyterLab", "", "sha256:0"),),
+)
+
+
+def instance(state, **changes):
+    fields = {
+        "id": "a123456789",
+        "owner_id": "ada",
+        "name": "JupyterLab",
+        "image_name": "jupyterlab",
+        "image": "sha256:0",
+        "scheduler": "main",
+        "key_nonce": "n",
+        "state": state,
+        "info": "",
+        "progress": None,
+        "sequence": 1,
+        "log_tail": "",
+        "answers_on": ["router-main"],
+        "created_at": 1.5,
+        "changed_at": 2.0,
+        "discard_asked_at": None,
+    }
+    return Instance(**{**fields, **changes})
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_every_state_has_words_and_actions(state):
+    shown = presentation.page_view(instance(state), CONFIG)
+    assert shown["word"] and shown["state"] == state.value
+    assert (shown["url"] is not None) == (state in (State.STARTING, State.RUNNING))
+    assert ("open" in shown["actions"]) == (shown["url"] is not None)
+    assert ("discard" in shown["actions"]) == (state not in (State.DISCARDING, State.DISCARDED))
+    assert shown["created"] == "1970-01-01T00:00:01.500Z"
+
+
+def test_no_url_before_the_listener_has_seen_its_own():
+    shown = presentation.view(instance(State.RUNNING, answers_on=[]), CONFIG)
+    assert (shown["url"], shown["actions"]) == (None, ["discard"])
+
+
+def test_what_was_asked_to_go_can_not_be_opened_or_asked_again():
+    shown = presentation.page_view(instance(State.RUNNING, discard_asked_at=3.0), CONFIG)
+    assert (shown["state"], shown["word"]) == ("running", "Discarding")
+    assert (shown["url"], shown["actions"], shown["busy"]) == (None, [], True)
+
+
+def test_the_log_is_shown_of_what_failed_only():
+    for state in State:
+        shown = presentation.page_view(instance(state, log_tail="words"), CONFIG)
+        assert bool(shown["log"]) == (state is State.ERRORED)
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [
+        (State.CREATED, "starting"),
+        (State.STARTING, "starting"),
+        (State.RUNNING, "running"),
+        (State.ERRORED, "gone"),
+        (State.DISCARDED, "gone"),
+    ],
+)
+def test_what_a_router_may_know(state, word):
+    assert presentation.page_state(instance(state, name="Secret"), CONFIG) == {
+        "state": word,
+        "title": "JupyterLab",
+    }
+    assert presentation.page_state(None, CONFIG) == {"state": "unknown", "title": ""}
