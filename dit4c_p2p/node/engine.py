@@ -21,7 +21,7 @@ from dit4c_p2p.node.status import ContainerState, clean_log, read_container
 # An engine under load takes seconds for what is done in 50 ms otherwise; past this it is stuck.
 _CALL_S = 60.0
 _CONNECT_S = 5.0
-_PING_S = 5.0
+_INFO_S = 20.0
 _REMOVE_TRIES = 3
 MAX_LOG_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 64 * 1024
@@ -65,7 +65,7 @@ class Engine:
 
     async def info(self) -> dict[str, Any]:
         """``NCPU``, ``MemTotal`` and more."""
-        return dict(await self._json("info", limit_s=_PING_S))
+        return dict(await self._json("info", limit_s=_INFO_S))
 
     async def image(self, image: str) -> dict[str, Any]:
         """An image as inspected.

@@ -145,7 +145,7 @@ class Keeper:
         for instance in self._known.keys() - listed.keys():
             self._publish(instance, None)
         for instance, status in listed.items():
-            if self._known.get(instance) != status:
+            if not _same(self._known.get(instance), status):
                 self._publish(instance, status)
             if status.state is PodState.RUNNING:
                 self._spawn(self._infra_ended(instance), f"look at infra of {instance}")
@@ -154,7 +154,7 @@ class Keeper:
 
     async def _tell(self, instance: str) -> None:
         status = await self._pods.status(instance)
-        if status != self._known.get(instance):
+        if not _same(self._known.get(instance), status):
             self._publish(instance, status)
 
     async def _out_of_memory(self, instance: str) -> None:
@@ -222,3 +222,10 @@ class Keeper:
             await work
         except EngineError as error:
             _log.warning("%s", error.one_line())
+
+
+def _same(known: PodStatus | None, now: PodStatus | None) -> bool:
+    """Whether nothing has changed that is worth telling; a log's end is no change."""
+    if known is None or now is None:
+        return known is now
+    return (known.state, known.exit_code, known.reason) == (now.state, now.exit_code, now.reason)

@@ -23,6 +23,7 @@ from contextlib import aclosing
 from weakref import WeakValueDictionary
 
 import asyncssh
+import msgspec
 
 from dit4c_p2p import __version__
 from dit4c_p2p.identity import sshsig
@@ -74,6 +75,8 @@ _BUILD_TRIES = 3
 # Enough to see why a program ended; a status is sent often.
 _TAIL_LINES = 40
 _TAIL_CHARACTERS = 8 * 1024
+# For the ends of all logs in one list, so that it stays below codec.MAX_MESSAGE_BYTES.
+_LIST_CHARACTERS = 32 * 1024
 MAX_LOG_LINES = 5000
 
 _STOPPED = "it was stopped as asked"
@@ -211,7 +214,14 @@ class Pods:
         known = await self._assembly.instances()
         known |= await asyncio.to_thread(instances_kept, self._config.folder)
         found = await asyncio.gather(*(self.status(instance) for instance in sorted(known)))
-        return PodList(pods=[one for one in found if one is not None])
+        tail = min(_TAIL_CHARACTERS, _LIST_CHARACTERS // max(1, len(found)))
+        return PodList(
+            pods=[
+                msgspec.structs.replace(one, log_tail=one.log_tail[-tail:])
+                for one in found
+                if one is not None
+            ]
+        )
 
     async def logs(self, instance: str, lines: int) -> LogText:
         """The newest lines of the app's log.

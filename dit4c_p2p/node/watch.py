@@ -51,14 +51,13 @@ class Arrival:
         match status.state:
             case HelperState.APP_READY:
                 self.ready_at = now if self.ready_at is None else self.ready_at
-                self.trouble = ""
             case HelperState.CONNECTED:
                 self.connected, self.trouble = True, ""
             case HelperState.CONNECTING:
                 self.connected = False
             case HelperState.PUBLISHED:
                 self.published = True
-            case HelperState.FAILING:
+            case HelperState.FAILING if not from_auth:
                 self.trouble = status.detail
             case HelperState.WAITING_FOR_APP:
                 self.ready_at = None

@@ -231,6 +231,16 @@ async def test_row_nobody_connects_to_a_pod(pods, images, instance):
     assert pod_counters(instance, "input") > 0
 
 
+async def test_row_no_ipv6(pods, images, instance):
+    """No address, no route, and no way to the host's link-local address on the pod's bridge."""
+    await run_start(pods, instance, images.python)
+    own = attempt(instance, "cat", "/proc/net/if_inet6").splitlines()
+    assert [line for line in own if not line.endswith(" lo")] == []
+    for address in ("fd00::1", "fe80::1", "2001:db8::1"):
+        code = TCP.replace("socket()", "socket(AF_INET6)").format(address, 80)
+        assert "connected" not in attempt(instance, *PYTHON, code)
+
+
 async def test_row_raw_sockets_are_refused(lan, pods, images, instance):
     """security.md section 4: NET_RAW never, for it passes the firewall."""
     await run_start(pods, instance, images.python)

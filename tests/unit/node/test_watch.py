@@ -49,8 +49,8 @@ def test_silence_of_auth_is_not_blamed_on_the_app(arrival):
 
 
 def test_a_router_that_is_away_is_said_and_waited_for(arrival):
+    arrival.heard(listener(HelperState.FAILING, "router-main does not answer"), 1001)
     arrival.heard(auth(HelperState.APP_READY), 1002)
-    arrival.heard(listener(HelperState.FAILING, "router-main does not answer"), 1003)
     assert "not reachable yet: router-main does not answer" in arrival.progress().info
     assert arrival.overdue(1600) is None
     failure = arrival.overdue(1602)
