@@ -101,8 +101,10 @@ class Portal:
 
     async def wait(self) -> None:
         """Until :meth:`stop`; raises if a part of the portal has failed."""
-        for task in asyncio.as_completed(self._tasks):
-            await task
+        ended, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            if not task.cancelled():
+                task.result()
 
     async def stop(self) -> None:
         """End every connection and task; within five seconds."""
