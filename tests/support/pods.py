@@ -60,7 +60,8 @@ def docker(*arguments: str, data: bytes | None = None, check: bool = True) -> st
 
 
 def _libraries(program: str) -> list[str]:
-    listed = subprocess.run(["ldd", program], capture_output=True, check=True, text=True).stdout
+    """What a program needs to run; nothing if it is linked statically."""
+    listed = subprocess.run(["ldd", program], capture_output=True, check=False, text=True).stdout
     words = [word for word in listed.split() if word.startswith("/")]
     return sorted(set(words))
 
@@ -75,7 +76,8 @@ def _image(files: dict[str, bytes | Path], *changes: str) -> str:
             if folder == "run/dit4c":
                 entry.uid, entry.gid, entry.mode = HELPER_UID, HELPER_UID, 0o700
             archive.addfile(entry)
-        for name, source in {"bin/busybox": Path("/bin/busybox"), **files}.items():
+        busybox = {name: Path(name) for name in [*_libraries("/bin/busybox"), "/bin/busybox"]}
+        for name, source in {**busybox, **files}.items():
             content = source if isinstance(source, bytes) else source.resolve().read_bytes()
             entry = tarfile.TarInfo(name.lstrip("/"))
             entry.size, entry.mode = len(content), 0o755
