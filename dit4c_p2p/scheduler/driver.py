@@ -17,7 +17,7 @@ from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import RequestLogs
 from dit4c_p2p.scheduler.backoff import Backoff
 from dit4c_p2p.scheduler.errands import Errands
-from dit4c_p2p.scheduler.errors import StoreFailed
+from dit4c_p2p.scheduler.errors import StoreFailed, first_error
 from dit4c_p2p.scheduler.lifecycle import Event, Instance, Progressed, TimeUp, Work, work
 from dit4c_p2p.scheduler.nodes import Nodes
 from dit4c_p2p.scheduler.store import Store
@@ -135,8 +135,7 @@ class Driver:
                 del self._lives[id]
                 return
             except* DitError as group:
-                for error in group.exceptions:
-                    _log.warning("%s: %s", id, error)
+                _log.warning("%s: %s", id, first_error(group))
             await asyncio.sleep(backoff.pause_s())
 
     async def _step(self, todo: Work, instance: Instance, life: _Life) -> None:

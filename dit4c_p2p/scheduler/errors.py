@@ -31,3 +31,11 @@ class StoreFailed(SchedulerError):
     """The database could not be written or read, for want of room perhaps; nothing was changed."""
 
     code = "store"
+
+
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What a group of errors, and of groups, begins with; one is as a rule what caused the rest."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

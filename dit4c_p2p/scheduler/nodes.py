@@ -27,22 +27,23 @@ from dit4c_p2p.messages.node import (
     PodStatus,
 )
 from dit4c_p2p.scheduler.backoff import Backoff
-from dit4c_p2p.scheduler.errors import NodeUnreachable
+from dit4c_p2p.scheduler.errors import NodeUnreachable, first_error
 from dit4c_p2p.scheduler.node_connection import Dialler, NodeConnection
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-DIAL_LIMIT_S = 25
+DIAL_LIMIT_S = 15
 # A node says Alive every 5 s: two may be lost, and a dead line is noticed within 15 s.
 EVENTS_SILENCE_S = 14
 # Describe, ListPods, PodLogs: the engine may be busy, a person may be waiting.
 QUICK_LIMIT_S = 10
 # Events tell at once; this finds what an event that never came would have told.
 COMPARE_EVERY_S = 60
+# With the dial's limit: back within 20 s after a cut line has healed (security.md).
 _FIRST_PAUSE_S = 0.3
-_LONGEST_PAUSE_S = 10.0
+_LONGEST_PAUSE_S = 3.0
 
 
 class Listener(Protocol):
@@ -88,11 +89,15 @@ class NodeLink:
             try:
                 reason = await self._once(backoff)
             except* DitError as group:
-                reason = _first(group).one_line()
+                error = first_error(group)
+                reason = error.one_line() if isinstance(error, DitError) else str(error)
             level = logging.INFO if reason != said else logging.DEBUG
             _log.log(level, "no line to %s: %s", self.name, reason)
             said = reason
-            await self._listener.line_changed()
+            try:
+                await self._listener.line_changed()
+            except DitError as error:
+                _log.warning("that %s is down is not told yet: %s", self.name, error.one_line())
             await asyncio.sleep(backoff.pause_s())
 
     async def _once(self, backoff: Backoff) -> str:
@@ -240,10 +245,3 @@ async def _last(replies: AsyncGenerator[NodeReply, None], kind: type[T]) -> T:
     if isinstance(last, kind):
         return last
     raise NodeUnreachable(last.text if isinstance(last, Failure) else "a call got no answer")
-
-
-def _first(group: BaseExceptionGroup[DitError]) -> DitError:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error if isinstance(error, DitError) else DitError(str(error))

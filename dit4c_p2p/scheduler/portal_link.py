@@ -33,7 +33,7 @@ from dit4c_p2p.messages.link import (
     opening_statement,
 )
 from dit4c_p2p.scheduler.backoff import Backoff
-from dit4c_p2p.scheduler.errors import LinkLost, LinkRefused
+from dit4c_p2p.scheduler.errors import LinkLost, LinkRefused, first_error
 from dit4c_p2p.scheduler.store import Store
 
 _log = logging.getLogger(__name__)
@@ -48,8 +48,9 @@ HEARTBEAT_S = 8
 # Sent and not acknowledged at one time; the rest wait in the store.
 MAX_IN_FLIGHT = 64
 ACK_LIMIT_S = 30
+# With the opening's limit: back within 20 s after a cut line has healed (security.md).
 _FIRST_PAUSE_S = 0.3
-_LONGEST_PAUSE_S = 10.0
+_LONGEST_PAUSE_S = 5.0
 # A refusal changes when somebody publishes a key, not by asking often.
 _REFUSED_FIRST_PAUSE_S = 2.0
 _REFUSED_LONGEST_PAUSE_S = 60.0
@@ -130,7 +131,7 @@ class PortalLink:
                         group.create_task(self._send(socket), name="to the portal")
                         group.create_task(self._receive(socket), name="from the portal")
                 except* (DitError, aiohttp.ClientError, OSError) as group_of_errors:
-                    raise _first(group_of_errors) from None
+                    raise first_error(group_of_errors) from None
 
     @asynccontextmanager
     async def _connect(self, url: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
@@ -231,10 +232,3 @@ async def _expect(socket: aiohttp.ClientWebSocketResponse, kind: type[F]) -> F:
     if not isinstance(frame, kind):
         raise LinkLost(f"the portal sent {type(frame).__name__}, not {kind.__name__}")
     return frame
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -14,6 +14,7 @@ from dit4c_p2p.messages.link import RequestLogs, StartInstance, ToSchedulerEnvel
 from dit4c_p2p.overlay.ssh import Identity
 from dit4c_p2p.scheduler.config import SchedulerConfig
 from dit4c_p2p.scheduler.driver import Driver
+from dit4c_p2p.scheduler.errors import first_error
 from dit4c_p2p.scheduler.node_connection import Dialler, overlay_dialler
 from dit4c_p2p.scheduler.nodes import Nodes
 from dit4c_p2p.scheduler.portal_link import PortalLink
@@ -97,7 +98,10 @@ class Scheduler:
         if self._serving is not None:
             await asyncio.wait([self._serving])
             if not self._serving.cancelled():
-                self._serving.result()
+                try:
+                    self._serving.result()
+                except BaseExceptionGroup as group:
+                    raise first_error(group) from group
 
     async def ready(self) -> None:
         """Return once the portal has let this scheduler in and a node (if there are any) is heard.

@@ -37,9 +37,9 @@ class Watcher:
         up = sorted(self._nodes.up)
         state = ClusterState(nodes_up=up, nodes_down=sorted(set(self._nodes.names) - set(up)))
         if state != self._told:
-            self._told = state
             self._driver.room_changed()
             await self._store.tell(state)
+            self._told = state
 
     async def pod_changed(self, node: str, event: PodEvent) -> None:
         """An event of a pod."""

@@ -29,6 +29,9 @@ from dit4c_p2p.messages.node import (
     StopPod,
 )
 from dit4c_p2p.scheduler import Limits, driver, errands
+from dit4c_p2p.scheduler.errors import StoreFailed
+from dit4c_p2p.scheduler.models import InstanceRow
+from dit4c_p2p.scheduler.store import Store
 
 
 async def test_start_and_discard(world):
@@ -356,3 +359,55 @@ async def test_it_stops_in_time_whatever_it_is_doing(world):
         await scheduler.stop()
         assert asyncio.get_running_loop().time() - begun < 5
         await scheduler.wait()
+
+
+async def test_what_it_can_not_go_on_after_is_raised(world, monkeypatch):
+    async def broken(self):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(driver.Driver, "run", broken)
+    async with world.scheduler() as scheduler:
+        with pytest.raises(ZeroDivisionError):
+            await scheduler.ready()
+        with pytest.raises(ZeroDivisionError):
+            await scheduler.wait()
+
+
+async def test_a_database_that_fails_for_a_while_loses_nothing(world, caplog):
+    """security.md, section 5: disk full: a clear error, nothing corrupt, on when there is room."""
+    async with world.scheduler() as scheduler:
+        await scheduler.ready()
+        connection = InstanceRow._meta.db
+        (row,) = await connection.execute_query_dict("PRAGMA page_count")
+        await connection.execute_query(f"PRAGMA max_page_count={row['page_count']}")
+        for number in range(30):
+            await world.start(f"i{number}")
+        async with asyncio.timeout(10):
+            while "the scheduler's database does not work" not in caplog.text:
+                await asyncio.sleep(0.01)
+        await connection.execute_query("PRAGMA max_page_count=1000000")
+        for number in range(30):
+            await world.discard(f"i{number}")
+        for number in range(30):
+            await world.portal.until_state(f"i{number}", State.DISCARDED)
+        assert world.node.pods == {}
+        assert "database or disk is full" in caplog.text
+
+
+async def test_a_line_that_breaks_while_the_database_fails(world, monkeypatch, caplog):
+    async with world.scheduler() as scheduler:
+        await scheduler.ready()
+
+        async def full(self, message):
+            raise StoreFailed("no room")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Store, "tell", full)
+            world.node.online = False
+            world.node.cut()
+            async with asyncio.timeout(10):
+                while "that node-home is down is not told yet" not in caplog.text:
+                    await asyncio.sleep(0.01)
+        await world.portal.until(lambda: world.portal.cluster.nodes_down == ["node-home"])
+        world.node.online = True
+        await world.portal.until(lambda: world.portal.cluster.nodes_up == ["node-home"])
