@@ -80,6 +80,11 @@ class FrontDoor:
         """How many connections there are."""
         return len(self._transports)
 
+    @property
+    def windows(self) -> int:
+        """How many bytes of windows are leased."""
+        return self._windows
+
     def enter(self, transport: asyncio.Transport, address: str) -> bool:
         """Count a connection in; False if there is no room for it. :meth:`leave` either way."""
         self._transports.add(transport)
@@ -272,6 +277,10 @@ class Visitor(asyncio.Protocol):
     # ---- answering
 
     def _head_late(self) -> None:
+        if not self._buffer:
+            # Browsers open connections ahead, and would show an answer to nothing as a page.
+            self._transport.close()
+            return
         self._answer(pages.head_late(self._door.limits.head_s))
 
     def _answer(self, page: Page, head: RequestHead | None = None) -> None:

@@ -38,10 +38,14 @@ class Router:
     :param clock: seconds since 1970.
     :ivar http_port: the port of the first address of its HTTP side, once started.
     :ivar ssh_port: the same for its SSH side.
+    :ivar board: its SSH connections and who holds which name.
+    :ivar door: its visitors.
     """
 
     http_port: int
     ssh_port: int
+    board: Switchboard
+    door: FrontDoor
 
     def __init__(self, config: RouterConfig, *, clock: Callable[[], float] = time.time) -> None:
         self.config = config
@@ -83,7 +87,7 @@ class Router:
 
         gate = Gate(registry, admit=check_served)
         self._stack.push_async_callback(gate.close)
-        board = Switchboard(gate, limits)
+        board = self.board = Switchboard(gate, limits)
         self._stack.push_async_callback(_cut_all, board)
         key = config.key
 
@@ -109,7 +113,9 @@ class Router:
             clock=self._clock,
         )
         renderer = Renderer(resources.folder("templates") / "router")
-        door = FrontDoor(board, states, renderer, self._domain, config.portal.url, limits)
+        door = self.door = FrontDoor(
+            board, states, renderer, self._domain, config.portal.url, limits
+        )
         self._stack.push_async_callback(door.close)
 
         async def listen_http(host: str, port: int) -> tuple[Closing, int]:

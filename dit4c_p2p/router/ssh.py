@@ -103,7 +103,7 @@ class RouterServer(PeerServer):
     def __init__(self, board: Switchboard) -> None:
         super().__init__(board.gate)
         self._board = board
-        self._channels = 0
+        self.channels = 0
         self._counted = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -178,9 +178,9 @@ class RouterServer(PeerServer):
     ) -> asyncssh.SSHTCPChannel[bytes]:
         """Open a channel into this connection; see :meth:`Switchboard.open`."""
         most = self._board.limits.channels_per_tunnel
-        if self._channels >= most:
+        if self.channels >= most:
             raise Busy(f"{name} has {most} streams open already")
-        self._channels += 1
+        self.channels += 1
         opening = asyncio.create_task(
             self.conn.create_connection(
                 session,
@@ -213,20 +213,20 @@ class RouterServer(PeerServer):
 
     def _opened(self, opening: "asyncio.Task[Any]") -> None:
         self._tasks.discard(opening)
-        self._channels -= 1
+        self.channels -= 1
         if not opening.cancelled() and opening.exception() is None:
             self._count(opening.result()[0])
 
     def _count(self, channel: asyncssh.SSHTCPChannel[bytes]) -> None:
         """One more of this connection's channels, until it is closed."""
-        self._channels += 1
+        self.channels += 1
         closing = asyncio.create_task(channel.wait_closed(), name=f"channel of {self.peer}")
         self._tasks.add(closing)
         closing.add_done_callback(self._closed)
 
     def _closed(self, closing: "asyncio.Task[Any]") -> None:
         self._tasks.discard(closing)
-        self._channels -= 1
+        self.channels -= 1
 
     # ---- reach
 
@@ -234,7 +234,7 @@ class RouterServer(PeerServer):
         self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
     ) -> Any:
         """Called by asyncssh for ``direct-tcpip``: a name out of the table, never an address."""
-        if self._channels >= self._board.limits.channels_per_tunnel:
+        if self.channels >= self._board.limits.channels_per_tunnel:
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_RESOURCE_SHORTAGE, "this connection has too many streams open"
             )
