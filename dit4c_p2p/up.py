@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -69,6 +70,7 @@ async def up(config: UpConfig) -> None:
 
     :raises ConfigError: this machine or the settings are not as they must be.
     """
+    _raise_file_limit()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -353,6 +355,12 @@ def _check_ports(config: UpConfig) -> None:
                     f"port {port} can't be used: {error.strerror}",
                     hint=f"stop what uses it, or choose another with {option}",
                 ) from None
+
+
+def _raise_file_limit() -> None:
+    """As many open files as this user may have: a visitor's connection takes one, a tunnel too."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _write_private(path: Path, content: dict[str, str]) -> None:
