@@ -1,0 +1,55 @@
+"""The settings of each component: one TOML file each, with the environment over it.
+
+    settings = read(NodeSettings, "node", Path("/etc/dit4c/node.toml"), os.environ)
+
+- ``values``    the kinds of values and their text forms
+- ``declare``   how a setting is declared
+- ``read``      file and environment → settings; what is wrong, a line for each
+- ``example``   the commented example files in ``docs/config``
+- ``portal``, ``scheduler``, ``router``, ``node``, ``shared``   what there is to set
+"""
+
+from pathlib import Path
+
+from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.settings.declare import Settings
+from dit4c_p2p.settings.node import NodeSettings
+from dit4c_p2p.settings.portal import PortalSettings
+from dit4c_p2p.settings.read import KIND, InvalidSettings, load, read
+from dit4c_p2p.settings.router import RouterSettings
+from dit4c_p2p.settings.scheduler import SchedulerSettings
+from dit4c_p2p.settings.shared import PeerSettings
+
+KINDS: dict[str, type[Settings]] = {
+    "portal": PortalSettings,
+    "scheduler": SchedulerSettings,
+    "router": RouterSettings,
+    "node": NodeSettings,
+}
+
+__all__ = [
+    "KINDS",
+    "InvalidSettings",
+    "NodeSettings",
+    "PeerSettings",
+    "PortalSettings",
+    "RouterSettings",
+    "SchedulerSettings",
+    "Settings",
+    "kind_of",
+    "read",
+]
+
+
+def kind_of(file: Path) -> str:
+    """The component that a file says it is for.
+
+    :raises ConfigError: it does not say, or it can't be read.
+    """
+    kind = load(file).get(KIND)
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ConfigError(
+            f"{file} does not say which component it is for",
+            hint=f'put kind = "node" at its top (or {", ".join(k for k in KINDS if k != "node")})',
+        )
+    return kind

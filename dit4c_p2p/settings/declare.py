@@ -1,0 +1,116 @@
+"""How a setting is declared: a field of a frozen, keyword-only dataclass, once and for all uses.
+
+    @dataclass(frozen=True, kw_only=True)
+    class Lamp(Settings):
+        \"\"\"A lamp.\"\"\"
+
+        colour: str = setting(values.text, "What it shines in.", default="white")
+        timer: Timer = section(Timer, "When it goes out.")
+
+The declaration is what the file is read by (``read``), what the commented examples are written from
+(``example``), and where the name of the environment's variable comes from (:func:`variable`).
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from dit4c_p2p.settings.values import Value
+
+_DECLARED = "dit4c setting"
+_PREFIX = "DIT4C_"
+
+T = TypeVar("T")
+
+
+class _Required:
+    """There is no default."""
+
+
+REQUIRED = _Required()
+
+
+class Settings:
+    """Base of every group of settings: a whole file or a table in it."""
+
+    def problems(self) -> Iterator[tuple[str, str, str]]:
+        """What does not go together: the setting's name, what is wrong, and what to do."""
+        yield from ()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value. ``example`` is shown where there is no default, or where it says more."""
+
+    value: Value[Any]
+    meaning: str
+    default: object
+    example: object
+
+    @property
+    def required(self) -> bool:
+        """Whether it has to be given."""
+        return self.default is REQUIRED
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table, or with ``many`` any number of them (``[[name]]``).
+
+    ``shown``: the example file has it in force, not commented out.
+    """
+
+    settings: type[Settings]
+    meaning: str
+    many: bool
+    shown: bool
+
+
+def setting(
+    value: Value[T], meaning: str, *, default: object = REQUIRED, example: object = REQUIRED
+) -> Any:
+    """A field of a :class:`Settings` class; ``meaning`` is a sentence or two."""
+    declared = Setting(value, meaning, default, example)
+    if default is REQUIRED:
+        return dataclasses.field(metadata={_DECLARED: declared})
+    return dataclasses.field(default=default, metadata={_DECLARED: declared})
+
+
+def section(settings: type[Settings], meaning: str) -> Any:
+    """A table; one that is left out has its defaults, unless something in it is required."""
+    needed = any(isinstance(part, Setting) and part.required for _, part in parts(settings))
+    declared = Section(settings, meaning, many=False, shown=needed)
+    if needed:
+        return dataclasses.field(metadata={_DECLARED: declared})
+    return dataclasses.field(default_factory=settings, metadata={_DECLARED: declared})
+
+
+def sections(settings: type[Settings], meaning: str, *, shown: bool = False) -> Any:
+    """Any number of tables with one name; none by default."""
+    return dataclasses.field(
+        default=(), metadata={_DECLARED: Section(settings, meaning, many=True, shown=shown)}
+    )
+
+
+def parts(settings: type[Settings]) -> list[tuple[str, Setting | Section]]:
+    """Every name of a class and what is declared for it, in the order of the declaration."""
+    if not dataclasses.is_dataclass(settings):
+        raise TypeError(f"{settings.__name__} is no dataclass")
+    return [(field.name, field.metadata[_DECLARED]) for field in dataclasses.fields(settings)]
+
+
+def every_setting(
+    settings: type[Settings], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Setting]]:
+    """Every setting that has a place of its own in the file, so not those of repeated tables."""
+    for name, part in parts(settings):
+        if isinstance(part, Setting):
+            yield (*path, name), part
+        elif not part.many:
+            yield from every_setting(part.settings, (*path, name))
+
+
+def variable(path: Sequence[str]) -> str:
+    """The environment's variable that goes over a setting: ``DIT4C_LIMITS_SESSION_IDLE``."""
+    return _PREFIX + "_".join(path).upper()

@@ -1,0 +1,173 @@
+"""The settings of a node agent: what the owner of a machine says."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncssh
+
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.public import PortalInfo, PublicConfig
+from dit4c_p2p.settings import values
+from dit4c_p2p.settings.declare import Settings, section, setting
+from dit4c_p2p.settings.shared import PeerSettings
+
+if TYPE_CHECKING:
+    from dit4c_p2p.node.config import HelperImages, NodeConfig
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicySettings(Settings):
+    """What the owner agrees to. It is checked on this machine, whatever anyone else says."""
+
+    instances: int = setting(
+        values.integer(0, 1000), "How many may run here at one time.", default=8
+    )
+    memory: int = setting(values.size, "What each may take.", default=2 * GIB)
+    cpus: float = setting(
+        values.number(0.05, 1024), "Processors that each may keep busy.", default=2.0
+    )
+    processes: int = setting(
+        values.integer(16, 512), "Processes that each may have at one time.", default=512
+    )
+    internet: bool = setting(
+        values.flag,
+        "Whether they may reach the public internet. This network's own addresses they never may.",
+        default=True,
+    )
+    images: tuple[str, ...] = setting(
+        values.list_of(values.digest),
+        "The only images that may run, by digest; left out, any that the portal offers.",
+        default=(),
+        example=(f"sha256:{'0' * 64}",),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PodSettings(Settings):
+    """How instances are put together."""
+
+    network_range: IPv4Network = setting(
+        values.network,
+        "Private addresses that nothing else here uses; each instance gets 16 of them.",
+        default=IPv4Network("10.213.0.0/16"),
+    )
+    resolvers: tuple[str, ...] = setting(
+        values.list_of(values.ipv4),
+        "Name servers for instances; left out, those of this machine.",
+        default=(),
+        example=("192.0.2.53",),
+    )
+    answers: float = setting(
+        values.duration, "For an app to listen on its port after it was started.", default=120.0
+    )
+    stop: float = setting(
+        values.duration, "For an app to end by itself before it is killed.", default=10.0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSettings(Settings):
+    """The images of an instance's own helpers, by name or id at the engine."""
+
+    infra: str = setting(
+        values.text, "Holds the network and its firewall.", default="", example="dit4c/infra:local"
+    )
+    listener: str = setting(
+        values.text, "Connects to the routers.", default="", example="dit4c/listener:local"
+    )
+    auth: str = setting(
+        values.text, "Lets only its user in.", default="", example="dit4c/auth:local"
+    )
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Those that were given, by the name of their setting."""
+        named = {"infra": self.infra, "listener": self.listener, "auth": self.auth}
+        return {name: image for name, image in named.items() if image}
+
+    def problems(self) -> Iterator[tuple[str, str, str]]:
+        """All of them or none."""
+        missing = {"infra", "listener", "auth"} - self.given.keys()
+        if missing and len(missing) < 3:
+            first = min(missing)
+            yield first, "it is missing beside the others", "give all three or none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeSettings(PeerSettings):
+    """A node agent: it runs instances on this machine, within what its owner agrees to.
+
+    It listens nowhere. Where the routers are, and where instances are found, it learns from the
+    portal at its start.
+    """
+
+    KIND = Kind.NODE
+
+    id: str = setting(
+        values.peer_id,
+        "Its id; its name is node-ID. The scheduler's file lists it.",
+        example="home",
+    )
+    scheduler: str = setting(
+        values.peer_id, "The id of the one scheduler that it serves.", default="main"
+    )
+    data_folder: Path = setting(
+        values.path,
+        "Where it keeps its key and what instances need. All that it makes at the engine is "
+        "labelled with this path; 'dit4c down --data-dir' removes it.",
+        default=Path("/var/lib/dit4c-node"),
+    )
+    engine: str = setting(values.text, "The Docker engine.", default="unix:///var/run/docker.sock")
+    policy: PolicySettings = section(PolicySettings, "What its owner agrees to.")
+    pods: PodSettings = section(PodSettings, "How instances are put together.")
+    images: ImageSettings = section(
+        ImageSettings,
+        "The images of an instance's own helpers, by name or id at the engine. Left out, they are "
+        "built when they are missing or have changed ('dit4c images build').",
+    )
+
+    @property
+    def listening(self) -> dict[str, tuple[values.Address, ...]]:
+        """It listens nowhere."""
+        return {}
+
+    def config(
+        self,
+        key: asyncssh.SSHKey,
+        portal: PortalInfo,
+        public: PublicConfig,
+        images: "HelperImages",
+    ) -> "NodeConfig":
+        """What the agent is told. Pods reach the portal as it says of itself that it is reached."""
+        from dit4c_p2p.node.config import Limits, NodeConfig
+        from dit4c_p2p.node.policy import Policy
+
+        policy = self.policy
+        return NodeConfig(
+            name=self.name,
+            key=key,
+            data_folder=self.data_folder,
+            scheduler=PeerName(Kind.SCHEDULER, self.scheduler),
+            images=images,
+            portal=portal,
+            routers=tuple(public.routers),
+            user_url=public.user_url,
+            pod_portal=public.portal,
+            policy=Policy(
+                max_pods=policy.instances,
+                memory_bytes_per_pod=policy.memory,
+                cpus_per_pod=policy.cpus,
+                max_processes_per_pod=policy.processes,
+                internet=policy.internet,
+                images=frozenset(policy.images),
+            ),
+            network_range=self.pods.network_range,
+            resolvers=self.pods.resolvers,
+            limits=Limits(listen_s=self.pods.answers, stop_grace_s=round(self.pods.stop)),
+            engine_url=self.engine,
+        )

@@ -1,0 +1,211 @@
+"""The settings of a portal."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.public import RouterInfo
+from dit4c_p2p.settings import values
+from dit4c_p2p.settings.declare import Settings, section, sections, setting
+from dit4c_p2p.settings.shared import LogSettings
+
+if TYPE_CHECKING:
+    from dit4c_p2p.portal import CatalogueImage, PortalConfig
+
+HOUR_S = 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterEntry(Settings):
+    """A routing server as everybody reaches it."""
+
+    id: str = setting(values.peer_id, "Its id, as its own file says it.", example="r1")
+    ssh: tuple[str, ...] = setting(
+        values.list_of(values.near),
+        "Where peers connect to it by SSH.",
+        example=("router.example.org:8022",),
+    )
+    http: tuple[str, ...] = setting(
+        values.list_of(values.near),
+        "Where visitors connect to it, and instances to see whether they can be reached.",
+        example=("router.example.org:443",),
+    )
+
+    @property
+    def info(self) -> RouterInfo:
+        """As it is published."""
+        name = str(PeerName(Kind.ROUTER, self.id))
+        return RouterInfo(name=name, ssh=list(self.ssh), http=list(self.http))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolEntry(Settings):
+    """Something that people can start."""
+
+    name: str = setting(
+        values.peer_id, "A word for programs; it never changes.", example="jupyterlab"
+    )
+    title: str = setting(values.text, "What people read.", example="JupyterLab")
+    description: str = setting(
+        values.text,
+        "A sentence on what it is for.",
+        default="",
+        example="Notebooks, a terminal and an editor in the browser.",
+    )
+    icon: str = setting(values.text, "One or two letters.", default="", example="J")
+    image: str = setting(
+        values.digest,
+        "Its image's digest, which every node has to have: 'dit4c images build' prints it.",
+        example=f"sha256:{'0' * 64}",
+    )
+
+    @property
+    def image_entry(self) -> "CatalogueImage":
+        """As the portal is told."""
+        from dit4c_p2p.portal import CatalogueImage
+
+        return CatalogueImage(self.name, self.title, self.description, self.image, self.icon)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PortalLimits(Settings):
+    """How much and how long."""
+
+    instances_per_person: int = setting(
+        values.integer(1, 10_000), "Instances that one person may have.", default=10
+    )
+    login_link: float = setting(
+        values.duration, "How long a login link is good for.", default=24 * HOUR_S
+    )
+    session_idle: float = setting(
+        values.duration, "A login ends after so long without a request.", default=12 * HOUR_S
+    )
+    session: float = setting(
+        values.duration, "A login ends after so long in any case.", default=7 * 24 * HOUR_S
+    )
+    access_token: float = setting(
+        values.duration, "How long an instance lets its user in after one login.",
+        default=12 * HOUR_S,
+    )  # fmt: skip
+    enrolment: float = setting(
+        values.duration,
+        "For the owner of a new peer to answer a challenge ('dit4c key challenge').",
+        default=HOUR_S,
+    )
+    logs: float = setting(values.duration, "For a node to send an instance's log.", default=10.0)
+    event_streams: int = setting(
+        values.integer(16, 65536), "Pages that are kept up to date at one time.", default=512
+    )
+    event_streams_per_person: int = setting(
+        values.integer(1, 1024), "The same for one person.", default=16
+    )
+    head: float = setting(values.duration, "For a request's head to arrive.", default=10.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PortalSettings(Settings):
+    """A portal: people log in and start instances there, and it publishes everybody's keys."""
+
+    KIND = Kind.PORTAL
+
+    id: str = setting(values.peer_id, "Its id; its name is portal-ID.", default="main")
+    url: str = setting(
+        values.origin,
+        "Its URL, as everybody sees it, without a path or a closing slash. It can't be changed "
+        "later without enrolling every peer again.",
+        example="https://portal.example.org",
+    )
+    listen: tuple[values.Address, ...] = setting(
+        values.list_of(values.address),
+        "Where it listens. Only what is named here is listened on.",
+        example=(("127.0.0.1", 8080),),
+    )
+    connect: tuple[str, ...] = setting(
+        values.list_of(values.near),
+        "Addresses that peers and instances connect to instead of the URL's own; rarely needed.",
+        default=(),
+        example=("192.0.2.10:443",),
+    )
+    user_url: str = setting(
+        values.user_url,
+        "The URL of an instance, with {id} for its id. Its domain should not be the portal's, nor "
+        "have the same parent.",
+        example="https://{id}.example.net/",
+    )
+    scheduler: str = setting(
+        values.peer_id, "The id of the scheduler that new instances are given to.", default="main"
+    )
+    data_folder: Path = setting(
+        values.path,
+        "Where it keeps its private key ('key', made at the first start) and its database.",
+        default=Path("/var/lib/dit4c-portal"),
+    )
+    log: LogSettings = section(LogSettings, "What it writes to standard error.")
+    limits: PortalLimits = section(PortalLimits, "How much and how long.")
+    routers: tuple[RouterEntry, ...] = sections(
+        RouterEntry, "A routing server, as everybody reaches it. Once for each.", shown=True
+    )
+    tools: tuple[ToolEntry, ...] = sections(
+        ToolEntry, "Something that people can start. Once for each, in the order of the page."
+    )
+
+    def problems(self) -> Iterator[tuple[str, str, str]]:
+        """Nothing may be there twice, and a portal without a router can't show an instance."""
+        if not self.listen:
+            yield "listen", "it is empty", 'write listen = ["127.0.0.1:8080"]'
+        if not self.routers:
+            yield "routers", "there is none", "add [[routers]] with id, ssh and http"
+        for what, ids in (
+            ("routers", [router.id for router in self.routers]),
+            ("tools", [tool.name for tool in self.tools]),
+        ):
+            for id, count in Counter(ids).items():
+                if count > 1:
+                    yield what, f"{id} is there {count} times", "each needs a name of its own"
+
+    @property
+    def name(self) -> PeerName:
+        """Its peer name."""
+        return PeerName(Kind.PORTAL, self.id)
+
+    @property
+    def key_path(self) -> Path:
+        """Where its private key is."""
+        return self.data_folder / "key"
+
+    @property
+    def listening(self) -> dict[str, tuple[values.Address, ...]]:
+        """Every address to be bound, by the setting that says so."""
+        return {"listen": self.listen}
+
+    def config(self) -> "PortalConfig":
+        """What the portal is told."""
+        from dit4c_p2p.portal import Limits, PortalConfig
+
+        limits = self.limits
+        return PortalConfig(
+            id=self.id,
+            data_folder=self.data_folder,
+            url=self.url,
+            addresses=self.listen,
+            connect=self.connect,
+            user_url=self.user_url,
+            routers=tuple(router.info for router in self.routers),
+            catalogue=tuple(tool.image_entry for tool in self.tools),
+            scheduler=self.scheduler,
+            limits=Limits(
+                instances_per_person=limits.instances_per_person,
+                login_link_s=round(limits.login_link),
+                session_idle_s=round(limits.session_idle),
+                session_s=round(limits.session),
+                access_token_s=round(limits.access_token),
+                enrol_nonce_s=round(limits.enrolment),
+                logs_s=limits.logs,
+                event_streams=limits.event_streams,
+                event_streams_per_person=limits.event_streams_per_person,
+                head_s=limits.head,
+            ),
+        )

@@ -1,0 +1,113 @@
+"""The settings of a routing server."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncssh
+
+from dit4c_p2p.identity.names import Kind
+from dit4c_p2p.messages.public import PortalInfo, PublicConfig
+from dit4c_p2p.settings import values
+from dit4c_p2p.settings.declare import Settings, section, setting
+from dit4c_p2p.settings.shared import PeerSettings
+
+if TYPE_CHECKING:
+    from dit4c_p2p.router.config import RouterConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterLimits(Settings):
+    """How much it bears."""
+
+    head: float = setting(
+        values.duration,
+        "From accepting a visitor's connection to the end of the first request's head.",
+        default=10.0,
+    )
+    open: float = setting(
+        values.duration, "For an instance to accept a visitor's connection.", default=10.0
+    )
+    stalled: float = setting(
+        values.duration, "A visitor that takes no byte for so long is cut.", default=300.0
+    )
+    visitors: int = setting(
+        values.integer(1, 1_000_000), "Visitors' connections at one time.", default=8192
+    )
+    visitors_per_address: int = setting(
+        values.integer(1, 1_000_000),
+        "The same from one address. A page of Jupyter takes six and a few WebSockets, and many "
+        "people may come from one address.",
+        default=4096,
+    )
+    tunnels_per_key: int = setting(
+        values.integer(1, 1024), "SSH connections of one peer at one time.", default=4
+    )
+    channels_per_tunnel: int = setting(
+        values.integer(1, 65536), "Visitors' connections to one instance.", default=256
+    )
+    dials_per_key: int = setting(
+        values.integer(1, 65536), "Connections that a scheduler keeps to its nodes.", default=1024
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterSettings(PeerSettings):
+    """A routing server: visitors reach instances through it, and peers reach each other.
+
+    Where instances are found (their URLs) it learns from the portal at its start.
+    """
+
+    KIND = Kind.ROUTER
+
+    id: str = setting(
+        values.peer_id, "Its id; its name is router-ID. The portal's file lists it.", example="r1"
+    )
+    data_folder: Path = setting(
+        values.path,
+        "Where it keeps its key and signed copies of others' public keys.",
+        default=Path("/var/lib/dit4c-router"),
+    )
+    listen: tuple[values.Address, ...] = setting(
+        values.list_of(values.address),
+        "Where it listens for visitors, by HTTP. Only what is named here is listened on.",
+        example=(("127.0.0.1", 8081),),
+    )
+    listen_ssh: tuple[values.Address, ...] = setting(
+        values.list_of(values.address),
+        "Where it listens for peers, by SSH. Nodes and instances connect here from anywhere.",
+        example=(("0.0.0.0", 8022), ("::", 8022)),
+    )
+    limits: RouterLimits = section(RouterLimits, "How much it bears.")
+
+    @property
+    def listening(self) -> dict[str, tuple[values.Address, ...]]:
+        """Every address to be bound, by the setting that says so."""
+        return {"listen": self.listen, "listen_ssh": self.listen_ssh}
+
+    def config(
+        self, key: asyncssh.SSHKey, portal: PortalInfo, public: PublicConfig
+    ) -> "RouterConfig":
+        """What the router is told."""
+        from dit4c_p2p.router.config import Limits, RouterConfig
+
+        limits = self.limits
+        return RouterConfig(
+            name=self.name,
+            key=key,
+            http=self.listen,
+            ssh=self.listen_ssh,
+            portal=portal,
+            user_url=public.user_url,
+            data_folder=self.data_folder,
+            limits=Limits(
+                head_s=limits.head,
+                open_s=limits.open,
+                stalled_s=limits.stalled,
+                visitors=limits.visitors,
+                visitors_per_address=limits.visitors_per_address,
+                tunnels_per_key=limits.tunnels_per_key,
+                channels_per_tunnel=limits.channels_per_tunnel,
+                dials_per_key=limits.dials_per_key,
+            ),
+        )

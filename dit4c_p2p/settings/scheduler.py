@@ -1,0 +1,77 @@
+"""The settings of a scheduler."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import asyncssh
+
+from dit4c_p2p.identity.names import Kind
+from dit4c_p2p.messages.public import PortalInfo, PublicConfig
+from dit4c_p2p.settings import values
+from dit4c_p2p.settings.declare import Settings, section, setting
+from dit4c_p2p.settings.shared import PeerSettings
+
+if TYPE_CHECKING:
+    from dit4c_p2p.scheduler.config import SchedulerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerLimits(Settings):
+    """How long the parts of an instance's start may take before it counts as failed."""
+
+    image: float = setting(values.duration, "For a node to have the image.", default=3600.0)
+    start: float = setting(
+        values.duration, "For the app to answer at its own URL after that.", default=3600.0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SchedulerSettings(PeerSettings):
+    """A scheduler: it owns the life of each instance and has the nodes carry it out.
+
+    It listens nowhere. Where the routers are it learns from the portal at its start.
+    """
+
+    KIND = Kind.SCHEDULER
+
+    id: str = setting(
+        values.peer_id,
+        "Its id; its name is scheduler-ID. The portal's file and those of its nodes name it.",
+        default="main",
+    )
+    data_folder: Path = setting(
+        values.path,
+        "Where it keeps its key and its database.",
+        default=Path("/var/lib/dit4c-scheduler"),
+    )
+    nodes: tuple[str, ...] = setting(
+        values.list_of(values.peer_id),
+        "The ids of its nodes. One that is not there yet may be named already.",
+        default=(),
+        example=("home",),
+    )
+    limits: SchedulerLimits = section(
+        SchedulerLimits, "How long an instance's start may take before it counts as failed."
+    )
+
+    @property
+    def listening(self) -> dict[str, tuple[values.Address, ...]]:
+        """It listens nowhere."""
+        return {}
+
+    def config(
+        self, key: asyncssh.SSHKey, portal: PortalInfo, public: PublicConfig
+    ) -> "SchedulerConfig":
+        """What the scheduler is told."""
+        from dit4c_p2p.scheduler import Limits, SchedulerConfig
+
+        return SchedulerConfig(
+            name=self.name,
+            key=key,
+            data_folder=self.data_folder,
+            portal=portal,
+            routers=tuple(public.routers),
+            nodes=self.nodes,
+            limits=Limits(image_s=self.limits.image, start_s=self.limits.start),
+        )

@@ -1,0 +1,340 @@
+"""The kinds of values that settings have, each with its text form.
+
+A :class:`Value` reads what TOML or the environment says and writes it back for the example files.
+What is a length of time, an amount of memory or an address is a text with its unit in it, so that
+a reader of the file never has to look one up::
+
+    duration.read("1.5 min")      90.0, in seconds
+    size.read("2 GiB")            2147483648, in bytes
+    address.read("[::1]:8080")    ("::1", 8080)
+"""
+
+import contextlib
+import difflib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from yarl import URL
+
+from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.identity.errors import InvalidKey, InvalidName
+from dit4c_p2p.identity.keys import parse_public
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.identity.portal_client import is_loopback_host, split_address
+
+T = TypeVar("T")
+
+Address = tuple[str, int]
+
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {
+    "B": 1,
+    **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)},
+    **{f"{letter}B": 1000**power for power, letter in enumerate("kMGT", 1)},
+}
+_FLAGS: dict[str, object] = {"true": True, "false": False}
+_SHOWN_CHARS = 60
+
+
+class WrongValue(ConfigError):
+    """A value is not of its form. The message goes on after the setting's name and a colon."""
+
+
+@dataclass(frozen=True)
+class Value(Generic[T]):
+    """One kind of value.
+
+    :ivar form: what it looks like, for the example files; empty where the value itself says it.
+    :ivar read: from what TOML has; raises :class:`WrongValue`.
+    :ivar write: its TOML text.
+    :ivar parse: from the text of an environment variable to what TOML would have had.
+    """
+
+    form: str
+    read: Callable[[object], T]
+    write: Callable[[T], str]
+    parse: Callable[[str], object] = str
+
+
+def integer(least: int, most: int) -> Value[int]:
+    """A whole number within limits."""
+
+    def read(raw: object) -> int:
+        if not isinstance(raw, int) or isinstance(raw, bool):
+            raise WrongValue(f"{shown(raw)} is not a whole number", hint=f"write {least}")
+        if not least <= raw <= most:
+            raise WrongValue(f"{raw} is out of range", hint=f"give {least} to {most}")
+        return raw
+
+    return Value("", read, str, _number)
+
+
+def number(least: float, most: float) -> Value[float]:
+    """A number within limits, which may have a fraction."""
+
+    def read(raw: object) -> float:
+        if not isinstance(raw, int | float) or isinstance(raw, bool):
+            raise WrongValue(f"{shown(raw)} is not a number", hint=f"write {least:g}")
+        if not least <= raw <= most:
+            raise WrongValue(f"{raw:g} is out of range", hint=f"give {least:g} to {most:g}")
+        return float(raw)
+
+    return Value("", read, lambda value: f"{value:g}", _number)
+
+
+def choice(*words: str) -> Value[str]:
+    """One of some words."""
+
+    def read(raw: object) -> str:
+        if raw not in words:
+            raise WrongValue(f"{shown(raw)} is none of {', '.join(words)}", hint=close(raw, words))
+        return str(raw)
+
+    return Value(f"One of {', '.join(words)}.", read, _quoted)
+
+
+def list_of(item: Value[T]) -> Value[tuple[T, ...]]:
+    """A list; in the environment its items are separated by commas."""
+
+    def read(raw: object) -> tuple[T, ...]:
+        if not isinstance(raw, list):
+            raise WrongValue(f"{shown(raw)} is not a list", hint=f"write [{shown(raw)}]")
+        return tuple(item.read(one) for one in raw)
+
+    def write(values: Sequence[T]) -> str:
+        return f"[{', '.join(item.write(value) for value in values)}]"
+
+    def parse(text: str) -> object:
+        return [item.parse(part.strip()) for part in text.split(",") if part.strip()]
+
+    return Value(item.form, read, write, parse)
+
+
+def shown(raw: object) -> str:
+    """What was written, short enough for one line."""
+    if isinstance(raw, str | bool | int | float | list):
+        text = json.dumps(raw, ensure_ascii=False, default=str)
+    else:
+        text = "a table" if isinstance(raw, dict) else str(raw)
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
+
+
+def close(word: object, known: Sequence[str]) -> str:
+    """``did you mean …?``, or nothing if no known word is close."""
+    lower = {one.lower(): one for one in known}
+    found = difflib.get_close_matches(str(word).lower(), lower, n=1, cutoff=0.6)
+    return f"did you mean {lower[found[0]]}?" if found else ""
+
+
+def _string(raw: object) -> str:
+    if not isinstance(raw, str):
+        raise WrongValue(f"{shown(raw)} is not a text", hint=f'write "{shown(raw)}"')
+    return raw
+
+
+def _text(raw: object) -> str:
+    value = _string(raw)
+    if not value.strip() or not value.isprintable():
+        raise WrongValue(f"{shown(raw)} is not one line of text", hint="write at least a word")
+    return value
+
+
+def _flag(raw: object) -> bool:
+    if not isinstance(raw, bool):
+        raise WrongValue(f"{shown(raw)} is neither true nor false", hint="write it without quotes")
+    return raw
+
+
+def _amount(raw: object, units: Mapping[str, float], noun: str, example: str) -> float:
+    """A number with one of ``units``, which say how many of the smallest they are."""
+    if isinstance(raw, int | float) and not isinstance(raw, bool):
+        raise WrongValue(f"{raw:g} has no unit", hint=f'write it as "{raw:g} {example}"')
+    match = _AMOUNT.fullmatch(raw.strip()) if isinstance(raw, str) else None
+    if match is None:
+        raise WrongValue(f"{shown(raw)} is not {noun}", hint=f'write it as "2 {example}"')
+    digits, unit = match.groups()
+    if not unit:
+        raise WrongValue(f'"{digits}" has no unit', hint=f'write it as "{digits} {example}"')
+    if unit not in units:
+        instead = close(unit, list(units)) or f"units are {', '.join(units)}"
+        raise WrongValue(f'"{unit}" is not a unit of {noun}', hint=instead)
+    return float(digits) * units[unit]
+
+
+def _duration(raw: object) -> float:
+    seconds = _amount(raw, _SECONDS, "a length of time", "s")
+    if not seconds:
+        raise WrongValue("no time at all would be too short", hint='write it as "10 s"')
+    return seconds
+
+
+def _size(raw: object) -> int:
+    return int(_amount(raw, _BYTES, "an amount of memory", "GiB"))
+
+
+def _write_amount(value: float, units: Mapping[str, float]) -> str:
+    """With the largest unit that leaves a whole number."""
+    for unit, factor in sorted(units.items(), key=lambda pair: -pair[1]):
+        if value >= factor and not value % factor:
+            return f'"{value / factor:g} {unit}"'
+    return f'"{value:g} {min(units, key=lambda unit: units[unit])}"'
+
+
+def _write_size(value: int) -> str:
+    binary = {unit: factor for unit, factor in _BYTES.items() if unit == "B" or "i" in unit}
+    return _write_amount(value, binary)
+
+
+def _path(raw: object) -> Path:
+    path = Path(_text(raw))
+    if not path.is_absolute():
+        raise WrongValue(f"{shown(raw)} is not a whole path", hint="begin it with /")
+    return path
+
+
+def _address(raw: object) -> Address:
+    try:
+        host, port = split_address(_string(raw))
+    except ConfigError as error:
+        raise WrongValue(str(error), hint=error.hint) from None
+    return host, port
+
+
+def _write_address(value: Address) -> str:
+    host, port = value
+    return _quoted(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+
+
+def _near(raw: object) -> str:
+    """An address that is passed on to others as text."""
+    _address(raw)
+    return _string(raw)
+
+
+def _origin(raw: object) -> str:
+    text = _string(raw)
+    url = _parsed(text)
+    if url.scheme not in ("http", "https") or not url.host or str(url.origin()) != text:
+        raise WrongValue(
+            f"{shown(raw)} is not a portal's URL",
+            hint="write it as https://portal.example.org, without a path or a closing slash",
+        )
+    if url.scheme == "http" and not is_loopback_host(url.host):
+        raise WrongValue(
+            f"{text} would carry logins over the network unprotected",
+            hint="give an https:// URL; plain HTTP is for this machine only",
+        )
+    return text
+
+
+def _user_url(raw: object) -> str:
+    text = _string(raw)
+    url = _parsed(text.replace("{id}", "id", 1))
+    host = url.host or ""
+    if (
+        url.scheme not in ("http", "https")
+        or not host.startswith("id.")
+        or "{" in str(url)
+        or str(url) != f"{url.origin() if url.is_absolute() else ''}/"
+    ):
+        raise WrongValue(
+            f"{shown(raw)} is not the URL of instances",
+            hint="write it as https://{id}.example.net/",
+        )
+    if url.scheme == "http" and not is_loopback_host(host):
+        raise WrongValue(
+            f"{text} would carry people's work over the network unprotected",
+            hint="give an https:// URL; plain HTTP is for this machine only",
+        )
+    return text
+
+
+def _parsed(text: str) -> URL:
+    try:
+        return URL(text)
+    except ValueError:
+        return URL()
+
+
+def _id(raw: object) -> str:
+    try:
+        return PeerName(Kind.NODE, _string(raw)).id
+    except InvalidName as error:
+        raise WrongValue(str(error), hint=error.hint) from None
+
+
+def _public_key(raw: object) -> str:
+    try:
+        parse_public(_string(raw))
+    except InvalidKey as error:
+        raise WrongValue(str(error), hint="'dit4c portal key' prints it") from None
+    return _string(raw)
+
+
+def _network(raw: object) -> IPv4Network:
+    try:
+        network = IPv4Network(_string(raw))
+    except ValueError:
+        raise WrongValue(
+            f"{shown(raw)} is not an IPv4 network", hint='write it as "10.213.0.0/16"'
+        ) from None
+    if network.prefixlen > 28:
+        raise WrongValue(f"{network} is too small for one pod", hint="give a /28 or larger")
+    return network
+
+
+def _ipv4(raw: object) -> str:
+    try:
+        return str(IPv4Address(_string(raw)))
+    except ValueError:
+        raise WrongValue(
+            f"{shown(raw)} is not an IPv4 address", hint='write it as "192.0.2.53"'
+        ) from None
+
+
+def _digest(raw: object) -> str:
+    if not _DIGEST.fullmatch(_string(raw)):
+        raise WrongValue(
+            f"{shown(raw)} is not an image's digest",
+            hint="write sha256: and 64 hexadecimal digits; 'dit4c images build' prints them",
+        )
+    return _string(raw)
+
+
+def _number(text: str) -> object:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text)
+    return text
+
+
+def _quoted(value: object) -> str:
+    # A JSON string is a TOML basic string.
+    return json.dumps(str(value), ensure_ascii=False)
+
+
+text: Value[str] = Value("", _text, _quoted)
+flag: Value[bool] = Value(
+    "", _flag, lambda value: str(value).lower(), lambda text: _FLAGS.get(text, text)
+)
+path: Value[Path] = Value("", _path, _quoted)
+duration: Value[float] = Value("", _duration, lambda v: _write_amount(v, _SECONDS))
+size: Value[int] = Value("", _size, _write_size)
+address: Value[Address] = Value("", _address, _write_address)
+near: Value[str] = Value("", _near, _quoted)
+origin: Value[str] = Value("", _origin, _quoted)
+user_url: Value[str] = Value("", _user_url, _quoted)
+peer_id: Value[str] = Value("", _id, _quoted)
+public_key: Value[str] = Value("", _public_key, _quoted)
+network: Value[IPv4Network] = Value("", _network, _quoted)
+ipv4: Value[str] = Value("", _ipv4, _quoted)
+digest: Value[str] = Value("", _digest, _quoted)
+
+AnyValue = Value[Any]
