@@ -145,7 +145,8 @@ def _run_up(options: argparse.Namespace) -> int:
     import uvloop
 
     from dit4c_p2p.observe import log_to
-    from dit4c_p2p.up import own_folder, up
+    from dit4c_p2p.process import own_folder
+    from dit4c_p2p.up import up
 
     config = UpConfig(
         data_folder=options.data_dir.absolute(),

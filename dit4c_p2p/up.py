@@ -5,21 +5,13 @@ where the others are, starts them in order, and stops them in the reverse of it.
 """
 
 import asyncio
-import contextlib
-import fcntl
 import json
-import os
-import resource
 import shutil
-import signal
 import socket
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Protocol
 
 import aiodocker
 import aiohttp
@@ -35,6 +27,7 @@ from dit4c_p2p.node.agent import Node
 from dit4c_p2p.node.config import HelperImages, NodeConfig
 from dit4c_p2p.portal import CatalogueImage, Portal, PortalConfig
 from dit4c_p2p.portal.errors import Conflict
+from dit4c_p2p.process import Component, check_port, running, until_signal, write_private
 from dit4c_p2p.router import Router, RouterConfig
 from dit4c_p2p.scheduler import Scheduler, SchedulerConfig
 from dit4c_p2p.scheduler import database as scheduler_database
@@ -46,23 +39,9 @@ NODE = PeerName.parse("node-main")
 ADMIN = "admin"
 
 _READY_S = 60.0
-_STOP_S = 8.0
 _LOOPBACK = "127.0.0.1"
 # Stays in the data folder, unlike the ready file, and holds no secret.
 _ABOUT = "about.json"
-
-
-class Component(Protocol):
-    """What portal, scheduler, router and node have in common."""
-
-    async def start(self) -> None:
-        """Serve; returns once it does."""
-
-    async def stop(self) -> None:
-        """Stop within seconds."""
-
-    async def wait(self) -> None:
-        """Wait for ever; raises if the component can't go on."""
 
 
 async def up(config: UpConfig) -> None:
@@ -70,20 +49,7 @@ async def up(config: UpConfig) -> None:
 
     :raises ConfigError: this machine or the settings are not as they must be.
     """
-    _raise_file_limit()
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
-    running = asyncio.create_task(_run(config), name="up")
-    asked = asyncio.create_task(stopping.wait(), name="signal")
-    await asyncio.wait((running, asked), return_when=asyncio.FIRST_COMPLETED)
-    asked.cancel()
-    if not running.done():
-        print("Stopping. Instances live on.", file=sys.stderr)
-        running.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await running
+    await until_signal(_run(config), "Stopping. Instances live on.")
 
 
 async def _run(config: UpConfig) -> None:
@@ -187,7 +153,7 @@ class _System:
                 ]
             )
         )
-        await stack.enter_async_context(_running(self.portal))
+        await stack.enter_async_context(running(self.portal))
         await self.portal.ensure_admin(ADMIN)
         for name in (ROUTER, SCHEDULER, NODE):
             scheduler = SCHEDULER.id if name == NODE else None
@@ -200,7 +166,7 @@ class _System:
                 ) from None
         components: list[Component] = [self.portal]
         for component in (self.router, self.node, self.scheduler):
-            await stack.enter_async_context(_running(component))
+            await stack.enter_async_context(running(component))
             components.append(component)
         return components
 
@@ -238,45 +204,6 @@ class _System:
 
 def _key_file(config: UpConfig, name: PeerName) -> Path:
     return config.data_folder / name.kind / "key"
-
-
-@asynccontextmanager
-async def _running(component: Component) -> AsyncIterator[None]:
-    try:
-        await component.start()
-        yield
-    finally:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_S):
-                await component.stop()
-
-
-@contextmanager
-def own_folder(folder: Path) -> Iterator[None]:
-    """Have the data folder to ourselves: made if it is missing, locked while in use.
-
-    :raises ConfigError: it can't be written, or another ``dit4c up`` uses it.
-    """
-    lock = folder / "lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as error:
-        raise ConfigError(
-            f"the data folder {folder} can't be written: {error.strerror}",
-            hint="choose another one with --data-dir",
-        ) from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ConfigError(
-                f"another 'dit4c up' is using {folder}",
-                hint="stop it first, or choose another folder with --data-dir",
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 async def login_link(folder: Path, person: str) -> str:
@@ -346,21 +273,8 @@ def _check_ports(config: UpConfig) -> None:
         ("--router-port", config.router_port),
         ("--router-ssh-port", config.router_ssh_port),
     ):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((_LOOPBACK, port))
-            except OSError as error:
-                raise ConfigError(
-                    f"port {port} can't be used: {error.strerror}",
-                    hint=f"stop what uses it, or choose another with {option}",
-                ) from None
-
-
-def _raise_file_limit() -> None:
-    """As many open files as this user may have: a visitor's connection takes one, a tunnel too."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        hint = f"stop what uses it, or choose another with {option}"
+        check_port(_LOOPBACK, port, hint=hint)
 
 
 def _write_private(path: Path, content: dict[str, str]) -> None:
@@ -368,14 +282,8 @@ def _write_private(path: Path, content: dict[str, str]) -> None:
 
     :raises ConfigError: the folder can't be written.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(content, file, indent=2)
-            file.write("\n")
-        partial.replace(path)
+        write_private(path, json.dumps(content, indent=2).encode() + b"\n")
     except OSError as error:
         raise ConfigError(
             f"{path} can't be written: {error.strerror}", hint="choose another file"

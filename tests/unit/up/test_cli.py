@@ -9,7 +9,8 @@ import pytest
 from dit4c_p2p.cli import main
 from dit4c_p2p.config import UpConfig, default_data_folder
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.up import _check_ports, _write_private, own_folder
+from dit4c_p2p.process import own_folder
+from dit4c_p2p.up import _check_ports, _write_private
 
 
 def run(capsys, *arguments):
