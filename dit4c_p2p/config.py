@@ -11,6 +11,9 @@ from pathlib import Path
 
 from dit4c_p2p.errors import ConfigError
 
+# Both are built in seconds once there is Debian; the others take longer, and room.
+DEFAULT_TOOLS = ("jupyterlab", "terminal")
+
 
 def default_data_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """``$DIT4C_DATA_DIR``, or a folder of the user's own (XDG base directories)."""
@@ -26,7 +29,8 @@ class UpConfig:
 
     ``data_folder`` holds keys, databases and logs; it also labels the pods, so that two systems on
     one machine keep apart. Ports are TCP ports on loopback and on the engine's bridge.
-    ``ready_file`` appears with mode 0600 once everything answers.
+    ``ready_file`` appears with mode 0600 once everything answers. ``tools`` names what users can
+    start; their images are built if need be.
     """
 
     data_folder: Path
@@ -34,6 +38,7 @@ class UpConfig:
     router_port: int = 8081
     router_ssh_port: int = 8022
     ready_file: Path | None = None
+    tools: tuple[str, ...] = DEFAULT_TOOLS
 
     def __post_init__(self) -> None:
         ports = [self.portal_port, self.router_port, self.router_ssh_port]

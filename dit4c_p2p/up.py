@@ -57,7 +57,7 @@ async def _run(config: UpConfig) -> None:
     config.ready_path.unlink(missing_ok=True)
     try:
         _check_ports(config)
-        images = await ensure_images(progress, default_cache_folder())
+        images = await ensure_images(progress, default_cache_folder(), tools=config.tools)
         progress("DIT4C", "starting portal, router, node agent and scheduler")
         async with AsyncExitStack() as stack:
             system = _System(config, images, await _bridge_address())
@@ -101,7 +101,9 @@ class _System:
                 user_url=config.user_url,
                 routers=(self._router_at("localhost", _LOOPBACK, bridge),),
                 catalogue=tuple(
-                    CatalogueImage(offer.name, offer.title, offer.description, offer.image)
+                    CatalogueImage(
+                        offer.name, offer.title, offer.description, offer.image, offer.icon
+                    )
                     for offer in images.catalogue
                 ),
                 scheduler=SCHEDULER.id,

@@ -15,6 +15,7 @@ from dit4c_p2p.images.ensure import (
     ensure_images,
 )
 from dit4c_p2p.images.progress import Progress, TerminalProgress
+from dit4c_p2p.images.recipes import choose_tools
 
 __all__ = [
     "BuildFailed",
@@ -24,6 +25,7 @@ __all__ = [
     "Images",
     "Progress",
     "TerminalProgress",
+    "choose_tools",
     "default_cache_folder",
     "ensure_engine",
     "ensure_images",

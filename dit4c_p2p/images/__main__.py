@@ -10,6 +10,7 @@ from dit4c_p2p.errors import DitError
 from dit4c_p2p.images.engine import ensure_engine
 from dit4c_p2p.images.ensure import default_cache_folder, ensure_images
 from dit4c_p2p.images.progress import TerminalProgress
+from dit4c_p2p.images.recipes import choose_tools
 
 
 def main() -> int:
@@ -31,13 +32,20 @@ def main() -> int:
         default=default_cache_folder(),
         help="where downloads are kept (default: %(default)s)",
     )
+    build.add_argument(
+        "--tools",
+        metavar="NAMES",
+        default="all",
+        help="which tools, with commas between their names (default: %(default)s)",
+    )
     arguments = parser.parse_args()
     progress = TerminalProgress(columns=shutil.get_terminal_size().columns)
     try:
         if arguments.command == "engine":
             asyncio.run(_engine(progress, arguments.pid_file))
         else:
-            asyncio.run(_build(progress, arguments.cache_dir))
+            tools = choose_tools(arguments.tools)
+            asyncio.run(_build(progress, arguments.cache_dir, tools))
     except DitError as error:
         progress.close()
         print(f"error: {error.one_line()}", file=sys.stderr)
@@ -55,8 +63,8 @@ async def _engine(progress: TerminalProgress, pid_file: Path | None) -> None:
         pid_file.write_text(f"{engine.started_pid}\n")
 
 
-async def _build(progress: TerminalProgress, cache_folder: Path) -> None:
-    images = await ensure_images(progress, cache_folder)
+async def _build(progress: TerminalProgress, cache_folder: Path, tools: tuple[str, ...]) -> None:
+    images = await ensure_images(progress, cache_folder, tools=tools)
     progress.close()
     for name in ("infra", "listener", "auth"):
         print(name, getattr(images, name))

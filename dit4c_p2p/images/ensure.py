@@ -1,6 +1,7 @@
 """Every image that a node needs, ready and up to date."""
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from dit4c_p2p.images.debian import ensure_debian
 from dit4c_p2p.images.engine import Engine, ensure_engine
 from dit4c_p2p.images.lock import exclusive
 from dit4c_p2p.images.progress import Progress
-from dit4c_p2p.images.recipes import DEBIAN, OFFERS, RECIPES
+from dit4c_p2p.images.recipes import ALL_TOOLS, DEBIAN, OFFERS, recipes_for
 
 LOCK_STEP = "Images"
 
@@ -29,6 +30,7 @@ class CatalogueImage:
     title: str
     description: str
     image: str
+    icon: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,15 @@ def default_cache_folder() -> Path:
 
 
 async def ensure_images(
-    progress: Progress, cache_folder: Path, *, repository: str = "dit4c"
+    progress: Progress,
+    cache_folder: Path,
+    *,
+    tools: Collection[str] = ALL_TOOLS,
+    repository: str = "dit4c",
 ) -> Images:
-    """See to an engine and to all images, building what is missing or has changed.
+    """See to an engine and to the images, building what is missing or has changed.
 
+    ``tools`` names those that the catalogue is to have.
     Safe to call in several processes at once: the second waits and finds everything done. A build
     that is cancelled leaves nothing half done.
 
@@ -71,7 +78,7 @@ async def ensure_images(
     waiting = "waiting for another process that is building them"
     async with exclusive(cache_folder / "images.lock", lambda: progress(LOCK_STEP, waiting)):
         try:
-            return await _ensure_all(engine, progress, cache_folder, repository)
+            return await _ensure_all(engine, progress, cache_folder, tools, repository)
         except (aiodocker.DockerError, aiohttp.ClientError, TimeoutError) as error:
             raise BuildFailed(
                 f"the Docker engine failed: {error or type(error).__name__}",
@@ -80,7 +87,11 @@ async def ensure_images(
 
 
 async def _ensure_all(
-    engine: Engine, progress: Progress, cache_folder: Path, repository: str
+    engine: Engine,
+    progress: Progress,
+    cache_folder: Path,
+    tools: Collection[str],
+    repository: str,
 ) -> Images:
     async with aiodocker.Docker(timeout=aiohttp.ClientTimeout(total=_CALL_S)) as docker:
         builder = Builder(
@@ -90,14 +101,15 @@ async def _ensure_all(
             docker, builder.tag(DEBIAN), engine.architecture, cache_folder, progress
         )
         ids = {DEBIAN: debian}
-        for recipe in RECIPES:
+        for recipe in recipes_for(tools):
             ids[recipe.name] = await builder.ensure(recipe, ids[recipe.parent])
     return Images(
         infra=ids["infra"],
         listener=ids["listener"],
         auth=ids["auth"],
         catalogue=tuple(
-            CatalogueImage(offer.name, offer.title, offer.description, ids[offer.name])
+            CatalogueImage(offer.name, offer.title, offer.description, ids[offer.name], offer.icon)
             for offer in OFFERS
+            if offer.name in tools
         ),
     )

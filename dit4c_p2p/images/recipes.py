@@ -1,6 +1,9 @@
 """Which images there are, and what each is made of. Plain records; nothing is done here."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+
+from dit4c_p2p.errors import ConfigError
 
 DEBIAN = "debian"
 
@@ -21,11 +24,15 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Offer:
-    """An image that users can start, as the catalogue shows it."""
+    """A tool: an image that users can start, as the catalogue shows it.
+
+    ``icon`` is one or two letters.
+    """
 
     name: str
     title: str
     description: str
+    icon: str
 
 
 # Parents before children.
@@ -36,6 +43,40 @@ RECIPES = (
     Recipe("listener", "runtime", program="dit4c_p2p.helpers.listener"),
     Recipe("auth", "runtime", program="dit4c_p2p.helpers.auth"),
     Recipe("jupyterlab", "base"),
+    Recipe("terminal", "base"),
+    Recipe("openrefine", "base"),
 )
 
-OFFERS = (Offer("jupyterlab", "JupyterLab", "Notebooks, Python and a terminal in the browser."),)
+# In the catalogue's order.
+OFFERS = (
+    Offer("jupyterlab", "JupyterLab", "Notebooks, Python and a terminal in the browser.", "J"),
+    Offer("terminal", "Terminal", "A Linux shell with git, Python and editors.", ">_"),
+    Offer("openrefine", "OpenRefine", "Clean, sort out and transform messy tables.", "OR"),
+)
+
+ALL_TOOLS = tuple(offer.name for offer in OFFERS)
+
+
+def choose_tools(text: str) -> tuple[str, ...]:
+    """The tools named in ``text``: names with commas between them, or ``all``.
+
+    :raises ConfigError: one of them does not exist, or none is named.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if names == ["all"]:
+        return ALL_TOOLS
+    hint = f"There are {', '.join(ALL_TOOLS)}; 'all' means all of them."
+    if not names:
+        raise ConfigError("no tool is named", hint=hint)
+    for name in names:
+        if name not in ALL_TOOLS:
+            raise ConfigError(f"there is no tool {name!r}", hint=hint)
+    return tuple(name for name in ALL_TOOLS if name in names)
+
+
+def recipes_for(tools: Iterable[str]) -> tuple[Recipe, ...]:
+    """What a node needs that runs these tools, parents first: the pod's own parts always."""
+    chosen = set(tools)
+    parents = {recipe.parent for recipe in RECIPES if recipe.name in chosen}
+    left_out = set(ALL_TOOLS) - chosen - parents
+    return tuple(recipe for recipe in RECIPES if recipe.name not in left_out)

@@ -3,8 +3,19 @@
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from dit4c_p2p import resources
-from dit4c_p2p.images.recipes import DEBIAN, OFFERS, RECIPES
+from dit4c_p2p.config import DEFAULT_TOOLS
+from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.images.recipes import (
+    ALL_TOOLS,
+    DEBIAN,
+    OFFERS,
+    RECIPES,
+    choose_tools,
+    recipes_for,
+)
 
 SOURCES = resources.folder("image_sources")
 PROJECT = Path(__file__).parents[3] / "pyproject.toml"
@@ -29,6 +40,31 @@ def test_every_recipe_has_its_sources() -> None:
 
 def test_every_offer_is_built() -> None:
     assert {offer.name for offer in OFFERS} <= {recipe.name for recipe in RECIPES}
+
+
+def test_an_offer_fits_its_tile() -> None:
+    assert all(1 <= len(offer.icon) <= 2 for offer in OFFERS)
+
+
+def test_tools_are_chosen_by_name() -> None:
+    assert choose_tools("all") == ALL_TOOLS
+    assert choose_tools("jupyterlab") == ("jupyterlab",)
+    # In the catalogue's order, once, however they are written.
+    assert choose_tools(" openrefine ,jupyterlab,openrefine,") == ("jupyterlab", "openrefine")
+    assert choose_tools(",".join(DEFAULT_TOOLS)) == DEFAULT_TOOLS
+
+
+@pytest.mark.parametrize("text", ["", ",", "jupiter", "jupyterlab,base", "jupyterlab,all", "ALL"])
+def test_what_is_no_tool_is_said_with_what_there_is(text: str) -> None:
+    with pytest.raises(ConfigError, match="no tool") as refused:
+        choose_tools(text)
+    assert all(tool in refused.value.hint for tool in ALL_TOOLS)
+
+
+def test_only_what_the_chosen_tools_need_is_built() -> None:
+    names = [recipe.name for recipe in recipes_for(["jupyterlab"])]
+    assert names == ["base", "infra", "runtime", "listener", "auth", "jupyterlab"]
+    assert recipes_for(ALL_TOOLS) == RECIPES
 
 
 def test_the_helpers_have_the_libraries_that_the_package_asks_for() -> None:
