@@ -140,12 +140,14 @@ class Registry:
         try:
             document = await self._fetch(name)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            return self._copy_or_raise(
-                name, PortalUnreachable(f"the portal does not answer: {error or 'time is up'}")
-            )
-        except InvalidDocument as error:
-            _log.warning("a key document was not accepted: %s", error.one_line())
+            unreachable = PortalUnreachable(f"the portal does not answer: {error or 'time is up'}")
+            return self._copy_or_raise(name, unreachable)
+        except PortalUnreachable as error:
             return self._copy_or_raise(name, error)
+        except InvalidDocument as error:
+            # Somebody answers, and wrongly: a copy would hide what the portal has to say.
+            _log.warning("a key document was not accepted: %s", error.one_line())
+            raise
         if before == (self._newest.get(name, -1), self._cleared):
             self._entries[name] = _Entry(document, time.monotonic())
             self._entries.move_to_end(name)
@@ -160,10 +162,14 @@ class Registry:
         document = self._verified(name, body, signature)
         if document.keys:
             self._keep_copy(name, body, signature)
+        else:
+            self._drop_copy(name)
         return document
 
     async def _get(self, path: str) -> bytes:
         async with self._client.session.get(self._client.url(path)) as response:
+            if response.status >= 500 or response.status == 429:
+                raise PortalUnreachable(f"the portal answers {response.status} for {path}")
             if response.status != 200:
                 raise InvalidDocument(f"the portal answers {response.status} for {path}")
             body = await response.content.read(_MAX_DOCUMENT_BYTES + 1)
@@ -194,7 +200,7 @@ class Registry:
             raise InvalidDocument(f"the key document of {name} is older than one seen before")
         return document
 
-    def _copy_or_raise(self, name: PeerName, error: IdentityError) -> KeyDocument:
+    def _copy_or_raise(self, name: PeerName, error: PortalUnreachable) -> KeyDocument:
         """The signed copy in memory or on disk while it is in force and not known to be stale."""
         entry = self._entries.get(name)
         if entry is not None and self._clock() < entry.document.expires:
@@ -219,6 +225,16 @@ class Registry:
                 partial.replace(self._folder / f"{name}.{suffix}")
         except OSError as error:
             _log.warning("the copy of the keys of %s could not be kept: %s", name, error)
+
+    def _drop_copy(self, name: PeerName) -> None:
+        """No key is in force any more: what was kept must never serve again."""
+        if self._folder is None:
+            return
+        try:
+            for suffix in ("keys", "keys.sig"):
+                (self._folder / f"{name}.{suffix}").unlink(missing_ok=True)
+        except OSError as error:
+            _log.warning("the copy of the keys of %s could not be removed: %s", name, error)
 
     # ---- events
 

@@ -101,7 +101,15 @@ def read_head(token: str) -> TokenHead:
         compact = jws.extract_compact(token.encode())
         claims = _claims(compact.payload)
         return TokenHead(PeerName.parse(claims["iss"]), str(compact.headers()["kid"]))
-    except (JoseError, ValueError, KeyError, TypeError, AttributeError, InvalidName):
+    except (
+        JoseError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        InvalidName,
+    ):
         raise InvalidToken("not a token of a peer") from None
 
 
@@ -128,7 +136,7 @@ def verify(token: str, keys: Iterable[asyncssh.SSHKey], audience: str, *, now: f
         raise InvalidToken("the token lacks iat, exp or jti")
     if claims.get("aud") != audience:
         raise InvalidToken(f"the token is not for {audience}")
-    if not 0 < expires - issued <= MAX_LIFETIME_S or not 8 <= len(jti) <= 128:
+    if not 0 < expires - issued <= MAX_LIFETIME_S or not (8 <= len(jti) <= 128 and jti.isascii()):
         raise InvalidToken(f"the token must live {MAX_LIFETIME_S} s at most and have a jti")
     if issued > now + CLOCK_SKEW_S:
         raise InvalidToken(

@@ -153,7 +153,8 @@ async def _connect(
         raise Unreachable(f"no way to {peer}: {error.reason}") from None
     except asyncssh.KeyExchangeFailed as error:
         raise NotVerified(f"{peer} offers no host key of a published type: {error}") from None
-    except (OSError, asyncssh.Error, TimeoutError) as error:
+    except (OSError, asyncssh.Error, TimeoutError, ValueError) as error:
+        # ValueError: asyncssh could not find out who we are here, as when files can't be opened.
         text = str(error) or "time is up"
         raise Unreachable(f"{peer} does not answer at {host}:{port}: {text}") from None
     seen = connection.get_server_host_key()

@@ -108,6 +108,23 @@ async def test_a_copy_that_was_tampered_with_does_not_serve(portal, client, tmp_
         await Registry(client, tmp_path).keys(NODE)
 
 
+async def test_a_copy_does_not_outlive_what_it_says(portal, client, tmp_path):
+    portal.new_peer("node-home")
+    await Registry(client, tmp_path).keys(NODE)
+    portal.revoke(NODE)
+    assert (await Registry(client, tmp_path).keys(NODE)).keys == ()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_wrong_answer_is_not_silence_and_no_copy_serves(portal, client, tmp_path):
+    portal.new_peer("node-home")
+    await Registry(client, tmp_path).keys(NODE)
+    portal.revoke(NODE)
+    portal.key = generate()  # as if somebody else answered in the portal's place
+    with pytest.raises(InvalidDocument):
+        await Registry(client, tmp_path).keys(NODE)
+
+
 async def test_a_portal_that_is_not_the_pinned_one_is_not_believed(portal):
     portal.new_peer("node-home")
     wrong = PortalInfo(name="portal-main", url=portal.url, key=public_line(generate()))

@@ -91,7 +91,12 @@ def test_the_algorithm_is_fixed_by_the_key_and_not_by_the_token():
             tokens.verify(token, [published(key)], PORTAL, now=NOW)
 
 
-@pytest.mark.parametrize("token", ["", "a", "a.b", "a.b.c", "é.é.é", "." * 9000])
+NESTED = base64.urlsafe_b64encode(b"[" * 5000).rstrip(b"=").decode()
+
+
+@pytest.mark.parametrize(
+    "token", ["", "a", "a.b", "a.b.c", "é.é.é", "." * 9000, f"e30.{NESTED}.e30"]
+)
 def test_what_is_no_token_is_refused(token):
     with pytest.raises(InvalidToken):
         tokens.read_head(token)
