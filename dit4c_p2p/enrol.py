@@ -1,9 +1,11 @@
-"""``dit4c key add``: prove possession of a key to the portal and have it published."""
+"""An admin's way to the portal's keys: ask for a nonce, hand in a proof, have a key published."""
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
 
 import aiohttp
 import asyncssh
@@ -13,9 +15,10 @@ from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.errors import InvalidKey
 from dit4c_p2p.identity.keys import check_acceptable, parse_public, public_line
 from dit4c_p2p.identity.names import PeerName
-from dit4c_p2p.identity.portal_client import TIMEOUT
+from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, NewKey, enrol_statement
+from dit4c_p2p.messages.public import PortalInfo
 
 _SIGN_TIMEOUT_S = 60
 
@@ -47,34 +50,83 @@ def read_access(
         ) from None
 
 
-async def enrol(
-    url: str, token: str, kind: str, id: str, file: Path, scheduler: str | None
-) -> tuple[PeerName, str]:
-    """Publish the key in ``file`` for ``<kind>-<id>``; returns the name and the fingerprint.
+class KeyDesk:
+    """The portal's calls for keys, with an admin's token; used as ``async with``.
 
-    :raises InvalidName: not a peer's kind or id.
-    :raises ConfigError: the file is no key, or nothing can sign with it.
-    :raises EnrolRefused: the portal says no, or does not answer.
+    :param connect: ``host:port`` pairs to connect to instead of the URL's own.
+    :raises ConfigError: the token would cross a network unprotected.
     """
-    name = PeerName.of(kind, id)
-    key = _read_private(file)
-    public = _read_public(file) if key is None else key.convert_to_public()
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-    async with aiohttp.ClientSession(url, headers=headers, timeout=TIMEOUT) as session:
-        nonce = (await _post(session, "/api/v1/keys/challenge", b"{}"))["nonce"]
-        statement = enrol_statement(url, str(name), nonce)
-        new_key = NewKey(
-            kind=kind,
-            id=id,
-            public_key=public_line(public),
-            nonce=nonce,
-            signature=sshsig.sign(key, statement, ENROL_NAMESPACE)
-            if key is not None
-            else await _sign_by_agent(file, statement),
-            scheduler=scheduler,
+
+    def __init__(self, url: str, token: str, *, connect: Sequence[str] = ()) -> None:
+        self.url = url
+        self._client = PortalClient(PortalInfo(name="", url=url, key="", connect=list(connect)))
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._client.__aexit__(kind, error, trace)
+
+    async def challenge(self) -> tuple[str, float]:
+        """A nonce to be signed, and for how many seconds it is good.
+
+        :raises EnrolRefused: the portal says no, or does not answer.
+        """
+        answer = await self._post("/api/v1/keys/challenge", b"{}")
+        return str(answer["nonce"]), float(answer["expires_in"])
+
+    async def publish(self, new_key: NewKey) -> str:
+        """Have a key published; returns its fingerprint.
+
+        :raises EnrolRefused: the portal says no, or does not answer.
+        """
+        return str((await self._post("/api/v1/keys", encode(new_key)))["fingerprint"])
+
+    async def enrol(self, name: PeerName, file: Path, scheduler: str | None) -> str:
+        """Publish the key in ``file`` for a peer; returns its fingerprint.
+
+        :raises ConfigError: the file is no key, or nothing can sign with it.
+        :raises EnrolRefused: the portal says no, or does not answer.
+        """
+        key = _read_private(file)
+        public = _read_public(file) if key is None else key.convert_to_public()
+        nonce, _ = await self.challenge()
+        statement = enrol_statement(self.url, str(name), nonce)
+        return await self.publish(
+            NewKey(
+                kind=name.kind.value,
+                id=name.id,
+                public_key=public_line(public),
+                nonce=nonce,
+                signature=sshsig.sign(key, statement, ENROL_NAMESPACE)
+                if key is not None
+                else await _sign_by_agent(file, statement),
+                scheduler=scheduler,
+            )
         )
-        published = await _post(session, "/api/v1/keys", encode(new_key))
-    return name, published["fingerprint"]
+
+    async def _post(self, path: str, body: bytes) -> dict[str, Any]:
+        try:
+            async with self._client.session.post(
+                self._client.url(path), data=body, headers=self._headers, allow_redirects=False
+            ) as response:
+                answer = await response.json(content_type=None)
+                if response.status == 201:
+                    return dict(answer)
+                text = answer.get("detail") or answer.get("title") or f"status {response.status}"
+                raise EnrolRefused(f"the portal says: {text}", hint=answer.get("hint", ""))
+        except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError) as error:
+            raise EnrolRefused(
+                f"the portal does not answer as one: {error or 'time is up'}",
+                hint="check its URL and that it runs",
+            ) from None
 
 
 def _read_private(file: Path) -> asyncssh.SSHKey | None:
@@ -128,18 +180,3 @@ async def _sign_by_agent(public_file: Path, statement: bytes) -> str:
             hint="give the private key's file, or add it to ssh-agent",
         )
     return signature.decode()
-
-
-async def _post(session: aiohttp.ClientSession, path: str, body: bytes) -> dict[str, str]:
-    try:
-        async with session.post(path, data=body) as response:
-            answer = await response.json(content_type=None)
-            if response.status == 201:
-                return dict(answer)
-            text = answer.get("detail") or answer.get("title") or f"status {response.status}"
-            raise EnrolRefused(f"the portal says: {text}", hint=answer.get("hint", ""))
-    except (aiohttp.ClientError, TimeoutError, ValueError, AttributeError) as error:
-        raise EnrolRefused(
-            f"the portal does not answer as one: {error or 'time is up'}",
-            hint="check its URL and that it runs",
-        ) from None

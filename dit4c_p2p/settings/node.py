@@ -132,9 +132,9 @@ class NodeSettings(PeerSettings):
     )
 
     @property
-    def listening(self) -> dict[str, tuple[values.Address, ...]]:
-        """It listens nowhere."""
-        return {}
+    def scheduler_served(self) -> str | None:
+        """The id of its scheduler."""
+        return self.scheduler
 
     def config(
         self,

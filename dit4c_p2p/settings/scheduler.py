@@ -55,11 +55,6 @@ class SchedulerSettings(PeerSettings):
         SchedulerLimits, "How long an instance's start may take before it counts as failed."
     )
 
-    @property
-    def listening(self) -> dict[str, tuple[values.Address, ...]]:
-        """It listens nowhere."""
-        return {}
-
     def config(
         self, key: asyncssh.SSHKey, portal: PortalInfo, public: PublicConfig
     ) -> "SchedulerConfig":

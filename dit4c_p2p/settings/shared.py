@@ -15,7 +15,7 @@ class LogSettings(Settings):
     """Where log lines go is for whoever starts the program: they are written to standard error."""
 
     level: str = setting(
-        values.choice("debug", "info", "warning", "error"),
+        values.choice("info", "warning", "error"),
         "The least important lines that are written.",
         default="info",
     )
@@ -79,3 +79,13 @@ class PeerSettings(Settings):
     def key_path(self) -> Path:
         """Where its private key is."""
         return self.key or self.data_folder / "key"
+
+    @property
+    def listening(self) -> dict[str, tuple[values.Address, ...]]:
+        """Every address to be bound, by the setting that says so; most peers have none."""
+        return {}
+
+    @property
+    def scheduler_served(self) -> str | None:
+        """For a node, the id of its scheduler; nobody else has one."""
+        return None

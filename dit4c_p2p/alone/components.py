@@ -1,0 +1,148 @@
+"""The four components, each run from its settings until SIGINT or SIGTERM."""
+
+import logging
+import shutil
+from collections.abc import Awaitable, Callable
+
+import asyncssh
+
+from dit4c_p2p.alone.installation import learn
+from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.identity.keys import fingerprint, load_or_create
+from dit4c_p2p.messages.public import PortalInfo, PublicConfig
+from dit4c_p2p.node.config import HelperImages
+from dit4c_p2p.observe import log_to
+from dit4c_p2p.process import Component, check_port, own_folder, running, until_signal
+from dit4c_p2p.settings import (
+    NodeSettings,
+    PeerSettings,
+    PortalSettings,
+    RouterSettings,
+    SchedulerSettings,
+    Settings,
+)
+
+_log = logging.getLogger(__name__)
+
+_ANOTHER_FOLDER = "choose another data_folder in the file"
+
+Work = Callable[[], Awaitable[None]]
+
+
+async def run(settings: Settings) -> None:
+    """Run the component that the settings are for.
+
+    :raises DitError: it can't be started, or can't go on.
+    """
+    match settings:
+        case PortalSettings():
+            await _run(settings, lambda: _portal(settings))
+        case SchedulerSettings():
+            await _run(settings, lambda: _scheduler(settings))
+        case RouterSettings():
+            await _run(settings, lambda: _router(settings))
+        case NodeSettings():
+            await _run(settings, lambda: _node(settings))
+        case _:
+            raise TypeError(f"{type(settings).__name__} is for no component")
+
+
+async def _run(settings: PortalSettings | PeerSettings, work: Work) -> None:
+    log_to(None, terminal=settings.log.number)
+    program = f"dit4c {settings.KIND} run"
+    with own_folder(settings.data_folder, program=program, another=_ANOTHER_FOLDER):
+        for setting, addresses in settings.listening.items():
+            for host, port in addresses:
+                hint = "stop what uses it, or give another"
+                check_port(host, port, hint=hint, setting=setting)
+
+        async def working() -> None:
+            await work()
+
+        await until_signal(working(), "Stopping. Instances live on.")
+
+
+async def _portal(settings: PortalSettings) -> None:
+    from dit4c_p2p.alone.portal import database_of
+    from dit4c_p2p.database import databases
+    from dit4c_p2p.portal import Portal
+
+    key = load_or_create(settings.key_path)
+    _log.info("%s has the key %s", settings.name, fingerprint(key))
+    config = settings.config()
+    async with databases([database_of(config)]):
+        await _serve(settings.name, Portal(config))
+
+
+async def _router(settings: RouterSettings) -> None:
+    from dit4c_p2p.router import Router
+
+    key, portal, public = await _begin(settings)
+    await _serve(settings.name, Router(settings.config(key, portal, public)))
+
+
+async def _scheduler(settings: SchedulerSettings) -> None:
+    from dit4c_p2p.database import databases
+    from dit4c_p2p.scheduler import Scheduler, database
+
+    key, portal, public = await _begin(settings)
+    async with databases([database(settings.data_folder)]):
+        await _serve(settings.name, Scheduler(settings.config(key, portal, public)))
+
+
+async def _node(settings: NodeSettings) -> None:
+    from dit4c_p2p.node.agent import Node
+
+    key, portal, public = await _begin(settings)
+    images = await helper_images(settings)
+    await _serve(settings.name, Node(settings.config(key, portal, public, images)))
+
+
+async def _begin(settings: PeerSettings) -> tuple[asyncssh.SSHKey, PortalInfo, PublicConfig]:
+    """The peer's key, the portal as the peer reaches it, and what the portal makes known."""
+    key = load_or_create(settings.key_path)
+    _log.info("%s has the key %s", settings.name, fingerprint(key))
+    portal, public = await learn(settings.portal, settings.data_folder)
+    return key, portal, public
+
+
+async def _serve(name: object, component: Component) -> None:
+    async with running(component):
+        _log.info("%s is up", name)
+        await component.wait()
+
+
+async def helper_images(settings: NodeSettings) -> HelperImages:
+    """The ids of the images of a pod's helpers: those named, or else the ones built here.
+
+    :raises ConfigError: the engine has no such image, or does not answer.
+    :raises DitError: they can't be built.
+    """
+    from dit4c_p2p.images import TerminalProgress, default_cache_folder, ensure_images
+    from dit4c_p2p.node.engine import Engine
+    from dit4c_p2p.node.failures import EngineError, NotFound
+
+    given = settings.images.given
+    if not given:
+        progress = TerminalProgress(columns=shutil.get_terminal_size().columns)
+        try:
+            built = await ensure_images(progress, default_cache_folder(), tools=())
+        finally:
+            progress.close()
+        return HelperImages(built.infra, built.listener, built.auth)
+    ids = {}
+    async with Engine(settings.engine) as engine:
+        for name, image in given.items():
+            try:
+                ids[name] = str((await engine.image(image))["Id"])
+            except NotFound:
+                raise ConfigError(
+                    f"images.{name}: the engine has no image {image}",
+                    hint="make it with 'dit4c images build', or load it",
+                ) from None
+            except EngineError as error:
+                raise ConfigError(
+                    f"engine: {settings.engine} does not answer: {error}",
+                    hint="see that it runs, and that this user may use it",
+                ) from None
+    return HelperImages(**ids)

@@ -1,0 +1,53 @@
+"""What an admin does on the portal's own machine, whether or not the portal runs."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from dit4c_p2p.database import DatabaseSpec, databases
+from dit4c_p2p.portal import Portal, PortalConfig
+from dit4c_p2p.settings import PortalSettings
+
+# Replaced each time, so that there is one at the most.
+_TOKEN_LABEL = "dit4c key"
+
+
+def database_of(config: PortalConfig) -> DatabaseSpec:
+    """The portal's database."""
+    return DatabaseSpec("portal", config.database_path)
+
+
+async def first_login(settings: PortalSettings, admin: str) -> str:
+    """See that there is an admin with this id; a link that logs them in once."""
+    async with _opened(settings) as portal:
+        await portal.ensure_admin(admin)
+        return _link(settings, await portal.create_login_link(admin))
+
+
+async def login_link(settings: PortalSettings, person: str) -> str:
+    """A link that logs a person in once.
+
+    :raises DitError: no such person.
+    """
+    async with _opened(settings) as portal:
+        return _link(settings, await portal.create_login_link(person))
+
+
+async def admin_token(settings: PortalSettings, admin: str) -> str:
+    """An API token for a command on this machine; the one before it ends.
+
+    :raises DitError: no such person.
+    """
+    async with _opened(settings) as portal:
+        return await portal.create_api_token(admin, _TOKEN_LABEL)
+
+
+def _link(settings: PortalSettings, token: str) -> str:
+    return f"{settings.url}/login/{token}"
+
+
+@asynccontextmanager
+async def _opened(settings: PortalSettings) -> AsyncIterator[Portal]:
+    """A portal with its database that serves nobody."""
+    config = settings.config()
+    async with databases([database_of(config)]):
+        yield Portal(config)

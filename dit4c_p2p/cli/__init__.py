@@ -1,0 +1,45 @@
+"""The ``dit4c`` command. Every error a person can act on is one line that says what to do.
+
+One file for each group of commands; each has ``add(commands)``, and imports what it runs only when
+it runs it.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from dit4c_p2p import __version__
+from dit4c_p2p.cli import components, images, keys, local, people, settings
+from dit4c_p2p.errors import DitError
+
+_PROBLEM = 1
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        status: int = options.run(options)
+        return status
+    except DitError as error:
+        print(f"dit4c: {error.one_line()}", file=sys.stderr)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"dit4c: {where}{error.strerror or error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return _PROBLEM
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dit4c",
+        description="Containerized research tools in the browser, on machines that people lend.",
+        epilog="'dit4c COMMAND --help' explains a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"dit4c {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for group in (local, components, settings, people, keys, images):
+        group.add(commands)
+    return parser

@@ -1,0 +1,139 @@
+"""``dit4c key …``: an admin's side of enrolment."""
+
+import argparse
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dit4c_p2p.cli.arguments import add_data_dir, add_portal_config, read_portal_settings
+from dit4c_p2p.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dit4c_p2p.cli.arguments import Commands
+    from dit4c_p2p.enrol import KeyDesk
+
+_WHO = (
+    "Needs an admin's API token: the one of the running 'dit4c up' (--data-dir), that of --portal "
+    "in DIT4C_TOKEN, or on the portal's own machine its file (--config)."
+)
+
+
+def add(commands: "Commands") -> None:
+    """Add the commands of this file."""
+    key = commands.add_parser("key", help="manage the keys that the portal publishes")
+    actions = key.add_subparsers(title="actions", metavar="ACTION", required=True)
+    _add_add(actions)
+    _add_challenge(actions)
+
+
+def _add_add(actions: "Commands") -> None:
+    add = actions.add_parser(
+        "add",
+        help="publish a peer's key",
+        description="Proves to the portal that the peer KIND-ID has its private key, and publishes "
+        "the public half. The private key is in FILE here, or its owner elsewhere has made a proof "
+        f"('dit4c key challenge'). {_WHO}",
+    )
+    _add_peer(add)
+    add.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        nargs="?",
+        help="the private key, or a .pub whose key ssh-agent has",
+    )
+    add.add_argument("--proof", metavar="LINE", help="instead of FILE: what the owner has sent")
+    add.add_argument(
+        "--scheduler", metavar="ID", help="for a node: the scheduler that it belongs to"
+    )
+    _add_portal(add)
+    add.set_defaults(run=_run_add)
+
+
+def _add_challenge(actions: "Commands") -> None:
+    challenge = actions.add_parser(
+        "challenge",
+        help="get what the owner of a peer elsewhere has to sign",
+        description="Prints a nonce. The owner of the peer KIND-ID, whose private key is on their "
+        "machine, turns it into a proof ('dit4c KIND prove NONCE') and sends that back, for 'dit4c "
+        f"key add KIND ID --proof'. It is good once, and not for long. {_WHO}",
+    )
+    _add_peer(challenge)
+    _add_portal(challenge)
+    challenge.set_defaults(run=_run_challenge)
+
+
+def _add_peer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("kind", metavar="KIND", help="scheduler, router, node, …")
+    parser.add_argument("id", metavar="ID", help="1 to 40 of a-z, 0-9 and -")
+
+
+def _add_portal(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--portal", metavar="URL", help="the portal's URL")
+    parser.add_argument(
+        "--as",
+        dest="admin",
+        default="admin",
+        metavar="ID",
+        help="with --config: which admin (%(default)s)",
+    )
+    add_portal_config(parser)
+    add_data_dir(parser)
+
+
+async def _desk(options: argparse.Namespace) -> "KeyDesk":
+    """The portal's calls for keys, with the token that the options lead to."""
+    from dit4c_p2p.enrol import KeyDesk, read_access
+
+    if options.config is not None:
+        from dit4c_p2p.alone.portal import admin_token
+
+        settings = read_portal_settings(options.config)
+        token = await admin_token(settings, options.admin)
+        return KeyDesk(settings.url, token, connect=settings.connect)
+    url, token = read_access(options.portal, options.data_dir, os.environ)
+    return KeyDesk(url, token)
+
+
+def _run_add(options: argparse.Namespace) -> int:
+    if (options.file is None) == (options.proof is None):
+        raise ConfigError("a key is in FILE or proved by --proof LINE", hint="give one of them")
+    asyncio.run(_add_key(options))
+    return 0
+
+
+async def _add_key(options: argparse.Namespace) -> None:
+    from dit4c_p2p import proof
+    from dit4c_p2p.identity.names import PeerName
+
+    name = PeerName.of(options.kind, options.id)
+    new_key = options.proof and proof.read(options.proof, name, options.scheduler)
+    async with await _desk(options) as desk:
+        if new_key:
+            fingerprint = await desk.publish(new_key)
+        else:
+            fingerprint = await desk.enrol(name, options.file, options.scheduler)
+    print(f"Published {fingerprint} for {name}.")
+
+
+def _run_challenge(options: argparse.Namespace) -> int:
+    asyncio.run(_challenge(options))
+    return 0
+
+
+async def _challenge(options: argparse.Namespace) -> None:
+    from dit4c_p2p import proof
+    from dit4c_p2p.identity.names import PeerName
+
+    name = PeerName.of(options.kind, options.id)
+    async with await _desk(options) as desk:
+        nonce, lifetime_s = await desk.challenge()
+    text = proof.write_nonce(nonce)
+    print(
+        f"Good once, within {lifetime_s / 60:.0f} minutes. On the machine of {name}: "
+        f"dit4c {name.kind} prove {text}",
+        file=sys.stderr,
+    )
+    print(text)

@@ -1,0 +1,104 @@
+"""``dit4c up`` and ``dit4c down``: the whole system on one machine."""
+
+import argparse
+import asyncio
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dit4c_p2p.cli.arguments import add_data_dir
+from dit4c_p2p.config import DEFAULT_TOOLS, UpConfig
+
+if TYPE_CHECKING:
+    from dit4c_p2p.cli.arguments import Commands
+
+
+def add(commands: "Commands") -> None:
+    """Add the commands of this file."""
+    _add_up(commands)
+    _add_down(commands)
+
+
+def _add_up(commands: "Commands") -> None:
+    up = commands.add_parser(
+        "up",
+        help="run the whole system on this machine",
+        description="Runs portal, scheduler, router and one node agent in one process, with SQLite "
+        "and this machine's Docker engine. Builds the images it needs, then prints a one-time link "
+        "to log in with. Ctrl-C stops it within 10 s; instances live on and are found again by the "
+        "next 'dit4c up' with the same folder.",
+    )
+    add_data_dir(up)
+    up.add_argument(
+        "--portal-port", type=int, default=8080, metavar="N", help="the portal's port (8080)"
+    )
+    up.add_argument(
+        "--router-port", type=int, default=8081, metavar="N", help="instances' web port (8081)"
+    )
+    up.add_argument(
+        "--router-ssh-port",
+        type=int,
+        default=8022,
+        metavar="N",
+        help="the router's SSH port (8022)",
+    )
+    up.add_argument(
+        "--ready-file",
+        type=Path,
+        metavar="FILE",
+        help="written (mode 0600) once everything answers: JSON with portal, router, router_ssh, "
+        "login_url and api_token (ready.json in the data folder)",
+    )
+    up.add_argument(
+        "--tools",
+        default=",".join(DEFAULT_TOOLS),
+        metavar="NAMES",
+        help="what users can start, with commas between the names; 'all' for all there are "
+        "(default: %(default)s)",
+    )
+    up.add_argument("-v", "--verbose", action="store_true", help="show the log here as well")
+    up.set_defaults(run=_run_up)
+
+
+def _add_down(commands: "Commands") -> None:
+    down = commands.add_parser(
+        "down",
+        help="remove every instance of a data folder",
+        description="Removes the containers, networks and volumes of all instances that belong to "
+        "the data folder, whether or not 'dit4c up' runs. Keys, accounts and images stay.",
+    )
+    add_data_dir(down)
+    down.set_defaults(run=_run_down)
+
+
+def _run_up(options: argparse.Namespace) -> int:
+    import uvloop
+
+    from dit4c_p2p.images import choose_tools
+    from dit4c_p2p.observe import log_to
+    from dit4c_p2p.process import own_folder
+    from dit4c_p2p.up import up
+
+    config = UpConfig(
+        data_folder=options.data_dir.absolute(),
+        portal_port=options.portal_port,
+        router_port=options.router_port,
+        router_ssh_port=options.router_ssh_port,
+        ready_file=options.ready_file,
+        tools=choose_tools(options.tools),
+    )
+    with own_folder(config.data_folder):
+        log_to(
+            config.data_folder / "dit4c.log",
+            terminal=logging.INFO if options.verbose else logging.WARNING,
+        )
+        uvloop.run(up(config))
+    return 0
+
+
+def _run_down(options: argparse.Namespace) -> int:
+    from dit4c_p2p.node.agent import remove_everything
+
+    count = len(asyncio.run(remove_everything(options.data_dir.absolute())))
+    print(f"Removed {count} instance{'' if count == 1 else 's'} of {options.data_dir}.")
+    return 0

@@ -1,0 +1,36 @@
+"""``dit4c login-link``: a person's way in."""
+
+import argparse
+import asyncio
+from typing import TYPE_CHECKING
+
+from dit4c_p2p.cli.arguments import add_data_dir, add_portal_config, read_portal_settings
+
+if TYPE_CHECKING:
+    from dit4c_p2p.cli.arguments import Commands
+
+
+def add(commands: "Commands") -> None:
+    """Add the commands of this file."""
+    link = commands.add_parser(
+        "login-link",
+        help="make a one-time link that logs a person in",
+        description="Prints a link that logs PERSON in once, within 24 hours.",
+    )
+    link.add_argument("person", metavar="PERSON", help="whom it logs in, such as admin")
+    add_data_dir(link)
+    add_portal_config(link)
+    link.set_defaults(run=_run_login_link)
+
+
+def _run_login_link(options: argparse.Namespace) -> int:
+    if options.config is not None:
+        from dit4c_p2p.alone import portal
+
+        settings = read_portal_settings(options.config)
+        print(asyncio.run(portal.login_link(settings, options.person)))
+    else:
+        from dit4c_p2p.up import login_link
+
+        print(asyncio.run(login_link(options.data_dir.absolute(), options.person)))
+    return 0

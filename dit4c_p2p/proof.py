@@ -1,0 +1,83 @@
+"""The proof that a peer has its key, which its owner makes and an admin elsewhere hands in.
+
+Enrolment over two machines takes three lines: the admin asks the portal for a nonce (``dit4c key
+challenge``), the owner signs it where the private key is (``dit4c node prove``), and the admin
+hands the proof to the portal (``dit4c key add --proof``). The proof is good for that nonce, portal
+and name only, and holds nothing secret.
+"""
+
+import base64
+import binascii
+
+import asyncssh
+
+from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.identity import sshsig
+from dit4c_p2p.identity.keys import public_line
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.messages.codec import InvalidMessage, decode, encode
+from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, NewKey, enrol_statement
+
+# So that neither looks like an option of a command, and each is known when it is seen.
+_PREFIX = "dit4c-proof:"
+_NONCE_PREFIX = "dit4c-nonce:"
+
+
+def signed(
+    key: asyncssh.SSHKey, name: PeerName, portal_url: str, nonce: str, scheduler: str | None
+) -> NewKey:
+    """What the portal is sent for a key to be published."""
+    statement = enrol_statement(portal_url, str(name), nonce)
+    return NewKey(
+        kind=name.kind.value,
+        id=name.id,
+        public_key=public_line(key, str(name)),
+        nonce=nonce,
+        signature=sshsig.sign(key, statement, ENROL_NAMESPACE),
+        scheduler=scheduler,
+    )
+
+
+def write_nonce(nonce: str) -> str:
+    """A nonce as its admin passes it on."""
+    return _NONCE_PREFIX + nonce
+
+
+def read_nonce(text: str) -> str:
+    """The nonce in what an admin has passed on.
+
+    :raises ConfigError: something else.
+    """
+    if not text.startswith(_NONCE_PREFIX):
+        raise ConfigError("this is no nonce", hint=f"give all of what begins with {_NONCE_PREFIX}")
+    return text.removeprefix(_NONCE_PREFIX).strip()
+
+
+def write(new_key: NewKey) -> str:
+    """The proof as one line."""
+    return _PREFIX + base64.urlsafe_b64encode(encode(new_key)).decode()
+
+
+def read(line: str, name: PeerName, scheduler: str | None) -> NewKey:
+    """The proof in a line, if it is for that peer.
+
+    :param scheduler: the id that it has to name; None takes what it says.
+    :raises ConfigError: not a proof, or one for another peer or scheduler.
+    """
+    try:
+        data = base64.b64decode(line.strip().removeprefix(_PREFIX), b"-_", validate=True)
+        proof = decode(data, NewKey)
+    except (binascii.Error, ValueError, InvalidMessage):
+        raise ConfigError(
+            "this is no proof", hint=f"give the whole line that begins with {_PREFIX}"
+        ) from None
+    if (proof.kind, proof.id) != (name.kind.value, name.id):
+        raise ConfigError(
+            f"the proof is for {proof.kind}-{proof.id}", hint=f"ask the owner of {name} for one"
+        )
+    if scheduler not in (None, proof.scheduler):
+        raise ConfigError(
+            f"the proof says that {name} serves scheduler-{proof.scheduler}",
+            hint="let its owner change 'scheduler' in its file, or leave out --scheduler",
+        )
+    return proof
