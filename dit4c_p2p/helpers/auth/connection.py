@@ -4,8 +4,8 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
+from dit4c_p2p import proxy_protocol
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.helpers import proxy_protocol
 from dit4c_p2p.helpers.auth import cookies, pages
 from dit4c_p2p.helpers.auth.exchange import AppSlow, CutShort, exchange
 from dit4c_p2p.helpers.auth.headers import Origin, request_to_app
@@ -14,8 +14,8 @@ from dit4c_p2p.helpers.auth.rules import Refused, accepts_html, check_cross_site
 from dit4c_p2p.helpers.auth.sessions import Session, Sessions
 from dit4c_p2p.helpers.auth.upstream import App, AppUnreachable
 from dit4c_p2p.helpers.auth.wire import Wire
-from dit4c_p2p.helpers.proxy_protocol import BadProxyHeader, Client
 from dit4c_p2p.http1 import BadMessage, BadRequest, BodyKind, RequestHead, parse_head
+from dit4c_p2p.proxy_protocol import BadProxyHeader, Client
 
 logger = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from dit4c_p2p.helpers.auth import cookies
-from dit4c_p2p.helpers.proxy_protocol import Client
 from dit4c_p2p.http1 import BodyKind, Headers, RequestHead, ResponseHead, render_head
+from dit4c_p2p.proxy_protocol import Client
 
 # Meant for one connection only, ours or the app's.
 _HOP_BY_HOP = frozenset(

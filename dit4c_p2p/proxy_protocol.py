@@ -1,7 +1,8 @@
-"""The PROXY protocol, version 2: the client's address in front of a byte stream.
+"""The PROXY protocol: the client's address in front of a byte stream.
 
-https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt, section 2.2. The listener writes it,
-the auth helper requires it.
+https://www.haproxy.org/download/2.9/doc/proxy-protocol.txt. Version 2 (section 2.2) is written by
+the listener and required by the auth helper; it, and the text form of version 1 (section 2.1), come
+from proxies in front of portal and router.
 """
 
 import ipaddress
@@ -12,6 +13,8 @@ from dit4c_p2p.errors import DitError
 
 SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 FIXED_BYTES = 16
+V1_PREFIX = b"PROXY "
+V1_MAX_BYTES = 107
 # Addresses and extensions (TLVs) that we don't read; 216 is what the largest address takes.
 MAX_REST_BYTES = 536
 
@@ -27,7 +30,7 @@ class Client(NamedTuple):
 
 
 class BadProxyHeader(DitError):
-    """The stream doesn't begin with a PROXY v2 header."""
+    """The stream doesn't begin with a PROXY header."""
 
     code = "bad_proxy_header"
 
@@ -81,3 +84,22 @@ def decode(header: bytes) -> Client | None:
         raise BadProxyHeader("the PROXY header's addresses are cut short")
     (port,) = struct.unpack_from("!H", rest, 2 * size)
     return Client(str(ipaddress.ip_address(rest[:size])), port)
+
+
+def decode_v1(line: bytes) -> Client | None:
+    """The client of a line of version 1, its end included; None if it says UNKNOWN.
+
+    :raises BadProxyHeader: not such a line.
+    """
+    words = line.removesuffix(b"\r\n").decode("ascii", "replace").split(" ")
+    if words[:2] == ["PROXY", "UNKNOWN"]:
+        return None
+    try:
+        protocol, family, host, _, port, _ = words
+        address, number = ipaddress.ip_address(host), int(port)
+    except ValueError:
+        raise BadProxyHeader("a malformed PROXY v1 header") from None
+    good = protocol == "PROXY" and family == f"TCP{address.version}" and line.endswith(b"\r\n")
+    if not good or not 0 <= number < 65536:
+        raise BadProxyHeader("a malformed PROXY v1 header")
+    return Client(str(address), number)
