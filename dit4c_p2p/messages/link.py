@@ -50,7 +50,7 @@ def opening_statement(
 
 
 class StartInstance(Record, frozen=True, tag="start"):
-    """Start ``instance`` (an id) from ``image`` (``sha256:…``).
+    """Start ``instance`` (an id) from ``image`` (``sha256:…`` or ``name@sha256:…``).
 
     ``key_nonce`` has to be in what the instance and its node sign, see :func:`key_statement`.
     """
@@ -58,6 +58,24 @@ class StartInstance(Record, frozen=True, tag="start"):
     instance: str
     image: str
     key_nonce: str
+
+
+class StopInstance(Record, frozen=True, tag="stop"):
+    """Stop the app and keep its container.
+
+    ``after`` is the newest report's ``sequence`` that its user had seen: of two wishes to stop and
+    to start, the one with the higher number counts, in whatever order they arrive.
+    """
+
+    instance: str
+    after: int
+
+
+class StartAgain(Record, frozen=True, tag="start-again"):
+    """Start an app that was stopped, or has ended, on the same node. ``after`` as above."""
+
+    instance: str
+    after: int
 
 
 class DiscardInstance(Record, frozen=True, tag="discard"):
@@ -131,7 +149,9 @@ def key_statement(instance: str, node: str, fingerprint: str, nonce: str) -> byt
     return encode([INSTANCE_KEY_NAMESPACE, instance, node, fingerprint, nonce])
 
 
-ToScheduler = StartInstance | DiscardInstance | RequestState | RequestLogs
+ToScheduler = (
+    StartInstance | StopInstance | StartAgain | DiscardInstance | RequestState | RequestLogs
+)
 ToPortal = InstanceReport | AllocatedKey | InstanceLogs | ClusterState
 
 

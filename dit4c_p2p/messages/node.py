@@ -28,17 +28,24 @@ class Describe(Record, frozen=True, tag="describe"):
 
 
 class EnsureImage(Record, frozen=True, tag="ensure-image"):
-    """Have the image ``sha256:…`` ready."""
+    """Have the image ready: ``sha256:…``, one that was loaded, or ``name@sha256:…``, to pull."""
 
     image: str
 
 
 class StartPod(Record, frozen=True, tag="start-pod"):
-    """Have the pod of ``instance`` run ``image``; ``key_nonce`` goes into the key's proofs."""
+    """Have the pod of ``instance`` run ``image``; ``key_nonce`` goes into the key's proofs.
+
+    ``run`` counts how often its user has had it started: in one run an app that has ended by itself
+    is not started again, however often this is asked. ``kept``: the app was reachable in an earlier
+    run, and its files have to be there; a new container is never made in its place.
+    """
 
     instance: str
     image: str
     key_nonce: str
+    run: int = 1
+    kept: bool = False
 
 
 class StopPod(Record, frozen=True, tag="stop-pod"):
@@ -127,19 +134,26 @@ class PodGone(Record, frozen=True, tag="pod-gone"):
 class PodState(StrEnum):
     """What the labelled containers say about a pod."""
 
-    PARTIAL = "partial"  # being made, or its making was cut off
+    PARTIAL = "partial"  # being made, its making was cut off, or it is not clear yet how it ended
     RUNNING = "running"  # the app's container runs
     EXITED = "exited"  # the app's container has ended
+    INTERRUPTED = "interrupted"  # it went down with its machine or engine; starting goes on
 
 
 class PodStatus(Record, frozen=True, tag="pod-status"):
-    """One pod. ``reason`` is a sentence when it exited (``the app was ended: out of memory``)."""
+    """One pod.
+
+    ``reason`` is a sentence when it exited (``the app was ended: out of memory``) or was
+    interrupted, and may tell something about one that runs (``… was started again``). ``run`` is
+    the run of ``StartPod`` that it is about.
+    """
 
     instance: str
     state: PodState
     exit_code: int | None = None
     reason: str = ""
     log_tail: str = ""
+    run: int = 1
 
 
 class PodList(Record, frozen=True, tag="pod-list"):
@@ -168,9 +182,9 @@ class Alive(Record, frozen=True, tag="alive"):
 class Failure(Record, frozen=True, tag="failure"):
     """The verb failed. ``code`` is stable, ``text`` a sentence for the user.
 
-    Codes: ``unknown_image``, ``no_port``, ``not_listening``, ``app_exited``, ``out_of_memory``,
-    ``no_such_pod``, ``refused`` (the owner's policy), ``engine`` (the engine does not answer;
-    worth trying again), ``internal``.
+    Codes: ``unknown_image``, ``registry`` (it does not answer), ``disk_full``, ``no_port``,
+    ``not_listening``, ``app_exited``, ``out_of_memory``, ``no_such_pod``, ``refused`` (the owner's
+    policy), ``engine`` (the engine does not answer; worth trying again), ``internal``.
     """
 
     code: str

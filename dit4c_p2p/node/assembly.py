@@ -12,11 +12,11 @@ from ipaddress import IPv4Network
 from typing import Any
 
 from dit4c_p2p.messages.pod import POD_FOLDER
-from dit4c_p2p.node import pod
+from dit4c_p2p.node import firewall, pod
 from dit4c_p2p.node.engine import Engine
 from dit4c_p2p.node.failures import Conflict, EngineError, NotFound, PodBroken
 from dit4c_p2p.node.host import HostNetwork, free_network
-from dit4c_p2p.node.pod import Definition, PodSpec, Role
+from dit4c_p2p.node.pod import HELPERS, Definition, PodSpec, Role
 from dit4c_p2p.node.status import Containers, ContainerState
 
 _log = logging.getLogger(__name__)
@@ -98,23 +98,61 @@ class Assembly:
         await together(*(self._engine.start_container(id) for id in (app, listener, auth)))
         _log.info("pod of %s: started", spec.instance)
 
+    async def resume(
+        self, spec: PodSpec, files: Mapping[str, bytes], containers: Containers
+    ) -> None:
+        """Start a kept app again: the same container with its files, in a namespace with rules.
+
+        ``infra`` has to be the same container as well, because the app is bound to it by its id:
+        started again it has a new, empty namespace, and loads the rules that it was made with. If
+        others hold by now, these are loaded before anything else runs. The helpers are made anew.
+
+        :raises PodBroken: infra is gone, or the firewall could not be loaded.
+        """
+        infra, app = containers.get(Role.INFRA), containers[Role.APP]
+        if infra is None:
+            raise PodBroken(
+                "the pod's network holder (infra) was removed, so its app can't start any more",
+                hint="its files are still in the container on its node",
+            )
+        helpers = [state.id for role, state in containers.items() if role in HELPERS]
+        await together(*(self._engine.remove_container(id) for id in helpers))
+        await self._start_infra(infra.id, infra.finished)
+        if infra.rules != spec.rules:
+            await self._reload(infra.id, spec.rules)
+        listener, auth = await together(
+            self._create(spec, Role.LISTENER, pod.helper(spec, Role.LISTENER, infra.id)),
+            self._create_auth(spec, infra.id, files),
+        )
+        await together(*(self._engine.start_container(id) for id in (app.id, listener, auth)))
+        _log.info("pod of %s: started again", spec.instance)
+
     async def complete(
         self, spec: PodSpec, files: Mapping[str, bytes], containers: Containers
     ) -> None:
-        """Add and start the helpers that a standing pod (infra and app run) lacks."""
+        """Add and start the helpers that a standing pod (infra and app run) lacks.
+
+        One that runs is left alone, whatever its image; one that doesn't is made of today's.
+        """
         infra = containers[Role.INFRA].id
-        for role in (Role.AUTH, Role.LISTENER):
+        for role, image in (
+            (Role.AUTH, spec.helpers.auth),
+            (Role.LISTENER, spec.helpers.listener),
+        ):
             state = containers.get(role)
             if state is not None and state.running:
                 continue
+            if state is not None and state.image != image:
+                await self._engine.remove_container(state.id)
+                state = None
             if state is None and role is Role.AUTH:
                 id = await self._create_auth(spec, infra, files)
             elif state is None:
                 id = await self._create(spec, role, pod.helper(spec, role, infra))
             else:
                 id = state.id
-            if role is Role.AUTH:
-                await self._engine.put_files(id, POD_FOLDER, pod.pod_files(files))
+                if role is Role.AUTH:
+                    await self._engine.put_files(id, POD_FOLDER, pod.pod_files(files))
             await self._engine.start_container(id)
             _log.info("pod of %s: %s started", spec.instance, role)
 
@@ -180,21 +218,25 @@ class Assembly:
         await self._engine.put_files(id, POD_FOLDER, pod.pod_files(files))
         return id
 
-    async def _start_infra(self, id: str) -> None:
+    async def _start_infra(self, id: str, last_end: float = 0) -> None:
+        """:param last_end: when it ended last; what it said before that is about another run."""
         await self._engine.start_container(id)
         try:
             async with asyncio.timeout(self._firewall_s):
-                async with aclosing(self._engine.follow_output(id)) as lines:
+                async with aclosing(self._engine.follow_output(id, last_end)) as lines:
                     async for line in lines:
                         if line.strip() == pod.READY_LINE:
                             return
         except TimeoutError:
             _log.warning("the firewall was not ready in %s s", self._firewall_s)
-        tail = await self._engine.log_tail(id, 20)
-        raise PodBroken(
-            f"the pod's firewall could not be loaded: {tail.strip() or 'no reason was given'}",
-            hint="Linux 5.16 or newer with nftables is needed",
-        )
+        raise _no_firewall(await self._engine.log_tail(id, 20))
+
+    async def _reload(self, id: str, rules: str) -> None:
+        """Put other rules in the place of a running infra's, at one stroke."""
+        environment = [f"{pod.RULES_VARIABLE}={firewall.replacing(rules)}"]
+        code, said = await self._engine.execute(id, pod.LOAD_RULES, environment)
+        if code:
+            raise _no_firewall(said)
 
     async def _networks(self, instance: str | None = None) -> list[Definition]:
         return [
@@ -203,6 +245,13 @@ class Assembly:
             if (network.get("Labels") or {}).get(pod.LABEL_DATA_DIR) == self._data_folder
             and instance in (None, network["Labels"].get(pod.LABEL_INSTANCE))
         ]
+
+
+def _no_firewall(said: str) -> PodBroken:
+    return PodBroken(
+        f"the pod's firewall could not be loaded: {said.strip() or 'no reason was given'}",
+        hint="Linux 5.16 or newer with nftables is needed",
+    )
 
 
 async def together(*steps: Coroutine[Any, Any, Any]) -> list[Any]:

@@ -7,7 +7,7 @@ Each call has a time limit, does one thing, and raises nothing but :class:`Engin
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -150,6 +150,29 @@ class Engine:
             else:
                 return
         raise EngineError(f"the container {id[:12]} can't be removed")
+
+    async def execute(
+        self, id: str, command: Sequence[str], environment: Sequence[str]
+    ) -> tuple[int, str]:
+        """Run a short program in a running container; its exit code and the end of its output."""
+        definition = {
+            "Cmd": list(command),
+            "Env": list(environment),
+            "AttachStdout": True,
+            "AttachStderr": True,
+        }
+        made = await self._json(f"containers/{id}/exec", method="POST", data=definition)
+        said = bytearray()
+        async with self._limit(_CALL_S):
+            async with self._docker._query(
+                f"exec/{made['Id']}/start",
+                "POST",
+                data=json.dumps({"Detach": False, "Tty": False}),
+            ) as response:
+                async for frame in _frames(response.content):
+                    said += frame[-MAX_LOG_BYTES:]
+        ended = await self._json(f"exec/{made['Id']}/json")
+        return int(ended["ExitCode"]), clean_log(bytes(said[-MAX_LOG_BYTES:]))
 
     async def put_files(self, id: str, path: str, archive: bytes) -> None:
         """Unpack an uncompressed tar at ``path`` of a container, running or not."""

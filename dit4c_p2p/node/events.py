@@ -5,9 +5,13 @@ there with what it knew, so that nothing missed in between stays unnoticed.
 
 | container | when it ends while its app runs                                       |
 |-----------|-----------------------------------------------------------------------|
-| app       | a :class:`PodEvent` with the reason and the end of its log            |
+| app       | once it is clear that it was by itself: a :class:`PodEvent` with the  |
+|           | reason and the end of its log, and the rest of the pod is stopped     |
 | listener, auth | started again, at first after a second, then after up to a minute |
 | infra     | the app is stopped: a pod does not run without who holds its firewall |
+
+A pod that went down with its machine, with the engine or with its infra container is told of as
+interrupted and started again: the app's same container, its files as they were.
 """
 
 import asyncio
@@ -20,7 +24,7 @@ from dit4c_p2p.errors import DitError
 from dit4c_p2p.messages.node import PodEvent, PodState, PodStatus
 from dit4c_p2p.node import pod
 from dit4c_p2p.node.engine import Engine
-from dit4c_p2p.node.failures import EngineError
+from dit4c_p2p.node.failures import EngineError, NodeFailure
 from dit4c_p2p.node.pod import HELPERS, Role
 from dit4c_p2p.node.pods import Pods
 from dit4c_p2p.node.status import memory_text
@@ -82,6 +86,7 @@ class Keeper:
         # Helpers about to be started again; how often each was already, and when last.
         self._waiting: set[tuple[str, Role]] = set()
         self._tries: dict[tuple[str, Role], tuple[int, float]] = {}
+        self._ending: set[str] = set()
         self.connected = asyncio.Event()
         pods.gone = self._gone
 
@@ -136,6 +141,8 @@ class Keeper:
                 self._spawn(self._infra_ended(instance), f"infra of {instance}")
             case "die", (Role.LISTENER | Role.AUTH) as helper:
                 self._mend_later(instance, helper)
+            case "die", Role.APP:
+                self._see_to(instance)
             case _:
                 await self._tell(instance)
 
@@ -147,7 +154,9 @@ class Keeper:
         for instance, status in listed.items():
             if not _same(self._known.get(instance), status):
                 self._publish(instance, status)
-            if status.state is PodState.RUNNING:
+            if status.state is not PodState.RUNNING:
+                self._see_to(instance)
+            else:
                 self._spawn(self._infra_ended(instance), f"look at infra of {instance}")
                 for role in HELPERS:
                     self._mend_later(instance, role)
@@ -168,18 +177,49 @@ class Keeper:
 
     async def _infra_ended(self, instance: str) -> None:
         await self._pods.infra_ended(instance)
-        await self._tell(instance)
+        self._see_to(instance)
+
+    def _see_to(self, instance: str) -> None:
+        """An app does not run: tell how it ended, or start it again; see ``status``."""
+        if instance not in self._ending:
+            self._ending.add(instance)
+            self._spawn(self._settle(instance), f"settle {instance}")
+
+    async def _settle(self, instance: str) -> None:
+        try:
+            while not await self._settled(instance):
+                await asyncio.sleep(self._pause_s((instance, Role.APP)))
+                try:
+                    await self._pods.resume(instance)
+                except NodeFailure as failure:
+                    _log.warning("pod of %s: still down: %s", instance, failure.one_line())
+        finally:
+            self._ending.discard(instance)
+
+    async def _settled(self, instance: str) -> bool:
+        """Tell how the pod is; False: it is to be started again, or the engine can't say."""
+        try:
+            status = await self._pods.settle(instance)
+            await self._tell(instance)
+        except EngineError as error:
+            _log.warning("pod of %s: %s", instance, error.one_line())
+            return False
+        return status is None or status.state is not PodState.INTERRUPTED
 
     def _mend_later(self, instance: str, role: Role) -> None:
         key = (instance, role)
         if key in self._waiting:
             return
+        self._waiting.add(key)
+        self._spawn(self._mend(key, self._pause_s(key)), f"mend {role}")
+
+    def _pause_s(self, key: tuple[str, Role]) -> float:
+        """How long to wait before it is started again; longer each time, until it was well."""
         now = asyncio.get_running_loop().time()
         tries, last = self._tries.get(key, (-1, now))
         tries = 0 if now - last > _WELL_AFTER_S else tries + 1
         self._tries[key] = (tries, now)
-        self._waiting.add(key)
-        self._spawn(self._mend(key, _MEND_S[min(tries, len(_MEND_S) - 1)]), f"mend {role}")
+        return _MEND_S[min(tries, len(_MEND_S) - 1)]
 
     async def _mend(self, key: tuple[str, Role], pause_s: float) -> None:
         """Start a helper again after a pause. Should it end again, its event comes back here."""
@@ -196,7 +236,7 @@ class Keeper:
             self._mend_later(*key)
 
     def _gone(self, instance: str) -> None:
-        for role in HELPERS:
+        for role in Role:
             self._tries.pop((instance, role), None)
         if self._known.get(instance) is not None:
             self._publish(instance, None)
@@ -228,4 +268,9 @@ def _same(known: PodStatus | None, now: PodStatus | None) -> bool:
     """Whether nothing has changed that is worth telling; a log's end is no change."""
     if known is None or now is None:
         return known is now
-    return (known.state, known.exit_code, known.reason) == (now.state, now.exit_code, now.reason)
+    return (known.state, known.exit_code, known.reason, known.run) == (
+        now.state,
+        now.exit_code,
+        now.reason,
+        now.run,
+    )

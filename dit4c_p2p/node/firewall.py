@@ -119,3 +119,10 @@ def ruleset(reach: Reach) -> str:
         "}",
     ]
     return "\n".join(line for line in lines if line) + "\n"
+
+
+def replacing(rules: str) -> str:
+    """``rules`` preceded by what takes away those of before; ``nft`` does it in one transaction."""
+    tables = ("inet dit4c", "netdev dit4c")
+    # An empty declaration makes the table if it is not there, so that deleting it can't fail.
+    return "".join(f"table {name} {{}}\ndelete table {name}\n" for name in tables) + rules

@@ -3,15 +3,31 @@
 - ``key``: the instance's private key, made here and nowhere else, gone with the pod;
 - ``published``: there once the instance has been reachable, so that its app's files may hold a
   user's work: from then on its pod is never made anew;
-- ``reason``: why the agent itself stopped the pod, as a sentence.
+- ``reason``: how its app ended or why the agent stopped it, as a sentence: it is to stay down;
+- ``notice``: what its user is told while it runs;
+- ``run``: which run of the app is wanted, and when the one before it began.
 """
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import asyncssh
 
 from dit4c_p2p.identity.keys import load_or_create
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of an app: from a start by its user, or after an interruption, to its end.
+
+    ``number`` is that of ``StartPod``. ``before`` is the time, as the engine writes it, when the
+    app's container had been started last before this run; empty in the first. As long as the
+    container still says so, it has not been started in this run.
+    """
+
+    number: int = 1
+    before: str = ""
 
 
 class InstanceFolder:
@@ -34,22 +50,49 @@ class InstanceFolder:
         self._write("published", "")
 
     @property
+    def run(self) -> Run:
+        """The run that is wanted now."""
+        number, _, before = self._read("run").partition(" ")
+        return Run(int(number), before) if number else Run()
+
+    def begin(self, run: Run) -> None:
+        """That run is wanted from now on, whatever had ended the one before."""
+        self._write("run", f"{run.number} {run.before}")
+        self.set_reason("")
+        self.set_notice("")
+
+    @property
+    def notice(self) -> str:
+        """What its user is told while it runs; may be empty."""
+        return self._read("notice")
+
+    def set_notice(self, notice: str) -> None:
+        """Tell its user something from now on; empty: nothing any more."""
+        self._set("notice", notice)
+
+    @property
     def reason(self) -> str:
-        """Why the agent stopped the pod; empty if it did not."""
-        path = self._path / "reason"
-        return path.read_text() if path.exists() else ""
+        """Why the pod is to stay down; empty if it is not."""
+        return self._read("reason")
 
     def set_reason(self, reason: str) -> None:
         """Write down why, before the pod is stopped; empty: it is not to be stopped any more."""
-        if reason:
-            self._write("reason", reason)
-        else:
-            (self._path / "reason").unlink(missing_ok=True)
+        self._set("reason", reason)
 
     def remove(self) -> None:
         """Nothing of the instance is left on disk."""
         if self._path.exists():
             shutil.rmtree(self._path)
+
+    def _read(self, name: str) -> str:
+        path = self._path / name
+        return path.read_text() if path.exists() else ""
+
+    def _set(self, name: str, text: str) -> None:
+        if text:
+            self._write(name, text)
+        else:
+            (self._path / name).unlink(missing_ok=True)
 
     def _write(self, name: str, text: str) -> None:
         self._path.mkdir(parents=True, exist_ok=True, mode=0o700)

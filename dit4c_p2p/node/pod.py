@@ -29,6 +29,8 @@ LABEL_APP_PORT = "dit4c.app-port"
 
 RULES_VARIABLE = "DIT4C_RULES"
 READY_LINE = "ready"
+# In a running infra container: what its own script does first.
+LOAD_RULES = ("/bin/sh", "-c", f'printf "%s\\n" "${RULES_VARIABLE}" | nft -f -')
 
 # security.md, section 4. NET_RAW never: a raw socket passes the firewall.
 APP_CAPABILITIES = (
@@ -103,6 +105,12 @@ def read_image(inspected: Mapping[str, Any]) -> AppImage:
             hint="add a line like EXPOSE 8888 to its Dockerfile",
         )
     return AppImage(inspected["Id"], min(ports), tuple(sorted(config.get("Volumes") or {})))
+
+
+def short_image(image: str) -> str:
+    """An image's reference for a sentence: its digest cut off."""
+    name, _, digest = image.rpartition("@")
+    return f"{name}@{digest[:19]}…" if name else f"{image[:19]}…"
 
 
 def container_name(instance: str, role: Role) -> str:

@@ -1,18 +1,25 @@
 """The verbs on pods, each idempotent and safe to cut off between any two of its steps.
 
-What exists is read from the labels at the engine; what it means for a verb is decided here:
+What exists is read from the labels at the engine; what it means for StartPod is decided here, and
+done in ``making``:
 
-| found                                             | StartPod                          |
-|---------------------------------------------------|-----------------------------------|
-| nothing, or parts whose app never started         | remove the parts, build           |
-| infra and app run                                 | add and start missing helpers     |
-| app ended, infra runs                             | fail: the app's own reason        |
-| infra is gone, the instance was never reachable   | remove the parts, build           |
-| infra is gone, the instance was reachable once    | stop the rest, fail: its reason   |
+| found                                              | StartPod                             |
+|----------------------------------------------------|--------------------------------------|
+| infra and app run                                  | add and start missing helpers        |
+| app runs without infra                             | stop the app; then as below          |
+| never reachable: nothing, parts, went down         | remove the parts, build              |
+| reachable once, and went down with infra           | start infra, rules, helpers, app     |
+| reachable once, and a new run is asked for         | start infra, rules, helpers, app     |
+| app has ended in this run, or was stopped          | fail: its reason                     |
+| reachable once, its app's container is gone        | fail: its reason                     |
 
-The last line keeps an app's files, which may be a user's work: a restarted ``infra`` would have a
-new network namespace that the others can't join, so such a pod has exited and waits for what its
-user decides.
+An app that was reachable keeps its container, whose files may be a user's work: it is started
+again, never made anew. It is bound to its infra container by id; started again, that has a new
+network namespace, and nothing else starts before the rules are in it.
+
+Helpers belong to the agent. Those that run are left alone when an agent with other images takes
+over; whenever one has to be started (a start, a restart, one that died), it is made of the images
+of the agent that starts it. Only infra stays as it was made, for as long as its app is kept.
 """
 
 import asyncio
@@ -28,8 +35,6 @@ import msgspec
 from dit4c_p2p import __version__
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.keys import fingerprint, public_line
-from dit4c_p2p.identity.names import Kind, PeerName
-from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.link import INSTANCE_KEY_NAMESPACE, key_statement
 from dit4c_p2p.messages.node import (
     ImageReady,
@@ -45,42 +50,25 @@ from dit4c_p2p.messages.node import (
     Progress,
     StartPod,
 )
-from dit4c_p2p.messages.pod import PodConfig
-from dit4c_p2p.node import host, pod, policy, status
+from dit4c_p2p.node import host, pod, policy
 from dit4c_p2p.node.assembly import Assembly
+from dit4c_p2p.node.condition import Condition
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine import Engine
-from dit4c_p2p.node.failures import (
-    AppExited,
-    Conflict,
-    EngineError,
-    NodeFailure,
-    NoSuchPod,
-    NotFound,
-    NotListening,
-    OutOfMemory,
-    PodBroken,
-    UnknownImage,
-)
-from dit4c_p2p.node.firewall import ruleset
-from dit4c_p2p.node.folder import InstanceFolder, instances_kept
-from dit4c_p2p.node.pod import AppImage, PodSpec, Role
-from dit4c_p2p.node.reach import reach_of, resolvers_for_pods
-from dit4c_p2p.node.status import Containers
+from dit4c_p2p.node.failures import EngineError, NodeFailure, NoSuchPod, NotListening, PodBroken
+from dit4c_p2p.node.folder import instances_kept
+from dit4c_p2p.node.making import Making
+from dit4c_p2p.node.pod import Role
 from dit4c_p2p.node.watch import Arrival, watch
 
 _log = logging.getLogger(__name__)
 
-_BUILD_TRIES = 3
-# Enough to see why a program ended; a status is sent often.
-_TAIL_LINES = 40
-_TAIL_CHARACTERS = 8 * 1024
 # For the ends of all logs in one list, so that it stays below codec.MAX_MESSAGE_BYTES.
 _LIST_CHARACTERS = 32 * 1024
 MAX_LOG_LINES = 5000
 
 _STOPPED = "it was stopped as asked"
-_LOST = "the pod's network was lost (its infra container ended), so the app was stopped"
+_AGAIN = "The machine or its container engine went down; the app was started again, with its files"
 
 
 class Pods:
@@ -100,12 +88,13 @@ class Pods:
     ) -> None:
         self._config = config
         self._engine = engine
-        self._host_now = host_now
         self.gone = gone
         self._data_folder = str(config.data_folder)
         self._assembly = Assembly(
             engine, self._data_folder, config.network_range, host_now, config.limits.firewall_s
         )
+        self._condition = Condition(config, engine, self._assembly)
+        self._making = Making(config, engine, self._assembly, self._condition, host_now)
         # One at a time changes a pod; a lock is forgotten when nobody holds or awaits it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._starting: set[str] = set()
@@ -132,7 +121,7 @@ class Pods:
         :raises PolicyRefused, UnknownImage, NoPort: it can't run on this node.
         """
         policy.check_image(self._config.policy, image)
-        return ImageReady(image=image, port=(await self._image(image)).port)
+        return ImageReady(image=image, port=(await self._making.image(image)).port)
 
     async def start(
         self, request: StartPod
@@ -146,9 +135,9 @@ class Pods:
         instance = request.instance
         policy.check_instance(instance)
         policy.check_image(self._config.policy, request.image)
-        folder = self._folder(instance)
+        folder = self._condition.folder(instance)
         async with self._lock(instance):
-            image = await self._image(request.image)
+            image = await self._making.image(request.image)
             # Claimed before it is counted: of two at once, each sees the other.
             self._starting.add(instance)
             try:
@@ -156,7 +145,9 @@ class Pods:
                 key = folder.key()
                 yield self._proofs(instance, key, request.key_nonce)
                 yield Progress(info="Making the pod's network and firewall", fraction=0.2)
-                containers = await self._converge(instance, image, key)
+                containers = await self._making.converge(
+                    instance, image, request.run, kept=request.kept
+                )
             finally:
                 self._starting.discard(instance)
         arrival = Arrival(image.port, self._config.limits, time.monotonic())
@@ -167,19 +158,19 @@ class Pods:
         except (NotListening, PodBroken) as failure:
             async with self._lock(instance):
                 if await self._assembly.look(instance):
-                    failure.log_tail = await self._tail(containers)
-                    await self._give_up(instance, str(failure))
+                    failure.log_tail = await self._condition.tail(containers)
+                    await self._condition.give_up(instance, str(failure))
             raise
         async with self._lock(instance):
             found = await self._assembly.look(instance)
             if not arrival.published or Role.APP not in found:
-                raise await self._ended(instance)
+                raise await self._condition.ended(instance)
             folder.set_published()
         _log.info("pod of %s: reachable", instance)
         yield PodRunning(instance=instance)
 
     async def stop(self, instance: str) -> PodStopped:
-        """Stop the pod's containers and keep them.
+        """Stop the pod's containers and keep them, and the machine's restart does not undo it.
 
         :raises NoSuchPod: nothing of it is here.
         """
@@ -188,9 +179,10 @@ class Pods:
             found = await self._assembly.look(instance)
             if not found:
                 raise NoSuchPod(f"there is no pod of {instance} on this node")
+            now = await self._condition.read(instance, found)
+            if now.state is not PodState.EXITED:
+                self._condition.folder(instance).set_reason(_STOPPED)
             if any(state.running for state in found.values()):
-                if Role.APP in found and found[Role.APP].running:
-                    self._folder(instance).set_reason(_STOPPED)
                 await self._assembly.stop(instance, self._config.limits.stop_grace_s)
                 _log.info("pod of %s: stopped", instance)
         return PodStopped(instance=instance)
@@ -202,7 +194,7 @@ class Pods:
         try:
             async with self._lock(instance):
                 await self._assembly.remove(instance)
-                self._folder(instance).remove()
+                self._condition.folder(instance).remove()
         finally:
             self.discarding.discard(instance)
         _log.info("pod of %s: gone", instance)
@@ -214,7 +206,7 @@ class Pods:
         known = await self._assembly.instances()
         known |= await asyncio.to_thread(instances_kept, self._config.folder)
         found = await asyncio.gather(*(self.status(instance) for instance in sorted(known)))
-        tail = min(_TAIL_CHARACTERS, _LIST_CHARACTERS // max(1, len(found)))
+        tail = _LIST_CHARACTERS // max(1, len(found))
         return PodList(
             pods=[
                 msgspec.structs.replace(one, log_tail=one.log_tail[-tail:])
@@ -244,17 +236,47 @@ class Pods:
 
     async def status(self, instance: str) -> PodStatus | None:
         """One pod's status; None when nothing of it is left, not even its key."""
-        folder = self._folder(instance)
-        found = await self._assembly.look(instance)
-        if not found and instance not in (
-            await self._assembly.instances() | instances_kept(self._config.folder)
-        ):
-            return None
-        app = found.get(Role.APP)
-        tail = await self._tail(found) if app is not None and app.ended else ""
-        return status.status_of(
-            instance, found, note=folder.reason, published=folder.published, log_tail=tail
-        )
+        return await self._condition.status(instance)
+
+    async def settle(self, instance: str) -> PodStatus | None:
+        """An app has ended: if it did so by itself, its pod stays down, and gives back its memory.
+
+        Returns the pod's status.
+        """
+        async with self._lock(instance):
+            now = await self._condition.settled(instance)
+            if now is not None and now.state is PodState.EXITED:
+                found = await self._assembly.look(instance)
+                if any(state.running for state in found.values()):
+                    await self._condition.give_up(instance, now.reason)
+            return now
+
+    async def resume(self, instance: str) -> None:
+        """Start a pod again that went down with its machine, its engine or its infra container.
+
+        :raises NodeFailure: it can't be. But for an :class:`EngineError`, which may pass, it is
+            written down and the pod stays down.
+        """
+        async with self._lock(instance):
+            found = await self._assembly.look(instance)
+            now = await self._condition.read(instance, found)
+            if now.state is not PodState.INTERRUPTED or Role.APP not in found:
+                return
+            folder = self._condition.folder(instance)
+            self._starting.add(instance)
+            try:
+                policy.check_room(self._config.policy, instance, await self._occupied())
+                image = await self._making.image(found[Role.APP].image)
+                await self._making.converge(instance, image, folder.run.number, kept=True)
+            except EngineError:
+                raise
+            except NodeFailure as failure:
+                await self._condition.give_up(instance, failure.one_line())
+                raise
+            finally:
+                self._starting.discard(instance)
+            folder.set_notice(_AGAIN)
+        _log.warning("pod of %s: had gone down, started again", instance)
 
     async def mend(self, instance: str, role: Role) -> bool:
         """Start a helper again that has ended, if its pod is to run; whether all is settled.
@@ -269,9 +291,9 @@ class Pods:
             if not app.started:
                 return False
             if not infra.running:
-                await self._lose(instance)
+                await self._condition.lose(instance)
                 return True
-            await self._engine.start_container(helper.id)
+            await self._making.complete(instance, found)
             _log.warning("pod of %s: %s had ended, started again", instance, role)
             return True
 
@@ -281,23 +303,12 @@ class Pods:
             found = await self._assembly.look(instance)
             app, infra = found.get(Role.APP), found.get(Role.INFRA)
             if app is not None and app.running and (infra is None or not infra.running):
-                await self._lose(instance)
+                await self._condition.lose(instance)
 
     # ---- beneath
 
     def _lock(self, instance: str) -> asyncio.Lock:
         return self._locks.setdefault(instance, asyncio.Lock())
-
-    def _folder(self, instance: str) -> InstanceFolder:
-        return InstanceFolder(self._config.folder, instance)
-
-    async def _image(self, image: str) -> AppImage:
-        try:
-            return pod.read_image(await self._engine.image(image))
-        except NotFound:
-            raise UnknownImage(
-                f"the image {image[:19]}… is not on this node", hint="ask its owner to load it"
-            ) from None
 
     async def _occupied(self) -> set[str]:
         """Instances whose app runs, or is about to."""
@@ -316,80 +327,3 @@ class Pods:
             instance_signature=sshsig.sign(key, statement, INSTANCE_KEY_NAMESPACE),
             node_signature=sshsig.sign(self._config.key, statement, INSTANCE_KEY_NAMESPACE),
         )
-
-    async def _converge(self, instance: str, image: AppImage, key: asyncssh.SSHKey) -> Containers:
-        """From whatever there is to a pod whose four containers were started; see the table."""
-        folder = self._folder(instance)
-        files = self._files(instance, image, key)
-        for _ in range(_BUILD_TRIES):
-            found = await self._assembly.look(instance)
-            app, infra = found.get(Role.APP), found.get(Role.INFRA)
-            stands = infra is not None and infra.running
-            spec = await self._spec(instance, image)
-            if app is not None and app.running and stands:
-                await self._assembly.complete(spec, files, found)
-                return await self._assembly.look(instance)
-            if folder.published or (app is not None and app.ended and stands):
-                if app is not None and app.running:
-                    await self._lose(instance)
-                raise await self._ended(instance)
-            try:
-                await self._assembly.remove(instance)
-                folder.set_reason("")
-                await self._assembly.build(spec, files)
-            except Conflict as error:
-                # What an earlier call, cut off on our side, still made.
-                _log.warning("pod of %s: made anew: %s", instance, error.one_line())
-                continue
-            return await self._assembly.look(instance)
-        raise EngineError(f"the pod of {instance} can't be made: its names are in use")
-
-    async def _spec(self, instance: str, image: AppImage) -> PodSpec:
-        machine = self._host_now()
-        reach = await reach_of(self._config, machine)
-        return PodSpec(
-            instance=instance,
-            data_folder=self._data_folder,
-            image=image,
-            helpers=self._config.images,
-            policy=self._config.policy,
-            machine_cpus=int((await self._engine.info())["NCPU"]),
-            rules=ruleset(reach),
-            resolvers=resolvers_for_pods(self._config, machine),
-        )
-
-    def _files(self, instance: str, image: AppImage, key: asyncssh.SSHKey) -> dict[str, bytes]:
-        told = PodConfig(
-            instance=str(PeerName(Kind.INSTANCE, instance)),
-            url=self._config.url_of(instance),
-            app_port=image.port,
-            portal=self._config.portal_for_pods(),
-            routers=list(self._config.routers_for_pods()),
-        )
-        return {"config.json": encode(told), "key": key.export_private_key("openssh")}
-
-    async def _tail(self, containers: Containers) -> str:
-        if Role.APP not in containers:
-            return ""
-        text = await self._engine.log_tail(containers[Role.APP].id, _TAIL_LINES)
-        return text[-_TAIL_CHARACTERS:]
-
-    async def _ended(self, instance: str) -> NodeFailure:
-        """Why a starting pod's app does not run any more; what is left of the pod is stopped."""
-        now = await self.status(instance)
-        if now is None or now.state is not PodState.EXITED:
-            return NoSuchPod(f"the pod of {instance} was removed while it started")
-        found = await self._assembly.look(instance)
-        await self._give_up(instance, now.reason)
-        memory = Role.APP in found and found[Role.APP].out_of_memory
-        kind = OutOfMemory if memory else AppExited
-        return kind(now.reason, log_tail=now.log_tail)
-
-    async def _give_up(self, instance: str, reason: str) -> None:
-        """Stop what runs of a pod that failed to start, and remember why."""
-        self._folder(instance).set_reason(reason)
-        await self._assembly.stop(instance, self._config.limits.stop_grace_s)
-
-    async def _lose(self, instance: str) -> None:
-        _log.error("pod of %s: its infra container ended", instance)
-        await self._give_up(instance, _LOST)

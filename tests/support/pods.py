@@ -156,9 +156,11 @@ def drop_images(images: Images) -> None:
         docker("rmi", "-f", image, check=False)
 
 
-async def run_start(pods: Pods, instance: str, image: str) -> list[Any]:
+async def run_start(
+    pods: Pods, instance: str, image: str, *, run: int = 1, kept: bool = False
+) -> list[Any]:
     """All records of a StartPod."""
-    request = StartPod(instance=instance, image=image, key_nonce="nonce")
+    request = StartPod(instance=instance, image=image, key_nonce="nonce", run=run, kept=kept)
     async with asyncio.timeout(60):
         return [reply async for reply in pods.start(request)]
 

@@ -80,16 +80,6 @@ async def test_a_helper_that_dies_is_started_again(pods, engine, config, images,
         assert inspect(f"dit4c-{instance}-app")["State"]["StartedAt"] == app
 
 
-async def test_an_app_does_not_run_without_infra(pods, engine, config, images, instance):
-    async with keeping(pods, engine, str(config.data_folder)) as keeper:
-        with keeper.subscribe() as events:
-            await run_start(pods, instance, images.app)
-            docker("kill", f"dit4c-{instance}-infra")
-            told = (await until(events, PodState.EXITED)).status
-            assert "infra" in told.reason
-            assert look(instance).containers  # kept: its files may be a user's work
-
-
 async def test_what_happened_while_the_agent_was_away(pods, engine, config, images, instance):
     await run_start(pods, instance, images.app)
     other = instance[:-1] + "x"
@@ -97,6 +87,7 @@ async def test_what_happened_while_the_agent_was_away(pods, engine, config, imag
     docker("kill", f"dit4c-{instance}-app", f"dit4c-{other}-auth")
     again = Pods(config, engine)
     async with keeping(again, engine, str(config.data_folder)):
+        assert (await again.settle(instance)).state is PodState.EXITED
         listed = {status.instance: status for status in (await again.list()).pods}
         assert listed[instance].state is PodState.EXITED
         assert listed[other].state is PodState.RUNNING

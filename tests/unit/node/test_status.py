@@ -3,13 +3,17 @@
 import pytest
 
 from dit4c_p2p.messages.node import PodState
+from dit4c_p2p.node.folder import Run
 from dit4c_p2p.node.pod import Role
 from dit4c_p2p.node.status import clean_log, memory_text, read_container, status_of
 
 GIB = 1024**3
 
 
-def container(*, running=False, started=True, code=0, oom=False):
+NOON = "2025-01-01T12:00:00.123456789Z"
+
+
+def container(*, running=False, started=True, code=0, oom=False, ended=NOON, began=NOON):
     return read_container(
         {
             "Id": "x",
@@ -17,7 +21,8 @@ def container(*, running=False, started=True, code=0, oom=False):
             "HostConfig": {"Memory": 2 * GIB},
             "State": {
                 "Running": running,
-                "StartedAt": "2025-01-01T00:00:00Z" if started else "0001-01-01T00:00:00Z",
+                "StartedAt": began if started else "0001-01-01T00:00:00Z",
+                "FinishedAt": ended if started else "0001-01-01T00:00:00Z",
                 "ExitCode": code,
                 "OOMKilled": oom,
                 "Error": "",
@@ -43,9 +48,14 @@ def pod_with(app, infra=True):
         (container(code=137), True, "the app was ended by force (SIGKILL)"),
         (container(code=139), True, "the app crashed (SIGSEGV)"),
         (
-            container(code=255),
+            container(code=1, ended="2025-01-01T11:59:00Z"),
             False,
-            "the app was ended together with its pod: the machine or its engine was restarted",
+            "the app ended by itself with exit code 1",
+        ),
+        (
+            container(code=137, oom=True),
+            False,
+            "the app was ended: it used more than its 2 GiB of memory",
         ),
     ],
 )
@@ -72,6 +82,38 @@ def test_states():
         PodState.EXITED,
         "the app's container was removed by somebody on its node",
     )
+
+
+def test_what_goes_down_with_its_machine_is_interrupted_if_it_was_ever_reachable():
+    for app in (container(code=255), container(code=0, ended="2025-01-01T12:00:09Z")):
+        down = status_of("abc", pod_with(app, infra=False), published=True)
+        assert (down.state, down.exit_code) == (PodState.INTERRUPTED, None)
+        assert "went down" in down.reason
+        assert status_of("abc", pod_with(app, infra=False)).state is PodState.PARTIAL
+        stopped = status_of("abc", pod_with(app, infra=False), published=True, note="stopped")
+        assert (stopped.state, stopped.reason) == (PodState.EXITED, "stopped")
+    alone = status_of("abc", {Role.APP: container(code=1)}, published=True)
+    assert alone.state is PodState.INTERRUPTED
+
+
+def test_for_a_moment_it_is_not_clear_how_an_app_ended():
+    at = read_seconds(NOON)
+    early = status_of("abc", pod_with(container(code=143)), published=True, now=at + 0.5)
+    assert early.state is PodState.PARTIAL
+    late = status_of("abc", pod_with(container(code=143)), published=True, now=at + 2)
+    assert late.state is PodState.EXITED
+
+
+def test_an_app_that_has_not_started_in_the_wanted_run():
+    run = Run(2, NOON)
+    waits = status_of("abc", pod_with(container(code=3)), published=True, run=run)
+    assert (waits.state, waits.run) == (PodState.INTERRUPTED, 2)
+    ran = container(code=3, began="2025-01-01T12:30:00Z")
+    assert status_of("abc", pod_with(ran), published=True, run=run).state is PodState.EXITED
+
+
+def read_seconds(text):
+    return container(ended=text).finished
 
 
 def test_memory_in_words():
