@@ -20,9 +20,10 @@ from typing import Any, Self
 
 import aiohttp
 import asyncssh
+from support import engines
 from support.system import free_ports
 
-from dit4c_p2p.database import DatabaseSpec, databases
+from dit4c_p2p.database import databases
 from dit4c_p2p.identity import sshsig, tokens
 from dit4c_p2p.identity.keys import fingerprint, generate, parse_public, public_line
 from dit4c_p2p.identity.names import PeerName
@@ -88,7 +89,7 @@ class PortalAtWork:
             ),
             limits=limits or Limits(),
         )
-        self.database = DatabaseSpec("portal", self.config.database_path)
+        self.database = engines.database("portal", self.config.data_folder)
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

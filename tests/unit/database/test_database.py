@@ -10,14 +10,9 @@ from pathlib import Path
 import pytest
 from tortoise.exceptions import IntegrityError
 
-from dit4c_p2p.database import (
-    DatabaseSpec,
-    _make_package,
-    databases,
-    in_transaction,
-    missing_migrations,
-)
-from dit4c_p2p.database import main as database_command
+from dit4c_p2p.database import DatabaseSpec, databases, in_transaction, missing_migrations, sqlite
+from dit4c_p2p.database.command import main as database_command
+from dit4c_p2p.database.command import make_package
 from dit4c_p2p.errors import ConfigError
 
 MODELS_1 = """
@@ -63,7 +58,7 @@ class Project:
         for module in [name for name in sys.modules if name.startswith(self.name)]:
             del sys.modules[module]
         sys.path_importer_cache.clear()
-        _make_package(f"{self.name}.migrations")
+        make_package(f"{self.name}.migrations")
         for writer in await missing_migrations(self.spec(Path(":memory:"))):
             writer.write()
         self.forget()
@@ -263,7 +258,7 @@ async def test_locked_by_another_process(project, tmp_path, monkeypatch):
     spec = app.spec(tmp_path / "locked.sqlite3")
     async with databases([spec]):
         pass
-    monkeypatch.setitem(sys.modules["dit4c_p2p.database"]._PRAGMAS, "busy_timeout", 50)
+    monkeypatch.setitem(sqlite.PRAGMAS, "busy_timeout", 50)
     other = sqlite3.connect(spec.path)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(ConfigError, match="in use by another process"):

@@ -1,0 +1,29 @@
+"""The databases of the components in one process, opened together; SQLite files or PostgreSQL.
+
+    async with databases([DatabaseSpec("portal", folder / "portal.sqlite3"), …]):
+        async with in_transaction("portal"):
+            …
+
+Opening brings each to the newest schema, in one transaction each: a migration that fails or is
+killed leaves everything as it was, and of several processes that do it at once one does it. A
+component's models are in ``dit4c_p2p.<app>.models``, its migrations in
+``dit4c_p2p.<app>.migrations``. After a change of the models::
+
+    python -m dit4c_p2p.database makemigrations portal [--name what_changed]
+
+writes the migration, and ``… check portal`` fails if one is missing. A new column that may not be
+NULL needs ``db_default=``.
+
+A task that is started inside a transaction inherits it: start tasks after the ``async with`` ends.
+
+- ``spec``       where a database is, as a setting says it
+- ``opening``    migrating and opening
+- ``sqlite``     what a file needs, ``sqlite_client`` how it is spoken to
+- ``postgresql`` what a server needs, ``postgresql_client`` how it is spoken to
+- ``command``    ``python -m dit4c_p2p.database``
+"""
+
+from dit4c_p2p.database.opening import databases, in_transaction, missing_migrations
+from dit4c_p2p.database.spec import DatabaseSpec
+
+__all__ = ["DatabaseSpec", "databases", "in_transaction", "missing_migrations"]

@@ -1,0 +1,7 @@
+"""See :mod:`dit4c_p2p.database.command`."""
+
+import sys
+
+from dit4c_p2p.database.command import main
+
+sys.exit(main())

@@ -1,0 +1,126 @@
+"""Migrating and opening the databases of a process. See the package's docstring."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import tortoise.transactions
+from tortoise.backends.base.executor import EXECUTOR_CACHE
+from tortoise.context import TortoiseContext, get_current_context, set_global_context
+from tortoise.exceptions import BaseORMException
+from tortoise.migrations.autodetector import MigrationAutodetector
+from tortoise.migrations.executor import MigrationExecutor
+from tortoise.migrations.writer import MigrationWriter
+
+from dit4c_p2p.database.postgresql import PostgresqlServer
+from dit4c_p2p.database.spec import DatabaseSpec
+from dit4c_p2p.database.sqlite import SqliteFile
+from dit4c_p2p.errors import ConfigError
+
+# What a database that does not work is told by; no other error is translated.
+FAILURES = (BaseORMException, sqlite3.Error)
+
+
+@asynccontextmanager
+async def databases(specs: Sequence[DatabaseSpec]) -> AsyncIterator[None]:
+    """Migrate and open every database; close them all at the end. Once at a time in a process.
+
+    :raises ConfigError: one can't be written or reached, is locked by another process, is damaged,
+        or was written by a newer version of this program.
+    """
+    if get_current_context() is not None:
+        raise RuntimeError("databases are open already in this process")
+    # Statements that Tortoise has kept: the same app may have been on the other engine before.
+    EXECUTOR_CACHE.clear()
+    for spec in specs:
+        _place(spec).prepare()
+        await _migrate(spec)
+    context = TortoiseContext()
+    try:
+        with context:
+            await context.init(_config(specs, migrating=False))
+        # Not bound to this task: requests and connections are served in tasks of their own.
+        set_global_context(context)
+        yield
+    finally:
+        await context.close_connections()
+
+
+def in_transaction(app: str) -> AbstractAsyncContextManager[Any]:
+    """One transaction on ``app``'s database: all or nothing, alone in writing from its start.
+
+    So whatever it reads stays as it is until it ends, on either engine and in every process.
+
+    :raises OperationalError: (of Tortoise) the database does not work, or is in use for too long.
+    """
+    return tortoise.transactions.in_transaction(app)
+
+
+def _place(spec: DatabaseSpec) -> SqliteFile | PostgresqlServer:
+    return PostgresqlServer(spec) if spec.is_postgresql else SqliteFile(spec)
+
+
+def _config(specs: Sequence[DatabaseSpec], *, migrating: bool) -> dict[str, Any]:
+    """Tortoise's configuration; each app's models use the connection of the same name."""
+    return {
+        "connections": {spec.app: _place(spec).connection(migrating=migrating) for spec in specs},
+        "apps": {
+            spec.app: {
+                "models": [spec.models],
+                "default_connection": spec.app,
+                "migrations": spec.migrations,
+            }
+            for spec in specs
+        },
+    }
+
+
+async def _migrate(spec: DatabaseSpec) -> None:
+    """Bring one database to the newest schema, or leave it as it was."""
+    place, context = _place(spec), TortoiseContext()
+    config = _config([spec], migrating=True)
+    with context:
+        try:
+            await context.init(config)
+            async with in_transaction(spec.app) as connection:
+                executor = MigrationExecutor(connection, config["apps"])
+                await _refuse_others(spec, executor)
+                await executor.migrate()
+                await place.finish(connection)
+        except FAILURES as error:
+            raise place.translated(error) from error
+        finally:
+            await context.close_connections()
+
+
+async def _refuse_others(spec: DatabaseSpec, executor: MigrationExecutor) -> None:
+    """:raises ConfigError: it is a newer version's or another component's."""
+    # The recorder takes any error for "nothing applied", and in PostgreSQL an error ends the
+    # transaction: so the table is made first.
+    await executor.recorder.ensure_schema(executor._schema_editor(atomic=False))
+    executor.loader.load_disk()
+    applied = set(await executor.recorder.applied_migrations())
+    others = sorted({key.app_label for key in applied} - {spec.app})
+    if others:
+        raise ConfigError(
+            f"{spec} is the {others[0]}'s already",
+            hint="give each component a database of its own",
+        )
+    unknown = applied - set(executor.loader.disk_migrations)
+    if unknown:
+        newest = max(key.name for key in unknown)
+        raise ConfigError(
+            f"{spec} was written by a newer version of dit4c-p2p (it has {newest})",
+            hint="install that version again",
+        )
+
+
+async def missing_migrations(spec: DatabaseSpec) -> list[MigrationWriter]:
+    """The migrations still to be written for what the models say; nothing is opened."""
+    config = _config([spec], migrating=True)
+    with TortoiseContext() as context:
+        await context.init(config, init_connections=False)
+        if context.apps is None:
+            raise RuntimeError("Tortoise did not load the models")
+        return await MigrationAutodetector(context.apps, config["apps"]).changes()

@@ -1,0 +1,134 @@
+"""A database that is a SQLite file: seen to before it is opened, and after it was migrated."""
+
+import os
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from dit4c_p2p.database.spec import DatabaseSpec
+from dit4c_p2p.database.sqlite_client import statements
+from dit4c_p2p.errors import ConfigError
+
+# FULL: a commit that was acknowledged outlives a power cut, also in WAL mode.
+PRAGMAS = {"journal_mode": "WAL", "synchronous": "FULL", "busy_timeout": 5000}
+
+
+class SqliteFile:
+    """What :func:`~dit4c_p2p.database.databases` has to know of a SQLite file."""
+
+    def __init__(self, spec: DatabaseSpec) -> None:
+        self._spec = spec
+
+    def connection(self, *, migrating: bool) -> dict[str, Any]:
+        """Tortoise's configuration of the connection.
+
+        Foreign keys are off while migrating: SQLite alters a column by making the table anew, and
+        dropping the old one would empty the tables that refer to it.
+        """
+        return {
+            "engine": "dit4c_p2p.database.sqlite_client",
+            "credentials": {
+                "file_path": str(self._spec.path),
+                "foreign_keys": "OFF" if migrating else "ON",
+                **PRAGMAS,
+            },
+        }
+
+    def prepare(self) -> None:
+        """See that the file is there, ours to write, for nobody else to read, and undamaged.
+
+        :raises ConfigError: it is not.
+        """
+        path = self._spec.path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        except OSError as error:
+            raise ConfigError(
+                f"{self._spec} can't be written: {error.strerror}",
+                hint="choose another data folder, or make this one writable",
+            ) from error
+        try:
+            connection = sqlite3.connect(path)
+            try:
+                (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            finally:
+                connection.close()
+        except sqlite3.DatabaseError as error:
+            raise self.translated(error) from error
+        if verdict != "ok":
+            raise self._damaged(str(verdict))
+
+    async def finish(self, connection: Any) -> None:
+        """Called in the transaction that has migrated, with its connection.
+
+        :raises ConfigError: a row refers to one that is not there.
+        """
+        await _restore_indexes(connection)
+        orphans = await connection.execute_query_dict("PRAGMA foreign_key_check")
+        if orphans:
+            raise self._damaged(f"{len(orphans)} rows of {orphans[0]['table']} refer to nothing")
+
+    def translated(self, error: Exception) -> ConfigError:
+        """What SQLite says, as a sentence with what to do."""
+        text = str(error)
+        if "locked" in text:
+            return ConfigError(
+                f"{self._spec} is in use by another process", hint="stop the other dit4c first"
+            )
+        if "readonly" in text or "unable to open" in text:
+            return ConfigError(
+                f"{self._spec} can't be written: {text}",
+                hint="choose another data folder, or make this one writable",
+            )
+        if "full" in text:
+            return ConfigError(f"no room for {self._spec}", hint="free some disk space")
+        if "malformed" in text or "not a database" in text:
+            return self._damaged(text)
+        return ConfigError(f"{self._spec} can't be brought up to date: {text}")
+
+    def _damaged(self, text: str) -> ConfigError:
+        return ConfigError(
+            f"{self._spec} is damaged: {text}",
+            hint="put back a copy of it; the file was left as it is",
+        )
+
+
+async def _restore_indexes(connection: Any) -> None:
+    """Make the indexes that the models declare and a rebuilt table has lost.
+
+    What there should be is read off a database in memory, made from the models alone.
+    """
+    schema = connection.schema_generator(connection).get_create_schema_sql(safe=True)
+    reference = sqlite3.connect(":memory:")
+    try:
+        for statement in statements(schema):
+            reference.execute(statement)
+        tables = [row[0] for row in reference.execute(_TABLES)]
+        for table in tables:
+            wanted = _indexes(reference.execute(_INDEXES, [table]).fetchall())
+            rows = await connection.execute_query_dict(_INDEXES, [table])
+            present = _indexes([tuple(row.values()) for row in rows])
+            for unique, columns in sorted(wanted - present):
+                kind, prefix = ("UNIQUE INDEX", "uid") if unique else ("INDEX", "idx")
+                names = ", ".join(f'"{column}"' for column in columns)
+                await connection.execute_query(
+                    f'CREATE {kind} "{prefix}_{table}_{"_".join(columns)}" ON "{table}" ({names})'
+                )
+    finally:
+        reference.close()
+
+
+_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+_INDEXES = (
+    'SELECT l.name AS name, l."unique" AS is_unique, i.seqno AS seqno, i.name AS column_name'
+    " FROM pragma_index_list(?) AS l, pragma_index_info(l.name) AS i ORDER BY l.name, i.seqno"
+)
+
+
+def _indexes(rows: Sequence[tuple[Any, ...]]) -> set[tuple[bool, tuple[str, ...]]]:
+    """``{(unique, columns)}`` of the rows that :data:`_INDEXES` selects."""
+    found: dict[str, tuple[bool, tuple[str, ...]]] = {}
+    for name, unique, _, column in rows:
+        found[name] = (bool(unique), (*found.get(name, (False, ()))[1], column))
+    return set(found.values())
