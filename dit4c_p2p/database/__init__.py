@@ -23,7 +23,7 @@ A task that is started inside a transaction inherits it: start tasks after the `
 - ``command``    ``python -m dit4c_p2p.database``
 """
 
-from dit4c_p2p.database.opening import databases, in_transaction, missing_migrations
+from dit4c_p2p.database.opening import FAILURES, databases, in_transaction, missing_migrations
 from dit4c_p2p.database.spec import DatabaseSpec
 
-__all__ = ["DatabaseSpec", "databases", "in_transaction", "missing_migrations"]
+__all__ = ["FAILURES", "DatabaseSpec", "databases", "in_transaction", "missing_migrations"]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from yarl import URL
 
+from dit4c_p2p.database import DatabaseSpec
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import is_loopback_host, split_address
@@ -43,12 +44,13 @@ class Limits:
 class PortalConfig:
     """A portal.
 
-    :param data_folder: holds the private key (made at the first start) and the database.
+    :param data_folder: holds the private key (made at the first start) and the SQLite database.
     :param url: canonical, an origin without a closing slash, such as ``http://localhost:8080``.
     :param addresses: ``(host, port)`` pairs to listen on; port 0 takes a free one.
     :param connect: ``host:port`` pairs that peers may connect to instead of the URL's own.
     :param user_url: an instance's canonical URL with ``{id}`` in it and a closing slash.
     :param scheduler: the id of the scheduler that new instances are given to.
+    :param database: where the database is if not in the data folder, as ``DatabaseSpec`` takes it.
     """
 
     data_folder: Path
@@ -61,6 +63,7 @@ class PortalConfig:
     scheduler: str = "main"
     id: str = "main"
     limits: Limits = field(default_factory=Limits)
+    database: str = field(default="", repr=False)  # it may hold a password
 
     def __post_init__(self) -> None:
         url = URL(self.url)
@@ -94,8 +97,13 @@ class PortalConfig:
 
     @property
     def database_path(self) -> Path:
-        """The SQLite file."""
+        """The SQLite file, unless the database is elsewhere."""
         return self.data_folder / "portal.sqlite3"
+
+    @property
+    def database_spec(self) -> DatabaseSpec:
+        """The database, for ``databases()``."""
+        return DatabaseSpec("portal", self.database or self.database_path)
 
     @property
     def host(self) -> str:

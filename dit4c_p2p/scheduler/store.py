@@ -6,16 +6,13 @@ without the other.
 """
 
 import logging
-import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tortoise.exceptions import BaseORMException
-
-from dit4c_p2p.database import DatabaseSpec, in_transaction
+from dit4c_p2p.database import FAILURES, DatabaseSpec, in_transaction
 from dit4c_p2p.messages.codec import decode, encode
 from dit4c_p2p.messages.instances import FINAL, State
 from dit4c_p2p.messages.link import (
@@ -46,9 +43,12 @@ INCOMING_KEPT_S = 30 * 24 * 3600
 _KEY_STATES = frozenset({State.STARTING, State.RUNNING})
 
 
-def database(data_folder: Path) -> DatabaseSpec:
-    """Where the scheduler's database is, for ``databases()``."""
-    return DatabaseSpec(APP, data_folder / "scheduler.sqlite3")
+def database(data_folder: Path, location: str = "") -> DatabaseSpec:
+    """The scheduler's database, for ``databases()``: in its data folder unless it is elsewhere.
+
+    :param location: where else, as :class:`DatabaseSpec` takes it.
+    """
+    return DatabaseSpec(APP, location or data_folder / "scheduler.sqlite3")
 
 
 @dataclass(frozen=True)
@@ -256,7 +256,7 @@ async def _transaction() -> AsyncIterator[None]:
     try:
         async with in_transaction(APP):
             yield
-    except (BaseORMException, sqlite3.Error) as error:
+    except FAILURES as error:
         raise StoreFailed(f"the scheduler's database does not work: {error}") from error
 
 
