@@ -21,6 +21,13 @@
     }
   }
 
+  // In the reader's own time zone and language; the day is left out while it is today.
+  function moment(at) {
+    const today = at.toDateString() === new Date().toDateString();
+    const day = today ? {} : { day: "numeric", month: "short" };
+    return new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", ...day }).format(at);
+  }
+
   function fill(row, it) {
     row.dataset.instance = it.id;
     row.dataset.state = it.state;
@@ -32,6 +39,10 @@
     setText(row, "tool", it.tool);
     setText(row, "info", it.info);
     setText(row, "log", it.log);
+    parts(row, "since-box")[0].hidden = !it.since;
+    const since = parts(row, "since")[0];
+    since.dateTime = it.since;
+    setText(row, "since", it.since ? moment(new Date(it.since)) : "");
     parts(row, "log-box")[0].hidden = !it.log;
 
     const progress = parts(row, "progress")[0];
@@ -211,18 +222,6 @@
     dialog.close();
     const it = await post(`/instances/${encodeURIComponent(discarding)}/discard`, {});
     if (it) show(it);
-  });
-
-  document.addEventListener("keydown", (event) => {
-    const menu = document.querySelector(".account[open]");
-    if (event.key === "Escape" && menu) {
-      menu.open = false;
-      menu.querySelector("summary").focus();
-    }
-  });
-  document.addEventListener("click", (event) => {
-    const menu = document.querySelector(".account[open]");
-    if (menu && !menu.contains(event.target)) menu.open = false;
   });
 
   listen();

@@ -15,6 +15,7 @@ from dit4c_p2p.identity.errors import IdentityError, InvalidToken
 from dit4c_p2p.messages.codec import InvalidMessage
 from dit4c_p2p.portal.bodies import MAX_BODY_BYTES
 from dit4c_p2p.portal.errors import (
+    AccountClosed,
     BadRequest,
     Misdirected,
     PortalError,
@@ -122,6 +123,7 @@ def problem_answer(
     if isinstance(error, Unauthorized):
         extra["WWW-Authenticate"] = 'Bearer realm="dit4c"'
     if wants_page(request):
+        home = services(request).config.url + "/"
         response = aiohttp_jinja2.render_template(
             "error.html",
             request,
@@ -129,7 +131,8 @@ def problem_answer(
                 "title": error.title,
                 "text": _sentence(str(error)),
                 "hint": _sentence(error.hint),
-                "home": services(request).config.url + "/",
+                # Where a closed account would only see this again.
+                "home": "" if isinstance(error, AccountClosed) else home,
             },
             status=error.status,
         )

@@ -17,9 +17,8 @@ from dit4c_p2p.database import in_transaction
 from dit4c_p2p.identity.keys import fingerprint, load_or_create, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
-from dit4c_p2p.portal import answers, people
-from dit4c_p2p.portal.api import instances as api_instances
-from dit4c_p2p.portal.api import keys as api_keys
+from dit4c_p2p.portal import answers, api_tokens, people
+from dit4c_p2p.portal.api import table as api
 from dit4c_p2p.portal.bodies import MAX_BODY_BYTES
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.enrolment import Enrolment
@@ -135,8 +134,21 @@ class Portal:
         )
 
     async def create_api_token(self, person: str, label: str) -> str:
-        """A token for the HTTP API; it replaces the person's earlier one with this label."""
-        return await people.create_api_token(person, label=label, now=self._clock())
+        """A token for the HTTP API, with all that the person may and without an end; it replaces
+        their earlier one with this label.
+
+        :raises NotFound: no such person.
+        """
+        owner = await people.get(person)
+        _, text = await api_tokens.create(
+            person,
+            label=label,
+            scope="admin" if owner.is_admin else "user",
+            days=None,
+            now=self._clock(),
+            replace=True,
+        )
+        return text
 
     async def enrol_own(
         self, person: str, name: PeerName, key: asyncssh.SSHKey, *, scheduler: str | None = None
@@ -198,8 +210,7 @@ class Portal:
             peer_registry.routes(),
             peer_instances.routes(),
             oauth_handlers.routes(),
-            api_instances.routes(),
-            api_keys.routes(),
+            api.routes(self.config.url),
             login.routes(),
             dashboard.routes(),
             admin.routes(),
@@ -218,6 +229,7 @@ class Portal:
                 await parts.registry.write_seen()
                 await parts.sessions.remove_expired()
                 await parts.oauth.remove_expired()
+                await api_tokens.remove_expired(now)
                 await EnrolNonce.filter(expires_at__lt=now).delete()
                 await LoginLink.filter(expires_at__lt=now).delete()
                 await Incoming.filter(at__lt=now - _INCOMING_KEPT_S).delete()

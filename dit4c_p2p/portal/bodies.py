@@ -32,9 +32,7 @@ async def read_json(request: web.Request, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(await request.read(), type=kind)
     except msgspec.ValidationError as error:
-        match = _FIELD.search(str(error))
-        field = (match[1] or match[2]) if match else ""
-        raise BadRequest(f"the body is not as it must be: {error}", field=field) from None
+        raise BadRequest(f"the body is not as it must be: {error}", field=_field(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise BadRequest("the body is not valid JSON") from None
 
@@ -52,7 +50,7 @@ async def read_form(request: web.Request) -> Mapping[str, str]:
         )
     try:
         text = (await request.read()).decode()
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict")
     except ValueError:
         raise BadRequest("the form can't be read") from None
     return once(pairs)
@@ -64,6 +62,24 @@ def read_query(request: web.Request) -> Mapping[str, str]:
     :raises BadRequest: a parameter is there twice.
     """
     return once(list(request.query.items()))
+
+
+def read_query_as(request: web.Request, kind: type[T]) -> T:
+    """The query as a record of type ``kind``, whose fields are texts, numbers and yes or no.
+
+    :raises BadRequest: a parameter is unknown, there twice, or of the wrong type.
+    """
+    try:
+        return msgspec.convert(read_query(request), kind, strict=False)
+    except msgspec.ValidationError as error:
+        field = _field(error)
+        raise BadRequest(f"the query is not as it must be: {error}", field=field) from None
+
+
+def _field(error: msgspec.ValidationError) -> str:
+    """What is wrong, as far as the error says it."""
+    match = _FIELD.search(str(error))
+    return (match[1] or match[2]) if match else ""
 
 
 def once(pairs: list[tuple[str, str]]) -> Mapping[str, str]:

@@ -4,6 +4,7 @@ PortalError                status, code, sentence, hint
 ├── BadRequest             400, with the name of the field
 ├── Unauthorized           401
 ├── Forbidden              403
+│   └── AccountClosed      403, disabled or past its end
 ├── NotFound               404, also for what is somebody else's
 ├── Conflict               409
 ├── UnsupportedMedia       415
@@ -50,6 +51,13 @@ class Forbidden(PortalError):
     code = "forbidden"
     status = 403
     title = "Not allowed"
+
+
+class AccountClosed(Forbidden):
+    """Whoever asks proved who they are, but their account was disabled or has ended."""
+
+    code = "account_closed"
+    title = "This account is closed"
 
 
 class NotFound(PortalError):

@@ -35,6 +35,7 @@ from dit4c_p2p.portal.digests import new_token
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NotFound, PortalError
 from dit4c_p2p.portal.events import Hub
 from dit4c_p2p.portal.models import Instance, OAuthToken, Outgoing
+from dit4c_p2p.portal.names import checked_name
 from dit4c_p2p.portal.people import Who
 from dit4c_p2p.portal.registry import KeyRegistry, instance_name
 
@@ -43,7 +44,6 @@ _log = logging.getLogger(__name__)
 _LETTERS = string.ascii_lowercase
 _ID_CHARS = _LETTERS + string.digits
 _ID_LENGTH = 10  # 52 bits: ids are public in URLs, guessing one gives nothing
-_MAX_NAME_CHARS = 100
 _MAX_INFO_CHARS = 1000
 MAX_LOG_CHARS = 64 * 1024
 # From these on the instance's key is of no more use, and its URL says so.
@@ -87,7 +87,7 @@ class Instances:
             raise BadRequest(
                 f"there is no image called {image!r}", field="image", hint=f"images are: {known}"
             )
-        name = _checked_name(name)
+        name = checked_name(name)
         now, limit = self._clock(), self._config.limits.instances_per_person
         async with in_transaction("portal"):
             names = await self.of(owner).values_list("name", flat=True)
@@ -175,13 +175,14 @@ class Instances:
         if report.sequence <= instance.sequence or instance.state in FINAL:
             return []
         _log.info("instance %s: %s", instance.id, report.state)
+        if report.state != instance.state:
+            instance.changed_at = self._clock()
         instance.sequence = report.sequence
         instance.state = report.state
         instance.info = report.info[:_MAX_INFO_CHARS]
         instance.progress = _fraction(report.progress)
         instance.log_tail = report.log_tail[-MAX_LOG_CHARS:]
         instance.node = report.node or instance.node
-        instance.changed_at = self._clock()
         if report.state not in (State.STARTING, State.RUNNING):
             instance.answers_on = []
         await instance.save()
@@ -266,16 +267,6 @@ class Instances:
 
 # What :meth:`Instances.take_report` and :meth:`Instances.take_key` may refuse a message for.
 REFUSALS = (PortalError, IdentityError)
-
-
-def _checked_name(text: str) -> str:
-    name = " ".join(text.split())
-    if len(name) > _MAX_NAME_CHARS or not name.isprintable():
-        raise BadRequest(
-            f"a name has at most {_MAX_NAME_CHARS} characters and no control characters",
-            field="name",
-        )
-    return name
 
 
 def _free_name(title: str, taken: set[str]) -> str:

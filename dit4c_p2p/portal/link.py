@@ -126,6 +126,11 @@ class SchedulerLinks:
         """Whether the scheduler's link is open."""
         return scheduler in self._links
 
+    def cluster(self, scheduler: str) -> ClusterState | None:
+        """What the scheduler last said of its nodes; None if it is not connected or was silent."""
+        link = self._links.get(scheduler)
+        return link.cluster if link else None
+
     def close(self) -> None:
         """End every link: the portal is stopping."""
         self._closed = True

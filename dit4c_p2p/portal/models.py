@@ -28,12 +28,15 @@ class Counter(Model):
 
 
 class Person(Model):
-    """Somebody with an account."""
+    """Somebody with an account: in force until ``ends_at`` if there is one, unless disabled."""
 
     id = fields.CharField(max_length=_ID, primary_key=True)
     name = fields.CharField(max_length=100)
     is_admin = fields.BooleanField()
     created_at = fields.FloatField()
+    ends_at = fields.FloatField(null=True)
+    disabled_at = fields.FloatField(null=True)
+    seen_at = fields.FloatField(null=True)
 
     class Meta:
         table = "person"
@@ -56,14 +59,21 @@ class LoginLink(Model):
 
 
 class Session(Model):
-    """A browser that is logged in; the row's removal ends it at once."""
+    """A browser that is logged in; the row's removal ends it at once.
+
+    ``ended_at`` is set when the account was disabled: the row only says why, and never comes back.
+    ``browser`` is what the person knows it by, such as ``Firefox on Linux``.
+    """
 
     digest = fields.CharField(max_length=_DIGEST, primary_key=True)
     person: fields.ForeignKeyRelation[Person] = fields.ForeignKeyField(
         "portal.Person", related_name="sessions", on_delete=fields.CASCADE
     )
+    person_id: str
     created_at = fields.FloatField()
     used_at = fields.FloatField()
+    ended_at = fields.FloatField(null=True)
+    browser = fields.CharField(max_length=60, db_default="")
 
     class Meta:
         table = "session"
@@ -71,14 +81,23 @@ class Session(Model):
 
 
 class ApiToken(Model):
-    """A token for the HTTP API; one for each person and label."""
+    """A token for the HTTP API; one for each person and label.
+
+    ``scope`` is ``admin`` (all that its person may) or ``user`` (never what only admins may).
+    ``ended_at`` as for :class:`Session`.
+    """
 
     digest = fields.CharField(max_length=_DIGEST, primary_key=True)
     person: fields.ForeignKeyRelation[Person] = fields.ForeignKeyField(
         "portal.Person", related_name="api_tokens", on_delete=fields.CASCADE
     )
+    person_id: str
     label = fields.CharField(max_length=100)
     created_at = fields.FloatField()
+    scope = fields.CharField(max_length=10, db_default="admin")
+    expires_at = fields.FloatField(null=True)
+    used_at = fields.FloatField(null=True)
+    ended_at = fields.FloatField(null=True)
 
     class Meta:
         table = "api_token"
@@ -90,7 +109,8 @@ class Instance(Model):
     """What a person wanted, and what its scheduler last said of it.
 
     ``sequence`` is the number of the newest report. ``answers_on`` lists the routers through which
-    the listener saw its own URL answer. ``discard_asked_at`` is the person's wish, on its way.
+    the listener saw its own URL answer. ``changed_at`` is when its state last changed,
+    ``discard_asked_at`` the person's wish, on its way.
     """
 
     id = fields.CharField(max_length=_ID, primary_key=True)

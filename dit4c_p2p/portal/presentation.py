@@ -1,9 +1,11 @@
 """How an instance is shown: one set of facts for the API and the pages, words for people. Pure."""
 
-from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
 from dit4c_p2p.messages.instances import State
+from dit4c_p2p.portal.api.records import InstanceView, time_text
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.models import Instance
 
@@ -19,7 +21,6 @@ _WORDS = {
     State.ERRORED: "Failed",
 }
 _SENTENCES = {
-    State.RUNNING: "Ready to use.",
     State.EXITED: "The program has ended.",
     State.DISCARDING: "Everything of it is being removed.",
     State.DISCARDED: "Nothing of it is left.",
@@ -29,7 +30,7 @@ _ANSWERS = (State.STARTING, State.RUNNING)
 _GOING = (State.DISCARDING, State.DISCARDED)
 
 
-def view(instance: Instance, config: PortalConfig) -> dict[str, Any]:
+def view(instance: Instance, config: PortalConfig) -> InstanceView:
     """The API's form of an instance."""
     state = State(instance.state)
     asked = instance.discard_asked_at is not None and state not in _GOING
@@ -40,17 +41,19 @@ def view(instance: Instance, config: PortalConfig) -> dict[str, Any]:
     if not asked and state not in _GOING:
         actions.append("discard")
     info = instance.info or _SENTENCES.get(state, "")
-    return {
-        "id": instance.id,
-        "name": instance.name,
-        "state": state.value,
-        "info": "Asked to be discarded; it is being stopped." if asked else info,
-        "progress": None if asked else instance.progress,
-        "url": url,
-        "image": instance.image_name,
-        "actions": actions,
-        "created": _iso(instance.created_at),
-    }
+    if state is State.RUNNING and info.strip(".") in ("", _WORDS[State.RUNNING]):
+        info = "Ready to use." if url else "Its address does not answer yet."
+    return InstanceView(
+        id=instance.id,
+        name=instance.name,
+        state=state,
+        info="Asked to be discarded; it is being stopped." if asked else info,
+        progress=None if asked else instance.progress,
+        url=url,
+        image=instance.image_name,
+        actions=actions,
+        created=time_text(instance.created_at, "milliseconds"),
+    )
 
 
 def page_view(instance: Instance, config: PortalConfig) -> dict[str, Any]:
@@ -60,7 +63,9 @@ def page_view(instance: Instance, config: PortalConfig) -> dict[str, Any]:
     image = config.image_named(instance.image_name)
     title = image.title if image else instance.image_name
     going = asked or state in _GOING
-    return view(instance, config) | {
+    shown = view(instance, config)
+    return msgspec.structs.asdict(shown) | {
+        "since": time_text(instance.changed_at) if state is State.RUNNING and shown.url else "",
         "word": _WORDS[State.DISCARDING] if asked and state not in _GOING else _WORDS[state],
         "tone": _tone(state, going=going),
         "busy": going or state in (State.CREATED, State.WAITING_FOR_IMAGE, State.STARTING),
@@ -94,7 +99,3 @@ def _tone(state: State, *, going: bool) -> str:
     if state is State.RUNNING and not going:
         return "good"
     return "calm"
-
-
-def _iso(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from dit4c_p2p.database import in_transaction
 from dit4c_p2p.portal import people
-from dit4c_p2p.portal.digests import digest, new_token
+from dit4c_p2p.portal.digests import digest, new_token, public_id
+from dit4c_p2p.portal.errors import NotFound
 from dit4c_p2p.portal.events import Hub
-from dit4c_p2p.portal.models import OAuthCode, OAuthToken, Session
+from dit4c_p2p.portal.models import OAuthCode, OAuthToken, Person, Session
 from dit4c_p2p.portal.people import Who
 
 # How exact "last used" is, so that reading pages does not write each time.
@@ -37,22 +38,32 @@ class Sessions:
         self.lifetime_s = lifetime_s
         self._clock = clock
 
-    async def log_in(self, link_token: str) -> str | None:
-        """Spend a login link; the new session's token, or None if the link is not good any more."""
+    async def log_in(self, link_token: str, *, browser: str = "") -> str | None:
+        """Spend a login link; the new session's token, or None if the link is not good any more.
+
+        :param browser: what the person will know the session by.
+        :raises AccountClosed: the account is not in force.
+        """
         token, now = new_token(), self._clock()
         async with in_transaction("portal"):
             person = await people.spend_link(link_token, now=now)
             if person is None:
                 return None
             await Session.create(
-                digest=digest(token), person_id=person.id, created_at=now, used_at=now
+                digest=digest(token),
+                person_id=person.id,
+                created_at=now,
+                used_at=now,
+                browser=browser,
             )
+            await Person.filter(id=person.id).update(seen_at=now)
         return token
 
     async def find(self, token: str, *, use: bool = True) -> LoggedIn | None:
         """The session of a cookie, if it is in force; using it keeps it so.
 
         :param use: False only looks, as an open page does that nobody may be sitting at.
+        :raises AccountClosed: it would be, but for the account.
         """
         now = self._clock()
         session = await Session.get_or_none(
@@ -62,23 +73,55 @@ class Sessions:
         ).prefetch_related("person")
         if session is None:
             return None
+        people.check_in_force(session.person, now)
+        if session.ended_at is not None:
+            return None
         if use and now - session.used_at > _USED_STEP_S:
             await Session.filter(digest=session.digest).update(used_at=now)
+            await Person.filter(id=session.person_id).update(seen_at=now)
         return LoggedIn(session.digest, people.who(session.person), csrf_token(token))
+
+    async def of(self, person: str) -> list[Session]:
+        """A person's sessions in force, the one used last first."""
+        now = self._clock()
+        return await Session.filter(
+            person_id=person,
+            ended_at=None,
+            created_at__gt=now - self.lifetime_s,
+            used_at__gt=now - self._idle_s,
+        ).order_by("-used_at", "digest")
 
     async def log_out(self, session: LoggedIn, *, everywhere: bool = False) -> None:
         """End this session or all of the person's, and every instance's session made from them."""
+        await self._end(session.who.id, None if everywhere else session.digest)
+
+    async def end_one(self, person: str, id: str) -> None:
+        """End one of a person's sessions by its :func:`~dit4c_p2p.portal.digests.public_id`.
+
+        :raises NotFound: the person has none such.
+        """
+        for session in await self.of(person):
+            if public_id(session.digest) == id:
+                await self._end(person, session.digest)
+                return
+        raise NotFound("there is no such session")
+
+    async def _end(self, person: str, session: str | None) -> None:
         now = self._clock()
         async with in_transaction("portal"):
-            if everywhere:
-                mine = {"person_id": session.who.id}
-                await Session.filter(person_id=session.who.id).delete()
+            if session is None:
+                mine = {"person_id": person}
+                await Session.filter(person_id=person).delete()
             else:
-                mine = {"session": session.digest}
-                await Session.filter(digest=session.digest).delete()
+                mine = {"session": session}
+                await Session.filter(digest=session).delete()
             await OAuthCode.filter(**mine).delete()
             await OAuthToken.filter(**mine, revoked_at=None).update(revoked_at=now)
-        self._hub.tell(f"person:{session.who.id}", "session")
+        self.look_again(person)
+
+    def look_again(self, person: str) -> None:
+        """Have a person's live views see whether they may go on; after the commit."""
+        self._hub.tell(f"person:{person}", "session")
 
     async def remove_expired(self) -> None:
         """Forget sessions past their lifetime."""

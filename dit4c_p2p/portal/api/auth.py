@@ -2,24 +2,27 @@
 
 from aiohttp import web
 
-from dit4c_p2p.portal.errors import Forbidden, Unauthorized
+from dit4c_p2p.portal import api_tokens
+from dit4c_p2p.portal.errors import Forbidden, NotFound, Unauthorized
 from dit4c_p2p.portal.peers.auth import bearer
-from dit4c_p2p.portal.people import Who, token_person
+from dit4c_p2p.portal.people import Who
+from dit4c_p2p.portal.services import services
 
 
 async def person(request: web.Request) -> Who:
     """Whose token it is.
 
     :raises Unauthorized: no token, or not one in force.
+    :raises AccountClosed: one of somebody who may not come in any more.
     """
-    who = await token_person(bearer(request))
+    who = await api_tokens.find(bearer(request), now=services(request).clock())
     if who is None:
-        raise Unauthorized("the token is not in force", hint="use the one that dit4c up has made")
+        raise Unauthorized("the token is not in force", hint="use one that is, or make a new one")
     return who
 
 
 async def admin(request: web.Request) -> Who:
-    """:func:`person`, who must be an admin.
+    """:func:`person`, who must be an admin, with a token that may be one's.
 
     :raises Forbidden: is none.
     """
@@ -27,3 +30,9 @@ async def admin(request: web.Request) -> Who:
     if not who.is_admin:
         raise Forbidden("this is for admins")
     return who
+
+
+def self_or_admin(who: Who, id: str) -> None:
+    """:raises NotFound: somebody else is meant; for an admin nobody is somebody else."""
+    if who.id != id and not who.is_admin:
+        raise NotFound("there is no such person")

@@ -1,107 +1,101 @@
-"""``/api/v1/images`` and ``/api/v1/instances``."""
+"""``images`` and ``instances``."""
 
-import json
-from typing import Any
+import unicodedata
 
 from aiohttp import web
 
 from dit4c_p2p.messages.instances import FINAL, State
 from dit4c_p2p.portal import presentation
-from dit4c_p2p.portal.answers import json_answer
 from dit4c_p2p.portal.api.auth import person
-from dit4c_p2p.portal.bodies import Body, read_json
-from dit4c_p2p.portal.errors import BadRequest, NotFound, Unauthorized, Unavailable
+from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
+from dit4c_p2p.portal.api.records import (
+    ImageView,
+    InstancesQuery,
+    InstanceView,
+    LogsQuery,
+    NewInstance,
+    to_json,
+)
+from dit4c_p2p.portal.errors import (
+    Conflict,
+    Forbidden,
+    NotFound,
+    TookTooLong,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+)
 from dit4c_p2p.portal.models import Instance
-from dit4c_p2p.portal.services import services
+from dit4c_p2p.portal.paging import page
 from dit4c_p2p.portal.sse import KEEPALIVE_S, EventStream
 
-_PREFIX = "/api/v1"
-_DEFAULT_LINES = 200
-_MAX_LINES = 2000
 
-
-class NewInstance(Body, frozen=True):
-    """The body of ``POST instances``."""
-
-    image: str
-    name: str = ""
-
-
-def routes() -> list[web.RouteDef]:
-    """See the package's table."""
-    one = f"{_PREFIX}/instances/{{id}}"
+async def images(call: Call) -> list[ImageView]:
+    """The catalogue: what can be started."""
     return [
-        web.get(f"{_PREFIX}/images", images),
-        web.get(f"{_PREFIX}/instances", list_instances),
-        web.post(f"{_PREFIX}/instances", start),
-        web.get(one, get),
-        web.get(f"{one}/events", events, allow_head=False),
-        web.get(f"{one}/logs", logs),
-        web.post(f"{one}/discard", discard),
+        ImageView(
+            name=image.name,
+            title=image.title,
+            description=image.description,
+            image=image.image,
+            icon=image.icon,
+        )
+        for image in call.parts.config.catalogue
     ]
 
 
-async def images(request: web.Request) -> web.Response:
-    """The catalogue."""
-    await person(request)
-    return json_answer(
-        [
-            {
-                "name": image.name,
-                "title": image.title,
-                "description": image.description,
-                "image": image.image,
-                "icon": image.icon,
-            }
-            for image in services(request).config.catalogue
-        ]
-    )
+async def list_instances(call: Call, query: InstancesQuery) -> list[InstanceView]:
+    """The caller's own instances, newest first."""
+    discarded = query.all or query.state == State.DISCARDED
+    rows = call.parts.instances.of(call.who, discarded=discarded)
+    if isinstance(query.state, State):
+        rows = rows.filter(state=query.state.value)
+    if query.image:
+        rows = rows.filter(image_name=query.image)
+    if query.q:
+        rows = rows.filter(name__icontains=unicodedata.normalize("NFC", query.q))
+    found, cursor = await page(rows, query.limit, query.cursor, time="created_at", id="id")
+    call.next_page(cursor)
+    return [_view(call, instance) for instance in found]
 
 
-async def list_instances(request: web.Request) -> web.Response:
-    """The caller's own."""
-    who = await person(request)
-    found = services(request).instances.of(who, discarded=request.query.get("all") == "1")
-    return json_answer([_view(request, instance) for instance in await found])
+async def start(call: Call, body: NewInstance) -> InstanceView:
+    """Start an image of the catalogue; the title is its name if none is given."""
+    instance = await call.parts.instances.start(call.who, body.image, body.name)
+    call.located(f"{PREFIX}/instances/{instance.id}")
+    return _view(call, instance)
 
 
-async def start(request: web.Request) -> web.Response:
-    """A new instance."""
-    who = await person(request)
-    wanted = await read_json(request, NewInstance)
-    instance = await services(request).instances.start(who, wanted.image, wanted.name)
-    location = f"{services(request).config.url}{_PREFIX}/instances/{instance.id}"
-    return json_answer(_view(request, instance), status=201, Location=location)
-
-
-async def get(request: web.Request) -> web.Response:
+async def get(call: Call) -> InstanceView:
     """One instance."""
-    return json_answer(_view(request, await _mine(request)))
+    return _view(call, await _mine(call))
 
 
-async def discard(request: web.Request) -> web.Response:
-    """Have it removed; 202, because it takes a moment."""
-    who = await person(request)
-    instance = await services(request).instances.discard(who, request.match_info["id"])
-    return json_answer(_view(request, instance), status=202)
+async def discard(call: Call) -> InstanceView:
+    """Have an instance removed, with everything in it; asking again changes nothing."""
+    return _view(call, await call.parts.instances.discard(call.who, call.path("id")))
 
 
-async def events(request: web.Request) -> web.StreamResponse:
-    """The instance as it is, and again whenever that changes."""
-    parts, who = services(request), await person(request)
-    await _mine(request)
-    shown = ""
-    with parts.hub.subscribe(f"person:{who.id}") as subscription:
+async def events(call: Call) -> web.StreamResponse:
+    """Server-sent events ``state``: the instance as it is, and again whenever that changes.
+
+    The stream ends when the instance is discarded.
+    """
+    parts, request = call.parts, call.request
+    await _mine(call)
+    shown = b""
+    with parts.hub.subscribe(f"person:{call.who.id}") as subscription:
         async with EventStream(request) as stream:
             while not subscription.closed:
                 # Asked again each time: a token that was taken back ends the stream.
                 try:
-                    instance = await _mine(request)
-                except (NotFound, Unauthorized):
+                    await person(request)
+                    instance = await _mine(call)
+                except (NotFound, Unauthorized, Forbidden):
                     break
-                now = json.dumps(_view(request, instance), ensure_ascii=False)
+                now = to_json(_view(call, instance)).strip()
                 if now != shown:
-                    await stream.send(now, "state")
+                    await stream.send(now.decode(), "state")
                     shown = now
                 else:
                     await stream.keep_alive()
@@ -109,40 +103,53 @@ async def events(request: web.Request) -> web.StreamResponse:
                     break
                 while not subscription.closed:
                     items = await subscription.changed(KEEPALIVE_S)
-                    if not items or instance.id in items:
+                    if not items or instance.id in items or "session" in items:
                         break
     return stream.response
 
 
-async def logs(request: web.Request) -> web.Response:
-    """The newest lines of the app's log: live, or what was kept of it when it failed."""
-    parts, instance = services(request), await _mine(request)
-    lines = _lines(request)
+async def logs(call: Call, query: LogsQuery) -> web.Response:
+    """The newest lines of the app's log: live, or what was kept of it when it failed.
+
+    Text, or JSON ``{"text": …}`` by ``Accept``.
+    """
+    parts, instance = call.parts, await _mine(call)
     if instance.state == State.ERRORED or instance.state in FINAL:
         text = instance.log_tail
     else:
         try:
-            text = await parts.links.request_logs(instance, lines, parts.config.limits.logs_s)
+            text = await parts.links.request_logs(instance, query.lines, parts.config.limits.logs_s)
         except Unavailable:
             if not instance.log_tail:
                 raise
             text = instance.log_tail
-    if "application/json" in request.headers.get("Accept", ""):
-        return json_answer({"text": text})
+    if "application/json" in call.request.headers.get("Accept", ""):
+        return web.Response(body=to_json({"text": text}), content_type="application/json")
     return web.Response(text=text, content_type="text/plain")
 
 
-async def _mine(request: web.Request) -> Instance:
-    who = await person(request)
-    return await services(request).instances.get(who, request.match_info["id"])
+async def _mine(call: Call) -> Instance:
+    return await call.parts.instances.get(call.who, call.path("id"))
 
 
-def _view(request: web.Request, instance: Instance) -> dict[str, Any]:
-    return presentation.view(instance, services(request).config)
+def _view(call: Call, instance: Instance) -> InstanceView:
+    return presentation.view(instance, call.parts.config)
 
 
-def _lines(request: web.Request) -> int:
-    text = request.query.get("lines", str(_DEFAULT_LINES))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= _MAX_LINES:
-        raise BadRequest(f"lines is a number from 1 to {_MAX_LINES}", field="lines")
-    return int(text)
+ENDPOINTS = (
+    Endpoint("GET", "images", images),
+    Endpoint("GET", "instances", list_instances),
+    Endpoint("POST", "instances", start, status=201, location=True, errors=(Conflict,)),
+    Endpoint("GET", "instances/{id}", get),
+    Endpoint(
+        "GET", "instances/{id}/events", events, media=("text/event-stream",), errors=(TooMany,)
+    ),
+    Endpoint(
+        "GET",
+        "instances/{id}/logs",
+        logs,
+        media=("text/plain", "application/json"),
+        errors=(TookTooLong,),
+    ),
+    Endpoint("POST", "instances/{id}/discard", discard, status=202),
+)

@@ -1,80 +1,67 @@
-"""``/api/v1/keys``: the published keys, for admins; and who is calling."""
-
-from datetime import UTC, datetime
-from typing import Any
-
-from aiohttp import web
+"""``keys``: the published keys, for admins; and who is calling."""
 
 from dit4c_p2p.database import in_transaction
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.keys import parse_public
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.enrol import NewKey
-from dit4c_p2p.portal.answers import json_answer
-from dit4c_p2p.portal.api.auth import admin
-from dit4c_p2p.portal.bodies import read_json
-from dit4c_p2p.portal.errors import BadRequest
+from dit4c_p2p.portal import api_tokens
+from dit4c_p2p.portal.api.endpoint import Call, Endpoint
+from dit4c_p2p.portal.api.records import (
+    CallerView,
+    ChallengeView,
+    KeyView,
+    Page,
+    time_or_none,
+    time_text,
+)
+from dit4c_p2p.portal.errors import BadRequest, Conflict
 from dit4c_p2p.portal.models import SshKey
+from dit4c_p2p.portal.paging import page
 from dit4c_p2p.portal.peers.auth import authenticate, bearer
-from dit4c_p2p.portal.people import token_person
-from dit4c_p2p.portal.services import Services, services
-
-_PREFIX = "/api/v1"
+from dit4c_p2p.portal.services import Services
 
 
-def routes() -> list[web.RouteDef]:
-    """See the package's table."""
-    return [
-        web.get(f"{_PREFIX}/keys", list_keys),
-        web.post(f"{_PREFIX}/keys/challenge", challenge),
-        web.post(f"{_PREFIX}/keys", enrol),
-        web.post(f"{_PREFIX}/keys/{{fingerprint}}/revoke", revoke),
-        web.get(f"{_PREFIX}/whoami", whoami),
-    ]
-
-
-async def list_keys(request: web.Request) -> web.Response:
+async def list_keys(call: Call, query: Page) -> list[KeyView]:
     """Every key there ever was, the newest first."""
-    await admin(request)
-    await services(request).registry.write_seen()
-    return json_answer([key_view(key) for key in await SshKey.all().order_by("-published_at")])
-
-
-async def challenge(request: web.Request) -> web.Response:
-    """A nonce for an enrolment."""
-    parts, who = services(request), await admin(request)
-    nonce = await parts.enrolment.challenge(who.id)
-    lifetime_s = parts.config.limits.enrol_nonce_s
-    return json_answer({"nonce": nonce, "expires_in": lifetime_s}, status=201)
-
-
-async def enrol(request: web.Request) -> web.Response:
-    """Bring a key into force."""
-    parts, who = services(request), await admin(request)
-    new = await read_json(request, NewKey)
-    try:
-        name = PeerName.of(new.kind, new.id)
-    except InvalidName as error:
-        field = "id" if new.kind in list(Kind) else "kind"
-        raise BadRequest(str(error), field=field, hint=error.hint) from None
-    fingerprint = await parts.enrolment.enrol(
-        who.id,
-        name,
-        parse_public(new.public_key),
-        new.nonce,
-        new.signature,
-        scheduler=new.scheduler,
+    await call.parts.registry.write_seen()
+    found, cursor = await page(
+        SshKey.all(), query.limit, query.cursor, time="published_at", id="fingerprint"
     )
-    key = await SshKey.get(fingerprint=fingerprint)
-    return json_answer(key_view(key), status=201, Location=_location(parts, fingerprint))
+    call.next_page(cursor)
+    return [key_view(key) for key in found]
 
 
-async def revoke(request: web.Request) -> web.Response:
+async def challenge(call: Call) -> ChallengeView:
+    """A nonce that a new key has to sign."""
+    nonce = await call.parts.enrolment.challenge(call.who.id)
+    return ChallengeView(nonce=nonce, expires_in=call.parts.config.limits.enrol_nonce_s)
+
+
+async def enrol(call: Call, body: NewKey) -> KeyView:
+    """Bring a key into force, with proof that whoever asks has it; again is fine."""
+    try:
+        name = PeerName.of(body.kind, body.id)
+    except InvalidName as error:
+        field = "id" if body.kind in list(Kind) else "kind"
+        raise BadRequest(str(error), field=field, hint=error.hint) from None
+    fingerprint = await call.parts.enrolment.enrol(
+        call.who.id,
+        name,
+        parse_public(body.public_key),
+        body.nonce,
+        body.signature,
+        scheduler=body.scheduler,
+    )
+    call.located(f"/ssh-keys/{fingerprint}")
+    return key_view(await SshKey.get(fingerprint=fingerprint))
+
+
+async def revoke(call: Call) -> KeyView:
     """Put a key out of force, for good; again is fine."""
-    who = await admin(request)
-    fingerprint = request.match_info["fingerprint"]
-    await revoke_key(services(request), fingerprint, by=who.id)
-    return json_answer(key_view(await SshKey.get(fingerprint=fingerprint)))
+    fingerprint = call.path("fingerprint")
+    await revoke_key(call.parts, fingerprint, by=call.who.id)
+    return key_view(await SshKey.get(fingerprint=fingerprint))
 
 
 async def revoke_key(parts: Services, fingerprint: str, *, by: str) -> None:
@@ -91,42 +78,34 @@ async def revoke_key(parts: Services, fingerprint: str, *, by: str) -> None:
     parts.registry.announce(changes)
 
 
-async def whoami(request: web.Request) -> web.Response:
+async def whoami(call: Call) -> CallerView:
     """Who the portal takes the caller for: a person by API token, or a peer by JWT."""
-    who = await token_person(bearer(request))
+    who = await api_tokens.find(bearer(call.request), now=call.parts.clock())
     if who is not None:
-        return json_answer({"kind": "user", "id": who.id, "name": who.name, "admin": who.is_admin})
-    token = await authenticate(request, *Kind)
-    return json_answer(
-        {
-            "kind": token.issuer.kind.value,
-            "id": token.issuer.id,
-            "name": str(token.issuer),
-            "admin": False,
-        }
+        return CallerView(kind="user", id=who.id, name=who.name, admin=who.is_admin)
+    issuer = (await authenticate(call.request, *Kind)).issuer
+    return CallerView(kind=issuer.kind.value, id=issuer.id, name=str(issuer), admin=False)
+
+
+def key_view(key: SshKey) -> KeyView:
+    """The API's form of a key."""
+    name = PeerName.parse(key.name)
+    return KeyView(
+        fingerprint=key.fingerprint,
+        name=key.name,
+        kind=name.kind.value,
+        id=name.id,
+        published=time_text(key.published_at),
+        revoked=time_or_none(key.revoked_at),
+        last_seen=time_or_none(key.seen_at),
+        in_force=key.revoked_at is None,
     )
 
 
-def key_view(key: SshKey) -> dict[str, Any]:
-    """The API's form of a key."""
-    name = PeerName.parse(key.name)
-    return {
-        "fingerprint": key.fingerprint,
-        "name": key.name,
-        "kind": name.kind.value,
-        "id": name.id,
-        "published": _iso(key.published_at),
-        "revoked": _iso(key.revoked_at),
-        "last_seen": _iso(key.seen_at),
-        "in_force": key.revoked_at is None,
-    }
-
-
-def _iso(at: float | None) -> str | None:
-    if at is None:
-        return None
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _location(parts: Services, fingerprint: str) -> str:
-    return f"{parts.config.url}/ssh-keys/{fingerprint}"
+ENDPOINTS = (
+    Endpoint("GET", "keys", list_keys, allowed="admin"),
+    Endpoint("POST", "keys/challenge", challenge, allowed="admin", status=201),
+    Endpoint("POST", "keys", enrol, allowed="admin", status=201, location=True, errors=(Conflict,)),
+    Endpoint("POST", "keys/{fingerprint}/revoke", revoke, allowed="admin"),
+    Endpoint("GET", "whoami", whoami, allowed="anybody"),
+)

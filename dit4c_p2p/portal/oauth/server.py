@@ -19,7 +19,7 @@ from dit4c_p2p.messages.pod import CALLBACK_PATH
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.digests import digest
 from dit4c_p2p.portal.errors import NotFound
-from dit4c_p2p.portal.models import Instance, OAuthCode, OAuthToken, UsedToken
+from dit4c_p2p.portal.models import Instance, OAuthCode, OAuthToken, Person, UsedToken
 from dit4c_p2p.portal.oauth.core import (
     ASSERTION_TYPE,
     AUTH_METHOD,
@@ -31,6 +31,7 @@ from dit4c_p2p.portal.oauth.core import (
     Subject,
     check_assertion,
 )
+from dit4c_p2p.portal.people import in_force
 from dit4c_p2p.portal.registry import KeyRegistry
 from dit4c_p2p.portal.sessions import LoggedIn
 
@@ -135,6 +136,8 @@ class OAuthServer:
             )
             if spent:
                 snapshot.code = await mine.get()
+                if not await _may_come_in(snapshot.code.person_id, snapshot.now):
+                    snapshot.code = None
             else:
                 ended = await self._end_tokens_of(code, proved.client, snapshot.now)
                 if ended:
@@ -162,7 +165,7 @@ class OAuthServer:
                 return _refused("invalid_client", "the client did not prove its key")
             if not await claim(proved.token):
                 return _refused("invalid_client", "the client's token was used before")
-            snapshot.token = await OAuthToken.get_or_none(digest=digest(params.get("token", "")))
+            snapshot.token = await self._token(params.get("token", ""), snapshot.now)
             return Core(snapshot).introspect(Request("POST", params))
 
     async def remove_expired(self) -> None:
@@ -209,10 +212,20 @@ class OAuthServer:
         snapshot.client = client
         return _Proved(client, token)
 
+    async def _token(self, text: str, now: float) -> OAuthToken | None:
+        """An access token, unless its person may not come in any more."""
+        token = await OAuthToken.get_or_none(digest=digest(text))
+        return token if token and await _may_come_in(token.person_id, now) else None
+
     async def _end_tokens_of(self, code: str, client: Client, now: float) -> int:
         return await OAuthToken.filter(code=code, instance=client.name.id, revoked_at=None).update(
             revoked_at=now
         )
+
+
+async def _may_come_in(person: str, now: float) -> bool:
+    found = await Person.get_or_none(id=person)
+    return found is not None and in_force(found, now)
 
 
 async def claim(token: tokens.Token) -> bool:

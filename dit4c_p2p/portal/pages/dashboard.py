@@ -10,7 +10,7 @@ from dit4c_p2p.portal.answers import json_answer
 from dit4c_p2p.portal.errors import PortalError, Unauthorized
 from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.pages.forms import checked_form
-from dit4c_p2p.portal.pages.login import current, login_needed
+from dit4c_p2p.portal.pages.login import current, login_needed, still_in
 from dit4c_p2p.portal.services import Services, services
 from dit4c_p2p.portal.sessions import LoggedIn
 from dit4c_p2p.portal.sse import KEEPALIVE_S, EventStream
@@ -84,7 +84,7 @@ async def events(request: web.Request) -> web.StreamResponse:
             await stream.send(_json([_view(parts, instance) for instance in found]), "all")
             while not subscription.closed:
                 changed = await subscription.changed(KEEPALIVE_S)
-                if await current(request, use=False) is None:
+                if not await still_in(request):
                     await stream.send("{}", "session")
                     break
                 for instance in await Instance.filter(owner_id=session.who.id, id__in=changed):

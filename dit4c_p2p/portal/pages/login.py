@@ -13,8 +13,9 @@ from aiohttp import web
 
 from dit4c_p2p.portal import people
 from dit4c_p2p.portal.bodies import read_form
+from dit4c_p2p.portal.browsers import describe
 from dit4c_p2p.portal.digests import new_token
-from dit4c_p2p.portal.errors import Forbidden, Misdirected
+from dit4c_p2p.portal.errors import AccountClosed, Forbidden, Misdirected
 from dit4c_p2p.portal.pages import cookies
 from dit4c_p2p.portal.pages.forms import checked_form
 from dit4c_p2p.portal.services import services
@@ -43,10 +44,19 @@ async def current(request: web.Request, *, use: bool = True) -> LoggedIn | None:
 
     :raises Misdirected: the page was asked for under another name than the canonical one, for
         which no cookie can be.
+    :raises AccountClosed: the person may not come in any more.
     """
     canonical(request)
     token = cookies.read(request)
     return await services(request).sessions.find(token, use=use) if token else None
+
+
+async def still_in(request: web.Request) -> bool:
+    """Whether a page that is open may go on; looking keeps no session alive."""
+    try:
+        return await current(request, use=False) is not None
+    except AccountClosed:
+        return False
 
 
 def canonical(request: web.Request) -> None:
@@ -95,8 +105,14 @@ async def log_in(request: web.Request) -> web.Response:
             raise Forbidden("the button was not on this page", hint="open the link again")
     elif origin not in (None, parts.config.url):
         raise Forbidden("the request comes from another site", hint="open the link itself")
-    earlier = await current(request)
-    token = await parts.sessions.log_in(request.match_info["token"])
+    try:
+        earlier = await current(request)
+    except AccountClosed:
+        # Somebody else's, who may not come in any more; it is no reason to keep this person out.
+        earlier = None
+    token = await parts.sessions.log_in(
+        request.match_info["token"], browser=describe(request.headers.get("User-Agent", ""))
+    )
     if token is None:
         return _private(_spent(request))
     if earlier is not None:

@@ -52,7 +52,8 @@ def test_every_state_has_words_and_actions(state):
 
 def test_no_url_before_the_listener_has_seen_its_own():
     shown = presentation.view(instance(State.RUNNING, answers_on=[]), CONFIG)
-    assert (shown["url"], shown["actions"]) == (None, ["discard"])
+    assert (shown.url, shown.actions) == (None, ["discard"])
+    assert shown.info == "Its address does not answer yet."
 
 
 def test_what_was_asked_to_go_can_not_be_opened_or_asked_again():
@@ -83,3 +84,11 @@ def test_what_a_router_may_know(state, word):
         "title": "JupyterLab",
     }
     assert presentation.page_state(None, CONFIG) == {"state": "unknown", "title": ""}
+
+
+@pytest.mark.parametrize("said", ["", "Running", "Running."])
+def test_what_runs_is_not_said_to_run_twice(said):
+    shown = presentation.page_view(instance(State.RUNNING, info=said), CONFIG)
+    assert (shown["word"], shown["info"]) == ("Running", "Ready to use.")
+    assert shown["since"] == "1970-01-01T00:00:02Z"
+    assert presentation.page_view(instance(State.STARTING), CONFIG)["since"] == ""

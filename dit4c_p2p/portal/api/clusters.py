@@ -1,0 +1,46 @@
+"""``clusters``: the schedulers and the machines they know."""
+
+from typing import Literal
+
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.link import ClusterState
+from dit4c_p2p.portal.api.endpoint import Call, Endpoint
+from dit4c_p2p.portal.api.records import ClusterView, NodeView
+from dit4c_p2p.portal.models import Peer, SshKey
+
+
+async def list_clusters(call: Call) -> list[ClusterView]:
+    """Every scheduler whose key is in force, with its nodes: which of them it reaches now."""
+    in_force = {key.name for key in await SshKey.filter(revoked_at=None).only("name")}
+    peers = [peer for peer in await Peer.all().order_by("name") if peer.name in in_force]
+    links = call.parts.links
+    clusters = []
+    for peer in peers:
+        name = PeerName.parse(peer.name)
+        if name.kind is not Kind.SCHEDULER:
+            continue
+        cluster = links.cluster(name.id)
+        nodes = [node.name for node in peers if node.scheduler == name.id]
+        clusters.append(
+            ClusterView(
+                id=name.id,
+                name=peer.name,
+                connected=links.connected(name.id),
+                nodes=[
+                    NodeView(id=PeerName.parse(node).id, name=node, state=_state(node, cluster))
+                    for node in nodes
+                ],
+            )
+        )
+    return clusters
+
+
+def _state(node: str, cluster: ClusterState | None) -> Literal["up", "down", "unknown"]:
+    if cluster is None:
+        return "unknown"
+    if node in cluster.nodes_up:
+        return "up"
+    return "down" if node in cluster.nodes_down else "unknown"
+
+
+ENDPOINTS = (Endpoint("GET", "clusters", list_clusters),)

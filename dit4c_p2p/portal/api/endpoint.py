@@ -1,0 +1,134 @@
+"""One declaration for each endpoint: it is dispatched by it, checked by it and documented by it.
+
+A handler takes a :class:`Call`, and ``body`` and ``query`` if it has them; their types are the
+records that the request must be, and its return type is what the answer is::
+
+    async def start(call: Call, body: NewInstance) -> InstanceView: ...
+
+    Endpoint("POST", "instances", start, status=201, location=True, errors=(Conflict,))
+
+Who calls is known before anything of the request is looked at.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal, get_type_hints
+
+from aiohttp import web
+
+from dit4c_p2p.portal.api.auth import admin, person
+from dit4c_p2p.portal.api.records import NoQuery, to_json
+from dit4c_p2p.portal.bodies import read_json, read_query_as
+from dit4c_p2p.portal.errors import PortalError
+from dit4c_p2p.portal.people import Who
+from dit4c_p2p.portal.services import Services, services
+
+PREFIX = "/api/v1"
+
+# A peer is let in by whoami alone, which finds out by itself.
+Allowed = Literal["person", "admin", "anybody"]
+_NOBODY = Who("", "", False)
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request whose caller is known. ``headers`` are put into the answer."""
+
+    request: web.Request
+    parts: Services
+    who: Who
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def path(self, name: str) -> str:
+        """A part of the path."""
+        return self.request.match_info[name]
+
+    def located(self, path: str) -> None:
+        """Say where what was made is to be found."""
+        self.headers["Location"] = f"{self.parts.config.url}{path}"
+
+    def next_page(self, cursor: str) -> None:
+        """Say how the list goes on, if it does (RFC 8288)."""
+        if cursor:
+            url = self.request.rel_url.update_query(cursor=cursor)
+            self.headers["Link"] = f'<{self.parts.config.url}{url}>; rel="next"'
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """A method and a path below ``/api/v1``.
+
+    :param allowed: who may call it.
+    :param status: of the answer when all is well.
+    :param media: what the answer may be besides, or instead of, JSON; the first is the usual one.
+    :param location: whether the answer says where what was made is.
+    :param errors: what may be wrong besides what is for every endpoint.
+    """
+
+    method: Literal["GET", "POST", "PATCH"]
+    path: str
+    handler: Callable[..., Awaitable[Any]]
+    allowed: Allowed = "person"
+    status: int = 200
+    media: tuple[str, ...] = ("application/json",)
+    location: bool = False
+    errors: tuple[type[PortalError], ...] = ()
+
+    @cached_property
+    def _types(self) -> dict[str, Any]:
+        return get_type_hints(self.handler)
+
+    @property
+    def body(self) -> Any:
+        """The record that the body must be; None if it is not looked at."""
+        return self._types.get("body")
+
+    @property
+    def query(self) -> Any:
+        """The record that the query must be."""
+        return self._types.get("query", NoQuery)
+
+    @property
+    def answer(self) -> Any:
+        """What is answered: a record, a list of them, or a response that is no JSON."""
+        return self._types["return"]
+
+    @property
+    def pattern(self) -> str:
+        """The path from the root, with its parts in braces."""
+        return f"{PREFIX}/{self.path}"
+
+    def route(self) -> web.RouteDef:
+        """For aiohttp. A stream is not for ``HEAD``."""
+        if self.method == "GET":
+            return web.get(
+                self.pattern, self.serve, allow_head="text/event-stream" not in self.media
+            )
+        return web.route(self.method, self.pattern, self.serve)
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Check, call the handler, answer."""
+        call = Call(request, services(request), await self._caller(request))
+        arguments: dict[str, Any] = {}
+        query = read_query_as(request, self.query)
+        if "query" in self._types:
+            arguments["query"] = query
+        if self.body is not None:
+            arguments["body"] = await read_json(request, self.body)
+        answer = await self.handler(call, **arguments)
+        if isinstance(answer, web.StreamResponse):
+            return answer
+        return web.Response(
+            body=to_json(answer),
+            status=self.status,
+            content_type="application/json",
+            headers={"Cache-Control": "no-store", **call.headers},
+        )
+
+    async def _caller(self, request: web.Request) -> Who:
+        if self.allowed == "admin":
+            return await admin(request)
+        if self.allowed == "person":
+            return await person(request)
+        return _NOBODY

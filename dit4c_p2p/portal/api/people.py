@@ -1,0 +1,218 @@
+"""``people``: accounts, their login links and their tokens; for admins, and for each their own."""
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import UNSET, UnsetType
+from tortoise.expressions import Q
+
+from dit4c_p2p.database import in_transaction
+from dit4c_p2p.portal import api_tokens, people
+from dit4c_p2p.portal.api.auth import self_or_admin
+from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
+from dit4c_p2p.portal.api.records import (
+    InvitedView,
+    LoginLinkView,
+    NewLoginLink,
+    NewPerson,
+    NewToken,
+    NewTokenView,
+    PeopleQuery,
+    PersonChange,
+    PersonView,
+    TokenView,
+    time_or_none,
+    time_text,
+)
+from dit4c_p2p.portal.digests import public_id
+from dit4c_p2p.portal.errors import Conflict
+from dit4c_p2p.portal.models import ApiToken, Person
+from dit4c_p2p.portal.paging import page
+from dit4c_p2p.portal.people import Change
+from dit4c_p2p.portal.services import Services
+
+_HOUR_S = 3600
+
+
+async def list_people(call: Call, query: PeopleQuery) -> list[PersonView]:
+    """Every account, the newest first."""
+    rows = Person.all()
+    if query.q:
+        rows = rows.filter(Q(name__icontains=query.q) | Q(id__icontains=query.q))
+    found, cursor = await page(rows, query.limit, query.cursor, time="created_at", id="id")
+    call.next_page(cursor)
+    now = call.parts.clock()
+    return [person_view(person, now) for person in found]
+
+
+async def invite(call: Call, body: NewPerson) -> InvitedView:
+    """Make an account and a one-time link that lets its person in."""
+    person, login = await invite_person(
+        call.parts,
+        by=call.who.id,
+        name=body.name,
+        id=body.id,
+        is_admin=body.admin,
+        ends_at=_seconds(body.ends),
+        link_s=body.link_hours * _HOUR_S,
+    )
+    call.located(f"{PREFIX}/people/{person.id}")
+    view = person_view(person, call.parts.clock())
+    return InvitedView(
+        **{name: getattr(view, name) for name in view.__struct_fields__}, login=login
+    )
+
+
+async def get(call: Call) -> PersonView:
+    """One account; anybody may see their own."""
+    self_or_admin(call.who, call.path("id"))
+    return person_view(await people.get(call.path("id")), call.parts.clock())
+
+
+async def change(call: Call, body: PersonChange) -> PersonView:
+    """Change a name or an end date, disable or enable.
+
+    Disabling ends sessions, tokens and links at once and for good; instances go on. One admin
+    stays who is enabled and has no end date.
+    """
+    wanted = Change(
+        name=body.name,
+        ends_at=UNSET if isinstance(body.ends, UnsetType) else _seconds(body.ends),
+        disabled=body.disabled,
+    )
+    person = await change_person(call.parts, call.path("id"), wanted, by=call.who.id)
+    return person_view(person, call.parts.clock())
+
+
+async def make_login_link(call: Call, body: NewLoginLink) -> LoginLinkView:
+    """Another one-time link; earlier ones stay as they are."""
+    return await login_link(call.parts, call.path("id"), link_s=body.link_hours * _HOUR_S)
+
+
+async def list_tokens(call: Call) -> list[TokenView]:
+    """A person's tokens, newest first; anybody may see their own."""
+    self_or_admin(call.who, call.path("id"))
+    await people.get(call.path("id"))
+    return [token_view(token) for token in await api_tokens.of(call.path("id"))]
+
+
+async def make_token(call: Call, body: NewToken) -> NewTokenView:
+    """A token for this API. For admins: a token that leaks can't make itself last longer."""
+    made, text = await api_tokens.create(
+        call.path("id"),
+        label=body.label,
+        scope=body.scope,
+        days=body.days,
+        now=call.parts.clock(),
+    )
+    view = token_view(made)
+    return NewTokenView(
+        **{name: getattr(view, name) for name in view.__struct_fields__}, token=text
+    )
+
+
+async def revoke_token(call: Call) -> list[TokenView]:
+    """End a token at once; answers with those that are left. Anybody may end their own."""
+    id = call.path("id")
+    self_or_admin(call.who, id)
+    await people.get(id)
+    await api_tokens.revoke(id, call.path("token"))
+    call.parts.sessions.look_again(id)
+    return [token_view(token) for token in await api_tokens.of(id)]
+
+
+# ---- also for the pages
+
+
+async def invite_person(
+    parts: Services,
+    *,
+    by: str,
+    name: str,
+    id: str,
+    is_admin: bool,
+    ends_at: float | None,
+    link_s: float,
+) -> tuple[Person, LoginLinkView]:
+    """A new account and its link, or neither; see :func:`people.create`."""
+    async with in_transaction("portal"):
+        person = await people.create(
+            name, id=id, is_admin=is_admin, ends_at=ends_at, by=by, now=parts.clock()
+        )
+        login = await login_link(parts, person.id, link_s=link_s)
+    return person, login
+
+
+async def login_link(parts: Services, id: str, *, link_s: float) -> LoginLinkView:
+    """A one-time link; see :func:`people.create_login_link`."""
+    await people.get(id)
+    now = parts.clock()
+    token = await people.create_login_link(id, lifetime_s=link_s, now=now)
+    return LoginLinkView(url=f"{parts.config.url}/login/{token}", expires=time_text(now + link_s))
+
+
+async def change_person(parts: Services, id: str, wanted: Change, *, by: str) -> Person:
+    """Change an account, and have its open pages see it; see :func:`people.change`."""
+    person = await people.change(id, wanted, by=by, now=parts.clock())
+    parts.sessions.look_again(id)
+    return person
+
+
+def person_view(person: Person, now: float) -> PersonView:
+    """The API's form of an account."""
+    return PersonView(
+        id=person.id,
+        name=person.name,
+        admin=person.is_admin,
+        state=_state(person, now),
+        created=time_text(person.created_at),
+        ends=time_or_none(person.ends_at),
+        last_seen=time_or_none(person.seen_at),
+    )
+
+
+def token_view(token: ApiToken) -> TokenView:
+    """The API's form of a token."""
+    return TokenView(
+        id=public_id(token.digest),
+        label=token.label,
+        scope="admin" if token.scope == "admin" else "user",
+        created=time_text(token.created_at),
+        expires=time_or_none(token.expires_at),
+        last_used=time_or_none(token.used_at),
+    )
+
+
+def _state(person: Person, now: float) -> Literal["active", "invited", "disabled", "ended"]:
+    if person.disabled_at is not None:
+        return "disabled"
+    if not people.in_force(person, now):
+        return "ended"
+    return "active" if person.seen_at is not None else "invited"
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()
+
+
+ENDPOINTS = (
+    Endpoint("GET", "people", list_people, allowed="admin"),
+    Endpoint(
+        "POST", "people", invite, allowed="admin", status=201, location=True, errors=(Conflict,)
+    ),
+    Endpoint("GET", "people/{id}", get),
+    Endpoint("PATCH", "people/{id}", change, allowed="admin", errors=(Conflict,)),
+    Endpoint(
+        "POST",
+        "people/{id}/login-links",
+        make_login_link,
+        allowed="admin",
+        status=201,
+        errors=(Conflict,),
+    ),
+    Endpoint("GET", "people/{id}/tokens", list_tokens),
+    Endpoint(
+        "POST", "people/{id}/tokens", make_token, allowed="admin", status=201, errors=(Conflict,)
+    ),
+    Endpoint("POST", "people/{id}/tokens/{token}/revoke", revoke_token),
+)

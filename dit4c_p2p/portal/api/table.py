@@ -1,0 +1,18 @@
+"""Every endpoint of the API, and the document that describes them."""
+
+from aiohttp import web
+
+from dit4c_p2p.portal.api import clusters, instances, keys, openapi, people
+from dit4c_p2p.portal.api.endpoint import Endpoint
+
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *instances.ENDPOINTS,
+    *clusters.ENDPOINTS,
+    *people.ENDPOINTS,
+    *keys.ENDPOINTS,
+)
+
+
+def routes(url: str) -> list[web.RouteDef]:
+    """For the portal at this canonical URL."""
+    return [*(endpoint.route() for endpoint in ENDPOINTS), openapi.route(ENDPOINTS, url)]

@@ -1,0 +1,75 @@
+"""What people may call themselves and their things: any script, nothing that deceives. Pure."""
+
+import re
+import unicodedata
+
+from dit4c_p2p.portal.errors import BadRequest
+
+MAX_NAME_CHARS = 100
+# Control, format (bidi overrides, invisible ones), surrogates, private use, not assigned,
+# separators of lines and paragraphs.
+_REFUSED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+# Persian and Indic scripts, and emoji of several parts, are written with these two.
+_JOINERS = "\u200c\u200d"
+# More marks on one letter than any script has; as many as one likes would cover other lines.
+_MAX_MARKS = 8
+_ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
+_MAX_ID_CHARS = 40
+_OTHERS = re.compile(r"[^a-z0-9]+", re.ASCII)
+
+
+def checked_name(text: str, *, field: str = "name", required: bool = False) -> str:
+    """A name in Unicode's composed form (NFC), with single spaces.
+
+    :param field: what the error says is wrong.
+    :param required: whether it may not be empty.
+    :raises BadRequest: too long, with characters that nobody can see or that turn the text around
+        them, or without any that can be seen.
+    """
+    name = unicodedata.normalize("NFC", " ".join(text.split()))
+    if len(name) > MAX_NAME_CHARS:
+        raise BadRequest(f"a {field} has at most {MAX_NAME_CHARS} characters", field=field)
+    if any(unicodedata.category(char) in _REFUSED and char not in _JOINERS for char in name):
+        raise BadRequest(
+            f"a {field} has no control characters and none that turn or hide others", field=field
+        )
+    if _marks_in_a_row(name) > _MAX_MARKS:
+        raise BadRequest(f"a {field} has too many marks on one letter", field=field)
+    visible = any(unicodedata.category(char)[0] in "LNPS" for char in name)
+    if (name or required) and not visible:
+        raise BadRequest(f"a {field} needs at least one letter", field=field)
+    return name
+
+
+def checked_id(text: str) -> str:
+    """The id of a person, as it stands.
+
+    :raises BadRequest: not one.
+    """
+    if not _ID.fullmatch(text):
+        raise BadRequest(
+            f"{text[:60]!r} is not the id of a person",
+            field="id",
+            hint="an id has 1 to 40 of a-z, 0-9 and -, and no - at its ends",
+        )
+    return text
+
+
+def id_from(name: str, number: int = 1) -> str:
+    """An id made from a name: ``Zoë O’Neil`` becomes ``zoe-o-neil``, a name without Latin letters
+    ``person``.
+
+    :param number: of the try; from 2 on it is put at the end.
+    """
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    base = _OTHERS.sub("-", plain).strip("-") or "person"
+    tail = f"-{number}" if number > 1 else ""
+    return base[: _MAX_ID_CHARS - len(tail)].rstrip("-") + tail
+
+
+def _marks_in_a_row(text: str) -> int:
+    most = here = 0
+    for char in text:
+        here = here + 1 if unicodedata.category(char)[0] == "M" else 0
+        most = max(most, here)
+    return most

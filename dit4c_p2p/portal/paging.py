@@ -1,0 +1,65 @@
+"""Lists in parts: a cursor says after which row the next part begins, so that none is missed.
+
+The cursor holds the last row's time and id. Rows that are added meanwhile are newer and come
+before; whoever turns pages sees each of the others once.
+"""
+
+import base64
+import binascii
+import math
+from typing import Any, TypeVar
+
+import msgspec
+from tortoise.expressions import Q
+from tortoise.models import Model
+from tortoise.queryset import QuerySet
+
+from dit4c_p2p.portal.errors import BadRequest
+
+MAX_LIMIT = 100
+MAX_CURSOR_CHARS = 200
+
+M = TypeVar("M", bound=Model)
+
+
+async def page(
+    rows: QuerySet[M], limit: int, cursor: str, *, time: str, id: str
+) -> tuple[list[M], str]:
+    """The newest ``limit`` rows after ``cursor``, and the next cursor, empty at the end.
+
+    :param time: the column that the rows are sorted by.
+    :param id: a unique column, for rows of the same time.
+    :raises BadRequest: not a cursor.
+    """
+    if cursor:
+        at, last = _decode(cursor)
+        older: dict[str, Any] = {f"{time}__lt": at}
+        same: dict[str, Any] = {time: at, f"{id}__lt": last}
+        rows = rows.filter(Q(**older) | Q(**same))
+    found = await rows.order_by(f"-{time}", f"-{id}").limit(limit + 1)
+    if len(found) <= limit:
+        return found, ""
+    end = found[limit - 1]
+    return found[:limit], _encode(getattr(end, time), getattr(end, id))
+
+
+def _encode(at: float, id: str) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode([at, id])).rstrip(b"=").decode()
+
+
+def _decode(cursor: str) -> tuple[float, str]:
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        text = base64.b64decode(padded, altchars=b"-_", validate=True)
+        at, id = msgspec.json.decode(text, type=tuple[float, str])
+    except (binascii.Error, ValueError, msgspec.DecodeError):
+        raise _invalid() from None
+    if not math.isfinite(at):
+        raise _invalid()
+    return at, id
+
+
+def _invalid() -> BadRequest:
+    return BadRequest(
+        "the cursor is not one that a Link header gave", field="cursor", hint="begin again"
+    )
