@@ -41,18 +41,34 @@ class Reply:
 
 
 class Browser:
-    """A raw HTTP/1 client behind a listener: says what it is told, reads strictly."""
+    """A raw HTTP/1 client behind a listener: says what it is told, reads strictly.
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
+    :meth:`ask` connects again if the answer before announced the connection's end.
+    """
+
+    def __init__(self, path, client=CLIENT) -> None:
+        self.path, self.client = path, client
         self.jar: dict[str, str] = {}
+        self.closing = False
 
     @classmethod
     async def connect(cls, path, client=CLIENT) -> "Browser":
-        reader, writer = await asyncio.open_unix_connection(str(path), limit=2**20)
-        if client is not None:
-            writer.write(proxy_protocol.encode(*client))
-        return cls(reader, writer)
+        browser = cls(path, client)
+        await browser.open()
+        return browser
+
+    async def open(self) -> None:
+        """A connection, in place of the one before."""
+        self.reader, self.writer = await asyncio.open_unix_connection(str(self.path), limit=2**20)
+        self.closing = False
+        if self.client is not None:
+            self.writer.write(proxy_protocol.encode(*self.client))
+
+    async def renew(self) -> None:
+        """Another connection if this one is ending."""
+        if self.closing:
+            self.close()
+            await self.open()
 
     def send(self, method: str, path: str, *fields: str, body: bytes = b"", host=HOST) -> None:
         lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *fields]
@@ -79,9 +95,11 @@ class Browser:
                 body += data
         for name, value in Reply(head, b"").cookies().items():
             self.jar[name] = value
+        self.closing = not head.keep_alive
         return Reply(head, bytes(body))
 
     async def ask(self, method: str, path: str, *fields: str, **more) -> Reply:
+        await self.renew()
         self.send(method, path, *fields, **more)
         return await self.reply(method)
 
@@ -123,6 +141,7 @@ class House:
         reply = await browser.ask("GET", back.removeprefix(ORIGIN), "Accept: text/html")
         assert reply.status == 303, reply.body
         assert reply.head.get(b"location") == (ORIGIN + path).encode()
+        await browser.renew()
         return browser
 
 

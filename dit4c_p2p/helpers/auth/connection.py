@@ -1,4 +1,8 @@
-"""One connection of the listener: requests one after the other, each checked by itself."""
+"""One connection of the listener: requests one after the other, each checked by itself.
+
+Only what a session was found for keeps a connection alive: a tunnel has 256 of them, and strangers
+must not sit on those.
+"""
 
 import asyncio
 import logging
@@ -128,8 +132,7 @@ class Connection:
             )
             if error.allow:
                 answer.headers.append((b"Allow", error.allow.encode()))
-            misdirected = error.status in (400, 421)
-            return await self._reply(head, answer, close=misdirected)
+            return await self._reply(head, answer, close=True)
         except BadRequest as error:
             answer = pages.problem(error.status, str(error), as_html=False)
             return await self._reply(head, answer, close=True)
@@ -140,10 +143,10 @@ class Connection:
         house = self._house
         check_message(head, house.origin)
         if is_own(head):
-            return await self._reply(head, await house.own.respond(head), close=False)
+            return await self._reply(head, await house.own.respond(head), close=True)
         session = await self._session(head)
         if session is None:
-            return await self._reply(head, await house.own.to_login(head), close=False)
+            return await self._reply(head, await house.own.to_login(head), close=True)
         check_cross_site(head, house.origin)
         request = request_to_app(head, house.origin, self._client, session.person)
         session.open.add(self)

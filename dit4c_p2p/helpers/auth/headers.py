@@ -20,13 +20,34 @@ _HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-# What tells an app who is calling and how; set by us alone, or by nobody. "Proxy" would become
-# HTTP_PROXY in a CGI's environment.
-_ABOUT_THE_CALLER = frozenset({b"forwarded", b"x-real-ip", b"x-scheme", b"proxy"})
-_ABOUT_THE_CALLER_PREFIXES = (b"x-forwarded-", b"x-dit4c-")
-# A CGI or WSGI app can't tell these from their form with "_".
+# What tells an app who is calling and how, or which path is meant; set by us alone, or by nobody.
+# "Proxy" would become HTTP_PROXY in a CGI's environment.
+_ABOUT_THE_CALLER = frozenset(
+    {
+        b"cf-connecting-ip",
+        b"front-end-https",
+        b"proxy",
+        b"remote-user",
+        b"true-client-ip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"x-original-url",
+        b"x-originating-ip",
+        b"x-real-ip",
+        b"x-remote-addr",
+        b"x-remote-ip",
+        b"x-remote-user",
+        b"x-rewrite-url",
+        b"x-scheme",
+        b"x-script-name",
+        b"x-url-scheme",
+    }
+)
+_ABOUT_THE_CALLER_PREFIXES = (b"forwarded", b"x-forwarded", b"x-dit4c-")
+# A CGI or WSGI app can't tell these from their form with "_", some not from one with ".".
 _PLAIN_ONLY = frozenset({b"host", b"content-length", b"content-type", b"cookie", b"authorization"})
 _NOT_FROM_CLIENT = _HOP_BY_HOP | _ABOUT_THE_CALLER | {b"host", b"cookie"}
+_SEPARATORS = bytes.maketrans(b"_.", b"--")
 _NOT_FROM_APP = _HOP_BY_HOP | {b"set-cookie"}
 
 
@@ -49,12 +70,12 @@ def request_to_app(head: RequestHead, origin: Origin, client: Client | None, per
     dropped = head.connection
     for pair in head.headers:
         name = pair[0].lower()
-        plain = name.replace(b"_", b"-") if b"_" in name else name
+        plain = name.translate(_SEPARATORS)
         if plain in _NOT_FROM_CLIENT or plain.startswith(_ABOUT_THE_CALLER_PREFIXES):
             continue
         if name in dropped:
             continue
-        if plain is not name and (plain in _PLAIN_ONLY or head.get(plain) is not None):
+        if plain != name and (plain in _PLAIN_ONLY or head.get(plain) is not None):
             continue
         headers.append(pair)
     for value in head.get_all(b"cookie"):

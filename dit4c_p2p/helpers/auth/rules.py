@@ -43,7 +43,8 @@ def check_cross_site(head: RequestHead, origin: Origin) -> None:
 
     For a WebSocket the exact Origin is required (RFC 6455 section 10.2). Otherwise a request is
     refused where the browser says that another origin made it: SameSite=Lax lets pages of sibling
-    hosts use our cookie. Only a link to here may be followed from anywhere. Browsers say
+    hosts use our cookie. Only a link to here may be followed from anywhere, and only to become the
+    page itself: in a frame of another site's page the app could be clicked unseen. Browsers say
     ``Origin: null`` for a form of a page with ``Referrer-Policy: no-referrer``; that alone is let
     through if the browser adds that it is same-origin.
 
@@ -54,9 +55,12 @@ def check_cross_site(head: RequestHead, origin: Origin) -> None:
         if said != [origin.text]:
             raise Refused(403, "A WebSocket must come from a page of this very address")
         return
-    if head.method in _SAFE_METHODS and head.get_all(b"sec-fetch-mode") == [b"navigate"]:
-        return
     site = head.get_all(b"sec-fetch-site")
+    if head.method in _SAFE_METHODS and head.get_all(b"sec-fetch-mode") == [b"navigate"]:
+        elsewhere = site not in ([], [b"none"], [b"same-origin"])
+        if elsewhere and head.get_all(b"sec-fetch-dest") != [b"document"]:
+            raise Refused(403, "Another site's page can't show this one inside it")
+        return
     if said == [origin.text] or (said in ([], [b"null"]) and site == [b"same-origin"]):
         return
     if said or site not in ([], [b"none"]):

@@ -116,9 +116,30 @@ async def test_row_9_forwarding_fields_are_stripped_and_set_anew(house):
         "X-Real-IP: 1.1.1.1",
         "X_Real_IP: 1.1.1.1",
         "X-Scheme: https",
+        "X.Forwarded.For: 1.1.1.1",
+        "X-Forwarded: for=1.1.1.1",
+        "Forwarded-For: 1.1.1.1",
+        "Forwarded_Host: evil",
+        "X-Client-IP: 1.1.1.1",
+        "X_Client.IP: 1.1.1.1",
+        "True-Client-IP: 1.1.1.1",
+        "X-Originating-IP: 1.1.1.1",
+        "X-Remote-IP: 1.1.1.1",
+        "X-Remote-Addr: 1.1.1.1",
+        "X-Cluster-Client-IP: 1.1.1.1",
+        "CF-Connecting-IP: 1.1.1.1",
+        "X-Url-Scheme: https",
+        "Front-End-Https: on",
+        "X-Script-Name: /admin",
+        "X-Original-URL: /admin",
+        "X-Rewrite-URL: /admin",
+        "Remote-User: root",
+        "Remote_User: root",
+        "X-Remote-User: root",
         "X-DIT4C-User: root",
         "X_Dit4c_User: root",
         "Content_Length: 7",
+        "Content.Length: 7",
         "Proxy: http://evil",
         "TE: trailers",
         "Keep-Alive: timeout=5",
@@ -253,7 +274,7 @@ async def test_row_17_a_sibling_cannot_act_through_our_cookie(house):
         assert (await browser.ask("GET", "/", *fields)).status == 403, fields
     assert house.app.requests == []
     for site in ("same-site", "cross-site", "none", "same-origin"):  # a link may be followed
-        fields = [f"Sec-Fetch-Site: {site}", "Sec-Fetch-Mode: navigate"]
+        fields = [f"Sec-Fetch-Site: {site}", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"]
         assert (await browser.ask("GET", "/", *fields)).status == 200
     for fields in (
         [f"Origin: {ORIGIN}"],
@@ -264,6 +285,40 @@ async def test_row_17_a_sibling_cannot_act_through_our_cookie(house):
     ):
         for method in ("GET", "POST"):
             assert (await browser.ask(method, "/", *fields)).status == 200, fields
+
+
+async def test_row_17_a_sibling_cannot_show_the_app_inside_its_own_page(house):
+    browser = await house.login()
+    for site in ("same-site", "cross-site"):
+        for dest in ("iframe", "frame", "embed", "object", ""):
+            fields = [f"Sec-Fetch-Site: {site}", "Sec-Fetch-Mode: navigate"]
+            fields += [f"Sec-Fetch-Dest: {dest}"] if dest else []
+            assert (await browser.ask("GET", "/", *fields)).status == 403, (site, dest)
+    assert house.app.requests == []
+    own = ["Sec-Fetch-Site: same-origin", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe"]
+    assert (await browser.ask("GET", "/", *own)).status == 200, "the app may frame itself"
+
+
+async def test_section_4_strangers_keep_no_connection(house):
+    for method, path, fields, status in (
+        ("GET", "/.dit4c/alive", (), 200),
+        ("GET", "/.dit4c/none", (), 404),
+        ("GET", "/.dit4c/logout", (), 405),
+        ("GET", "/.dit4c/callback?code=x", (), 400),
+        ("GET", "/", ("Accept: text/html",), 303),
+        ("GET", "/", (), 401),
+        ("GET", "/", ("Expect: x",), 417),
+        ("POST", "/.dit4c/logout", ("Origin: http://other.localhost:8081",), 403),
+    ):
+        stranger = await house.browser()
+        reply = await stranger.ask(method, path, *fields)
+        assert reply.status == status
+        assert reply.head.get(b"connection") == b"close", path
+        assert await stranger.at_end()
+    assert (await (await house.browser()).ask("GET", "/", host="x.localhost")).status == 421
+    known = await house.login()
+    assert (await known.ask("GET", "/")).head.keep_alive
+    assert (await known.ask("GET", "/")).status == 200, "on the same connection"
 
 
 async def test_headers_that_trickle_in_are_cut(house, monkeypatch):
