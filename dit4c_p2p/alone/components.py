@@ -63,14 +63,13 @@ async def _run(settings: PortalSettings | PeerSettings, work: Work) -> None:
 
 
 async def _portal(settings: PortalSettings) -> None:
-    from dit4c_p2p.alone.portal import database_of
     from dit4c_p2p.database import databases
     from dit4c_p2p.portal import Portal
 
     key = load_or_create(settings.key_path)
     _log.info("%s has the key %s", settings.name, fingerprint(key))
     config = settings.config()
-    async with databases([database_of(config)]):
+    async with databases([config.database_spec]):
         await _serve(settings.name, Portal(config))
 
 
@@ -86,7 +85,7 @@ async def _scheduler(settings: SchedulerSettings) -> None:
     from dit4c_p2p.scheduler import Scheduler, database
 
     key, portal, public = await _begin(settings)
-    async with databases([database(settings.data_folder)]):
+    async with databases([database(settings.data_folder, settings.database)]):
         await _serve(settings.name, Scheduler(settings.config(key, portal, public)))
 
 

@@ -3,17 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from dit4c_p2p.database import DatabaseSpec, databases
-from dit4c_p2p.portal import Portal, PortalConfig
+from dit4c_p2p.database import databases
+from dit4c_p2p.portal import Portal
 from dit4c_p2p.settings import PortalSettings
 
 # Replaced each time, so that there is one at the most.
 _TOKEN_LABEL = "dit4c key"
-
-
-def database_of(config: PortalConfig) -> DatabaseSpec:
-    """The portal's database."""
-    return DatabaseSpec("portal", config.database_path)
 
 
 async def first_login(settings: PortalSettings, admin: str) -> str:
@@ -49,5 +44,5 @@ def _link(settings: PortalSettings, token: str) -> str:
 async def _opened(settings: PortalSettings) -> AsyncIterator[Portal]:
     """A portal with its database that serves nobody."""
     config = settings.config()
-    async with databases([database_of(config)]):
+    async with databases([config.database_spec]):
         yield Portal(config)

@@ -15,8 +15,8 @@ from dit4c_p2p.scheduler.lifecycle import Limits
 class SchedulerConfig:
     """Everything a scheduler is told.
 
-    ``key`` is the private key published for ``name``. ``data_folder`` holds its SQLite database and
-    the signed copies of other peers' keys. ``portal`` is the one it serves, its key pinned. ``nodes``
+    ``key`` is the private key published for ``name``. ``data_folder`` holds its database and the
+    signed copies of other peers' keys. ``portal`` is the one it serves, its key pinned. ``nodes``
     are the ids (``home``) of the nodes that belong to it; it reaches them through ``routers``.
     """
 

@@ -143,6 +143,13 @@ class PortalSettings(Settings):
         "Where it keeps its private key ('key', made at the first start) and its database.",
         default=Path("/var/lib/dit4c-portal"),
     )
+    database: str = setting(
+        values.database,
+        "Its database, if not portal.sqlite3 in the data folder. On a PostgreSQL server it "
+        "needs one that is empty and its own.",
+        default="",
+        example="postgres:///dit4c_portal?host=/run/postgresql",
+    )
     log: LogSettings = section(LogSettings, "What it writes to standard error.")
     limits: PortalLimits = section(PortalLimits, "How much and how long.")
     routers: tuple[RouterEntry, ...] = sections(
@@ -189,6 +196,7 @@ class PortalSettings(Settings):
         return PortalConfig(
             id=self.id,
             data_folder=self.data_folder,
+            database=self.database,
             url=self.url,
             addresses=self.listen,
             connect=self.connect,

@@ -45,6 +45,13 @@ class SchedulerSettings(PeerSettings):
         "Where it keeps its key and its database.",
         default=Path("/var/lib/dit4c-scheduler"),
     )
+    database: str = setting(
+        values.database,
+        "Its database, if not scheduler.sqlite3 in the data folder. On PostgreSQL it "
+        "needs one that is empty and its own.",
+        default="",
+        example="postgres:///dit4c_scheduler?host=/run/postgresql",
+    )
     nodes: tuple[str, ...] = setting(
         values.list_of(values.peer_id),
         "The ids of its nodes. One that is not there yet may be named already.",

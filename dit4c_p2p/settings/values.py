@@ -199,6 +199,21 @@ def _path(raw: object) -> Path:
     return path
 
 
+def _database(raw: object) -> str:
+    """A path or a URL as :class:`~dit4c_p2p.database.DatabaseSpec` takes it; never shown: it may
+    hold a password."""
+    from dit4c_p2p.database.spec import DatabaseSpec
+
+    text = _text(raw)
+    try:
+        DatabaseSpec("component", text)
+    except ConfigError as error:
+        raise WrongValue(str(error), hint=error.hint) from None
+    if "://" not in text and not Path(text).is_absolute():
+        raise WrongValue("this is not a whole path", hint="begin it with /, or with postgres://")
+    return text
+
+
 def _address(raw: object) -> Address:
     try:
         host, port = split_address(_string(raw))
@@ -325,6 +340,7 @@ flag: Value[bool] = Value(
     "", _flag, lambda value: str(value).lower(), lambda text: _FLAGS.get(text, text)
 )
 path: Value[Path] = Value("", _path, _quoted)
+database: Value[str] = Value("a path, or postgres://USER@HOST/NAME", _database, _quoted)
 duration: Value[float] = Value("", _duration, lambda v: _write_amount(v, _SECONDS))
 size: Value[int] = Value("", _size, _write_size)
 address: Value[Address] = Value("", _address, _write_address)
