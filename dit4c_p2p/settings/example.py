@@ -22,7 +22,7 @@ _COLUMNS = 100
 _READING = (
     "A line that begins with # is a comment; a setting that is commented out shows its default. A "
     "variable of the environment goes over each, such as {} over level in [log]. Lengths of time "
-    "have a unit (ms, s, min, h, d), amounts of memory too (MiB, GiB); addresses are host:port or "
+    "have a unit (s, min, h, d), amounts of memory too (MiB, GiB); addresses are host:port or "
     "[IPv6]:port; ids have 1 to 40 of a-z, 0-9 and -."
 )
 

@@ -33,7 +33,7 @@ Address = tuple[str, int]
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-_SECONDS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {
     "B": 1,
     **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)},
@@ -180,11 +180,13 @@ def _size(raw: object) -> int:
 
 
 def _write_amount(value: float, units: Mapping[str, float]) -> str:
-    """With the largest unit that leaves a whole number."""
-    for unit, factor in sorted(units.items(), key=lambda pair: -pair[1]):
-        if value >= factor and not value % factor:
-            return f'"{value / factor:g} {unit}"'
-    return f'"{value:g} {min(units, key=lambda unit: units[unit])}"'
+    """With the largest unit that leaves a whole number, else with the smallest."""
+    unit = max(
+        (unit for unit, factor in units.items() if value >= factor and not value % factor),
+        key=lambda unit: units[unit],
+        default=min(units, key=lambda unit: units[unit]),
+    )
+    return f'"{value / units[unit]:.15g} {unit}"'
 
 
 def _write_size(value: int) -> str:
