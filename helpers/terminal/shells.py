@@ -79,7 +79,8 @@ class Shell:
         self._task = asyncio.create_task(self._run(), name=f"shell {self.number}")
 
     async def stop(self) -> None:
-        """Hang up and wait for the end."""
+        """Hang up and wait for the end. Pages are not told: there is no next shell to offer."""
+        self._watchers.clear()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

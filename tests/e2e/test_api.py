@@ -24,7 +24,8 @@ def test_the_ready_file_is_private_and_complete(system):
 
 async def test_from_start_to_a_page_and_away_again(system):
     async with system.api() as api:
-        assert [image["name"] for image in await api.call("GET", "images")] == ["jupyterlab"]
+        offered = [image["name"] for image in await api.call("GET", "images")]
+        assert offered == ["jupyterlab", "terminal"]
         instance = await api.start(name="first steps")
         running = await api.wait_for(instance, "running", url=True)
         assert running["url"] == f"http://{instance}.localhost:{system.ports[1]}/"

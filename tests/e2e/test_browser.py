@@ -1,51 +1,11 @@
 """The main job as a person does it, in Chromium."""
 
-import os
 import re
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 pytestmark = [pytest.mark.engine, pytest.mark.browser]
-
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture
-def shots(tmp_path):
-    """Where screenshots go: a folder of the test's, or the one of DIT4C_SHOTS."""
-    folder = Path(os.environ.get("DIT4C_SHOTS") or tmp_path / "shots")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-@pytest.fixture
-def page(tmp_path):
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            tmp_path / "profile",
-            executable_path=CHROMIUM,
-            headless=True,
-            args=FLAGS,
-            viewport={"width": 1200, "height": 800},
-        )
-        context.set_default_timeout(60_000)
-        page = context.pages[0]
-        problems = []
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        yield page
-        context.close()
-        assert problems == []
 
 
 def test_from_the_link_to_a_cell_and_away_again(system, page, shots):

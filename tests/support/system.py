@@ -43,10 +43,14 @@ def dit4c(
 
 
 class System:
-    """One ``dit4c up`` with its own folder and ports; survives being killed and started again."""
+    """One ``dit4c up`` with its own folder and ports; survives being killed and started again.
 
-    def __init__(self, folder: Path) -> None:
+    ``options`` are passed on to it.
+    """
+
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self.options = options
         self.data = folder / "data"
         self.ready_file = folder / "ready.json"
         self.output = folder / "output.txt"
@@ -61,6 +65,7 @@ class System:
             *(sys.executable, "-m", "dit4c_p2p", "up"),
             *("--data-dir", str(self.data), "--ready-file", str(self.ready_file)),
             *("--portal-port", portal, "--router-port", router, "--router-ssh-port", router_ssh),
+            *self.options,
         ]
         self.ready_file.unlink(missing_ok=True)
         with self.output.open("ab") as output:

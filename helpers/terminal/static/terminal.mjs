@@ -107,6 +107,8 @@ term.attachCustomKeyEventHandler((event) => {
   }
   return !copies;
 });
+// The other shell opens beside this one, where typing goes on.
+document.querySelector("header a").addEventListener("click", () => term.focus());
 new ResizeObserver(() => fit.fit()).observe(place);
 fit.fit();
 term.focus();

@@ -1,0 +1,119 @@
+"""Each further tool as a person uses it, in Chromium."""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+from support.system import System, dit4c
+
+pytestmark = [pytest.mark.engine, pytest.mark.browser]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """A system that offers all tools."""
+    system = System(tmp_path_factory.mktemp("tools"), "--tools", "all")
+    system.start()
+    try:
+        yield system
+    finally:
+        system.end()
+
+
+@pytest.fixture
+def dashboard(house, page):
+    """The portal's page, logged in."""
+    made = dit4c("login-link", "admin", "--data-dir", house.data)
+    page.goto(made.stdout.strip())
+    page.get_by_role("button", name=re.compile("log in", re.I)).click()
+    page.wait_for_url(f"{house.access['portal']}/")
+    return page
+
+
+def start(dashboard, name, title):
+    """Start a tool and open it in a page of its own; that page."""
+    dashboard.locator(f'[data-action="start"][data-image="{name}"]').click()
+    row = dashboard.locator("[data-instance]").filter(has_text=title)
+    expect(row).to_have_attribute("data-state", "running", timeout=60_000)
+    opening = row.locator('[data-action="open"]')
+    expect(opening).to_be_visible(timeout=60_000)
+    tool = dashboard.context.new_page()
+    tool.goto(opening.get_attribute("href"))
+    return tool
+
+
+def discard(house, dashboard, title):
+    """Discard the only instance of a tool."""
+    row = dashboard.locator("[data-instance]").filter(has_text=title)
+    instance = row.get_attribute("data-instance")
+    row.locator('[data-action="discard"]').click()
+    dashboard.locator('dialog[open] [data-action="confirm-discard"]').click()
+    expect(dashboard.locator(f'[data-instance="{instance}"]')).to_have_count(0, timeout=60_000)
+    assert house.at_engine(instance) == []
+
+
+def columns(tool, mark):
+    """How wide the shell thinks its terminal is; ``mark`` has not been used before."""
+    tool.keyboard.type(f"clear; echo {mark}=$(tput cols).\n")
+    rows = tool.locator(".xterm-rows")
+    printed = re.compile(rf"{mark}=(\d+)\.")
+    expect(rows).to_contain_text(printed)
+    return int(printed.search(rows.inner_text())[1])
+
+
+def test_a_shell_that_is_there_again_after_a_reload(house, dashboard, shots):
+    dashboard.screenshot(path=shots / "tools-1-catalogue.png", full_page=True)
+    tool = start(dashboard, "terminal", "Terminal")
+    rows = tool.locator(".xterm-rows")
+    expect(rows).to_contain_text("$")
+    tool.keyboard.type("echo $((6*7))\n")
+    expect(rows.get_by_text("42", exact=True)).to_be_visible()
+    tool.keyboard.type("git --version && curl --version | head -1 && ls -la\n")
+    expect(rows).to_contain_text(".bash_logout")
+    tool.screenshot(path=shots / "tools-2-terminal.png")
+
+    tool.keyboard.type("HERE=still_; clear\n")
+    expect(rows).not_to_contain_text("42")
+    tool.reload()
+    expect(rows).to_contain_text("$")
+    tool.keyboard.type("echo ${HERE}here\n")
+    expect(rows).to_contain_text("still_here")
+
+    wide = columns(tool, "wide")
+    tool.set_viewport_size({"width": 600, "height": 500})
+    tool.wait_for_function("document.querySelector('.xterm-screen').clientWidth < 600")
+    assert columns(tool, "narrow") < wide
+    tool.screenshot(path=shots / "tools-3-narrow.png")
+
+    with tool.context.expect_page() as opened:
+        tool.get_by_role("link", name="New shell").click()
+    another = opened.value
+    expect(another.get_by_role("heading")).to_have_text("Terminal 2")
+    expect(another.locator(".xterm-rows")).to_contain_text("$")
+
+    tool.bring_to_front()
+    tool.keyboard.type("exit\n")
+    expect(tool.get_by_role("status")).to_contain_text("The shell has ended")
+    tool.keyboard.press("Enter")
+    expect(tool.get_by_role("status")).to_be_empty()
+    discard(house, dashboard, "Terminal")
+    expect(another.get_by_role("status")).to_contain_text("connection is lost")
+    another.screenshot(path=shots / "tools-4-gone.png")
+
+
+def test_a_table_in_openrefine(house, dashboard, shots):
+    tool = start(dashboard, "openrefine", "OpenRefine")
+    tool.get_by_text("Clipboard", exact=True).click()
+    tool.locator("textarea:visible").fill("town,people\nKraków,800000\nŁódź,670000\n")
+    tool.screenshot(path=shots / "tools-5-clipboard.png")
+    tool.get_by_role("button", name=re.compile("Next")).locator("visible=true").click()
+    tool.screenshot(path=shots / "tools-6-preview.png")
+    tool.get_by_role("button", name=re.compile("Create project", re.I)).locator(
+        "visible=true"
+    ).click()
+    table = tool.locator(".data-table")
+    expect(table).to_contain_text("Kraków")
+    expect(table).to_contain_text("670000")
+    expect(tool.locator("#summary-bar")).to_contain_text("2 rows")
+    tool.screenshot(path=shots / "tools-7-rows.png")
+    discard(house, dashboard, "OpenRefine")
