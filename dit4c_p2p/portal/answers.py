@@ -11,6 +11,7 @@ from aiohttp import web
 from tortoise.exceptions import OperationalError
 
 from dit4c_p2p.errors import DitError
+from dit4c_p2p.http1 import render_head
 from dit4c_p2p.identity.errors import IdentityError, InvalidToken
 from dit4c_p2p.messages.codec import InvalidMessage
 from dit4c_p2p.portal.bodies import MAX_BODY_BYTES
@@ -40,8 +41,10 @@ _HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
-    "Server": "dit4c",
 }
+_HTTPS_HEADERS = {"Strict-Transport-Security": "max-age=31536000"}
+# After these the rest of a body may still be coming.
+_LAST = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE})
 # What aiohttp refuses by itself: a title, and a sentence that says what is wrong.
 _KNOWN = {
     404: ("There is nothing here", "the address may be mistyped, or what was there is gone"),
@@ -64,11 +67,34 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
     """What every answer says to a browser (a signal: streams and files have it too)."""
     html = response.content_type == "text/html"
     response.headers.update(_HEADERS)
+    response.headers.popall("Server", None)
     response.headers.setdefault("Content-Security-Policy", _PAGE_POLICY if html else _DATA_POLICY)
     response.headers.setdefault("Referrer-Policy", "same-origin")
     response.headers.setdefault("Cache-Control", "no-store")
     if services(request).config.url.startswith("https:"):
-        response.headers["Strict-Transport-Security"] = "max-age=31536000"
+        response.headers.update(_HTTPS_HEADERS)
+    if response.status in _LAST:
+        response.headers["Connection"] = "close"
+        response.force_close()
+
+
+def refusal(status: int, *, https: bool) -> bytes:
+    """A whole answer to what never became a request; nothing of it is repeated."""
+    known = HTTPStatus(status)
+    problem = {"type": "about:blank", "title": known.phrase, "status": status}
+    body = json.dumps(problem).encode() + b"\n"
+    headers = {
+        "Content-Type": "application/problem+json",
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": _DATA_POLICY,
+        "Referrer-Policy": "no-referrer",
+        **_HEADERS,
+        **(_HTTPS_HEADERS if https else {}),
+    }
+    fields = [(name.encode(), value.encode()) for name, value in headers.items()]
+    return render_head(b"HTTP/1.1 %d %b" % (status, known.phrase.encode()), fields) + body
 
 
 @web.middleware
@@ -108,7 +134,12 @@ async def translate_errors(request: web.Request, handler: Handler) -> web.Stream
         _log.exception("the database failed for %s", _route(request))
         problem = Unavailable("the portal can't write right now", hint="try again in a moment")
         return problem_answer(request, problem)
-    except (ConnectionError, TimeoutError):
+    except ConnectionError:
+        if request.transport is not None and not request.transport.is_closing():
+            raise
+        # Whoever asked has gone; nobody reads this.
+        return web.Response(status=HTTPStatus.BAD_REQUEST)
+    except TimeoutError:
         raise
     except Exception:  # noqa: BLE001  the last line of defence: logged, and told without details
         _log.exception("%s failed", _route(request))

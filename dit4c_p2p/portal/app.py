@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import aiohttp_jinja2
 import asyncssh
@@ -29,7 +29,8 @@ from dit4c_p2p.portal.link import SchedulerLinks
 from dit4c_p2p.portal.models import EnrolNonce, Incoming, LoginLink
 from dit4c_p2p.portal.oauth import handlers as oauth_handlers
 from dit4c_p2p.portal.oauth.server import OAuthServer
-from dit4c_p2p.portal.pages import admin, dashboard, login
+from dit4c_p2p.portal.pages import account, admin, dashboard, login
+from dit4c_p2p.portal.pages import people as people_pages
 from dit4c_p2p.portal.pages.static import StaticFiles
 from dit4c_p2p.portal.peers import instances as peer_instances
 from dit4c_p2p.portal.peers import registry as peer_registry
@@ -63,7 +64,7 @@ class Portal:
             connect=list(config.connect),
         )
         self._services = self._make_services()
-        self._server = HttpServer(self._make_app(), config.addresses, head_s=config.limits.head_s)
+        self._server = HttpServer(self._make_app(), config.addresses, limits=config.limits)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -205,6 +206,7 @@ class Portal:
         )
         environment.globals["static"] = static.url
         environment.filters["day"] = _day
+        environment.filters["until"] = _until
         app.on_response_prepare.append(answers.add_headers)
         for routes in (
             peer_registry.routes(),
@@ -214,6 +216,8 @@ class Portal:
             login.routes(),
             dashboard.routes(),
             admin.routes(),
+            people_pages.routes(),
+            account.routes(),
             static.routes(),
         ):
             app.add_routes(routes)
@@ -242,3 +246,11 @@ def _day(text: str | None) -> str:
     if not text:
         return "never"
     return f"{datetime.fromisoformat(text):%-d %b %Y, %H:%M}"
+
+
+def _until(text: str) -> str:
+    """The end of an account, for a page: its last day, where it ends with one."""
+    end = datetime.fromisoformat(text)
+    if end.time() != datetime.min.time():
+        return f"{end:%-d %b %Y, %H:%M}"
+    return f"{end - timedelta(days=1):%-d %b %Y}"

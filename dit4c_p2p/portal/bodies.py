@@ -1,5 +1,6 @@
 """Reading what a request carries: JSON into a record, a form into a mapping; each checked."""
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import TypeVar
@@ -7,8 +8,10 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
-from dit4c_p2p.portal.errors import BadRequest, UnsupportedMedia
+from dit4c_p2p.portal.errors import BadRequest, TooSlow, UnsupportedMedia
+from dit4c_p2p.portal.services import services
 
 MAX_BODY_BYTES = 64 * 1024
 _MAX_FIELDS = 32
@@ -21,6 +24,35 @@ class Body(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Base of what a JSON body must be."""
 
 
+async def read_body(request: web.Request) -> bytes:
+    """The whole body.
+
+    :raises UnsupportedMedia: it is compressed.
+    :raises TooSlow: it does not come in time.
+    :raises BadRequest: it breaks off, or its framing does.
+    :raises HTTPRequestEntityTooLarge: over :data:`MAX_BODY_BYTES`.
+    """
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMedia("the body is encoded", hint="send it without Content-Encoding")
+    limits, body = services(request).config.limits, bytearray()
+    try:
+        async with asyncio.timeout(limits.body_s):
+            while chunk := await _next_chunk(request, limits.body_silence_s):
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, len(body))
+    except TimeoutError:
+        raise TooSlow("the body did not arrive in time", hint="try again") from None
+    except (web.RequestPayloadError, HttpProcessingError):
+        raise BadRequest("the body breaks off") from None
+    return bytes(body)
+
+
+async def _next_chunk(request: web.Request, silence_s: float) -> bytes:
+    async with asyncio.timeout(silence_s):
+        return await request.content.readany()
+
+
 async def read_json(request: web.Request, kind: type[T]) -> T:
     """The body as a record of type ``kind``.
 
@@ -30,7 +62,7 @@ async def read_json(request: web.Request, kind: type[T]) -> T:
     if request.content_type != "application/json":
         raise UnsupportedMedia("the body must be JSON", hint="send Content-Type: application/json")
     try:
-        return msgspec.json.decode(await request.read(), type=kind)
+        return msgspec.json.decode(await read_body(request), type=kind)
     except msgspec.ValidationError as error:
         raise BadRequest(f"the body is not as it must be: {error}", field=_field(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -49,7 +81,7 @@ async def read_form(request: web.Request) -> Mapping[str, str]:
             hint="send Content-Type: application/x-www-form-urlencoded",
         )
     try:
-        text = (await request.read()).decode()
+        text = (await read_body(request)).decode()
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict")
     except ValueError:
         raise BadRequest("the form can't be read") from None

@@ -37,7 +37,13 @@ class Limits:
     logs_s: float = 10.0
     event_streams: int = 512
     event_streams_per_person: int = 16
+    # A request's head; its body in all, and without a byte of it.
     head_s: float = 10.0
+    body_s: float = 30.0
+    body_silence_s: float = 10.0
+    # Pods on this machine, and everybody behind one router at home, are one address.
+    connections: int = 4096
+    connections_per_address: int = 512
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ PortalError                status, code, sentence, hint
 ├── Forbidden              403
 │   └── AccountClosed      403, disabled or past its end
 ├── NotFound               404, also for what is somebody else's
+├── TooSlow                408
 ├── Conflict               409
 ├── UnsupportedMedia       415
 ├── Misdirected            421
@@ -66,6 +67,14 @@ class NotFound(PortalError):
     code = "not_found"
     status = 404
     title = "Not found"
+
+
+class TooSlow(PortalError):
+    """The body did not arrive in time (RFC 9110 section 15.5.9)."""
+
+    code = "too_slow"
+    status = 408
+    title = "The request took too long"
 
 
 class Conflict(PortalError):

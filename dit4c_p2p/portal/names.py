@@ -56,7 +56,7 @@ def checked_id(text: str) -> str:
 
 
 def id_from(name: str, number: int = 1) -> str:
-    """An id made from a name: ``Zoë O’Neil`` becomes ``zoe-o-neil``, a name without Latin letters
+    """An id made from a name: ``Zoë O’Neil`` becomes ``zoe-oneil``, a name without Latin letters
     ``person``.
 
     :param number: of the try; from 2 on it is put at the end.

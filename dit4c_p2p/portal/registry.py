@@ -12,13 +12,14 @@ the ``async with`` and without waiting in between, so that changes are told in t
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import asyncssh
 from tortoise.expressions import F
 
-from dit4c_p2p.database import in_transaction
+from dit4c_p2p.database import FAILURES, in_transaction
 from dit4c_p2p.identity import documents, sshsig
 from dit4c_p2p.identity.documents import LIFETIME_S, KeyDocument
 from dit4c_p2p.identity.keys import fingerprint, parse_public, public_line
@@ -40,6 +41,7 @@ _MAX_EMPTY_DOCUMENTS = 512
 _REISSUE_S = LIFETIME_S // 2
 _KNOWN_HOSTS = "known_hosts"
 
+T = TypeVar("T")
 Watcher = Callable[[KeyEvent], None]
 
 
@@ -175,13 +177,12 @@ class KeyRegistry:
         if current is not None and self._serves(current):
             return current
         scheduler = await self.scheduler_of(name)
-        keys = await self.in_force(name)
-        # Nothing is awaited from here on: ``change`` belongs to the keys just read.
+        change, keys = await self._as_of_now(lambda: self.in_force(name))
         serial, now = self._take_serial(), int(self._clock())
         body = documents.compose(
-            KeyDocument(name, serial, self.change, now, now + LIFETIME_S, keys, scheduler)
+            KeyDocument(name, serial, change, now, now + LIFETIME_S, keys, scheduler)
         )
-        document = self._sign(str(name), serial, now, body, known=bool(keys))
+        document = self._sign(str(name), serial, change, now, body, known=bool(keys))
         await self._keep_serials()
         return document
 
@@ -190,10 +191,10 @@ class KeyRegistry:
         current = self._newest.get(_KNOWN_HOSTS)
         if current is not None and self._serves(current):
             return current
-        rows = await SshKey.all().order_by("published_at")
+        change, rows = await self._as_of_now(lambda: SshKey.all().order_by("published_at"))
         serial, now = self._take_serial(), int(self._clock())
-        body = known_hosts.compose(rows, self._routers, serial, self.change, now, now + LIFETIME_S)
-        document = self._sign(_KNOWN_HOSTS, serial, now, body, known=True)
+        body = known_hosts.compose(rows, self._routers, serial, change, now, now + LIFETIME_S)
+        document = self._sign(_KNOWN_HOSTS, serial, change, now, body, known=True)
         await self._keep_serials()
         return document
 
@@ -213,25 +214,41 @@ class KeyRegistry:
         self._seen[key_fingerprint] = self._clock()
 
     async def write_seen(self) -> None:
-        """Write down who has been seen since the last call."""
+        """Write down who has been seen since the last call; if that fails, the next call does."""
         seen, self._seen = self._seen, {}
         if not seen:
             return
-        async with in_transaction("portal"):
-            for key_fingerprint, at in seen.items():
-                await SshKey.filter(fingerprint=key_fingerprint).update(seen_at=at)
+        try:
+            async with in_transaction("portal"):
+                for key_fingerprint, at in seen.items():
+                    await SshKey.filter(fingerprint=key_fingerprint).update(seen_at=at)
+        except FAILURES as error:
+            self._seen = {**seen, **self._seen}
+            _log.warning("who was seen is not written down yet: %s", error)
 
     # ---- inside
+
+    async def _as_of_now(self, read: Callable[[], Awaitable[T]]) -> tuple[int, T]:
+        """The newest change that is told of, and what was read at no earlier time.
+
+        What is read may be newer, but never older than the change says: that would show a key that
+        was revoked as one in force.
+        """
+        while True:
+            change = self.change
+            found = await read()
+            if change == self.change:
+                return change, found
 
     def _serves(self, document: SignedDocument) -> bool:
         age = self._clock() - document.issued
         return document.change == self.change and 0 <= age < _REISSUE_S
 
     def _sign(
-        self, name: str, serial: int, now: int, body: bytes, *, known: bool
+        self, name: str, serial: int, change: int, now: int, body: bytes, *, known: bool
     ) -> SignedDocument:
         signature = sshsig.sign(self._key, body, sshsig.KEYS_NAMESPACE)
-        document = SignedDocument(serial, self.change, now, body, signature)
+        document = SignedDocument(serial, change, now, body, signature)
         store, cap = (self._full, _MAX_DOCUMENTS) if known else (self._empty, _MAX_EMPTY_DOCUMENTS)
         self._newest[name] = document
         store[(name, serial)] = document

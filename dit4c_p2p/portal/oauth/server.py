@@ -19,7 +19,7 @@ from dit4c_p2p.messages.pod import CALLBACK_PATH
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.digests import digest
 from dit4c_p2p.portal.errors import NotFound
-from dit4c_p2p.portal.models import Instance, OAuthCode, OAuthToken, Person, UsedToken
+from dit4c_p2p.portal.models import Instance, OAuthCode, OAuthToken, Person, Session, UsedToken
 from dit4c_p2p.portal.oauth.core import (
     ASSERTION_TYPE,
     AUTH_METHOD,
@@ -93,32 +93,35 @@ class OAuthServer:
         :raises NotFound: no such client, somebody else's instance, or another redirect URI than
             the instance's own: then nobody is sent anywhere, and the core is not asked.
         """
-        snapshot = self._snapshot()
-        snapshot.client = client = await self._client(params.get("client_id", ""))
-        mine = client is not None and await Instance.exists(
-            id=client.name.id, owner_id=session.who.id, discard_asked_at=None
-        )
-        if client is None or not mine:
-            raise NotFound("there is no such instance")
-        if params.get("redirect_uri") != client.redirect_uri:
-            raise NotFound("this is not where the instance takes its users")
-        if len(params.get("state", "")) > _MAX_STATE_CHARS:
-            return _refused("invalid_request", "state is too long")
-        answer = Core(snapshot).authorize(
-            Request("GET", params), Subject(session.who.id, session.digest)
-        )
-        if snapshot.issued_code is not None:
-            await OAuthCode.create(
-                digest=digest(snapshot.issued_code),
-                instance=client.name.id,
-                person_id=session.who.id,
-                session=session.digest,
-                redirect_uri=client.redirect_uri,
-                challenge=snapshot.challenge,
-                expires_at=snapshot.now + self._config.limits.code_s,
+        # In one transaction, so that a code is never made after a logout that would have ended it.
+        async with in_transaction("portal"):
+            snapshot = self._snapshot()
+            snapshot.client = client = await self._client(params.get("client_id", ""))
+            mine = client is not None and await Instance.exists(
+                id=client.name.id, owner_id=session.who.id, discard_asked_at=None
             )
-            _log.info("%s: code issued to %s", client.name, session.who.id)
-        return answer
+            here = await Session.exists(digest=session.digest, ended_at=None)
+            if client is None or not mine or not here:
+                raise NotFound("there is no such instance")
+            if params.get("redirect_uri") != client.redirect_uri:
+                raise NotFound("this is not where the instance takes its users")
+            if len(params.get("state", "")) > _MAX_STATE_CHARS:
+                return _refused("invalid_request", "state is too long")
+            answer = Core(snapshot).authorize(
+                Request("GET", params), Subject(session.who.id, session.digest)
+            )
+            if snapshot.issued_code is not None:
+                await OAuthCode.create(
+                    digest=digest(snapshot.issued_code),
+                    instance=client.name.id,
+                    person_id=session.who.id,
+                    session=session.digest,
+                    redirect_uri=client.redirect_uri,
+                    challenge=snapshot.challenge,
+                    expires_at=snapshot.now + self._config.limits.code_s,
+                )
+                _log.info("%s: code issued to %s", client.name, session.who.id)
+            return answer
 
     async def token(self, params: Mapping[str, str]) -> Answer:
         """A code for a token, once."""

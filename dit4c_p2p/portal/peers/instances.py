@@ -12,6 +12,7 @@ from dit4c_p2p.messages.codec import decode
 from dit4c_p2p.messages.helper import AnswersOn
 from dit4c_p2p.portal import presentation
 from dit4c_p2p.portal.answers import json_answer
+from dit4c_p2p.portal.bodies import read_body
 from dit4c_p2p.portal.errors import NotFound, Unauthorized
 from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.oauth.server import claim
@@ -33,7 +34,7 @@ async def answers_on(request: web.Request) -> web.Response:
     """An instance answered its own URL; the portal derives the URL from who says so."""
     parts = services(request)
     token = await authenticate(request, Kind.INSTANCE)
-    said = decode(await request.read(), AnswersOn)
+    said = decode(await read_body(request), AnswersOn)
     async with in_transaction("portal"):
         if not await claim(token):
             raise Unauthorized("the token was used before", hint="make a new one for each call")
