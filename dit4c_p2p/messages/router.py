@@ -6,8 +6,8 @@ from dit4c_p2p.messages.codec import Record
 class PageState(Record, frozen=True):
     """Answer of ``GET /instances/{id}/page-state``: what to say when an instance isn't connected.
 
-    ``state`` is ``starting``, ``running``, ``stopped``, ``gone`` or ``unknown``, the last also for whatever the
-    router may not know; ``title`` is what people call the instance, empty if that is nothing.
+    ``state`` is ``starting``, ``running``, ``stopped``, ``gone`` or ``unknown``, the last also for
+    whatever the router may not know; ``title`` is what people call the instance, empty if that is nothing.
     """
 
     state: str

@@ -25,6 +25,7 @@ from dit4c_p2p.node.status import UNCLEAR_S, Containers
 _log = logging.getLogger(__name__)
 
 _BUILD_TRIES = 4
+_AGAIN = "The machine it runs on went down; the app was started again, with its files"
 
 
 class Making:
@@ -96,6 +97,7 @@ class Making:
                     started_at = app.started_at if app is not None else ""
                     if started_at != folder.run.before:
                         folder.begin(Run(folder.run.number, started_at))
+                        folder.set_notice(_AGAIN)
                     await self._assembly.resume(spec, files, found)
                 elif app is not None and app.ended and infra is not None and infra.running:
                     # Not clear yet whether the whole pod goes down.

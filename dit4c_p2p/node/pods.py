@@ -68,7 +68,6 @@ _LIST_CHARACTERS = 32 * 1024
 MAX_LOG_LINES = 5000
 
 _STOPPED = "it was stopped as asked"
-_AGAIN = "The machine or its container engine went down; the app was started again, with its files"
 
 
 class Pods:
@@ -275,7 +274,6 @@ class Pods:
                 raise
             finally:
                 self._starting.discard(instance)
-            folder.set_notice(_AGAIN)
         _log.warning("pod of %s: had gone down, started again", instance)
 
     async def mend(self, instance: str, role: Role) -> bool:

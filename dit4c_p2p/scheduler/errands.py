@@ -105,7 +105,11 @@ class Errands:
                 return _failed(instance, answer) or ImageReady()
             case Work.START_POD:
                 request = StartPod(
-                    instance=instance.id, image=instance.image, key_nonce=instance.key_nonce
+                    instance=instance.id,
+                    image=instance.image,
+                    key_nonce=instance.key_nonce,
+                    run=instance.run,
+                    kept=instance.ran,
                 )
                 answer = await self._ask(instance, request, PodRunning, say)
                 return _failed(instance, answer) or PodStarted()
@@ -147,12 +151,20 @@ class Errands:
         return self._described
 
     async def _stop(self, instance: Instance, say: Say) -> Event:
-        request = StopPod(instance=instance.id)
-        answer = await self._ask(instance, request, PodStopped, say)
-        if isinstance(answer, Failure):
-            # Removing stops it as well, and goes on trying.
+        backoff = Backoff(_AGAIN_FIRST_S, _AGAIN_LONGEST_S)
+        while True:
+            request = StopPod(instance=instance.id)
+            answer = await self._ask(instance, request, PodStopped, say)
+            if answer is None:
+                return lifecycle.PodStopped()
+            if answer.code == "no_such_pod":
+                return lifecycle.PodVanished()
             _log.warning("%s: not stopped: %s (%s)", instance.id, answer.text, answer.code)
-        return lifecycle.PodStopped()
+            if instance.discard_wanted:
+                # Removing stops it as well, and goes on trying.
+                return lifecycle.PodStopped()
+            say(f"{answer.text}; trying again", None)
+            await asyncio.sleep(backoff.pause_s())
 
     async def _remove(self, instance: Instance, say: Say) -> Event:
         backoff = Backoff(_AGAIN_FIRST_S, _AGAIN_LONGEST_S)

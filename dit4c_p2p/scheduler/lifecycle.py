@@ -4,11 +4,15 @@ An event is something that has happened. :func:`advance` says what an instance b
 :func:`work` what its state calls for next. The caller writes the new instance down first and then
 does the work; after a crash it asks :func:`work` again, so every kind of work may be done twice.
 
-    created ─▶ waiting_for_image ─▶ starting ─▶ running ─▶ exited
-       │               │               │           │          │       errored: from any of these
-       │               │               │       stopping       │          │
-       ▼               ▼               ▼           ▼          ▼          ▼
+    created ─▶ waiting_for_image ─▶ starting ◀─▶ running ─▶ stopping ─▶ exited
+       │               │               │            │           │         │      errored: from
+       ▼               ▼               ▼            ▼           ▼         ▼      any of these
     discarded      discarded       discarding ─▶ discarded  ◀── discarding
+
+An app that was stopped, or has ended, is started again where it is: exited ─▶ starting, in a new
+run with a number of its own. What went down with its machine starts again in the same run. A wish
+to stop or to start carries the number of the newest report that its user had seen; the wish with
+the highest number counts, and an older one that comes late is none any more.
 
 A node's word is about a pod and may come twice, late or out of order: whatever an instance has
 become already, an event that belongs to an earlier part of its life changes nothing. The table is
@@ -52,6 +56,8 @@ class Instance:
     ``log_tail``: the end of the app's log once it has ended. ``discard_wanted``: its end was asked
     for. ``pod_asked``: a node may have been told to start its pod. ``deadline``: seconds since
     1970 when the state's time is up, or None. ``sequence`` counts what it was, for its reports.
+    ``run``: how often its user has had it started. ``ran``: it was reachable once, so its container
+    holds its user's files. ``wish``: the number of the newest wish to stop or to start.
     """
 
     id: str
@@ -66,6 +72,9 @@ class Instance:
     pod_asked: bool = False
     deadline: float | None = None
     sequence: int = 0
+    run: int = 1
+    ran: bool = False
+    wish: int = 0
 
     @property
     def occupies(self) -> bool:
@@ -81,6 +90,20 @@ class Instance:
 @dataclass(frozen=True)
 class DiscardAsked:
     """Its user wants it gone, with everything in it."""
+
+
+@dataclass(frozen=True)
+class StopAsked:
+    """Its user wants the app stopped and kept, having seen its report of that number."""
+
+    after: int
+
+
+@dataclass(frozen=True)
+class StartAsked:
+    """Its user wants the app started again, having seen its report of that number."""
+
+    after: int
 
 
 @dataclass(frozen=True)
@@ -125,11 +148,24 @@ class PodStarted:
 
 @dataclass(frozen=True)
 class PodExited:
-    """The app's container has ended. ``reason`` is the node's sentence, possibly empty."""
+    """The app's container has ended in that run. ``reason``: the node's sentence, may be empty."""
 
     exit_code: int | None
     reason: str = ""
     log_tail: str = ""
+    run: int = 1
+
+
+@dataclass(frozen=True)
+class PodInterrupted:
+    """The pod went down with its machine or engine, and is to be started again."""
+
+
+@dataclass(frozen=True)
+class PodNoted:
+    """The pod runs, and there is something to tell its user."""
+
+    text: str
 
 
 @dataclass(frozen=True)
@@ -149,6 +185,8 @@ class PodGone:
 
 Event = (
     DiscardAsked
+    | StopAsked
+    | StartAsked
     | Placed
     | ImageReady
     | Progressed
@@ -156,6 +194,8 @@ Event = (
     | TimeUp
     | PodStarted
     | PodExited
+    | PodInterrupted
+    | PodNoted
     | PodVanished
     | PodStopped
     | PodGone
@@ -215,15 +255,67 @@ def _remove(instance: Instance, event: Event, now: float, limits: Limits) -> Ins
     return _enter(replace(instance, discard_wanted=True), State.DISCARDING, "Removing everything")
 
 
-def _stop(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
+def _end(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
     return _enter(replace(instance, discard_wanted=True), State.STOPPING, "Stopping the app")
+
+
+def _end_after_stop(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
+    return replace(instance, discard_wanted=True)
 
 
 def _stopped(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
     """What was remembered through stopping comes next."""
     if instance.discard_wanted:
         return _remove(instance, event, now, limits)
-    return _enter(instance, State.EXITED, "Stopped")
+    return _enter(instance, State.EXITED, "Stopped; its files are kept")
+
+
+def _stopped_by_itself(
+    instance: Instance, event: PodExited, now: float, limits: Limits
+) -> Instance:
+    if event.run < instance.run:
+        return instance
+    return _stopped(instance, event, now, limits)
+
+
+def _vanished_while_stopped(
+    instance: Instance, event: Event, now: float, limits: Limits
+) -> Instance:
+    if instance.discard_wanted:
+        return _remove(instance, event, now, limits)
+    return _vanished(instance, event, now, limits)
+
+
+def _wish(
+    instance: Instance, event: StopAsked | StartAsked, now: float, limits: Limits
+) -> Instance:
+    """It is as it is wished to be, or can't be otherwise; the wish is remembered."""
+    return replace(instance, wish=max(instance.wish, event.after))
+
+
+def _stop(instance: Instance, event: StopAsked, now: float, limits: Limits) -> Instance:
+    if event.after <= instance.wish:
+        return instance
+    return _enter(replace(instance, wish=event.after), State.STOPPING, "Stopping the app")
+
+
+def _start_again(instance: Instance, event: StartAsked, now: float, limits: Limits) -> Instance:
+    if event.after <= instance.wish:
+        return instance
+    again = replace(instance, wish=event.after, run=instance.run + 1, log_tail="")
+    if again.ran:
+        return _enter(again, State.STARTING, "Starting the app again", now + limits.start_s)
+    # It has never been reachable: tried anew from where something may have been amiss.
+    return _enter(again, State.WAITING_FOR_IMAGE, "Preparing the image", now + limits.image_s)
+
+
+def _interrupted(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
+    info = "The machine it runs on went down; starting the app again"
+    return _enter(instance, State.STARTING, info, now + limits.start_s)
+
+
+def _noted(instance: Instance, event: PodNoted, now: float, limits: Limits) -> Instance:
+    return replace(instance, info=_sentence(event.text))
 
 
 def _discarded(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
@@ -265,16 +357,20 @@ def _time_up(instance: Instance, event: Event, now: float, limits: Limits) -> In
 
 
 def _started(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
-    return _enter(replace(instance, pod_asked=True), State.RUNNING, "Running")
+    return _enter(replace(instance, pod_asked=True, ran=True), State.RUNNING, "Running")
 
 
 def _ended_early(instance: Instance, event: PodExited, now: float, limits: Limits) -> Instance:
     """An app that ends before it could be used has failed, whatever its exit code."""
+    if event.run < instance.run:
+        return instance
     return _errored(instance, _reason(event, "before it could be reached"), event.log_tail)
 
 
 def _exited(instance: Instance, event: PodExited, now: float, limits: Limits) -> Instance:
     """By itself and content is an end as it should be; anything else is an error to be told."""
+    if event.run < instance.run:
+        return instance
     if event.exit_code != 0:
         return _errored(instance, _reason(event, "by itself"), event.log_tail)
     ended = _enter(instance, State.EXITED, event.reason or "The app has ended by itself")
@@ -321,7 +417,8 @@ TABLE: Mapping[State, Mapping[type[Event], Change]] = {
         Progressed: _progressed,
     },
     State.WAITING_FOR_IMAGE: {
-        DiscardAsked: _forget,
+        DiscardAsked: _remove,
+        StartAsked: _wish,
         ImageReady: _image_ready,
         Progressed: _progressed,
         WorkFailed: _failed,
@@ -329,6 +426,8 @@ TABLE: Mapping[State, Mapping[type[Event], Change]] = {
     },
     State.STARTING: {
         DiscardAsked: _remove,
+        StopAsked: _stop,
+        StartAsked: _wish,
         Progressed: _progressed,
         WorkFailed: _failed,
         TimeUp: _time_up,
@@ -336,21 +435,32 @@ TABLE: Mapping[State, Mapping[type[Event], Change]] = {
         PodExited: _ended_early,
     },
     State.RUNNING: {
-        DiscardAsked: _stop,
+        DiscardAsked: _end,
+        StopAsked: _stop,
+        StartAsked: _wish,
         PodExited: _exited,
+        PodInterrupted: _interrupted,
+        PodNoted: _noted,
         PodVanished: _vanished,
     },
     State.STOPPING: {
+        DiscardAsked: _end_after_stop,
+        StopAsked: _wish,
+        StartAsked: _wish,
         Progressed: _progressed,
         PodStopped: _stopped,
-        PodExited: _stopped,
-        PodVanished: _stopped,
+        PodExited: _stopped_by_itself,
+        PodVanished: _vanished_while_stopped,
     },
     State.EXITED: {
         DiscardAsked: _remove,
+        StopAsked: _wish,
+        StartAsked: _start_again,
     },
     State.ERRORED: {
         DiscardAsked: _remove,
+        StopAsked: _wish,
+        StartAsked: _start_again,
     },
     State.DISCARDING: {
         Progressed: _progressed,

@@ -7,6 +7,8 @@ from tortoise import fields
 from tortoise.models import Model
 
 _ID = 40
+# A registry's name and port, a repository (255 at most by the OCI), @ and a digest.
+_IMAGE = 400
 _NAME = 52  # "imageserver-" and an id
 
 
@@ -18,7 +20,7 @@ class InstanceRow(Model):
     """
 
     id = fields.CharField(max_length=_ID, primary_key=True)
-    image = fields.CharField(max_length=100)
+    image = fields.CharField(max_length=_IMAGE)
     key_nonce = fields.CharField(max_length=100)
     state = fields.CharField(max_length=20, db_index=True)
     node = fields.CharField(max_length=_NAME, null=True)
@@ -29,6 +31,9 @@ class InstanceRow(Model):
     pod_asked = fields.BooleanField()
     deadline = fields.FloatField(null=True)
     sequence = fields.BigIntField()
+    run = fields.IntField(db_default=1)
+    ran = fields.BooleanField(db_default=False)
+    wish = fields.BigIntField(db_default=0)
     public_key = fields.TextField()
     created_at = fields.FloatField()
     changed_at = fields.FloatField()

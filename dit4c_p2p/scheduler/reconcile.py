@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 from dit4c_p2p.messages.instances import FINAL, State
 from dit4c_p2p.messages.node import PodState, PodStatus
-from dit4c_p2p.scheduler.lifecycle import Event, Instance, PodExited, PodVanished
+from dit4c_p2p.scheduler.lifecycle import (
+    Event,
+    Instance,
+    PodExited,
+    PodInterrupted,
+    PodNoted,
+    PodVanished,
+)
 
 
 @dataclass(frozen=True)
@@ -28,12 +35,17 @@ class Findings:
 def what_happened(status: PodStatus | None) -> Event | None:
     """What a pod's condition (None: nothing of it is left) means to its instance, or None.
 
-    That it runs is no news: that its URL answers is only said by ``PodRunning``.
+    That it runs is no news in itself: that its URL answers is only said by ``PodRunning``.
     """
     if status is None:
         return PodVanished()
-    if status.state is PodState.EXITED:
-        return PodExited(status.exit_code, status.reason, status.log_tail)
+    match status.state:
+        case PodState.EXITED:
+            return PodExited(status.exit_code, status.reason, status.log_tail, status.run)
+        case PodState.INTERRUPTED:
+            return PodInterrupted()
+        case PodState.RUNNING if status.reason:
+            return PodNoted(status.reason)
     return None
 
 

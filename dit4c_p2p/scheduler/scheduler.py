@@ -10,7 +10,13 @@ from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry import Registry
-from dit4c_p2p.messages.link import RequestLogs, StartInstance, ToSchedulerEnvelope
+from dit4c_p2p.messages.link import (
+    RequestLogs,
+    StartAgain,
+    StartInstance,
+    StopInstance,
+    ToSchedulerEnvelope,
+)
 from dit4c_p2p.overlay.ssh import Identity
 from dit4c_p2p.scheduler.config import SchedulerConfig
 from dit4c_p2p.scheduler.driver import Driver
@@ -27,6 +33,9 @@ STOP_LIMIT_S = 5
 MAX_LOG_LINES = 10_000
 # Ids, nonces and digests; the width of the columns they are kept in.
 MAX_FIELD_CHARS = 100
+MAX_IMAGE_CHARS = 400
+# What every database and JSON reader takes for a whole number.
+MAX_NUMBER = 2**53
 
 
 class Scheduler:
@@ -159,8 +168,14 @@ def _is_usable(envelope: ToSchedulerEnvelope) -> bool:
     except InvalidName:
         return False
     fields = [envelope.id]
-    if isinstance(order, StartInstance):
-        fields += [order.image, order.key_nonce]
-    if isinstance(order, RequestLogs):
-        fields.append(order.request)
+    match order:
+        case StartInstance():
+            if len(order.image) > MAX_IMAGE_CHARS:
+                return False
+            fields.append(order.key_nonce)
+        case StopInstance() | StartAgain():
+            if not 0 <= order.after <= MAX_NUMBER:
+                return False
+        case RequestLogs():
+            fields.append(order.request)
     return all(len(field) <= MAX_FIELD_CHARS for field in fields)

@@ -22,14 +22,24 @@ from dit4c_p2p.messages.link import (
     InstanceLogs,
     InstanceReport,
     RequestState,
+    StartAgain,
     StartInstance,
+    StopInstance,
     ToPortal,
     ToPortalEnvelope,
     ToSchedulerEnvelope,
 )
 from dit4c_p2p.messages.node import PodKey
 from dit4c_p2p.scheduler.errors import StoreFailed
-from dit4c_p2p.scheduler.lifecycle import DiscardAsked, Event, Instance, Limits, advance
+from dit4c_p2p.scheduler.lifecycle import (
+    DiscardAsked,
+    Event,
+    Instance,
+    Limits,
+    StartAsked,
+    StopAsked,
+    advance,
+)
 from dit4c_p2p.scheduler.models import Incoming, InstanceRow, Outgoing
 
 _log = logging.getLogger(__name__)
@@ -94,6 +104,10 @@ class Store:
                         # It may come before the start that it ends.
                         row = row or await self._make(order.instance, "", "")
                         await self._advance(row, DiscardAsked())
+                    case StopInstance(after=after) if row is not None:
+                        await self._advance(row, StopAsked(after))
+                    case StartAgain(after=after) if row is not None:
+                        await self._advance(row, StartAsked(after))
                     case RequestState() if row is not None:
                         await self._report(row)
                         await row.save()
@@ -113,6 +127,9 @@ class Store:
             discard_wanted=False,
             pod_asked=False,
             sequence=0,
+            run=1,
+            ran=False,
+            wish=0,
             public_key="",
             created_at=now,
             changed_at=now,
@@ -152,6 +169,9 @@ class Store:
         row.discard_wanted = after.discard_wanted
         row.pod_asked = after.pod_asked
         row.deadline = after.deadline
+        row.run = after.run
+        row.ran = after.ran
+        row.wish = after.wish
         row.changed_at = self._clock()
         await self._report(row)
         await row.save()
@@ -278,4 +298,7 @@ def _instance(row: InstanceRow) -> Instance:
         pod_asked=row.pod_asked,
         deadline=row.deadline,
         sequence=row.sequence,
+        run=row.run,
+        ran=row.ran,
+        wish=row.wish,
     )

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from support.pods import docker, inspect, look, run_start
+from support.pods import docker, inspect, run_start
 
 from dit4c_p2p.messages.node import PodEvent, PodState
 from dit4c_p2p.node.engine import Engine

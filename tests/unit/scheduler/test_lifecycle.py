@@ -19,10 +19,14 @@ from dit4c_p2p.scheduler.lifecycle import (
     Placed,
     PodExited,
     PodGone,
+    PodInterrupted,
+    PodNoted,
     PodStarted,
     PodStopped,
     PodVanished,
     Progressed,
+    StartAsked,
+    StopAsked,
     TimeUp,
     Work,
     WorkFailed,
@@ -112,6 +116,79 @@ def test_what_was_the_users_is_gone_with_the_instance():
     assert play(DiscardAsked(), PodGone(), instance=errored).log_tail == ""
 
 
+STOPPED = (*UP_TO_RUNNING, StopAsked(5), PodStopped())
+
+
+def test_stopped_and_started_again_in_a_run_of_its_own():
+    assert states(*STOPPED)[-2:] == [State.STOPPING, State.EXITED]
+    assert play(*STOPPED).info == "Stopped; its files are kept"
+    again = play(*STOPPED, StartAsked(8))
+    assert (again.state, again.run, again.ran, again.node) == (State.STARTING, 2, True, "node-home")
+    assert again.deadline == LIMITS.start_s
+    assert work(again) is Work.START_POD
+    assert play(PodStarted(), instance=again).state is State.RUNNING
+    assert play(StopAsked(9), instance=again).state is State.STOPPING
+
+
+@pytest.mark.parametrize("ended", [PodExited(0), CRASH])
+def test_an_app_that_ended_starts_again(ended):
+    again = play(*UP_TO_RUNNING, ended, StartAsked(7))
+    assert (again.state, again.run, again.log_tail) == (State.STARTING, 2, "")
+
+
+def test_the_end_of_an_earlier_run_is_none_of_this_one():
+    late = PodExited(143, "it was stopped as asked")
+    again = play(*STOPPED, StartAsked(8))
+    assert play(late, instance=again) == again
+    running = play(PodStarted(), instance=again)
+    assert play(late, instance=running) == running
+    stopping = play(StopAsked(12), instance=running)
+    assert play(late, instance=stopping) == stopping
+    assert play(replace(late, run=2), instance=stopping).state is State.EXITED
+
+
+def test_an_older_wish_that_comes_late_is_none():
+    again = play(*STOPPED, StartAsked(8), PodStarted())
+    assert play(StopAsked(5), instance=again) == again
+    assert play(StopAsked(8), instance=again) == again
+    # The app ended by itself before the wish to stop it arrived, and another after it.
+    started = play(*UP_TO_RUNNING, PodExited(0), StartAsked(8), StopAsked(5))
+    assert started.state is State.STARTING
+    satisfied = play(*UP_TO_RUNNING, PodExited(0), StopAsked(5))
+    assert (satisfied.state, satisfied.wish) == (State.EXITED, 5)
+
+
+def test_one_that_was_never_reachable_is_tried_anew_from_its_image():
+    for tried in (
+        (HOME, WorkFailed(State.WAITING_FOR_IMAGE, "no such image")),
+        (HOME, ImageReady(), WorkFailed(State.STARTING, "does not listen")),
+    ):
+        again = play(*tried, StartAsked(6))
+        assert (again.state, again.run, again.ran) == (State.WAITING_FOR_IMAGE, 2, False)
+        ended = play(DiscardAsked(), instance=again)
+        assert ended.state is (State.DISCARDING if again.pod_asked else State.DISCARDED)
+
+
+def test_what_goes_down_with_its_machine_starts_again_and_says_so():
+    again = play(*UP_TO_RUNNING, PodInterrupted())
+    assert (again.state, again.run, again.ran) == (State.STARTING, 1, True)
+    assert again.info == "The machine it runs on went down; starting the app again"
+    running = play(PodStarted(), instance=again)
+    told = play(PodNoted("it was started again"), instance=running)
+    assert (told.state, told.info) == (State.RUNNING, "It was started again")
+    for state in set(State) - {State.RUNNING}:
+        other = replace(NEW, state=state)
+        assert play(PodInterrupted(), PodNoted("x"), instance=other) == other
+
+
+def test_a_discard_comes_after_a_stop_that_is_under_way():
+    stopping = play(*UP_TO_RUNNING, StopAsked(5), DiscardAsked())
+    assert (stopping.state, stopping.discard_wanted) == (State.STOPPING, True)
+    assert play(PodStopped(), instance=stopping).state is State.DISCARDING
+    gone = play(*UP_TO_RUNNING, StopAsked(5), PodVanished())
+    assert gone.state is State.ERRORED
+
+
 def test_time_limits():
     waiting = advance(NEW, HOME, 1000, LIMITS)
     assert waiting.deadline == 1100
@@ -146,7 +223,7 @@ def test_the_table_is_whole():
     assert set(TABLE) == set(State)
     assert all(TABLE[state] == {} for state in FINAL)
     assert not set(WORK) & FINAL
-    for state in set(State) - FINAL - {State.STOPPING, State.DISCARDING}:
+    for state in set(State) - FINAL - {State.DISCARDING}:
         assert DiscardAsked in TABLE[state], f"an instance that is {state} can be discarded"
 
 
@@ -160,13 +237,22 @@ ANY = st.one_of(
     st.builds(WorkFailed, st.sampled_from(State), st.text(max_size=9), st.text(max_size=9)),
     st.just(TimeUp()),
     st.just(PodStarted()),
-    st.builds(PodExited, st.sampled_from([None, 0, 1, 137]), st.text(max_size=9)),
+    st.builds(
+        PodExited,
+        st.sampled_from([None, 0, 1, 137]),
+        st.text(max_size=9),
+        run=st.integers(1, 4),
+    ),
+    st.builds(StopAsked, st.integers(0, 20)),
+    st.builds(StartAsked, st.integers(0, 20)),
+    st.just(PodInterrupted()),
+    st.builds(PodNoted, st.text(max_size=9)),
     st.just(PodVanished()),
     st.just(PodStopped()),
     st.just(PodGone()),
 )
 
-# How far along its life a state is; an instance never goes back.
+# How far along its life a state is; an instance goes back only to start again.
 RANK = {
     State.CREATED: 0,
     State.WAITING_FOR_IMAGE: 1,
@@ -185,7 +271,15 @@ def test_nothing_goes_back_and_nothing_is_resurrected(happenings):
     instance = NEW
     for event, now in happenings:
         after = advance(instance, event, now, LIMITS)
-        assert RANK[after.state] >= RANK[instance.state]
+        if RANK[after.state] < RANK[instance.state]:
+            again = isinstance(event, StartAsked) and event.after > instance.wish
+            assert again or isinstance(event, PodInterrupted)
+            assert after.state is State.STARTING or not instance.ran
+        assert after.run == instance.run + (
+            instance.state != after.state and isinstance(event, StartAsked)
+        )
+        assert after.wish >= instance.wish
+        assert after.ran or not instance.ran
         if instance.state in FINAL:
             assert after is instance
         if instance.discard_wanted:
@@ -207,8 +301,9 @@ def test_an_event_twice_is_an_event_once(before, event):
 class Ideal:
     """A node that does what it is asked; its app ends with ``exit_code``, or runs on (None)."""
 
-    def __init__(self, exit_code: int | None) -> None:
+    def __init__(self, exit_code: int | None, interruptions: int) -> None:
         self.exit_code = exit_code
+        self.interruptions = interruptions
 
     def does(self, instance: Instance) -> list[Event]:
         """What happens because of what the instance's state calls for."""
@@ -223,8 +318,28 @@ class Ideal:
                 return [PodStopped()]
             case Work.REMOVE_POD:
                 return [PodGone()]
+        if instance.state is State.RUNNING and self.interruptions:
+            self.interruptions -= 1
+            return [PodInterrupted()]
         if instance.state is State.RUNNING and self.exit_code is not None:
-            return [PodExited(self.exit_code)]
+            return [PodExited(self.exit_code, run=instance.run)]
+        return []
+
+
+class Person:
+    """Stops what runs and starts what doesn't, ``wishes`` times, by what their page shows."""
+
+    def __init__(self, wishes: int) -> None:
+        self.wishes = wishes
+        self.seen = 0
+
+    def wants(self, instance: Instance) -> list[Event]:
+        """The next wish; each is after a newer report than the one before."""
+        self.seen += 1
+        if self.wishes and instance.state in {State.RUNNING, State.EXITED, State.ERRORED}:
+            self.wishes -= 1
+            stop = instance.state is State.RUNNING
+            return [StopAsked(self.seen) if stop else StartAsked(self.seen)]
         return []
 
 
@@ -233,31 +348,42 @@ class Ideal:
 @given(
     st.sampled_from([None, 0, 1]),
     st.booleans(),
+    st.integers(0, 2),
+    st.integers(0, 3),
     st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), max_size=40),
     st.data(),
 )
-def test_messages_doubled_reordered_replayed_same_final_state(exit_code, discard, echoes, data):
+def test_messages_doubled_reordered_replayed_same_final_state(
+    exit_code, discard, interruptions, wishes, echoes, data
+):
     """security.md, section 5: messages doubled, reordered, replayed."""
-    node, instance = Ideal(exit_code), NEW
+    node, person, instance = Ideal(exit_code, interruptions), Person(wishes), NEW
     happened: list[Event] = [DiscardAsked()] if discard else []
     waiting = list(happened)
     steps = 0
     while True:
-        waiting += node.does(instance) if not waiting else []
+        waiting += (person.wants(instance) or node.does(instance)) if not waiting else []
         happened += waiting
         if not waiting:
             break
         event = waiting.pop(data.draw(st.integers(0, len(waiting) - 1)))
         instance = advance(instance, event, 0, LIMITS)
-        # What has happened before comes again, at any time and in any order.
+        # What has happened before comes again, at any time and in any order; but what answers a
+        # call comes on that call, and an interruption is over once the pod was started again.
         for when, which in echoes:
             echo = happened[which % len(happened)]
-            may_be_late = not isinstance(echo, (PodStopped, PodGone)) or echo == event
+            answers = (PodStarted, PodStopped, PodGone, ImageReady, PodInterrupted)
+            may_be_late = not isinstance(echo, answers) or echo == event
             if when == steps and may_be_late:
                 instance = advance(instance, echo, 0, LIMITS)
         steps += 1
-    expected = {None: State.RUNNING, 0: State.EXITED, 1: State.ERRORED}[exit_code]
-    assert instance.state is (State.DISCARDED if discard else expected)
+    ended = {None: State.RUNNING, 0: State.EXITED, 1: State.ERRORED}[exit_code]
+    if person.wishes == 0 and wishes and not discard:
+        # The last wish decides, unless the app had the last word.
+        assert instance.state in {ended, State.EXITED}
+        assert instance.wish > 0
+    else:
+        assert instance.state is (State.DISCARDED if discard else ended)
 
 
 @pytest.mark.parametrize("state", State)

@@ -4,7 +4,13 @@ import pytest
 
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.node import PodState, PodStatus
-from dit4c_p2p.scheduler.lifecycle import Instance, PodExited, PodVanished
+from dit4c_p2p.scheduler.lifecycle import (
+    Instance,
+    PodExited,
+    PodInterrupted,
+    PodNoted,
+    PodVanished,
+)
 from dit4c_p2p.scheduler.reconcile import Findings, compare
 
 
@@ -14,7 +20,8 @@ def on_home(state: State, id: str = "abc") -> dict[str, Instance]:
 
 def pod(state: PodState, id: str = "abc") -> PodStatus:
     code = 3 if state is PodState.EXITED else None
-    return PodStatus(instance=id, state=state, exit_code=code, reason="why", log_tail="log")
+    reason = "" if state is PodState.RUNNING else "why"
+    return PodStatus(instance=id, state=state, exit_code=code, reason=reason, log_tail="log", run=2)
 
 
 def test_a_container_that_is_gone():
@@ -29,12 +36,20 @@ def test_only_a_pod_that_ran_is_missed(state):
 
 def test_an_app_that_ended_while_nobody_listened():
     findings = compare("node-home", [pod(PodState.EXITED)], on_home(State.RUNNING))
-    assert findings == Findings(events=(("abc", PodExited(3, "why", "log")),))
+    assert findings == Findings(events=(("abc", PodExited(3, "why", "log", 2)),))
 
 
 @pytest.mark.parametrize("state", [PodState.RUNNING, PodState.PARTIAL])
 def test_one_that_runs_or_is_being_made_is_no_news(state):
     assert compare("node-home", [pod(state)], on_home(State.STARTING)) == Findings()
+
+
+def test_a_pod_that_went_down_with_its_machine_and_one_that_is_back():
+    findings = compare("node-home", [pod(PodState.INTERRUPTED)], on_home(State.RUNNING))
+    assert findings == Findings(events=(("abc", PodInterrupted()),))
+    back = PodStatus(instance="abc", state=PodState.RUNNING, reason="it was started again")
+    findings = compare("node-home", [back], on_home(State.RUNNING))
+    assert findings == Findings(events=(("abc", PodNoted("it was started again")),))
 
 
 @pytest.mark.parametrize("state", PodState)
