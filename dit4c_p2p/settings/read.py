@@ -17,7 +17,7 @@ from dit4c_p2p.settings.declare import (
     parts,
     variable,
 )
-from dit4c_p2p.settings.values import WrongValue, close, shown
+from dit4c_p2p.settings.values import WrongValue, close, printable, shown
 
 S = TypeVar("S", bound=Settings)
 
@@ -100,7 +100,7 @@ class _Reader:
 
     def say(self, name: str, error: ConfigError) -> None:
         """Note a problem with the setting ``name``."""
-        self.problems.append(f"{name}: {error.one_line()}")
+        self.problems.append(f"{printable(name)}: {error.one_line()}")
 
     def put_over(self, table: Table, settings: type[Settings], environ: Mapping[str, str]) -> None:
         """Write what the environment says into ``table``."""

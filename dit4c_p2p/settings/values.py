@@ -123,7 +123,13 @@ def shown(raw: object) -> str:
         text = json.dumps(raw, ensure_ascii=False, default=str)
     else:
         text = "a table" if isinstance(raw, dict) else str(raw)
+    text = printable(text)
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
+
+
+def printable(text: str) -> str:
+    """The text without anything that would break a line or drive a terminal."""
+    return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
 
 
 def close(word: object, known: Sequence[str]) -> str:

@@ -90,6 +90,11 @@ def test_an_unknown_key(node):
     assert "there are instances, memory" in far
 
 
+def test_an_unknown_key_that_would_break_the_line(node):
+    (line,) = problems(node, '"a\\nb\\u001b[2J" = 5\n')
+    assert line.startswith("portal.a\\u000ab\\u001b[2J: there is no such setting")
+
+
 def test_a_wrong_unit(node):
     assert problems(node, '[pods]\nanswers = "2 GiB"\n') == [
         'pods.answers: "GiB" is not a unit of a length of time. units are s, min, h, d'
