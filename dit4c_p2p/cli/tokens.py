@@ -1,0 +1,111 @@
+"""``dit4c token …``: what programs use the API with."""
+
+import argparse
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+from dit4c_p2p.cli.arguments import add_data_dir, add_portal_config, read_portal_settings
+from dit4c_p2p.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dit4c_p2p.cli.arguments import Commands
+    from dit4c_p2p.portal.api_tokens import Scope
+    from dit4c_p2p.token_desk import TokenDesk
+
+_WHERE = (
+    "On the portal's own machine the data folder (--data-dir) or the portal's file (--config) is "
+    "enough; elsewhere --portal with an admin's token in DIT4C_TOKEN."
+)
+
+
+def add(commands: "Commands") -> None:
+    """Add the commands of this file."""
+    token = commands.add_parser("token", help="manage people's tokens for the HTTP API")
+    actions = token.add_subparsers(title="actions", metavar="ACTION", required=True)
+    create = actions.add_parser(
+        "create",
+        help="make a token",
+        description="Prints a token with which a program acts as PERSON, this one time. "
+        f"Without --admin it may never do what only admins may. {_WHERE}",
+    )
+    _add_where(create)
+    create.add_argument("--label", required=True, metavar="TEXT", help="what it is for")
+    create.add_argument(
+        "--days", type=int, default=90, metavar="N", help="it ends after that (90; 366 at most)"
+    )
+    create.add_argument(
+        "--admin", action="store_true", help="with an admin's rights; PERSON has to be one"
+    )
+    create.set_defaults(run=lambda options: _run(options, _create))
+
+    show = actions.add_parser(
+        "list",
+        help="list a person's tokens",
+        description=f"Prints id, scope, end, last use and label of each. {_WHERE}",
+    )
+    _add_where(show)
+    show.set_defaults(run=lambda options: _run(options, _list))
+
+    revoke = actions.add_parser(
+        "revoke", help="end a token", description=f"Ends a token at once. {_WHERE}"
+    )
+    _add_where(revoke)
+    revoke.add_argument("token", metavar="TOKEN", help="its id or its label, as 'list' shows them")
+    revoke.set_defaults(run=lambda options: _run(options, _revoke))
+
+
+def _add_where(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("person", metavar="PERSON", help="whose, such as admin")
+    parser.add_argument("--portal", metavar="URL", help="a portal elsewhere, by its API")
+    add_portal_config(parser)
+    add_data_dir(parser)
+
+
+def _run(
+    options: argparse.Namespace,
+    action: Callable[[argparse.Namespace, "TokenDesk"], Awaitable[None]],
+) -> int:
+    async def run() -> None:
+        async with _desk(options) as desk:
+            await action(options, desk)
+
+    asyncio.run(run())
+    return 0
+
+
+def _desk(options: argparse.Namespace) -> AbstractAsyncContextManager["TokenDesk"]:
+    from dit4c_p2p.token_desk import api_desk, database_of, local_desk
+
+    if options.portal is not None:
+        token = os.environ.get("DIT4C_TOKEN")
+        if not token:
+            raise ConfigError(
+                "there is no token to ask the portal with", hint="put an admin's into DIT4C_TOKEN"
+            )
+        return api_desk(options.portal.rstrip("/"), token)
+    if options.config is not None:
+        spec = read_portal_settings(options.config).config().database_spec
+    else:
+        spec = database_of(options.data_dir.absolute())
+    return local_desk(spec, time.time())
+
+
+async def _create(options: argparse.Namespace, desk: "TokenDesk") -> None:
+    scope: Scope = "admin" if options.admin else "user"
+    print(await desk.create(options.person, options.label, options.days, scope))
+
+
+async def _list(options: argparse.Namespace, desk: "TokenDesk") -> None:
+    for token in await desk.list(options.person):
+        ends = f"ends {token.expires}" if token.expires else "without an end"
+        used = f"last used {token.last_used}" if token.last_used else "not used yet"
+        print(f"{token.id}  {token.scope:<5}  {ends}  {used}  {token.label}")
+
+
+async def _revoke(options: argparse.Namespace, desk: "TokenDesk") -> None:
+    await desk.revoke(options.person, options.token)
+    print(f"Revoked {options.token} of {options.person}.")
