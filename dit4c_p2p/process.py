@@ -110,7 +110,7 @@ def check_port(host: str, port: int, *, hint: str, setting: str = "") -> None:
             probe.bind((host, port))
         except OSError as error:
             raise ConfigError(
-                f"{where}port {port} can't be used: {error.strerror or error}", hint=hint
+                f"{where}port {port} on {host} can't be used: {error.strerror or error}", hint=hint
             ) from None
 
 

@@ -53,7 +53,7 @@ async def _run(settings: PortalSettings | PeerSettings, work: Work) -> None:
     with own_folder(settings.data_folder, program=program, another=_ANOTHER_FOLDER):
         for setting, addresses in settings.listening.items():
             for host, port in addresses:
-                hint = "stop what uses it, or give another"
+                hint = "give another address, or stop what uses this one"
                 check_port(host, port, hint=hint, setting=setting)
 
         async def working() -> None:
