@@ -18,8 +18,9 @@ def name(request: web.Request, purpose: str = "") -> str:
 
 
 def read(request: web.Request, purpose: str = "") -> str:
-    """The value, or an empty text."""
-    return request.cookies.get(name(request, purpose), "")
+    """The value, or an empty text; ours are ASCII."""
+    value = request.cookies.get(name(request, purpose), "")
+    return value if value.isascii() else ""
 
 
 def write(

@@ -37,9 +37,9 @@ async def authenticate(request: web.Request, *kinds: Kind) -> Token:
 def bearer(request: web.Request) -> str:
     """The token of the ``Authorization`` header (RFC 6750 section 2.1).
 
-    :raises Unauthorized: there is none.
+    :raises Unauthorized: there is none, or what can't be one.
     """
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token.strip():
+    if scheme.lower() != "bearer" or not token.strip() or not token.isascii():
         raise Unauthorized("a token is needed", hint="send Authorization: Bearer TOKEN")
     return token.strip()
