@@ -44,7 +44,8 @@ from dit4c_p2p.overlay.errors import Unreachable
 class FakeNode:
     """Serves the verbs.
 
-    :ivar pods: instance id → status; ``made`` counts how often each was made.
+    :ivar pods: instance id → status; ``made`` counts how often each was made, ``starts`` how often
+        its app was started.
     :ivar asked: every request, in order.
     :ivar hold: a verb's name → an event that it waits for before it ends.
     :ivar reached: a verb's name → set when it is waiting there.
@@ -59,6 +60,8 @@ class FakeNode:
         self.max_pods = 4
         self.pods: dict[str, PodStatus] = {}
         self.made: Counter[str] = Counter()
+        self.runs: dict[str, int] = {}
+        self.starts: Counter[str] = Counter()
         self.keys: dict[str, asyncssh.SSHKey] = {}
         self.asked: list[NodeRequest] = []
         self.hold: dict[str, asyncio.Event] = {}
@@ -101,8 +104,19 @@ class FakeNode:
                 exit_code=exit_code,
                 reason=reason,
                 log_tail=log_tail,
+                run=self.runs.get(instance, 1),
             ),
         )
+
+    def interrupt(self, instance: str) -> None:
+        """The machine goes down and comes back; the pod waits to be started again."""
+        down = PodStatus(
+            instance=instance,
+            state=PodState.INTERRUPTED,
+            reason="it went down",
+            run=self.runs.get(instance, 1),
+        )
+        self.set(instance, down)
 
     def set(self, instance: str, status: PodStatus | None) -> None:
         """A pod changes, and whoever follows the events is told."""
@@ -191,9 +205,20 @@ class FakeNode:
             instance_signature=sshsig.sign(key, statement, INSTANCE_KEY_NAMESPACE),
             node_signature=sshsig.sign(self.key, statement, INSTANCE_KEY_NAMESPACE),
         )
-        if id not in self.pods:
+        now = self.pods.get(id)
+        if now is None and request.kept:
+            yield Failure(code="no_such_pod", text="its container is gone")
+            return
+        if now is None:
             self.made[id] += 1
-            self.set(id, PodStatus(instance=id, state=PodState.RUNNING))
+        again = now is not None and (
+            now.state is PodState.INTERRUPTED
+            or (now.state is PodState.EXITED and request.run > self.runs.get(id, 1))
+        )
+        if now is None or again:
+            self.runs[id] = request.run
+            self.starts[id] += 1
+            self.set(id, PodStatus(instance=id, state=PodState.RUNNING, run=request.run))
         for progress in self.progress:
             yield progress
         await self._held("StartPod")

@@ -14,7 +14,7 @@ from support.scheduler_process import Process
 from dit4c_p2p.identity.keys import generate, load_or_create
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.messages.link import DiscardInstance, StartInstance
+from dit4c_p2p.messages.link import DiscardInstance, StartAgain, StartInstance, StopInstance
 from dit4c_p2p.messages.node import DiscardPod, EnsureImage, StartPod, StopPod
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.router import Router, RouterConfig
@@ -35,7 +35,7 @@ class Cluster:
 
 
 @pytest.fixture
-async def cluster(tmp_path):
+async def cluster(tmp_path, engine):
     async with LinkPortal() as portal:
         router_name, router_key = portal.new_peer("router-main")
         node = FakeNode()
@@ -126,6 +126,57 @@ async def test_killed_on_its_way_down(cluster, verb):
     cluster.node.let_go(verb)
     await cluster.process.start()
     await converges(cluster, discard=True)
+
+
+async def seen(cluster, state: State) -> int:
+    return (await cluster.portal.until_state("abc", state)).sequence
+
+
+@pytest.mark.parametrize("discard", [False, True])
+async def test_killed_while_its_user_stops_it_and_starts_it_again(cluster, discard):
+    await cluster.portal.order(START)
+    reached = cluster.node.hold_at(StopPod)
+    await cluster.portal.order(
+        StopInstance(instance="abc", after=await seen(cluster, State.RUNNING))
+    )
+    await reached.wait()
+    await cluster.process.kill()
+    cluster.node.let_go(StopPod)
+    await cluster.process.start()
+    stopped = await seen(cluster, State.EXITED)
+    await cluster.killed_and_up_again()
+    reached = cluster.node.hold_at(StartPod)
+    await cluster.portal.order(StartAgain(instance="abc", after=stopped))
+    await reached.wait()
+    await cluster.process.kill()
+    cluster.node.let_go(StartPod)
+    await cluster.process.start()
+    await converges(cluster, discard=discard)
+    assert cluster.node.starts["abc"] == 2
+
+
+async def test_killed_while_a_pod_that_went_down_is_started(cluster):
+    await cluster.portal.order(START)
+    await cluster.portal.until_state("abc", State.RUNNING)
+    reached = cluster.node.hold_at(StartPod)
+    cluster.node.interrupt("abc")
+    await reached.wait()
+    await cluster.process.kill()
+    cluster.node.let_go(StartPod)
+    await cluster.process.start()
+    await cluster.portal.until(lambda: cluster.portal.newest["abc"].state is State.RUNNING)
+    await converges(cluster, discard=False)
+    assert cluster.node.starts["abc"] == 2
+
+
+async def test_what_went_down_while_it_was_dead(cluster):
+    await cluster.portal.order(START)
+    await cluster.portal.until_state("abc", State.RUNNING)
+    await cluster.process.kill()
+    cluster.node.interrupt("abc")
+    await cluster.process.start()
+    await cluster.portal.until(lambda: cluster.node.starts["abc"] == 2)
+    await converges(cluster, discard=False)
 
 
 async def test_what_was_ordered_and_what_happened_while_it_was_dead(cluster):
