@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import itertools
+import ssl
 from types import TracebackType
 from typing import Self
 
@@ -35,6 +36,23 @@ def is_loopback_host(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def trusting(ca: str) -> ssl.SSLContext:
+    """For a client: the system's authorities (``SSL_CERT_FILE`` counts), and those of ``ca``.
+
+    :raises ConfigError: ``ca`` has something else in it.
+    """
+    context = ssl.create_default_context()
+    if ca:
+        try:
+            context.load_verify_locations(cadata=ca)
+        except ssl.SSLError as error:
+            raise ConfigError(
+                f"the authorities to be trusted can't be read: {error.reason}",
+                hint="give certificates in PEM form",
+            ) from None
+    return context
 
 
 class _FixedResolver(AbstractResolver):
@@ -73,10 +91,11 @@ class PortalClient:
     ``client.session`` takes absolute canonical URLs (:meth:`url` makes them) and has a limit of
     10 s for a request; streams give their own. Proxies of the environment are not used.
 
+    :param ca: PEM of authorities to believe beside the system's; empty: those only.
     :raises ConfigError: the canonical URL is not an origin, or is plain HTTP to another machine.
     """
 
-    def __init__(self, portal: PortalInfo) -> None:
+    def __init__(self, portal: PortalInfo, *, ca: str = "") -> None:
         url = URL(portal.url)
         if url.scheme not in ("http", "https") or not url.host or str(url.origin()) != portal.url:
             raise ConfigError(
@@ -89,6 +108,7 @@ class PortalClient:
                 hint="use its https:// URL",
             )
         self.portal = portal
+        self._trust = trusting(ca) if url.scheme == "https" else None
         self._resolver = (
             _FixedResolver([split_address(address) for address in portal.connect])
             if portal.connect
@@ -112,7 +132,11 @@ class PortalClient:
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
-            resolver=self._resolver, use_dns_cache=False, limit=32, keepalive_timeout=30
+            resolver=self._resolver,
+            use_dns_cache=False,
+            limit=32,
+            keepalive_timeout=30,
+            ssl=self._trust or True,
         )
         self._session = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT)
         return self

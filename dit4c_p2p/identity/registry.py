@@ -37,6 +37,10 @@ _log = logging.getLogger(__name__)
 HEARTBEAT_S = 3
 # Two heartbeats may be lost; the third missing one is silence.
 SILENCE_S = 8
+# Who holds the stream back without cutting it is silent too: the first heartbeat is made after the
+# stream was asked for, and later ones may not fall behind the promptest so far by more than this.
+_FIRST_HEARTBEAT_S = 4
+_MAX_LAG_S = 5
 # A revoked key is refused everywhere within 5 s (security.md), events heard or not.
 UNHEARD_TTL_S = 3
 _MAX_CACHED = 4096
@@ -245,13 +249,19 @@ class Registry:
         ) as response:
             if response.status != 200:
                 raise InvalidDocument(f"the portal answers {response.status} for its key events")
-            async with asyncio.timeout(SILENCE_S) as deadline:
+            promptest = float("inf")
+            async with asyncio.timeout(_FIRST_HEARTBEAT_S) as deadline:
                 async for data in _event_data(response.content):
-                    self._take(data)
+                    event = self._take(data)
+                    if isinstance(event, Heartbeat):
+                        lag = time.monotonic() - event.at
+                        promptest = min(promptest, lag)
+                        if lag - promptest > _MAX_LAG_S:
+                            raise PortalUnreachable("the portal's key events are held back")
                     deadline.reschedule(asyncio.get_running_loop().time() + SILENCE_S)
         raise PortalUnreachable("the portal ended the stream of key events")
 
-    def _take(self, data: str) -> None:
+    def _take(self, data: str) -> KeyEvent | Heartbeat:
         try:
             signed = decode(data, SignedEvent)
             sshsig.verify(
@@ -270,7 +280,7 @@ class Registry:
                 self._cleared += 1
                 self._now_heard()
                 self._tell(None)
-                return
+                return event
         elif event.change == self._change + 1 and name is not None:
             self._change = event.change
             self._newest[name] = event.change
@@ -281,6 +291,7 @@ class Registry:
             _log.info("key of %s %s", name, event.what)
             self._tell(name)
         self._now_heard()
+        return event
 
     def _now_heard(self) -> None:
         if self._heard == float("-inf"):

@@ -33,6 +33,8 @@ class RegistryPortal:
     :ivar key: the portal's own key; ``info`` pins it.
     :ivar heartbeats: set to False to keep the events silent.
     :ivar page_states: instance id → what ``GET /instances/{id}/page-state`` answers with.
+    :ivar documents_status: the status that documents are answered with.
+    :ivar clock_offset_s: how far ahead heartbeats say the time is.
     :ivar tokens: the bearer tokens with which the page state was asked for.
     :ivar answers_on: the bodies of ``PUT /instances/``, in their order.
     :ivar lookups: how often each name's keys were asked for.
@@ -44,6 +46,8 @@ class RegistryPortal:
         self.page_states: dict[str, dict[str, Any]] = {}
         self.page_delay_s = 0.0
         self.page_status = 200
+        self.documents_status = 200
+        self.clock_offset_s = 0
         self.tokens: list[str] = []
         self.answers_on: list[AnswersOn] = []
         self.lookups: dict[PeerName, int] = {}
@@ -169,7 +173,7 @@ class RegistryPortal:
             )
         )
         self._bodies[self._serial] = body
-        return web.Response(body=body, content_type="text/plain")
+        return web.Response(body=body, content_type="text/plain", status=self.documents_status)
 
     async def _signature(self, request: web.Request) -> web.Response:
         body = self._bodies[int(request.query["serial"])]
@@ -183,7 +187,8 @@ class RegistryPortal:
         try:
             while True:
                 if self.heartbeats:
-                    beat = Heartbeat(change=self._change, at=int(time.time()))
+                    at = int(time.time()) + self.clock_offset_s
+                    beat = Heartbeat(change=self._change, at=at)
                     await response.write(b"data: " + encode(self._signed(beat)) + b"\n\n")
                 try:
                     async with asyncio.timeout(self._heartbeat_s):

@@ -146,6 +146,15 @@ async def test_events_silenced_to_hide_a_revocation_count_as_portal_unreachable(
             await asyncio.sleep(0.1)
 
 
+async def test_events_that_are_held_back_count_as_silence(portal, live):
+    """Whoever delays the stream, without cutting it, can't keep it alive."""
+    while not live.live:
+        await next_change(live)
+    portal.clock_offset_s = -20  # from now on each heartbeat is 20 s old when it comes
+    assert await next_change(live) is None
+    assert not live.live
+
+
 async def test_missed_events_empty_the_cache(portal, live):
     _, key = portal.new_peer("node-home")
     assert (await live.keys(NODE)).keys

@@ -215,6 +215,15 @@ async def test_a_revoked_key_is_cut_though_events_are_silenced(world):
     await asyncio.wait_for(connection.wait_closed(), 15)
 
 
+async def test_a_revocation_that_was_told_cuts_though_no_document_says_so(world):
+    await world.serve()
+    _, key = world.portal.new_peer("scheduler-main")
+    connection = await world.connect("scheduler-main", key)
+    world.portal.documents_status = 404
+    world.portal.revoke(PeerName.parse("scheduler-main"))
+    await asyncio.wait_for(connection.wait_closed(), 12)
+
+
 async def test_caps_before_login_by_address_and_in_all(world):
     await world.serve(limits=Limits(unauthenticated=8, unauthenticated_per_address=3,
                                     kept_for_known=2))  # fmt: skip
