@@ -29,12 +29,16 @@ class Process:
         routers: Sequence[RouterInfo],
         nodes: Sequence[str],
     ) -> None:
+        # Not for the program, which has no folder of tests to import from.
+        from support import engines
+
         self._settings = {
             "name": str(name),
             "folder": str(folder),
             "portal": msgspec.to_builtins(portal),
             "routers": msgspec.to_builtins(list(routers)),
             "nodes": list(nodes),
+            "database": str(engines.database("scheduler", folder).location),
         }
         self._process: asyncio.subprocess.Process | None = None
 
@@ -72,7 +76,7 @@ async def _serve(settings: dict[str, Any]) -> None:
         routers=msgspec.convert(settings["routers"], list[RouterInfo]),
         nodes=settings["nodes"],
     )
-    async with databases([database(folder)]):
+    async with databases([database(folder, settings["database"])]):
         scheduler = Scheduler(config)
         await scheduler.start()
         asyncio.get_running_loop().add_signal_handler(

@@ -123,7 +123,7 @@ async def test_a_request_head_of_a_mebibyte(work):
     assert answer.split()[1] in (b"400", b"431")
 
 
-async def test_a_head_that_trickles_in_is_cut_off(tmp_path):
+async def test_a_head_that_trickles_in_is_cut_off(tmp_path, engine):
     async with PortalAtWork(tmp_path, Limits(head_s=0.3)) as work:
         assert await raw(work, b"GET / HTTP/1.1\r\nHo") == b""
         assert await raw(work, b"") == b""
@@ -133,7 +133,7 @@ async def test_a_head_that_trickles_in_is_cut_off(tmp_path):
         assert both.startswith(b"HTTP/1.1 200"), "the second head is cut off, not the first"
 
 
-async def test_a_slow_stream_is_not_cut_off_by_the_heads_limit(tmp_path):
+async def test_a_slow_stream_is_not_cut_off_by_the_heads_limit(tmp_path, engine):
     async with PortalAtWork(tmp_path, Limits(head_s=0.3)) as work, Client(work.url) as web:
         async with web.session.get(f"{work.url}/keys/events") as response:
             for _ in range(2):

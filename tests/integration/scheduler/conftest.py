@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from support import engines
 from support.fake_node import FakeNode, memory_dialler
 from support.link_portal import LinkPortal
 
@@ -15,7 +16,6 @@ from dit4c_p2p.scheduler import (
     Limits,
     Scheduler,
     SchedulerConfig,
-    database,
     driver,
     errands,
     portal_link,
@@ -50,7 +50,7 @@ class World:
     @asynccontextmanager
     async def scheduler(self) -> AsyncIterator[Scheduler]:
         """A running scheduler, stopped at the end."""
-        async with databases([database(self.folder)]):
+        async with databases([engines.database("scheduler", self.folder)]):
             scheduler = Scheduler(self.config(), dialler=self.dialler)
             await scheduler.start()
             try:
@@ -77,6 +77,6 @@ def quick(monkeypatch):
 
 
 @pytest.fixture
-async def world(tmp_path, quick):
+async def world(tmp_path, quick, engine):
     async with LinkPortal() as portal:
         yield World(portal, tmp_path, FakeNode())

@@ -8,14 +8,14 @@ from support.portal import PortalAtWork
 
 from dit4c_p2p.database import databases
 from dit4c_p2p.messages.node import StartPod
-from dit4c_p2p.scheduler import Scheduler, SchedulerConfig, database
+from dit4c_p2p.scheduler import Scheduler, SchedulerConfig
 
 
 @pytest.fixture
-async def work(tmp_path, quick):
+async def work(tmp_path, quick, engine):
     work = PortalAtWork(tmp_path)
     folder = tmp_path / "scheduler"
-    async with databases([work.database, database(folder)]):
+    async with databases([work.database, engine.database("scheduler", folder)]):
         await work.start()
         await work.portal.ensure_admin("admin")
         key = await work.enrol("scheduler-main")

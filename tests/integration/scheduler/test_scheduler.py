@@ -30,7 +30,6 @@ from dit4c_p2p.messages.node import (
 )
 from dit4c_p2p.scheduler import Limits, driver, errands
 from dit4c_p2p.scheduler.errors import StoreFailed
-from dit4c_p2p.scheduler.models import InstanceRow
 from dit4c_p2p.scheduler.store import Store
 
 
@@ -373,25 +372,22 @@ async def test_what_it_can_not_go_on_after_is_raised(world, monkeypatch):
             await scheduler.wait()
 
 
-async def test_a_database_that_fails_for_a_while_loses_nothing(world, caplog):
+async def test_a_database_that_fails_for_a_while_loses_nothing(world, engine, caplog):
     """security.md, section 5: disk full: a clear error, nothing corrupt, on when there is room."""
     async with world.scheduler() as scheduler:
         await scheduler.ready()
-        connection = InstanceRow._meta.db
-        (row,) = await connection.execute_query_dict("PRAGMA page_count")
-        await connection.execute_query(f"PRAGMA max_page_count={row['page_count']}")
-        for number in range(30):
-            await world.start(f"i{number}")
-        async with asyncio.timeout(10):
-            while "the scheduler's database does not work" not in caplog.text:
-                await asyncio.sleep(0.01)
-        await connection.execute_query("PRAGMA max_page_count=1000000")
+        async with engine.no_room("scheduler"):
+            for number in range(30):
+                await world.start(f"i{number}")
+            async with asyncio.timeout(10):
+                while "the scheduler's database does not work" not in caplog.text:
+                    await asyncio.sleep(0.01)
         for number in range(30):
             await world.discard(f"i{number}")
         for number in range(30):
             await world.portal.until_state(f"i{number}", State.DISCARDED)
         assert world.node.pods == {}
-        assert "database or disk is full" in caplog.text
+        assert engine.no_room_text in caplog.text
 
 
 async def test_a_line_that_breaks_while_the_database_fails(world, monkeypatch, caplog):

@@ -1,8 +1,7 @@
 """What is written down, and what the portal is to be told."""
 
-import sqlite3
-
 import pytest
+from support.engines import connection
 
 from dit4c_p2p.database import DatabaseSpec, databases, missing_migrations
 from dit4c_p2p.messages.instances import State
@@ -18,8 +17,7 @@ from dit4c_p2p.messages.link import (
 from dit4c_p2p.messages.node import PodKey
 from dit4c_p2p.scheduler.errors import StoreFailed
 from dit4c_p2p.scheduler.lifecycle import ImageReady, Limits, Placed, PodStarted, Progressed
-from dit4c_p2p.scheduler.models import InstanceRow
-from dit4c_p2p.scheduler.store import INCOMING_KEPT_S, Store, database
+from dit4c_p2p.scheduler.store import INCOMING_KEPT_S, Store
 
 START = StartInstance(instance="abc", image="sha256:1", key_nonce="nonce")
 KEY = PodKey(public_key="ssh-ed25519 AAAA", instance_signature="i", node_signature="n")
@@ -33,8 +31,8 @@ class Clock:
 
 
 @pytest.fixture
-async def store(tmp_path):
-    async with databases([database(tmp_path)]):
+async def store(tmp_path, engine):
+    async with databases([engine.database("scheduler", tmp_path)]):
         store = Store(clock=Clock(), limits=Limits(), on_outgoing=lambda: None)
         store.clock = store._clock
         yield store
@@ -171,29 +169,29 @@ async def test_ids_of_messages_are_kept_for_long_and_not_for_ever(store):
     assert instance.sequence == 1, "the instance itself is remembered"
 
 
-async def test_it_outlives_being_closed(tmp_path):
+async def test_it_outlives_being_closed(tmp_path, engine):
     def make():
         return Store(clock=Clock(), limits=Limits(), on_outgoing=lambda: None)
 
-    async with databases([database(tmp_path)]):
+    spec = engine.database("scheduler", tmp_path)
+    async with databases([spec]):
         before = await running(make())
         outgoing = await make().outgoing(0, 100)
-    async with databases([database(tmp_path)]):
+    async with databases([spec]):
         assert await make().unfinished() == [before]
         assert await make().outgoing(0, 100) == outgoing
 
 
-async def test_disk_full_nothing_half_written_and_on_when_there_is_room(store):
+async def test_disk_full_nothing_half_written_and_on_when_there_is_room(store, engine):
     """security.md, section 5: disk full, at each writer."""
     await order(store, "1", START)
     before = await store.get("abc")
-    pages = await pragma(store, "page_count")
-    await pragma(store, f"max_page_count={pages}")
-    with pytest.raises(StoreFailed, match="full"):
-        for _ in range(200):
-            await store.apply("abc", Progressed(State.CREATED, "x" * 400 + str(_)))
-            await order(store, f"fill-{_}", StartInstance(instance=f"i{_}", image="", key_nonce=""))
-    await pragma(store, "max_page_count=1000000")
+    async with engine.no_room("scheduler"):
+        with pytest.raises(StoreFailed, match=engine.no_room_text):
+            for _ in range(200):
+                await store.apply("abc", Progressed(State.CREATED, "x" * 400 + str(_)))
+                start = StartInstance(instance=f"i{_}", image="", key_nonce="")
+                await order(store, f"fill-{_}", start)
     after = await store.get("abc")
     assert after.state is before.state
     reports = [body for body in await told(store) if body.instance == "abc"]
@@ -201,16 +199,8 @@ async def test_disk_full_nothing_half_written_and_on_when_there_is_room(store):
     assert (await store.apply("abc", Placed("node-home"))).state is State.WAITING_FOR_IMAGE
 
 
-async def pragma(store, text):
-    (row,) = await InstanceRow._meta.db.execute_query_dict(f"PRAGMA {text}")
-    return next(iter(row.values()))
-
-
-async def test_a_damaged_row_is_an_error_and_not_a_crash(store, tmp_path):
+async def test_a_table_that_is_gone_is_an_error_and_not_a_crash(store):
     await order(store, "1", START)
-    other = sqlite3.connect(tmp_path / "scheduler.sqlite3")
-    other.execute("DROP TABLE outgoing")
-    other.commit()
-    other.close()
+    await connection("scheduler").execute_script("DROP TABLE outgoing")
     with pytest.raises(StoreFailed):
         await store.outgoing(0, 1)

@@ -1,0 +1,3 @@
+"""What tests of several components share."""
+
+pytest_plugins = ["support.engines"]
