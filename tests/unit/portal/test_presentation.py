@@ -44,7 +44,7 @@ def instance(state, **changes):
 def test_every_state_has_words_and_actions(state):
     shown = presentation.page_view(instance(state), CONFIG)
     assert shown["word"] and shown["state"] == state.value
-    assert (shown["url"] is not None) == (state in (State.STARTING, State.RUNNING))
+    assert (shown["url"] is not None) == (state is State.RUNNING)
     assert ("open" in shown["actions"]) == (shown["url"] is not None)
     assert ("discard" in shown["actions"]) == (state not in (State.DISCARDING, State.DISCARDED))
     assert shown["created"] == "1970-01-01T00:00:01.500Z"
@@ -52,7 +52,7 @@ def test_every_state_has_words_and_actions(state):
 
 def test_no_url_before_the_listener_has_seen_its_own():
     shown = presentation.view(instance(State.RUNNING, answers_on=[]), CONFIG)
-    assert (shown.url, shown.actions) == (None, ["discard"])
+    assert (shown.url, shown.actions) == (None, ["stop", "discard"])
     assert shown.info == "Its address does not answer yet."
 
 
@@ -60,6 +60,20 @@ def test_what_was_asked_to_go_can_not_be_opened_or_asked_again():
     shown = presentation.page_view(instance(State.RUNNING, discard_asked_at=3.0), CONFIG)
     assert (shown["state"], shown["word"]) == ("running", "Discarding")
     assert (shown["url"], shown["actions"], shown["busy"]) == (None, [], True)
+
+
+def test_what_runs_can_be_stopped_and_what_does_not_be_started_where_it_is():
+    can = {
+        state: set(presentation.view(instance(state, node="node-home"), CONFIG).actions)
+        & {"start", "stop"}
+        for state in State
+    }
+    assert can[State.RUNNING] == {"stop"}
+    assert can[State.EXITED] == can[State.ERRORED] == {"start"}
+    assert sum(map(len, can.values())) == 3
+    assert "start" not in presentation.view(instance(State.ERRORED, node=None), CONFIG).actions
+    going = instance(State.EXITED, node="node-home", discard_asked_at=1.0)
+    assert presentation.view(going, CONFIG).actions == []
 
 
 def test_the_log_is_shown_of_what_failed_only():
@@ -74,7 +88,10 @@ def test_the_log_is_shown_of_what_failed_only():
         (State.CREATED, "starting"),
         (State.STARTING, "starting"),
         (State.RUNNING, "running"),
-        (State.ERRORED, "gone"),
+        (State.STOPPING, "stopped"),
+        (State.EXITED, "stopped"),
+        (State.ERRORED, "stopped"),
+        (State.DISCARDING, "gone"),
         (State.DISCARDED, "gone"),
     ],
 )

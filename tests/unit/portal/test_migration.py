@@ -1,0 +1,104 @@
+"""A filled database of the first release is brought to the newest form, and nothing is lost."""
+
+import importlib
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from tortoise.fields import Field
+
+from dit4c_p2p.database import DatabaseSpec, databases
+from dit4c_p2p.portal import models
+from dit4c_p2p.portal.models import ApiToken, Instance, LoginLink, Model, Person, Session
+
+FIRST = "0001_first"
+
+
+async def first_release(path: Path, folder: Path, monkeypatch) -> DatabaseSpec:
+    """A database as the first release made it: its own migration and nothing after."""
+    package = folder / "first_release"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    source = importlib.import_module(f"dit4c_p2p.portal.migrations.{FIRST}").__file__
+    (package / f"{FIRST}.py").write_text(Path(source).read_text())
+    monkeypatch.syspath_prepend(folder)
+    old = DatabaseSpec("portal", path, migrations_module="first_release")
+    async with databases([old]):
+        pass
+    return DatabaseSpec("portal", path)
+
+
+def fill(path: Path) -> dict[str, list[dict]]:
+    """Two rows in every table; what they are, by table."""
+    filled = {}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("PRAGMA foreign_keys=OFF")
+        for table in tables(connection):
+            columns = connection.execute(f'PRAGMA table_info("{table}")').fetchall()
+            for row in (1, 2):
+                values = {name: value(name, kind, row) for _, name, kind, *_ in columns}
+                marks = ", ".join("?" * len(values))
+                names = ", ".join(f'"{name}"' for name in values)
+                connection.execute(
+                    f'INSERT INTO "{table}" ({names}) VALUES ({marks})', list(values.values())
+                )
+                filled.setdefault(table, []).append(values)
+    return filled
+
+
+def value(name: str, kind: str, row: int):
+    """Something of the column's type; what refers to a person refers to one."""
+    if name in ("person_id", "owner_id"):
+        return f"id{row}"
+    if name == "answers_on":
+        return '["router-main"]'
+    if "CHAR" in kind or "TEXT" in kind:
+        return f"{name}{row}"
+    if "JSON" in kind:
+        return "[]"
+    return row
+
+
+def tables(connection) -> list[str]:
+    names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    ours = {
+        model._meta.db_table
+        for model in vars(models).values()
+        if isinstance(model, type) and issubclass(model, Model) and model is not Model
+    }
+    return sorted(name for (name,) in names if name in ours)
+
+
+async def test_a_filled_database_of_the_first_release_loses_nothing(tmp_path, monkeypatch):
+    path = tmp_path / "portal.sqlite3"
+    spec = await first_release(path, tmp_path, monkeypatch)
+    filled = fill(path)
+    assert len(filled) >= 15
+    async with databases([spec]):
+        assert [person.id for person in await Person.all().order_by("id")] == ["id1", "id2"]
+        one = await Instance.get(id="id1").prefetch_related("owner")
+        assert (one.owner.name, one.answers_on) == ("name1", ["router-main"])
+        person = await Person.get(id="id1")
+        assert (person.ends_at, person.disabled_at) == (None, None), "as before: in force"
+        token = await ApiToken.get(person_id="id1")
+        assert (token.scope, token.expires_at, token.ended_at) == ("admin", None, None)
+        session = await Session.get(person_id="id1")
+        assert (session.browser, session.ended_at) == ("", None)
+        assert await LoginLink.all().count() == 2
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        for table, rows in filled.items():
+            kept = [dict(row) for row in connection.execute(f'SELECT * FROM "{table}"')]
+            for row in rows:
+                assert any(row.items() <= other.items() for other in kept), (table, row)
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+async def test_every_column_of_the_models_is_there(tmp_path, monkeypatch):
+    path = tmp_path / "portal.sqlite3"
+    spec = await first_release(path, tmp_path, monkeypatch)
+    async with databases([spec]):
+        for model in vars(models).values():
+            if isinstance(model, type) and issubclass(model, Model) and model is not Model:
+                assert isinstance(model._meta.pk, Field)
+                assert await model.all().count() == 0
