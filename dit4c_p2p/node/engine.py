@@ -13,6 +13,7 @@ from typing import Any, Self
 
 import aiodocker
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from dit4c_p2p.node.failures import Conflict, EngineError, NotFound
 from dit4c_p2p.node.pod import Definition, filters
@@ -25,6 +26,8 @@ _INFO_S = 20.0
 _REMOVE_TRIES = 3
 MAX_LOG_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 64 * 1024
+# An event names a container and carries its labels, which are of its image's making.
+_MAX_EVENT_BYTES = 256 * 1024
 # Of each frame of the engine's log stream: its kind, three zeros, its length (big-endian).
 _FRAME_HEADER_BYTES = 8
 
@@ -77,14 +80,15 @@ class Engine:
     async def events(self, data_folder: str) -> AsyncGenerator[dict[str, Any], None]:
         """Events of containers that carry our label, as they happen, until the engine goes away.
 
-        The first item is an empty one: from then on nothing is missed.
+        An empty item says that nothing is missed from then on, but may have been before: the first
+        one is empty, and so is one in the place of an event that is too long.
         """
         wanted = json.loads(filters(data_folder))
         wanted |= {"type": ["container"], "event": ["die", "oom", "destroy"]}
         async with self._stream("events", {"filters": json.dumps(wanted)}) as response:
             yield {}
-            while line := await response.content.readline():
-                yield json.loads(line)
+            async for line in _lines(response.content):
+                yield json.loads(line) if line else {}
 
     # ---- containers
 
@@ -298,7 +302,13 @@ class Engine:
             ) from None
         except aiodocker.DockerError as error:
             raise _mapped(error) from None
-        except (aiohttp.ClientError, OSError, asyncio.IncompleteReadError) as error:
+        except (
+            aiohttp.ClientError,
+            HttpProcessingError,
+            OSError,
+            asyncio.IncompleteReadError,
+            ValueError,
+        ) as error:
             raise EngineError(f"the connection to the container engine broke: {error}") from None
 
 
@@ -311,6 +321,19 @@ def _mapped(error: aiodocker.DockerError) -> EngineError:
     if error.status == 900:
         return EngineError("the container engine does not answer", hint="is it running?")
     return EngineError(f"the container engine said: {message}")
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Each line of a stream without its end; an empty one in the place of one that is too long."""
+    rest = b""
+    skipping = False
+    async for part in content.iter_any():
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            yield b"" if skipping or len(line) > _MAX_EVENT_BYTES else line
+            skipping = False
+        if len(rest) > _MAX_EVENT_BYTES:
+            rest, skipping = b"", True
 
 
 async def _frames(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

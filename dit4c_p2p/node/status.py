@@ -24,6 +24,8 @@ UNCLEAR_S = 1.5
 INTERRUPTED = "the machine, or its container engine, went down"
 FIRST = Run()
 REMOVED = "the app's container was removed by somebody on its node"
+# 128 + SIGKILL, as a shell and the engine tell it.
+_KILLED = 137
 _SIGNALS = {129: "SIGHUP", 130: "SIGINT", 134: "SIGABRT", 136: "SIGFPE", 139: "SIGSEGV"}
 
 
@@ -61,14 +63,17 @@ def read_container(inspected: Mapping[str, Any]) -> ContainerState:
     """The part of the engine's answer that matters here."""
     state = inspected["State"]
     started_at = state.get("StartedAt", _NEVER)
+    exit_code = int(state.get("ExitCode", 0))
     environment = (inspected.get("Config") or {}).get("Env") or []
     rules = [one for one in environment if one.startswith(f"{RULES_VARIABLE}=")]
     return ContainerState(
         id=inspected["Id"],
         running=bool(state["Running"]) and state.get("Status") != "removing",
         started=started_at not in ("", _NEVER),
-        exit_code=int(state.get("ExitCode", 0)),
-        out_of_memory=bool(state.get("OOMKilled")),
+        exit_code=exit_code,
+        # The engine keeps saying so once any program in the container was: it was the app itself
+        # only if that ended by SIGKILL.
+        out_of_memory=bool(state.get("OOMKilled")) and exit_code == _KILLED,
         error=str(state.get("Error", "")),
         memory_bytes=int(inspected.get("HostConfig", {}).get("Memory") or 0),
         image=str(inspected.get("Image", "")),
@@ -142,7 +147,7 @@ def end_reason(app: ContainerState) -> str:
     """A sentence on why an app that nobody asked to stop has ended."""
     if app.out_of_memory:
         return f"the app was ended: it used more than its {memory_text(app.memory_bytes)} of memory"
-    if app.exit_code == 137:
+    if app.exit_code == _KILLED:
         return "the app was ended by force (SIGKILL)"
     if app.exit_code == 143:
         return "the app was asked to end from outside (SIGTERM)"

@@ -46,6 +46,8 @@ def pod_with(app, infra=True):
             "the app was ended: it used more than its 2 GiB of memory",
         ),
         (container(code=137), True, "the app was ended by force (SIGKILL)"),
+        # The engine does not forget that a program in it was ended for memory, long before.
+        (container(code=0, oom=True), True, "the app ended by itself with exit code 0"),
         (container(code=139), True, "the app crashed (SIGSEGV)"),
         (
             container(code=1, ended="2025-01-01T11:59:00Z"),
