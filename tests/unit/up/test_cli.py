@@ -39,6 +39,14 @@ def test_ports_that_are_no_ports(capsys, tmp_path):
     assert "given twice" in said
 
 
+def test_a_tool_that_is_none(capsys, tmp_path):
+    status, said = run(capsys, "up", "--data-dir", tmp_path / "data", "--tools", "jupiter")
+    assert (status, said.count("\n")) == (1, 1)
+    assert "no tool 'jupiter'" in said
+    assert "jupyterlab, terminal, openrefine" in said
+    assert not (tmp_path / "data").exists()
+
+
 def test_a_port_that_is_taken_names_the_option(tmp_path):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
