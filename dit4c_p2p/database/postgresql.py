@@ -34,7 +34,7 @@ class PostgresqlServer:
             "engine": "dit4c_p2p.database.postgresql_client",
             "credentials": {
                 "dsn": self._spec.url,
-                "minsize": 1,
+                "minsize": 0,  # made as they are needed, also after the server was gone
                 "maxsize": _MAX_CONNECTIONS,
                 "timeout": _CONNECT_S,
                 # A migration takes as long as it takes.

@@ -29,7 +29,7 @@ from tortoise.backends.base.client import (
     TransactionContext,
 )
 from tortoise.connection import get_connections
-from tortoise.exceptions import IntegrityError, OperationalError
+from tortoise.exceptions import BaseORMException, IntegrityError, OperationalError
 
 _log = logging.getLogger(__name__)
 
@@ -119,6 +119,7 @@ class _Context(TransactionContext):
             try:
                 await self.client.begin()
             except BaseException:
+                await _roll_back(self.client)
                 await parent.give_back(connection)
                 raise
         except BaseException:
@@ -134,7 +135,7 @@ class _Context(TransactionContext):
                 if exc_type is None:
                     await client.commit()
                 else:
-                    await self._roll_back(client)
+                    await _roll_back(client)
         finally:
             get_connections().reset(self.token)
             try:
@@ -143,12 +144,13 @@ class _Context(TransactionContext):
                 # Last, and nothing is awaited after it: who waits goes on after the caller has.
                 self._parent.writer.release()
 
-    async def _roll_back(self, client: TransactionalDBClient) -> None:
-        try:
-            await client.rollback()
-        except OperationalError as error:
-            # The line is gone, and the transaction with it; what ended it is what counts.
-            _log.debug("no rollback: %s", error)
+
+async def _roll_back(client: TransactionalDBClient) -> None:
+    try:
+        await client.rollback()
+    except BaseORMException as error:
+        # The line is gone, and the transaction with it; what ended it is what counts.
+        _log.debug("no rollback: %s", error)
 
 
 class Client(_Translating, AsyncpgDBClient):

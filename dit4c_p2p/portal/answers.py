@@ -8,7 +8,7 @@ from typing import Any
 
 import aiohttp_jinja2
 from aiohttp import web
-from tortoise.exceptions import OperationalError
+from tortoise.exceptions import OperationalError, ValidationError
 
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.http1 import render_head
@@ -19,6 +19,7 @@ from dit4c_p2p.portal.errors import (
     AccountClosed,
     BadRequest,
     Misdirected,
+    NotFound,
     PortalError,
     Unauthorized,
     Unavailable,
@@ -130,8 +131,12 @@ async def translate_errors(request: web.Request, handler: Handler) -> web.Stream
         return problem_answer(request, _as(BadRequest, error))
     except PortalError as error:
         return problem_answer(request, error)
-    except OperationalError:
-        _log.exception("the database failed for %s", _route(request))
+    except ValidationError as error:
+        # A name in the path that is longer than any there can be: it is nobody's.
+        _log.info("%s: %s", _route(request), type(error).__name__)
+        return problem_answer(request, NotFound("there is no such thing"))
+    except OperationalError as error:
+        _log.error("%s: the database does not work: %s", _route(request), error)
         problem = Unavailable("the portal can't write right now", hint="try again in a moment")
         return problem_answer(request, problem)
     except ConnectionError:
