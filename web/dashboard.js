@@ -55,6 +55,10 @@
     open.hidden = !it.actions.includes("open");
     if (it.url) open.href = it.url;
     else open.removeAttribute("href");
+    for (const form of row.querySelectorAll("[data-wish]")) {
+      form.hidden = !it.actions.includes(form.dataset.wish);
+      form.action = `/instances/${encodeURIComponent(it.id)}/${form.dataset.wish}`;
+    }
     const discard = row.querySelector('[data-action="discard"]');
     discard.hidden = !it.actions.includes("discard");
     discard.href = `/instances/${encodeURIComponent(it.id)}/discard`;
@@ -201,6 +205,21 @@
       row.querySelector("h3").focus({ preventScroll: true });
     });
   }
+
+  list.addEventListener("submit", async (event) => {
+    const form = event.target.closest("[data-wish]");
+    if (!form) return;
+    event.preventDefault();
+    const button = form.querySelector("button");
+    if (button.disabled) return;
+    button.disabled = true;
+    const row = form.closest("[data-instance]");
+    const it = await post(form.action, {});
+    button.disabled = false;
+    if (!it) return;
+    show(it);
+    row.querySelector("h3").focus({ preventScroll: true });
+  });
 
   list.addEventListener("click", (event) => {
     const link = event.target.closest('[data-action="discard"]');

@@ -25,7 +25,9 @@ from dit4c_p2p.messages.link import (
     AllocatedKey,
     DiscardInstance,
     InstanceReport,
+    StartAgain,
     StartInstance,
+    StopInstance,
     ToScheduler,
     key_statement,
 )
@@ -46,6 +48,11 @@ _ID_CHARS = _LETTERS + string.digits
 _ID_LENGTH = 10  # 52 bits: ids are public in URLs, guessing one gives nothing
 _MAX_INFO_CHARS = 1000
 MAX_LOG_CHARS = 64 * 1024
+# What can be stopped, what can be started again, and where either is on its way already.
+_STOPPABLE = frozenset({State.STARTING, State.RUNNING})
+_STARTABLE = frozenset({State.EXITED, State.ERRORED})
+_STARTS = frozenset({State.WAITING_FOR_IMAGE, State.STARTING, State.RUNNING})
+_STOPPED = frozenset({State.STOPPING, State.EXITED, State.ERRORED})
 # From these on the instance's key is of no more use, and its URL says so.
 _GOING = frozenset({State.DISCARDING, State.DISCARDED})
 
@@ -143,6 +150,55 @@ class Instances:
                 )
                 await self._send(instance.scheduler, DiscardInstance(instance=instance.id))
                 _log.info("instance %s: discard asked for by %s", instance.id, owner.id)
+        self._kick(instance.scheduler)
+        self._tell(instance)
+        return instance
+
+    async def stop(self, owner: Who, id: str) -> Instance:
+        """Have the app stopped; its container and its key are kept. Again changes nothing.
+
+        :raises NotFound: not this person's.
+        :raises Conflict: it has not started yet, or is being discarded.
+        """
+        return await self._wish(owner, id, StopInstance, _STOPPABLE, _STOPPED, "stopped")
+
+    async def start_again(self, owner: Who, id: str) -> Instance:
+        """Have an app that was stopped, or has ended, started where it is. Again changes nothing.
+
+        :raises NotFound: not this person's.
+        :raises Conflict: it is being stopped or discarded, or was never placed on a machine.
+        """
+        return await self._wish(owner, id, StartAgain, _STARTABLE, _STARTS, "started again")
+
+    async def _wish(
+        self,
+        owner: Who,
+        id: str,
+        kind: type[StopInstance] | type[StartAgain],
+        possible: frozenset[State],
+        done: frozenset[State],
+        word: str,
+    ) -> Instance:
+        async with in_transaction("portal"):
+            instance = await self.get(owner, id)
+            state = State(instance.state)
+            if instance.discard_asked_at is not None or state in _GOING:
+                raise Conflict("it is being discarded")
+            if state in done and state not in possible:
+                return instance
+            nowhere = kind is StartAgain and instance.node is None
+            if state not in possible or nowhere:
+                raise Conflict(
+                    f"it is {state.replace('_', ' ')}, and can't be {word} now",
+                    hint="try again in a moment",
+                )
+            order = kind(instance=id, after=instance.sequence)
+            if await self._waits(instance.scheduler, order):
+                return instance
+            await self._send(instance.scheduler, order)
+            instance.info = f"Asked to be {word}."
+            await instance.save(update_fields=["info"])
+            _log.info("instance %s: asked to be %s by %s", id, word, owner.id)
         self._kick(instance.scheduler)
         self._tell(instance)
         return instance
@@ -252,6 +308,10 @@ class Instances:
         if instance is None:
             raise NotFound(f"{id!r} is not an instance of scheduler-{scheduler}")
         return instance
+
+    async def _waits(self, scheduler: str, message: ToScheduler) -> bool:
+        """Whether exactly this is on its way already."""
+        return await Outgoing.exists(scheduler=scheduler, body=encode(message).decode())
 
     async def _send(self, scheduler: str, message: ToScheduler) -> None:
         await Outgoing.create(

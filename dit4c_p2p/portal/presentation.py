@@ -15,7 +15,7 @@ _WORDS = {
     State.STARTING: "Starting",
     State.RUNNING: "Running",
     State.STOPPING: "Stopping",
-    State.EXITED: "Ended",
+    State.EXITED: "Stopped",
     State.DISCARDING: "Discarding",
     State.DISCARDED: "Discarded",
     State.ERRORED: "Failed",
@@ -26,7 +26,9 @@ _SENTENCES = {
     State.DISCARDED: "Nothing of it is left.",
     State.ERRORED: "It could not go on.",
 }
-_ANSWERS = (State.STARTING, State.RUNNING)
+# While it starts again, the address of the time before does not answer yet.
+_ANSWERS = (State.RUNNING,)
+_UNDER_WAY = (State.CREATED, State.WAITING_FOR_IMAGE, State.STARTING, State.STOPPING)
 _GOING = (State.DISCARDING, State.DISCARDED)
 
 
@@ -38,8 +40,8 @@ def view(instance: Instance, config: PortalConfig) -> InstanceView:
     if instance.answers_on and state in _ANSWERS and not asked:
         url = config.instance_url(instance.id)
     actions = ["open"] if url else []
-    if not asked and state not in _GOING:
-        actions.append("discard")
+    if not asked:
+        actions += _what_can_be_asked(state, placed=instance.node is not None)
     info = instance.info or _SENTENCES.get(state, "")
     if state is State.RUNNING and info.strip(".") in ("", _WORDS[State.RUNNING]):
         info = "Ready to use." if url else "Its address does not answer yet."
@@ -68,7 +70,7 @@ def page_view(instance: Instance, config: PortalConfig) -> dict[str, Any]:
         "since": time_text(instance.changed_at) if state is State.RUNNING and shown.url else "",
         "word": _WORDS[State.DISCARDING] if asked and state not in _GOING else _WORDS[state],
         "tone": _tone(state, going=going),
-        "busy": going or state in (State.CREATED, State.WAITING_FOR_IMAGE, State.STARTING),
+        "busy": going or state in _UNDER_WAY,
         "tool": "" if instance.name.startswith(title) else title,
         "icon": (image.icon if image else "") or title[:1].upper(),
         "log": instance.log_tail if state is State.ERRORED else "",
@@ -86,11 +88,21 @@ def page_state(instance: Instance | None, config: PortalConfig) -> dict[str, str
         word = "running"
     elif state in (State.CREATED, State.WAITING_FOR_IMAGE, State.STARTING):
         word = "starting"
-    else:
+    elif state in _GOING:
         word = "gone"
+    else:
+        word = "stopped"
     if instance.discard_asked_at is not None:
         word = "gone"
     return {"state": word, "title": image.title if image else ""}
+
+
+def _what_can_be_asked(state: State, *, placed: bool) -> list[str]:
+    if state in _GOING:
+        return []
+    if placed and state in (State.EXITED, State.ERRORED):
+        return ["start", "discard"]
+    return ["stop", "discard"] if state is State.RUNNING else ["discard"]
 
 
 def _tone(state: State, *, going: bool) -> str:

@@ -61,6 +61,19 @@ def starting(title: str, portal: str) -> Page:
     )
 
 
+def stopped(title: str, portal: str) -> Page:
+    """The instance's app does not run, and its user may start it again."""
+    return Page(
+        503,
+        "stopped",
+        f"{title or 'The instance'} is stopped",
+        "It isn't running at the moment.",
+        "You can start it again from the list of your instances; this page opens it then.",
+        refresh_s=5,
+        link=portal,
+    )
+
+
 def gone(title: str, portal: str) -> Page:
     """The instance has been ended for good."""
     return Page(
@@ -209,6 +222,7 @@ PageOf = Callable[[str, str], Page]
 STATES: dict[str, PageOf] = {
     "starting": starting,
     "running": not_connected,
+    "stopped": stopped,
     "gone": gone,
     "unknown": lambda title, portal: no_such_instance(portal),
 }

@@ -76,6 +76,16 @@ async def discard(call: Call) -> InstanceView:
     return _view(call, await call.parts.instances.discard(call.who, call.path("id")))
 
 
+async def stop(call: Call) -> InstanceView:
+    """Have the app stopped; its files are kept. Asking again changes nothing."""
+    return _view(call, await call.parts.instances.stop(call.who, call.path("id")))
+
+
+async def start_again(call: Call) -> InstanceView:
+    """Have an app that was stopped, or has ended, started where it is, with its files."""
+    return _view(call, await call.parts.instances.start_again(call.who, call.path("id")))
+
+
 async def events(call: Call) -> web.StreamResponse:
     """Server-sent events ``state``: the instance as it is, and again whenever that changes.
 
@@ -151,5 +161,7 @@ ENDPOINTS = (
         media=("text/plain", "application/json"),
         errors=(TookTooLong,),
     ),
+    Endpoint("POST", "instances/{id}/stop", stop, status=202, errors=(Conflict,)),
+    Endpoint("POST", "instances/{id}/start", start_again, status=202, errors=(Conflict,)),
     Endpoint("POST", "instances/{id}/discard", discard, status=202),
 )

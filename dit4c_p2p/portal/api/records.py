@@ -143,7 +143,8 @@ class ImageView(View, frozen=True):
 
 
 class InstanceView(View, frozen=True):
-    """An instance; ``url`` is there once it can be opened, ``actions`` are ``open``, ``discard``.
+    """An instance; ``url`` is there once it can be opened, ``actions`` are of ``open``,
+    ``stop``, ``start`` (again, where it is) and ``discard``.
 
     ``info`` is a sentence for its user, ``progress`` runs from 0 to 1.
     """

@@ -1,16 +1,18 @@
 """The dashboard: what can be started, what is running, live."""
 
 import json
+from collections.abc import Awaitable, Callable
 
 import aiohttp_jinja2
 from aiohttp import web
 
 from dit4c_p2p.portal import presentation
 from dit4c_p2p.portal.answers import json_answer
-from dit4c_p2p.portal.errors import PortalError, Unauthorized
+from dit4c_p2p.portal.errors import Conflict, PortalError, Unauthorized
 from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.pages.forms import checked_form
 from dit4c_p2p.portal.pages.login import current, login_needed, still_in
+from dit4c_p2p.portal.people import Who
 from dit4c_p2p.portal.services import Services, services
 from dit4c_p2p.portal.sessions import LoggedIn
 from dit4c_p2p.portal.sse import KEEPALIVE_S, EventStream
@@ -22,6 +24,8 @@ def routes() -> list[web.RouteDef]:
         web.get("/", dashboard),
         web.get("/events", events, allow_head=False),
         web.post("/start", start),
+        web.post("/instances/{id}/stop", stop),
+        web.post("/instances/{id}/start", start_again),
         web.get("/instances/{id}/discard", confirm_discard),
         web.post("/instances/{id}/discard", discard),
     ]
@@ -49,6 +53,32 @@ async def start(request: web.Request) -> web.Response:
         return await _show(request, session, error)
     if _is_script(request):
         return json_answer(_view(services(request), instance), status=201)
+    return _back()
+
+
+async def stop(request: web.Request) -> web.Response:
+    """The Stop button of an instance."""
+    return await _wish(request, services(request).instances.stop)
+
+
+async def start_again(request: web.Request) -> web.Response:
+    """The Start button of an instance that is stopped."""
+    return await _wish(request, services(request).instances.start_again)
+
+
+async def _wish(
+    request: web.Request, ask: Callable[[Who, str], Awaitable[Instance]]
+) -> web.Response:
+    session = await _session(request)
+    await checked_form(request, session)
+    try:
+        instance = await ask(session.who, request.match_info["id"])
+    except Conflict as error:
+        if _is_script(request):
+            raise
+        return await _show(request, session, error)
+    if _is_script(request):
+        return json_answer(_view(services(request), instance), status=202)
     return _back()
 
 

@@ -77,7 +77,7 @@ async def test_url_appears_once_the_listener_has_seen_its_own_url_answer(work):
         instance, _ = await running_instance(work, scheduler)
         found = (await api.get(f"instances/{instance}")).json
         assert found["url"] == f"http://{instance}.localhost:8081/"
-        assert found["actions"] == ["open", "discard"]
+        assert found["actions"] == ["open", "stop", "discard"]
         await scheduler.report(instance, State.STOPPING)
         assert (await api.get(f"instances/{instance}")).json["url"] is None
 

@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 from playwright.async_api import async_playwright, expect
-from support.portal import answers_on
+from support.portal import answers_on, running_instance
 
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.messages.link import DiscardInstance, StartInstance
+from dit4c_p2p.messages.link import DiscardInstance, StartAgain, StartInstance, StopInstance
 
 pytestmark = [pytest.mark.browser]
 
@@ -76,6 +76,32 @@ async def test_from_start_to_discard_without_a_reload(work, page):
         await scheduler.report(start.instance, State.DISCARDED)
         await expect(row).to_have_count(0)
         await expect(page.locator("#empty")).to_be_visible()
+    assert await page.evaluate("window.here")
+
+
+async def test_stopped_and_started_again_without_a_reload(work, page):
+    await page.evaluate("window.here = true")
+    async with work.scheduler() as scheduler:
+        instance, key = await running_instance(work, scheduler)
+        row = page.locator(f'[data-instance="{instance}"]')
+        await expect(row).to_have_attribute("data-state", "running")
+        await expect(row.locator('[data-action="start-instance"]')).to_be_hidden()
+        await row.locator('[data-action="stop-instance"]').click()
+        await expect(row).to_contain_text("Asked to be stopped")
+        await scheduler.message(StopInstance)
+        await scheduler.report(instance, State.EXITED, "Stopped; its files are kept")
+        await expect(row).to_contain_text("its files are kept")
+        await expect(row.locator('[data-action="open"]')).to_be_hidden()
+        await expect(row.locator('[data-action="stop-instance"]')).to_be_hidden()
+
+        await row.locator('[data-action="start-instance"]').click()
+        await scheduler.message(StartAgain)
+        await scheduler.report(instance, State.STARTING, "Starting the app again")
+        await expect(row).to_contain_text("Starting the app again")
+        await expect(row.locator('[data-action="open"]')).to_be_hidden()
+        await scheduler.report(instance, State.RUNNING)
+        await answers_on(work, instance, key)
+        await expect(row.locator('[data-action="open"]')).to_be_visible()
     assert await page.evaluate("window.here")
 
 

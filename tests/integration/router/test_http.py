@@ -223,6 +223,7 @@ async def test_an_app_that_breaks_off_breaks_off_for_the_browser(house: House) -
     [
         ("starting", 503, "starting", "is starting"),
         ("running", 503, "not_connected", "be reached right now"),
+        ("stopped", 503, "stopped", "is stopped"),
         ("gone", 410, "gone", "is gone"),
         ("unknown", 404, "no_such_instance", "no such instance"),
         ("something new", 404, "no_such_instance", "no such instance"),

@@ -16,6 +16,7 @@ PORTAL = "https://portal.example.org/"
 ALL = [
     pages.no_such_instance(PORTAL),
     pages.starting("JupyterLab", PORTAL),
+    pages.stopped("JupyterLab", PORTAL),
     pages.gone("JupyterLab", PORTAL),
     pages.not_connected("JupyterLab", PORTAL),
     pages.portal_silent(),
