@@ -12,29 +12,45 @@ import errno
 import logging
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.proxies import NOBODY, Proxies, read_header
 from dit4c_p2p.proxy_protocol import BadProxyHeader
+from dit4c_p2p.shares import Shares
 
 _log = logging.getLogger(__name__)
 
 HANDSHAKE_S = 10.0
-# For the other side to say goodbye as well (RFC 8446 section 6.1); most never do.
-_GOODBYE_S = 5.0
 # A burst of browsers may wait for the loop's next turn.
 _BACKLOG = 1024
 # At one turn of the loop, so that those who are connected get theirs.
 _ACCEPT_AT_ONCE = 64
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _REST_S = 0.5
-# How far over the limit connections are still told so before they are closed.
+# So many at one time are told that there is no room; others are just closed.
 _TOLD = 64
 
 Address = tuple[str, int]
+
+
+class Room:
+    """Places for connections; those of trusted proxies have no limit by address.
+
+    :param total: connections at one time.
+    :param per_address: the same from one address.
+    """
+
+    def __init__(self, total: int, per_address: int, proxies: Proxies = NOBODY) -> None:
+        self.proxies = proxies
+        self.shares = Shares(total, per_address, proxies.trusts)
+        self.turned_away = 0
+
+    @property
+    def taken(self) -> int:
+        """How many places are taken."""
+        return self.shares.taken
 
 
 class Place:
@@ -42,61 +58,37 @@ class Place:
 
     :ivar address: the visitor's, as a trusted proxy says it or as it is seen; port 0: not known.
     :ivar peer: the host that the connection comes from, the proxy's if there is one.
-    :ivar secure: whether it came by TLS to this process.
     :ivar within: whether the limits allow for it.
     """
 
-    def __init__(self, room: "Room", peer: Address, *, secure: bool) -> None:
-        self._room: Room | None = room
-        self._counted = peer[0]
-        self.address = peer
+    def __init__(self, room: Room, peer: Address) -> None:
+        self._room = room
+        self._gone = False
         self.peer = peer[0]
-        self.secure = secure
-        self.within = room._enter(peer[0])
+        self._sit(peer)
 
     def move(self, address: Address) -> None:
         """From now on it counts as ``address``'s: a proxy has said for whom it calls."""
-        room = self._room
-        if room is None:
-            return
-        room._leave(self._counted)
-        self.address = address
-        self._counted = address[0]
-        self.within = room._enter(address[0])
+        if not self._gone:
+            self._stand_up()
+            self._sit(address)
 
     def leave(self) -> None:
         """It is gone; more than once does no harm."""
-        room, self._room = self._room, None
-        if room is not None:
-            room._leave(self._counted)
+        if not self._gone:
+            self._gone = True
+            self._stand_up()
 
+    def _sit(self, address: Address) -> None:
+        self.address = address
+        self.within = self._room.shares.take(address[0])
+        self._room.turned_away += not self.within
 
-class Room:
-    """Counts connections in all and by address. A trusted proxy has no limit of its own.
-
-    :param total: connections at one time.
-    :param per_address: the same from one address; what is not TCP/IP counts as one address.
-    """
-
-    def __init__(self, total: int, per_address: int, proxies: Proxies = NOBODY) -> None:
-        self.total = total
-        self.per_address = per_address
-        self.proxies = proxies
-        self.taken = 0
-        self._by_address: Counter[str] = Counter()
-
-    def _enter(self, host: str) -> bool:
-        self.taken += 1
-        self._by_address[host] += 1
-        return self.taken <= self.total and (
-            self._by_address[host] <= self.per_address or self.proxies.trusts(host)
-        )
-
-    def _leave(self, host: str) -> None:
-        self.taken -= 1
-        self._by_address[host] -= 1
-        if not self._by_address[host]:
-            del self._by_address[host]
+    def _stand_up(self) -> None:
+        if self.within:
+            self._room.shares.give_back(self.address[0])
+        else:
+            self._room.turned_away -= 1
 
 
 Factory = Callable[[Place], asyncio.BaseProtocol]
@@ -106,7 +98,9 @@ Factory = Callable[[Place], asyncio.BaseProtocol]
 class Manner:
     """What happens to every connection of a listener.
 
-    :ivar stalled_s: one that takes no byte for so long is cut by the kernel.
+    :ivar handshake_s: for the PROXY header, and again for the TLS handshake.
+    :ivar stalled_s: one that takes no byte for so long is cut by the kernel; so is one that has
+        been closed for so long and not taken what was left for it.
     """
 
     room: Room
@@ -133,9 +127,10 @@ class Listener:
         self._opening: set[asyncio.Task[None]] = set()
         self._resting: dict[socket.socket, asyncio.TimerHandle] = {}
 
-    def listen(self, host: str, port: int) -> int:
+    def listen(self, host: str, port: int, *, another: str = "choose another port") -> int:
         """Begin; the port that it is, which with ``port`` 0 the system has chosen.
 
+        :param another: what to do where the port is not to be had.
         :raises ConfigError: it is taken, not ours to take, or not this machine's.
         """
         try:
@@ -152,7 +147,7 @@ class Listener:
                 port = port or int(sock.getsockname()[1])
         except OSError as error:
             self.close()
-            raise _not_bound(host, port, error) from None
+            raise _not_bound(host, port, another, error) from None
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             loop.add_reader(sock.fileno(), self._accept, sock)
@@ -208,7 +203,7 @@ class Listener:
 
     def _begin(self, sock: socket.socket, peer: Address) -> None:
         sock.setblocking(False)
-        place = Place(self._manner.room, peer, secure=self._tls is not None)
+        place = Place(self._manner.room, peer)
         if not self._may_stay(place):
             place.leave()
             sock.close()
@@ -221,7 +216,7 @@ class Listener:
         room = self._manner.room
         if place.within:
             return True
-        if self._tls is None and room.taken <= room.total + _TOLD:
+        if self._tls is None and room.turned_away <= _TOLD:
             return True  # the protocol says why, and closes
         _log.debug("dropped a connection from %s: too many", place.address[0])
         return False
@@ -248,7 +243,7 @@ class Listener:
                     sock,
                     ssl=self._tls,
                     ssl_handshake_timeout=manner.handshake_s,
-                    ssl_shutdown_timeout=_GOODBYE_S,
+                    ssl_shutdown_timeout=manner.stalled_s,
                 )
             handed_over = True
         except BadProxyHeader as error:
@@ -272,13 +267,13 @@ def _watch_over(sock: socket.socket, stalled_s: float) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stalled_s * 1000))
 
 
-def _not_bound(host: str, port: int, error: OSError) -> ConfigError:
+def _not_bound(host: str, port: int, another: str, error: OSError) -> ConfigError:
     where = f"{host}:{port}"
     match error.errno:
         case errno.EADDRINUSE:
             return ConfigError(
                 f"port {port} on {host} is taken by another program",
-                hint="end that program, or choose another port",
+                hint=f"end that program, or {another}",
             )
         case errno.EADDRNOTAVAIL:
             return ConfigError(
@@ -288,7 +283,7 @@ def _not_bound(host: str, port: int, error: OSError) -> ConfigError:
         case errno.EACCES:
             return ConfigError(
                 f"{where} can't be listened on: ports below 1024 are for root",
-                hint="choose another port, or grant CAP_NET_BIND_SERVICE",
+                hint=f"{another}, or grant CAP_NET_BIND_SERVICE",
             )
         case _:
             return ConfigError(f"{where} can't be listened on: {error.strerror or error}")

@@ -1,7 +1,7 @@
 """Places for strangers: so many in all, and so many for each address that they come from."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv6Address, ip_address
 
@@ -14,18 +14,25 @@ class Shares:
 
     :param total: places in all.
     :param per_address: how many of them one address may have; of IPv6, one /64.
+    :param exempt: says which address may have any number, because others speak through it.
     """
 
-    def __init__(self, total: int, per_address: int) -> None:
+    def __init__(
+        self, total: int, per_address: int, exempt: Callable[[str], bool] | None = None
+    ) -> None:
         self._total = total
         self._per_address = per_address
+        self._exempt = exempt
         self._by_site: Counter[str] = Counter()
         self.taken = 0
 
     def take(self, address: str | None) -> bool:
         """A place for ``address``, to be given back; False if there is none for it."""
         site = site_of(address)
-        if self.taken >= self._total or self._by_site[site] >= self._per_address:
+        full = self._by_site[site] >= self._per_address and not (
+            self._exempt is not None and address and self._exempt(address)
+        )
+        if self.taken >= self._total or full:
             if not self._by_site[site]:
                 del self._by_site[site]
             return False

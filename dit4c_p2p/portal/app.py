@@ -20,6 +20,7 @@ from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.portal import answers, api_tokens, people
 from dit4c_p2p.portal.api import table as api
 from dit4c_p2p.portal.bodies import MAX_BODY_BYTES
+from dit4c_p2p.portal.caller import know_caller
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.enrolment import Enrolment
 from dit4c_p2p.portal.events import Hub
@@ -64,18 +65,28 @@ class Portal:
             connect=list(config.connect),
         )
         self._services = self._make_services()
-        self._server = HttpServer(self._make_app(), config.addresses, limits=config.limits)
+        self._server = HttpServer(self._make_app(), config)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def port(self) -> int:
         """The port of the first address, once started."""
-        return self._server.ports[0]
+        return [*self._server.ports, *self._server.secure_ports][0]
 
     @property
     def ports(self) -> list[int]:
-        """The port of each address."""
+        """The port of each plain address."""
         return list(self._server.ports)
+
+    @property
+    def secure_ports(self) -> list[int]:
+        """The port of each address with TLS."""
+        return list(self._server.secure_ports)
+
+    @property
+    def redirect_ports(self) -> list[int]:
+        """The port of each address that leads to HTTPS."""
+        return list(self._server.redirect_ports)
 
     async def start(self) -> None:
         """Publish the portal's own key and listen.
@@ -96,8 +107,10 @@ class Portal:
         self._tasks = [
             asyncio.create_task(parts.key_events.run(), name="portal heartbeat"),
             asyncio.create_task(self._keep_house(), name="portal housekeeping"),
+            asyncio.create_task(self._server.follow(), name="portal certificate"),
         ]
-        _log.info("portal %s listens on %s", self.config.url, self.ports)
+        ports = [*self.ports, *self.secure_ports, *self._server.redirect_ports]
+        _log.info("portal %s listens on %s", self.config.url, ports)
 
     async def wait(self) -> None:
         """Until :meth:`stop`; raises if a part of the portal has failed."""
@@ -191,7 +204,7 @@ class Portal:
 
     def _make_app(self) -> web.Application:
         app = web.Application(
-            middlewares=[answers.translate_errors, answers.check_target],
+            middlewares=[know_caller, answers.translate_errors, answers.check_target],
             client_max_size=MAX_BODY_BYTES,
         )
         app[SERVICES] = self._services

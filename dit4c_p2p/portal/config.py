@@ -10,6 +10,8 @@ from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import is_loopback_host, split_address
 from dit4c_p2p.messages.public import RouterInfo
+from dit4c_p2p.proxies import NOBODY, Proxies
+from dit4c_p2p.tls import TlsFiles
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ class Limits:
     # Pods on this machine, and everybody behind one router at home, are one address.
     connections: int = 4096
     connections_per_address: int = 512
+    handshake_s: float = 10.0
+    # A visitor that takes no byte for so long is cut.
+    stalled_s: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,9 @@ class PortalConfig:
     :param connect: ``host:port`` pairs that peers may connect to instead of the URL's own.
     :param user_url: an instance's canonical URL with ``{id}`` in it and a closing slash.
     :param scheduler: the id of the scheduler that new instances are given to.
+    :param secure_addresses: like ``addresses``, with TLS by ``tls``.
+    :param redirect_addresses: the same for plain HTTP that only leads to ``url``.
+    :param proxies: whose word about a visitor's address counts.
     :param database: where the database is if not in the data folder, as ``DatabaseSpec`` takes it.
     """
 
@@ -70,6 +78,10 @@ class PortalConfig:
     id: str = "main"
     limits: Limits = field(default_factory=Limits)
     database: str = field(default="", repr=False)  # it may hold a password
+    secure_addresses: tuple[tuple[str, int], ...] = ()
+    redirect_addresses: tuple[tuple[str, int], ...] = ()
+    tls: TlsFiles | None = None
+    proxies: Proxies = NOBODY
 
     def __post_init__(self) -> None:
         url = URL(self.url)
@@ -90,6 +102,8 @@ class PortalConfig:
             )
         for address in self.connect:
             split_address(address)
+        if self.secure_addresses and self.tls is None:
+            raise ConfigError("HTTPS needs a certificate", hint="give it one with its key")
 
     @property
     def name(self) -> PeerName:

@@ -5,20 +5,22 @@ written down, for a request line holds login links, and fields hold cookies and 
 """
 
 import asyncio
-import errno
 import logging
-from collections.abc import Callable, Sequence
+import ssl
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
+from yarl import URL
 
+from dit4c_p2p.accept import Factory, Listener, Manner, Place, Room, close_all
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.portal.answers import refusal
-from dit4c_p2p.portal.config import Limits
-from dit4c_p2p.portal.services import SERVICES
-from dit4c_p2p.shares import Shares
+from dit4c_p2p.portal.config import PortalConfig
+from dit4c_p2p.redirect import Redirect
+from dit4c_p2p.tls import Certificate
 
 _log = logging.getLogger(__name__)
 
@@ -30,30 +32,28 @@ _MAX_HEAD_BYTES = 64 * 1024
 _LINGER_S = 2.0
 # Request lines hold login links.
 _NO_ACCESS_LOG = logging.Logger("portal access", logging.CRITICAL)
-_BACKLOG = 256
 # Streams are told to end before this; it is for what does not listen.
 _SHUTDOWN_S = 2.0
+_ANOTHER_PORT = "choose another port ('dit4c up': --portal-port)"
 
 
 class _Connection(web.RequestHandler):
     """aiohttp has no such limits: a head that trickles in would hold a connection for ever.
 
-    :param crowd: whoever finds no place in it is told so and sent away.
+    :ivar place: its place among the counted; where there is none for it, that is said.
     :param refuse: the bytes of an answer with a status, for what never becomes a request.
     """
 
     __slots__ = (
-        "_address",
-        "_crowd",
         "_head_bytes",
         "_head_s",
         "_head_timer",
-        "_placed",
         "_refuse",
+        "place",
     )
 
     def __init__(
-        self, server: web.Server, *, head_s: float, crowd: Shares, refuse: Callable[[int], bytes]
+        self, server: web.Server, place: Place, *, head_s: float, refuse: Callable[[int], bytes]
     ) -> None:
         super().__init__(
             server,
@@ -68,20 +68,17 @@ class _Connection(web.RequestHandler):
         self._head_s = head_s
         self._head_bytes = 0
         self._head_timer: asyncio.TimerHandle | None = None
-        self._crowd = crowd
         self._refuse = refuse
-        self._address = ""
-        self._placed = False
+        self.place = place
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        peer = transport.get_extra_info("peername")
-        self._address = str(peer[0]) if isinstance(peer, tuple) else ""
-        self._placed = self._crowd.take(self._address)
         super().connection_made(transport)
-        if self._placed:
+        if self.place.within:
             self._start_timer()
         else:
-            _log.warning("turned away a visitor from %s: too many connections", self._address)
+            _log.warning(
+                "turned away a visitor from %s: too many connections", self.place.address[0]
+            )
             self._answer(503)
 
     def data_received(self, data: bytes) -> None:
@@ -98,9 +95,7 @@ class _Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_timer()
-        if self._placed:
-            self._placed = False
-            self._crowd.give_back(self._address)
+        self.place.leave()
         super().connection_lost(exc)
 
     def handle_error(
@@ -116,7 +111,9 @@ class _Connection(web.RequestHandler):
         """
         if isinstance(exc, ConnectionError):
             raise exc
-        _log.warning("no answer for %s: %s", self._address, type(exc).__name__ if exc else status)
+        _log.warning(
+            "no answer for %s: %s", self.place.address[0], type(exc).__name__ if exc else status
+        )
         if request.writer.output_size == 0:
             self._answer(431 if isinstance(exc, LineTooLong) else status)
         raise ConnectionResetError("answered")
@@ -124,7 +121,7 @@ class _Connection(web.RequestHandler):
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Called by aiohttp where it is at a loss; its texts may hold what was sent."""
         kind = type(kw.get("exc_info")).__name__
-        _log.error("a connection from %s failed: %s", self._address, kind)
+        _log.error("a connection from %s failed: %s", self.place.address[0], kind)
 
     def _answer(self, status: int) -> None:
         """The last words on this connection."""
@@ -149,60 +146,87 @@ class _Connection(web.RequestHandler):
 
 
 class HttpServer:
-    """An application on several addresses."""
+    """An application on all addresses of a portal.
 
-    def __init__(
-        self, app: web.Application, addresses: Sequence[tuple[str, int]], *, limits: Limits
-    ) -> None:
+    :ivar ports: the port of each plain address, once started.
+    :ivar secure_ports: of each with TLS.
+    :ivar redirect_ports: of each that leads to those.
+    """
+
+    def __init__(self, app: web.Application, config: PortalConfig) -> None:
         self._runner = web.AppRunner(app, shutdown_timeout=_SHUTDOWN_S, handle_signals=False)
-        self._addresses = addresses
-        self._connection = partial(
-            _Connection,
-            head_s=limits.head_s,
-            crowd=Shares(limits.connections, limits.connections_per_address),
-            refuse=partial(refusal, https=app[SERVICES].config.url.startswith("https:")),
+        self._config = config
+        limits = config.limits
+        self._manner = Manner(
+            Room(limits.connections, limits.connections_per_address, config.proxies),
+            handshake_s=limits.handshake_s,
+            stalled_s=limits.stalled_s,
         )
-        self._servers: list[asyncio.Server] = []
+        self._listeners: list[Listener] = []
+        self._certificate: Certificate | None = None
         self.ports: list[int] = []
+        self.secure_ports: list[int] = []
+        self.redirect_ports: list[int] = []
 
     async def start(self) -> None:
         """Bind every address, or none.
 
-        :raises ConfigError: one is taken, not ours to take, or not this machine's.
+        :raises ConfigError: one is taken, not ours to take, or not this machine's; or the
+            certificate is no good.
         """
+        config = self._config
+        if not config.addresses and not config.secure_addresses:
+            raise ConfigError("the portal has no address to listen on", hint="give it one")
+        if config.tls is not None:
+            self._certificate = Certificate(config.tls, [URL(config.url).host or ""])
+            self._certificate.load()
         await self._runner.setup()
-        server = self._runner.server
-        if server is None:
-            raise RuntimeError("aiohttp made no server")
-        factory = partial(self._connection, server)
         try:
-            for host, port in self._addresses:
-                self._servers.append(await _bind(factory, host, port))
+            self._listen()
         except ConfigError:
             await self.stop()
             raise
-        self.ports = [listening.sockets[0].getsockname()[1] for listening in self._servers]
+
+    async def follow(self) -> None:
+        """Follow the certificate's files, for ever; without one there is nothing to do."""
+        if self._certificate is None:
+            await asyncio.Event().wait()
+        else:
+            await self._certificate.run()
 
     async def stop(self) -> None:
         """Take no more connections, end those there are."""
-        for listening in self._servers:
-            listening.close()
-        self._servers.clear()
+        listeners, self._listeners = self._listeners, []
+        await close_all(listeners)
         await self._runner.cleanup()
 
+    def _listen(self) -> None:
+        config, server = self._config, self._runner.server
+        if server is None:
+            raise RuntimeError("aiohttp made no server")
+        refuse = partial(refusal, https=config.url.startswith("https:"))
+        head_s = config.limits.head_s
 
-async def _bind(factory: partial[_Connection], host: str, port: int) -> asyncio.Server:
-    try:
-        return await asyncio.get_running_loop().create_server(
-            factory, host, port, backlog=_BACKLOG, reuse_address=True
-        )
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise ConfigError(
-                f"port {port} on {host} is taken by another program",
-                hint="stop that program, or choose another port with --portal-port",
-            ) from error
-        raise ConfigError(
-            f"the portal can't listen on {host}:{port}: {error.strerror or error}",
-            hint="choose another address or port",
-        ) from error
+        def visitor(place: Place) -> asyncio.BaseProtocol:
+            return _Connection(server, place, head_s=head_s, refuse=refuse)
+
+        def astray(place: Place) -> asyncio.BaseProtocol:
+            return Redirect(self._canonical, place)
+
+        context = None if self._certificate is None else self._certificate.context
+        self.ports = [self._bind(*pair, visitor) for pair in config.addresses]
+        self.secure_ports = [
+            self._bind(*pair, visitor, context) for pair in config.secure_addresses
+        ]
+        self.redirect_ports = [self._bind(*pair, astray) for pair in config.redirect_addresses]
+
+    def _bind(
+        self, host: str, port: int, factory: Factory, tls: ssl.SSLContext | None = None
+    ) -> int:
+        listener = Listener(factory, self._manner, tls=tls)
+        self._listeners.append(listener)
+        return listener.listen(host, port, another=_ANOTHER_PORT)
+
+    def _canonical(self, host: str) -> str | None:
+        """The portal's origin, for its own host."""
+        return self._config.url if host == URL(self._config.url).host else None

@@ -9,6 +9,8 @@ import asyncssh
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo
+from dit4c_p2p.proxies import NOBODY, Proxies
+from dit4c_p2p.tls import TlsFiles
 
 _ID = "{id}"
 
@@ -19,8 +21,10 @@ Addresses = tuple[tuple[str, int], ...]
 class Limits:
     """How much one router bears; times in seconds."""
 
-    # From accepting a connection to the end of its first request's head.
+    # From the protocol's first moment to the end of the first request's head; and before that, for
+    # a TLS handshake.
     head_s: float = 10.0
+    handshake_s: float = 10.0
     # For a listener to accept a channel. A tunnel that is dead is noticed after 12 s.
     open_s: float = 10.0
     # For the portal to say what has become of an instance, and how long its answer counts.
@@ -46,12 +50,16 @@ class RouterConfig:
     :ivar key: its private key, published for that name; its SSH host key.
     :ivar http: (host, port) pairs that its HTTP side binds to. Port 0 in the first pair lets the
         system choose; port 0 in a further one means the first's.
+    :ivar https: the same, with TLS by ``tls``.
+    :ivar redirect: the same for plain HTTP that only leads to the instances' own URLs.
+    :ivar proxies: whose word about a visitor's address counts.
     :ivar ssh: the same for its SSH side.
     :ivar portal: the portal to believe.
     :ivar user_url: the canonical URL of an instance with ``{id}`` for its id, such as
         ``https://{id}.example.net/``.
     :ivar data_folder: where signed copies of key documents are kept; made if it is missing.
     :ivar limits: see :class:`Limits`.
+    :ivar ca: PEM of authorities to believe beside the system's, for the portal's certificate.
     """
 
     name: PeerName
@@ -62,6 +70,20 @@ class RouterConfig:
     user_url: str
     data_folder: Path
     limits: Limits = Limits()
+    https: Addresses = ()
+    redirect: Addresses = ()
+    tls: TlsFiles | None = None
+    proxies: Proxies = NOBODY
+    ca: str = ""
+
+    @property
+    def secure(self) -> bool:
+        """Whether instances are seen by HTTPS, here or at a proxy."""
+        return self.user_url.startswith("https:")
+
+    def instance_origin(self, instance: str) -> str:
+        """The origin of an instance's canonical URL, without a closing slash."""
+        return self.user_url.replace(_ID, instance).rstrip("/")
 
     @property
     def user_domain(self) -> str:

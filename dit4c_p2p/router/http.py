@@ -10,23 +10,21 @@ they are, keep-alive and WebSockets included. What can't be passed on is answere
 """
 
 import asyncio
-import contextlib
 import logging
-import socket
-from collections import Counter
-from functools import partial
 from typing import Any, cast
 
+from dit4c_p2p.accept import Place, Room
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.http1 import BadRequest, RequestHead, find_head_end, parse_head
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.overlay.ssh import WINDOW_BYTES
+from dit4c_p2p.redirect import answer, host_of, location
 from dit4c_p2p.router import pages
-from dit4c_p2p.router.config import Limits
+from dit4c_p2p.router.config import RouterConfig
 from dit4c_p2p.router.pages import Page, Renderer
 from dit4c_p2p.router.relay import INSTANCE_HTTP_PORT
-from dit4c_p2p.router.splice import ChannelEnd, StreamEnd
+from dit4c_p2p.router.splice import ChannelEnd, StreamEnd, is_tls
 from dit4c_p2p.router.ssh import Busy, Switchboard
 from dit4c_p2p.router.states import PageStates, PortalSilent
 
@@ -47,59 +45,73 @@ class FrontDoor:
 
     :param board: where the tunnels are.
     :param states: asked when there is none.
-    :param domain: instances are ``<id>.<domain>``.
-    :param portal_url: where pages send people.
+    :ivar room: counts them.
     """
 
     def __init__(
-        self,
-        board: Switchboard,
-        states: PageStates,
-        renderer: Renderer,
-        domain: str,
-        portal_url: str,
-        limits: Limits,
+        self, board: Switchboard, states: PageStates, renderer: Renderer, config: RouterConfig
     ) -> None:
         self.board = board
-        self.limits = limits
+        self.config = config
+        self.limits = limits = config.limits
+        self.room = Room(limits.visitors, limits.visitors_per_address, config.proxies)
         self._states = states
         self._renderer = renderer
-        self._suffix = "." + domain
-        self._portal_url = portal_url + "/"
+        self._suffix = "." + config.user_domain
+        self._portal_url = config.portal.url + "/"
         self._transports: set[asyncio.Transport] = set()
-        self._by_address: Counter[str] = Counter()
         self._windows = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def visitor(self) -> "Visitor":
-        """The factory that the server calls for each connection."""
-        return Visitor(self)
+    def visitor(self, place: Place) -> "Visitor":
+        """The factory that the listener calls for each connection."""
+        return Visitor(self, place)
 
     @property
     def visitors(self) -> int:
-        """How many connections there are."""
-        return len(self._transports)
+        """How many connections there are, those that shake hands included."""
+        return self.room.taken
 
     @property
     def windows(self) -> int:
         """How many bytes of windows are leased."""
         return self._windows
 
-    def enter(self, transport: asyncio.Transport, address: str) -> bool:
-        """Count a connection in; False if there is no room for it. :meth:`leave` either way."""
+    def enter(self, transport: asyncio.Transport) -> None:
+        """Know a connection, to cut it in the end."""
         self._transports.add(transport)
-        self._by_address[address] += 1
-        return (
-            len(self._transports) <= self.limits.visitors
-            and self._by_address[address] <= self.limits.visitors_per_address
-        )
 
-    def leave(self, transport: asyncio.Transport, address: str) -> None:
-        """Count a connection out."""
+    def leave(self, transport: asyncio.Transport) -> None:
+        """A connection is gone."""
         self._transports.discard(transport)
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
+
+    def canonical(self, host: str) -> str | None:
+        """The origin by which instance ``host`` is to be visited, or None: it is none of ours."""
+        instance = self._named(host)
+        return self.config.instance_origin(instance.id) if instance is not None else None
+
+    def forwarded(self, head: RequestHead, place: Place) -> Place:
+        """Take a trusted proxy's word for whom it calls; the place counts for them from now on.
+
+        A proxy that speaks the PROXY protocol passes on what visitors say as it is: then the field
+        is theirs, and not believed.
+        """
+        proxies = self.config.proxies
+        if not proxies.proxy_protocol and proxies.trusts(place.peer):
+            said = [value.decode("latin-1") for value in head.get_all(b"x-forwarded-for")]
+            visitor = proxies.visitor(place.peer, said)
+            if visitor != place.peer:
+                place.move((visitor, 0))
+        return place
+
+    def insecure(self, head: RequestHead, place: Place) -> str | None:
+        """Where to send a visitor whom a trusted proxy had by plain HTTP; None: all is well."""
+        proxies = self.config.proxies
+        if proxies.proxy_protocol or not self.config.secure or not proxies.trusts(place.peer):
+            return None
+        if head.get_all(b"x-forwarded-proto") != [b"http"]:
+            return None
+        return location(self.canonical, head)
 
     def lease_window(self) -> "Lease":
         """The receive window for one more channel."""
@@ -125,14 +137,20 @@ class FrontDoor:
 
     def instance_of(self, head: RequestHead) -> PeerName | Page:
         """The instance that a request is for, or the page that says why it is for none."""
-        host = head.host.rpartition(":")[0] if ":" in head.host else head.host
+        host = host_of(head.host)
         label = host.removesuffix(self._suffix)
         if label == host or "." in label:
             return pages.wrong_host()
+        return self._named(host) or pages.no_such_instance(self._portal_url)
+
+    def _named(self, host: str) -> PeerName | None:
+        """The instance that a host in lower case can only be the name of."""
+        if not host.endswith(self._suffix):
+            return None
         try:
-            return PeerName(Kind.INSTANCE, label)
+            return PeerName(Kind.INSTANCE, host.removesuffix(self._suffix))
         except InvalidName:
-            return pages.no_such_instance(self._portal_url)
+            return None
 
     async def absent(self, instance: PeerName) -> Page:
         """The page for an instance that is not connected here."""
@@ -183,9 +201,9 @@ class Visitor(asyncio.Protocol):
     _transport: asyncio.Transport
     _timer: asyncio.TimerHandle
 
-    def __init__(self, door: FrontDoor) -> None:
+    def __init__(self, door: FrontDoor, place: Place) -> None:
         self._door = door
-        self._address = ("", 0)
+        self._place = place
         self._buffer = bytearray()
         self._seen = 0
         self._reading = True
@@ -195,15 +213,11 @@ class Visitor(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop when a connection was accepted."""
         self._transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername")
-        if isinstance(peer, tuple) and len(peer) >= 2:
-            self._address = (str(peer[0]), int(peer[1]))
         limits = self._door.limits
         self._timer = asyncio.get_running_loop().call_later(limits.head_s, self._head_late)
-        _watch_over(self._transport, limits.stalled_s)
-        if not self._door.enter(self._transport, self._address[0]):
-            _log.warning("turned away a visitor from %s: too many", self._address[0])
-            self._answer(pages.busy())
+        self._door.enter(self._transport)
+        if not self._place.within:
+            self._turn_away()
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop with the next bytes."""
@@ -226,6 +240,13 @@ class Visitor(asyncio.Protocol):
         except BadRequest as error:
             self._answer(pages.bad_request(error.status, str(error)))
             return
+        place = self._door.forwarded(head, self._place)
+        if not place.within:
+            self._turn_away(head)
+            return
+        if (elsewhere := self._door.insecure(head, place)) is not None:
+            self._answer_with(answer(308, elsewhere))
+            return
         instance = self._door.instance_of(head)
         if isinstance(instance, Page):
             self._answer(instance, head)
@@ -235,13 +256,17 @@ class Visitor(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The visitor has nothing more to send; it is kept only while its stream is opening."""
-        return not self._reading and self._to_drain < 0
+        return not self._reading and self._to_drain < 0 and not is_tls(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop when the visitor has gone."""
         self._lost = True
         self._timer.cancel()
-        self._door.leave(self._transport, self._address[0])
+        self._leave()
+
+    def _leave(self) -> None:
+        self._place.leave()
+        self._door.leave(self._transport)
 
     # ---- opening
 
@@ -252,7 +277,7 @@ class Visitor(asyncio.Protocol):
         end = ChannelEnd(self._transport, lease)
         try:
             channel = await door.board.open(
-                instance, INSTANCE_HTTP_PORT, lambda: end, self._address, lease.size_bytes
+                instance, INSTANCE_HTTP_PORT, lambda: end, self._place.address, lease.size_bytes
             )
         except DitError as error:
             lease()
@@ -268,9 +293,8 @@ class Visitor(asyncio.Protocol):
             return
         channel.write(bytes(self._buffer))
         self._buffer.clear()
-        leave = partial(door.leave, self._transport, self._address[0])
         self._transport.set_protocol(
-            StreamEnd(self._transport, channel, door.limits.stalled_s, leave)
+            StreamEnd(self._transport, channel, door.limits.stalled_s, self._leave)
         )
         self._transport.resume_reading()
 
@@ -283,31 +307,29 @@ class Visitor(asyncio.Protocol):
             return
         self._answer(pages.head_late(self._door.limits.head_s))
 
+    def _turn_away(self, head: RequestHead | None = None) -> None:
+        _log.warning("turned away a visitor from %s: too many", self._place.address[0])
+        self._answer(pages.busy(), head)
+
     def _answer(self, page: Page, head: RequestHead | None = None) -> None:
-        """Send a page, then read what is left for a moment, then close."""
+        """Send a page as the last answer."""
+        self._answer_with(self._door.render(page, head))
+
+    def _answer_with(self, content: bytes) -> None:
+        """Send the last answer, then read what is left for a moment, then close."""
         self._timer.cancel()
         self._reading = False
         self._buffer.clear()
         self._to_drain = _LINGER_BYTES
         if self._transport.is_closing():
             return
-        self._transport.write(self._door.render(page, head))
+        self._transport.write(content)
         try:
-            self._transport.write_eof()
             self._transport.resume_reading()
+            if is_tls(self._transport):
+                self._transport.close()  # says so, and waits for the visitor to do the same
+            else:
+                self._transport.write_eof()
         except (OSError, RuntimeError) as error:
             _log.debug("a visitor went while it was answered: %s", error)
         self._timer = asyncio.get_running_loop().call_later(_LINGER_S, self._transport.abort)
-
-
-def _watch_over(transport: asyncio.Transport, stalled_s: float) -> None:
-    """Have the kernel cut visitors that are gone without a word, or take nothing for too long."""
-    sock = transport.get_extra_info("socket")
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
-        return
-    with contextlib.suppress(OSError):  # gone already: the loop will say so
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stalled_s * 1000))

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import jinja2
 
+STRICT_TRANSPORT = "Strict-Transport-Security: max-age=31536000"
+
 
 @dataclass(frozen=True)
 class Page:
@@ -164,14 +166,17 @@ def prefers_json(accept: str) -> bool:
 class Renderer:
     """Turns a page into the bytes of an answer."""
 
-    def __init__(self, folder: Path) -> None:
-        """:param folder: where ``page.html`` and ``page.css`` are."""
+    def __init__(self, folder: Path, *, secure: bool = False) -> None:
+        """:param folder: where ``page.html`` and ``page.css`` are.
+        :param secure: browsers are to come by HTTPS only, from then on (RFC 6797).
+        """
         environment = jinja2.Environment(
             loader=jinja2.FileSystemLoader(folder),
             autoescape=True,
             undefined=jinja2.StrictUndefined,
         )
         self._template = environment.get_template("page.html")
+        self._always = [STRICT_TRANSPORT] if secure else []
         self._style = (folder / "page.css").read_text()
         digest = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
         self._policy = (
@@ -198,6 +203,7 @@ class Renderer:
             "Referrer-Policy: no-referrer",
             "Vary: Accept",
             "Connection: close",
+            *self._always,
         ]
         if page.refresh_s is not None:
             fields.append(f"Retry-After: {page.refresh_s}")

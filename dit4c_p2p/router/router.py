@@ -10,23 +10,27 @@ from collections.abc import Awaitable, Callable
 import asyncssh
 
 from dit4c_p2p import resources
+from dit4c_p2p.accept import Listener, Manner, close_all
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry import Registry
 from dit4c_p2p.overlay.gate import Gate
 from dit4c_p2p.overlay.ssh import SERVER_OPTIONS
+from dit4c_p2p.redirect import Redirect
 from dit4c_p2p.router.config import Addresses, RouterConfig
 from dit4c_p2p.router.http import FrontDoor
 from dit4c_p2p.router.pages import Renderer
 from dit4c_p2p.router.relay import check_served
 from dit4c_p2p.router.ssh import Switchboard
 from dit4c_p2p.router.states import PageStates
+from dit4c_p2p.tls import Certificate
 
 _log = logging.getLogger(__name__)
 
 # A burst of browsers may wait for the loop's next turn.
 _BACKLOG = 1024
 _STOP_TIMEOUT_S = 3.0
+_ANOTHER_PORT = "choose another port ('dit4c up': --router-port)"
 
 Closing = Callable[[], None]
 Listen = Callable[[str, int], Awaitable[tuple[Closing, int]]]
@@ -36,13 +40,17 @@ class Router:
     """A routing server; :meth:`start`, then :meth:`wait`, then :meth:`stop`.
 
     :param clock: seconds since 1970.
-    :ivar http_port: the port of the first address of its HTTP side, once started.
+    :ivar http_port: the port of the first address of its plain HTTP side, once started; 0: none.
+    :ivar https_port: the same with TLS.
+    :ivar redirect_port: the same for what leads to HTTPS.
     :ivar ssh_port: the same for its SSH side.
     :ivar board: its SSH connections and who holds which name.
     :ivar door: its visitors.
     """
 
     http_port: int
+    https_port: int
+    redirect_port: int
     ssh_port: int
     board: Switchboard
     door: FrontDoor
@@ -51,7 +59,7 @@ class Router:
         self.config = config
         self._clock = clock
         self._stack = contextlib.AsyncExitStack()
-        self._following: asyncio.Task[None] | None = None
+        self._following: list[asyncio.Task[None]] = []
         self._domain = config.user_domain
 
     async def start(self) -> None:
@@ -67,11 +75,12 @@ class Router:
 
     async def wait(self) -> None:
         """Return only when the router was stopped; raise what its background work died of."""
-        if self._following is None:
+        if not self._following:
             raise RuntimeError("the router was not started")
-        await asyncio.wait((self._following,))
-        if not self._following.cancelled():
-            self._following.result()
+        ended, _ = await asyncio.wait(self._following, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            if not task.cancelled():
+                task.result()
 
     async def stop(self) -> None:
         """Close every connection and listen no more; takes a few seconds at most."""
@@ -80,10 +89,12 @@ class Router:
 
     async def _start(self) -> None:
         config, limits = self.config, self.config.limits
-        client = await self._stack.enter_async_context(PortalClient(config.portal))
+        certificate = self._certificate()
+        client = await self._stack.enter_async_context(PortalClient(config.portal, ca=config.ca))
         registry = Registry(client, config.data_folder / "registry", clock=self._clock)
-        self._following = asyncio.create_task(registry.run(), name="key events")
-        self._stack.push_async_callback(_end, self._following)
+        self._follow(asyncio.create_task(registry.run(), name="key events"))
+        if certificate is not None:
+            self._follow(asyncio.create_task(certificate.run(), name="certificate"))
 
         gate = Gate(registry, admit=check_served)
         self._stack.push_async_callback(gate.close)
@@ -112,19 +123,57 @@ class Router:
             ttl_s=limits.page_state_ttl_s,
             clock=self._clock,
         )
-        renderer = Renderer(resources.folder("templates") / "router")
-        door = self.door = FrontDoor(
-            board, states, renderer, self._domain, config.portal.url, limits
-        )
+        renderer = Renderer(resources.folder("templates") / "router", secure=config.secure)
+        door = self.door = FrontDoor(board, states, renderer, config)
         self._stack.push_async_callback(door.close)
+        self._listen_http(door, certificate)
+        _log.info(
+            "%s serves HTTP on %d, HTTPS on %d and SSH on %d (0: not at all)",
+            config.name,
+            self.http_port,
+            self.https_port,
+            self.ssh_port,
+        )
 
-        async def listen_http(host: str, port: int) -> tuple[Closing, int]:
-            loop = asyncio.get_running_loop()
-            server = await loop.create_server(door.visitor, host, port, backlog=_BACKLOG)
-            return server.close, int(server.sockets[0].getsockname()[1])
+    def _certificate(self) -> Certificate | None:
+        """:raises ConfigError: there is none where one is needed, or it is no good."""
+        config = self.config
+        if not config.http and not config.https:
+            raise ConfigError("the router has no address to listen on", hint="give it one")
+        if config.tls is None:
+            if config.https:
+                raise ConfigError("HTTPS needs a certificate", hint="give it one with its key")
+            return None
+        certificate = Certificate(config.tls, [f"*.{self._domain}"], clock=self._clock)
+        certificate.load()
+        return certificate
 
-        self.http_port = await self._bind(config.http, listen_http, "--router-port")
-        _log.info("%s serves HTTP on %d and SSH on %d", config.name, self.http_port, self.ssh_port)
+    def _follow(self, task: "asyncio.Task[None]") -> None:
+        self._following.append(task)
+        self._stack.push_async_callback(_end, task)
+
+    def _listen_http(self, door: FrontDoor, certificate: Certificate | None) -> None:
+        """Visitors' addresses: plain, with TLS, and those that lead to the latter."""
+        config, limits = self.config, self.config.limits
+        manner = Manner(door.room, handshake_s=limits.handshake_s, stalled_s=limits.stalled_s)
+        listeners: list[Listener] = []
+        self._stack.push_async_callback(close_all, listeners)
+
+        def bind(addresses: Addresses, make: Callable[[], Listener]) -> int:
+            first = 0
+            for host, wanted in addresses:
+                listeners.append(make())
+                port = listeners[-1].listen(host, wanted or first, another=_ANOTHER_PORT)
+                first = first or port
+            return first
+
+        context = None if certificate is None else certificate.context
+        self.http_port = bind(config.http, lambda: Listener(door.visitor, manner))
+        self.https_port = bind(config.https, lambda: Listener(door.visitor, manner, tls=context))
+        self.redirect_port = bind(
+            config.redirect,
+            lambda: Listener(lambda place: Redirect(door.canonical, place), manner),
+        )
 
     async def _bind(self, addresses: Addresses, listen: Listen, option: str) -> int:
         """Listen on each address until :meth:`stop`; returns the first one's port."""

@@ -23,6 +23,11 @@ _log = logging.getLogger(__name__)
 _HIGH_WATER_BYTES = 512 * 1024
 
 
+def is_tls(transport: asyncio.Transport) -> bool:
+    """Whether there is TLS on it, which ends in both directions at once."""
+    return transport.get_extra_info("sslcontext") is not None
+
+
 class ChannelEnd(asyncssh.SSHTCPSession[bytes]):
     """The channel's side. Made when the channel opens, by :func:`asyncssh create_connection`.
 
@@ -45,12 +50,17 @@ class ChannelEnd(asyncssh.SSHTCPSession[bytes]):
 
     def eof_received(self) -> bool:
         """The far end has nothing more to send, and may still receive."""
-        if not self._transport.is_closing():
-            try:
-                self._transport.write_eof()
-            except OSError as error:
-                _log.debug("end of file not passed on: %s", error)
-                self._transport.abort()
+        if self._transport.is_closing():
+            return True
+        if is_tls(self._transport):
+            # TLS can't end one direction alone here: what is left is delivered, then both end.
+            self._transport.close()
+            return True
+        try:
+            self._transport.write_eof()
+        except OSError as error:
+            _log.debug("end of file not passed on: %s", error)
+            self._transport.abort()
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -105,6 +115,8 @@ class StreamEnd(asyncio.Protocol):
         """The peer has nothing more to send, and may still receive."""
         if not self._channel.is_closing():
             self._channel.write_eof()
+        if is_tls(self._transport):
+            return False
         self._timer = asyncio.get_running_loop().call_later(
             self._half_closed_s, self._transport.abort
         )
