@@ -41,12 +41,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Setting:
-    """One value. ``example`` is shown where there is no default, or where it says more."""
+    """One value. ``example`` is shown where there is no default, or where it says more.
+
+    ``shown``: the example file has it in force although it may be left out.
+    """
 
     value: Value[Any]
     meaning: str
     default: object
     example: object
+    shown: bool = False
 
     @property
     def required(self) -> bool:
@@ -68,10 +72,15 @@ class Section:
 
 
 def setting(
-    value: Value[T], meaning: str, *, default: object = REQUIRED, example: object = REQUIRED
+    value: Value[T],
+    meaning: str,
+    *,
+    default: object = REQUIRED,
+    example: object = REQUIRED,
+    shown: bool = False,
 ) -> Any:
     """A field of a :class:`Settings` class; ``meaning`` is a sentence or two."""
-    declared = Setting(value, meaning, default, example)
+    declared = Setting(value, meaning, default, example, shown)
     if default is REQUIRED:
         return dataclasses.field(metadata={_DECLARED: declared})
     return dataclasses.field(default=default, metadata={_DECLARED: declared})

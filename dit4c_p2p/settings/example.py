@@ -62,10 +62,10 @@ def _body(settings: type[Settings], path: tuple[str, ...], hidden: str) -> Itera
 def _setting(name: str, part: Setting, hidden: str) -> Iterator[str]:
     yield from _comment(f"{part.meaning} {part.value.form}".strip())
     shown = part.default if part.example is REQUIRED else part.example
-    off = hidden or ("" if part.required else "#")
+    off = hidden or ("" if part.required or part.shown else "#")
     if shown is REQUIRED:
         raise TypeError(f"{name} has neither a default nor an example")
-    remark = "" if part.required or shown is part.default else "  # for example"
+    remark = "" if not off or shown is part.default else "  # for example"
     yield f"{off}{name} = {part.value.write(shown)}{remark}"
     yield ""
 

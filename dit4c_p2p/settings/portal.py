@@ -10,6 +10,7 @@ from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, section, sections, setting
+from dit4c_p2p.settings.edge import ProxySettings, TlsSettings, listening_problems
 from dit4c_p2p.settings.shared import LogSettings
 
 if TYPE_CHECKING:
@@ -102,7 +103,19 @@ class PortalLimits(Settings):
     event_streams_per_person: int = setting(
         values.integer(1, 1024), "The same for one person.", default=16
     )
+    connections: int = setting(
+        values.integer(16, 1_000_000), "Connections at one time.", default=4096
+    )
+    connections_per_address: int = setting(
+        values.integer(1, 1_000_000),
+        "The same from one address. Many people may come from one, and so do all the instances of "
+        "a machine.",
+        default=512,
+    )
     head: float = setting(values.duration, "For a request's head to arrive.", default=10.0)
+    stalled: float = setting(
+        values.duration, "A visitor that takes no byte for so long is cut.", default=60.0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +133,24 @@ class PortalSettings(Settings):
     )
     listen: tuple[values.Address, ...] = setting(
         values.list_of(values.address),
-        "Where it listens. Only what is named here is listened on.",
+        "Where it listens by plain HTTP: on this machine, or for a proxy that speaks HTTPS to "
+        "everybody else. Only what is named here is listened on.",
+        default=(),
         example=(("127.0.0.1", 8080),),
+    )
+    listen_tls: tuple[values.Address, ...] = setting(
+        values.list_of(values.address),
+        "Where it listens by HTTPS, with the certificate in [tls].",
+        default=(),
+        example=(("0.0.0.0", 443), ("::", 443)),
+        shown=True,
+    )
+    redirect: tuple[values.Address, ...] = setting(
+        values.list_of(values.address),
+        "Where it listens by plain HTTP only to send everybody to HTTPS.",
+        default=(),
+        example=(("0.0.0.0", 80), ("::", 80)),
+        shown=True,
     )
     connect: tuple[str, ...] = setting(
         values.list_of(values.near),
@@ -150,6 +179,12 @@ class PortalSettings(Settings):
         default="",
         example="postgres:///dit4c_portal?host=/run/postgresql",
     )
+    tls: TlsSettings = section(
+        TlsSettings, "The certificate, in files that are looked at again when they change."
+    )
+    proxies: ProxySettings = section(
+        ProxySettings, "Proxies in front, whose word about a visitor's address is believed."
+    )
     log: LogSettings = section(LogSettings, "What it writes to standard error.")
     limits: PortalLimits = section(PortalLimits, "How much and how long.")
     routers: tuple[RouterEntry, ...] = sections(
@@ -161,8 +196,7 @@ class PortalSettings(Settings):
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """Nothing may be there twice, and a portal without a router can't show an instance."""
-        if not self.listen:
-            yield "listen", "it is empty", 'write listen = ["127.0.0.1:8080"]'
+        yield from listening_problems(self.listen, self.listen_tls, self.redirect, self.tls)
         if not self.routers:
             yield "routers", "there is none", "add [[routers]] with id, ssh and http"
         for what, ids in (
@@ -186,7 +220,7 @@ class PortalSettings(Settings):
     @property
     def listening(self) -> dict[str, tuple[values.Address, ...]]:
         """Every address to be bound, by the setting that says so."""
-        return {"listen": self.listen}
+        return {"listen": self.listen, "listen_tls": self.listen_tls, "redirect": self.redirect}
 
     def config(self) -> "PortalConfig":
         """What the portal is told."""
@@ -199,6 +233,10 @@ class PortalSettings(Settings):
             database=self.database,
             url=self.url,
             addresses=self.listen,
+            secure_addresses=self.listen_tls,
+            redirect_addresses=self.redirect,
+            tls=self.tls.files,
+            proxies=self.proxies.believed,
             connect=self.connect,
             user_url=self.user_url,
             routers=tuple(router.info for router in self.routers),
@@ -214,6 +252,9 @@ class PortalSettings(Settings):
                 logs_s=limits.logs,
                 event_streams=limits.event_streams,
                 event_streams_per_person=limits.event_streams_per_person,
+                connections=limits.connections,
+                connections_per_address=limits.connections_per_address,
                 head_s=limits.head,
+                stalled_s=limits.stalled,
             ),
         )

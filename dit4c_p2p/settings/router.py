@@ -1,5 +1,6 @@
 """The settings of a routing server."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from dit4c_p2p.identity.names import Kind
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, section, setting
+from dit4c_p2p.settings.edge import ProxySettings, TlsSettings, listening_problems
 from dit4c_p2p.settings.shared import PeerSettings
 
 if TYPE_CHECKING:
@@ -70,20 +72,53 @@ class RouterSettings(PeerSettings):
     )
     listen: tuple[values.Address, ...] = setting(
         values.list_of(values.address),
-        "Where it listens for visitors, by HTTP. Only what is named here is listened on.",
+        "Where it listens for visitors by plain HTTP: on this machine, or for a proxy that "
+        "speaks HTTPS to everybody else. Only what is named here is listened on.",
+        default=(),
         example=(("127.0.0.1", 8081),),
+    )
+    listen_tls: tuple[values.Address, ...] = setting(
+        values.list_of(values.address),
+        "Where it listens by HTTPS, with the certificate in [tls].",
+        default=(),
+        example=(("0.0.0.0", 443), ("::", 443)),
+        shown=True,
+    )
+    redirect: tuple[values.Address, ...] = setting(
+        values.list_of(values.address),
+        "Where it listens by plain HTTP only to send everybody to HTTPS.",
+        default=(),
+        example=(("0.0.0.0", 80), ("::", 80)),
+        shown=True,
     )
     listen_ssh: tuple[values.Address, ...] = setting(
         values.list_of(values.address),
         "Where it listens for peers, by SSH. Nodes and instances connect here from anywhere.",
         example=(("0.0.0.0", 8022), ("::", 8022)),
     )
+    tls: TlsSettings = section(
+        TlsSettings, "The certificate, in files that are looked at again when they change."
+    )
+    proxies: ProxySettings = section(
+        ProxySettings, "Proxies in front, whose word about a visitor's address is believed."
+    )
     limits: RouterLimits = section(RouterLimits, "How much it bears.")
 
     @property
     def listening(self) -> dict[str, tuple[values.Address, ...]]:
         """Every address to be bound, by the setting that says so."""
-        return {"listen": self.listen, "listen_ssh": self.listen_ssh}
+        return {
+            "listen": self.listen,
+            "listen_tls": self.listen_tls,
+            "redirect": self.redirect,
+            "listen_ssh": self.listen_ssh,
+        }
+
+    def problems(self) -> Iterator[tuple[str, str, str]]:
+        """Where it listens."""
+        yield from listening_problems(self.listen, self.listen_tls, self.redirect, self.tls)
+        if not self.listen_ssh:
+            yield "listen_ssh", "it is empty", 'write listen_ssh = ["0.0.0.0:8022"]'
 
     def config(
         self, key: asyncssh.SSHKey, portal: PortalInfo, public: PublicConfig
@@ -96,6 +131,10 @@ class RouterSettings(PeerSettings):
             name=self.name,
             key=key,
             http=self.listen,
+            https=self.listen_tls,
+            redirect=self.redirect,
+            tls=self.tls.files,
+            proxies=self.proxies.believed,
             ssh=self.listen_ssh,
             portal=portal,
             user_url=public.user_url,

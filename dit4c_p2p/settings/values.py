@@ -15,7 +15,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -313,6 +313,21 @@ def _network(raw: object) -> IPv4Network:
     return network
 
 
+def _any_network(raw: object) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(_string(raw))
+    except ValueError:
+        raise WrongValue(
+            f"{shown(raw)} is neither an address nor a network",
+            hint='write it as "192.0.2.80" or "2001:db8::/32"',
+        ) from None
+
+
+def _write_network(value: IPv4Network | IPv6Network) -> str:
+    single = value.num_addresses == 1
+    return _quoted(value.network_address if single else value)
+
+
 def _ipv4(raw: object) -> str:
     try:
         return str(IPv4Address(_string(raw)))
@@ -358,6 +373,7 @@ user_url: Value[str] = Value("", _user_url, _quoted)
 peer_id: Value[str] = Value("", _id, _quoted)
 public_key: Value[str] = Value("", _public_key, _quoted)
 network: Value[IPv4Network] = Value("", _network, _quoted)
+any_network: Value[IPv4Network | IPv6Network] = Value("", _any_network, _write_network)
 ipv4: Value[str] = Value("", _ipv4, _quoted)
 digest: Value[str] = Value("", _digest, _quoted)
 

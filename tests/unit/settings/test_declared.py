@@ -1,5 +1,6 @@
 """The declarations themselves: the examples say all of them, and they agree with the components."""
 
+import inspect
 import re
 import tomllib
 from dataclasses import fields
@@ -105,6 +106,27 @@ def test_what_is_left_out_is_as_the_components_have_it():
     assert portal.limits == PortalLimits(**longer)
 
 
+# What no installation needs to change: by a protocol, or between two programs of ours.
+FIXED = {"code_s", "body_s", "body_silence_s", "handshake_s", "page_state_s", "page_state_ttl_s",
+         "publish_s", "firewall_s"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "limits"),
+    [
+        ("portal", PortalLimits),
+        ("scheduler", SchedulerLimits),
+        ("router", RouterLimits),
+        ("node", NodeLimits),
+        ("node", Policy),
+    ],
+)
+def test_every_limit_of_a_component_can_be_set(kind, limits):
+    source = inspect.getsource(KINDS[kind].config)
+    names = {field.name for field in fields(limits)} - FIXED
+    assert {name for name in names if f"{name}=" not in source} == set()
+
+
 def test_the_portals_file_becomes_its_configuration(tmp_path):
     text = (EXAMPLES / "portal.toml").read_text()
     file = tmp_path / "portal.toml"
@@ -113,7 +135,8 @@ def test_the_portals_file_becomes_its_configuration(tmp_path):
     )
     config = read(KINDS["portal"], "portal", file, {}).config()
     assert config.url == "https://portal.example.org"
-    assert config.addresses == (("127.0.0.1", 8080),)
+    assert config.secure_addresses == (("0.0.0.0", 443), ("::", 443))
+    assert config.tls.key == Path("/etc/dit4c/tls/key.pem")
     assert config.routers[0].ssh == ["router.example.org:8022"]
     (tool,) = config.catalogue
     assert (tool.name, tool.title, tool.icon) == ("jupyterlab", "JupyterLab", "J")
