@@ -3,86 +3,15 @@
 import asyncio
 import sqlite3
 import stat
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.throwaway import MODELS_1, MODELS_2, model
 from tortoise.exceptions import IntegrityError
 
-from dit4c_p2p.database import DatabaseSpec, databases, in_transaction, missing_migrations, sqlite
+from dit4c_p2p.database import databases, in_transaction, sqlite
 from dit4c_p2p.database.command import main as database_command
-from dit4c_p2p.database.command import make_package
 from dit4c_p2p.errors import ConfigError
-
-MODELS_1 = """
-from tortoise import fields, models
-
-class Parent(models.Model):
-    id = fields.IntField(primary_key=True)
-    name = fields.CharField(max_length=20, unique=True)
-    colour = fields.CharField(max_length=20, null=True, db_index=True)
-
-    class Meta:
-        table = "parent"
-        unique_together = (("name", "colour"),)
-
-class Child(models.Model):
-    id = fields.IntField(primary_key=True)
-    parent = fields.ForeignKeyField("{app}.Parent", on_delete=fields.CASCADE)
-
-    class Meta:
-        table = "child"
-"""
-# Altering a column makes SQLite rebuild the table that Child refers to.
-MODELS_2 = MODELS_1.replace(
-    "fields.CharField(max_length=20, null=True, db_index=True)",
-    "fields.CharField(max_length=40, null=True, db_index=True)",
-)
-
-
-@dataclass
-class Project:
-    """A throw-away package with the models and migrations of one app."""
-
-    name: str
-    app: str
-    folder: Path
-
-    def spec(self, path: Path) -> DatabaseSpec:
-        return DatabaseSpec(self.app, path, f"{self.name}.models", f"{self.name}.migrations")
-
-    async def release(self, models: str) -> None:
-        """Replace the models, and write the migration."""
-        (self.folder / "models.py").write_text(models.format(app=self.app))
-        for module in [name for name in sys.modules if name.startswith(self.name)]:
-            del sys.modules[module]
-        sys.path_importer_cache.clear()
-        make_package(f"{self.name}.migrations")
-        for writer in await missing_migrations(self.spec(Path(":memory:"))):
-            writer.write()
-        self.forget()
-
-    def forget(self) -> None:
-        for module in [name for name in sys.modules if name.startswith(self.name)]:
-            del sys.modules[module]
-        sys.path_importer_cache.clear()
-
-
-@pytest.fixture
-def project(tmp_path, monkeypatch, request):
-    """Make a throw-away package for an app."""
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-
-    def make(app: str) -> Project:
-        name = f"throwaway_{app}_{abs(hash(request.node.nodeid))}"
-        folder = tmp_path / name
-        folder.mkdir()
-        (folder / "__init__.py").touch()
-        return Project(name, app, folder)
-
-    return make
 
 
 def rows(path: Path, query: str) -> list[tuple]:
@@ -91,10 +20,6 @@ def rows(path: Path, query: str) -> list[tuple]:
         return connection.execute(query).fetchall()
     finally:
         connection.close()
-
-
-def model(project: Project, name: str):
-    return getattr(sys.modules[f"{project.name}.models"], name)
 
 
 async def test_two_apps_have_each_their_own_file(project, tmp_path):

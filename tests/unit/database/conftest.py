@@ -1,0 +1,3 @@
+from support.throwaway import project
+
+__all__ = ["project"]
