@@ -2,7 +2,7 @@
 
     settings = read(NodeSettings, "node", Path("/etc/dit4c/node.toml"), os.environ)
 
-- ``values``    the kinds of values and their text forms
+- ``value``     what a value is; ``values`` the kinds there are, with their text forms
 - ``declare``   how a setting is declared
 - ``read``      file and environment → settings; what is wrong, a line for each
 - ``example``   the commented example files in ``docs/config``

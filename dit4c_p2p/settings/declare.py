@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dit4c_p2p.settings.values import Value
+from dit4c_p2p.settings.value import Value
 
 _DECLARED = "dit4c setting"
 _PREFIX = "DIT4C_"

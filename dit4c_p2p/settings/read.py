@@ -17,7 +17,7 @@ from dit4c_p2p.settings.declare import (
     parts,
     variable,
 )
-from dit4c_p2p.settings.values import WrongValue, close, printable, shown
+from dit4c_p2p.settings.value import WrongValue, close, printable, shown
 
 S = TypeVar("S", bound=Settings)
 

@@ -9,15 +9,11 @@ a reader of the file never has to look one up::
     address.read("[::1]:8080")    ("::1", 8080)
 """
 
-import contextlib
-import difflib
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from yarl import URL
 
@@ -26,8 +22,33 @@ from dit4c_p2p.identity.errors import InvalidKey, InvalidName
 from dit4c_p2p.identity.keys import parse_public
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import is_loopback_host, split_address
+from dit4c_p2p.settings.value import (
+    Value,
+    WrongValue,
+    choice,
+    close,
+    flag,
+    integer,
+    line,
+    list_of,
+    number,
+    quoted,
+    shown,
+    string,
+    text,
+)
 
-T = TypeVar("T")
+__all__ = [
+    "Address",
+    "Value",
+    "WrongValue",
+    "choice",
+    "flag",
+    "integer",
+    "list_of",
+    "number",
+    "text",
+]
 
 Address = tuple[str, int]
 
@@ -39,123 +60,6 @@ _BYTES = {
     **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)},
     **{f"{letter}B": 1000**power for power, letter in enumerate("kMGT", 1)},
 }
-_FLAGS: dict[str, object] = {"true": True, "false": False}
-_SHOWN_CHARS = 60
-
-
-class WrongValue(ConfigError):
-    """A value is not of its form. The message goes on after the setting's name and a colon."""
-
-
-@dataclass(frozen=True)
-class Value(Generic[T]):
-    """One kind of value.
-
-    :ivar form: what it looks like, for the example files; empty where the value itself says it.
-    :ivar read: from what TOML has; raises :class:`WrongValue`.
-    :ivar write: its TOML text.
-    :ivar parse: from the text of an environment variable to what TOML would have had.
-    """
-
-    form: str
-    read: Callable[[object], T]
-    write: Callable[[T], str]
-    parse: Callable[[str], object] = str
-
-
-def integer(least: int, most: int) -> Value[int]:
-    """A whole number within limits."""
-
-    def read(raw: object) -> int:
-        if not isinstance(raw, int) or isinstance(raw, bool):
-            raise WrongValue(f"{shown(raw)} is not a whole number", hint=f"write {least}")
-        if not least <= raw <= most:
-            raise WrongValue(f"{raw} is out of range", hint=f"give {least} to {most}")
-        return raw
-
-    return Value("", read, str, _number)
-
-
-def number(least: float, most: float) -> Value[float]:
-    """A number within limits, which may have a fraction."""
-
-    def read(raw: object) -> float:
-        if not isinstance(raw, int | float) or isinstance(raw, bool):
-            raise WrongValue(f"{shown(raw)} is not a number", hint=f"write {least:g}")
-        if not least <= raw <= most:
-            raise WrongValue(f"{raw:g} is out of range", hint=f"give {least:g} to {most:g}")
-        return float(raw)
-
-    return Value("", read, lambda value: f"{value:g}", _number)
-
-
-def choice(*words: str) -> Value[str]:
-    """One of some words."""
-
-    def read(raw: object) -> str:
-        if raw not in words:
-            raise WrongValue(f"{shown(raw)} is none of {', '.join(words)}", hint=close(raw, words))
-        return str(raw)
-
-    return Value(f"One of {', '.join(words)}.", read, _quoted)
-
-
-def list_of(item: Value[T]) -> Value[tuple[T, ...]]:
-    """A list; in the environment its items are separated by commas."""
-
-    def read(raw: object) -> tuple[T, ...]:
-        if not isinstance(raw, list):
-            raise WrongValue(f"{shown(raw)} is not a list", hint=f"write [{shown(raw)}]")
-        return tuple(item.read(one) for one in raw)
-
-    def write(values: Sequence[T]) -> str:
-        return f"[{', '.join(item.write(value) for value in values)}]"
-
-    def parse(text: str) -> object:
-        return [item.parse(part.strip()) for part in text.split(",") if part.strip()]
-
-    return Value(item.form, read, write, parse)
-
-
-def shown(raw: object) -> str:
-    """What was written, short enough for one line."""
-    if isinstance(raw, str | bool | int | float | list):
-        text = json.dumps(raw, ensure_ascii=False, default=str)
-    else:
-        text = "a table" if isinstance(raw, dict) else str(raw)
-    text = printable(text)
-    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
-
-
-def printable(text: str) -> str:
-    """The text without anything that would break a line or drive a terminal."""
-    return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
-
-
-def close(word: object, known: Sequence[str]) -> str:
-    """``did you mean …?``, or nothing if no known word is close."""
-    lower = {one.lower(): one for one in known}
-    found = difflib.get_close_matches(str(word).lower(), lower, n=1, cutoff=0.6)
-    return f"did you mean {lower[found[0]]}?" if found else ""
-
-
-def _string(raw: object) -> str:
-    if not isinstance(raw, str):
-        raise WrongValue(f"{shown(raw)} is not a text", hint=f'write "{shown(raw)}"')
-    return raw
-
-
-def _text(raw: object) -> str:
-    value = _string(raw)
-    if not value.strip() or not value.isprintable():
-        raise WrongValue(f"{shown(raw)} is not one line of text", hint="write at least a word")
-    return value
-
-
-def _flag(raw: object) -> bool:
-    if not isinstance(raw, bool):
-        raise WrongValue(f"{shown(raw)} is neither true nor false", hint="write it without quotes")
-    return raw
 
 
 def _amount(raw: object, units: Mapping[str, float], noun: str, example: str) -> float:
@@ -201,7 +105,7 @@ def _write_size(value: int) -> str:
 
 
 def _path(raw: object) -> Path:
-    path = Path(_text(raw))
+    path = Path(line(raw))
     if not path.is_absolute():
         raise WrongValue(f"{shown(raw)} is not a whole path", hint="begin it with /")
     return path
@@ -212,7 +116,7 @@ def _database(raw: object) -> str:
     hold a password."""
     from dit4c_p2p.database.spec import DatabaseSpec
 
-    text = _text(raw)
+    text = line(raw)
     try:
         DatabaseSpec("component", text)
     except ConfigError as error:
@@ -224,7 +128,7 @@ def _database(raw: object) -> str:
 
 def _address(raw: object) -> Address:
     try:
-        host, port = split_address(_string(raw))
+        host, port = split_address(string(raw))
     except ConfigError as error:
         raise WrongValue(str(error), hint=error.hint) from None
     return host, port
@@ -232,17 +136,17 @@ def _address(raw: object) -> Address:
 
 def _write_address(value: Address) -> str:
     host, port = value
-    return _quoted(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    return quoted(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
 
 
 def _near(raw: object) -> str:
     """An address that is passed on to others as text."""
     _address(raw)
-    return _string(raw)
+    return string(raw)
 
 
 def _origin(raw: object) -> str:
-    text = _string(raw)
+    text = string(raw)
     url = _parsed(text)
     if url.scheme not in ("http", "https") or not url.host or str(url.origin()) != text:
         raise WrongValue(
@@ -258,7 +162,7 @@ def _origin(raw: object) -> str:
 
 
 def _user_url(raw: object) -> str:
-    text = _string(raw)
+    text = string(raw)
     url = _parsed(text.replace("{id}", "id", 1))
     host = url.host or ""
     if (
@@ -288,22 +192,22 @@ def _parsed(text: str) -> URL:
 
 def _id(raw: object) -> str:
     try:
-        return PeerName(Kind.NODE, _string(raw)).id
+        return PeerName(Kind.NODE, string(raw)).id
     except InvalidName as error:
         raise WrongValue(str(error), hint=error.hint) from None
 
 
 def _public_key(raw: object) -> str:
     try:
-        parse_public(_string(raw))
+        parse_public(string(raw))
     except InvalidKey as error:
         raise WrongValue(str(error), hint="'dit4c portal key' prints it") from None
-    return _string(raw)
+    return string(raw)
 
 
 def _network(raw: object) -> IPv4Network:
     try:
-        network = IPv4Network(_string(raw))
+        network = IPv4Network(string(raw))
     except ValueError:
         raise WrongValue(
             f"{shown(raw)} is not an IPv4 network", hint='write it as "10.213.0.0/16"'
@@ -315,7 +219,7 @@ def _network(raw: object) -> IPv4Network:
 
 def _any_network(raw: object) -> IPv4Network | IPv6Network:
     try:
-        return ip_network(_string(raw))
+        return ip_network(string(raw))
     except ValueError:
         raise WrongValue(
             f"{shown(raw)} is neither an address nor a network",
@@ -325,12 +229,12 @@ def _any_network(raw: object) -> IPv4Network | IPv6Network:
 
 def _write_network(value: IPv4Network | IPv6Network) -> str:
     single = value.num_addresses == 1
-    return _quoted(value.network_address if single else value)
+    return quoted(value.network_address if single else value)
 
 
 def _ipv4(raw: object) -> str:
     try:
-        return str(IPv4Address(_string(raw)))
+        return str(IPv4Address(string(raw)))
     except ValueError:
         raise WrongValue(
             f"{shown(raw)} is not an IPv4 address", hint='write it as "192.0.2.53"'
@@ -338,43 +242,27 @@ def _ipv4(raw: object) -> str:
 
 
 def _digest(raw: object) -> str:
-    if not _DIGEST.fullmatch(_string(raw)):
+    if not _DIGEST.fullmatch(string(raw)):
         raise WrongValue(
             f"{shown(raw)} is not an image's digest",
             hint="write sha256: and 64 hexadecimal digits; 'dit4c images build' prints them",
         )
-    return _string(raw)
+    return string(raw)
 
 
-def _number(text: str) -> object:
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text)
-    return text
-
-
-def _quoted(value: object) -> str:
-    # A JSON string is a TOML basic string.
-    return json.dumps(str(value), ensure_ascii=False)
-
-
-text: Value[str] = Value("", _text, _quoted)
-flag: Value[bool] = Value(
-    "", _flag, lambda value: str(value).lower(), lambda text: _FLAGS.get(text, text)
-)
-path: Value[Path] = Value("", _path, _quoted)
-database: Value[str] = Value("a path, or postgres://USER@HOST/NAME", _database, _quoted)
+path: Value[Path] = Value("", _path, quoted)
+database: Value[str] = Value("a path, or postgres://USER@HOST/NAME", _database, quoted)
 duration: Value[float] = Value("", _duration, lambda v: _write_amount(v, _SECONDS))
 size: Value[int] = Value("", _size, _write_size)
 address: Value[Address] = Value("", _address, _write_address)
-near: Value[str] = Value("", _near, _quoted)
-origin: Value[str] = Value("", _origin, _quoted)
-user_url: Value[str] = Value("", _user_url, _quoted)
-peer_id: Value[str] = Value("", _id, _quoted)
-public_key: Value[str] = Value("", _public_key, _quoted)
-network: Value[IPv4Network] = Value("", _network, _quoted)
+near: Value[str] = Value("", _near, quoted)
+origin: Value[str] = Value("", _origin, quoted)
+user_url: Value[str] = Value("", _user_url, quoted)
+peer_id: Value[str] = Value("", _id, quoted)
+public_key: Value[str] = Value("", _public_key, quoted)
+network: Value[IPv4Network] = Value("", _network, quoted)
 any_network: Value[IPv4Network | IPv6Network] = Value("", _any_network, _write_network)
-ipv4: Value[str] = Value("", _ipv4, _quoted)
-digest: Value[str] = Value("", _digest, _quoted)
+ipv4: Value[str] = Value("", _ipv4, quoted)
+digest: Value[str] = Value("", _digest, quoted)
 
 AnyValue = Value[Any]
