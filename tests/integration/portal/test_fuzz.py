@@ -1,0 +1,66 @@
+"""The whole API by its own document: whatever is sent, and whoever sends it."""
+
+import pytest
+from support.api_fuzz import CALLERS, fuzz
+from support.portal import Limits, PortalAtWork, running_instance
+
+from dit4c_p2p.portal.api.table import ENDPOINTS
+
+# What a body has to be for the call to come to the object at all.
+BODIES = {
+    "people/{id}": {},
+    "people/{id}/login-links": {},
+    "people/{id}/tokens": {"label": "x"},
+}
+
+
+@pytest.mark.parametrize("caller", CALLERS)
+async def test_no_mistake_and_no_unauthorised_answer(tmp_path, caller):
+    """Ten minutes of the same are ``scripts/fuzz api``."""
+    async with PortalAtWork(tmp_path) as work:
+        status, printed = await fuzz(work, caller, examples=3, seconds=12)
+    assert status == 0, printed
+
+
+async def test_row_1_somebody_elses_objects_look_like_none(work):
+    """For each endpoint: the ids that there are and that there are not get the same answer."""
+    await work.stop()
+    work.with_config(limits=Limits(logs_s=0.2))
+    await work.start()
+    token = await work.person("max")
+    async with work.api() as admin, work.api(token) as max_, work.scheduler() as scheduler:
+        instance, _ = await running_instance(work, scheduler)
+        mine = (await admin.get("people/admin/tokens")).json[0]["id"]
+        key = (await admin.get("keys")).json[0]["fingerprint"]
+        real = {"instances": instance, "people": "admin", "keys": key}
+        none = {"instances": "abcdefghij", "people": "nobody", "keys": "A" * 43}
+        tried = 0
+        for endpoint in ENDPOINTS:
+            kind = endpoint.path.split("/")[0]
+            if "{" not in endpoint.path:
+                continue
+            answers = []
+            for ids in (real, none):
+                path = (
+                    endpoint.path.replace("{id}", ids[kind])
+                    .replace("{fingerprint}", ids[kind])
+                    .replace("{token}", mine)
+                )
+                body = BODIES.get(endpoint.path)
+                more = {"json": body} if body is not None and endpoint.body else {}
+                answer = await max_.request(endpoint.method, path, **more)
+                answers.append((answer.status, answer.json))
+            assert answers[0] == answers[1], endpoint
+            assert answers[0][0] in (403, 404), endpoint
+            tried += 1
+        assert tried >= 12
+        assert (await admin.get(f"instances/{instance}")).json["state"] == "running"
+        assert (await admin.get("people/admin/tokens")).json[0]["id"] == mine
+
+
+async def test_the_document_is_served_to_anybody(work):
+    async with work.api("wrong") as api:
+        answer = await api.get(f"{work.url}/api/openapi.json")
+        assert answer.status == 200
+        assert answer.json["servers"] == [{"url": work.url}]
+        assert set(answer.json["paths"]) == {endpoint.pattern for endpoint in ENDPOINTS}
