@@ -50,7 +50,7 @@ async def learn(reference: PortalReference, data_folder: Path) -> tuple[PortalIn
     own = PortalInfo(name="", url=reference.url, key=reference.key, connect=list(reference.connect))
     loop = asyncio.get_running_loop()
     pause, said = _FIRST_PAUSE_S, float("-inf")
-    async with PortalClient(own) as client:
+    async with PortalClient(own, ca=reference.ca) as client:
         while True:
             try:
                 public = await _fetch(client)

@@ -28,7 +28,8 @@ class PodConfig(Record, frozen=True):
     """Everything a helper is told. ``connect`` addresses are reachable from inside the pod.
 
     ``instance`` is the peer name, ``url`` the instance's canonical URL with a closing slash,
-    ``app_port`` the port in the pod's network namespace that the app is to listen on.
+    ``app_port`` the port in the pod's network namespace that the app is to listen on. ``ca`` has
+    certificates (PEM) of authorities to believe beside the image's own.
     """
 
     instance: str
@@ -36,6 +37,7 @@ class PodConfig(Record, frozen=True):
     app_port: int
     portal: PortalInfo
     routers: list[RouterInfo]
+    ca: str = ""
 
 
 class HelperState(StrEnum):

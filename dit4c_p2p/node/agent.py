@@ -174,7 +174,7 @@ class Node:
         """Begin to follow the engine and to listen; neither has to be reachable yet."""
         config, stack = self._config, self._stack
         await stack.enter_async_context(self._engine)
-        client = await stack.enter_async_context(PortalClient(config.portal))
+        client = await stack.enter_async_context(PortalClient(config.portal, ca=config.ca))
         registry = Registry(client, config.folder / "registry")
         gate = Gate(registry, admit=self._admit)
         stack.push_async_callback(gate.close)

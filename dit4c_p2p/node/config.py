@@ -47,7 +47,8 @@ class NodeConfig:
     only peer that the agent serves. ``portal`` and ``routers`` are as the agent itself reaches
     them; ``pod_portal`` and ``pod_routers``, if given, as a pod does (other ``connect`` addresses).
     ``user_url`` has ``{id}`` where an instance's id goes. Pods get networks (/28) out of
-    ``network_range``. ``resolvers`` are name servers for pods, none: the machine's own.
+    ``network_range``. ``resolvers`` are name servers for pods, none: the machine's own. ``ca`` has
+    certificates (PEM) of authorities that agent and pods are to believe beside the usual ones.
     """
 
     name: PeerName
@@ -65,6 +66,7 @@ class NodeConfig:
     resolvers: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     engine_url: str = DEFAULT_ENGINE
+    ca: str = ""
 
     @property
     def folder(self) -> Path:

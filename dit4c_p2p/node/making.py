@@ -142,5 +142,6 @@ class Making:
             app_port=image.port,
             portal=self._config.portal_for_pods(),
             routers=list(self._config.routers_for_pods()),
+            ca=self._config.ca,
         )
         return {"config.json": encode(told), "key": key.export_private_key("openssh")}

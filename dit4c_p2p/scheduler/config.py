@@ -18,6 +18,7 @@ class SchedulerConfig:
     ``key`` is the private key published for ``name``. ``data_folder`` holds its database and the
     signed copies of other peers' keys. ``portal`` is the one it serves, its key pinned. ``nodes``
     are the ids (``home``) of the nodes that belong to it; it reaches them through ``routers``.
+    ``ca`` has certificates (PEM) of authorities to believe beside the system's.
     """
 
     name: PeerName
@@ -27,3 +28,4 @@ class SchedulerConfig:
     routers: Sequence[RouterInfo]
     nodes: Sequence[str]
     limits: Limits = field(default_factory=Limits)
+    ca: str = ""

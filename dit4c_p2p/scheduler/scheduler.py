@@ -70,7 +70,9 @@ class Scheduler:
         """
         config = self.config
         try:
-            client = await self._stack.enter_async_context(PortalClient(config.portal))
+            client = await self._stack.enter_async_context(
+                PortalClient(config.portal, ca=config.ca)
+            )
             registry = Registry(client, config.data_folder / "registry", clock=self._clock)
             dialler = self._dialler or overlay_dialler(
                 Identity(config.name, config.key), config.routers, registry

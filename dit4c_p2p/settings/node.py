@@ -151,6 +151,7 @@ class NodeSettings(PeerSettings):
         return NodeConfig(
             name=self.name,
             key=key,
+            ca=self.portal.ca,
             data_folder=self.data_folder,
             scheduler=PeerName(Kind.SCHEDULER, self.scheduler),
             images=images,

@@ -130,6 +130,7 @@ class RouterSettings(PeerSettings):
         return RouterConfig(
             name=self.name,
             key=key,
+            ca=self.portal.ca,
             http=self.listen,
             https=self.listen_tls,
             redirect=self.redirect,

@@ -71,6 +71,7 @@ class SchedulerSettings(PeerSettings):
         return SchedulerConfig(
             name=self.name,
             key=key,
+            ca=self.portal.ca,
             data_folder=self.data_folder,
             portal=portal,
             routers=tuple(public.routers),

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.identity.portal_client import trusting
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, section, setting
 
@@ -48,6 +50,34 @@ class PortalReference(Settings):
         default=(),
         example=("192.0.2.10:443",),
     )
+    ca_file: Path | None = setting(
+        values.path,
+        "Certificates, in PEM, of an authority of one's own that has signed the portal's (and the "
+        "routers'). It is believed beside the system's; on a node, by instances' helpers as well.",
+        default=None,
+        example=Path("/etc/dit4c/ca.pem"),
+    )
+
+    @property
+    def ca(self) -> str:
+        """What is in ``ca_file``; empty without one.
+
+        :raises ConfigError: it can't be read or is something else.
+        """
+        if self.ca_file is None:
+            return ""
+        try:
+            text = self.ca_file.read_text(encoding="ascii")
+            trusting(text)
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not text"
+            raise ConfigError(
+                f"portal.ca_file: {self.ca_file} can't be read: {reason}",
+                hint="give certificates in PEM, or leave it out",
+            ) from None
+        except ConfigError as error:
+            raise ConfigError(f"portal.ca_file: {error}", hint=error.hint) from None
+        return text
 
 
 @dataclass(frozen=True, kw_only=True)

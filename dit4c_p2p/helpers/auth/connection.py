@@ -151,7 +151,7 @@ class Connection:
         request = request_to_app(head, house.origin, self._client, session.person)
         session.open.add(self)
         try:
-            return await exchange(self._wire, head, request, house.app)
+            return await exchange(self._wire, head, request, house.app, secure=house.origin.secure)
         finally:
             session.open.discard(self)
 
@@ -167,7 +167,12 @@ class Connection:
         """Send an answer of ours; a body that nobody reads ends the connection."""
         unread = head.body.kind is BodyKind.CHUNKED or head.body.length > 0
         close = close or unread or not head.keep_alive or head.version == (1, 0)
-        data = pages.render(answer, close=close, without_body=head.method == "HEAD")
+        data = pages.render(
+            answer,
+            close=close,
+            without_body=head.method == "HEAD",
+            secure=self._house.origin.secure,
+        )
         self._wire.write(data)
         await self._wire.drain(HEAD_LIMIT_S)
         return not close
@@ -175,7 +180,9 @@ class Connection:
     async def _refuse_unread(self, status: int, message: str) -> None:
         """Answer something that is no request, and close."""
         answer = pages.problem(status, message, as_html=False)
-        self._wire.write(pages.render(answer, close=True, without_body=False))
+        self._wire.write(
+            pages.render(answer, close=True, without_body=False, secure=self._house.origin.secure)
+        )
         await self._wire.linger(HEAD_LIMIT_S, LINGER_LIMIT_S)
 
 

@@ -45,10 +45,13 @@ class _Stale(Exception):
     """A kept connection had been closed by the app before our request."""
 
 
-async def exchange(client: Wire, head: RequestHead, request: bytes, app: App) -> bool:
+async def exchange(
+    client: Wire, head: RequestHead, request: bytes, app: App, *, secure: bool
+) -> bool:
     """Pass a request on and its response back; whether ``client`` may be used for another.
 
     :param request: the head as the app is to get it.
+    :param secure: whether browsers know this instance by HTTPS.
     :raises AppUnreachable, AppSlow, BadResponse: nothing has been answered; 502 to 504.
     :raises BadRequest: the body is malformed; nothing has been answered.
     :raises CutShort: too late for an answer.
@@ -58,21 +61,32 @@ async def exchange(client: Wire, head: RequestHead, request: bytes, app: App) ->
         kept = app.take()
         if kept is not None:
             with contextlib.suppress(_Stale):
-                return await _Attempt(client, head, kept, app, is_kept=True).run(request)
-    return await _Attempt(client, head, await app.connect(), app, is_kept=False).run(request)
+                attempt = _Attempt(client, head, kept, app, is_kept=True, secure=secure)
+                return await attempt.run(request)
+    upstream = await app.connect()
+    attempt = _Attempt(client, head, upstream, app, is_kept=False, secure=secure)
+    return await attempt.run(request)
 
 
 class _Attempt:
     """An exchange over one connection to the app."""
 
     def __init__(
-        self, client: Wire, head: RequestHead, upstream: Wire, app: App, *, is_kept: bool
+        self,
+        client: Wire,
+        head: RequestHead,
+        upstream: Wire,
+        app: App,
+        *,
+        is_kept: bool,
+        secure: bool,
     ) -> None:
         self._client = client
         self._head = head
         self._upstream = upstream
         self._app = app
         self._is_kept = is_kept
+        self._secure = secure
         self._body = framer_of(head.body)
         self._body_error: BadMessage | None = None
         self._reusable = False
@@ -148,7 +162,7 @@ class _Attempt:
             if not response.interim:
                 return response
             if self._head.version == (1, 1):
-                self._client.write(response_to_client(response, close=False))
+                self._client.write(response_to_client(response, close=False, secure=self._secure))
 
     async def _answer(self, response: ResponseHead) -> bool:
         """Pass the response on; whether the browser's connection may go on."""
@@ -159,7 +173,7 @@ class _Attempt:
             and response.body.kind is not BodyKind.UNTIL_CLOSE
             and (self._body.complete or response.status < 300)
         )
-        head = response_to_client(response, close=not keep)
+        head = response_to_client(response, close=not keep, secure=self._secure)
         try:
             data = self._upstream.read_now()
             taken = body.feed(data)
@@ -176,7 +190,7 @@ class _Attempt:
         """After 101: bytes both ways until both ends have closed."""
         self._client.on_gone = None  # a half-close is passed on
         try:
-            self._client.write(response_to_client(response, close=False))
+            self._client.write(response_to_client(response, close=False, secure=self._secure))
         except ConnectionResetError as error:
             raise CutShort(str(error)) from None
         ways = {

@@ -48,7 +48,10 @@ _ABOUT_THE_CALLER_PREFIXES = (b"forwarded", b"x-forwarded", b"x-dit4c-")
 _PLAIN_ONLY = frozenset({b"host", b"content-length", b"content-type", b"cookie", b"authorization"})
 _NOT_FROM_CLIENT = _HOP_BY_HOP | _ABOUT_THE_CALLER | {b"host", b"cookie"}
 _SEPARATORS = bytes.maketrans(b"_.", b"--")
-_NOT_FROM_APP = _HOP_BY_HOP | {b"set-cookie"}
+_NOT_FROM_APP = _HOP_BY_HOP | {b"set-cookie", b"strict-transport-security"}
+
+# RFC 6797: from now on this host by HTTPS only. What else is below it is not ours to speak for.
+STRICT_TRANSPORT = (b"Strict-Transport-Security", b"max-age=31536000")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,11 @@ class Origin:
 
     scheme: bytes
     host: bytes
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers come by HTTPS."""
+        return self.scheme == b"https"
 
     @property
     def text(self) -> bytes:
@@ -94,8 +102,11 @@ def request_to_app(head: RequestHead, origin: Origin, client: Client | None, per
     return render_head(b"%b %b %b" % (head.method.encode(), head.path, version), headers)
 
 
-def response_to_client(head: ResponseHead, *, close: bool) -> bytes:
-    """The head that the browser gets; ``close`` announces the end of its connection."""
+def response_to_client(head: ResponseHead, *, close: bool, secure: bool) -> bytes:
+    """The head that the browser gets; ``close`` announces the end of its connection.
+
+    :param secure: whether browsers know this instance by HTTPS.
+    """
     headers: Headers = []
     for pair in head.headers:
         name = pair[0].lower()
@@ -112,6 +123,8 @@ def response_to_client(head: ResponseHead, *, close: bool) -> bytes:
         headers.append((b"Upgrade", b"websocket"))
     elif close and not head.interim:
         headers.append((b"Connection", b"close"))
+    if secure and not head.interim:
+        headers.append(STRICT_TRANSPORT)
     return render_head(b"HTTP/1.1 %d %b" % (head.status, head.reason), headers)
 
 

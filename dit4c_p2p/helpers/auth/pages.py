@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from dit4c_p2p.helpers.auth.headers import STRICT_TRANSPORT
 from dit4c_p2p.http1 import Headers, render_head
 
 _STYLE = (
@@ -38,9 +39,11 @@ class Answer:
     body: bytes = b""
 
 
-def render(answer: Answer, *, close: bool, without_body: bool) -> bytes:
-    """The answer as sent; ``without_body`` for HEAD."""
+def render(answer: Answer, *, close: bool, without_body: bool, secure: bool) -> bytes:
+    """The answer as sent; ``without_body`` for HEAD, ``secure`` where browsers come by HTTPS."""
     headers = [*answer.headers, (b"Content-Length", b"%d" % len(answer.body))]
+    if secure:
+        headers.append(STRICT_TRANSPORT)
     if close:
         headers.append((b"Connection", b"close"))
     reason = HTTPStatus(answer.status).phrase.encode()

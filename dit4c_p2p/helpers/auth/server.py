@@ -38,7 +38,7 @@ class AuthServer:
             raise ConfigError(f"{pod.config.url!r} is not an instance's URL")
         self._pod = pod
         self._status = status
-        self._client = PortalClient(pod.config.portal)
+        self._client = PortalClient(pod.config.portal, ca=pod.config.ca)
         self.app = App(pod.config.app_port)
         origin = Origin(url.scheme.encode(), url.authority.lower().encode("ascii"))
         redirect_uri = str(url.origin()) + CALLBACK_PATH

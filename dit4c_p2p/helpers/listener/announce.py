@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import aiohttp
 
@@ -11,7 +13,7 @@ from dit4c_p2p.helpers.listener.own_url import ask
 from dit4c_p2p.helpers.pod import Pod
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity import tokens
-from dit4c_p2p.identity.portal_client import PortalClient
+from dit4c_p2p.identity.portal_client import PortalClient, trusting
 from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.helper import AnswersOn
 from dit4c_p2p.messages.pod import HelperState
@@ -28,6 +30,11 @@ _LONGEST_PORTAL_PAUSE_S = 10.0
 Ask = Callable[[str, RouterInfo], Awaitable[tuple[bool, str]]]
 
 
+def _trust_of(pod: Pod) -> ssl.SSLContext | None:
+    """Made once: reading the system's authorities takes a while."""
+    return trusting(pod.config.ca) if pod.config.url.startswith("https:") else None
+
+
 class Announcer:
     """Follows at which routers we listen, and tells the portal through which our URL answers.
 
@@ -36,12 +43,12 @@ class Announcer:
     """
 
     def __init__(
-        self, pod: Pod, client: PortalClient, status: StatusLines, *, asking: Ask = ask
+        self, pod: Pod, client: PortalClient, status: StatusLines, *, asking: Ask | None = None
     ) -> None:
         self._pod = pod
         self._client = client
         self._status = status
-        self._ask = asking
+        self._ask = asking or partial(ask, trust=_trust_of(pod))
         self._routers = {router.name: router for router in pod.config.routers}
         self._listening: set[str] = set()
         self._trouble: dict[str, str] = {}

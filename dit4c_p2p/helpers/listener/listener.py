@@ -31,7 +31,7 @@ async def serve(pod: Pod, status: StatusLines, stop: asyncio.Event) -> None:
             max_pktsize=PACKET_BYTES,
         )
 
-    async with PortalClient(pod.config.portal) as client:
+    async with PortalClient(pod.config.portal, ca=pod.config.ca) as client:
         registry = Registry(client, pod.folder / "registry")
         announcer = Announcer(pod, client, status)
         listening = Listening(

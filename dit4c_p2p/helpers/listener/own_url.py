@@ -13,16 +13,20 @@ from dit4c_p2p.messages.public import RouterInfo
 ASK_LIMIT_S = 5.0
 
 
-async def ask(url: str, router: RouterInfo) -> tuple[bool, str]:
+async def ask(
+    url: str, router: RouterInfo, trust: ssl.SSLContext | None = None
+) -> tuple[bool, str]:
     """Whether ``ALIVE_PATH`` below ``url`` answers 200 through ``router``, and if not, why.
 
     The canonical host is said (and its certificate checked) whatever address is connected to.
+
+    :param trust: for an ``https`` URL; the system's authorities unless given.
     """
     reason = f"{router.name} has no HTTP address"
     for address in router.http:
         try:
             async with asyncio.timeout(ASK_LIMIT_S):
-                status = await _status(URL(url), address)
+                status = await _status(URL(url), address, trust)
         except (OSError, TimeoutError, BadMessage, asyncio.IncompleteReadError) as error:
             reason = (
                 f"{router.name} does not answer HTTP at {address}: {str(error) or 'time is up'}"
@@ -34,9 +38,11 @@ async def ask(url: str, router: RouterInfo) -> tuple[bool, str]:
     return False, reason
 
 
-async def _status(url: URL, address: str) -> int:
+async def _status(url: URL, address: str, trust: ssl.SSLContext | None) -> int:
     host, port = split_address(address)
-    secure = ssl.create_default_context() if url.scheme == "https" else None
+    secure = None
+    if url.scheme == "https":
+        secure = trust or ssl.create_default_context()
     reader, writer = await asyncio.open_connection(
         host, port, ssl=secure, server_hostname=url.host if secure else None
     )
