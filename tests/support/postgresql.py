@@ -4,6 +4,7 @@ with Postgresql() as server:
     url = server.create("portal")
 """
 
+import ctypes
 import itertools
 import os
 import shutil
@@ -75,6 +76,7 @@ class Postgresql:
                 stderr=log,
                 cwd=self.folder,
                 process_group=0,  # it must not hear of a Ctrl-C before the tests have ended
+                preexec_fn=_end_with_parent,
                 **self._as,
             )
         deadline = time.monotonic() + START_S
@@ -126,6 +128,11 @@ class Postgresql:
         if done.returncode:
             raise RuntimeError(f"{program}: {done.stderr}")
         return done.stdout
+
+
+def _end_with_parent() -> None:
+    """Have the server end with the tests, however they end (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGQUIT)
 
 
 def name_of(url: str) -> str:

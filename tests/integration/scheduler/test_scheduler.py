@@ -390,6 +390,31 @@ async def test_a_database_that_fails_for_a_while_loses_nothing(world, engine, ca
         assert engine.no_room_text in caplog.text
 
 
+@pytest.mark.postgresql
+@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+async def test_a_database_that_is_gone_for_a_while_loses_nothing(world, engine, caplog):
+    """Its server ends in the middle of everything, and comes back."""
+    reached = world.node.hold_at(StartPod)
+    async with world.scheduler() as scheduler:
+        await scheduler.ready()
+        await world.start("one")
+        await asyncio.wait_for(reached.wait(), 10)
+        engine.server.stop()
+        try:
+            world.node.let_go(StartPod)
+            await world.start("two")
+            async with asyncio.timeout(10):
+                while "the scheduler's database does not work" not in caplog.text:
+                    await asyncio.sleep(0.01)
+        finally:
+            engine.server.start()
+        for id in ("one", "two"):
+            await world.portal.until_state(id, State.RUNNING)
+            await world.discard(id)
+            await world.portal.until_state(id, State.DISCARDED)
+        assert (world.node.made, world.node.pods) == ({"one": 1, "two": 1}, {})
+
+
 async def test_a_line_that_breaks_while_the_database_fails(world, monkeypatch, caplog):
     async with world.scheduler() as scheduler:
         await scheduler.ready()
