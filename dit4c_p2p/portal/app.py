@@ -26,6 +26,7 @@ from dit4c_p2p.portal.enrolment import Enrolment
 from dit4c_p2p.portal.events import Hub
 from dit4c_p2p.portal.instances import Instances
 from dit4c_p2p.portal.key_events import KeyEvents
+from dit4c_p2p.portal.known import KnownAddresses
 from dit4c_p2p.portal.link import SchedulerLinks
 from dit4c_p2p.portal.models import EnrolNonce, Incoming, LoginLink
 from dit4c_p2p.portal.oauth import handlers as oauth_handlers
@@ -183,7 +184,8 @@ class Portal:
         limits = config.limits
         hub = Hub(limits.event_streams, limits.event_streams_per_person)
         registry = KeyRegistry(self._key, config.routers, clock=clock)
-        links = SchedulerLinks(self._key, config.url, registry, clock=clock)
+        known = KnownAddresses()
+        links = SchedulerLinks(self._key, config.url, registry, known, clock=clock)
         return Services(
             config=config,
             public=PublicConfig(
@@ -192,7 +194,7 @@ class Portal:
             clock=clock,
             hub=hub,
             registry=registry,
-            key_events=KeyEvents(self._key, registry, clock=clock),
+            key_events=KeyEvents(self._key, registry, known, clock=clock),
             enrolment=Enrolment(registry, config.url, limits.enrol_nonce_s, clock=clock),
             sessions=Sessions(
                 hub, idle_s=limits.session_idle_s, lifetime_s=limits.session_s, clock=clock
@@ -200,6 +202,7 @@ class Portal:
             instances=Instances(config, registry, hub, links.kick, clock=clock),
             links=links,
             oauth=OAuthServer(config, registry, clock=clock),
+            known=known,
         )
 
     def _make_app(self) -> web.Application:

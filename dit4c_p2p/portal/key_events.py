@@ -16,10 +16,18 @@ from dit4c_p2p.identity import sshsig
 from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.registry import Heartbeat, KeyEvent, SignedEvent
 from dit4c_p2p.portal.errors import TooMany
+from dit4c_p2p.portal.known import KnownAddresses
 from dit4c_p2p.portal.registry import KeyRegistry
+from dit4c_p2p.shares import Shares
 
 HEARTBEAT_S = 3.0
-_MAX_LISTENERS = 4096
+# Below the portal's cap on connections, so that others are served whoever listens. Strangers can't
+# take what is for the addresses where peers have proved their keys; there, each pod of a node that
+# is behind one router at home has a stream.
+_MAX_LISTENERS = 1024
+_MAX_LISTENERS_PER_ADDRESS = 256
+_MAX_STRANGERS = 1024
+_MAX_STRANGERS_PER_ADDRESS = 64
 # A burst of 256 changes while a listener's socket is full is far beyond any real one.
 _MAX_QUEUED = 256
 
@@ -63,12 +71,16 @@ class KeyEvents:
         self,
         key: asyncssh.SSHKey,
         registry: KeyRegistry,
+        known: KnownAddresses,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._key = key
         self._registry = registry
         self._clock = clock
+        self._known = known
+        self._shares = Shares(_MAX_LISTENERS, _MAX_LISTENERS_PER_ADDRESS)
+        self._strangers = Shares(_MAX_STRANGERS, _MAX_STRANGERS_PER_ADDRESS)
         self._listeners: set[Listener] = set()
         self._closed = False
         registry.watch(self._tell)
@@ -81,21 +93,27 @@ class KeyEvents:
             await asyncio.sleep(HEARTBEAT_S)
 
     @contextmanager
-    def listen(self) -> Iterator[Listener]:
+    def listen(self, address: str | None) -> Iterator[Listener]:
         """Hear of changes while in the ``with`` block.
 
-        :raises TooMany: the cap on listeners is reached.
+        :param address: where the listener is.
+        :raises TooMany: a cap on listeners is reached.
         """
-        if len(self._listeners) >= _MAX_LISTENERS:
-            raise TooMany("too many peers follow the key events")
-        listener = Listener(self._heartbeat())
-        self._listeners.add(listener)
-        if self._closed:
-            listener.cut()
-        try:
-            yield listener
-        finally:
-            self._listeners.discard(listener)
+        with self._place(address).hold(address) as held:
+            if not held:
+                raise TooMany("too many peers follow the key events")
+            listener = Listener(self._heartbeat())
+            self._listeners.add(listener)
+            if self._closed:
+                listener.cut()
+            try:
+                yield listener
+            finally:
+                self._listeners.discard(listener)
+
+    def _place(self, address: str | None) -> Shares:
+        """Which places the next listener at ``address`` is to have one of."""
+        return self._shares if self._known.knows(address) else self._strangers
 
     def close(self) -> None:
         """End every stream, now and from now on."""

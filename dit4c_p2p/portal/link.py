@@ -48,18 +48,21 @@ from dit4c_p2p.messages.registry import KeyEvent
 from dit4c_p2p.portal.digests import digest
 from dit4c_p2p.portal.errors import NotFound, TookTooLong, TooMany, Unavailable
 from dit4c_p2p.portal.instances import REFUSALS, Instances
+from dit4c_p2p.portal.known import KnownAddresses
 from dit4c_p2p.portal.models import Incoming, Instance, Outgoing
 from dit4c_p2p.portal.registry import KeyRegistry
+from dit4c_p2p.shares import Shares
 
 _log = logging.getLogger(__name__)
 
 REFUSED = 4403
 REPLACED = 4409
-_OPENING_S = 10
+_OPENING_S = 5
 # aiohttp pings after this long without a frame and waits half of it: dead after 15 s.
 _HEARTBEAT_S = 10.0
 _CLOSING_S = 2.0
 _MAX_OPENING = 16
+_MAX_OPENING_PER_ADDRESS = 4
 _BATCH = 100
 _MAX_ID_CHARS = 64
 _MAX_REASON_BYTES = 120
@@ -104,6 +107,7 @@ class SchedulerLinks:
         key: asyncssh.SSHKey,
         portal_url: str,
         registry: KeyRegistry,
+        known: KnownAddresses,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -112,7 +116,8 @@ class SchedulerLinks:
         self._registry = registry
         self._clock = clock
         self._links: dict[str, Link] = {}
-        self._opening = 0
+        self._known = known
+        self._opening = Shares(_MAX_OPENING, _MAX_OPENING_PER_ADDRESS)
         self._logs: dict[str, tuple[str, asyncio.Future[InstanceLogs]]] = {}
         self._closed = False
         registry.watch(self._key_changed)
@@ -169,8 +174,6 @@ class SchedulerLinks:
         self, request: web.Request, scheduler: PeerName, instances: Instances
     ) -> web.WebSocketResponse:
         """One link from its opening to its end; called for ``GET /schedulers/{id}/link``."""
-        if self._closed or self._opening >= _MAX_OPENING:
-            raise TooMany("too many links are being opened", hint="try again in a moment")
         socket = web.WebSocketResponse(
             timeout=_CLOSING_S,
             heartbeat=_HEARTBEAT_S,
@@ -179,18 +182,19 @@ class SchedulerLinks:
         )
         if not socket.can_prepare(request):
             raise NotFound("this is a WebSocket")
-        self._opening += 1
-        try:
+        with self._opening.hold(request.remote) as held:
+            if self._closed or not held:
+                raise TooMany("too many links are being opened", hint="try again in a moment")
             await socket.prepare(request)
-            async with asyncio.timeout(_OPENING_S):
-                link = await self._open(socket, scheduler)
-        except (DitError, TimeoutError) as error:
-            reason = str(error) or "the opening took too long"
-            _log.warning("link of %s refused: %s", scheduler, reason)
-            await socket.close(code=REFUSED, message=_reason(reason))
-            return socket
-        finally:
-            self._opening -= 1
+            try:
+                async with asyncio.timeout(_OPENING_S):
+                    link = await self._open(socket, scheduler)
+            except (DitError, TimeoutError, ConnectionError) as error:
+                reason = str(error) or "the opening took too long"
+                _log.warning("link of %s refused: %s", scheduler, reason)
+                await socket.close(code=REFUSED, message=_reason(reason))
+                return socket
+        self._known.proved(request.remote)
         await self._run(link, socket, instances)
         return socket
 
@@ -203,7 +207,10 @@ class SchedulerLinks:
         """
         nonce = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
         await socket.send_str(encode(Challenge(nonce=nonce)).decode())
-        frame = _decode(await socket.receive_str())
+        message = await socket.receive()
+        if message.type is not WSMsgType.TEXT:
+            raise InvalidMessage("the opening ended, or is no text")
+        frame = _decode(message.data)
         if not isinstance(frame, Hello) or frame.name != str(scheduler):
             raise InvalidMessage("not the scheduler that the path names")
         key = await self._proved(scheduler, nonce, frame)

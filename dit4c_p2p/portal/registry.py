@@ -178,11 +178,14 @@ class KeyRegistry:
             return current
         scheduler = await self.scheduler_of(name)
         change, keys = await self._as_of_now(lambda: self.in_force(name))
+        # An empty document of a peer whose keys were revoked is among those that strangers' made-up
+        # names can't push out.
+        known = bool(keys) or await SshKey.exists(name=str(name))
         serial, now = self._take_serial(), int(self._clock())
         body = documents.compose(
             KeyDocument(name, serial, change, now, now + LIFETIME_S, keys, scheduler)
         )
-        document = self._sign(str(name), serial, change, now, body, known=bool(keys))
+        document = self._sign(str(name), serial, change, now, body, known=known)
         await self._keep_serials()
         return document
 

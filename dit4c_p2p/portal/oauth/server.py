@@ -100,7 +100,7 @@ class OAuthServer:
             mine = client is not None and await Instance.exists(
                 id=client.name.id, owner_id=session.who.id, discard_asked_at=None
             )
-            here = await Session.exists(digest=session.digest, ended_at=None)
+            here = await self._goes_on(session.digest, snapshot.now)
             if client is None or not mine or not here:
                 raise NotFound("there is no such instance")
             if params.get("redirect_uri") != client.redirect_uri:
@@ -139,7 +139,8 @@ class OAuthServer:
             )
             if spent:
                 snapshot.code = await mine.get()
-                if not await _may_come_in(snapshot.code.person_id, snapshot.now):
+                code_row = snapshot.code
+                if not await self._may_come_in(code_row.person_id, code_row.session, snapshot.now):
                     snapshot.code = None
             else:
                 ended = await self._end_tokens_of(code, proved.client, snapshot.now)
@@ -216,19 +217,31 @@ class OAuthServer:
         return _Proved(client, token)
 
     async def _token(self, text: str, now: float) -> OAuthToken | None:
-        """An access token, unless its person may not come in any more."""
+        """An access token, unless its person may not come in any more, or the session that it was
+        made from is over."""
         token = await OAuthToken.get_or_none(digest=digest(text))
-        return token if token and await _may_come_in(token.person_id, now) else None
+        if token is None or not await self._may_come_in(token.person_id, token.session, now):
+            return None
+        return token
+
+    async def _may_come_in(self, person: str, session: str, now: float) -> bool:
+        found = await Person.get_or_none(id=person)
+        return found is not None and in_force(found, now) and await self._goes_on(session, now)
+
+    async def _goes_on(self, session: str, now: float) -> bool:
+        """Whether a portal session, named by its digest, has neither ended nor expired."""
+        limits = self._config.limits
+        return await Session.exists(
+            digest=session,
+            ended_at=None,
+            created_at__gt=now - limits.session_s,
+            used_at__gt=now - limits.session_idle_s,
+        )
 
     async def _end_tokens_of(self, code: str, client: Client, now: float) -> int:
         return await OAuthToken.filter(code=code, instance=client.name.id, revoked_at=None).update(
             revoked_at=now
         )
-
-
-async def _may_come_in(person: str, now: float) -> bool:
-    found = await Person.get_or_none(id=person)
-    return found is not None and in_force(found, now)
 
 
 async def claim(token: tokens.Token) -> bool:

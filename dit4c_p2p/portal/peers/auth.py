@@ -31,6 +31,7 @@ async def authenticate(request: web.Request, *kinds: Kind) -> Token:
     if token.issuer.kind not in kinds:
         raise Forbidden(f"this is not for a {token.issuer.kind}")
     parts.registry.seen(token.fingerprint)
+    parts.known.proved(request.remote)
     return token
 
 

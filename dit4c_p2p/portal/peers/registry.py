@@ -77,7 +77,7 @@ async def known_hosts_signature(request: web.Request) -> web.Response:
 
 async def events(request: web.Request) -> web.StreamResponse:
     """Changes of keys as they happen, with a signed heartbeat."""
-    with services(request).key_events.listen() as listener:
+    with services(request).key_events.listen(request.remote) as listener:
         async with EventStream(request) as stream:
             async for frame in listener:
                 await stream.send(frame)

@@ -7,7 +7,6 @@ import time
 from contextlib import AsyncExitStack
 
 import pytest
-from support.engines import engine, postgresql  # noqa: F401
 from support.portal import Limits, PortalAtWork
 
 SECRETS = {"cookie": "c00kie-value", "link": "l0gin-link", "token": "ap1-token"}
@@ -59,7 +58,7 @@ async def connect():
 
 
 @pytest.fixture
-async def strict(tmp_path, engine):  # noqa: F811
+async def strict(tmp_path, engine):
     """A portal that waits for nothing long."""
     limits = Limits(body_s=0.6, body_silence_s=0.3, connections=12, connections_per_address=8)
     async with PortalAtWork(tmp_path, limits) as work:

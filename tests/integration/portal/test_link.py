@@ -1,6 +1,7 @@
 """The scheduler's link over a real WebSocket: who may speak, of what, and what happens to it."""
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
@@ -205,6 +206,36 @@ async def test_an_opening_that_says_nothing_is_not_a_link(work):
             await socket.send_str('{"type":"ack","id":"x"}')
             message = await socket.receive(timeout=10)
             assert (message.type, socket.close_code) == (aiohttp.WSMsgType.CLOSE, 4403)
+
+
+@pytest.mark.parametrize("how", ["binary", "close", "gone", "silent"])
+async def test_an_opening_that_is_no_text_is_refused_quietly(work, caplog, monkeypatch, how):
+    monkeypatch.setattr("dit4c_p2p.portal.link._OPENING_S", 0.3)
+    opening = work.portal._services.links._opening
+    async with aiohttp.ClientSession() as session:
+        socket = await session.ws_connect(f"{work.url}/schedulers/main/link", autoclose=False)
+        await socket.receive(timeout=10)
+        assert opening.taken == 1
+        if how == "binary":
+            await socket.send_bytes(b"\xff")
+        elif how == "close":
+            await socket.close()
+        elif how == "gone":
+            socket._response.connection.transport.abort()
+        async with asyncio.timeout(10):
+            while opening.taken:
+                await asyncio.sleep(0.01)
+    assert [one for one in caplog.records if one.exc_info or one.levelname == "ERROR"] == []
+
+
+async def test_section_4_one_address_opens_four_links_at_once(work):
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        for _ in range(4):
+            await stack.enter_async_context(session.ws_connect(f"{work.url}/schedulers/main/link"))
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await session.ws_connect(f"{work.url}/schedulers/main/link")
+        assert caught.value.status == 429
 
 
 async def test_reports_reach_the_dashboard_at_once(work):

@@ -9,13 +9,13 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
-from support.portal import Limits, running_instance
+from support.portal import Limits, PortalAtWork, running_instance
 
 from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.keys import fingerprint, generate
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.portal.models import OAuthCode, OAuthToken
+from dit4c_p2p.portal.models import OAuthCode, OAuthToken, Session
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
@@ -332,3 +332,35 @@ async def test_an_access_token_has_an_end(work, client):
     work.clock.ahead = Limits().access_token_s + 1
     assert not await client.active(token)
     assert not await client.active("made-up")
+
+
+async def test_row_10_an_access_token_ends_with_the_portal_session_it_came_from(tmp_path, engine):
+    limits = Limits(session_s=3600, session_idle_s=1800)
+    async with (
+        PortalAtWork(tmp_path, limits) as work,
+        work.scheduler() as scheduler,
+        work.browser() as browser,
+    ):
+        await browser.log_in(await work.login_link())
+        client = Client(work, browser, *await running_instance(work, scheduler))
+        idle = await client.token()
+        work.clock.ahead = limits.session_idle_s - 60
+        assert await client.active(idle)
+        work.clock.ahead = limits.session_idle_s + 60
+        assert not await client.active(idle), "nobody has used the session for too long"
+
+        await browser.log_in(await work.login_link())
+        token, code = await client.token(), await client.code()
+        began = work.clock.ahead
+        for _ in range(3):
+            work.clock.ahead += limits.session_idle_s / 1.5
+            await browser.get("/")
+        assert work.clock.ahead - began >= limits.session_s
+        assert not await client.active(token), "its lifetime is over, used or not"
+        assert (await client.exchange(code)).status == 400
+
+
+async def test_row_10_a_code_of_a_session_that_has_ended_gives_nothing(client):
+    code = await client.code()
+    await Session.all().update(ended_at=1.0)
+    assert (await client.exchange(code)).status == 400

@@ -3,7 +3,9 @@
 import asyncio
 import shutil
 import subprocess
+from contextlib import AsyncExitStack
 
+import aiohttp
 import pytest
 from support.portal import Limits
 
@@ -14,7 +16,9 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry import Registry
 from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, enrol_statement
+from dit4c_p2p.portal.key_events import KeyEvents
 from dit4c_p2p.portal.models import KeyChange
+from dit4c_p2p.shares import Shares
 
 NODE = PeerName.parse("node-main")
 
@@ -79,6 +83,52 @@ async def test_documents_are_signed_stable_and_reissued(work):
         assert (await web.get(path)).text == signature, "the older body can still be checked"
         assert (await web.get("/nodes/main/ssh-keys.sig?serial=999999")).status == 404
         assert (await web.get("/nodes/main/ssh-keys.sig")).status == 400
+
+
+async def test_a_revoked_peers_empty_document_is_not_pushed_out_by_made_up_names(work, monkeypatch):
+    monkeypatch.setattr("dit4c_p2p.portal.registry._MAX_EMPTY_DOCUMENTS", 4)
+    async with work.browser() as web, work.api() as api:
+        await api.post(f"keys/{fingerprint(work.keys['node-main'])}/revoke")
+        empty = await web.get("/nodes/main/ssh-keys")
+        document = documents.parse(empty.body, NODE, work.clock())
+        assert document.keys == ()
+        for number in range(8):
+            made_up = await web.get(f"/nodes/stranger-{number}/ssh-keys")
+        path = "/nodes/main/ssh-keys"
+        assert (await web.get(f"{path}.sig?serial={document.serial}")).status == 200
+        assert (await web.get(path)).body == empty.body
+        last = documents.parse(made_up.body, PeerName.parse("node-stranger-7"), work.clock())
+        assert (await web.get(f"/nodes/stranger-7/ssh-keys.sig?serial={last.serial}")).status == 200
+
+
+async def test_section_4_key_events_are_shared_out_by_address(work, monkeypatch):
+    monkeypatch.setattr(KeyEvents, "_place", lambda self, address: self._strangers)
+    stranger = Shares(3, 2)
+    monkeypatch.setattr(work.portal._services.key_events, "_strangers", stranger)
+    async with AsyncExitStack() as stack:
+
+        async def follow():
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            return await stack.enter_async_context(session.get(f"{work.url}/keys/events"))
+
+        one, two, three = [await follow() for _ in range(3)]
+        assert [one.status, two.status, three.status] == [200, 200, 429]
+        assert stranger.taken == 2
+        one.close()
+        async with asyncio.timeout(15):
+            while stranger.taken == 2:  # seen at the next heartbeat
+                await asyncio.sleep(0.05)
+        assert (await follow()).status == 200
+
+
+async def test_section_4_where_a_peer_proved_its_key_there_is_room_left(work):
+    events, known = work.portal._services.key_events, work.portal._services.known
+    assert not known.knows("127.0.0.1")
+    assert events._place("127.0.0.1") is events._strangers
+    async with work.scheduler():
+        assert known.knows("127.0.0.1")
+    assert events._place("127.0.0.1") is events._shares
+    assert events._place("192.0.2.1") is events._strangers
 
 
 async def test_serials_go_on_after_a_restart(work):
