@@ -7,7 +7,13 @@ import pytest
 from support.portal import IMAGE, running_instance
 
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.messages.link import DiscardInstance, InstanceLogs, RequestLogs, StartInstance
+from dit4c_p2p.messages.link import (
+    ClusterState,
+    DiscardInstance,
+    InstanceLogs,
+    RequestLogs,
+    StartInstance,
+)
 from dit4c_p2p.portal import Limits
 
 
@@ -242,3 +248,108 @@ async def test_whoami(work):
         }
     async with work.api(work.jwt("node-main")) as node:
         assert (await node.get("whoami")).json["name"] == "node-main"
+
+
+async def test_bodies_that_are_cut_off_or_no_text(work, caplog):
+    async with work.api() as api:
+        kind = {"Content-Type": "application/json"}
+        for body in (
+            b"",
+            b"\xff\xfe",
+            b'{"image": "\\ud800"}',
+            b"[]",
+            b"null",
+            b'"x"',
+            b"{" * 50_000,
+        ):
+            assert_problem(await api.post("instances", data=body, headers=kind), 400)
+    for length in (100, 100_000):
+        reader, writer = await asyncio.open_connection("127.0.0.1", work.port)
+        head = (
+            f"POST /api/v1/instances HTTP/1.1\r\nHost: localhost:{work.port}\r\n"
+            f"Authorization: Bearer {work.token}\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {length}\r\n\r\n"
+        )
+        writer.write(head.encode() + b'{"image": "jupyter')
+        await writer.drain()
+        writer.write_eof()
+        async with asyncio.timeout(5):
+            await reader.read()
+        writer.close()
+    async with work.api() as api:
+        assert (await api.get("instances")).json == []
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_lists_are_filtered_and_paged(work):
+    async with work.api() as api, work.scheduler() as scheduler:
+        for name in ("Zoë’s", "Plan B", "100%", "plan c"):
+            work.clock.ahead += 1
+            await api.post("instances", json={"image": "jupyterlab", "name": name})
+        last = await scheduler.message(StartInstance)
+        await scheduler.report(last.instance, State.STARTING)
+
+        async def names(query):
+            return [one["name"] for one in (await api.get(f"instances?{query}")).json]
+
+        assert await names("q=plan") == ["plan c", "Plan B"]
+        assert await names("q=%25") == ["100%"]
+        assert await names("q=Zoe%CC%88") == ["Zoë’s"], "composed, as the name is kept"
+        assert await names("q=_") == []
+        assert await names("state=starting") == ["Zoë’s"]
+        assert await names("image=nothing") == []
+        assert len(await names("image=jupyterlab&state=created")) == 3
+        first = await api.get("instances?limit=3&image=jupyterlab")
+        assert len(first.json) == 3
+        link = first.headers["Link"]
+        assert "image=jupyterlab" in link
+        assert link.endswith('>; rel="next"')
+        rest = await api.get(link[1:].split(">")[0])
+        assert [one["name"] for one in rest.json] == ["Zoë’s"]
+        assert "Link" not in rest.headers
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("limit=0", "limit"),
+        ("limit=101", "limit"),
+        ("limit=x", "limit"),
+        ("cursor=x", "cursor"),
+        ("cursor=WzEsMl0", "cursor"),
+        ("cursor=WzFlOTk5LCJhIl0", "cursor"),
+        ("state=happy", "state"),
+        ("all=maybe", "all"),
+        ("q=" + "x" * 101, "q"),
+        ("colour=red", "colour"),
+        ("limit=1&limit=2", "limit"),
+    ],
+)
+async def test_bad_queries_name_the_parameter(work, query, field):
+    async with work.api() as api:
+        assert_problem(await api.get(f"instances?{query}"), 400, "bad_request", field)
+
+
+async def test_clusters_show_which_nodes_are_up(work):
+    token = await work.person("max")
+    async with work.api(token) as api:
+        (alone,) = (await api.get("clusters")).json
+        assert (alone["id"], alone["name"], alone["connected"]) == (
+            "main",
+            "scheduler-main",
+            False,
+        )
+        assert alone["nodes"] == [{"id": "main", "name": "node-main", "state": "unknown"}]
+        async with work.scheduler() as scheduler:
+            for up, down, state in (
+                (["node-main", "node-strange"], [], "up"),
+                ([], ["node-main"], "down"),
+            ):
+                await scheduler.tell(ClusterState(nodes_up=up, nodes_down=down))
+                (cluster,) = (await api.get("clusters")).json
+                assert cluster["connected"] is True
+                assert [node["state"] for node in cluster["nodes"]] == [state]
+    async with work.api() as admin:
+        (key,) = [key for key in (await admin.get("keys")).json if key["name"] == "node-main"]
+        await admin.post(f"keys/{key['fingerprint']}/revoke")
+        assert (await admin.get("clusters")).json[0]["nodes"] == []

@@ -18,7 +18,7 @@ BODIES = {
 async def test_no_mistake_and_no_unauthorised_answer(tmp_path, caller):
     """Ten minutes of the same are ``scripts/fuzz api``."""
     async with PortalAtWork(tmp_path) as work:
-        status, printed = await fuzz(work, caller, examples=3, seconds=12)
+        status, printed = await fuzz(work, caller, examples=3, seconds=15)
     assert status == 0, printed
 
 

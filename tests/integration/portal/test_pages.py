@@ -183,3 +183,42 @@ async def test_the_open_button_leads_through_authorize_without_a_question(work, 
         async with asyncio.timeout(10):
             target = await received
         assert target.startswith("/.dit4c/callback?code=")
+
+
+async def test_inviting_and_disabling_somebody(work, page):
+    await page.goto(work.url + "/admin/people")
+    await page.get_by_label("Name", exact=True).fill("Zoë O’Neil")
+    await page.get_by_role("button", name="Invite").click()
+    await expect(page.get_by_role("heading", name="Zoë O’Neil is invited")).to_be_visible()
+    link = await page.get_by_label("The link").input_value()
+    guest = await page.context.browser.new_context()
+    theirs = await guest.new_page()
+    await theirs.goto(link)
+    await theirs.get_by_role("button", name="Log in").click()
+    await expect(theirs.get_by_role("heading", name="Your instances")).to_be_visible()
+    await page.get_by_role("link", name="Done").click()
+    await page.get_by_role("link", name="Disable…").click()
+    await page.get_by_role("button", name="Disable").click()
+    await expect(page.get_by_role("button", name="Enable")).to_be_visible()
+    await expect(theirs.get_by_role("heading", name="This account is closed")).to_be_visible()
+    await guest.close()
+
+
+async def test_the_account_page_and_its_menu(work, page):
+    await page.locator(".account summary").click()
+    await page.get_by_role("link", name="Your account").click()
+    await page.get_by_label("What it is for").fill("Backup")
+    await page.get_by_role("button", name="Make a token").click()
+    token = await page.get_by_label("The token").input_value()
+    async with work.api(token) as api:
+        assert (await api.get("whoami")).json == {
+            "kind": "user",
+            "id": "admin",
+            "name": "Admin",
+            "admin": False,
+        }
+    await page.locator(".account summary").click()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("link", name="Your account")).to_be_hidden()
+    await page.get_by_role("button", name="Log out everywhere").last.click()
+    await expect(page.get_by_role("heading", name="Please log in")).to_be_visible()

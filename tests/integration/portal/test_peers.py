@@ -161,3 +161,12 @@ async def test_static_files(work, web):
     assert (await web.get(path, headers=tag)).status == 304
     for bad in ("/static/../setup.py", "/static/%2e%2e/setup.py", "/static/nothing.css"):
         assert (await web.get(bad)).status == 404
+
+
+@pytest.mark.parametrize(("off_s", "status"), [(-60, 200), (55, 200), (-600, 401), (600, 401)])
+async def test_a_clock_that_is_off_is_called_so(work, off_s, status):
+    token = work.jwt("node-main", now=work.clock() + off_s, lifetime_s=120)
+    async with work.api(token) as node:
+        answer = await node.get("whoami")
+        assert answer.status == status
+        assert status == 200 or "clock" in answer.json["detail"]
