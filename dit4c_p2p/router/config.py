@@ -38,6 +38,9 @@ class Limits:
     # security.md, section 4.
     tunnels_per_key: int = 4
     channels_per_tunnel: int = 256
+    # Of these from one address, so that a stranger doesn't have them all; a browser takes six for
+    # pages, and one for each WebSocket.
+    channels_per_visitor: int = 64
     # A scheduler has a connection for each node that it dials.
     dials_per_key: int = 1024
 

@@ -11,6 +11,7 @@ they are, keep-alive and WebSockets included. What can't be passed on is answere
 
 import asyncio
 import logging
+from collections import Counter
 from typing import Any, cast
 
 from dit4c_p2p.accept import Place, Room
@@ -27,6 +28,7 @@ from dit4c_p2p.router.relay import INSTANCE_HTTP_PORT
 from dit4c_p2p.router.splice import ChannelEnd, StreamEnd, is_tls
 from dit4c_p2p.router.ssh import Busy, Switchboard
 from dit4c_p2p.router.states import PageStates, PortalSilent
+from dit4c_p2p.shares import site_of
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +40,9 @@ _LINGER_BYTES = 4 * 1024 * 1024
 # What visitors that read nothing can make us hold in all. Each gets a share of what is left.
 _WINDOWS_BUDGET_BYTES = 512 * 1024 * 1024
 _LEAST_WINDOW_BYTES = 256 * 1024
+
+# An instance's id, and whose streams into it are counted.
+Stream = tuple[str, str]
 
 
 class FrontDoor:
@@ -60,6 +65,7 @@ class FrontDoor:
         self._suffix = "." + config.user_domain
         self._portal_url = config.portal.url + "/"
         self._transports: set[asyncio.Transport] = set()
+        self._streams: Counter[Stream] = Counter()
         self._windows = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -113,6 +119,30 @@ class FrontDoor:
             return None
         return location(self.canonical, head)
 
+    def take_stream(self, instance: PeerName, place: Place) -> Stream | None:
+        """Count one more stream of a visitor's into an instance; None: there may be no more.
+
+        A proxy that doesn't say for whom it calls has no share of its own.
+        """
+        stream = (instance.id, site_of(place.address[0]))
+        if self._streams[stream] >= self.limits.channels_per_visitor and not (
+            self.config.proxies.trusts(place.address[0])
+        ):
+            return None
+        self._streams[stream] += 1
+        return stream
+
+    def give_stream_back(self, stream: Stream) -> None:
+        """Called once for each that was taken."""
+        self._streams[stream] -= 1
+        if not self._streams[stream]:
+            del self._streams[stream]
+
+    @property
+    def streams(self) -> int:
+        """How many streams are open or opening."""
+        return self._streams.total()
+
     def lease_window(self) -> "Lease":
         """The receive window for one more channel."""
         left = _WINDOWS_BUDGET_BYTES - self._windows
@@ -152,10 +182,10 @@ class FrontDoor:
         except InvalidName:
             return None
 
-    async def absent(self, instance: PeerName) -> Page:
-        """The page for an instance that is not connected here."""
+    async def absent(self, instance: PeerName, address: str) -> Page:
+        """The page for an instance that is not connected here; ``address`` wants to know."""
         try:
-            known = await self._states.of(instance.id)
+            known = await self._states.of(instance.id, address)
         except PortalSilent:
             return pages.portal_silent()
         page = pages.STATES.get(known.state, pages.STATES["unknown"])
@@ -209,6 +239,7 @@ class Visitor(asyncio.Protocol):
         self._reading = True
         self._to_drain = -1  # ≥ 0: answered; so many bytes more are thrown away
         self._lost = False
+        self._stream: Stream | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop when a connection was accepted."""
@@ -251,6 +282,13 @@ class Visitor(asyncio.Protocol):
         if isinstance(instance, Page):
             self._answer(instance, head)
             return
+        self._stream = self._door.take_stream(instance, place)
+        if self._stream is None:
+            most = self._door.limits.channels_per_visitor
+            who = place.address[0]
+            _log.warning("turned away a visitor of %s from %s: %d streams", instance, who, most)
+            self._answer(pages.crowded(most), head)
+            return
         self._transport.pause_reading()
         self._door.start(self._open(instance, head), f"visit to {instance}")
 
@@ -265,6 +303,9 @@ class Visitor(asyncio.Protocol):
         self._leave()
 
     def _leave(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            self._door.give_stream_back(stream)
         self._place.leave()
         self._door.leave(self._transport)
 
@@ -285,7 +326,7 @@ class Visitor(asyncio.Protocol):
                 _log.warning("a visitor of %s was turned away: %s", instance, error)
                 page = pages.busy()
             else:
-                page = await door.absent(instance)
+                page = await door.absent(instance, self._place.address[0])
             self._answer(page, head)
             return
         if self._lost:

@@ -124,6 +124,18 @@ def busy() -> Page:
     )
 
 
+def crowded(most: int) -> Page:
+    """One address has as many streams into an instance as it may."""
+    return Page(
+        503,
+        "crowded",
+        "Too many connections from your address",
+        f"Your network has {most} connections to this instance open, as many as it may have.",
+        "Close some of its pages. This one tries again by itself.",
+        refresh_s=5,
+    )
+
+
 def wrong_host() -> Page:
     """The Host is not below the user domain (RFC 9110 section 15.5.20)."""
     return Page(

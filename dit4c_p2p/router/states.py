@@ -15,13 +15,20 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.messages.codec import InvalidMessage, decode
 from dit4c_p2p.messages.router import PageState
+from dit4c_p2p.shares import Shares
 
 _log = logging.getLogger(__name__)
 
 _MAX_REMEMBERED = 4096
-# Made-up ids must not become a flood at the portal.
+# Made-up ids must not become a flood at the portal, nor push out what is known or being asked.
 _MAX_ASKING = 32
+_MAX_ASKING_PER_ADDRESS = 8
+_UNKNOWN_TTL_S = 10.0
 _MAX_ANSWER_BYTES = 16 * 1024
+
+
+# Each with the moment until which it counts.
+Answers = OrderedDict[str, tuple[float, PageState]]
 
 
 class PortalSilent(DitError):
@@ -55,25 +62,32 @@ class PageStates:
         self._timeout_s = timeout_s
         self._ttl_s = ttl_s
         self._clock = clock
-        self._known: OrderedDict[str, tuple[float, PageState]] = OrderedDict()
+        self._known: Answers = OrderedDict()
+        self._unknown: Answers = OrderedDict()
+        self._shares = Shares(_MAX_ASKING, _MAX_ASKING_PER_ADDRESS)
         self._asking: dict[str, asyncio.Task[PageState]] = {}
 
-    async def of(self, instance: str) -> PageState:
+    async def of(self, instance: str, address: str) -> PageState:
         """What has become of the instance with this id.
 
+        :param address: of the visitor who wants to know.
         :raises PortalSilent: no proper answer in time, or too many are being waited for.
         """
-        known = self._known.get(instance)
+        known = self._known.get(instance) or self._unknown.get(instance)
         if known is not None and time.monotonic() < known[0]:
             return known[1]
         task = self._asking.get(instance)
         if task is None:
-            if len(self._asking) >= _MAX_ASKING:
+            if not self._shares.take(address):
                 raise PortalSilent("too many questions to the portal at once")
             task = asyncio.create_task(self._ask(instance), name=f"page state of {instance}")
             self._asking[instance] = task
-            task.add_done_callback(lambda _: self._asking.pop(instance, None))
+            task.add_done_callback(lambda _: self._asked(instance, address))
         return await asyncio.shield(task)
+
+    def _asked(self, instance: str, address: str) -> None:
+        self._asking.pop(instance, None)
+        self._shares.give_back(address)
 
     async def close(self) -> None:
         """Stop asking."""
@@ -103,8 +117,12 @@ class PageStates:
             text = str(error) or "time is up"
             _log.warning("the portal does not say what became of %s: %s", instance, text)
             raise PortalSilent(f"the portal does not answer: {text}") from None
-        self._known[instance] = (time.monotonic() + self._ttl_s, state)
-        self._known.move_to_end(instance)
-        while len(self._known) > _MAX_REMEMBERED:
-            self._known.popitem(last=False)
+        unknown = state.state == "unknown"
+        answers = self._unknown if unknown else self._known
+        (self._known if unknown else self._unknown).pop(instance, None)
+        ttl_s = max(self._ttl_s, _UNKNOWN_TTL_S) if unknown else self._ttl_s
+        answers[instance] = (time.monotonic() + ttl_s, state)
+        answers.move_to_end(instance)
+        while len(answers) > _MAX_REMEMBERED:
+            answers.popitem(last=False)
         return state

@@ -16,8 +16,10 @@ import pytest
 from aiohttp import web
 from support.router_house import House, a_house, hello, until
 
+from dit4c_p2p.accept import Place
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity import tokens
+from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.router import Limits, Router, RouterConfig
 
 MIB = 1024 * 1024
@@ -424,6 +426,51 @@ async def test_one_address_has_only_so_many_connections(strict_house: House) -> 
         writer.transport.abort()
     await until(lambda: house.router.door.visitors <= 1)
     assert (await house.get("abc.localhost", "/again")).body == b"/again"
+
+
+async def test_row_4_one_address_has_only_a_share_of_an_instances_streams(house: House) -> None:
+    """security.md 4: 256 channels a tunnel; a stranger must not keep them all from the owner."""
+    most = house.router.config.limits.channels_per_visitor
+    assert most * 2 < house.router.config.limits.channels_per_tunnel
+    await house.tunnel("instance-abc", hello)
+    await house.tunnel("instance-xyz", hello)
+    held = []
+    for _ in range(most):
+        reader, writer = await house.visit()
+        writer.write(b"GET /x HTTP/1.1\r\nHost: abc.localhost\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        held.append(writer)
+    assert house.router.door.streams == most
+    page = await house.get("abc.localhost", Accept="application/json")
+    assert (page.status, page.json()["code"]) == (503, "crowded")
+    assert str(most) in page.json()["detail"] and page.headers["Retry-After"]
+    assert (await house.get("xyz.localhost", "/other")).body == b"/other"
+    elsewhere = Place(house.router.door.room, ("192.0.2.1", 1))
+    instance = PeerName.parse("instance-abc")
+    stream = house.router.door.take_stream(instance, elsewhere)
+    assert stream is not None, "from other addresses there is room"
+    house.router.door.give_stream_back(stream)
+    elsewhere.leave()
+    for writer in held:
+        writer.transport.abort()
+    await until(lambda: house.router.door.streams == 0)
+    assert (await house.get("abc.localhost", "/again")).body == b"/again"
+
+
+async def test_made_up_ids_are_asked_for_by_turns_and_remembered(house: House) -> None:
+    house.portal.page_delay_s = 0.5
+    questions = [house.get(f"made-up-{n}.localhost", Accept="application/json") for n in range(12)]
+    codes = sorted([answer.json()["code"] for answer in await asyncio.gather(*questions)])
+    assert codes == ["no_such_instance"] * 8 + ["portal_silent"] * 4
+    house.portal.page_delay_s = 0
+    assert len(house.portal.tokens) == 8
+    states = house.router.door._states
+    assert states._shares.taken == 0
+    assert len(states._unknown) == 8 and not states._known
+    await asyncio.sleep(house.router.config.limits.page_state_ttl_s)
+    known = next(iter(states._unknown))
+    assert (await house.get(f"{known}.localhost")).status == 404
+    assert len(house.portal.tokens) == 8, "an id that nobody has is not asked for each second"
 
 
 async def test_a_listener_that_never_accepts_is_not_waited_for_long(strict_house: House) -> None:
