@@ -47,6 +47,8 @@ async def call(
         async with asyncio.timeout(_OPEN_TIMEOUT_S):
             stdin, stdout, _ = await connection.open_session(subsystem=subsystem, encoding=None)
     except asyncssh.ChannelOpenError as error:
+        if connection.is_closed():
+            raise Unreachable(f"the connection broke: {error.reason}") from None
         raise Refused(f"{subsystem} is not served: {error.reason}") from None
     except (asyncssh.Error, OSError) as error:
         raise Unreachable(f"the connection broke: {error}") from None

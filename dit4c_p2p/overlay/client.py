@@ -23,6 +23,7 @@ from dit4c_p2p.identity.registry import Registry
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.overlay.cut import cut_when_revoked
 from dit4c_p2p.overlay.errors import NotVerified, OverlayError, Refused, Unreachable
+from dit4c_p2p.overlay.guard import guard
 from dit4c_p2p.overlay.quick import quicken
 from dit4c_p2p.overlay.ssh import CLIENT_OPTIONS, Identity
 
@@ -50,10 +51,14 @@ OnState = Callable[[RouterInfo, ListenState, str], None]
 
 
 class _Client(asyncssh.SSHClient):
-    """Closes what the connection was built on when it ends."""
+    """Watches over a connection, and closes what it was built on when it ends."""
 
     def __init__(self, beneath: asyncssh.SSHClientConnection | None) -> None:
         self._beneath = beneath
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        """Called by asyncssh when the connection opens."""
+        guard(conn)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncssh when the connection has ended."""

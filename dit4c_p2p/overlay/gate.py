@@ -21,6 +21,7 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.registry import Registry
 from dit4c_p2p.overlay.cut import cut_when_revoked
 from dit4c_p2p.overlay.errors import Refused
+from dit4c_p2p.overlay.guard import STALLED_S, guard
 from dit4c_p2p.overlay.quick import quicken
 
 _log = logging.getLogger(__name__)
@@ -120,7 +121,10 @@ class PeerServer(asyncssh.SSHServer):
     After login ``peer`` is its name, ``fingerprint`` its key's, ``document`` what was published for
     it then, ``address`` where it comes from, ``conn`` the connection. Subclasses that override a
     method of this class call it too. Nothing is allowed that a subclass does not allow.
+    ``stalled_s`` is how long the peer may take nothing of what waits for it.
     """
+
+    stalled_s = STALLED_S
 
     conn: asyncssh.SSHServerConnection
     peer: PeerName
@@ -139,6 +143,7 @@ class PeerServer(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """Called by asyncssh when a connection opens, before anything is known of it."""
         self.conn = conn
+        guard(conn, self.stalled_s)
         peername = conn.get_extra_info("peername")
         self.address = str(peername[0]) if isinstance(peername, tuple) and peername else ""
         self._entered = self.gate.enter(self.address)

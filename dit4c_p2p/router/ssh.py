@@ -103,6 +103,7 @@ class RouterServer(PeerServer):
     def __init__(self, board: Switchboard) -> None:
         super().__init__(board.gate)
         self._board = board
+        self.stalled_s = board.limits.stalled_s
         self.channels = 0
         self._counted = False
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -15,7 +15,7 @@ from dit4c_p2p.messages.node import DiscardPod, NodeReply, NodeRequest, PodGone,
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.overlay.calls import CallSession, call
 from dit4c_p2p.overlay.client import connect_router
-from dit4c_p2p.overlay.errors import NotVerified, Refused, Silent
+from dit4c_p2p.overlay.errors import NotVerified, Refused, Silent, Unreachable
 from dit4c_p2p.overlay.gate import Gate, Limits, PeerServer
 from dit4c_p2p.overlay.ssh import SERVER_OPTIONS, Identity
 
@@ -31,7 +31,7 @@ class World:
         self.handlers = {}
         self.closed = asyncio.Event()
 
-    async def serve(self, *, host_key=None, admit=None, limits=None):
+    async def serve(self, *, host_key=None, admit=None, limits=None, server=None):
         world = self
 
         class Server(PeerServer):
@@ -43,7 +43,7 @@ class World:
         self.server = await asyncssh.listen(
             "127.0.0.1",
             0,
-            server_factory=lambda: Server(self.gate),
+            server_factory=lambda: (server or Server)(self.gate),
             server_host_keys=[host_key or self.key],
             **SERVER_OPTIONS,
         )
@@ -260,3 +260,58 @@ def test_repeated_failures_slow_an_address_down():
     assert delays == sorted(delays)
     assert delays[-1] == 5.0
     assert gate.delay_s("10.0.0.2") == 0
+
+
+async def test_a_caller_with_tiny_packets_is_disconnected(world):
+    """A million packets for a megabyte would hold up everybody else."""
+
+    async def fine(line):
+        yield PodGone(instance="abc")
+
+    world.handlers["t"] = fine
+    await world.serve()
+    _, key = world.portal.new_peer("scheduler-main")
+    connection = await world.connect("scheduler-main", key)
+    with pytest.raises(asyncssh.ChannelOpenError):
+        await connection.open_session(subsystem="t", encoding=None, max_pktsize=1)
+    await asyncio.wait_for(connection.wait_closed(), 5)
+
+
+async def test_a_called_peer_with_tiny_packets_is_disconnected(world):
+    class Tiny(PeerServer):
+        def session_requested(self):
+            return self.conn.create_server_channel(encoding=None, max_pktsize=1), CallSession({})
+
+    await world.serve(server=Tiny)
+    _, key = world.portal.new_peer("scheduler-main")
+    connection = await world.connect("scheduler-main", key)
+    with pytest.raises(Unreachable):
+        await collect(connection)
+    await asyncio.wait_for(connection.wait_closed(), 5)
+
+
+async def test_a_router_with_tiny_packets_is_disconnected(world):
+    """The listener's side: streams come in that are to be answered in tiny packets."""
+    servers = []
+
+    class Listener(asyncssh.SSHListener):
+        def close(self):
+            pass
+
+    class Tiny(PeerServer):
+        def server_requested(self, host, port):
+            servers.append(self)
+            return Listener()
+
+    async def accept(host, port):
+        raise AssertionError("not reached")
+
+    await world.serve(server=Tiny)
+    _, key = world.portal.new_peer("instance-abc")
+    connection = await world.connect("instance-abc", key)
+    await connection.create_server(accept, "instance-abc", 80)
+    with pytest.raises(asyncssh.ChannelOpenError):
+        await servers[0].conn.create_connection(
+            asyncssh.SSHTCPSession, "instance-abc", 80, max_pktsize=1
+        )
+    await asyncio.wait_for(connection.wait_closed(), 5)

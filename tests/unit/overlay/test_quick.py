@@ -13,6 +13,7 @@ import uvloop
 
 from dit4c_p2p.identity.keys import generate, public_line
 from dit4c_p2p.overlay import quick
+from dit4c_p2p.overlay.guard import guard
 from dit4c_p2p.overlay.ssh import CLIENT_OPTIONS, PACKET_BYTES, SERVER_OPTIONS, WINDOW_BYTES
 
 MIB = 1024 * 1024
@@ -72,6 +73,7 @@ class Server(asyncssh.SSHServer):
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self.conn = conn
+        guard(conn)
 
     def auth_completed(self) -> None:
         if self.quickened:
@@ -85,6 +87,13 @@ class PlainServer(Server):
     """As asyncssh does it."""
 
     quickened = False
+
+
+class Client(asyncssh.SSHClient):
+    """Watched over, as all of ours."""
+
+    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+        guard(conn)
 
 
 Through = Callable[[int], Awaitable[int]]
@@ -115,6 +124,7 @@ async def connected(
         async with await asyncssh.connect(
             "127.0.0.1",
             port,
+            client_factory=Client,
             username="peer",
             client_keys=[user_key],
             known_hosts=([host_key.convert_to_public()], [], []),
@@ -258,7 +268,7 @@ async def test_writing_to_a_closed_channel_raises() -> None:
 
 
 async def test_an_unknown_release_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quick, "_SUPPORTED", False)
+    monkeypatch.setattr(quick, "DOUBT", "another release")
     pieces = pieces_of(MIB)
     async with connected() as connection:
         channel, _ = await connection.create_connection(Collect, "node-a", 22)

@@ -1,0 +1,100 @@
+"""asyncssh's private names that this package touches: the whole list, and why each.
+
+asyncssh promises nothing about them, so its release is pinned to the one they were tested with
+(``pyproject.toml``, ``helpers/runtime/requirements.txt``), and at import it is seen whether each is
+still there. :mod:`overlay.guard` can't do without its own, as it protects; :mod:`overlay.quick`
+stands back, as it only saves work.
+"""
+
+from collections.abc import Mapping
+
+import asyncssh
+from asyncssh.channel import SSHChannel
+from asyncssh.connection import SSHConnection
+from asyncssh.crypto.cipher import GCMCipher
+from asyncssh.encryption import GCMEncryption
+
+Names = Mapping[type, Mapping[str, str]]
+
+GUARD: Names = {
+    SSHConnection: {
+        "_transport": "whether the connection stands; how much waits in its socket's buffer",
+        "_channels": "its channels, to stop and to let go on",
+        "_kex_complete": "whether packets of channels are sent, or kept until the keys are there",
+        "_deferred_packets": "how many are kept",
+        "_send_kexinit": "the moment from when they are kept",
+        "_send_deferred_packets": "the moment from when they are sent again",
+    },
+    SSHChannel: {
+        "_session": "who is to be told to stop writing and to go on",
+        "_send_state": "whether anything more may be written",
+        "_send_paused": "whether the session has been told to stop",
+        "_send_buf": "what was written and is not sent yet",
+        "_recv_chan": "its number, as in the connection's channels",
+        "_flush_send_buf": "sends what may be sent; overridden",
+        "_pause_resume_writing": "tells the session to stop or to go on; overridden",
+    },
+}
+
+QUICK: Names = {
+    SSHConnection: {
+        "_transport": "where bytes go and come from; None after a cut",
+        "_channels": "the channel that a packet is for",
+        "_send": "every packet that asyncssh sends; replaced, to keep the order",
+        "_send_encryption": "the cipher of this moment",
+        "_send_seq": "counted by every packet; MACs of other ciphers depend on it",
+        "_compressor": "must be none",
+        "_kex_complete": "packets of channels have to wait for it",
+        "_rekey_bytes": "when to exchange keys anew",
+        "_rekey_bytes_sent": "counted by every packet",
+        "_rekey_seconds": "when to exchange keys anew",
+        "_rekey_time": "when to exchange keys anew",
+        "_recv_encryption": "the cipher of this moment",
+        "_recv_seq": "as _send_seq",
+        "_recv_handler": "whether asyncssh is between two packets",
+        "_recv_pkthdr": "what _recv_handler is then",
+        "_inpbuf": "what asyncssh has not taken yet; must be empty",
+        "_max_recv_pktlen": "the longest packet that is allowed",
+        "_decompressor": "must be none",
+        "_reset_keepalive_timer": "the peer has been heard",
+        "_force_close": "the end that asyncssh gives to a breach of the protocol",
+    },
+    SSHChannel: {
+        "_send_state": "whether it may be written to",
+        "_send_chan": "the far end's number",
+        "_send_window": "counted down by what is sent",
+        "_send_pktsize": "the longest piece that the far end takes",
+        "_send_buf": "what has to be sent first",
+        "_recv_state": "whether data may come",
+        "_recv_window": "whether so much may come",
+        "_accept_data": "takes what has come, counts and delivers it",
+    },
+    GCMEncryption: {"_cipher": "holds key and nonce"},
+    GCMCipher: {
+        "_key": "of AES-GCM",
+        "_iv": "the next packet's nonce",
+        "_update_iv": "to the packet after that",
+    },
+}
+
+# Their meaning was looked at in these releases; their presence alone says little.
+_LOOKED_AT = "2.24."
+
+
+def missing(names: Names) -> list[str]:
+    """Those of ``names`` that the installed asyncssh doesn't have."""
+    return [
+        f"{owner.__name__}.{name}"
+        for owner, reasons in names.items()
+        for name in reasons
+        if not hasattr(owner, name) and name not in vars(owner)["__init__"].__code__.co_names
+    ]
+
+
+def doubt(names: Names) -> str:
+    """Why ``names`` may not be what they were, in words; empty if nothing speaks against them."""
+    if lacking := missing(names):
+        return f"asyncssh {asyncssh.__version__} has no {', '.join(lacking)}"
+    if not asyncssh.__version__.startswith(_LOOKED_AT):
+        return f"asyncssh {asyncssh.__version__} is not one of {_LOOKED_AT}x"
+    return ""

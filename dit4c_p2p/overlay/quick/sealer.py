@@ -1,0 +1,32 @@
+"""AES-GCM as SSH has it, for one direction, and the form of a packet of channel data.
+
+RFC 5647 section 7 (the nonce), RFC 4253 section 6 (packets), RFC 4254 section 5.2 (data).
+"""
+
+import struct
+from typing import Any
+
+from asyncssh.encryption import GCMEncryption
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+CHANNEL_DATA = 94
+TAG_BYTES = 16
+BLOCK_BYTES = 16
+# padding length, message number, recipient channel, data length
+DATA_HEAD = struct.Struct(">BBII")
+LENGTH = struct.Struct(">I")
+SEQUENCE_MASK = 0xFFFFFFFF
+
+
+class Sealer:
+    """AES-GCM in one direction with one key, in step with asyncssh's cipher of that direction."""
+
+    __slots__ = ("aead", "cipher", "encryption")
+
+    def __init__(self, encryption: Any) -> None:
+        self.encryption = encryption
+        if isinstance(encryption, GCMEncryption):
+            self.cipher: Any = encryption._cipher
+            self.aead: AESGCM | None = AESGCM(self.cipher._key)
+        else:
+            self.cipher = self.aead = None
