@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -153,23 +153,22 @@ async def until(condition: Callable[[], bool], limit_s: float = 10) -> None:
 
 
 @asynccontextmanager
-async def a_house(folder: Path, limits: Limits) -> AsyncIterator[House]:
-    """A running router with its portal."""
+async def a_house(folder: Path, limits: Limits, **changes: Any) -> AsyncIterator[House]:
+    """A running router with its portal; ``changes`` go over its configuration."""
     async with AsyncExitStack() as stack:
         portal = await stack.enter_async_context(RegistryPortal())
         name, key = portal.new_peer("router-main")
-        router = Router(
-            RouterConfig(
-                name=name,
-                key=key,
-                http=(("127.0.0.1", 0),),
-                ssh=(("127.0.0.1", 0),),
-                portal=portal.info,
-                user_url="http://{id}.localhost:8081/",
-                data_folder=folder / "router",
-                limits=limits,
-            )
+        config = RouterConfig(
+            name=name,
+            key=key,
+            http=(("127.0.0.1", 0),),
+            ssh=(("127.0.0.1", 0),),
+            portal=portal.info,
+            user_url="http://{id}.localhost:8081/",
+            data_folder=folder / "router",
+            limits=limits,
         )
+        router = Router(replace(config, **changes))
         await router.start()
         stack.push_async_callback(router.stop)
         client = await stack.enter_async_context(PortalClient(portal.info))
