@@ -258,6 +258,20 @@ async def test_a_silent_portal_ends_nothing_and_is_not_asked_by_each():
     assert len(world.sessions) == 0
 
 
+async def test_section_5_portal_down_5_min_sessions_in_use_go_on():
+    world = World()
+    value, _ = world.sessions.start("ada", "t", 10**6)
+    world.answer = None
+    for _ in range(60):
+        world.now += 5
+        assert await world.sessions.confirm(world.sessions.find(value))
+        await world.sessions.sweep()
+    assert 1 <= len(world.asked) < 60, "it is asked again, and not by each request"
+    world.answer = True
+    world.now += 60
+    assert await world.sessions.confirm(world.sessions.find(value))
+
+
 async def test_asked_once_for_all_who_wait():
     world = World()
     value, _ = world.sessions.start("ada", "t", 10**6)
