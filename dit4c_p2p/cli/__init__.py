@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from dit4c_p2p import __version__
-from dit4c_p2p.cli import components, images, keys, local, people, settings, tokens
+from dit4c_p2p.cli import audit, components, images, keys, local, people, settings, tokens
 from dit4c_p2p.errors import DitError
 
 _PROBLEM = 1
@@ -40,6 +40,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dit4c {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (local, components, settings, people, tokens, keys, images):
+    for group in (local, components, settings, people, tokens, keys, images, audit):
         group.add(commands)
     return parser
