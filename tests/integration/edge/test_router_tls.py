@@ -1,8 +1,6 @@
 """The router by HTTPS: streams, ends of streams, limits before and in the handshake, redirects."""
 
 import asyncio
-import socket
-import ssl
 
 import pytest
 from support.router_house import a_house, hello, until
@@ -261,8 +259,3 @@ async def test_many_visitors_at_once(tmp_path, authority):
 
         await asyncio.gather(*(one(number) for number in range(150)))
         await nothing_is_left(house)
-
-
-def test_ssl_errors_are_oserrors():
-    """What the listener counts on when a handshake fails."""
-    assert issubclass(ssl.SSLError, OSError) and issubclass(socket.gaierror, OSError)

@@ -1,0 +1,327 @@
+"""Behind a proxy: a real nginx as docs/proxy.md has it, PROXY headers, and strangers' forgeries."""
+
+import asyncio
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.abc import AbstractResolver
+from support.nginx import Nginx, free_ports, tls_server
+from support.portal import PortalAtWork
+from support.router_house import a_house, until
+
+from dit4c_p2p import proxy_protocol
+from dit4c_p2p.proxies import Proxies, parse_networks
+from dit4c_p2p.router import Limits
+
+NGINX = Proxies(parse_networks(["127.0.0.1"]))
+HOST = "abc.apps.example.test"
+
+
+class ToLoopback(AbstractResolver):
+    async def resolve(self, host, port=0, family=0):
+        return [
+            {
+                "hostname": host,
+                "host": "127.0.0.1",
+                "port": port,
+                "family": 2,
+                "proto": 0,
+                "flags": 0,
+            }
+        ]
+
+    async def close(self):
+        return
+
+
+def browser(authority, address="127.0.0.9"):
+    """A visitor from an address of its own."""
+    connector = aiohttp.TCPConnector(
+        resolver=ToLoopback(), ssl=authority.client(), local_addr=(address, 0)
+    )
+    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=20))
+
+
+async def app(house, callers):
+    """An app behind the tunnel of instance abc, and from where each of its visits was."""
+
+    async def root(request):
+        return web.Response(text=str(dict(request.headers)), headers={"Connection": "close"})
+
+    async def echo(request):
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for message in socket:
+            await socket.send_str(message.data)
+        return socket
+
+    application = web.Application()
+    application.router.add_get("/", root)
+    application.router.add_get("/echo", echo)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    house.stack.push_async_callback(runner.cleanup)
+    (port,) = free_ports(1)
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+
+    async def pipe(reader, writer):
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+            writer.write_eof()
+        except (OSError, asyncio.CancelledError):
+            writer.close()
+
+    def handler(host, caller_port):
+        callers.append((host, caller_port))
+
+        async def serve(reader, writer):
+            its_reader, its_writer = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.gather(
+                pipe(reader, its_writer), pipe(its_reader, writer), return_exceptions=True
+            )
+            its_writer.close()
+            writer.close()
+
+        return serve
+
+    connection = await house.connect(house.peer("instance-abc"))
+    await connection.start_server(handler, "instance-abc", 80, encoding=None)
+
+
+def behind(proxies):
+    return {"user_url": "https://{id}.apps.example.test:4443/", "proxies": proxies}
+
+
+@pytest.fixture
+async def house(tmp_path):
+    async with a_house(tmp_path / "router", Limits(), **behind(NGINX)) as house:
+        yield house
+
+
+async def test_nginx_says_who_visits_and_passes_websockets(tmp_path, house, authority):
+    callers = []
+    await app(house, callers)
+    (port,) = free_ports(1)
+    files = authority.files("nginx", "*.apps.example.test")
+    server = tls_server("*.apps.example.test", port, files, house.router.http_port)
+    with Nginx(tmp_path / "nginx", server):
+        for address in ("127.0.0.9", "127.0.0.10"):
+            async with browser(authority, address) as session:
+                forged = {"X-Forwarded-For": "203.0.113.7", "X-Real-IP": "203.0.113.7"}
+                for _ in range(2):
+                    url = f"https://{HOST}:{port}/"
+                    async with session.get(url, headers=forged) as answer:
+                        assert answer.status == 200
+                async with session.ws_connect(f"wss://{HOST}:{port}/echo") as socket:
+                    for number in range(20):
+                        await socket.send_str(f"{number}")
+                        assert (await socket.receive(timeout=5)).data == f"{number}"
+    assert callers == [("127.0.0.9", 0)] * 3 + [("127.0.0.10", 0)] * 3
+    await until(lambda: house.router.door.visitors == 0)
+
+
+async def test_nginx_leads_its_plain_port_to_https(tmp_path, house, authority):
+    (port,) = free_ports(1)
+    server = f"""
+  server {{ listen 127.0.0.1:{port}; server_name *.apps.example.test;
+    location / {{ proxy_pass http://127.0.0.1:{house.router.http_port};
+      proxy_set_header Host $http_host; proxy_set_header X-Forwarded-For $remote_addr;
+      proxy_set_header X-Forwarded-Proto $scheme; }} }}"""
+    with Nginx(tmp_path / "nginx", server):
+        async with browser(authority) as session:
+            url = f"http://{HOST}:{port}/a?b"
+            async with session.get(url, allow_redirects=False) as answer:
+                assert answer.status == 308
+                assert answer.headers["Location"] == f"https://{HOST}:4443/a?b"
+
+
+async def test_forwarded_headers_of_a_stranger_are_ignored(tmp_path):
+    """security.md 2.9; issue: forwarded headers from a stranger."""
+    proxies = Proxies(parse_networks(["127.0.0.99"]))
+    async with a_house(tmp_path, Limits(), **behind(proxies)) as house:
+        callers = []
+        await app(house, callers)
+        answer = await house.get(
+            HOST, **{"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "http"}
+        )
+        assert answer.status == 200, "no redirect either"
+        assert [host for host, _ in callers] == ["127.0.0.1"] and callers[0][1] > 0
+
+
+async def test_visitors_behind_a_proxy_are_limited_each(tmp_path):
+    limits = Limits(visitors_per_address=2)
+    async with a_house(tmp_path, limits, **behind(NGINX)) as house:
+        tunnel = await house.connect(house.peer("instance-abc"))
+        opened = []
+
+        async def hold(reader, writer):
+            opened.append(reader)
+            await reader.read()
+
+        await tunnel.start_server(lambda host, port: hold, "instance-abc", 80, encoding=None)
+
+        async def visit(address, host=HOST):
+            reader, writer = await house.visit()
+            field = f"X-Forwarded-For: {address}"
+            writer.write(f"GET / HTTP/1.1\r\nHost: {host}\r\n{field}\r\n\r\n".encode())
+            return reader
+
+        for address in ("192.0.2.1", "192.0.2.2") * 2:
+            await visit(address)
+        await until(lambda: len(opened) == 4)
+        for address in ("192.0.2.1", "192.0.2.2"):
+            assert (await (await visit(address)).read()).startswith(b"HTTP/1.1 503")
+        other = await visit("192.0.2.3", "none.apps.example.test")
+        assert (await other.read()).startswith(b"HTTP/1.1 404"), "others are let in"
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize("version", [1, 2])
+async def test_proxy_protocol_of_a_named_address(tmp_path, authority, tls, version):
+    changes = behind(Proxies(NGINX.networks, proxy_protocol=True)) | {
+        "https": (("127.0.0.1", 0),),
+        "tls": authority.files("router", "*.apps.example.test"),
+    }
+    async with a_house(tmp_path, Limits(), **changes) as house:
+        callers = []
+        await app(house, callers)
+        port = house.router.https_port if tls else house.router.http_port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        if version == 1:
+            writer.write(b"PROXY TCP4 192.0.2.1 192.0.2.80 4567 443\r\n")
+        else:
+            writer.write(proxy_protocol.encode("192.0.2.1", 4567))
+        if tls:
+            await writer.start_tls(authority.client(), server_hostname=HOST)
+        forged = b"X-Forwarded-For: 203.0.113.7\r\n"
+        writer.write(b"GET / HTTP/1.1\r\nHost: %b\r\n%b\r\n" % (HOST.encode(), forged))
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.transport.abort()
+        assert callers == [("192.0.2.1", 4567)]
+
+
+async def test_a_stranger_can_not_speak_the_proxy_protocol(tmp_path):
+    proxies = Proxies(parse_networks(["127.0.0.99"]), proxy_protocol=True)
+    async with a_house(tmp_path, Limits(head_s=1), **behind(proxies)) as house:
+        callers = []
+        await app(house, callers)
+        for header in (
+            proxy_protocol.encode("192.0.2.1", 4567),
+            b"PROXY TCP4 192.0.2.1 192.0.2.80 4567 443\r\n",
+        ):
+            reader, writer = await house.visit()
+            writer.write(header + b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % HOST.encode())
+            assert (await reader.read()).startswith(b"HTTP/1.1 400")
+        assert (await house.get(HOST)).status == 200, "plainly, it is a visitor like any other"
+        assert [host for host, _ in callers] == ["127.0.0.1"]
+
+
+async def test_a_named_address_that_does_not_speak_it_is_cut(tmp_path):
+    proxies = Proxies(NGINX.networks, proxy_protocol=True)
+    async with a_house(tmp_path, Limits(handshake_s=0.3), **behind(proxies)) as house:
+        for data in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"PROXY", b""):
+            reader, writer = await house.visit()
+            writer.write(data)
+            async with asyncio.timeout(3):
+                try:
+                    assert await reader.read() == b""
+                except ConnectionResetError:
+                    continue
+        await until(lambda: house.router.door.visitors == 0)
+
+
+# ---- the portal
+
+
+class Portal(PortalAtWork):
+    """With a page that says who calls."""
+
+    async def start(self):
+        from dit4c_p2p.portal import Portal
+
+        self.portal = Portal(self.config, clock=self.clock)
+
+        async def who(request):
+            return web.Response(text=str(request.remote))
+
+        self.portal._server._runner.app.router.add_get("/who", who)
+        await self.portal.start()
+
+
+@pytest.fixture
+async def portal(tmp_path):
+    work = Portal(tmp_path / "portal")
+    work.url = "https://portal.example.test"
+    work.with_config(url=work.url, proxies=NGINX)
+    async with work:
+        yield work
+
+
+async def test_nginx_in_front_of_the_portal(tmp_path, portal, authority):
+    (port,) = free_ports(1)
+    files = authority.files("nginx", "portal.example.test")
+    server = tls_server("portal.example.test", port, files, portal.port)
+    server = server.replace("Host $http_host", "Host $host")
+    with Nginx(tmp_path / "nginx", server):
+        async with browser(authority) as session:
+            base = f"https://portal.example.test:{port}"
+            forged = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "http"}
+            async with session.get(f"{base}/who", headers=forged) as answer:
+                assert (answer.status, await answer.text()) == (200, "127.0.0.9")
+                assert "Strict-Transport-Security" in answer.headers
+            path = "/schedulers/main/link"
+            async with session.ws_connect(f"wss://portal.example.test:{port}{path}") as socket:
+                assert "nonce" in (await socket.receive(timeout=5)).data
+
+
+async def test_a_stranger_at_the_portal(portal):
+    connector = aiohttp.TCPConnector(local_addr=("127.0.0.9", 0))
+    async with aiohttp.ClientSession(connector=connector) as session:
+        headers = {
+            "Host": "portal.example.test",
+            "X-Forwarded-For": "203.0.113.7",
+            "X-Forwarded-Proto": "http",
+        }
+        async with session.get(f"http://127.0.0.1:{portal.port}/who", headers=headers) as answer:
+            assert (answer.status, await answer.text()) == (200, "127.0.0.9")
+
+
+async def test_plain_http_at_the_proxy_is_led_to_https(portal):
+    async with aiohttp.ClientSession() as session:
+        for host, status in (("portal.example.test", 308), ("evil.test", 421)):
+            headers = {"Host": host, "X-Forwarded-Proto": "http", "X-Forwarded-For": "192.0.2.1"}
+            async with session.get(
+                f"http://127.0.0.1:{portal.port}/who?a", headers=headers, allow_redirects=False
+            ) as answer:
+                assert answer.status == status
+                location = answer.headers.get("Location")
+                assert location == ("https://portal.example.test/who?a" if status == 308 else None)
+
+
+async def test_the_portal_by_tls_and_its_redirects(tmp_path, authority):
+    work = Portal(tmp_path / "portal")
+    (port, plain) = free_ports(2)
+    work.url = f"https://portal.example.test:{port}"
+    work.with_config(
+        url=work.url,
+        addresses=(),
+        connect=(),
+        secure_addresses=(("127.0.0.1", port),),
+        redirect_addresses=(("127.0.0.1", plain),),
+        tls=authority.files("portal", "portal.example.test"),
+    )
+    async with work, browser(authority) as session:
+        async with session.get(f"{work.url}/who") as answer:
+            assert await answer.text() == "127.0.0.9"
+        async with session.get(f"http://portal.example.test:{plain}/who") as answer:
+            assert str(answer.url) == f"{work.url}/who" and answer.status == 200
+        url = f"http://evil.test:{plain}/who"
+        async with session.get(url, allow_redirects=False) as answer:
+            assert answer.status == 421
+        async with session.ws_connect(f"{work.url}/schedulers/main/link") as socket:
+            assert "nonce" in (await socket.receive(timeout=5)).data
+        with pytest.raises(aiohttp.ClientConnectorCertificateError):
+            await session.get(f"https://other.example.test:{port}/")
