@@ -1,163 +1,23 @@
 """The shorter way for channel data: the same bytes as asyncssh's own, whatever it meets."""
 
 import asyncio
+import logging
 import os
-import random
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
-import asyncssh
 import pytest
 import uvloop
+from support.ssh_pair import (
+    MIB,
+    Collect,
+    PlainServer,
+    Server,
+    connected,
+    echoed,
+    pieces_of,
+)
 
-from dit4c_p2p.identity.keys import generate, public_line
 from dit4c_p2p.overlay import quick
-from dit4c_p2p.overlay.guard import guard
-from dit4c_p2p.overlay.ssh import CLIENT_OPTIONS, PACKET_BYTES, SERVER_OPTIONS, WINDOW_BYTES
-
-MIB = 1024 * 1024
-
-
-class Echo(asyncssh.SSHTCPSession[bytes]):
-    """Sends back what comes, as slowly as it is read."""
-
-    def connection_made(self, chan: Any) -> None:
-        self.chan = chan
-        self.write = quick.writer(chan)
-
-    def data_received(self, data: bytes, datatype: Any) -> None:
-        self.write(data)
-
-    def eof_received(self) -> bool:
-        self.chan.write_eof()
-        return True
-
-    def pause_writing(self) -> None:
-        self.chan.pause_reading()
-
-    def resume_writing(self) -> None:
-        self.chan.resume_reading()
-
-
-class Collect(asyncssh.SSHTCPSession[bytes]):
-    """Keeps what comes."""
-
-    def __init__(self) -> None:
-        self.received = bytearray()
-        self.ended = asyncio.Event()
-        self.writable = asyncio.Event()
-        self.writable.set()
-
-    def data_received(self, data: bytes, datatype: Any) -> None:
-        self.received += data
-
-    def eof_received(self) -> bool:
-        self.ended.set()
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.ended.set()
-
-    def pause_writing(self) -> None:
-        self.writable.clear()
-
-    def resume_writing(self) -> None:
-        self.writable.set()
-
-
-class Server(asyncssh.SSHServer):
-    """Echoes on every stream."""
-
-    quickened = True
-
-    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        self.conn = conn
-        guard(conn)
-
-    def auth_completed(self) -> None:
-        if self.quickened:
-            quick.quicken(self.conn)
-
-    def connection_requested(self, *args: Any) -> Any:
-        return self.conn.create_tcp_channel(window=WINDOW_BYTES, max_pktsize=PACKET_BYTES), Echo()
-
-
-class PlainServer(Server):
-    """As asyncssh does it."""
-
-    quickened = False
-
-
-class Client(asyncssh.SSHClient):
-    """Watched over, as all of ours."""
-
-    def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
-        guard(conn)
-
-
-Through = Callable[[int], Awaitable[int]]
-
-
-@asynccontextmanager
-async def connected(
-    server: type[Server] = Server, through: Through | None = None, **options: Any
-) -> AsyncIterator[asyncssh.SSHClientConnection]:
-    """A quickened client connection to a server of its own.
-
-    :param through: given the server's port, returns the port to connect to.
-    :param options: for both ends.
-    """
-    host_key, user_key = generate(), generate()
-    acceptor = await asyncssh.listen(
-        "127.0.0.1",
-        0,
-        server_factory=server,
-        server_host_keys=[host_key],
-        authorized_client_keys=asyncssh.import_authorized_keys(public_line(user_key)),
-        **{**SERVER_OPTIONS, **options},
-    )
-    port = acceptor.get_port()
-    if through is not None:
-        port = await through(port)
-    async with acceptor:
-        async with await asyncssh.connect(
-            "127.0.0.1",
-            port,
-            client_factory=Client,
-            username="peer",
-            client_keys=[user_key],
-            known_hosts=([host_key.convert_to_public()], [], []),
-            **{**CLIENT_OPTIONS, **options},
-        ) as connection:
-            quick.quicken(connection)
-            yield connection
-
-
-async def echoed(connection: asyncssh.SSHClientConnection, pieces: list[bytes]) -> bytes:
-    """What comes back when ``pieces`` are written."""
-    channel, session = await connection.create_connection(
-        Collect, "node-a", 22, window=WINDOW_BYTES, max_pktsize=PACKET_BYTES
-    )
-    write = quick.writer(channel)
-    for piece in pieces:
-        await session.writable.wait()
-        write(piece)
-    channel.write_eof()
-    async with asyncio.timeout(20):
-        await session.ended.wait()
-    return bytes(session.received)
-
-
-def pieces_of(total: int, seed: int = 1) -> list[bytes]:
-    """Random bytes in pieces from one byte to a megabyte."""
-    choose = random.Random(seed)
-    pieces: list[bytes] = []
-    while total > 0:
-        size = min(total, choose.choice([1, 2, 15, 16, 17, 100, 1300, 32768, 262144, MIB]))
-        pieces.append(os.urandom(size))
-        total -= size
-    return pieces
 
 
 @pytest.mark.parametrize("server", [Server, PlainServer])
@@ -172,6 +32,12 @@ async def test_key_exchanges_in_the_middle_of_streams() -> None:
         streams = [pieces_of(3 * MIB, seed) for seed in range(3)]
         answers = await asyncio.gather(*(echoed(connection, pieces) for pieces in streams))
         assert answers == [b"".join(pieces) for pieces in streams]
+
+
+async def test_compression_is_left_to_asyncssh() -> None:
+    pieces = pieces_of(MIB)
+    async with connected(compression_algs=["zlib@openssh.com"]) as connection:
+        assert await echoed(connection, pieces) == b"".join(pieces)
 
 
 @pytest.mark.parametrize("cipher", ["chacha20-poly1305@openssh.com", "aes128-ctr"])
@@ -267,13 +133,22 @@ async def test_writing_to_a_closed_channel_raises() -> None:
             write(b"late")
 
 
-async def test_an_unknown_release_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_installed_release_is_one_that_was_looked_at() -> None:
+    assert quick.DOUBT == ""
+
+
+async def test_an_unknown_release_is_left_alone_and_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(quick, "DOUBT", "another release")
+    monkeypatch.setattr(quick, "_doubt_said", False)
     pieces = pieces_of(MIB)
     async with connected() as connection:
         channel, _ = await connection.create_connection(Collect, "node-a", 22)
         assert quick.writer(channel) == channel.write
         assert await echoed(connection, pieces) == b"".join(pieces)
+    said = [record for record in caplog.records if "another release" in record.getMessage()]
+    assert [record.levelno for record in said] == [logging.WARNING]
 
 
 def test_the_same_on_the_other_loop() -> None:

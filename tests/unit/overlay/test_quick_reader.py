@@ -1,0 +1,173 @@
+"""The receiving half of the shorter way, beside asyncssh's own at the other end."""
+
+import asyncio
+from typing import Any
+
+import asyncssh
+import pytest
+from asyncssh import constants
+from asyncssh.packet import String, UInt32
+from support.ssh_pair import Pair, pair, until
+
+from dit4c_p2p.overlay import quick
+from dit4c_p2p.overlay.quick import reader
+
+SIZES = [1, 5, 6, 7, 15, 16, 17, 1000, 4096, 70_000]
+
+
+def why(ends: Pair) -> list[Exception | None]:
+    """Filled with the reason when the far end's connection ends."""
+    reasons: list[Exception | None] = []
+    ends.session.connection_lost = reasons.append  # type: ignore[method-assign,assignment]
+    return reasons
+
+
+def send_data(ends: Pair, content: bytes, channel: int | None = None) -> None:
+    """A packet of channel data, whatever is in it, without regard to windows and states."""
+    number = ends.far_channel._recv_chan if channel is None else channel
+    ends.near.send_packet(constants.MSG_CHANNEL_DATA, UInt32(number) + content)
+
+
+async def test_both_ends_count_alike() -> None:
+    async with pair(near=False, far=True) as ends:
+        for size in SIZES:
+            ends.near_channel.write(bytes(size))
+        await ends.arrived(sum(SIZES))
+        assert ends.far._recv_seq == ends.near._send_seq
+        assert ends.far_channel._recv_window == ends.near_channel._send_window
+        assert ends.far_channel._recv_window == ends.far_channel._init_recv_window - sum(SIZES)
+        cipher = ends.far._recv_encryption._cipher
+        assert cipher._iv == ends.near._send_encryption._cipher._iv
+
+
+async def test_the_shorter_way_is_taken() -> None:
+    async with pair(near=True, far=True) as ends:
+
+        def longer(data: bytes) -> None:
+            raise AssertionError("asyncssh's way was taken")
+
+        ends.far.data_received = longer
+        write = quick.writer(ends.near_channel)
+        for size in SIZES:
+            write(bytes(size))
+        await ends.arrived(sum(SIZES))
+
+
+async def test_windows_are_given_anew() -> None:
+    async with pair(near=False, far=True, window=64 * 1024) as ends:
+        for _ in range(50):
+            ends.near_channel.write(bytes(10_000))
+        await ends.arrived(500_000)
+        await until(lambda: ends.near_channel._send_window == ends.far_channel._recv_window)
+
+
+async def test_more_than_the_window_ends_the_connection() -> None:
+    """RFC 4254 section 5.2: and what is over is not delivered."""
+    async with pair(near=False, far=True, window=32 * 1024) as ends:
+        reasons = why(ends)
+        ends.far_channel.pause_reading()
+        send_data(ends, String(bytes(32 * 1024)))
+        send_data(ends, String(b"x"))
+        await ends.cut()
+        assert "Window exceeded" in str(reasons)
+        assert ends.far_channel._recv_window >= 0
+
+
+async def test_data_after_the_end_ends_the_connection() -> None:
+    async with pair(near=False, far=True) as ends:
+        reasons = why(ends)
+        ends.near_channel.write(b"before")
+        ends.near_channel.write_eof()
+        send_data(ends, String(b"after"))
+        await ends.cut()
+        assert "not open for sending" in str(reasons)
+        assert ends.session.received == b"before"
+
+
+async def test_data_for_no_channel_ends_the_connection() -> None:
+    async with pair(near=False, far=True) as ends:
+        reasons = why(ends)
+        send_data(ends, String(b"whose?"), channel=77)
+        await ends.cut()
+        assert "Invalid channel number" in str(reasons)
+
+
+@pytest.mark.parametrize(
+    "content", [String(b"data") + b"more", UInt32(1000) + b"short", b"\x00", b""]
+)
+async def test_malformed_data_ends_the_connection(content: bytes) -> None:
+    async with pair(near=False, far=True) as ends:
+        send_data(ends, content)
+        await ends.cut()
+        assert ends.session.received == b""
+
+
+async def test_empty_data_is_nothing() -> None:
+    async with pair(near=False, far=True) as ends:
+        send_data(ends, String(b""))
+        ends.near_channel.write(b"something")
+        await ends.arrived(9)
+        assert ends.far._recv_seq == ends.near._send_seq
+
+
+@pytest.mark.parametrize("length", [0, 1, 15, 1 << 20, 0xFFFFFFFF])
+async def test_a_length_out_of_bounds_ends_the_connection(length: int) -> None:
+    """And no room is made for it."""
+    async with pair(near=False, far=True) as ends:
+        ends.near._transport.write(UInt32(length) + bytes(64))
+        await ends.cut()
+
+
+async def test_being_heard_puts_the_next_keepalive_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "_KEEPALIVE_GRAIN_S", 0)
+    async with pair(near=True, far=True, keepalive_interval=50) as ends:
+        write = quick.writer(ends.near_channel)
+        before = ends.far._keepalive_timer.when()
+        await asyncio.sleep(0.01)
+        write(b"still here")
+        await ends.arrived(10)
+        assert ends.far._keepalive_timer.when() > before
+
+
+async def test_after_a_cut_nothing_more_is_delivered() -> None:
+    """Though more lies in the same buffer, or still comes."""
+    async with pair(near=True, far=True) as ends:
+        ends.session.on_data = lambda data: ends.far.abort()
+        receiver: Any = ends.far._transport.get_protocol()
+        write = quick.writer(ends.near_channel)
+        write(b"one")
+        write(b"two")
+        await ends.cut()
+        assert ends.session.pieces == [b"one"]
+        assert len(receiver.get_buffer(-1)) > 100
+        receiver.get_buffer(-1)[:100] = bytes(100)
+        receiver.buffer_updated(100)
+        receiver.eof_received()
+        assert ends.session.pieces == [b"one"]
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), asyncssh.ProtocolError("a breach")])
+async def test_a_session_that_raises_ends_its_connection(error: Exception) -> None:
+    async with pair(near=True, far=True) as ends:
+        reasons = why(ends)
+
+        def fail(data: bytes) -> None:
+            raise error
+
+        ends.session.on_data = fail
+        write = quick.writer(ends.near_channel)
+        write(b"one")
+        write(b"two")
+        await ends.cut()
+        assert reasons == [error]
+        assert ends.session.pieces == [b"one"]
+
+
+async def test_the_buffer_grows_for_a_large_packet_and_keeps_what_is_there() -> None:
+    async with pair(near=True, far=True) as ends:
+        write = quick.writer(ends.near_channel)
+        content = [bytes([number]) * size for number, size in enumerate((10, 200_000, 3, 250_000))]
+        for piece in content:
+            write(piece)
+        await ends.arrived(450_013)
+        assert ends.session.received == b"".join(content)
