@@ -15,14 +15,6 @@ UP = " is up"
 # A first start makes a database, and looks whether the images have changed.
 UP_S = 120
 
-_TOKEN = """
-import asyncio, os, sys
-from pathlib import Path
-from dit4c_p2p.alone.portal import admin_token
-from dit4c_p2p.cli.arguments import read_portal_settings
-print(asyncio.run(admin_token(read_portal_settings(Path(sys.argv[1])), "admin")))
-"""
-
 
 def bridge() -> str:
     """The engine's address on its bridge, by which pods reach this machine."""
@@ -41,6 +33,7 @@ class House:
         self.folder = folder
         self.portal_port, self.router_port, self.ssh_port = free_ports(3)
         self.url = f"http://localhost:{self.portal_port}"
+        self.token = ""
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     # ---- files
@@ -109,11 +102,10 @@ listen_ssh = ["127.0.0.1:{self.ssh_port}", "{here}:{self.ssh_port}"]
 
     def api(self) -> Api:
         """The HTTP API with an admin's token."""
-        token = subprocess.run(
-            [sys.executable, "-c", _TOKEN, str(self.file("portal"))],
-            capture_output=True, text=True, check=True, timeout=60,
-        ).stdout.strip()  # fmt: skip
-        return Api(self.url, token)
+        if not self.token:
+            portal = ("--config", self.file("portal"))
+            self.token = self.run("token", "create", "admin", "--admin", "--label", "t", *portal)
+        return Api(self.url, self.token)
 
     # ---- processes
 
