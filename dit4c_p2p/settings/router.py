@@ -48,6 +48,11 @@ class RouterLimits(Settings):
     channels_per_tunnel: int = setting(
         values.integer(1, 65536), "Visitors' connections to one instance.", default=256
     )
+    channels_per_visitor: int = setting(
+        values.integer(1, 65536),
+        "Of these from one address, so that a stranger does not have them all.",
+        default=64,
+    )
     dials_per_key: int = setting(
         values.integer(1, 65536), "Connections that a scheduler keeps to its nodes.", default=1024
     )
@@ -148,6 +153,7 @@ class RouterSettings(PeerSettings):
                 visitors_per_address=limits.visitors_per_address,
                 tunnels_per_key=limits.tunnels_per_key,
                 channels_per_tunnel=limits.channels_per_tunnel,
+                channels_per_visitor=limits.channels_per_visitor,
                 dials_per_key=limits.dials_per_key,
             ),
         )

@@ -108,7 +108,7 @@ def test_what_is_left_out_is_as_the_components_have_it():
 
 # What no installation needs to change: by a protocol, or between two programs of ours.
 FIXED = {"code_s", "body_s", "body_silence_s", "handshake_s", "page_state_s", "page_state_ttl_s",
-         "publish_s", "firewall_s"}  # fmt: skip
+         "publish_s", "firewall_s", "pull_s", "pull_silence_s"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
