@@ -88,7 +88,7 @@ class Verbs:
             case Describe():
                 return _once(pods.describe())
             case EnsureImage(image=image):
-                return _speaking(_once(pods.ensure_image(image)), "Looking for the image")
+                return _speaking(pods.ensure_image(image), "Looking for the image")
             case StartPod():
                 return _speaking(pods.start(request), "Starting")
             case StopPod(instance=instance):

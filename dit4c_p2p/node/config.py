@@ -18,6 +18,9 @@ DEFAULT_NETWORK_RANGE = IPv4Network("10.213.0.0/16")
 class Limits:
     """How long the agent waits, in seconds."""
 
+    # For an image to come from its registry, and between two signs of life from there.
+    pull_s: float = 3500.0
+    pull_silence_s: float = 120.0
     # From the start of the app's container until its port answers.
     listen_s: float = 120.0
     # From then until the instance's own URL has answered through a router: the portal or the

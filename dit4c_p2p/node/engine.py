@@ -15,7 +15,7 @@ import aiodocker
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from dit4c_p2p.node.failures import Conflict, EngineError, NotFound
+from dit4c_p2p.node.failures import Conflict, EngineError, EngineSaid, NotFound
 from dit4c_p2p.node.pod import Definition, filters
 from dit4c_p2p.node.status import ContainerState, clean_log, read_container
 
@@ -76,6 +76,22 @@ class Engine:
         :raises NotFound: it is not here.
         """
         return dict(await self._json(f"images/{image}/json"))
+
+    async def pull(self, repository: str, digest: str) -> AsyncGenerator[dict[str, Any], None]:
+        """Have an image fetched from its registry; what the engine says of it, until it is here.
+
+        Given up, the engine gives up as well, unless somebody else waits for the same image.
+
+        :raises NotFound: the registry has no such image.
+        :raises EngineSaid: in the engine's words, the registry's among them.
+        """
+        params = {"fromImage": repository, "tag": digest}
+        async with self._stream("images/create", params, method="POST") as response:
+            while line := await response.content.readline():
+                said = json.loads(line)
+                if "error" in said:
+                    raise EngineSaid(str(said["error"]))
+                yield said
 
     async def events(self, data_folder: str) -> AsyncGenerator[dict[str, Any], None]:
         """Events of containers that carry our label, as they happen, until the engine goes away.
@@ -278,12 +294,12 @@ class Engine:
 
     @contextlib.asynccontextmanager
     async def _stream(
-        self, path: str, params: dict[str, str]
+        self, path: str, params: dict[str, str], method: str = "GET"
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A response without end; only its beginning has a time limit."""
         async with self._limit(None):
             async with asyncio.timeout(_CALL_S):
-                request = self._docker._query(path, "GET", params=params)
+                request = self._docker._query(path, method, params=params)
                 response = await request.__aenter__()
             try:
                 yield response
@@ -320,7 +336,7 @@ def _mapped(error: aiodocker.DockerError) -> EngineError:
         return Conflict(message)
     if error.status == 900:
         return EngineError("the container engine does not answer", hint="is it running?")
-    return EngineError(f"the container engine said: {message}")
+    return EngineSaid(message)
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

@@ -2,9 +2,12 @@
 
 NodeFailure                code of messages.node.Failure
 ├── EngineError            engine          the engine does not answer, or said no
+│   ├── EngineSaid         (it refused; in its words)
 │   ├── NotFound           (no such object)
 │   └── Conflict           (name or address range in use)
 ├── UnknownImage           unknown_image
+├── RegistryError          registry        the image can't be pulled; not the node's fault
+├── DiskFull               disk_full
 ├── NoPort                 no_port
 ├── NotListening           not_listening
 ├── AppExited              app_exited
@@ -34,6 +37,14 @@ class EngineError(NodeFailure):
     code = "engine"
 
 
+class EngineSaid(EngineError):
+    """The engine answered, and did not do it. ``words`` are its own."""
+
+    def __init__(self, words: str) -> None:
+        super().__init__(f"the container engine said: {words}")
+        self.words = words
+
+
 class NotFound(EngineError):
     """The engine has no such container, image, network or volume."""
 
@@ -46,6 +57,18 @@ class UnknownImage(NodeFailure):
     """The image is not on this node, and there is nowhere to get it from."""
 
     code = "unknown_image"
+
+
+class RegistryError(NodeFailure):
+    """The registry does not answer, or not as it should."""
+
+    code = "registry"
+
+
+class DiskFull(NodeFailure):
+    """There is no room on the node for the image."""
+
+    code = "disk_full"
 
 
 class NoPort(NodeFailure):

@@ -56,6 +56,7 @@ from dit4c_p2p.node.condition import Condition
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine import Engine
 from dit4c_p2p.node.failures import EngineError, NodeFailure, NoSuchPod, NotListening, PodBroken
+from dit4c_p2p.node.fetching import fetch
 from dit4c_p2p.node.folder import instances_kept
 from dit4c_p2p.node.making import Making
 from dit4c_p2p.node.pod import Role
@@ -114,13 +115,17 @@ class Pods:
             max_pods=lent.max_pods,
         )
 
-    async def ensure_image(self, image: str) -> ImageReady:
-        """The image is here and can be served.
+    async def ensure_image(self, image: str) -> AsyncGenerator[Progress | ImageReady, None]:
+        """Have the image here: fetched, if it names a registry, and can be served.
 
         :raises PolicyRefused, UnknownImage, NoPort: it can't run on this node.
+        :raises RegistryError, DiskFull: it can't be fetched.
         """
         policy.check_image(self._config.policy, image)
-        return ImageReady(image=image, port=(await self._making.image(image)).port)
+        async with aclosing(fetch(self._engine, image, self._config.limits)) as said:
+            async for progress in said:
+                yield progress
+        yield ImageReady(image=image, port=(await self._making.image(image)).port)
 
     async def start(
         self, request: StartPod

@@ -11,7 +11,15 @@ from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.node.failures import PolicyRefused
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+# An image's id, or a reference by digest (the OCI's distribution-spec and Docker's reference
+# grammar): a registry's host and port, a repository, the digest of the manifest.
+_IMAGE = re.compile(
+    r"(?:(?P<repository>(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]{1,5})?/)?"
+    r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)@)?"
+    r"(?P<digest>sha256:[0-9a-f]{64})",
+    re.ASCII,
+)
+_MAX_IMAGE_CHARS = 400
 GIB = 1024**3
 
 
@@ -19,8 +27,8 @@ GIB = 1024**3
 class Policy:
     """The owner's word. Memory in bytes; ``cpus`` may be a fraction.
 
-    ``internet``: whether pods may reach public addresses. ``images``: digests that may run, empty
-    for any.
+    ``internet``: whether pods may reach public addresses. ``images``: digests and references that
+    may run, empty for any.
     """
 
     max_pods: int = 8
@@ -36,12 +44,23 @@ def check_image(policy: Policy, image: str) -> None:
 
     :raises PolicyRefused: not a digest, or not among those the owner allows.
     """
-    if not _DIGEST.fullmatch(image):
+    _, digest = parse_image(image)
+    if policy.images and not policy.images & {image, digest}:
+        raise PolicyRefused(f"the owner of this node does not allow the image {digest[:19]}…")
+
+
+def parse_image(image: str) -> tuple[str, str]:
+    """The repository, empty for an image's id, and the digest.
+
+    :raises PolicyRefused: neither an id nor a reference by digest.
+    """
+    found = _IMAGE.fullmatch(image) if len(image) <= _MAX_IMAGE_CHARS else None
+    if found is None:
         raise PolicyRefused(
-            f"{image[:80]!r} is not an image digest", hint="this node runs images by sha256:… only"
+            f"{image[:80]!r} is not an image digest",
+            hint="this node runs images by sha256:… or name@sha256:… only",
         )
-    if policy.images and image not in policy.images:
-        raise PolicyRefused(f"the owner of this node does not allow the image {image[:19]}…")
+    return found["repository"] or "", found["digest"]
 
 
 def check_instance(instance: str) -> None:

@@ -66,7 +66,7 @@ def _libraries(program: str) -> list[str]:
     return sorted(set(words))
 
 
-def _image(files: dict[str, bytes | Path], *changes: str) -> str:
+def make_image(files: dict[str, bytes | Path], *changes: str) -> str:
     """Import an image with busybox and ``files``; returns its id."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -134,19 +134,19 @@ def make_images() -> Images:
     page: dict[str, bytes | Path] = {"index.html": b"hello"}
     infra_script = ROOT / "helpers/infra/infra"
     return Images(
-        infra=_image(
+        infra=make_image(
             {**tools, "usr/local/bin/infra": infra_script},
             'ENTRYPOINT ["/bin/sh","/usr/local/bin/infra"]',
             "ENV PATH=/bin:/usr/sbin",
         ),
-        listener=_image({"listener": LISTENER.encode()}, 'ENTRYPOINT ["/listener"]', web[1]),
-        auth=_image({"auth": AUTH.encode()}, 'ENTRYPOINT ["/auth"]', web[1]),
-        app=_image({"data/kept": b"from the image", **page}, serve, *web, "VOLUME /data"),
-        exits=_image({}, 'CMD ["sh","-c","echo the last words; exit 3"]', *web),
-        hungry=_image({}, 'CMD ["dd","if=/dev/zero","of=/dev/null","bs=1G","count=1"]', *web),
-        deaf=_image({}, 'CMD ["sh","-c","echo I listen to nobody; exec sleep 100000"]', *web),
-        no_port=_image({}, serve, "EXPOSE 53/udp"),
-        python=_image(_python() | page, serve, *web),
+        listener=make_image({"listener": LISTENER.encode()}, 'ENTRYPOINT ["/listener"]', web[1]),
+        auth=make_image({"auth": AUTH.encode()}, 'ENTRYPOINT ["/auth"]', web[1]),
+        app=make_image({"data/kept": b"from the image", **page}, serve, *web, "VOLUME /data"),
+        exits=make_image({}, 'CMD ["sh","-c","echo the last words; exit 3"]', *web),
+        hungry=make_image({}, 'CMD ["dd","if=/dev/zero","of=/dev/null","bs=1G","count=1"]', *web),
+        deaf=make_image({}, 'CMD ["sh","-c","echo I listen to nobody; exec sleep 100000"]', *web),
+        no_port=make_image({}, serve, "EXPOSE 53/udp"),
+        python=make_image(_python() | page, serve, *web),
     )
 
 
@@ -154,6 +154,12 @@ def drop_images(images: Images) -> None:
     """Remove what :func:`make_images` made."""
     for image in sorted(set(vars(images).values())):
         docker("rmi", "-f", image, check=False)
+
+
+async def ensure_image(pods: Pods, image: str) -> list[Any]:
+    """All records of an EnsureImage."""
+    async with asyncio.timeout(120):
+        return [reply async for reply in pods.ensure_image(image)]
 
 
 async def run_start(

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from support.pods import docker, inspect, look, run_start
+from support.pods import docker, ensure_image, inspect, look, run_start
 
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.keys import fingerprint, parse_public
@@ -109,12 +109,12 @@ async def test_an_app_that_does_not_listen(config, engine, images, instance):
 
 async def test_images_that_cannot_run_here(pods, config, engine, images, instance):
     with pytest.raises(NoPort, match="declares no TCP port"):
-        await pods.ensure_image(images.no_port)
+        await ensure_image(pods, images.no_port)
     with pytest.raises(UnknownImage):
-        await pods.ensure_image("sha256:" + "0" * 64)
+        await ensure_image(pods, "sha256:" + "0" * 64)
     with pytest.raises(PolicyRefused):
-        await pods.ensure_image("busybox:latest")
-    assert (await pods.ensure_image(images.app)).port == 8080
+        await ensure_image(pods, "busybox:latest")
+    assert (await ensure_image(pods, images.app))[-1].port == 8080
     others = Policy(images=frozenset({images.exits}))
     with pytest.raises(PolicyRefused, match="does not allow"):
         await run_start(Pods(replace(config, policy=others), engine), instance, images.app)

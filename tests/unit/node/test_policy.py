@@ -3,7 +3,13 @@
 import pytest
 
 from dit4c_p2p.node.failures import PolicyRefused
-from dit4c_p2p.node.policy import Policy, check_image, check_instance, check_room
+from dit4c_p2p.node.policy import (
+    Policy,
+    check_image,
+    check_instance,
+    check_room,
+    parse_image,
+)
 
 IMAGE = "sha256:" + "a" * 64
 
@@ -12,6 +18,24 @@ IMAGE = "sha256:" + "a" * 64
 def test_images_by_digest_only(image):
     with pytest.raises(PolicyRefused, match="not an image digest"):
         check_image(Policy(), image)
+
+
+@pytest.mark.parametrize(
+    "repository", ["tool", "library/tool", "127.0.0.1:5000/a/b_c", "Registry.example.org/x.y/z"]
+)
+def test_references_by_digest(repository):
+    assert parse_image(f"{repository}@{IMAGE}") == (repository, IMAGE)
+    check_image(Policy(images=frozenset({IMAGE})), f"{repository}@{IMAGE}")
+    check_image(Policy(images=frozenset({f"{repository}@{IMAGE}"})), f"{repository}@{IMAGE}")
+
+
+@pytest.mark.parametrize(
+    "repository",
+    ["", "A", "../x", "x/../y", "x:latest", "h:99999999/x", "x ", "x?y", "x%2fy", "a" * 400, "ä"],
+)
+def test_references_that_are_none(repository):
+    with pytest.raises(PolicyRefused, match="not an image digest"):
+        check_image(Policy(), f"{repository}@{IMAGE}")
 
 
 def test_images_that_the_owner_names():

@@ -1,0 +1,132 @@
+"""Images by digest from a real registry, to an engine of our own, whose disk is small."""
+
+import asyncio
+import os
+from contextlib import aclosing
+from dataclasses import replace
+
+import pytest
+from support.image_registry import ImageRegistry
+from support.pods import docker, ensure_image, make_image
+from support.second_engine import SecondEngine
+
+from dit4c_p2p.messages.node import ImageReady, Progress
+from dit4c_p2p.node.config import Limits
+from dit4c_p2p.node.engine import Engine
+from dit4c_p2p.node.failures import DiskFull, EngineError, RegistryError, UnknownImage
+from dit4c_p2p.node.pods import Pods
+
+pytestmark = [pytest.mark.engine, pytest.mark.root]
+
+MIB = 1024**2
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory):
+    with SecondEngine(tmp_path_factory.mktemp("engine"), size="120m", number=1) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def registry(tmp_path):
+    async with ImageRegistry(tmp_path) as registry:
+        yield registry
+
+
+@pytest.fixture
+async def node(second, config):
+    """The verbs of an agent on the second engine."""
+    async with Engine(second.url) as engine:
+        yield Pods(replace(config, engine_url=second.url), engine)
+
+
+@pytest.fixture
+def made():
+    """Makes images with so many bytes that can't be compressed; they are gone after the test."""
+    ids = []
+
+    def make(size: int) -> str:
+        files = {"weight": os.urandom(size)}
+        ids.append(make_image(files, 'CMD ["httpd","-f","-p","8080"]', "EXPOSE 8080/tcp"))
+        return ids[-1]
+
+    yield make
+    for id in ids:
+        docker("rmi", "-f", id, check=False)
+
+
+async def test_fetched_by_digest_with_progress_over_its_layers(node, registry, made, second):
+    reference = await registry.push(made(12 * MIB), "tools/web")
+    registry.rate = 8 * MIB
+    said = await ensure_image(node, reference)
+    assert said[-1] == ImageReady(image=reference, port=8080)
+    told = [one for one in said if isinstance(one, Progress)]
+    fractions = [one.fraction for one in told if one.fraction is not None]
+    assert fractions == sorted(fractions)
+    assert len(set(fractions)) >= 3
+    assert any(one.info.startswith("Fetching the image: ") and "MiB" in one.info for one in told)
+    assert reference in second.docker(
+        "images", "--digests", "--format", "{{.Repository}}@{{.Digest}}"
+    )
+    await registry.close()
+    assert await ensure_image(node, reference) == [ImageReady(image=reference, port=8080)]
+    loaded = second.docker("inspect", "-f", "{{.Id}}", reference)
+    assert (await ensure_image(node, loaded))[-1].port == 8080
+
+
+async def test_two_at_once_fetch_it_once(node, registry, made):
+    reference = await registry.push(made(2 * MIB), "tools/twice")
+    both = await asyncio.gather(ensure_image(node, reference), ensure_image(node, reference))
+    assert [said[-1].port for said in both] == [8080, 8080]
+
+
+async def test_given_up_the_engine_gives_up_too_and_later_it_goes_on(node, registry, made):
+    reference = await registry.push(made(12 * MIB), "tools/slow")
+    registry.rate = 256 * 1024
+    async with aclosing(node.ensure_image(reference)) as said:
+        async for one in said:
+            if isinstance(one, Progress) and one.fraction:
+                break
+    async with asyncio.timeout(20):
+        while registry.open:
+            await asyncio.sleep(0.1)
+    registry.rate = None
+    assert (await ensure_image(node, reference))[-1].port == 8080
+
+
+async def test_what_is_not_there(node, registry, made):
+    reference = await registry.push(made(1024), "tools/there")
+    name, _, _ = reference.partition("@")
+    for wrong in (f"{name}@sha256:{'0' * 64}", f"{registry.address}/none@sha256:{'0' * 64}"):
+        with pytest.raises(UnknownImage, match=f"the registry {registry.address} has no image"):
+            await ensure_image(node, wrong)
+
+
+async def test_a_registry_that_does_not_answer(node, registry):
+    await registry.close()
+    with pytest.raises(RegistryError, match=f"{registry.address} does not serve.*refused"):
+        await ensure_image(node, f"{registry.address}/tool@sha256:{'0' * 64}")
+
+
+async def test_a_registry_that_falls_silent(second, config, registry, made):
+    reference = await registry.push(made(12 * MIB), "tools/silent")
+    registry.rate = 1
+    hurried = replace(config, engine_url=second.url, limits=Limits(pull_silence_s=2))
+    async with Engine(second.url) as engine:
+        with pytest.raises(RegistryError, match="too slow, or silent"):
+            await ensure_image(Pods(hurried, engine), reference)
+
+
+async def test_a_full_disk_is_called_so_and_nothing_stays_of_it(node, registry, made, second):
+    reference = await registry.push(made(130 * MIB), "tools/large")
+    with pytest.raises(DiskFull, match="disk of the machine"):
+        await ensure_image(node, reference)
+    small = await registry.push(made(1 * MIB), "tools/small")
+    assert (await ensure_image(node, small))[-1].port == 8080
+
+
+async def test_an_engine_that_is_away_is_no_fault_of_the_registry(config, tmp_path):
+    url = f"unix://{tmp_path}/none.sock"
+    async with Engine(url) as engine:
+        with pytest.raises(EngineError):
+            await ensure_image(Pods(config, engine), f"tool@sha256:{'0' * 64}")
