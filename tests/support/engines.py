@@ -2,7 +2,11 @@
 
 Every test that asks for ``engine``, or uses a fixture that does, runs twice. Where its databases
 are it learns from :func:`database`. A PostgreSQL server is started for the first test that needs
-one and stopped at the end; each test has fresh databases, copied from a migrated one.
+one and stopped at the end; each test has fresh databases, copied from a migrated one. A test that
+stops the server needs one of its own::
+
+    @pytest.mark.postgresql
+    @pytest.mark.parametrize("engine", ["own postgresql"], indirect=True)
 """
 
 import subprocess
@@ -136,7 +140,12 @@ def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
         yield _current
         return
     before = _current
-    _current = on_server = PostgresqlEngine(request.getfixturevalue("postgresql"), _templates)
-    yield on_server
-    on_server.drop()
+    if request.param == "own postgresql":
+        with Postgresql() as server:
+            _current = PostgresqlEngine(server, {})
+            yield _current
+    else:
+        _current = on_server = PostgresqlEngine(request.getfixturevalue("postgresql"), _templates)
+        yield on_server
+        on_server.drop()
     _current = before

@@ -20,12 +20,9 @@ START_S = 30
 _SETTINGS = {
     "listen_addresses": "",
     "fsync": "off",
-    "full_page_writes": "off",
     "max_connections": "60",
     "shared_buffers": "32MB",
     "autovacuum": "off",
-    "wal_level": "minimal",
-    "max_wal_senders": "0",
 }
 
 
@@ -126,7 +123,8 @@ class Postgresql:
             **self._as,
         )
         if done.returncode:
-            raise RuntimeError(f"{program}: {done.stderr}")
+            log = (self.folder / "log").read_text().splitlines()[-20:]
+            raise RuntimeError("\n".join([f"{program}: {done.stderr}", *log]))
         return done.stdout
 
 

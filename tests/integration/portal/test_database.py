@@ -218,7 +218,7 @@ async def test_disk_full_it_says_try_again_and_goes_on(tmp_path, engine, caplog)
 
 
 @pytest.mark.postgresql
-@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("engine", ["own postgresql"], indirect=True)
 async def test_gone_and_back_nothing_is_lost(work, engine, caplog):
     async with work.api() as api, work.scheduler() as scheduler, work.browser() as browser:
         await browser.log_in(await work.login_link())

@@ -391,7 +391,7 @@ async def test_a_database_that_fails_for_a_while_loses_nothing(world, engine, ca
 
 
 @pytest.mark.postgresql
-@pytest.mark.parametrize("engine", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("engine", ["own postgresql"], indirect=True)
 async def test_a_database_that_is_gone_for_a_while_loses_nothing(world, engine, caplog):
     """Its server ends in the middle of everything, and comes back."""
     reached = world.node.hold_at(StartPod)
