@@ -7,7 +7,7 @@ class PageState(Record, frozen=True):
     """Answer of ``GET /instances/{id}/page-state``: what to say when an instance isn't connected.
 
     ``state`` is ``starting``, ``running``, ``stopped``, ``gone`` or ``unknown``, the last also for
-    whatever the router may not know; ``title`` is what people call the instance, empty if that is nothing.
+    whatever the router may not know; ``title`` is what people call it, empty if that is nothing.
     """
 
     state: str
