@@ -246,7 +246,7 @@ async def test_gone_and_back_nothing_is_lost(work, engine, caplog):
 async def test_names_with_any_unicode_and_what_no_text_can_have(work):
     async with work.api() as api, work.scheduler() as scheduler:
         for path in ("a%00b", "%ED%A0%80", "x" * 3000, "é", "\N{PILE OF POO}"):
-            assert (await api.get(f"instances/{path}")).status == 404, path[:10]
+            assert (await api.get(f"instances/{path}")).status in (400, 404), path[:10]
         name = "Ada \N{SNOWMAN} الكويت 𝔘"
         made = await api.post("instances", json={"image": IMAGE, "name": name})
         assert (made.status, made.json["name"]) == (201, name)
