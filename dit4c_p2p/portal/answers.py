@@ -105,6 +105,9 @@ async def check_target(request: web.Request, handler: Handler) -> web.StreamResp
     hosts = request.headers.getall("Host", [])
     if not request.raw_path.startswith("/") or len(hosts) != 1:
         raise BadRequest("the request's target must be a path, with one Host")
+    # Nothing is called so, and PostgreSQL takes no text with it.
+    if "\0" in request.path or "\0" in request.rel_url.query_string:
+        raise BadRequest("the request's target has a zero byte in it")
     host = hosts[0].lower()
     if host != config.host and host not in config.connect:
         raise Misdirected("this is not the portal of that host", hint=f"it is at {config.url}/")

@@ -235,9 +235,9 @@ class Instances:
             instance.changed_at = self._clock()
         instance.sequence = report.sequence
         instance.state = report.state
-        instance.info = report.info[:_MAX_INFO_CHARS]
+        instance.info = _storable(report.info[:_MAX_INFO_CHARS])
         instance.progress = _fraction(report.progress)
-        instance.log_tail = report.log_tail[-MAX_LOG_CHARS:]
+        instance.log_tail = _storable(report.log_tail[-MAX_LOG_CHARS:])
         instance.node = report.node or instance.node
         if report.state not in (State.STARTING, State.RUNNING):
             instance.answers_on = []
@@ -327,6 +327,11 @@ class Instances:
 
 # What :meth:`Instances.take_report` and :meth:`Instances.take_key` may refuse a message for.
 REFUSALS = (PortalError, IdentityError)
+
+
+def _storable(text: str) -> str:
+    """An app writes what it likes; PostgreSQL takes no text with a zero in it."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _free_name(title: str, taken: set[str]) -> str:

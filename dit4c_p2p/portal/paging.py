@@ -54,7 +54,7 @@ def _decode(cursor: str) -> tuple[float, str]:
         at, id = msgspec.json.decode(text, type=tuple[float, str])
     except (binascii.Error, ValueError, msgspec.DecodeError):
         raise _invalid() from None
-    if not math.isfinite(at):
+    if not math.isfinite(at) or "\0" in id:
         raise _invalid()
     return at, id
 

@@ -323,6 +323,8 @@ async def test_lists_are_filtered_and_paged(work):
         ("q=" + "x" * 101, "q"),
         ("colour=red", "colour"),
         ("limit=1&limit=2", "limit"),
+        ("cursor=WzEsIlx1MDAwMCJd", "cursor"),
+        ("q=%00", None),
     ],
 )
 async def test_bad_queries_name_the_parameter(work, query, field):
@@ -353,3 +355,20 @@ async def test_clusters_show_which_nodes_are_up(work):
         (key,) = [key for key in (await admin.get("keys")).json if key["name"] == "node-main"]
         await admin.post(f"keys/{key['fingerprint']}/revoke")
         assert (await admin.get("clusters")).json[0]["nodes"] == []
+
+
+async def test_zero_bytes_are_no_reason_to_fail(work):
+    """PostgreSQL stores none; an app may well write some."""
+    async with work.api() as api, work.scheduler() as scheduler:
+        token = "people/admin/tokens/%00/revoke"
+        for path in ("instances/%00", "people/a%00b", "people?q=%00", token):
+            method = "POST" if path.endswith("revoke") else "GET"
+            assert_problem(await api.request(method, path), 400)
+        assert_problem(
+            await api.post("instances", json={"image": "a\0"}), 400, "bad_request", "image"
+        )
+        made = (await api.post("instances", json={"image": "jupyterlab"})).json["id"]
+        await scheduler.report(made, State.ERRORED, "It \0 ended.", log_tail="last\0words")
+        found = (await api.get(f"instances/{made}")).json
+        assert (found["state"], found["info"]) == ("errored", "It \ufffd ended.")
+        assert (await api.get(f"instances/{made}/logs")).text == "last\ufffdwords"

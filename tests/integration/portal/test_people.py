@@ -7,7 +7,7 @@ import pytest
 from support.portal import hidden_fields, running_instance
 
 from dit4c_p2p.portal.digests import digest
-from dit4c_p2p.portal.models import OAuthToken, Person
+from dit4c_p2p.portal.models import OAuthToken, Person, Session
 
 
 async def invited(api, name="Zoë O’Neil", **more):
@@ -140,7 +140,7 @@ async def test_an_end_date_closes_and_a_later_one_opens(work):
             code="c",
             instance="a",
             person_id="max",
-            session="s",
+            session=(await Session.get(person_id="max")).digest,
             created_at=0,
             expires_at=work.clock() + 10_000,
         )
