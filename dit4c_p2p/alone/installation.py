@@ -7,13 +7,13 @@ key is refused. The rest is kept on disk, so that a peer starts while the portal
 import asyncio
 import json
 import logging
-import random
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import msgspec
 
+from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity.errors import InvalidKey, PortalUnreachable
 from dit4c_p2p.identity.keys import fingerprint, parse_public
@@ -49,7 +49,7 @@ async def learn(reference: PortalReference, data_folder: Path) -> tuple[PortalIn
     copy = data_folder / _COPY
     own = PortalInfo(name="", url=reference.url, key=reference.key, connect=list(reference.connect))
     loop = asyncio.get_running_loop()
-    pause, said = _FIRST_PAUSE_S, float("-inf")
+    backoff, said = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S), float("-inf")
     async with PortalClient(own, ca=reference.ca) as client:
         while True:
             try:
@@ -63,8 +63,7 @@ async def learn(reference: PortalReference, data_folder: Path) -> tuple[PortalIn
                 if loop.time() - said > _SAY_AGAIN_S:
                     said = loop.time()
                     _log.warning("%s: waiting for it", error)
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-                pause = min(pause * 2, _LONGEST_PAUSE_S)
+                await asyncio.sleep(backoff.pause_s())
                 continue
             _check(public, reference)
             _keep_copy(copy, public)

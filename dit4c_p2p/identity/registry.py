@@ -9,7 +9,6 @@ date never serves.
 
 import asyncio
 import logging
-import random
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import aiohttp
 
+from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.identity import documents, sshsig
 from dit4c_p2p.identity.documents import KeyDocument
 from dit4c_p2p.identity.errors import (
@@ -43,6 +43,8 @@ _FIRST_HEARTBEAT_S = 4
 _MAX_LAG_S = 5
 # A revoked key is refused everywhere within 5 s (security.md), events heard or not.
 UNHEARD_TTL_S = 3
+_FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 5.0
 _MAX_CACHED = 4096
 _MAX_DOCUMENT_BYTES = 64 * 1024
 _MAX_EVENT_BYTES = 16 * 1024
@@ -121,21 +123,20 @@ class Registry:
 
     async def run(self) -> None:
         """Follow the events for ever, coming back by jittered backoff."""
-        pause = 0.2
+        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         while True:
             try:
                 await self._follow()
             except (aiohttp.ClientError, TimeoutError, OSError, IdentityError) as error:
                 if self._heard != float("-inf"):
                     _log.warning("key events lost: %s", error or type(error).__name__)
-                    pause = 0.2
+                    backoff.reset()
                 else:
                     _log.info("key events not reachable yet: %s", error or type(error).__name__)
             if self._heard != float("-inf"):
                 self._heard = float("-inf")
                 self._tell(None)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-            pause = min(pause * 2, 5.0)
+            await asyncio.sleep(backoff.pause_s())
 
     # ---- documents
 

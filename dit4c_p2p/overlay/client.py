@@ -8,13 +8,13 @@ its name and are cut when that key is revoked.
 import asyncio
 import contextlib
 import logging
-import random
 from collections.abc import Awaitable, Callable, Sequence
 from enum import StrEnum
 from typing import Any
 
 import asyncssh
 
+from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity.keys import fingerprint
 from dit4c_p2p.identity.names import PeerName
@@ -29,8 +29,7 @@ from dit4c_p2p.overlay.ssh import CLIENT_OPTIONS, Identity
 
 _log = logging.getLogger(__name__)
 
-# First and longest pause before trying again; each is multiplied by 0.5..1.5 so that a thousand
-# tunnels don't come back in step after a router's restart.
+# Before trying again: a thousand tunnels come back after a router's restart.
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
 # A connection that stood this long was a good one: the next pause is the first again.
@@ -210,7 +209,7 @@ class Listening:
 
     async def _keep(self, router: RouterInfo) -> None:
         loop = asyncio.get_running_loop()
-        pause = _FIRST_PAUSE_S
+        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         said = ""
         while True:
             self._on_state(router, ListenState.CONNECTING, said)
@@ -218,9 +217,8 @@ class Listening:
             said = await self._once(router)
             self._on_state(router, ListenState.LOST, said)
             if loop.time() - since > _GOOD_AFTER_S:
-                pause = _FIRST_PAUSE_S
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-            pause = min(pause * 2, _LONGEST_PAUSE_S)
+                backoff.reset()
+            await asyncio.sleep(backoff.pause_s())
 
     async def _once(self, router: RouterInfo) -> str:
         """Connect, listen, and wait for the end; returns why it ended."""

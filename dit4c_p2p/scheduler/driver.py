@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import RequestLogs
-from dit4c_p2p.scheduler.backoff import Backoff
 from dit4c_p2p.scheduler.errands import Errands
 from dit4c_p2p.scheduler.errors import StoreFailed, first_error
 from dit4c_p2p.scheduler.lifecycle import Event, Instance, Progressed, TimeUp, Work, work

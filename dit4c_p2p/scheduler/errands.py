@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
+from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.instances import FINAL, State
 from dit4c_p2p.messages.link import InstanceLogs, RequestLogs
@@ -31,7 +32,6 @@ from dit4c_p2p.messages.node import (
 )
 from dit4c_p2p.messages.node import ImageReady as ImageIsReady
 from dit4c_p2p.scheduler import lifecycle
-from dit4c_p2p.scheduler.backoff import Backoff
 from dit4c_p2p.scheduler.errors import NodeUnreachable
 from dit4c_p2p.scheduler.lifecycle import (
     Event,

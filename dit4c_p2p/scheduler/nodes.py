@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
+from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.node import (
@@ -26,7 +27,6 @@ from dit4c_p2p.messages.node import (
     PodList,
     PodStatus,
 )
-from dit4c_p2p.scheduler.backoff import Backoff
 from dit4c_p2p.scheduler.errors import NodeUnreachable, first_error
 from dit4c_p2p.scheduler.node_connection import Dialler, NodeConnection
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import aiohttp
 import asyncssh
 
+from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.errors import InvalidSignature
@@ -32,7 +33,6 @@ from dit4c_p2p.messages.link import (
     Welcome,
     opening_statement,
 )
-from dit4c_p2p.scheduler.backoff import Backoff
 from dit4c_p2p.scheduler.errors import LinkLost, LinkRefused, first_error
 from dit4c_p2p.scheduler.store import Store
 

@@ -9,6 +9,7 @@ from functools import partial
 
 import aiohttp
 
+from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.helpers.listener.own_url import ask
 from dit4c_p2p.helpers.pod import Pod
 from dit4c_p2p.helpers.status import StatusLines
@@ -107,24 +108,22 @@ class Announcer:
 
     async def _until_it_answers(self, name: str, answering: list[str]) -> None:
         """Ask through one router until the answer is yes, then tell the portal of all so far."""
-        pause_s = _FIRST_PAUSE_S
+        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, factor=1.3)
         while True:
             alive, reason = await self._ask(self._pod.config.url, self._routers[name])
             if alive:
                 break
             if not answering:
                 self._status.report(HelperState.CONNECTED, reason)
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 1.3, _LONGEST_PAUSE_S)
+            await asyncio.sleep(backoff.pause_s())
         answering.append(name)
         await self._tell(sorted(answering))
 
     async def _tell(self, routers: list[str]) -> None:
-        pause_s = _FIRST_PAUSE_S
+        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PORTAL_PAUSE_S)
         while error := await self._put(routers):
             self._status.report(HelperState.FAILING, error)
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PORTAL_PAUSE_S)
+            await asyncio.sleep(backoff.pause_s())
         logger.info("told the portal that %s answers on %s", self._pod.name, ", ".join(routers))
         self._status.report(HelperState.PUBLISHED)
 
