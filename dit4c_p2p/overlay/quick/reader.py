@@ -115,7 +115,7 @@ class Receiver(asyncio.BufferedProtocol):
         except InvalidTag:
             return False
         padding, number, recipient, length = DATA_HEAD.unpack_from(packet)
-        if number != CHANNEL_DATA or not length or len(packet) != 10 + length + padding:
+        if number != CHANNEL_DATA or len(packet) != 10 + length + padding:
             return False
         channel = conn._channels.get(recipient)
         if channel is None or channel._recv_state != "open" or length > channel._recv_window:

@@ -102,6 +102,62 @@ async def test_malformed_data_ends_the_connection(content: bytes) -> None:
         assert ends.session.received == b""
 
 
+async def test_only_data_is_taken_for_data() -> None:
+    """Extended data of an unknown sort, which has the same form by chance."""
+    async with pair(near=False, far=True) as ends:
+        reasons = why(ends)
+        number = UInt32(ends.far_channel._recv_chan)
+        sort, content = UInt32(5), String(b"x")
+        ends.near.send_packet(constants.MSG_CHANNEL_EXTENDED_DATA, number + sort + content)
+        await ends.cut()
+        assert "Invalid extended data type" in str(reasons)
+        assert ends.session.received == b""
+
+
+async def test_a_packet_too_short_to_be_one_ends_the_connection() -> None:
+    """Though it is sealed as it should be."""
+    raised: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: raised.append(context))
+    async with pair(near=False, far=True) as ends:
+        encryption, head = ends.near._send_encryption, UInt32(4)
+        packet, tag = encryption.encrypt_packet(ends.near._send_seq, head, bytes(4))
+        ends.near._transport.write(packet + tag)
+        await ends.cut()
+        assert raised == []
+
+
+@pytest.mark.parametrize("size", [1, 10, 16, 17, 30, 100])
+async def test_a_packet_that_asyncssh_has_begun_is_left_to_it(size: int) -> None:
+    """``size`` bytes of two packets are with asyncssh, and the rest comes afterwards."""
+    async with pair(near=False, far=True) as ends:
+        sealed: list[bytes] = []
+        ends.near._send = sealed.append
+        ends.near_channel.write(b"one ")
+        ends.near_channel.write(b"two")
+        stream = b"".join(sealed)
+        ends.far.data_received(stream[:size])
+        receiver: Any = ends.far._transport.get_protocol()
+        rest = stream[size:]
+        receiver.get_buffer(-1)[: len(rest)] = rest
+        receiver.buffer_updated(len(rest))
+        assert ends.session.received == b"one two"
+
+
+async def test_what_is_compressed_is_left_to_asyncssh() -> None:
+    class Unpacker:
+        used = 0
+
+        def decompress(self, data: bytes) -> bytes:
+            self.used += 1
+            return data
+
+    async with pair(near=True, far=True) as ends:
+        ends.far._decompressor = Unpacker()
+        quick.writer(ends.near_channel)(b"data")
+        await ends.arrived(4)
+        assert ends.far._decompressor.used == 1
+
+
 async def test_empty_data_is_nothing() -> None:
     async with pair(near=False, far=True) as ends:
         send_data(ends, String(b""))

@@ -162,10 +162,15 @@ async def test_nothing_goes_past_a_connection_that_is_held() -> None:
 
 async def test_a_cut_connection_takes_no_more() -> None:
     async with pair(near=True, far=True) as ends:
+        longer: list[bytes] = []
+        ends.near_channel.write = longer.append
         write = quick.writer(ends.near_channel)
         write(b"under way")
         ends.near.abort()
         write(b"late")
+        assert longer == [b"late"]
+        del ends.near_channel.write
+        write = quick.writer(ends.near_channel)
         await ends.cut()
         with pytest.raises(OSError):
             await until(lambda: ends.near_channel.is_closing())
