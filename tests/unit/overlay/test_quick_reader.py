@@ -53,6 +53,24 @@ async def test_the_shorter_way_is_taken() -> None:
         await ends.arrived(sum(SIZES))
 
 
+async def test_the_shorter_way_is_taken_again_with_new_keys() -> None:
+    async with pair(near=True, far=True) as ends:
+        write = quick.writer(ends.near_channel)
+        write(b"old ")
+        await ends.arrived(4)
+        old = ends.far._recv_encryption
+        ends.near._send_kexinit()
+        await until(lambda: ends.near._kex_complete and ends.far._kex_complete)
+        await until(lambda: ends.far._recv_encryption is not old)
+
+        def longer(data: bytes) -> None:
+            raise AssertionError("asyncssh's way was taken")
+
+        ends.far.data_received = longer
+        write(b"new")
+        await ends.arrived(7)
+
+
 async def test_windows_are_given_anew() -> None:
     async with pair(near=False, far=True, window=64 * 1024) as ends:
         for _ in range(50):
