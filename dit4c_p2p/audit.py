@@ -10,11 +10,15 @@ elsewhere: ship the file, or its newest hash, to another machine.
 ``previous`` of the first line is 64 zeros. Nothing secret is written: no token, key or content.
 """
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,10 +48,10 @@ class Verdict:
 
 
 class AuditLog:
-    """Appends to one file, which it alone writes.
+    """Appends to one file, from any thread; other processes may append by their own.
 
-    A line is on disk (``fsync``) when :meth:`write` returns. One that a crash cut off, before
-    anyone was told that it was done, is taken away at the next start.
+    A line is on disk (``fsync``) when :meth:`write` returns. One that a crash or a full disk cut
+    off, before anyone was told that it was done, is taken away by whoever writes next.
 
     :param clock: seconds since 1970.
     :raises OSError: the file can't be opened or read.
@@ -56,10 +60,14 @@ class AuditLog:
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
+        self._path = path
+        self._size, self._count, self._newest = 0, 0, _FIRST
+        self._alone = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            self._count, self._newest = self._resume(path)
+            with self._locked():
+                pass
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -82,36 +90,62 @@ class AuditLog:
         :param origin: the address it came from.
         :param about: what it was done to.
         :raises OSError: it could not be written; the act should not go on as if it were.
+        :raises AuditBroken: somebody else has put something into the file.
         """
+        with self._locked():
+            self._append((who, key, origin, what, about, outcome))
+
+    def close(self) -> None:
+        """Nothing can be written any more."""
+        with self._alone:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Be the only one that writes, and know the newest line."""
+        with self._alone:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            try:
+                if os.fstat(self._descriptor).st_size != self._size:
+                    self._resume()
+                yield
+            finally:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _append(self, texts: tuple[str, ...]) -> None:
         at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
         values = (
             self._count + 1,
             at.replace("+00:00", "Z"),
-            *(one[:_MAX_TEXT_CHARS] for one in (who, key, origin, what, about, outcome)),
+            *(one[:_MAX_TEXT_CHARS] for one in texts),
             self._newest,
         )
         line = json.dumps(dict(zip(_FIELDS, values, strict=True)), ensure_ascii=True).encode()
-        os.write(self._descriptor, line + b"\n")
-        os.fsync(self._descriptor)
+        try:
+            written = os.write(self._descriptor, line + b"\n")
+            if written <= len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+            os.fsync(self._descriptor)
+        except OSError:
+            os.truncate(self._descriptor, self._size)
+            raise
+        self._size += written
         self._count, self._newest = self._count + 1, _hash(line)
 
-    def close(self) -> None:
-        """Nothing can be written any more."""
-        os.close(self._descriptor)
-
-    def _resume(self, path: Path) -> tuple[int, str]:
-        """How many lines there are and the newest one's hash."""
+    def _resume(self) -> None:
+        """Find out how many lines there are, and the newest one's hash."""
         size = os.fstat(self._descriptor).st_size
-        if size == 0:
-            return 0, _FIRST
         tail = os.pread(self._descriptor, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
         *lines, rest = tail.split(b"\n")
+        if rest and not lines and not rest.startswith(b'{"n": 1'[: len(rest)]):
+            raise _no_line(f"{self._path}, newest line")
         if rest:
             os.truncate(self._descriptor, size - len(rest))
             os.fsync(self._descriptor)
-        if not lines:
-            return 0, _FIRST
-        return _read(path, lines[-1], None)["n"], _hash(lines[-1])
+        self._count = _read(self._path, lines[-1], None)["n"] if lines else 0
+        self._newest = _hash(lines[-1]) if lines else _FIRST
+        self._size = size - len(rest)
 
 
 def verify(path: Path) -> Verdict:
@@ -139,7 +173,7 @@ def _lines(path: Path) -> Iterator[bytes]:
             if not line.endswith(b"\n"):
                 raise AuditBroken(
                     f"{path}: its last line is cut off",
-                    hint="the next start of the portal mends it",
+                    hint="whoever writes next mends it",
                 )
             yield line[:-1]
 
@@ -151,10 +185,14 @@ def _read(path: Path, line: bytes, number: int | None) -> dict[str, Any]:
         if tuple(read) != _FIELDS or not isinstance(read["n"], int):
             raise ValueError("not its fields")
     except (ValueError, TypeError):
-        raise AuditBroken(
-            f"{where}: not a line of an audit log", hint="keep the file, and start another one"
-        ) from None
+        raise _no_line(where) from None
     return dict(read)
+
+
+def _no_line(where: str) -> AuditBroken:
+    return AuditBroken(
+        f"{where}: not a line of an audit log", hint="keep the file, and start another one"
+    )
 
 
 def _hash(line: bytes) -> str:

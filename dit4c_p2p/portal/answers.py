@@ -14,6 +14,7 @@ from dit4c_p2p.errors import DitError
 from dit4c_p2p.http1 import render_head
 from dit4c_p2p.identity.errors import IdentityError, InvalidToken
 from dit4c_p2p.messages.codec import InvalidMessage
+from dit4c_p2p.portal.audit import NotAudited
 from dit4c_p2p.portal.bodies import MAX_BODY_BYTES
 from dit4c_p2p.portal.errors import (
     AccountClosed,
@@ -132,6 +133,8 @@ async def translate_errors(request: web.Request, handler: Handler) -> web.Stream
         return problem_answer(request, _as(Unauthorized, error))
     except (IdentityError, InvalidMessage) as error:
         return problem_answer(request, _as(BadRequest, error))
+    except NotAudited as error:
+        return problem_answer(request, _as(Unavailable, error))
     except PortalError as error:
         return problem_answer(request, error)
     except ValidationError as error:

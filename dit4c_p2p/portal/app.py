@@ -12,16 +12,19 @@ import jinja2
 from aiohttp import web
 from tortoise.exceptions import OperationalError
 
-from dit4c_p2p import resources
+from dit4c_p2p import __version__, resources
 from dit4c_p2p.database import in_transaction
+from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import fingerprint, load_or_create, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.portal import answers, api_tokens, people
 from dit4c_p2p.portal.api import table as api
+from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.bodies import MAX_BODY_BYTES
 from dit4c_p2p.portal.caller import know_caller
 from dit4c_p2p.portal.config import PortalConfig
+from dit4c_p2p.portal.digests import public_id
 from dit4c_p2p.portal.enrolment import Enrolment
 from dit4c_p2p.portal.events import Hub
 from dit4c_p2p.portal.instances import Instances
@@ -44,6 +47,8 @@ from dit4c_p2p.portal.sessions import Sessions
 _log = logging.getLogger(__name__)
 
 _HOUSEKEEPING_S = 30
+# In the audit log: whoever runs a command on the portal's machine.
+LOCAL = "local"
 # A scheduler that says something again after a month finds that reports count by their sequence.
 _INCOMING_KEPT_S = 30 * 24 * 3600
 
@@ -92,11 +97,14 @@ class Portal:
     async def start(self) -> None:
         """Publish the portal's own key and listen.
 
-        :raises ConfigError: an address can't be listened on.
+        :raises ConfigError: an address can't be listened on, or the audit log not be written.
+        :raises AuditBroken: what is in the audit log's place is something else.
         """
         # Authlib's debug lines hold tokens.
         logging.getLogger("authlib").setLevel(logging.INFO)
         parts = self._services
+        self._open_audit()
+        await parts.audit.done("portal.start", who=str(self.config.name), about=__version__)
         await parts.registry.start()
         async with in_transaction("portal"):
             changes = await parts.registry.publish(
@@ -131,6 +139,8 @@ class Portal:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await parts.registry.write_seen()
+        await parts.audit.done("portal.stop", who=str(self.config.name))
+        parts.audit.close()
         _log.info("portal %s has stopped", self.config.url)
 
     # ---- for the program that runs it
@@ -144,9 +154,12 @@ class Portal:
 
         :raises NotFound: no such person.
         """
-        return await people.create_login_link(
-            person, lifetime_s=self.config.limits.login_link_s, now=self._clock()
-        )
+        async with in_transaction("portal"):
+            token = await people.create_login_link(
+                person, lifetime_s=self.config.limits.login_link_s, now=self._clock()
+            )
+            await self._services.audit.granted("login_link.create", who=LOCAL, about=person)
+        return token
 
     async def create_api_token(self, person: str, label: str) -> str:
         """A token for the HTTP API, with all that the person may and without an end; it replaces
@@ -155,14 +168,17 @@ class Portal:
         :raises NotFound: no such person.
         """
         owner = await people.get(person)
-        _, text = await api_tokens.create(
-            person,
-            label=label,
-            scope="admin" if owner.is_admin else "user",
-            days=None,
-            now=self._clock(),
-            replace=True,
-        )
+        async with in_transaction("portal"):
+            made, text = await api_tokens.create(
+                person,
+                label=label,
+                scope="admin" if owner.is_admin else "user",
+                days=None,
+                now=self._clock(),
+                replace=True,
+            )
+            about = f"{person} token:{public_id(made.digest)} scope {made.scope}"
+            await self._services.audit.granted("token.create", who=LOCAL, about=about)
         return text
 
     async def enrol_own(
@@ -179,29 +195,44 @@ class Portal:
 
     # ---- inside
 
+    def _open_audit(self) -> None:
+        try:
+            self._services.audit.open()
+        except OSError as error:
+            raise ConfigError(
+                f"the audit log {self.config.audit_path} can't be written: {error.strerror}",
+                hint="it has to be the portal's own file",
+            ) from None
+
     def _make_services(self) -> Services:
         config, clock = self.config, self._clock
         limits = config.limits
         hub = Hub(limits.event_streams, limits.event_streams_per_person)
-        registry = KeyRegistry(self._key, config.routers, clock=clock)
+        audit = Audit(config.audit_path, clock=clock)
+        registry = KeyRegistry(self._key, config.routers, audit, clock=clock)
         known = KnownAddresses()
-        links = SchedulerLinks(self._key, config.url, registry, known, clock=clock)
+        links = SchedulerLinks(self._key, config.url, registry, known, audit, clock=clock)
         return Services(
             config=config,
             public=PublicConfig(
                 portal=self.info, routers=list(config.routers), user_url=config.user_url
             ),
             clock=clock,
+            audit=audit,
             hub=hub,
             registry=registry,
             key_events=KeyEvents(self._key, registry, known, clock=clock),
-            enrolment=Enrolment(registry, config.url, limits.enrol_nonce_s, clock=clock),
+            enrolment=Enrolment(registry, config.url, limits.enrol_nonce_s, audit, clock=clock),
             sessions=Sessions(
-                hub, idle_s=limits.session_idle_s, lifetime_s=limits.session_s, clock=clock
+                hub,
+                audit,
+                idle_s=limits.session_idle_s,
+                lifetime_s=limits.session_s,
+                clock=clock,
             ),
-            instances=Instances(config, registry, hub, links.kick, clock=clock),
+            instances=Instances(config, registry, hub, links.kick, audit, clock=clock),
             links=links,
-            oauth=OAuthServer(config, registry, clock=clock),
+            oauth=OAuthServer(config, registry, audit, clock=clock),
             known=known,
         )
 
@@ -247,6 +278,7 @@ class Portal:
             now = self._clock()
             try:
                 await parts.registry.write_seen()
+                await parts.audit.finish()
                 await parts.sessions.remove_expired()
                 await parts.oauth.remove_expired()
                 await api_tokens.remove_expired(now)

@@ -6,6 +6,7 @@ from aiohttp import web
 from yarl import URL
 
 from dit4c_p2p.accept import Place
+from dit4c_p2p.portal.audit import calls_from
 from dit4c_p2p.portal.services import services
 from dit4c_p2p.redirect import host_of
 
@@ -22,6 +23,7 @@ async def know_caller(request: web.Request, handler: Handler) -> web.StreamRespo
     """
     place: Place | None = getattr(request.protocol, "place", None)
     if place is None:
+        calls_from(request.remote)
         return await handler(request)
     config = services(request).config
     proxies, address = config.proxies, place.address[0]
@@ -30,6 +32,7 @@ async def know_caller(request: web.Request, handler: Handler) -> web.StreamRespo
         proto = request.headers.getall("X-Forwarded-Proto", [])
         if proto == ["http"] and config.url.startswith("https:"):
             return _to_https(request, config.url)
+    calls_from(address)
     return await handler(request.clone(remote=address))
 
 

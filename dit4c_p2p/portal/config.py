@@ -13,6 +13,8 @@ from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.proxies import NOBODY, Proxies
 from dit4c_p2p.tls import TlsFiles
 
+AUDIT_FILE = "audit.jsonl"
+
 
 @dataclass(frozen=True)
 class CatalogueImage:
@@ -119,6 +121,11 @@ class PortalConfig:
     def database_path(self) -> Path:
         """The SQLite file, unless the database is elsewhere."""
         return self.data_folder / "portal.sqlite3"
+
+    @property
+    def audit_path(self) -> Path:
+        """The audit log, for ``dit4c audit verify``."""
+        return self.data_folder / AUDIT_FILE
 
     @property
     def database_spec(self) -> DatabaseSpec:

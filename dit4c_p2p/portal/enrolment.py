@@ -18,11 +18,13 @@ import asyncssh
 
 from dit4c_p2p.database import in_transaction
 from dit4c_p2p.identity import sshsig
+from dit4c_p2p.identity.errors import IdentityError
 from dit4c_p2p.identity.keys import fingerprint
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, enrol_statement
+from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.digests import digest, new_token
-from dit4c_p2p.portal.errors import BadRequest
+from dit4c_p2p.portal.errors import BadRequest, PortalError
 from dit4c_p2p.portal.models import EnrolNonce
 from dit4c_p2p.portal.registry import KeyRegistry
 
@@ -38,12 +40,14 @@ class Enrolment:
         registry: KeyRegistry,
         portal_url: str,
         nonce_lifetime_s: int,
+        audit: Audit,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._registry = registry
         self._url = portal_url
         self._lifetime_s = nonce_lifetime_s
+        self._audit = audit
         self._clock = clock
 
     async def challenge(self, person: str) -> str:
@@ -73,6 +77,22 @@ class Enrolment:
         :raises InvalidSignature: the key did not sign the statement.
         :raises Conflict: the key has another holder or was revoked.
         """
+        try:
+            return await self._enrol(person, name, key, nonce, signature, scheduler)
+        except (PortalError, IdentityError) as error:
+            about = f"{name} {fingerprint(key)}"
+            await self._audit.refused("key.publish", error, who=person, about=about)
+            raise
+
+    async def _enrol(
+        self,
+        person: str,
+        name: PeerName,
+        key: asyncssh.SSHKey,
+        nonce: str,
+        signature: str,
+        scheduler: str | None,
+    ) -> str:
         if name.kind not in ENROLLABLE:
             raise BadRequest(
                 f"a {name.kind}'s key is not enrolled by hand",

@@ -32,6 +32,7 @@ from dit4c_p2p.messages.link import (
     key_statement,
 )
 from dit4c_p2p.messages.registry import KeyEvent
+from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.digests import new_token
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NotFound, PortalError
@@ -69,6 +70,7 @@ class Instances:
         registry: KeyRegistry,
         hub: Hub,
         kick: Callable[[str], None],
+        audit: Audit,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -76,6 +78,7 @@ class Instances:
         self._registry = registry
         self._hub = hub
         self._kick = kick
+        self._audit = audit
         self._clock = clock
 
     # ---- by people
@@ -127,6 +130,8 @@ class Instances:
                     instance=instance.id, image=instance.image, key_nonce=instance.key_nonce
                 ),
             )
+            about = f"instance-{instance.id} of {chosen.name}"
+            await self._audit.granted("instance.create", who=owner.id, about=about)
         _log.info("instance %s of %s: created by %s", instance.id, chosen.name, owner.id)
         self._kick(instance.scheduler)
         self._tell(instance)
@@ -149,6 +154,7 @@ class Instances:
                     revoked_at=instance.discard_asked_at
                 )
                 await self._send(instance.scheduler, DiscardInstance(instance=instance.id))
+                await self._audit.done("instance.discard", who=owner.id, about=f"instance-{id}")
                 _log.info("instance %s: discard asked for by %s", instance.id, owner.id)
         self._kick(instance.scheduler)
         self._tell(instance)
@@ -198,6 +204,10 @@ class Instances:
             await self._send(instance.scheduler, order)
             instance.info = f"Asked to be {word}."
             await instance.save(update_fields=["info"])
+            if kind is StopInstance:
+                await self._audit.done("instance.stop", who=owner.id, about=f"instance-{id}")
+            else:
+                await self._audit.granted("instance.start", who=owner.id, about=f"instance-{id}")
             _log.info("instance %s: asked to be %s by %s", id, word, owner.id)
         self._kick(instance.scheduler)
         self._tell(instance)

@@ -27,6 +27,7 @@ from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.messages.registry import KeyEvent
 from dit4c_p2p.portal import known_hosts
+from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.errors import Conflict, NotFound
 from dit4c_p2p.portal.models import Counter, KeyChange, Peer, SshKey
 
@@ -67,11 +68,13 @@ class KeyRegistry:
         self,
         key: asyncssh.SSHKey,
         routers: Sequence[RouterInfo],
+        audit: Audit,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._key = key
         self._routers = routers
+        self._audit = audit
         self._clock = clock
         self._watchers: set[Watcher] = set()
         self._newest: dict[str, SignedDocument] = {}
@@ -99,6 +102,7 @@ class KeyRegistry:
 
         :param scheduler: for a node, the id of the scheduler that it belongs to.
         :raises Conflict: the key was revoked or has another holder; the node has another scheduler.
+        :raises NotAudited: it can't be written down.
         """
         known = await SshKey.get_or_none(fingerprint=fingerprint(key))
         if known is not None and known.name != str(name):
@@ -124,6 +128,8 @@ class KeyRegistry:
             line=public_line(key),
             published_at=self._clock(),
         )
+        about = f"{name} {fingerprint(key)}"
+        await self._audit.granted("key.publish", who=by, about=about)
         return [await self._changed(str(name), fingerprint(key), "published", by)]
 
     async def revoke(self, key_fingerprint: str, *, by: str) -> list[KeyEvent]:
@@ -137,7 +143,10 @@ class KeyRegistry:
         key = await SshKey.get_or_none(fingerprint=key_fingerprint)
         if key is None:
             raise NotFound("there is no such key")
-        return [await self._changed(key.name, key_fingerprint, "revoked", by)] if revoked else []
+        if not revoked:
+            return []
+        await self._audit.done("key.revoke", who=by, about=f"{key.name} {key_fingerprint}")
+        return [await self._changed(key.name, key_fingerprint, "revoked", by)]
 
     async def revoke_all(self, name: PeerName, *, by: str) -> list[KeyEvent]:
         """Put every key of ``name`` out of force, in the caller's transaction."""

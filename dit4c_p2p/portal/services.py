@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from dit4c_p2p.messages.public import PublicConfig
+from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.enrolment import Enrolment
 from dit4c_p2p.portal.events import Hub
@@ -25,6 +26,7 @@ class Services:
     config: PortalConfig
     public: PublicConfig
     clock: Callable[[], float]
+    audit: Audit
     hub: Hub
     registry: KeyRegistry
     key_events: KeyEvents

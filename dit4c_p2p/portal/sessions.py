@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from dit4c_p2p.database import in_transaction
 from dit4c_p2p.portal import people
+from dit4c_p2p.portal.audit import Audit, calls_with
 from dit4c_p2p.portal.digests import digest, new_token, public_id
-from dit4c_p2p.portal.errors import NotFound
+from dit4c_p2p.portal.errors import AccountClosed, NotFound
 from dit4c_p2p.portal.events import Hub
 from dit4c_p2p.portal.models import OAuthCode, OAuthToken, Person, Session
 from dit4c_p2p.portal.people import Who
@@ -31,9 +32,16 @@ class Sessions:
     """Made by a login link, ended by logout or by their lifetime."""
 
     def __init__(
-        self, hub: Hub, *, idle_s: float, lifetime_s: float, clock: Callable[[], float] = time.time
+        self,
+        hub: Hub,
+        audit: Audit,
+        *,
+        idle_s: float,
+        lifetime_s: float,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._hub = hub
+        self._audit = audit
         self._idle_s = idle_s
         self.lifetime_s = lifetime_s
         self._clock = clock
@@ -43,7 +51,18 @@ class Sessions:
 
         :param browser: what the person will know the session by.
         :raises AccountClosed: the account is not in force.
+        :raises NotAudited: it can't be written down; the link stays unspent.
         """
+        try:
+            token = await self._log_in(link_token, browser)
+        except AccountClosed as error:
+            await self._audit.refused("login", error)
+            raise
+        if token is None:
+            await self._audit.refused("login", "no such link, or not good any more")
+        return token
+
+    async def _log_in(self, link_token: str, browser: str) -> str | None:
         token, now = new_token(), self._clock()
         async with in_transaction("portal"):
             person = await people.spend_link(link_token, now=now)
@@ -57,6 +76,8 @@ class Sessions:
                 browser=browser,
             )
             await Person.filter(id=person.id).update(seen_at=now)
+            calls_with(person.id, session=digest(token))
+            await self._audit.granted("login", about=person.id)
         return token
 
     async def find(self, token: str, *, use: bool = True) -> LoggedIn | None:
@@ -117,6 +138,8 @@ class Sessions:
                 await Session.filter(digest=session).delete()
             await OAuthCode.filter(**mine).delete()
             await OAuthToken.filter(**mine, revoked_at=None).update(revoked_at=now)
+        which = f"session:{public_id(session)}" if session else "all sessions"
+        await self._audit.done("logout", about=f"{person} {which}")
         self.look_again(person)
 
     def look_again(self, person: str) -> None:

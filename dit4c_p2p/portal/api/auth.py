@@ -3,7 +3,9 @@
 from aiohttp import web
 
 from dit4c_p2p.portal import api_tokens
-from dit4c_p2p.portal.errors import Forbidden, NotFound, Unauthorized
+from dit4c_p2p.portal.audit import calls_with
+from dit4c_p2p.portal.digests import digest
+from dit4c_p2p.portal.errors import AccountClosed, Forbidden, NotFound, Unauthorized
 from dit4c_p2p.portal.peers.auth import bearer
 from dit4c_p2p.portal.people import Who
 from dit4c_p2p.portal.services import services
@@ -15,9 +17,16 @@ async def person(request: web.Request) -> Who:
     :raises Unauthorized: no token, or not one in force.
     :raises AccountClosed: one of somebody who may not come in any more.
     """
-    who = await api_tokens.find(bearer(request), now=services(request).clock())
+    text, parts = bearer(request), services(request)
+    try:
+        who = await api_tokens.find(text, now=parts.clock())
+    except AccountClosed as error:
+        await parts.audit.refused("api.login", error)
+        raise
     if who is None:
+        await parts.audit.refused("api.login", "the token is not in force")
         raise Unauthorized("the token is not in force", hint="use one that is, or make a new one")
+    calls_with(who.id, token=digest(text))
     return who
 
 
@@ -28,6 +37,7 @@ async def admin(request: web.Request) -> Who:
     """
     who = await person(request)
     if not who.is_admin:
+        await services(request).audit.refused("api.admin", "not an admin's token")
         raise Forbidden("this is for admins")
     return who
 

@@ -98,12 +98,8 @@ async def list_tokens(call: Call) -> list[TokenView]:
 
 async def make_token(call: Call, body: NewToken) -> NewTokenView:
     """A token for this API. For admins: a token that leaks can't make itself last longer."""
-    made, text = await api_tokens.create(
-        call.path("id"),
-        label=body.label,
-        scope=body.scope,
-        days=body.days,
-        now=call.parts.clock(),
+    made, text = await new_api_token(
+        call.parts, call.path("id"), label=body.label, scope=body.scope, days=body.days
     )
     view = token_view(made)
     return NewTokenView(
@@ -116,8 +112,7 @@ async def revoke_token(call: Call) -> list[TokenView]:
     id = call.path("id")
     self_or_admin(call.who, id)
     await people.get(id)
-    await api_tokens.revoke(id, call.path("token"))
-    call.parts.sessions.look_again(id)
+    await end_api_token(call.parts, id, call.path("token"))
     return [token_view(token) for token in await api_tokens.of(id)]
 
 
@@ -139,6 +134,8 @@ async def invite_person(
         person = await people.create(
             name, id=id, is_admin=is_admin, ends_at=ends_at, by=by, now=parts.clock()
         )
+        about = f"{person.id}{' as an admin' if is_admin else ''}"
+        await parts.audit.granted("person.create", who=by, about=about)
         login = await login_link(parts, person.id, link_s=link_s)
     return person, login
 
@@ -147,15 +144,49 @@ async def login_link(parts: Services, id: str, *, link_s: float) -> LoginLinkVie
     """A one-time link; see :func:`people.create_login_link`."""
     await people.get(id)
     now = parts.clock()
-    token = await people.create_login_link(id, lifetime_s=link_s, now=now)
+    async with in_transaction("portal"):
+        token = await people.create_login_link(id, lifetime_s=link_s, now=now)
+        await parts.audit.granted("login_link.create", about=id)
     return LoginLinkView(url=f"{parts.config.url}/login/{token}", expires=time_text(now + link_s))
 
 
 async def change_person(parts: Services, id: str, wanted: Change, *, by: str) -> Person:
     """Change an account, and have its open pages see it; see :func:`people.change`."""
-    person = await people.change(id, wanted, by=by, now=parts.clock())
+    words = {
+        "name": wanted.name is not UNSET,
+        "end": wanted.ends_at is not UNSET,
+        "disabled": wanted.disabled is True,
+        "enabled": wanted.disabled is False,
+    }
+    about = f"{id}: {', '.join(word for word, changed in words.items() if changed) or 'nothing'}"
+    async with in_transaction("portal"):
+        person = await people.change(id, wanted, by=by, now=parts.clock())
+        # Nobody is kept inside by a full disk.
+        shuts = wanted.disabled is True
+        write = parts.audit.done if shuts else parts.audit.granted
+        await write("person.change", who=by, about=about)
     parts.sessions.look_again(id)
     return person
+
+
+async def new_api_token(
+    parts: Services, id: str, *, label: str, scope: api_tokens.Scope, days: float | None
+) -> tuple[ApiToken, str]:
+    """A token and its text; see :func:`api_tokens.create`."""
+    async with in_transaction("portal"):
+        made, text = await api_tokens.create(
+            id, label=label, scope=scope, days=days, now=parts.clock()
+        )
+        about = f"{id} token:{public_id(made.digest)} scope {scope}"
+        await parts.audit.granted("token.create", about=about)
+    return made, text
+
+
+async def end_api_token(parts: Services, id: str, token: str) -> None:
+    """End a token, and have what it has open see it; see :func:`api_tokens.revoke`."""
+    await api_tokens.revoke(id, token)
+    await parts.audit.done("token.revoke", about=f"{id} {token[:40]}")
+    parts.sessions.look_again(id)
 
 
 def person_view(person: Person, now: float) -> PersonView:

@@ -16,6 +16,7 @@ from dit4c_p2p.identity.errors import InvalidName, InvalidToken
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.pod import CALLBACK_PATH
+from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.digests import digest
 from dit4c_p2p.portal.errors import NotFound
@@ -61,11 +62,13 @@ class OAuthServer:
         self,
         config: PortalConfig,
         registry: KeyRegistry,
+        audit: Audit,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._registry = registry
+        self._audit = audit
         self._clock = clock
 
     def metadata(self) -> dict[str, object]:
@@ -92,7 +95,16 @@ class OAuthServer:
 
         :raises NotFound: no such client, somebody else's instance, or another redirect URI than
             the instance's own: then nobody is sent anywhere, and the core is not asked.
+        :raises NotAudited: it can't be written down.
         """
+        try:
+            return await self._authorize(params, session)
+        except NotFound as error:
+            about = params.get("client_id", "")
+            await self._audit.refused("authorize", error, who=session.who.id, about=about)
+            raise
+
+    async def _authorize(self, params: Mapping[str, str], session: LoggedIn) -> Answer:
         # In one transaction, so that a code is never made after a logout that would have ended it.
         async with in_transaction("portal"):
             snapshot = self._snapshot()
@@ -120,6 +132,7 @@ class OAuthServer:
                     challenge=snapshot.challenge,
                     expires_at=snapshot.now + self._config.limits.code_s,
                 )
+                await self._audit.granted("authorize", about=str(client.name))
                 _log.info("%s: code issued to %s", client.name, session.who.id)
             return answer
 
@@ -211,6 +224,7 @@ class OAuthServer:
             token = check_assertion(assertion, client, snapshot)
         except InvalidToken as error:
             _log.warning("a client's token was refused: %s", error)
+            await self._audit.refused("peer.login", error, about=params.get("client_id", ""))
             return None
         self._registry.seen(token.fingerprint)
         snapshot.client = client

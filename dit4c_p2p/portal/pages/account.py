@@ -4,7 +4,7 @@ import aiohttp_jinja2
 from aiohttp import web
 
 from dit4c_p2p.portal import api_tokens, people
-from dit4c_p2p.portal.api.people import person_view, token_view
+from dit4c_p2p.portal.api.people import end_api_token, new_api_token, person_view, token_view
 from dit4c_p2p.portal.api.records import NewTokenView, time_text
 from dit4c_p2p.portal.digests import public_id
 from dit4c_p2p.portal.errors import BadRequest, PortalError
@@ -51,12 +51,12 @@ async def make_token(request: web.Request) -> web.Response:
     try:
         if form.get("days") not in _DAYS:
             raise BadRequest("a token lasts for one of the times offered", field="days")
-        made, text = await api_tokens.create(
+        made, text = await new_api_token(
+            services(request),
             session.who.id,
             label=form.get("label", ""),
             scope="admin" if form.get("admin") == "1" else "user",
             days=int(form["days"]),
-            now=services(request).clock(),
         )
     except PortalError as error:
         return await _show(request, session, error=error)
@@ -71,8 +71,7 @@ async def revoke_token(request: web.Request) -> web.Response:
     if session is None:
         return login_needed(request)
     await checked_form(request, session)
-    await api_tokens.revoke(session.who.id, request.match_info["token"])
-    services(request).sessions.look_again(session.who.id)
+    await end_api_token(services(request), session.who.id, request.match_info["token"])
     return _back()
 
 

@@ -12,6 +12,7 @@ import aiohttp_jinja2
 from aiohttp import web
 
 from dit4c_p2p.portal import people
+from dit4c_p2p.portal.audit import calls_with
 from dit4c_p2p.portal.bodies import read_form
 from dit4c_p2p.portal.browsers import describe
 from dit4c_p2p.portal.digests import new_token
@@ -48,7 +49,10 @@ async def current(request: web.Request, *, use: bool = True) -> LoggedIn | None:
     """
     canonical(request)
     token = cookies.read(request)
-    return await services(request).sessions.find(token, use=use) if token else None
+    session = await services(request).sessions.find(token, use=use) if token else None
+    if session is not None:
+        calls_with(session.who.id, session=session.digest)
+    return session
 
 
 async def still_in(request: web.Request) -> bool:

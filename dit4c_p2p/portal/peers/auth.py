@@ -6,6 +6,7 @@ from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.errors import InvalidToken
 from dit4c_p2p.identity.names import Kind
 from dit4c_p2p.identity.tokens import Token
+from dit4c_p2p.portal.audit import calls_with
 from dit4c_p2p.portal.errors import Forbidden, Unauthorized
 from dit4c_p2p.portal.services import services
 
@@ -17,19 +18,23 @@ async def authenticate(request: web.Request, *kinds: Kind) -> Token:
         wrong clock is the likely reason.
     :raises Forbidden: of a kind of peer that has no business here.
     """
-    parts = services(request)
+    parts, text = services(request), bearer(request)
+    claimed = ""
     try:
-        head = tokens.read_head(bearer(request))
+        head = tokens.read_head(text)
+        claimed = str(head.issuer)
         token = tokens.verify(
-            bearer(request),
+            text,
             await parts.registry.in_force(head.issuer),
             parts.config.url,
             now=parts.clock(),
         )
     except InvalidToken as error:
+        await parts.audit.refused("peer.login", error, about=claimed)
         raise Unauthorized(str(error), hint=error.hint) from None
     if token.issuer.kind not in kinds:
         raise Forbidden(f"this is not for a {token.issuer.kind}")
+    calls_with(str(token.issuer), key=token.fingerprint)
     parts.registry.seen(token.fingerprint)
     parts.known.proved(request.remote)
     return token

@@ -1,7 +1,10 @@
 """security.md section 4: append-only, each line carries the hash of the one before."""
 
 import json
+import resource
+import signal
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -73,11 +76,49 @@ def test_a_line_that_a_crash_cut_off_is_taken_away(log):
     assert verify(log).lines == 4
 
 
-def test_what_is_no_audit_log_is_left_alone(tmp_path):
+@pytest.mark.parametrize("text", ["hello\n", "hello"])
+def test_what_is_no_audit_log_is_left_alone(tmp_path, text):
     path = tmp_path / "notes.txt"
-    path.write_text("hello\n")
+    path.write_text(text)
     with pytest.raises(AuditBroken, match="not a line"):
         AuditLog(path)
-    assert path.read_text() == "hello\n"
+    assert path.read_text() == text
+    path.write_text("hello\n")
     with pytest.raises(AuditBroken, match="line 1"):
         verify(path)
+
+
+def test_several_processes_and_threads_write_one_chain(tmp_path):
+    """A command beside the portal writes into the same log; each has the file open by itself."""
+    path = tmp_path / "audit.jsonl"
+    logs = [AuditLog(path) for _ in range(3)]
+    with ThreadPoolExecutor(6) as pool:
+        for number in range(60):
+            pool.submit(logs[number % 3].write, "login", who=f"p{number}")
+    for log in logs:
+        log.close()
+    assert verify(path).lines == 60
+    assert {json.loads(line)["who"] for line in path.read_text().splitlines()} == {
+        f"p{number}" for number in range(60)
+    }
+
+
+def test_a_full_disk_leaves_no_half_line(tmp_path):
+    """security.md section 5: a clear error, nothing corrupt, goes on when there is room."""
+    path = tmp_path / "audit.jsonl"
+    log = AuditLog(path)
+    log.write("login", who="admin")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 40, before[1]))
+        for _ in range(2):
+            with pytest.raises(OSError, match=r"(No space left|too large)"):
+                log.write("key.revoke", who="admin")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert verify(path).lines == 1
+    log.write("key.revoke", who="admin")
+    log.close()
+    assert verify(path).lines == 2

@@ -1,0 +1,231 @@
+"""Who did what at the portal: what goes into the audit log, and what happens when it can't.
+
+There are three ways to write, by what the act does:
+
+- :meth:`Audit.granted`   lets somebody in, or gives them something: it is written down before it
+  counts, in the transaction that does it, and an act that can't be written down is not done;
+- :meth:`Audit.done`      takes something away, or only happened: it goes on when the log can't be
+  written, for a key must be revocable on a full disk; the missing lines are counted, and the
+  number is the next line that is written;
+- :meth:`Audit.refused`   somebody was turned away: the first few in each minute have a line each,
+  the rest share one, so that a flood doesn't fill the disk.
+
+Whose doing it is, is known once for each request: :func:`calls_from` and :func:`calls_with`.
+"""
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from dit4c_p2p.audit import AuditBroken, AuditLog
+from dit4c_p2p.errors import DitError
+from dit4c_p2p.portal.digests import public_id
+from dit4c_p2p.shares import site_of
+
+_log = logging.getLogger(__name__)
+
+# Of each kind, in a minute, with a line of its own; and of those from one address.
+_SINGLE = 10
+_SINGLE_PER_ADDRESS = 3
+_MINUTE_S = 60.0
+_MAX_COUNTED_ADDRESSES = 4096
+_MAX_REASON_CHARS = 120
+
+Told = Callable[[str, bool], None]
+
+
+class NotAudited(DitError):
+    """What was asked for was not done, because it could not be written down."""
+
+    code = "not_audited"
+
+
+@dataclass(frozen=True)
+class _Caller:
+    origin: str = ""
+    who: str = ""
+    key: str = ""
+
+
+_NOBODY = _Caller()
+_caller: ContextVar[_Caller] = ContextVar("caller", default=_NOBODY)
+
+
+def calls_from(origin: str | None) -> None:
+    """A request has come from this address; nothing else is known of its caller yet."""
+    _caller.set(_Caller(origin or ""))
+
+
+def calls_with(who: str, *, key: str = "", session: str = "", token: str = "") -> None:
+    """The caller has proved who they are.
+
+    :param key: the fingerprint of a peer's key.
+    :param session: the digest of a browser's session.
+    :param token: the digest of an API token.
+    """
+    if session:
+        key = f"session:{public_id(session)}"
+    elif token:
+        key = f"token:{public_id(token)}"
+    _caller.set(replace(_caller.get(), who=who, key=key))
+
+
+@dataclass
+class _Refusals:
+    """Of one kind, in one minute."""
+
+    began: float
+    single: int = 0
+    more: int = 0
+    addresses: Counter[str] = field(default_factory=Counter)
+
+
+class Audit:
+    """The portal's audit log; the file is made at the first line.
+
+    :param told: called with what was done and whether it was (False: refused), for each act.
+    :ivar lost: acts that went on without their line, since the last one that was written.
+    :ivar lost_ever: the same since the start.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        told: Told = lambda what, done: None,
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._told = told
+        self._file: AuditLog | None = None
+        self._refusals: dict[str, _Refusals] = {}
+        self.lost = 0
+        self.lost_ever = 0
+
+    def open(self) -> None:
+        """See that the log can be written.
+
+        :raises OSError: it can't be opened.
+        :raises AuditBroken: it is something else.
+        """
+        if self._file is None:
+            self._file = AuditLog(self._path, clock=self._clock)
+
+    def close(self) -> None:
+        """End; one more line would open it again."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    async def granted(
+        self, what: str, *, who: str = "", about: str = "", outcome: str = "done"
+    ) -> None:
+        """Write down what is about to count. Whoever calls has not committed yet.
+
+        :param who: if it is not the caller's own doing.
+        :raises NotAudited: the act must not go on.
+        """
+        try:
+            await self._write(what, who, about, outcome)
+        except (OSError, AuditBroken) as error:
+            _log.error("not done, for the audit log can't be written: %s: %s", what, _text(error))
+            raise NotAudited(
+                "this can't be written into the audit log now, and is not done",
+                hint="an admin has to make room on the portal's disk",
+            ) from None
+        self._told(what, True)
+
+    async def done(
+        self, what: str, *, who: str = "", about: str = "", outcome: str = "done"
+    ) -> None:
+        """Write down what is done in any case."""
+        await self._note(what, who, about, outcome)
+        self._told(what, True)
+
+    async def refused(self, what: str, reason: object, *, who: str = "", about: str = "") -> None:
+        """Write down that somebody was turned away, or count it if there are many.
+
+        :param reason: an error that is safe to show, or a text.
+        """
+        self._told(what, False)
+        now, address = self._clock(), site_of(_caller.get().origin)
+        counted = self._refusals.get(what)
+        if counted is None or not 0 <= now - counted.began < _MINUTE_S:
+            await self._finish(what)
+            counted = self._refusals[what] = _Refusals(now)
+        if address in counted.addresses or len(counted.addresses) < _MAX_COUNTED_ADDRESSES:
+            counted.addresses[address] += 1
+        within = counted.addresses[address] <= _SINGLE_PER_ADDRESS
+        if not within or counted.single >= _SINGLE:
+            counted.more += 1
+            return
+        counted.single += 1
+        text = " ".join(str(reason).split())[:_MAX_REASON_CHARS]
+        await self._note(what, who, about, f"refused: {text}")
+
+    async def finish(self) -> None:
+        """Write down what is only counted so far, of minutes that are over."""
+        now = self._clock()
+        for what, counted in list(self._refusals.items()):
+            if not 0 <= now - counted.began < _MINUTE_S:
+                await self._finish(what)
+
+    async def _finish(self, what: str) -> None:
+        counted = self._refusals.pop(what, None)
+        if counted is None or not counted.more:
+            return
+        ((address, _),) = counted.addresses.most_common(1)
+        from_how_many = len(counted.addresses)
+        many = f"{from_how_many} addresses, most from " if from_how_many > 1 else ""
+        before = _caller.get()
+        _caller.set(_Caller(address))
+        try:
+            await self._note(what, "", "", f"refused: {counted.more} more, from {many}{address}")
+        finally:
+            _caller.set(before)
+
+    async def _note(self, *line: str) -> None:
+        try:
+            await self._write(*line)
+        except (OSError, AuditBroken) as error:
+            self.lost += 1
+            self.lost_ever += 1
+            _log.error("done without a line in the audit log: %s: %s", line[0], _text(error))
+
+    async def _write(self, what: str, who: str, about: str, outcome: str) -> None:
+        self.open()
+        file, caller = self._file, _caller.get()
+        if file is None:
+            raise OSError("the audit log is not open")
+        lost, self.lost = self.lost, 0
+        try:
+            if lost:
+                # In a thread: a disk that is busy takes long for it, and streams go on meanwhile.
+                await _apart(file, "audit.lost", outcome=f"{lost} lines are missing here")
+            lost = 0
+            await _apart(
+                file,
+                what,
+                who=who or caller.who,
+                key=caller.key,
+                origin=caller.origin,
+                about=about,
+                outcome=outcome,
+            )
+        finally:
+            self.lost += lost
+
+
+async def _apart(file: AuditLog, what: str, **more: Any) -> None:
+    await asyncio.to_thread(file.write, what, **more)
+
+
+def _text(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
