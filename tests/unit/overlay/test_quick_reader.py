@@ -59,9 +59,10 @@ async def test_the_shorter_way_is_taken_again_with_new_keys() -> None:
         write(b"old ")
         await ends.arrived(4)
         old = ends.far._recv_encryption
-        ends.near._send_kexinit()
-        await until(lambda: ends.near._kex_complete and ends.far._kex_complete)
-        await until(lambda: ends.far._recv_encryption is not old)
+        ends.near._rekey_bytes = ends.near._rekey_bytes_sent
+        ends.near.send_packet(constants.MSG_IGNORE, String(b""))
+        ends.near._rekey_bytes = 1 << 30
+        await until(lambda: ends.near._kex_complete and ends.far._recv_encryption is not old)
 
         def longer(data: bytes) -> None:
             raise AssertionError("asyncssh's way was taken")
