@@ -223,6 +223,9 @@ async def test_after_a_cut_nothing_more_is_delivered() -> None:
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), asyncssh.ProtocolError("a breach")])
 async def test_a_session_that_raises_ends_its_connection(error: Exception) -> None:
+    """And the loop hears nothing of it."""
+    raised: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: raised.append(context))
     async with pair(near=True, far=True) as ends:
         reasons = why(ends)
 
@@ -236,6 +239,7 @@ async def test_a_session_that_raises_ends_its_connection(error: Exception) -> No
         await ends.cut()
         assert reasons == [error]
         assert ends.session.pieces == [b"one"]
+        assert raised == []
 
 
 async def test_the_buffer_grows_for_a_large_packet_and_keeps_what_is_there() -> None:
