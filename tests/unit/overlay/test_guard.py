@@ -25,6 +25,21 @@ async def test_writers_are_told_to_stop_and_to_go_on(near: bool) -> None:
         await ends.arrived(5)
 
 
+@pytest.mark.parametrize("near", [True, False])
+async def test_writers_wait_for_new_keys(near: bool) -> None:
+    async with pair(near=near, far=True) as ends:
+        session: Any = ends.near_channel._session
+        ends.near._rekey_bytes = ends.near._rekey_bytes_sent
+        quick.writer(ends.near_channel)(b"due ")
+        ends.near._rekey_bytes = 1 << 30
+        assert not session.writable.is_set()
+        assert ends.near_channel.guard._timer is not None
+        quick.writer(ends.near_channel)(b"waits")
+        assert ends.near_channel.get_write_buffer_size() == 5
+        await ends.arrived(9)
+        assert session.writable.is_set()
+
+
 async def test_a_stream_that_opens_meanwhile_waits_as_well() -> None:
     async with connected() as connection:
         conn: Any = connection
