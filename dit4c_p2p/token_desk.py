@@ -1,7 +1,7 @@
 """An admin's way to people's API tokens: on the portal's own machine, or through its API."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
@@ -9,7 +9,8 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from dit4c_p2p.database import DatabaseSpec, databases
+from dit4c_p2p.audit import AuditLog
+from dit4c_p2p.database import DatabaseSpec, databases, in_transaction
 from dit4c_p2p.errors import ConfigError, DitError
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.messages.public import PortalInfo
@@ -17,6 +18,9 @@ from dit4c_p2p.portal import api_tokens, people
 from dit4c_p2p.portal.api.people import token_view
 from dit4c_p2p.portal.api.records import NewTokenView, TokenView
 from dit4c_p2p.portal.api_tokens import Scope
+from dit4c_p2p.portal.audit import local_user
+from dit4c_p2p.portal.config import AUDIT_FILE
+from dit4c_p2p.portal.digests import public_id
 
 T = TypeVar("T")
 
@@ -43,14 +47,18 @@ class TokenDesk(Protocol):
 class DatabaseDesk:
     """On the portal's database, whether or not the portal runs; ``now`` in seconds since 1970."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, audit: AuditLog, now: float) -> None:
+        self._audit = audit
         self._now = now
 
     async def create(self, person: str, label: str, days: int, scope: Scope) -> str:
         """See :class:`TokenDesk`."""
-        _, text = await api_tokens.create(
-            person, label=label, scope=scope, days=days, now=self._now
-        )
+        async with in_transaction("portal"):
+            made, text = await api_tokens.create(
+                person, label=label, scope=scope, days=days, now=self._now
+            )
+            about = f"{person} token:{public_id(made.digest)} scope {scope}"
+            self._audit.write("token.create", who=local_user(), about=about)
         return text
 
     async def list(self, person: str) -> Sequence[TokenView]:
@@ -62,6 +70,7 @@ class DatabaseDesk:
         """See :class:`TokenDesk`."""
         await people.get(person)
         await api_tokens.revoke(person, token)
+        self._audit.write("token.revoke", who=local_user(), about=f"{person} {token[:40]}")
 
 
 class ApiDesk:
@@ -105,10 +114,11 @@ class ApiDesk:
 
 
 @asynccontextmanager
-async def local_desk(spec: DatabaseSpec, now: float) -> AsyncIterator[TokenDesk]:
-    """The desk of a portal on this machine."""
-    async with databases([spec]):
-        yield DatabaseDesk(now)
+async def local_desk(spec: DatabaseSpec, audit: Path, now: float) -> AsyncIterator[TokenDesk]:
+    """The desk of a portal on this machine; ``audit`` is its audit log."""
+    with closing(AuditLog(audit)) as log:
+        async with databases([spec]):
+            yield DatabaseDesk(log, now)
 
 
 @asynccontextmanager
@@ -119,6 +129,11 @@ async def api_desk(url: str, token: str) -> AsyncIterator[TokenDesk]:
     """
     async with PortalClient(PortalInfo(name="", url=url, key="")) as client:
         yield ApiDesk(client, token)
+
+
+def audit_of(folder: Path) -> Path:
+    """The portal's audit log of a ``dit4c up``."""
+    return folder / "portal" / AUDIT_FILE
 
 
 def database_of(folder: Path) -> DatabaseSpec:

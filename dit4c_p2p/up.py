@@ -9,15 +9,16 @@ import json
 import shutil
 import socket
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from ipaddress import IPv4Network
 from pathlib import Path
 
 import aiodocker
 import aiohttp
 
+from dit4c_p2p.audit import AuditLog
 from dit4c_p2p.config import UpConfig
-from dit4c_p2p.database import DatabaseSpec, databases
+from dit4c_p2p.database import DatabaseSpec, databases, in_transaction
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import load_or_create, public_line
 from dit4c_p2p.identity.names import PeerName
@@ -214,6 +215,8 @@ async def login_link(folder: Path, person: str) -> str:
     :raises ConfigError: there is no installation.
     :raises DitError: no such person.
     """
+    from dit4c_p2p.portal.audit import local_user
+    from dit4c_p2p.portal.config import AUDIT_FILE
     from dit4c_p2p.portal.people import create_login_link
 
     database = folder / "portal" / "portal.sqlite3"
@@ -224,8 +227,10 @@ async def login_link(folder: Path, person: str) -> str:
             f"there is no installation in {folder}",
             hint="start 'dit4c up' once, or say where with --data-dir",
         ) from None
-    async with databases([DatabaseSpec("portal", database)]):
-        token = await create_login_link(person, lifetime_s=24 * 3600, now=time.time())
+    with closing(AuditLog(database.with_name(AUDIT_FILE))) as audit:
+        async with databases([DatabaseSpec("portal", database)]), in_transaction("portal"):
+            token = await create_login_link(person, lifetime_s=24 * 3600, now=time.time())
+            audit.write("login_link.create", who=local_user(), about=person)
     return f"{portal_url}/login/{token}"
 
 

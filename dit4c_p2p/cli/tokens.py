@@ -78,7 +78,7 @@ def _run(
 
 
 def _desk(options: argparse.Namespace) -> AbstractAsyncContextManager["TokenDesk"]:
-    from dit4c_p2p.token_desk import api_desk, database_of, local_desk
+    from dit4c_p2p.token_desk import api_desk, audit_of, database_of, local_desk
 
     if options.portal is not None:
         token = os.environ.get("DIT4C_TOKEN")
@@ -88,10 +88,10 @@ def _desk(options: argparse.Namespace) -> AbstractAsyncContextManager["TokenDesk
             )
         return api_desk(options.portal.rstrip("/"), token)
     if options.config is not None:
-        spec = read_portal_settings(options.config).config().database_spec
-    else:
-        spec = database_of(options.data_dir.absolute())
-    return local_desk(spec, time.time())
+        config = read_portal_settings(options.config).config()
+        return local_desk(config.database_spec, config.audit_path, time.time())
+    folder = options.data_dir.absolute()
+    return local_desk(database_of(folder), audit_of(folder), time.time())
 
 
 async def _create(options: argparse.Namespace, desk: "TokenDesk") -> None:

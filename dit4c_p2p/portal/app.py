@@ -20,7 +20,7 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.portal import answers, api_tokens, people
 from dit4c_p2p.portal.api import table as api
-from dit4c_p2p.portal.audit import Audit
+from dit4c_p2p.portal.audit import Audit, local_user
 from dit4c_p2p.portal.bodies import MAX_BODY_BYTES
 from dit4c_p2p.portal.caller import know_caller
 from dit4c_p2p.portal.config import PortalConfig
@@ -47,8 +47,6 @@ from dit4c_p2p.portal.sessions import Sessions
 _log = logging.getLogger(__name__)
 
 _HOUSEKEEPING_S = 30
-# In the audit log: whoever runs a command on the portal's machine.
-LOCAL = "local"
 # A scheduler that says something again after a month finds that reports count by their sequence.
 _INCOMING_KEPT_S = 30 * 24 * 3600
 
@@ -158,7 +156,7 @@ class Portal:
             token = await people.create_login_link(
                 person, lifetime_s=self.config.limits.login_link_s, now=self._clock()
             )
-            await self._services.audit.granted("login_link.create", who=LOCAL, about=person)
+            await self._services.audit.granted("login_link.create", who=local_user(), about=person)
         return token
 
     async def create_api_token(self, person: str, label: str) -> str:
@@ -178,7 +176,7 @@ class Portal:
                 replace=True,
             )
             about = f"{person} token:{public_id(made.digest)} scope {made.scope}"
-            await self._services.audit.granted("token.create", who=LOCAL, about=about)
+            await self._services.audit.granted("token.create", who=local_user(), about=about)
         return text
 
     async def enrol_own(

@@ -15,6 +15,8 @@ Whose doing it is, is known once for each request: :func:`calls_from` and :func:
 
 import asyncio
 import logging
+import os
+import pwd
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -74,6 +76,14 @@ def calls_with(who: str, *, key: str = "", session: str = "", token: str = "") -
     elif token:
         key = f"token:{public_id(token)}"
     _caller.set(replace(_caller.get(), who=who, key=key))
+
+
+def local_user() -> str:
+    """Who runs a command on the portal's own machine."""
+    try:
+        return f"local:{pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
+        return f"local:{os.getuid()}"
 
 
 @dataclass
