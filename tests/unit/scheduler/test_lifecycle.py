@@ -266,6 +266,7 @@ RANK = {
 }
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(ANY, st.floats(0, 1e6)), max_size=30))
 def test_nothing_goes_back_and_nothing_is_resurrected(happenings):
     instance = NEW
@@ -292,6 +293,7 @@ def test_nothing_goes_back_and_nothing_is_resurrected(happenings):
         instance = after
 
 
+@settings(deadline=None)
 @given(st.lists(ANY, max_size=12), ANY)
 def test_an_event_twice_is_an_event_once(before, event):
     once = advance(play(*before), event, 0, LIMITS)
