@@ -192,9 +192,9 @@ async def test_odd_bytes_and_encodings_are_the_callers_mistake(work, connect, ca
             401,
         ),
         (b"GET /login/%FF HTTP/1.1\r\nHost: HOST\r\n\r\n", 410),
-        (b"GET /login/x%00 HTTP/1.1\r\nHost: HOST\r\n\r\n", 410),
+        (b"GET /login/x%00 HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
         (b"GET /ssh-keys/%ED%A0%80 HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
-        (b"GET /ssh-keys/x%00 HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
+        (b"GET /ssh-keys/x%00 HTTP/1.1\r\nHost: HOST\r\n\r\n", 400),
         (
             b"POST /login/x HTTP/1.1\r\nHost: HOST\r\nOrigin: null\r\nContent-Length: 0\r\n"
             b"Cookie: " + cookie.replace(b"dit4c", b"dit4c-login") + b"=\xff\r\n\r\n",
