@@ -162,6 +162,19 @@ async def test_a_packet_that_asyncssh_has_begun_is_left_to_it(size: int) -> None
         assert ends.session.received == b"one two"
 
 
+async def test_nothing_overtakes_a_packet_that_takes_its_time() -> None:
+    """asyncssh waits with all that follows while it looks into a key exchange, say."""
+    async with pair(near=True, far=True) as ends:
+        ready = ends.far._recv_handler
+        ends.far._recv_handler = lambda: False
+        quick.writer(ends.near_channel)(b"data")
+        await until(lambda: len(ends.far._inpbuf) > 4)
+        assert ends.session.received == b""
+        ends.far._recv_handler = ready
+        ends.far._recv_data()
+        assert ends.session.received == b"data"
+
+
 async def test_what_is_compressed_is_left_to_asyncssh() -> None:
     class Unpacker:
         used = 0
