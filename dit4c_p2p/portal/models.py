@@ -120,7 +120,7 @@ class Instance(Model):
     owner_id: str
     name = fields.CharField(max_length=100)
     image_name = fields.CharField(max_length=100)
-    image = fields.CharField(max_length=100)
+    image = fields.CharField(max_length=400)
     scheduler = fields.CharField(max_length=_ID, db_index=True)
     key_nonce = fields.CharField(max_length=64)
     state = fields.CharField(max_length=20)

@@ -58,8 +58,9 @@ class ToolEntry(Settings):
     )
     icon: str = setting(values.text, "One or two letters.", default="", example="J")
     image: str = setting(
-        values.digest,
-        "Its image's digest, which every node has to have: 'dit4c images build' prints it.",
+        values.image,
+        "Its image by digest: sha256:…, which every node has to have ('dit4c images build' prints "
+        "it), or registry.example.org/name@sha256:…, which nodes fetch.",
         example=f"sha256:{'0' * 64}",
     )
 

@@ -54,6 +54,9 @@ Address = tuple[str, int]
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+# A registry's host and port, a repository; the node checks the whole of it once more.
+_IMAGE = re.compile(rf"(?:[A-Za-z0-9][A-Za-z0-9._:/-]*@)?{_DIGEST.pattern}", re.ASCII)
+_MAX_IMAGE_CHARS = 400
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {
     "B": 1,
@@ -241,6 +244,17 @@ def _ipv4(raw: object) -> str:
         ) from None
 
 
+def _image(raw: object) -> str:
+    text = string(raw)
+    if len(text) > _MAX_IMAGE_CHARS or not _IMAGE.fullmatch(text):
+        raise WrongValue(
+            f"{shown(raw)} is not an image by digest",
+            hint="write sha256: and 64 hexadecimal digits, or with a registry to fetch it from: "
+            "registry.example.org/name@sha256:…",
+        )
+    return text
+
+
 def _digest(raw: object) -> str:
     if not _DIGEST.fullmatch(string(raw)):
         raise WrongValue(
@@ -264,5 +278,6 @@ network: Value[IPv4Network] = Value("", _network, quoted)
 any_network: Value[IPv4Network | IPv6Network] = Value("", _any_network, _write_network)
 ipv4: Value[str] = Value("", _ipv4, quoted)
 digest: Value[str] = Value("", _digest, quoted)
+image: Value[str] = Value("", _image, quoted)
 
 AnyValue = Value[Any]

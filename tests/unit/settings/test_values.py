@@ -38,6 +38,11 @@ from dit4c_p2p.settings.values import WrongValue
         (values.number(0, 8), 2, 2.0),
         (values.list_of(values.peer_id), ["home", "lab-2"], ("home", "lab-2")),
         (values.digest, f"sha256:{'a' * 64}", f"sha256:{'a' * 64}"),
+        (
+            values.image,
+            f"r.example:5000/x@sha256:{'a' * 64}",
+            f"r.example:5000/x@sha256:{'a' * 64}",
+        ),
     ],
 )
 def test_what_is_read(kind, raw, value):
@@ -78,6 +83,8 @@ def test_what_is_read(kind, raw, value):
         (values.network, "10.213.0.0/30", "too small"),
         (values.ipv4, "dns.example.org", "is not an IPv4 address"),
         (values.digest, "jupyterlab:latest", "is not an image's digest"),
+        (values.image, "registry.example.org/tool:latest", "is not an image by digest"),
+        (values.image, f"{'a' * 400}@sha256:{'a' * 64}", "is not an image by digest"),
         (values.path, "data", "begin it with /"),
         (values.flag, "true", "write it without quotes"),
         (values.integer(1, 9), 10, "10 is out of range. give 1 to 9"),
@@ -101,7 +108,8 @@ def test_what_is_refused_and_what_to_do(kind, raw, says):
 
 KINDS = [values.text, values.flag, values.path, values.duration, values.size, values.address,
          values.near, values.origin, values.user_url, values.peer_id, values.public_key,
-         values.network, values.ipv4, values.digest, values.integer(0, 9), values.number(0, 9),
+         values.network, values.ipv4, values.digest, values.image, values.integer(0, 9),
+         values.number(0, 9),
          values.choice("a"), values.list_of(values.duration)]  # fmt: skip
 
 anything = st.recursive(
