@@ -11,7 +11,7 @@ from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import fingerprint, load_or_create
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.node.config import HelperImages
-from dit4c_p2p.observe import log_to
+from dit4c_p2p.observe.logs import log_to
 from dit4c_p2p.process import Component, check_port, own_folder, running, until_signal
 from dit4c_p2p.settings import (
     NodeSettings,

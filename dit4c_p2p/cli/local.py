@@ -75,7 +75,7 @@ def _run_up(options: argparse.Namespace) -> int:
     import uvloop
 
     from dit4c_p2p.images import choose_tools
-    from dit4c_p2p.observe import log_to
+    from dit4c_p2p.observe.logs import log_to
     from dit4c_p2p.process import own_folder
     from dit4c_p2p.up import up
 
