@@ -36,8 +36,9 @@ def test_a_component_never_imports_another():
 
 
 def test_what_is_shared_knows_no_component():
-    allowed = {"identity": {"identity", "messages", "errors"},
-               "overlay": {"overlay", "identity", "messages", "errors"},
+    # errors.py and backoff.py are the two files that everything may stand on.
+    allowed = {"identity": {"identity", "messages", "errors", "backoff"},
+               "overlay": {"overlay", "identity", "messages", "errors", "backoff"},
                "messages": {"messages", "errors"}}  # fmt: skip
     for folder, may in allowed.items():
         for file in modules(folder):
