@@ -126,12 +126,16 @@ class PortalLink:
                 self.connected.set()
                 _log.info("line to the portal is up")
                 self._in_flight.clear()
+                broken: BaseExceptionGroup[BaseException] | None = None
                 try:
                     async with asyncio.TaskGroup() as group:
                         group.create_task(self._send(socket), name="to the portal")
                         group.create_task(self._receive(socket), name="from the portal")
                 except* (DitError, aiohttp.ClientError, OSError) as group_of_errors:
-                    raise first_error(group_of_errors) from None
+                    # Debian 12's Python 3.11.2 makes a group of what is raised in here.
+                    broken = group_of_errors
+                if broken is not None:
+                    raise first_error(broken)
 
     @asynccontextmanager
     async def _connect(self, url: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
