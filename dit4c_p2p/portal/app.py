@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
 import aiohttp_jinja2
@@ -13,11 +13,13 @@ from aiohttp import web
 from tortoise.exceptions import OperationalError
 
 from dit4c_p2p import __version__, resources
-from dit4c_p2p.database import in_transaction
+from dit4c_p2p.database import FAILURES, in_transaction
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import fingerprint, load_or_create, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
+from dit4c_p2p.observe.metrics import set_all
+from dit4c_p2p.observe.server import Check
 from dit4c_p2p.portal import answers, api_tokens, people
 from dit4c_p2p.portal.api import table as api
 from dit4c_p2p.portal.audit import Audit, local_user
@@ -26,12 +28,14 @@ from dit4c_p2p.portal.caller import know_caller
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.digests import public_id
 from dit4c_p2p.portal.enrolment import Enrolment
+from dit4c_p2p.portal.errors import Unavailable
 from dit4c_p2p.portal.events import Hub
 from dit4c_p2p.portal.instances import Instances
 from dit4c_p2p.portal.key_events import KeyEvents
 from dit4c_p2p.portal.known import KnownAddresses
 from dit4c_p2p.portal.link import SchedulerLinks
-from dit4c_p2p.portal.models import EnrolNonce, Incoming, LoginLink
+from dit4c_p2p.portal.metrics import PortalMetrics
+from dit4c_p2p.portal.models import Counter, EnrolNonce, Incoming, LoginLink, Outgoing
 from dit4c_p2p.portal.oauth import handlers as oauth_handlers
 from dit4c_p2p.portal.oauth.server import OAuthServer
 from dit4c_p2p.portal.pages import account, admin, dashboard, login
@@ -61,6 +65,7 @@ class Portal:
     def __init__(self, config: PortalConfig, *, clock: Callable[[], float] = time.time) -> None:
         self.config = config
         self._clock = clock
+        self.metrics = PortalMetrics()
         self._key = load_or_create(config.key_path)
         self.info = PortalInfo(
             name=str(config.name),
@@ -141,6 +146,39 @@ class Portal:
         parts.audit.close()
         _log.info("portal %s has stopped", self.config.url)
 
+    # ---- for those who run it
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        """What has to be well."""
+        return {"database": self._check_database, "audit log": self._check_audit}
+
+    async def measure(self) -> None:
+        """Count what is in the database now.
+
+        :raises Unavailable: it does not work; the rest is up to date.
+        """
+        metrics, parts = self.metrics, self._services
+        metrics.links.set(parts.links.count)
+        metrics.connections.set(self._server.connections)
+        metrics.lost_lines.set(parts.audit.lost_ever)
+        try:
+            set_all(metrics.instances, await parts.instances.counts())
+            metrics.outbox.set(await Outgoing.all().count())
+        except (OSError, *FAILURES) as error:
+            raise Unavailable(f"the database does not work: {error}") from None
+
+    async def _check_database(self) -> str:
+        try:
+            await Counter.exists(name="change")
+        except (OSError, *FAILURES) as error:
+            return f"it does not work: {error}"
+        return ""
+
+    async def _check_audit(self) -> str:
+        lost = self._services.audit.lost
+        return f"it can't be written: {lost} lines are missing" if lost else ""
+
     # ---- for the program that runs it
 
     async def ensure_admin(self, person: str) -> None:
@@ -206,7 +244,7 @@ class Portal:
         config, clock = self.config, self._clock
         limits = config.limits
         hub = Hub(limits.event_streams, limits.event_streams_per_person)
-        audit = Audit(config.audit_path, clock=clock)
+        audit = Audit(config.audit_path, clock=clock, told=self.metrics.told)
         registry = KeyRegistry(self._key, config.routers, audit, clock=clock)
         known = KnownAddresses()
         links = SchedulerLinks(self._key, config.url, registry, known, audit, clock=clock)
@@ -236,7 +274,12 @@ class Portal:
 
     def _make_app(self) -> web.Application:
         app = web.Application(
-            middlewares=[know_caller, answers.translate_errors, answers.check_target],
+            middlewares=[
+                self.metrics.counting(),
+                know_caller,
+                answers.translate_errors,
+                answers.check_target,
+            ],
             client_max_size=MAX_BODY_BYTES,
         )
         app[SERVICES] = self._services

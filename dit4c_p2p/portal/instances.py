@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable
 
+from tortoise.functions import Count
 from tortoise.queryset import QuerySet
 
 from dit4c_p2p.database import in_transaction
@@ -227,6 +228,12 @@ class Instances:
         """The person's instances, newest first; those that are gone only if asked for."""
         found = Instance.filter(owner_id=owner.id).order_by("-created_at")
         return found if discarded else found.exclude(state__in=list(FINAL))
+
+    async def counts(self) -> dict[str, float]:
+        """How many instances, not counting those that are gone, are in which state."""
+        rows = Instance.exclude(state__in=list(FINAL)).annotate(count=Count("id"))
+        found = await rows.group_by("state").values_list("state", "count")
+        return {str(state): float(count) for state, count in found}
 
     # ---- by schedulers, in the transaction that takes their message
 

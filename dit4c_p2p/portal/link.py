@@ -130,6 +130,11 @@ class SchedulerLinks:
         if link := self._links.get(scheduler):
             link.wake.set()
 
+    @property
+    def count(self) -> int:
+        """How many links are open."""
+        return len(self._links)
+
     def connected(self, scheduler: str) -> bool:
         """Whether the scheduler's link is open."""
         return scheduler in self._links

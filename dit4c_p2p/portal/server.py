@@ -187,6 +187,11 @@ class HttpServer:
             await self.stop()
             raise
 
+    @property
+    def connections(self) -> int:
+        """How many visitors are connected."""
+        return self._manner.room.taken
+
     async def follow(self) -> None:
         """Follow the certificate's files, for ever; without one there is nothing to do."""
         if self._certificate is None:
