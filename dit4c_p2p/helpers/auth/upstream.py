@@ -17,10 +17,14 @@ CONNECT_LIMIT_S = 5.0
 IDLE_LIMIT_S = 3.0
 # As many as a browser opens to one host over HTTP/1.1, for five tabs.
 MAX_IDLE = 32
-# How long one look at the port counts for those who ask whether it is open.
+# How long one look at the port counts for those who ask whether it is open; less while it is not,
+# as somebody waits for the answer to change.
 PROBE_LASTS_S = 1.0
+CLOSED_LASTS_S = 0.1
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 0.5
+# So the app is seen within a tenth of the time that it took.
+_PAUSE_FACTOR = 1.1
 
 
 class AppUnreachable(DitError):
@@ -53,13 +57,13 @@ class App:
         pause_s = _FIRST_PAUSE_S
         while not await self._look():
             await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, _LONGEST_PAUSE_S)
+            pause_s = min(pause_s * _PAUSE_FACTOR, _LONGEST_PAUSE_S)
         logger.info("the app answers on port %d", self.port)
 
     async def answers(self) -> bool:
-        """Whether the port is open now; one look serves all who ask within a second."""
+        """Whether the port is open now; one look serves all who ask within a moment."""
         if self._probe is None or (
-            self._probe.done() and self._clock() - self._probed_at >= PROBE_LASTS_S
+            self._probe.done() and self._clock() - self._probed_at >= self._probe_lasts_s()
         ):
             self._probed_at = self._clock()
             self._probe = asyncio.create_task(self._look(), name="probe the app")
@@ -115,6 +119,11 @@ class App:
             if self._probe is not None:
                 self._probe.cancel()
                 await asyncio.gather(self._probe, return_exceptions=True)
+
+    def _probe_lasts_s(self) -> float:
+        assert self._probe is not None
+        good = not self._probe.cancelled() and self._probe.exception() is None
+        return PROBE_LASTS_S if good and self._probe.result() else CLOSED_LASTS_S
 
     async def _look(self) -> bool:
         try:

@@ -10,6 +10,8 @@ from dit4c_p2p.http1 import find_head_end
 READ_HIGH_BYTES = 256 * 1024
 WRITE_HIGH_BYTES = 256 * 1024
 
+_SILENT = "the other end was silent for too long"
+
 Data = bytes | bytearray
 
 
@@ -33,6 +35,10 @@ class Wire(asyncio.Protocol):
         self._drainer: asyncio.Future[None] | None = None
         self._reading_paused = False
         self._writing_paused = False
+        # One timer serves many waits: it is moved when it fires, not with each of them.
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._deadline = float("inf")  # of the wait that is on
 
     # ---- called by the event loop
 
@@ -65,6 +71,9 @@ class Wire(asyncio.Protocol):
         """Nothing can be read or written any more, but what is buffered."""
         self.lost = True
         self.was_reset = error is not None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         _wake(self._drainer)
         self._end()
 
@@ -224,10 +233,31 @@ class Wire(asyncio.Protocol):
 
     async def _wait_readable(self, limit_s: float | None) -> None:
         self._reader = self._loop.create_future()
+        if limit_s is not None:
+            self._deadline = self._loop.time() + max(0.0, limit_s)
+            if self._timer is None or self._deadline < self._timer_at:
+                self._set_timer()
         try:
-            await _within(self._loop, self._reader, limit_s)
+            await self._reader
         finally:
             self._reader = None
+            self._deadline = float("inf")
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = self._deadline
+        self._timer = self._loop.call_at(self._deadline, self._check_deadline)
+
+    def _check_deadline(self) -> None:
+        """The timer fired, maybe for a wait that has long been over."""
+        self._timer = None
+        if self._reader is None or self._reader.done():
+            return
+        if self._timer_at >= self._deadline:
+            self._reader.set_exception(TimeoutError(_SILENT))
+        elif self._deadline < float("inf"):
+            self._set_timer()
 
 
 def _wake(waiter: "asyncio.Future[None] | None") -> None:
@@ -236,12 +266,9 @@ def _wake(waiter: "asyncio.Future[None] | None") -> None:
 
 
 async def _within(
-    loop: asyncio.AbstractEventLoop, waiter: "asyncio.Future[None]", limit_s: float | None
+    loop: asyncio.AbstractEventLoop, waiter: "asyncio.Future[None]", limit_s: float
 ) -> None:
     """Wait for a future of our own; cheaper than ``asyncio.timeout``, for the hot path."""
-    if limit_s is None:
-        await waiter
-        return
     timer = loop.call_later(max(0.0, limit_s), _expire, waiter)
     try:
         await waiter
@@ -251,4 +278,4 @@ async def _within(
 
 def _expire(waiter: "asyncio.Future[None]") -> None:
     if not waiter.done():
-        waiter.set_exception(TimeoutError("the other end was silent for too long"))
+        waiter.set_exception(TimeoutError(_SILENT))

@@ -23,9 +23,11 @@ from dit4c_p2p.overlay.client import ListenState
 
 logger = logging.getLogger(__name__)
 
-# Tight at first: a user waits for it. An app may take minutes, so it slackens.
+# Tight at first: a user waits for it. An app may take minutes, so it slackens, to a tenth of the
+# time that has passed.
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
+_PAUSE_FACTOR = 1.1
 _LONGEST_PORTAL_PAUSE_S = 10.0
 
 Ask = Callable[[str, RouterInfo], Awaitable[tuple[bool, str]]]
@@ -108,7 +110,7 @@ class Announcer:
 
     async def _until_it_answers(self, name: str, answering: list[str]) -> None:
         """Ask through one router until the answer is yes, then tell the portal of all so far."""
-        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, factor=1.3)
+        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, factor=_PAUSE_FACTOR)
         while True:
             alive, reason = await self._ask(self._pod.config.url, self._routers[name])
             if alive:
