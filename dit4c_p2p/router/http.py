@@ -37,9 +37,11 @@ _log = logging.getLogger(__name__)
 _LINGER_S = 2.0
 _LINGER_BYTES = 4 * 1024 * 1024
 
-# What visitors that read nothing can make us hold in all. Each gets a share of what is left.
-_WINDOWS_BUDGET_BYTES = 512 * 1024 * 1024
-_LEAST_WINDOW_BYTES = 256 * 1024
+# What visitors that read nothing can make us hold in windows, and about half as much again in what
+# waits for their sockets. Each gets a share of what is left, and this much in any case.
+_WINDOWS_BUDGET_BYTES = 48 * 1024 * 1024
+_LEAST_WINDOW_BYTES = 128 * 1024
+_SHARE = 16
 
 # An instance's id, and whose streams into it are counted.
 Stream = tuple[str, str]
@@ -146,7 +148,7 @@ class FrontDoor:
     def lease_window(self) -> "Lease":
         """The receive window for one more channel."""
         left = _WINDOWS_BUDGET_BYTES - self._windows
-        window = max(_LEAST_WINDOW_BYTES, min(WINDOW_BYTES, left // 32))
+        window = max(_LEAST_WINDOW_BYTES, min(WINDOW_BYTES, left // _SHARE))
         self._windows += window
         return Lease(self, window)
 
@@ -335,7 +337,13 @@ class Visitor(asyncio.Protocol):
         channel.write(bytes(self._buffer))
         self._buffer.clear()
         self._transport.set_protocol(
-            StreamEnd(self._transport, channel, door.limits.stalled_s, self._leave)
+            StreamEnd(
+                self._transport,
+                channel,
+                door.limits.stalled_s,
+                self._leave,
+                room_bytes=lease.size_bytes // 2,
+            )
         )
         self._transport.resume_reading()
 

@@ -86,6 +86,7 @@ class StreamEnd(asyncio.Protocol):
 
     :param half_closed_s: how long the far end may go on after this side's end of file.
     :param on_close: called once, when the socket has gone.
+    :param room_bytes: so much may wait for the socket before the channel is told to wait.
     """
 
     def __init__(
@@ -94,6 +95,8 @@ class StreamEnd(asyncio.Protocol):
         channel: asyncssh.SSHTCPChannel[bytes],
         half_closed_s: float,
         on_close: Callable[[], None],
+        *,
+        room_bytes: int = _HIGH_WATER_BYTES,
     ) -> None:
         self._transport = transport
         self._channel = channel
@@ -101,7 +104,7 @@ class StreamEnd(asyncio.Protocol):
         self._on_close = on_close
         self._write = writer(channel)
         self._timer: asyncio.TimerHandle | None = None
-        transport.set_write_buffer_limits(_HIGH_WATER_BYTES)
+        transport.set_write_buffer_limits(min(room_bytes, _HIGH_WATER_BYTES))
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop with the next bytes."""

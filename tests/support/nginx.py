@@ -8,7 +8,7 @@ from support.system import free_ports
 
 _CONFIG = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log stderr warn;
-events {{ worker_connections 256; }}
+events {{ worker_connections 4096; }}
 http {{
   access_log off;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;

@@ -25,14 +25,18 @@ MAX_CHANNELS = 1024
 CONNECT_LIMIT_S = 5.0
 # After the app has finished, a browser has nothing more to say to it.
 FINISHED_LIMIT_S = 10.0
-# Each end holds this much for the other before it makes it wait.
+# Each end holds so much for the other before it makes it wait: as much as a long way takes where
+# there are few, and a share where there are many, who may not take what they have asked for.
 WRITE_HIGH_BYTES = 1024 * 1024
+LEAST_WRITE_HIGH_BYTES = 64 * 1024
+ALL_WRITE_HIGH_BYTES = 32 * 1024 * 1024
 
 
 class _SocketEnd(asyncio.Protocol):
     """The end at the auth helper."""
 
-    def __init__(self, on_gone: Callable[["_SocketEnd"], None]) -> None:
+    def __init__(self, on_gone: Callable[["_SocketEnd"], None], room_bytes: int) -> None:
+        self.room_bytes = room_bytes
         self.transport: asyncio.Transport
         self.channel: _ChannelEnd | None = None
         self.ended = False  # it sends no more
@@ -42,7 +46,7 @@ class _SocketEnd(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The auth helper says nothing before it is asked, so no channel is needed yet."""
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        self.transport.set_write_buffer_limits(high=self.room_bytes)
 
     def data_received(self, data: bytes) -> None:
         """From the app to the browser."""
@@ -93,7 +97,7 @@ class _ChannelEnd(asyncssh.SSHTCPSession[bytes]):
         """The channel is open."""
         self._chan = chan
         self._write = writer(chan)
-        chan.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
+        chan.set_write_buffer_limits(high=self._socket.room_bytes)
         self._socket.channel = self
         if self._socket.transport.is_closing():
             chan.close()
@@ -167,6 +171,12 @@ class _ChannelEnd(asyncssh.SSHTCPSession[bytes]):
             self._chan.resume_reading()
 
 
+def room_for(others: int) -> int:
+    """How much each end of one more pair holds, when there are so many others."""
+    share = ALL_WRITE_HIGH_BYTES // (others + 1)
+    return max(LEAST_WRITE_HIGH_BYTES, min(WRITE_HIGH_BYTES, share))
+
+
 class Splicer:
     """Joins each channel to a new connection to the auth helper's socket."""
 
@@ -189,7 +199,7 @@ class Splicer:
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_RESOURCE_SHORTAGE, "too many connections to this instance"
             )
-        end = _SocketEnd(self._open.discard)
+        end = _SocketEnd(self._open.discard, room_for(len(self._open)))
         self._open.add(end)
         try:
             async with asyncio.timeout(CONNECT_LIMIT_S):

@@ -245,7 +245,8 @@ async def test_many_visitors_at_once(tmp_path, authority):
         "tls": authority.files("router", "*.apps.example.test"),
         "user_url": "https://{id}.apps.example.test/",
     }
-    async with a_house(tmp_path, Limits(), **changes) as house:
+    limits = Limits(channels_per_visitor=200)
+    async with a_house(tmp_path, limits, **changes) as house:
         house.trusted = authority.client()
         await house.tunnel("instance-abc", hello)
 
