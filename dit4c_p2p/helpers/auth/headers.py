@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from yarl import URL
+
 from dit4c_p2p.helpers.auth import cookies
 from dit4c_p2p.http1 import BodyKind, Headers, RequestHead, ResponseHead, render_head
 from dit4c_p2p.proxy_protocol import Client
@@ -60,6 +62,11 @@ class Origin:
 
     scheme: bytes
     host: bytes
+
+    @classmethod
+    def of(cls, url: URL) -> "Origin":
+        """Of an instance's URL, as browsers write it: no port where it is the scheme's own."""
+        return cls(url.scheme.encode(), (url.host_port_subcomponent or "").encode("ascii"))
 
     @property
     def secure(self) -> bool:

@@ -40,7 +40,7 @@ class AuthServer:
         self._status = status
         self._client = PortalClient(pod.config.portal, ca=pod.config.ca)
         self.app = App(pod.config.app_port)
-        origin = Origin(url.scheme.encode(), url.authority.lower().encode("ascii"))
+        origin = Origin.of(url)
         redirect_uri = str(url.origin()) + CALLBACK_PATH
         self._oauth = oauth = PortalOAuth(self._client, pod.name, pod.key, redirect_uri)
         self.sessions = Sessions(oauth.is_active)

@@ -51,7 +51,7 @@ async def _status(url: URL, address: str, trust: ssl.SSLContext | None) -> int:
             render_head(
                 b"GET %b HTTP/1.1" % ALIVE_PATH.encode(),
                 [
-                    (b"Host", url.authority.encode("ascii")),
+                    (b"Host", (url.host_port_subcomponent or "").encode("ascii")),
                     (b"Accept", b"text/plain"),
                     (b"Connection", b"close"),
                 ],
