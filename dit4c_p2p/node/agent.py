@@ -6,7 +6,8 @@ scheduler, and has one subsystem: no shell, no commands, no files, no forwarding
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Coroutine
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from dit4c_p2p.messages.node import (
     StartPod,
     StopPod,
 )
+from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.node.assembly import Assembly
 from dit4c_p2p.node.config import DEFAULT_ENGINE, DEFAULT_NETWORK_RANGE, NodeConfig
 from dit4c_p2p.node.engine import Engine
@@ -42,9 +44,13 @@ from dit4c_p2p.node.events import Keeper
 from dit4c_p2p.node.failures import as_failure
 from dit4c_p2p.node.folder import InstanceFolder, instances_kept
 from dit4c_p2p.node.host import read
+from dit4c_p2p.node.metrics import NodeMetrics
+from dit4c_p2p.node.pod import LABEL_ROLE, Role
 from dit4c_p2p.node.pods import Pods
+from dit4c_p2p.observe.metrics import set_all
+from dit4c_p2p.observe.server import Check
 from dit4c_p2p.overlay.calls import CallSession
-from dit4c_p2p.overlay.client import Listening
+from dit4c_p2p.overlay.client import Listening, ListenState
 from dit4c_p2p.overlay.errors import Refused
 from dit4c_p2p.overlay.gate import Gate, PeerServer
 from dit4c_p2p.overlay.ssh import SERVER_OPTIONS, Identity
@@ -59,15 +65,24 @@ SSH_PORT = 22
 
 
 class Verbs:
-    """Answers one request with its records. Raises nothing: a failure is the last record."""
+    """Answers one request with its records. Raises nothing: a failure is the last record.
 
-    def __init__(self, pods: Pods, keeper: Keeper) -> None:
+    :param answered: told of each verb that has ended, and what was wrong: empty for nothing.
+    """
+
+    def __init__(
+        self,
+        pods: Pods,
+        keeper: Keeper,
+        answered: Callable[[str, str], None] = lambda verb, code: None,
+    ) -> None:
         self._pods = pods
         self._keeper = keeper
+        self._answered = answered
 
     async def serve(self, line: bytes) -> AsyncGenerator[NodeReply, None]:
         """The handler of one call; ``line`` is the request as it came."""
-        verb = "a request"
+        verb, code = "a request", ""
         try:
             request = _read_request(line)
             verb = type(request).__name__
@@ -76,11 +91,15 @@ class Verbs:
                     yield reply
         except DitError as error:
             failure = as_failure(error)
+            code = failure.code
             _log.warning("%s: %s: %s", verb, failure.code, failure.text)
             yield failure
         except OSError as error:
+            code = "internal"
             _log.exception("%s failed", verb)
             yield Failure(code="internal", text=f"the node can't keep its files: {error.strerror}")
+        finally:
+            self._answered(verb, code)
 
     def _answer(self, request: NodeRequest) -> AsyncGenerator[NodeReply, None]:
         pods = self._pods
@@ -164,7 +183,9 @@ class Node:
 
     def __init__(self, config: NodeConfig) -> None:
         self._config = config
-        self._engine = Engine(config.engine_url)
+        self.metrics = NodeMetrics()
+        self._engine = Engine(config.engine_url, called=self.metrics.called)
+        self._listening: dict[str, ListenState] = {}
         self.pods = Pods(config, self._engine)
         self.keeper = Keeper(self.pods, self._engine, str(config.data_folder))
         self._tasks: list[asyncio.Task[None]] = []
@@ -175,10 +196,10 @@ class Node:
         config, stack = self._config, self._stack
         await stack.enter_async_context(self._engine)
         client = await stack.enter_async_context(PortalClient(config.portal, ca=config.ca))
-        registry = Registry(client, config.folder / "registry")
+        registry = self._registry = Registry(client, config.folder / "registry")
         gate = Gate(registry, admit=self._admit)
         stack.push_async_callback(gate.close)
-        verbs = Verbs(self.pods, self.keeper)
+        verbs = Verbs(self.pods, self.keeper, self.metrics.answered)
 
         async def bind(connection: asyncssh.SSHClientConnection) -> Any:
             return await asyncssh.listen(
@@ -191,7 +212,7 @@ class Node:
             )
 
         identity = Identity(config.name, config.key)
-        listening = Listening(identity, config.routers, registry, bind)
+        listening = Listening(identity, config.routers, registry, bind, self._at_router)
         self._tasks = [
             asyncio.create_task(registry.run(), name="node registry"),
             asyncio.create_task(self.keeper.run(), name="node keeper"),
@@ -210,6 +231,40 @@ class Node:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._stack.aclose()
+
+    # ---- for those who run it
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        """What has to be well."""
+        return {"engine": self._check_engine, "routers": self._check_routers}
+
+    async def measure(self) -> None:
+        """Count what is here now.
+
+        :raises EngineError: the engine does not answer; the rest is up to date.
+        """
+        metrics = self.metrics
+        metrics.key_events_heard.set(self._registry.live)
+        metrics.routers.set(self._listens)
+        found = await self._engine.containers(str(self._config.data_folder))
+        apps = [one for one in found if one["Labels"].get(LABEL_ROLE) == Role.APP]
+        set_all(metrics.pods, Counter(str(one["State"]) for one in apps))
+
+    @property
+    def _listens(self) -> int:
+        """At how many routers."""
+        return list(self._listening.values()).count(ListenState.LISTENING)
+
+    def _at_router(self, router: RouterInfo, state: ListenState, text: str) -> None:
+        self._listening[router.name] = state
+
+    async def _check_engine(self) -> str:
+        await self._engine.info()
+        return ""
+
+    async def _check_routers(self) -> str:
+        return "" if self._listens else "it listens at no router: the scheduler can't reach it"
 
     def _admit(self, name: PeerName, document: KeyDocument) -> None:
         if name != self._config.scheduler:

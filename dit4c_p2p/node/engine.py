@@ -7,7 +7,8 @@ Each call has a time limit, does one thing, and raises nothing but :class:`Engin
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -32,11 +33,18 @@ _MAX_EVENT_BYTES = 256 * 1024
 _FRAME_HEADER_BYTES = 8
 
 
-class Engine:
-    """A client of the engine at ``url`` (``unix:///…`` or ``tcp://…``), used as ``async with``."""
+Called = Callable[[str, str, float], None]
 
-    def __init__(self, url: str) -> None:
+
+class Engine:
+    """A client of the engine at ``url`` (``unix:///…`` or ``tcp://…``), used as ``async with``.
+
+    :param called: told of each call that has ended, and how long it took.
+    """
+
+    def __init__(self, url: str, *, called: Called = lambda method, path, seconds: None) -> None:
         self._url = url
+        self._called = called
         self._docker: aiodocker.Docker
 
     async def __aenter__(self) -> Self:
@@ -285,11 +293,17 @@ class Engine:
         limit_s: float | None = _CALL_S,
     ) -> Any:
         body = json.dumps(data) if isinstance(data, dict) else data
-        async with self._limit(limit_s):
-            async with self._docker._query(
-                path, method, params=params, data=body, headers=headers
-            ) as response:
-                text = await response.read()
+        began = time.monotonic()
+        try:
+            async with self._limit(limit_s):
+                async with self._docker._query(
+                    path, method, params=params, data=body, headers=headers
+                ) as response:
+                    text = await response.read()
+        finally:
+            # One that waits for a container says nothing of the engine.
+            if not path.endswith("/wait"):
+                self._called(method, path, time.monotonic() - began)
         return json.loads(text) if text.strip() else None
 
     @contextlib.asynccontextmanager

@@ -13,7 +13,8 @@ only counts, names of peers, and sentences.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from aiohttp import web
@@ -38,7 +39,9 @@ Check = Callable[[], Awaitable[str]]
 class Observed(Protocol):
     """What a component lets be seen."""
 
-    metrics: Metrics
+    @property
+    def metrics(self) -> Metrics:
+        """Its figures."""
 
     @property
     def checks(self) -> Mapping[str, Check]:
@@ -141,6 +144,26 @@ class HealthServer:
                 _log.warning("some figures of the %s are old: %s", kind, error or "time is up")
         body = exposition([component.metrics for component in there])
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
+
+
+@asynccontextmanager
+async def shown(
+    address: Address | None, *kinds: str
+) -> AsyncIterator[Callable[[str, Observed], None]]:
+    """Have the pages served inside; what comes out is :meth:`HealthServer.add`.
+
+    :param address: None serves nothing.
+    :raises ConfigError: it can't be listened on.
+    """
+    if address is None:
+        yield lambda kind, component: None
+        return
+    server = HealthServer(address, *kinds)
+    await server.start()
+    try:
+        yield server.add
+    finally:
+        await server.stop()
 
 
 async def _results(component: Observed | None) -> dict[str, str]:

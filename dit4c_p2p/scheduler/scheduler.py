@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 
 from dit4c_p2p.identity.errors import InvalidName
@@ -17,10 +17,13 @@ from dit4c_p2p.messages.link import (
     StopInstance,
     ToSchedulerEnvelope,
 )
+from dit4c_p2p.observe.metrics import set_all
+from dit4c_p2p.observe.server import Check
 from dit4c_p2p.overlay.ssh import Identity
 from dit4c_p2p.scheduler.config import SchedulerConfig
 from dit4c_p2p.scheduler.driver import Driver
 from dit4c_p2p.scheduler.errors import first_error
+from dit4c_p2p.scheduler.metrics import SchedulerMetrics
 from dit4c_p2p.scheduler.node_connection import Dialler, overlay_dialler
 from dit4c_p2p.scheduler.nodes import Nodes
 from dit4c_p2p.scheduler.portal_link import PortalLink
@@ -60,6 +63,7 @@ class Scheduler:
         self._clock = clock
         self._stack = AsyncExitStack()
         self._serving: asyncio.Task[None] | None = None
+        self.metrics = SchedulerMetrics()
 
     async def start(self) -> None:
         """Go on where the last run ended; the lines come up by themselves.
@@ -74,6 +78,7 @@ class Scheduler:
                 PortalClient(config.portal, ca=config.ca)
             )
             registry = Registry(client, config.data_folder / "registry", clock=self._clock)
+            self._registry = registry
             dialler = self._dialler or overlay_dialler(
                 Identity(config.name, config.key), config.routers, registry
             )
@@ -81,6 +86,7 @@ class Scheduler:
                 clock=self._clock,
                 limits=config.limits,
                 on_outgoing=lambda: self._link.outgoing_changed(),
+                on_moved=self.metrics.moved,
             )
             watcher = Watcher(self._store)
             nodes = self._nodes = Nodes(config.nodes, dialler, watcher)
@@ -132,6 +138,42 @@ class Scheduler:
     async def _ready(self) -> None:
         await self._link.connected.wait()
         await self._nodes.wait_any_up()
+
+    # ---- for those who run it
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        """What has to be well."""
+        return {
+            "database": self._check_database,
+            "portal": self._check_portal,
+            "nodes": self._check_nodes,
+        }
+
+    async def measure(self) -> None:
+        """Count what is there now.
+
+        :raises StoreFailed: the database does not work; the rest is up to date.
+        """
+        metrics, up = self.metrics, len(self._nodes.up)
+        metrics.key_events_heard.set(self._registry.live)
+        metrics.portal_link.set(self._link.connected.is_set())
+        set_all(metrics.nodes, {"up": up, "down": len(self._nodes.names) - up})
+        instances, waiting = await self._store.counts()
+        set_all(metrics.instances, instances)
+        metrics.outbox.set(waiting)
+
+    async def _check_database(self) -> str:
+        await self._store.get("")
+        return ""
+
+    async def _check_portal(self) -> str:
+        return "" if self._link.connected.is_set() else "there is no line to the portal"
+
+    async def _check_nodes(self) -> str:
+        if self._nodes.up or not self._nodes.names:
+            return ""
+        return f"none of {', '.join(self._nodes.names)} is heard"
 
     async def stop(self) -> None:
         """End within 5 s. Pods live on; whatever was under way goes on at the next start."""

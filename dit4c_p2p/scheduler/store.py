@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tortoise.functions import Count
+
 from dit4c_p2p.database import FAILURES, DatabaseSpec, in_transaction
 from dit4c_p2p.messages.codec import decode, encode
 from dit4c_p2p.messages.instances import FINAL, State
@@ -74,14 +76,21 @@ class Store:
 
     :param clock: seconds since 1970.
     :param on_outgoing: called after a message to the portal was stored.
+    :param on_moved: called with an instance and the state that it comes into.
     """
 
     def __init__(
-        self, *, clock: Callable[[], float], limits: Limits, on_outgoing: Callable[[], None]
+        self,
+        *,
+        clock: Callable[[], float],
+        limits: Limits,
+        on_outgoing: Callable[[], None],
+        on_moved: Callable[[str, State], None] = lambda instance, state: None,
     ) -> None:
         self._clock = clock
         self._limits = limits
         self._on_outgoing = on_outgoing
+        self._on_moved = on_moved
 
     # ---- the portal's orders
 
@@ -136,7 +145,8 @@ class Store:
         )
         await self._report(row)
         await row.save(force_create=True)
-        _log.info("%s: ordered", instance)
+        self._on_moved(instance, State.CREATED)
+        _log.info("%s: ordered", instance, extra={"instance": instance})
         return row
 
     # ---- what happens to instances
@@ -175,6 +185,8 @@ class Store:
         row.changed_at = self._clock()
         await self._report(row)
         await row.save()
+        if after.state is not before.state:
+            self._on_moved(row.id, after.state)
         return True
 
     async def key_made(self, instance: str, key: PodKey) -> None:
@@ -208,6 +220,15 @@ class Store:
         async with _transaction():
             rows = await InstanceRow.exclude(state__in=final).order_by("created_at", "id")
         return [_instance(row) for row in rows]
+
+    async def counts(self) -> tuple[dict[str, float], int]:
+        """How many unfinished instances are in which state; and how many messages wait."""
+        final = [state.value for state in FINAL]
+        async with _transaction():
+            rows = InstanceRow.exclude(state__in=final).annotate(count=Count("id"))
+            found = await rows.group_by("state").values_list("state", "count")
+            waiting = await Outgoing.all().count()
+        return {str(state): float(count) for state, count in found}, waiting
 
     async def get(self, instance: str) -> Instance | None:
         """The instance of that id, or None."""
