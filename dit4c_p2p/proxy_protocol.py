@@ -100,6 +100,7 @@ def decode_v1(line: bytes) -> Client | None:
     except ValueError:
         raise BadProxyHeader("a malformed PROXY v1 header") from None
     good = protocol == "PROXY" and family == f"TCP{address.version}" and line.endswith(b"\r\n")
-    if not good or not 0 <= number < 65536:
+    # The spellings that only Python reads: "+8_0" for a port, an address with its interface.
+    if not good or port != str(number) or "%" in host or not 0 <= number < 65536:
         raise BadProxyHeader("a malformed PROXY v1 header")
     return Client(str(address), number)

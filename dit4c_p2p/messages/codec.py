@@ -32,11 +32,12 @@ def encode(record: Any) -> bytes:
 def decode(data: bytes | str, kind: type[T]) -> T:
     """Read one record of type ``kind``, which may be a union of tagged records.
 
-    :raises InvalidMessage: too large, not JSON, a field missing, unknown or of a wrong type.
+    :raises InvalidMessage: too large, nested too deeply, not JSON, a field missing, unknown or of a
+        wrong type.
     """
     if len(data) > MAX_MESSAGE_BYTES:
         raise InvalidMessage(f"a message of {len(data)} bytes is over {MAX_MESSAGE_BYTES}")
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidMessage(f"not a valid message: {error}") from error

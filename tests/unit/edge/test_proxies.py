@@ -59,6 +59,8 @@ def test_the_text_form():
         b"PROXY TCP6 192.0.2.1 10.0.0.1 4567 443\r\n",
         b"PROXY TCP4 192.0.2.1 10.0.0.1 70000 443\r\n",
         b"PROXY TCP4 192.0.2.1 10.0.0.1 4567 443\n",
+        b"PROXY TCP4 192.0.2.1 10.0.0.1 +45_67 443\r\n",
+        b"PROXY TCP6 fe80::1%eth0 ::1 4567 443\r\n",
         b"PROXY TCP4  192.0.2.1 10.0.0.1 4567 443\r\n",
         b"PROXY TCP4 \xff 10.0.0.1 4567 443\r\n",
         b"GET / HTTP/1.1\r\n",
