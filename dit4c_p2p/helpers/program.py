@@ -1,6 +1,7 @@
 """How each helper's ``__main__`` runs: logging, one event loop, an orderly end by SIGTERM."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -12,6 +13,10 @@ from dit4c_p2p.errors import DitError
 
 # The node agent gives a container 2 s before it kills it.
 STOP_LIMIT_S = 1.5
+
+# What is loaded by now stays; of what comes and goes hardly anything hangs in circles, for which
+# Python would look after every 700 objects otherwise.
+_COLLECT_AFTER_OBJECTS = 10_000
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +30,9 @@ def run(main: Callable[[asyncio.Event], Awaitable[None]]) -> int:
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(name)s %(message)s"
     )
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER_OBJECTS)
     try:
         uvloop.run(_until_told(main))
     except DitError as error:

@@ -179,8 +179,10 @@ class _Attempt:
             taken = body.feed(data)
             self._client.write(head + data[:taken])
             self._upstream.unread(data[taken:])
-            await self._client.drain(SILENCE_LIMIT_S)
-            await _pump(self._upstream, body, self._client)
+            if self._client.is_behind:
+                await self._client.drain(SILENCE_LIMIT_S)
+            if not body.complete:
+                await _pump(self._upstream, body, self._client)
         except (BadResponse, ConnectionResetError, TimeoutError) as error:
             raise CutShort(str(error)) from None
         self._reusable = response.keep_alive and body.complete and self._body.complete
@@ -232,7 +234,8 @@ async def _pump(source: Wire, framer: Framer, sink: Wire) -> None:
             source.unread(data[taken:])
             data = data[:taken]
         sink.write(data)
-        await sink.drain(SILENCE_LIMIT_S)
+        if sink.is_behind:
+            await sink.drain(SILENCE_LIMIT_S)
 
 
 async def _copy(source: Wire, sink: Wire) -> None:
@@ -240,7 +243,8 @@ async def _copy(source: Wire, sink: Wire) -> None:
     try:
         while data := await source.read(None):
             sink.write(data)
-            await sink.drain(SILENCE_LIMIT_S)
+            if sink.is_behind:
+                await sink.drain(SILENCE_LIMIT_S)
     except (ConnectionResetError, TimeoutError):
         sink.abort()
     else:

@@ -165,6 +165,11 @@ class Wire(asyncio.Protocol):
             raise ConnectionResetError("the other end is gone")
         self.transport.write(data)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether :meth:`drain` has something to wait for, or to raise."""
+        return self._writing_paused or self.lost
+
     async def drain(self, limit_s: float) -> None:
         """Wait until the other end has taken most of what was written.
 
