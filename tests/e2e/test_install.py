@@ -6,16 +6,14 @@ import shlex
 import pytest
 from playwright.sync_api import expect, sync_playwright
 from support.guide import PAGE, Typed, sections
-from support.machine import Machine, unprivileged_python
+from support.machine import Machine, missing
 from support.three_machines import ThreeMachines
 
 pytestmark = [
     pytest.mark.engine,
     pytest.mark.browser,
     pytest.mark.root,
-    pytest.mark.skipif(
-        not unprivileged_python(), reason="needs root, and Debian's Python to be the tests' release"
-    ),
+    pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}"),
 ]
 
 CA = "/etc/dit4c/ca.pem"

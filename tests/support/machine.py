@@ -146,10 +146,17 @@ class Machine:
         )  # fmt: skip
 
 
-def unprivileged_python() -> bool:
-    """Whether Debian's own Python can use the tests' packages: it is of the same release."""
+def missing() -> str:
+    """What this computer lacks to be several; empty if nothing. Debian's own Python has to be of
+    the tests' release, so that it can use their packages.
+    """
+    if os.geteuid() != 0:
+        return "root"
+    for program in ("nft", "nsenter", "setpriv", "systemd-sysusers", "unshare"):
+        if shutil.which(program, path=PATH) is None:
+            return program
     said = subprocess.run(
         ["/usr/bin/python3", "-c", "import sys, ensurepip; print(sys.version_info[:2])"],
         capture_output=True, text=True, check=False, timeout=30,
     ).stdout.strip()  # fmt: skip
-    return said == str(sys.version_info[:2]) and os.geteuid() == 0
+    return "" if said == str(sys.version_info[:2]) else "Debian's Python of the tests' release"
