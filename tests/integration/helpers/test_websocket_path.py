@@ -262,6 +262,28 @@ async def test_what_the_app_alone_answers(category, app_port, path):
     assert not differ
 
 
+async def test_an_app_may_go_on_after_its_visitor_has_ended_sending(tmp_path):
+    """aiohttp gives up at a half-close; another app may still have something to say."""
+
+    async def last_words(reader, writer):
+        head = await reader.readuntil(b"\r\n\r\n")
+        if b"/echo" not in head:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        else:
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n")
+            writer.write(b"Upgrade: websocket\r\nSec-WebSocket-Accept: %b\r\n\r\n" % ACCEPT)
+            heard = await reader.read()
+            writer.write(frame(TEXT, b"%d" % len(heard), masked=False))
+        writer.close()
+
+    async with await asyncio.start_server(last_words, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with a_path(tmp_path, port) as path:
+            case = Case(frame(BINARY, b"x" * 300), half_close=True)
+            assert await play(port, path, case) == b"\x81\x03308"
+            assert await play(path.port, path, case) == b"\x81\x03308"
+
+
 async def test_the_cases_are_no_silence(app_port, path):
     """The comparison above would hold for two ends that say nothing."""
     assert await play(path.port, path, FRAMING["text of 127 bytes"]) == (
