@@ -55,13 +55,20 @@ class Gate:
 
     :param admit: raises :class:`Refused` for a peer that this server does not serve; called with
         its verified document at each login.
+    :param refused: told of each refusal with one of a few words for its reason.
     """
 
     def __init__(
-        self, registry: Registry, *, admit: Admit = admit_all, limits: Limits | None = None
+        self,
+        registry: Registry,
+        *,
+        admit: Admit = admit_all,
+        limits: Limits | None = None,
+        refused: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self.registry = registry
         self.admit = admit
+        self.refused = refused
         self.limits = limits or Limits()
         self._waiting: Counter[str] = Counter()
         self._known: OrderedDict[str, None] = OrderedDict()
@@ -148,6 +155,7 @@ class PeerServer(asyncssh.SSHServer):
         self.address = str(peername[0]) if isinstance(peername, tuple) and peername else ""
         self._entered = self.gate.enter(self.address)
         if not self._entered:
+            self.gate.refused("too_many_before_login")
             _log.warning("turned away %s: too many connections before login", self.address)
             conn.abort()
 
@@ -179,6 +187,7 @@ class PeerServer(asyncssh.SSHServer):
             return self._answers[offered]
         self._tries += 1
         if self._tries > self.gate.limits.tries_per_connection:
+            self.gate.refused("too_many_tries")
             self.conn.disconnect(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many tries")
             return False
         accepted = self._answers[offered] = await self._accept(username, offered)
@@ -191,7 +200,7 @@ class PeerServer(asyncssh.SSHServer):
     async def _accept(self, username: str, offered: str) -> bool:
         name = self._claimed
         if name is None:
-            reason = "not a peer name"
+            word, reason = "not_a_peer_name", "not a peer name"
         else:
             try:
                 document = await self.gate.registry.keys(name)
@@ -199,9 +208,12 @@ class PeerServer(asyncssh.SSHServer):
                     self.gate.admit(name, document)
                     self.peer, self.document = name, document
                     return True
+                word = "key_not_in_force"
                 reason = "the key is not published for this name, or is revoked"
             except (IdentityError, Refused) as error:
+                word = "not_served" if isinstance(error, Refused) else error.code
                 reason = error.one_line()
+        self.gate.refused(word)
         _log.warning("refused %r from %s: %s", username[:60], self.address, reason)
         return False
 

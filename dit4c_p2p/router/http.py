@@ -23,6 +23,7 @@ from dit4c_p2p.overlay.ssh import WINDOW_BYTES
 from dit4c_p2p.redirect import answer, host_of, location
 from dit4c_p2p.router import pages
 from dit4c_p2p.router.config import RouterConfig
+from dit4c_p2p.router.metrics import RouterMetrics
 from dit4c_p2p.router.pages import Page, Renderer
 from dit4c_p2p.router.relay import INSTANCE_HTTP_PORT
 from dit4c_p2p.router.splice import ChannelEnd, StreamEnd, is_tls
@@ -56,9 +57,15 @@ class FrontDoor:
     """
 
     def __init__(
-        self, board: Switchboard, states: PageStates, renderer: Renderer, config: RouterConfig
+        self,
+        board: Switchboard,
+        states: PageStates,
+        renderer: Renderer,
+        config: RouterConfig,
+        metrics: RouterMetrics,
     ) -> None:
         self.board = board
+        self.metrics = metrics
         self.config = config
         self.limits = limits = config.limits
         self.room = Room(limits.visitors, limits.visitors_per_address, config.proxies)
@@ -317,7 +324,12 @@ class Visitor(asyncio.Protocol):
         """Open a stream to ``instance`` and hand the socket over, or answer with a page."""
         door = self._door
         lease = door.lease_window()
-        end = ChannelEnd(self._transport, lease)
+
+        def channel_gone(moved: int) -> None:
+            lease()
+            door.metrics.to_visitors(moved)
+
+        end = ChannelEnd(self._transport, channel_gone)
         try:
             channel = await door.board.open(
                 instance, INSTANCE_HTTP_PORT, lambda: end, self._place.address, lease.size_bytes
@@ -334,6 +346,12 @@ class Visitor(asyncio.Protocol):
         if self._lost:
             channel.abort()
             return
+        first = len(self._buffer)
+
+        def socket_gone(moved: int) -> None:
+            self._leave()
+            door.metrics.from_visitors(first + moved)
+
         channel.write(bytes(self._buffer))
         self._buffer.clear()
         self._transport.set_protocol(
@@ -341,7 +359,7 @@ class Visitor(asyncio.Protocol):
                 self._transport,
                 channel,
                 door.limits.stalled_s,
-                self._leave,
+                socket_gone,
                 room_bytes=lease.size_bytes // 2,
             )
         )
@@ -362,6 +380,7 @@ class Visitor(asyncio.Protocol):
 
     def _answer(self, page: Page, head: RequestHead | None = None) -> None:
         """Send a page as the last answer."""
+        self._door.metrics.pages.labels(page.status).inc()
         self._answer_with(self._door.render(page, head))
 
     def _answer_with(self, content: bytes) -> None:

@@ -5,7 +5,7 @@ import contextlib
 import errno
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 import asyncssh
 
@@ -14,11 +14,13 @@ from dit4c_p2p.accept import Listener, Manner, close_all
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.observe.server import Check
 from dit4c_p2p.overlay.gate import Gate
 from dit4c_p2p.overlay.ssh import SERVER_OPTIONS
 from dit4c_p2p.redirect import Redirect
 from dit4c_p2p.router.config import Addresses, RouterConfig
 from dit4c_p2p.router.http import FrontDoor
+from dit4c_p2p.router.metrics import RouterMetrics
 from dit4c_p2p.router.pages import Renderer
 from dit4c_p2p.router.relay import check_served
 from dit4c_p2p.router.ssh import Switchboard
@@ -58,9 +60,11 @@ class Router:
     def __init__(self, config: RouterConfig, *, clock: Callable[[], float] = time.time) -> None:
         self.config = config
         self._clock = clock
+        self.metrics = RouterMetrics()
         self._stack = contextlib.AsyncExitStack()
         self._following: list[asyncio.Task[None]] = []
         self._domain = config.user_domain
+        self._ssh_acceptors: list[asyncssh.SSHAcceptor] = []
 
     async def start(self) -> None:
         """Bind and serve.
@@ -87,16 +91,46 @@ class Router:
         await self._stack.aclose()
         self._stack = contextlib.AsyncExitStack()
 
+    # ---- for those who run it
+
+    @property
+    def checks(self) -> Mapping[str, Check]:
+        """What has to be well; that it listens, is so once it was started."""
+        return {"key events": self._check_events, "ssh": self._check_ssh}
+
+    async def measure(self) -> None:
+        """Count what is here now."""
+        metrics, board = self.metrics, self.board
+        metrics.key_events_heard.set(self._registry.live)
+        metrics.tunnels.set(len(board.table))
+        metrics.ssh_connections.set(len(board.live))
+        metrics.channels.set(sum(server.channels for server in board.live))
+        metrics.visitors.set(self.door.visitors)
+
+    def _refused(self, reason: str) -> None:
+        self.metrics.refused.labels(reason).inc()
+
+    async def _check_events(self) -> str:
+        return "" if self._registry.live else "changes of keys at the portal are not heard of"
+
+    async def _check_ssh(self) -> str:
+        if self._ssh_acceptors and all(one.sockets for one in self._ssh_acceptors):
+            return ""
+        return "an address is not listened on any more"
+
+    # ---- inside
+
     async def _start(self) -> None:
         config, limits = self.config, self.config.limits
         certificate = self._certificate()
         client = await self._stack.enter_async_context(PortalClient(config.portal, ca=config.ca))
         registry = Registry(client, config.data_folder / "registry", clock=self._clock)
+        self._registry = registry
         self._follow(asyncio.create_task(registry.run(), name="key events"))
         if certificate is not None:
             self._follow(asyncio.create_task(certificate.run(), name="certificate"))
 
-        gate = Gate(registry, admit=check_served)
+        gate = Gate(registry, admit=check_served, refused=self._refused)
         self._stack.push_async_callback(gate.close)
         board = self.board = Switchboard(gate, limits)
         self._stack.push_async_callback(_cut_all, board)
@@ -111,6 +145,7 @@ class Router:
                 backlog=_BACKLOG,
                 **SERVER_OPTIONS,
             )
+            self._ssh_acceptors.append(acceptor)
             return acceptor.close, acceptor.get_port()
 
         self.ssh_port = await self._bind(config.ssh, listen_ssh, "--router-ssh-port")
@@ -124,7 +159,7 @@ class Router:
             clock=self._clock,
         )
         renderer = Renderer(resources.folder("templates") / "router", secure=config.secure)
-        door = self.door = FrontDoor(board, states, renderer, config)
+        door = self.door = FrontDoor(board, states, renderer, config, self.metrics)
         self._stack.push_async_callback(door.close)
         self._listen_http(door, certificate)
         _log.info(

@@ -32,13 +32,14 @@ class ChannelEnd(asyncssh.SSHTCPSession[bytes]):
     """The channel's side. Made when the channel opens, by :func:`asyncssh create_connection`.
 
     :param transport: the socket's side, where what arrives here goes.
-    :param on_close: called once, when the channel has gone.
+    :param on_close: called once, when the channel has gone, with how many bytes came out of it.
     """
 
-    def __init__(self, transport: asyncio.Transport, on_close: Callable[[], None]) -> None:
+    def __init__(self, transport: asyncio.Transport, on_close: Callable[[int], None]) -> None:
         self._transport = transport
         self._on_close = on_close
         self._write = transport.write
+        self._moved = 0
 
     def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
         """Called by asyncssh when the channel is open."""
@@ -46,6 +47,7 @@ class ChannelEnd(asyncssh.SSHTCPSession[bytes]):
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Called by asyncssh with the next bytes."""
+        self._moved += len(data)
         self._write(data)
 
     def eof_received(self) -> bool:
@@ -69,7 +71,7 @@ class ChannelEnd(asyncssh.SSHTCPSession[bytes]):
             self._transport.close()
         else:
             self._transport.abort()
-        self._on_close()
+        self._on_close(self._moved)
 
     def pause_writing(self) -> None:
         """The channel's window is used up."""
@@ -85,7 +87,7 @@ class StreamEnd(asyncio.Protocol):
     """The socket's side, from when the channel is open.
 
     :param half_closed_s: how long the far end may go on after this side's end of file.
-    :param on_close: called once, when the socket has gone.
+    :param on_close: called once, when the socket has gone, with how many bytes came out of it.
     :param room_bytes: so much may wait for the socket before the channel is told to wait.
     """
 
@@ -94,7 +96,7 @@ class StreamEnd(asyncio.Protocol):
         transport: asyncio.Transport,
         channel: asyncssh.SSHTCPChannel[bytes],
         half_closed_s: float,
-        on_close: Callable[[], None],
+        on_close: Callable[[int], None],
         *,
         room_bytes: int = _HIGH_WATER_BYTES,
     ) -> None:
@@ -104,10 +106,12 @@ class StreamEnd(asyncio.Protocol):
         self._on_close = on_close
         self._write = writer(channel)
         self._timer: asyncio.TimerHandle | None = None
+        self._moved = 0
         transport.set_write_buffer_limits(min(room_bytes, _HIGH_WATER_BYTES))
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop with the next bytes."""
+        self._moved += len(data)
         try:
             self._write(data)
         except OSError:
@@ -130,7 +134,7 @@ class StreamEnd(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
         self._channel.abort()
-        self._on_close()
+        self._on_close(self._moved)
 
     def pause_writing(self) -> None:
         """The peer reads too slowly."""

@@ -121,6 +121,7 @@ class RouterServer(PeerServer):
         limits = self._board.limits
         most = limits.tunnels_per_key if self.peer.kind in LISTENS else limits.dials_per_key
         if self._board.per_key[self.fingerprint] >= most:
+            self.gate.refused("too_many_connections")
             _log.warning("turned away %s from %s: %d connections", self.peer, self.address, most)
             self.conn.disconnect(
                 asyncssh.DISC_TOO_MANY_CONNECTIONS,
@@ -149,6 +150,7 @@ class RouterServer(PeerServer):
         try:
             check_listen(self.peer, listen_host, listen_port)
         except Refused as error:
+            self.gate.refused("listen")
             _log.warning("refused %s from %s: %s", self.peer, self.address, error.one_line())
             self.conn.send_debug(error.one_line())
             return False
@@ -252,6 +254,7 @@ class RouterServer(PeerServer):
         try:
             return await self._reach(host, port)
         except Refused as error:
+            self.gate.refused("reach")
             _log.warning("refused %s from %s: %s", self.peer, self.address, error.one_line())
             code = asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED
             raise asyncssh.ChannelOpenError(code, error.one_line()) from None
