@@ -30,7 +30,8 @@ class UpConfig:
     ``data_folder`` holds keys, databases and logs; it also labels the pods, so that two systems on
     one machine keep apart. Ports are TCP ports on loopback and on the engine's bridge.
     ``ready_file`` appears with mode 0600 once everything answers. ``tools`` names what users can
-    start; their images are built if need be.
+    start; their images are built if need be. Health and figures of all components are served on
+    ``observe_port`` of loopback, None: not at all.
     """
 
     data_folder: Path
@@ -39,9 +40,12 @@ class UpConfig:
     router_ssh_port: int = 8022
     ready_file: Path | None = None
     tools: tuple[str, ...] = DEFAULT_TOOLS
+    observe_port: int | None = None
 
     def __post_init__(self) -> None:
         ports = [self.portal_port, self.router_port, self.router_ssh_port]
+        if self.observe_port is not None:
+            ports.append(self.observe_port)
         for port in ports:
             if not 1 <= port <= 65535:
                 raise ConfigError(f"{port} is not a TCP port", hint="choose one of 1 to 65535")
@@ -52,6 +56,11 @@ class UpConfig:
     def ready_path(self) -> Path:
         """Where the ready file goes."""
         return self.ready_file or self.data_folder / "ready.json"
+
+    @property
+    def observe_address(self) -> tuple[str, int] | None:
+        """Where health and figures are served."""
+        return None if self.observe_port is None else ("127.0.0.1", self.observe_port)
 
     @property
     def portal_url(self) -> str:

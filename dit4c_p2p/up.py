@@ -12,6 +12,7 @@ import time
 from contextlib import AsyncExitStack, closing
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Protocol
 
 import aiodocker
 import aiohttp
@@ -26,6 +27,7 @@ from dit4c_p2p.images import Images, TerminalProgress, default_cache_folder, ens
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
 from dit4c_p2p.node.agent import Node
 from dit4c_p2p.node.config import HelperImages, NodeConfig
+from dit4c_p2p.observe.server import Observed, shown
 from dit4c_p2p.portal import CatalogueImage, Portal, PortalConfig
 from dit4c_p2p.portal.errors import Conflict
 from dit4c_p2p.process import Component, check_port, running, until_signal, write_private
@@ -38,6 +40,8 @@ ROUTER = PeerName.parse("router-main")
 SCHEDULER = PeerName.parse("scheduler-main")
 NODE = PeerName.parse("node-main")
 ADMIN = "admin"
+# In the order in which they are started.
+_KINDS = ("portal", "router", "node", "scheduler")
 
 _READY_S = 60.0
 _LOOPBACK = "127.0.0.1"
@@ -63,6 +67,9 @@ async def _run(config: UpConfig) -> None:
         async with AsyncExitStack() as stack:
             system = _System(config, images, await _bridge_address())
             components = await system.start(stack)
+            show = await stack.enter_async_context(shown(config.observe_address, *_KINDS))
+            for kind, component in zip(_KINDS, components, strict=True):
+                show(kind, component)
             async with asyncio.timeout(_READY_S):
                 await system.ready()
             access = await system.access()
@@ -82,6 +89,10 @@ async def _run(config: UpConfig) -> None:
         ) from None
     finally:
         progress.close()
+
+
+class _Component(Component, Observed, Protocol):
+    """One that runs and can be looked at."""
 
 
 class _System:
@@ -146,7 +157,7 @@ class _System:
             )
         )
 
-    async def start(self, stack: AsyncExitStack) -> list[Component]:
+    async def start(self, stack: AsyncExitStack) -> list[_Component]:
         """Start all, each after what it needs; the stack stops them in the reverse order."""
         await stack.enter_async_context(
             databases(
@@ -167,7 +178,7 @@ class _System:
                     f"the key of {name} can't be published: {error}",
                     hint=f"remove {_key_file(self._config, name)} and a new one is made",
                 ) from None
-        components: list[Component] = [self.portal]
+        components: list[_Component] = [self.portal]
         for component in (self.router, self.node, self.scheduler):
             await stack.enter_async_context(running(component))
             components.append(component)
@@ -279,7 +290,10 @@ def _check_ports(config: UpConfig) -> None:
         ("--portal-port", config.portal_port),
         ("--router-port", config.router_port),
         ("--router-ssh-port", config.router_ssh_port),
+        ("--observe-port", config.observe_port),
     ):
+        if port is None:
+            continue
         hint = f"stop what uses it, or choose another with {option}"
         check_port(_LOOPBACK, port, hint=hint)
 

@@ -3,6 +3,7 @@
 import logging
 import shutil
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import asyncssh
 
@@ -12,6 +13,7 @@ from dit4c_p2p.identity.keys import fingerprint, load_or_create
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.node.config import HelperImages
 from dit4c_p2p.observe.logs import log_to
+from dit4c_p2p.observe.server import Observed, shown
 from dit4c_p2p.process import Component, check_port, own_folder, running, until_signal
 from dit4c_p2p.settings import (
     NodeSettings,
@@ -26,7 +28,12 @@ _log = logging.getLogger(__name__)
 
 _ANOTHER_FOLDER = "choose another data_folder in the file"
 
-Work = Callable[[], Awaitable[None]]
+Show = Callable[[Observed], None]
+Work = Callable[[Show], Awaitable[None]]
+
+
+class ObservedComponent(Component, Observed, Protocol):
+    """One that runs and can be looked at."""
 
 
 async def run(settings: Settings) -> None:
@@ -36,19 +43,19 @@ async def run(settings: Settings) -> None:
     """
     match settings:
         case PortalSettings():
-            await _run(settings, lambda: _portal(settings))
+            await _run(settings, lambda show: _portal(settings, show))
         case SchedulerSettings():
-            await _run(settings, lambda: _scheduler(settings))
+            await _run(settings, lambda show: _scheduler(settings, show))
         case RouterSettings():
-            await _run(settings, lambda: _router(settings))
+            await _run(settings, lambda show: _router(settings, show))
         case NodeSettings():
-            await _run(settings, lambda: _node(settings))
+            await _run(settings, lambda show: _node(settings, show))
         case _:
             raise TypeError(f"{type(settings).__name__} is for no component")
 
 
 async def _run(settings: PortalSettings | PeerSettings, work: Work) -> None:
-    log_to(None, terminal=settings.log.number)
+    log_to(None, terminal=settings.log.number, form=settings.log.format)
     program = f"dit4c {settings.KIND} run"
     with own_folder(settings.data_folder, program=program, another=_ANOTHER_FOLDER):
         for setting, addresses in settings.listening.items():
@@ -57,12 +64,13 @@ async def _run(settings: PortalSettings | PeerSettings, work: Work) -> None:
                 check_port(host, port, hint=hint, setting=setting)
 
         async def working() -> None:
-            await work()
+            async with shown(settings.observe.listen, settings.KIND) as show:
+                await work(lambda component: show(settings.KIND, component))
 
         await until_signal(working(), "Stopping. Instances live on.")
 
 
-async def _portal(settings: PortalSettings) -> None:
+async def _portal(settings: PortalSettings, show: Show) -> None:
     from dit4c_p2p.database import databases
     from dit4c_p2p.portal import Portal
 
@@ -70,31 +78,31 @@ async def _portal(settings: PortalSettings) -> None:
     _log.info("%s has the key %s", settings.name, fingerprint(key))
     config = settings.config()
     async with databases([config.database_spec]):
-        await _serve(settings.name, Portal(config))
+        await _serve(settings.name, Portal(config), show)
 
 
-async def _router(settings: RouterSettings) -> None:
+async def _router(settings: RouterSettings, show: Show) -> None:
     from dit4c_p2p.router import Router
 
     key, portal, public = await _begin(settings)
-    await _serve(settings.name, Router(settings.config(key, portal, public)))
+    await _serve(settings.name, Router(settings.config(key, portal, public)), show)
 
 
-async def _scheduler(settings: SchedulerSettings) -> None:
+async def _scheduler(settings: SchedulerSettings, show: Show) -> None:
     from dit4c_p2p.database import databases
     from dit4c_p2p.scheduler import Scheduler, database
 
     key, portal, public = await _begin(settings)
     async with databases([database(settings.data_folder, settings.database)]):
-        await _serve(settings.name, Scheduler(settings.config(key, portal, public)))
+        await _serve(settings.name, Scheduler(settings.config(key, portal, public)), show)
 
 
-async def _node(settings: NodeSettings) -> None:
+async def _node(settings: NodeSettings, show: Show) -> None:
     from dit4c_p2p.node.agent import Node
 
     key, portal, public = await _begin(settings)
     images = await helper_images(settings)
-    await _serve(settings.name, Node(settings.config(key, portal, public, images)))
+    await _serve(settings.name, Node(settings.config(key, portal, public, images)), show)
 
 
 async def _begin(settings: PeerSettings) -> tuple[asyncssh.SSHKey, PortalInfo, PublicConfig]:
@@ -105,8 +113,9 @@ async def _begin(settings: PeerSettings) -> tuple[asyncssh.SSHKey, PortalInfo, P
     return key, portal, public
 
 
-async def _serve(name: object, component: Component) -> None:
+async def _serve(name: object, component: ObservedComponent, show: Show) -> None:
     async with running(component):
+        show(component)
         _log.info("%s is up", name)
         await component.wait()
 

@@ -56,6 +56,18 @@ def _add_up(commands: "Commands") -> None:
         help="what users can start, with commas between the names; 'all' for all there are "
         "(default: %(default)s)",
     )
+    up.add_argument(
+        "--observe-port",
+        type=int,
+        metavar="N",
+        help="serve /healthz, /readyz and /metrics on this port of loopback (default: nowhere)",
+    )
+    up.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="lines of the log for people, or for programs (default: %(default)s)",
+    )
     up.add_argument("-v", "--verbose", action="store_true", help="show the log here as well")
     up.set_defaults(run=_run_up)
 
@@ -86,11 +98,13 @@ def _run_up(options: argparse.Namespace) -> int:
         router_ssh_port=options.router_ssh_port,
         ready_file=options.ready_file,
         tools=choose_tools(options.tools),
+        observe_port=options.observe_port,
     )
     with own_folder(config.data_folder):
         log_to(
             config.data_folder / "dit4c.log",
             terminal=logging.INFO if options.verbose else logging.WARNING,
+            form=options.log_format,
         )
         uvloop.run(up(config))
     return 0

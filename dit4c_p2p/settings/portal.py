@@ -11,7 +11,7 @@ from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, section, sections, setting
 from dit4c_p2p.settings.edge import ProxySettings, TlsSettings, listening_problems
-from dit4c_p2p.settings.shared import LogSettings
+from dit4c_p2p.settings.shared import LogSettings, ObserveSettings
 
 if TYPE_CHECKING:
     from dit4c_p2p.portal import CatalogueImage, PortalConfig
@@ -187,6 +187,7 @@ class PortalSettings(Settings):
         ProxySettings, "Proxies in front, whose word about a visitor's address is believed."
     )
     log: LogSettings = section(LogSettings, "What it writes to standard error.")
+    observe: ObserveSettings = section(ObserveSettings, "Health and figures, for those who run it.")
     limits: PortalLimits = section(PortalLimits, "How much and how long.")
     routers: tuple[RouterEntry, ...] = sections(
         RouterEntry, "A routing server, as everybody reaches it. Once for each.", shown=True

@@ -8,6 +8,7 @@ from typing import ClassVar
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import trusting
+from dit4c_p2p.observe.logs import LogFormat
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, section, setting
 
@@ -21,11 +22,29 @@ class LogSettings(Settings):
         "The least important lines that are written.",
         default="info",
     )
+    format: LogFormat = setting(
+        values.choice("text", "json"),
+        "Lines for people, or a JSON object in each line for a program that collects them.",
+        default="text",
+    )
 
     @property
     def number(self) -> int:
         """As the logging module counts levels."""
         return logging.getLevelNamesMapping()[self.level.upper()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObserveSettings(Settings):
+    """Health and figures, for those who run the component."""
+
+    listen: values.Address | None = setting(
+        values.address,
+        "Where /healthz, /readyz and /metrics are served, by plain HTTP and to whoever asks: an "
+        "address that only you and your monitoring reach. Left out, nowhere.",
+        default=None,
+        example=("127.0.0.1", 9101),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +118,7 @@ class PeerSettings(Settings):
     )
     portal: PortalReference = section(PortalReference, "The portal that it belongs to.")
     log: LogSettings = section(LogSettings, "What it writes to standard error.")
+    observe: ObserveSettings = section(ObserveSettings, "Health and figures, for those who run it.")
 
     @property
     def name(self) -> PeerName:
