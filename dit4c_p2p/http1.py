@@ -122,8 +122,9 @@ class RequestHead(_Head):
     ignored (RFC 9110 section 7.8). ``body`` is never UNTIL_CLOSE.
     """
 
-    __slots__ = ("host", "method", "path", "target", "upgrade")
+    __slots__ = ("block", "host", "method", "path", "target", "upgrade")
 
+    block: bytes  # all after the first line, as received
     method: str
     target: bytes
     path: bytes
@@ -169,13 +170,21 @@ def find_head_end(buffer: bytes | bytearray, start: int = 0) -> int:
     return -1
 
 
-def parse_head(data: bytes) -> RequestHead:
+def parse_head(data: bytes, before: RequestHead | None = None) -> RequestHead:
     """Read a whole request head, the empty line at its end included.
+
+    :param before: the last head of the same connection. Browsers repeat themselves: where all after
+        the first line is the very same bytes, its ``headers`` are taken over, the same object.
 
     :raises BadRequest: anything that RFC 9112 forbids or leaves to goodwill; see the module.
     """
-    lines = _lines(data, BadRequest)
-    first = lines[0].split(b" ")
+    end = data.find(b"\r\n")
+    block = data[end + 2 :]
+    if before is not None and before.block != block:
+        before = None
+    # Of a known block only the first line is new, and each byte of it is looked at below.
+    lines = _lines(data, BadRequest) if before is None else []
+    first = data[:end].split(b" ")
     if len(first) != 3:
         raise BadRequest("the request line isn't METHOD SP TARGET SP VERSION")
     method, target, version = first
@@ -189,13 +198,14 @@ def parse_head(data: bytes) -> RequestHead:
     head.method = method.decode("ascii")
     head.target = target
     head.version = (1, 1) if version == b"HTTP/1.1" else (1, 0)
-    _read_fields(head, lines, BadRequest)
-    hosts = head._index.get(b"host", ())
-    if len(hosts) != 1:
-        raise BadRequest("there must be exactly one Host")
-    if not _HOST.fullmatch(hosts[0]):
-        raise BadRequest("Host is no host and port")
-    head.host = hosts[0].decode("ascii").lower()
+    head.block = block
+    if before is None:
+        _read_fields(head, lines, BadRequest)
+        head.host = _host(head)
+    else:
+        head.headers, head._index = before.headers, before._index
+        head.connection, head.host = before.connection, before.host
+    head.keep_alive = _keeps_alive(head)
     head.path = _origin_form(head)
     head.body = _request_body(head)
     head.upgrade = None
@@ -227,6 +237,7 @@ def parse_response_head(data: bytes, method: str) -> ResponseHead:
     head.status = int(match[2])
     head.reason = match[3] or b""
     _read_fields(head, lines, BadResponse)
+    head.keep_alive = _keeps_alive(head)
     framed = _framing(head, BadResponse)
     if head.status == 101:
         head.body = UNTIL_CLOSE_BODY
@@ -364,7 +375,7 @@ def _lines(data: bytes, error: type[BadMessage]) -> list[bytes]:
 
 
 def _read_fields(head: _Head, lines: list[bytes], error: type[BadMessage]) -> None:
-    """Fill in ``headers``, ``connection`` and ``keep_alive``; ``version`` is known already."""
+    """Fill in ``headers`` and ``connection``."""
     if len(lines) > MAX_FIELDS + 3:
         if error is BadRequest:
             raise BadRequest(f"more than {MAX_FIELDS} fields", status=431)
@@ -390,9 +401,23 @@ def _read_fields(head: _Head, lines: list[bytes], error: type[BadMessage]) -> No
         if options
         else frozenset()
     )
-    head.keep_alive = b"close" not in head.connection and (
+
+
+def _keeps_alive(head: _Head) -> bool:
+    """Whether its sender is ready for another exchange (RFC 9112 section 9.3)."""
+    return b"close" not in head.connection and (
         head.version == (1, 1) or b"keep-alive" in head.connection
     )
+
+
+def _host(head: RequestHead) -> str:
+    """The one Host, in lower case."""
+    hosts = head._index.get(b"host", ())
+    if len(hosts) != 1:
+        raise BadRequest("there must be exactly one Host")
+    if not _HOST.fullmatch(hosts[0]):
+        raise BadRequest("Host is no host and port")
+    return hosts[0].decode("ascii").lower()
 
 
 def _framing(head: _Head, error: type[BadMessage]) -> Body | None:

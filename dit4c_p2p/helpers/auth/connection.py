@@ -12,14 +12,14 @@ from dit4c_p2p import proxy_protocol
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.helpers.auth import cookies, pages
 from dit4c_p2p.helpers.auth.exchange import AppSlow, CutShort, exchange
-from dit4c_p2p.helpers.auth.headers import Origin, request_to_app
+from dit4c_p2p.helpers.auth.headers import Origin, ToApp
 from dit4c_p2p.helpers.auth.own import Own, is_own
 from dit4c_p2p.helpers.auth.rules import Refused, accepts_html, check_cross_site, check_message
 from dit4c_p2p.helpers.auth.sessions import Session, Sessions
 from dit4c_p2p.helpers.auth.upstream import App, AppUnreachable
 from dit4c_p2p.helpers.auth.wire import Wire
 from dit4c_p2p.http1 import BadMessage, BadRequest, BodyKind, RequestHead, parse_head
-from dit4c_p2p.proxy_protocol import BadProxyHeader, Client
+from dit4c_p2p.proxy_protocol import BadProxyHeader
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,8 @@ class Connection:
     def __init__(self, house: House, wire: Wire) -> None:
         self._house = house
         self._wire = wire
-        self._client: Client | None = None
+        self._to_app: ToApp
+        self._last: RequestHead | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_cut = False
 
@@ -86,7 +87,7 @@ class Connection:
             data = await self._wire.read_exactly(rest, HEAD_LIMIT_S)
             if data is None:
                 return False
-            self._client = proxy_protocol.decode(fixed + data)
+            self._to_app = ToApp(self._house.origin, proxy_protocol.decode(fixed + data))
         except BadProxyHeader as error:
             logger.warning("refused a connection: %s", error)
             return False
@@ -100,7 +101,7 @@ class Connection:
                 data = await self._wire.read_head(idle_s, HEAD_LIMIT_S)
                 if data is None:
                     break
-                head = parse_head(data)
+                head = self._last = parse_head(data, self._last)
             except BadRequest as error:
                 await self._refuse_unread(error.status, str(error))
                 return
@@ -148,7 +149,7 @@ class Connection:
         if session is None:
             return await self._reply(head, await house.own.to_login(head), close=True)
         check_cross_site(head, house.origin)
-        request = request_to_app(head, house.origin, self._client, session.person)
+        request = self._to_app.head(head, session.person)
         session.open.add(self)
         try:
             return await exchange(self._wire, head, request, house.app, secure=house.origin.secure)

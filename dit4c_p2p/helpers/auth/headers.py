@@ -79,34 +79,60 @@ class Origin:
         return b"%b://%b" % (self.scheme, self.host)
 
 
-def request_to_app(head: RequestHead, origin: Origin, client: Client | None, person: str) -> bytes:
-    """The head that the app gets for a request of ``person`` from ``client``."""
-    headers: Headers = [(b"Host", origin.host)]
-    dropped = head.connection
-    for pair in head.headers:
-        name = pair[0].lower()
-        plain = name.translate(_SEPARATORS)
-        if plain in _NOT_FROM_CLIENT or plain.startswith(_ABOUT_THE_CALLER_PREFIXES):
-            continue
-        if name in dropped:
-            continue
-        if plain != name and (plain in _PLAIN_ONLY or head.get(plain) is not None):
-            continue
-        headers.append(pair)
-    for value in head.get_all(b"cookie"):
-        if rest := cookies.without_ours(value):
-            headers.append((b"Cookie", rest))
-    if head.body.kind is BodyKind.CHUNKED:
-        headers.append((b"Transfer-Encoding", b"chunked"))
-    if head.upgrade is not None:
-        headers.append((b"Connection", b"Upgrade"))
-        headers.append((b"Upgrade", head.upgrade.encode()))
-    elif head.version == (1, 0):
-        headers.append((b"Connection", b"close"))
-    headers += _forwarding(origin, client)
-    headers.append((b"X-DIT4C-User", person.encode("ascii")))
-    version = b"HTTP/1.1" if head.version == (1, 1) else b"HTTP/1.0"
-    return render_head(b"%b %b %b" % (head.method.encode(), head.path, version), headers)
+class ToApp:
+    """Makes the heads that the app gets, for the requests of one connection.
+
+    :param client: who calls, as the router saw it.
+    """
+
+    def __init__(self, origin: Origin, client: Client | None) -> None:
+        self._origin = origin
+        self._client = client
+        self._last: tuple[Headers, tuple[int, int], str] | None = None
+        self._fields = b""
+
+    def head(self, head: RequestHead, person: str) -> bytes:
+        """The head for a request of ``person``."""
+        last = self._last
+        # What repeats itself has the same headers object (parse_head), and becomes the same.
+        if (
+            last is None
+            or last[0] is not head.headers
+            or last[1] != head.version
+            or last[2] != person
+        ):
+            self._fields = render_head(b"", self._headers(head, person))
+            self._last = (head.headers, head.version, person)
+        version = b"HTTP/1.1" if head.version == (1, 1) else b"HTTP/1.0"
+        return b"%b %b %b%b" % (head.method.encode(), head.path, version, self._fields)
+
+    def _headers(self, head: RequestHead, person: str) -> Headers:
+        """All of them; what they depend on is what :meth:`head` compares."""
+        headers: Headers = [(b"Host", self._origin.host)]
+        dropped = head.connection
+        for pair in head.headers:
+            name = pair[0].lower()
+            plain = name.translate(_SEPARATORS)
+            if plain in _NOT_FROM_CLIENT or plain.startswith(_ABOUT_THE_CALLER_PREFIXES):
+                continue
+            if name in dropped:
+                continue
+            if plain != name and (plain in _PLAIN_ONLY or head.get(plain) is not None):
+                continue
+            headers.append(pair)
+        for value in head.get_all(b"cookie"):
+            if rest := cookies.without_ours(value):
+                headers.append((b"Cookie", rest))
+        if head.body.kind is BodyKind.CHUNKED:
+            headers.append((b"Transfer-Encoding", b"chunked"))
+        if head.upgrade is not None:
+            headers.append((b"Connection", b"Upgrade"))
+            headers.append((b"Upgrade", head.upgrade.encode()))
+        elif head.version == (1, 0):
+            headers.append((b"Connection", b"close"))
+        headers += _forwarding(self._origin, self._client)
+        headers.append((b"X-DIT4C-User", person.encode("ascii")))
+        return headers
 
 
 def response_to_client(head: ResponseHead, *, close: bool, secure: bool) -> bytes:

@@ -393,3 +393,54 @@ def test_parsing_is_quick():
         best = min(best, (time.perf_counter() - begin) / 200)
     # 20 µs on a quiet machine; the room is for a busy one.
     assert best < 60e-6, f"{best * 1e6:.1f} µs a head"
+
+
+BEFORE = b"GET / HTTP/1.1\r\nHost: a.example\r\nContent-Length: 3\r\n\r\n"
+
+
+def told(head):
+    """All that a head says."""
+    names = {name for kind in type(head).__mro__ for name in getattr(kind, "__slots__", ())}
+    return {name: getattr(head, name) for name in names}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"POST /x HTTP/1.1",
+        b"GET / HTTP/1.0",
+        b"GET http://a.example/x HTTP/1.1",
+        b"OPTIONS * HTTP/1.1",
+    ],
+)
+@pytest.mark.parametrize(
+    "fields", [b"Content-Length: 3", b"Content-Length: 4", b"Connection: close"]
+)
+def test_a_head_is_read_the_same_whatever_came_before_it(line, fields):
+    data = line + b"\r\nHost: a.example\r\n" + fields + b"\r\n\r\n"
+    assert told(parse_head(data, parse_head(BEFORE))) == told(parse_head(data))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"GET / HTTP/1.1 ",
+        b"GET  / HTTP/1.1",
+        b"GE\tT / HTTP/1.1",
+        b"GET /\r HTTP/1.1",
+        b"GET /\n HTTP/1.1",
+        b"GET /\x00 HTTP/1.1",
+        b"GET / HTTP/1.1\n",
+        b"\rGET / HTTP/1.1",
+        b"GET / HTTP/2.0",
+        b"GET http://b.example/ HTTP/1.1",
+        b"CONNECT a.example:1 HTTP/1.1",
+        b"",
+    ],
+)
+def test_a_known_block_lets_no_first_line_through(line):
+    data = line + BEFORE[BEFORE.index(b"\r\n") :]
+    with pytest.raises(BadRequest):
+        parse_head(data)
+    with pytest.raises(BadRequest):
+        parse_head(data, parse_head(BEFORE))
