@@ -26,6 +26,7 @@ import asyncssh
 from asyncssh.channel import SSHChannel
 
 from dit4c_p2p.overlay import internals
+from dit4c_p2p.overlay.ssh import WINDOW_BYTES
 
 _log = logging.getLogger(__name__)
 
@@ -38,10 +39,11 @@ Connection = asyncssh.SSHClientConnection | asyncssh.SSHServerConnection
 LEAST_PACKET_BYTES = 4096
 # How long a peer may take nothing of what waits for it.
 STALLED_S = 300.0
-# What waits for the socket before writers are stopped, and down to what before they go on: enough
-# to keep a fast line busy meanwhile.
-_HIGH_WATER_BYTES = 1024 * 1024
-_LOW_WATER_BYTES = 256 * 1024
+# What waits for the socket before writers are stopped, and down to what before they go on. One
+# stream whose window is of our size is not stopped by the first: that would cost a third of its
+# speed.
+_HIGH_WATER_BYTES = WINDOW_BYTES
+_LOW_WATER_BYTES = WINDOW_BYTES // 4
 # Answers to requests are sent while writers are stopped. No peer that reads has so many to come.
 _MOST_UNSENT_BYTES = 16 * 1024 * 1024
 _MOST_DEFERRED_PACKETS = 16 * 1024
