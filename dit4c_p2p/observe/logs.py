@@ -5,8 +5,9 @@ A line has its time, level, logger and message, as text or as JSON::
     {"time": "2026-11-23T10:00:00.123Z", "level": "info", "logger": "dit4c_p2p.node.pods",
      "message": "pod of x1: reachable", "instance": "x1"}
 
-Whoever knows which instance, peer or connection a line is about says so in its ``extra``
-(:data:`FIELDS`); the names of peers among the message's arguments are found by themselves.
+Which instance, peer or connection a line is about is found by itself where its message begins with
+one of :data:`_ABOUT_INSTANCE` or has a peer's name among its arguments; anybody else says so in the
+line's ``extra`` (:data:`FIELDS`).
 """
 
 import json
@@ -25,6 +26,8 @@ _TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _MAX_LOG_BYTES = 8 * 1024 * 1024
 _KEPT_LOGS = 3
 FIELDS = ("instance", "peer", "connection")
+# What a message's form begins with if its first argument is an instance's id.
+_ABOUT_INSTANCE = ("instance %s", "pod of %s")
 # Line ends, and what moves a terminal's cursor: nothing that a stranger sent may start a new line.
 _CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(10, 32), 127)}
 
@@ -74,6 +77,9 @@ def fields(record: logging.LogRecord) -> dict[str, str]:
         name: str(value) for name in FIELDS if (value := getattr(record, name, None)) is not None
     }
     arguments = record.args.values() if isinstance(record.args, Mapping) else record.args or ()
+    first = next(iter(arguments), None)
+    if isinstance(first, str) and str(record.msg).startswith(_ABOUT_INSTANCE):
+        found.setdefault("instance", first)
     for argument in arguments:
         if isinstance(argument, PeerName):
             if argument.kind is Kind.INSTANCE:

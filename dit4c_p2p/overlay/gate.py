@@ -141,6 +141,7 @@ class PeerServer(asyncssh.SSHServer):
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
         self.address = ""
+        self._port = 0
         self.authenticated = False
         self._entered = False
         self._claimed: PeerName | None = None
@@ -153,17 +154,21 @@ class PeerServer(asyncssh.SSHServer):
         guard(conn, self.stalled_s)
         peername = conn.get_extra_info("peername")
         self.address = str(peername[0]) if isinstance(peername, tuple) and peername else ""
+        self._port = peername[1] if isinstance(peername, tuple) and len(peername) > 1 else 0
         self._entered = self.gate.enter(self.address)
         if not self._entered:
             self.gate.refused("too_many_before_login")
-            _log.warning("turned away %s: too many connections before login", self.address)
+            _log.warning(
+                "turned away %s: too many connections before login", self.address, extra=self._about
+            )
             conn.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncssh when the connection has ended, for whatever reason."""
         self._left()
         if self.authenticated:
-            _log.info("%s from %s has gone%s", self.peer, self.address, f": {exc}" if exc else "")
+            why = f": {exc}" if exc else ""
+            _log.info("%s from %s has gone%s", self.peer, self.address, why, extra=self._about)
 
     async def begin_auth(self, username: str) -> bool:
         """Called with the name that the peer claims; always demands a proof."""
@@ -214,16 +219,23 @@ class PeerServer(asyncssh.SSHServer):
                 word = "not_served" if isinstance(error, Refused) else error.code
                 reason = error.one_line()
         self.gate.refused(word)
-        _log.warning("refused %r from %s: %s", username[:60], self.address, reason)
+        _log.warning(
+            "refused %r from %s: %s", username[:60], self.address, reason, extra=self._about
+        )
         return False
 
     def auth_completed(self) -> None:
         """Called by asyncssh when the peer has proven its key."""
         self._left()
         self.authenticated = True
-        _log.info("%s logged in from %s", self.peer, self.address)
+        _log.info("%s logged in from %s", self.peer, self.address, extra=self._about)
         self.gate.logged_in(self)
         quicken(self.conn)
+
+    @property
+    def _about(self) -> dict[str, str]:
+        """What a log line of this connection has besides."""
+        return {"connection": f"{self.address}:{self._port}"}
 
     def _left(self) -> None:
         if self._entered:

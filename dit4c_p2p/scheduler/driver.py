@@ -61,7 +61,7 @@ class Driver:
             self._group = group
             for instance in await self._store.unfinished():
                 if work(instance) is not None:
-                    _log.info("%s: going on, it is %s", instance.id, instance.state)
+                    _log.info("instance %s: going on, it is %s", instance.id, instance.state)
                 self.wake(instance)
             await asyncio.get_running_loop().create_future()
 
@@ -135,7 +135,7 @@ class Driver:
                 del self._lives[id]
                 return
             except* DitError as group:
-                _log.warning("%s: %s", id, first_error(group))
+                _log.warning("instance %s: %s", id, first_error(group))
             await asyncio.sleep(backoff.pause_s())
 
     async def _step(self, todo: Work, instance: Instance, life: _Life) -> None:

@@ -159,7 +159,7 @@ class Errands:
                 return lifecycle.PodStopped()
             if answer.code == "no_such_pod":
                 return lifecycle.PodVanished()
-            _log.warning("%s: not stopped: %s (%s)", instance.id, answer.text, answer.code)
+            _log.warning("instance %s: not stopped: %s (%s)", instance.id, answer.text, answer.code)
             if instance.discard_wanted:
                 # Removing stops it as well, and goes on trying.
                 return lifecycle.PodStopped()
@@ -173,7 +173,7 @@ class Errands:
             answer = await self._ask(instance, request, PodGone, say)
             if not isinstance(answer, Failure) or answer.code == "no_such_pod":
                 return lifecycle.PodGone()
-            _log.warning("%s: not removed: %s (%s)", instance.id, answer.text, answer.code)
+            _log.warning("instance %s: not removed: %s (%s)", instance.id, answer.text, answer.code)
             say(f"{answer.text}; trying again", None)
             await asyncio.sleep(backoff.pause_s())
 
@@ -204,9 +204,9 @@ class Errands:
                                 return reply
                             case _ if isinstance(reply, last):
                                 return None
-                _log.info("%s: %s will be asked again", instance.id, name)
+                _log.info("instance %s: %s will be asked again", instance.id, name)
             except NodeUnreachable as error:
-                _log.info("%s: %s", instance.id, error.one_line())
+                _log.info("instance %s: %s", instance.id, error.one_line())
                 say(f"Waiting for {name} to answer", None)
                 await self._wait_for(name)
             await asyncio.sleep(backoff.pause_s())
@@ -224,12 +224,14 @@ class Errands:
         try:
             answer = await self._nodes.link(node).result(request, PodGone, REMOVE_LIMIT_S)
         except NodeUnreachable as error:
-            _log.warning("%s: leftover on %s: %s", instance, node, error.one_line())
+            _log.warning("instance %s: leftover on %s: %s", instance, node, error.one_line())
             return
         if isinstance(answer, Failure):
-            _log.warning("%s: leftover on %s: %s (%s)", instance, node, answer.text, answer.code)
+            _log.warning(
+                "instance %s: leftover on %s: %s (%s)", instance, node, answer.text, answer.code
+            )
         else:
-            _log.info("%s: leftover on %s removed", instance, node)
+            _log.info("instance %s: leftover on %s removed", instance, node)
 
     async def logs(self, request: RequestLogs) -> InstanceLogs:
         """The newest lines of an app's log, or why there are none, within 8 s."""
@@ -256,7 +258,7 @@ class Errands:
 def _failed(instance: Instance, answer: Failure | None) -> WorkFailed | None:
     if answer is None:
         return None
-    _log.warning("%s: %s (%s)", instance.id, answer.text, answer.code)
+    _log.warning("instance %s: %s (%s)", instance.id, answer.text, answer.code)
     return WorkFailed(instance.state, answer.text, answer.log_tail)
 
 

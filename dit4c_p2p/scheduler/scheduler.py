@@ -194,7 +194,7 @@ class Scheduler:
             return
         new, instance = await self._store.receive(envelope)
         if new:
-            _log.info("%s: the portal says %s", order.instance, type(order).__name__)
+            _log.info("instance %s: the portal says %s", order.instance, type(order).__name__)
         if instance is not None:
             self._driver.wake(instance)
         if new and isinstance(order, RequestLogs):

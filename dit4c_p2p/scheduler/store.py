@@ -146,7 +146,7 @@ class Store:
         await self._report(row)
         await row.save(force_create=True)
         self._on_moved(instance, State.CREATED)
-        _log.info("%s: ordered", instance, extra={"instance": instance})
+        _log.info("instance %s: ordered", instance)
         return row
 
     # ---- what happens to instances

@@ -103,14 +103,14 @@ def test_json_lines_have_their_fields():
     logger, written = logger_with(JsonFormatter())
     logger.info("%s logged in from %s", NODE, "192.0.2.1", extra={"connection": "192.0.2.1"})
     logger.error("%s: gone", PeerName.parse("instance-abc"))
-    logger.info("pod of %s: reachable", "xyz", extra={"instance": "xyz"})
+    logger.info("pod of %s: reachable on %s", "xyz", NODE)
     first, second, third = map(json.loads, written().splitlines())
     assert (first["level"], first["logger"]) == ("info", "dit4c_p2p.test")
     assert first["message"] == "node-home logged in from 192.0.2.1"
     assert (first["peer"], first["connection"]) == ("node-home", "192.0.2.1")
     assert first["time"].endswith("Z")
     assert (second["instance"], second["peer"]) == ("abc", "instance-abc")
-    assert third["instance"] == "xyz"
+    assert (third["instance"], third["peer"]) == ("xyz", "node-home")
 
 
 def test_a_stranger_can_not_begin_a_line(log):
