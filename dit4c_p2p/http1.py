@@ -122,9 +122,9 @@ class RequestHead(_Head):
     ignored (RFC 9110 section 7.8). ``body`` is never UNTIL_CLOSE.
     """
 
-    __slots__ = ("block", "host", "method", "path", "target", "upgrade")
+    __slots__ = ("_block", "host", "method", "path", "target", "upgrade")
 
-    block: bytes  # all after the first line, as received
+    _block: bytes  # all after the first line, as received
     method: str
     target: bytes
     path: bytes
@@ -180,7 +180,7 @@ def parse_head(data: bytes, before: RequestHead | None = None) -> RequestHead:
     """
     end = data.find(b"\r\n")
     block = data[end + 2 :]
-    if before is not None and before.block != block:
+    if before is not None and before._block != block:
         before = None
     # Of a known block only the first line is new, and each byte of it is looked at below.
     lines = _lines(data, BadRequest) if before is None else []
@@ -198,7 +198,7 @@ def parse_head(data: bytes, before: RequestHead | None = None) -> RequestHead:
     head.method = method.decode("ascii")
     head.target = target
     head.version = (1, 1) if version == b"HTTP/1.1" else (1, 0)
-    head.block = block
+    head._block = block
     if before is None:
         _read_fields(head, lines, BadRequest)
         head.host = _host(head)

@@ -29,6 +29,7 @@ The listener is the real one and sends a PROXY v2 header, which the target is to
 import argparse
 import asyncio
 import contextlib
+import logging
 import signal
 import statistics
 import sys
@@ -39,6 +40,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
 
+import asyncssh
 from parts import loads, peer, tunnels
 from parts.ours import (
     DIRECT,
@@ -113,7 +115,7 @@ async def measure(part: str, to: Contestant, into: Measured) -> None:
 
 @contextlib.asynccontextmanager
 async def standing(
-    folder: Path, portal: OAuthPortal, key: object, parts: list[str]
+    folder: Path, portal: OAuthPortal, key: asyncssh.SSHKey, parts: list[str]
 ) -> AsyncIterator[dict[str, list[Contestant]]]:
     """The contestants of each part, ours last; everything is ended on the way out."""
     processes = Processes()
@@ -216,6 +218,8 @@ def main() -> None:
     parser.add_argument("--only", choices=PARTS, action="append", help="these rows only")
     arguments = parser.parse_args()
     need(peer.NEEDED | loads.NEEDED)
+    # The portal's streams of key events are cut when those who follow them are ended.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(bench(arguments.only or list(PARTS), arguments.rounds, arguments.json))
         return

@@ -113,7 +113,7 @@ async def ours(system: System, api: Api, visitor: aiohttp.ClientSession) -> tupl
             async with browser.get(origin / PAGE) as response:
                 text = await response.text()
                 what = f"{response.status} {text.partition('<title>')[2].partition('<')[0]}"
-                moments.setdefault(what, time.monotonic() - since)
+                moments.setdefault(what.strip(), time.monotonic() - since)
                 return response.status == 200 and '"version"' in text
 
         moments["answered"] = await until_answered("the instance", answered) - since

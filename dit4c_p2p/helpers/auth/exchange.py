@@ -241,10 +241,7 @@ async def _pump(source: Wire, framer: Framer, sink: Wire) -> None:
 async def _copy(source: Wire, sink: Wire) -> None:
     """Pass on everything, then the end."""
     try:
-        while data := await source.read(None):
-            sink.write(data)
-            if sink.is_behind:
-                await sink.drain(SILENCE_LIMIT_S)
+        await source.pour_into(sink, SILENCE_LIMIT_S)
     except (ConnectionResetError, TimeoutError):
         sink.abort()
     else:

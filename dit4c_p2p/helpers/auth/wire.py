@@ -31,6 +31,7 @@ class Wire(asyncio.Protocol):
         self.lost = False
         self.was_reset = False  # the end was no orderly one
         self._buffer: Data = b""
+        self._sink: Wire | None = None  # where all that comes goes at once
         self._reader: asyncio.Future[None] | None = None
         self._drainer: asyncio.Future[None] | None = None
         self._reading_paused = False
@@ -51,15 +52,17 @@ class Wire(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Keep ``data`` until it is read, and stop the sender when it is too much."""
+        if self._sink is not None:
+            self._pour(self._sink, data)
+            return
         if self._buffer:
             if not isinstance(self._buffer, bytearray):
                 self._buffer = bytearray(self._buffer)
             self._buffer += data
         else:
             self._buffer = data
-        if len(self._buffer) >= READ_HIGH_BYTES and not self._reading_paused:
-            self._reading_paused = True
-            self.transport.pause_reading()
+        if len(self._buffer) >= READ_HIGH_BYTES:
+            self._pause()
         _wake(self._reader)
 
     def eof_received(self) -> bool:
@@ -120,6 +123,34 @@ class Wire(asyncio.Protocol):
         """Give back the rest of the last :meth:`read`."""
         if data:
             self._buffer = data + self._buffer if self._buffer else data
+
+    async def pour_into(self, sink: "Wire", limit_s: float) -> None:
+        """Pass on all that has come and comes, until the end of the stream, as it comes.
+
+        :param limit_s: how long ``sink`` may take nothing.
+        :raises ConnectionResetError: it is gone.
+        :raises TimeoutError: it has taken nothing for so long.
+        """
+        if self._buffer:
+            sink.write(self.read_now())
+        self._sink = sink
+        try:
+            while not self.at_end:
+                if sink.is_behind:
+                    await sink.drain(limit_s)
+                    self._resume()
+                else:
+                    await self._wait_readable(None)
+            await sink.drain(limit_s)
+        finally:
+            self._sink = None
+
+    def _pour(self, sink: "Wire", data: bytes) -> None:
+        if not sink.lost and not sink.transport.is_closing():
+            sink.transport.write(data)
+        if sink.is_behind:
+            self._pause()
+            _wake(self._reader)
 
     async def read_exactly(self, size: int, limit_s: float) -> bytes | None:
         """The next ``size`` bytes within ``limit_s`` seconds, or None if the stream ends before.
@@ -229,6 +260,11 @@ class Wire(asyncio.Protocol):
         self._buffer = self._buffer[size:]
         self._resume()
         return taken
+
+    def _pause(self) -> None:
+        if not self._reading_paused and not self.transport.is_closing():
+            self._reading_paused = True
+            self.transport.pause_reading()
 
     def _resume(self) -> None:
         if self._reading_paused and len(self._buffer) < READ_HIGH_BYTES:
