@@ -32,7 +32,7 @@ async def serve(pod: Pod, status: StatusLines, stop: asyncio.Event) -> None:
         )
 
     async with PortalClient(pod.config.portal, ca=pod.config.ca) as client:
-        registry = Registry(client, pod.folder / "registry")
+        registry = Registry(client, None)  # the listener may not write into the pod's folder
         announcer = Announcer(pod, client, status)
         listening = Listening(
             Identity(pod.name, pod.key), pod.config.routers, registry, bind, announcer.on_state
