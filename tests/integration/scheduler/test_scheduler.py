@@ -429,6 +429,7 @@ async def test_a_line_that_breaks_while_the_database_fails(world, monkeypatch, c
             async with asyncio.timeout(10):
                 while "that node-home is down is not told yet" not in caplog.text:
                     await asyncio.sleep(0.01)
-        await world.portal.until(lambda: world.portal.cluster.nodes_down == ["node-home"])
+        portal = world.portal  # which may not have heard of any node before this
+        await portal.until(lambda: portal.cluster and portal.cluster.nodes_down == ["node-home"])
         world.node.online = True
-        await world.portal.until(lambda: world.portal.cluster.nodes_up == ["node-home"])
+        await portal.until(lambda: portal.cluster and portal.cluster.nodes_up == ["node-home"])
