@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from yarl import URL
 
-from dit4c_p2p.accept import Place
+from dit4c_p2p.edge.accept import Place
+from dit4c_p2p.edge.redirect import host_of
 from dit4c_p2p.portal.audit import calls_from
 from dit4c_p2p.portal.services import services
-from dit4c_p2p.redirect import host_of
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

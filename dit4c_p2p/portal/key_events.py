@@ -12,13 +12,13 @@ from typing import Self
 
 import asyncssh
 
+from dit4c_p2p.edge.shares import Shares
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.registry import Heartbeat, KeyEvent, SignedEvent
 from dit4c_p2p.portal.errors import TooMany
 from dit4c_p2p.portal.known import KnownAddresses
 from dit4c_p2p.portal.registry import KeyRegistry
-from dit4c_p2p.shares import Shares
 
 HEARTBEAT_S = 3.0
 # Below the portal's cap on connections, so that others are served whoever listens. Strangers can't

@@ -4,7 +4,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from dit4c_p2p.shares import site_of
+from dit4c_p2p.edge.shares import site_of
 
 _REMEMBERED_S = 24 * 3600
 _MAX_REMEMBERED = 4096

@@ -18,6 +18,7 @@ import asyncssh
 from aiohttp import WSMsgType, web
 
 from dit4c_p2p.database import in_transaction
+from dit4c_p2p.edge.shares import Shares
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.errors import InvalidName, InvalidSignature
@@ -52,7 +53,6 @@ from dit4c_p2p.portal.instances import REFUSALS, Instances
 from dit4c_p2p.portal.known import KnownAddresses
 from dit4c_p2p.portal.models import Incoming, Instance, Outgoing
 from dit4c_p2p.portal.registry import KeyRegistry
-from dit4c_p2p.shares import Shares
 
 _log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 from yarl import URL
 
-from dit4c_p2p.accept import Factory, Listener, Manner, Place, Room, close_all
+from dit4c_p2p.edge.accept import Factory, Listener, Manner, Place, Room, close_all
+from dit4c_p2p.edge.redirect import Redirect
+from dit4c_p2p.edge.tls import Certificate
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.portal.answers import refusal
 from dit4c_p2p.portal.config import PortalConfig
-from dit4c_p2p.redirect import Redirect
-from dit4c_p2p.tls import Certificate
 
 _log = logging.getLogger(__name__)
 

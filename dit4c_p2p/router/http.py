@@ -14,13 +14,14 @@ import logging
 from collections import Counter
 from typing import Any, cast
 
-from dit4c_p2p.accept import Place, Room
+from dit4c_p2p.edge.accept import Place, Room
+from dit4c_p2p.edge.redirect import answer, host_of, location
+from dit4c_p2p.edge.shares import site_of
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.http1 import BadRequest, RequestHead, find_head_end, parse_head
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.overlay.ssh import WINDOW_BYTES
-from dit4c_p2p.redirect import answer, host_of, location
 from dit4c_p2p.router import pages
 from dit4c_p2p.router.config import RouterConfig
 from dit4c_p2p.router.metrics import RouterMetrics
@@ -29,7 +30,6 @@ from dit4c_p2p.router.relay import INSTANCE_HTTP_PORT
 from dit4c_p2p.router.splice import ChannelEnd, StreamEnd, is_tls
 from dit4c_p2p.router.ssh import Busy, Switchboard
 from dit4c_p2p.router.states import PageStates, PortalSilent
-from dit4c_p2p.shares import site_of
 
 _log = logging.getLogger(__name__)
 

@@ -10,14 +10,15 @@ from collections.abc import Awaitable, Callable, Mapping
 import asyncssh
 
 from dit4c_p2p import resources
-from dit4c_p2p.accept import Listener, Manner, close_all
+from dit4c_p2p.edge.accept import Listener, Manner, close_all
+from dit4c_p2p.edge.redirect import Redirect
+from dit4c_p2p.edge.tls import Certificate
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry import Registry
 from dit4c_p2p.observe.server import Check
 from dit4c_p2p.overlay.gate import Gate
 from dit4c_p2p.overlay.ssh import SERVER_OPTIONS
-from dit4c_p2p.redirect import Redirect
 from dit4c_p2p.router.config import Addresses, RouterConfig
 from dit4c_p2p.router.http import FrontDoor
 from dit4c_p2p.router.metrics import RouterMetrics
@@ -25,7 +26,6 @@ from dit4c_p2p.router.pages import Renderer
 from dit4c_p2p.router.relay import check_served
 from dit4c_p2p.router.ssh import Switchboard
 from dit4c_p2p.router.states import PageStates
-from dit4c_p2p.tls import Certificate
 
 _log = logging.getLogger(__name__)
 

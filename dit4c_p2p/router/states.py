@@ -9,13 +9,13 @@ from collections.abc import Callable
 import aiohttp
 import asyncssh
 
+from dit4c_p2p.edge.shares import Shares
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.messages.codec import InvalidMessage, decode
 from dit4c_p2p.messages.router import PageState
-from dit4c_p2p.shares import Shares
 
 _log = logging.getLogger(__name__)
 

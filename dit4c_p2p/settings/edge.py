@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dit4c_p2p.proxies import Network, Proxies
+from dit4c_p2p.edge.proxies import Network, Proxies
+from dit4c_p2p.edge.tls import TlsFiles
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, setting
-from dit4c_p2p.tls import TlsFiles
 
 
 @dataclass(frozen=True, kw_only=True)

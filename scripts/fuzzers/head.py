@@ -11,8 +11,9 @@ import struct
 
 import atheris
 
-with atheris.instrument_imports(include=["dit4c_p2p.http1", "dit4c_p2p.proxy_protocol"]):
-    from dit4c_p2p import http1, proxy_protocol
+with atheris.instrument_imports(include=["dit4c_p2p.http1", "dit4c_p2p.edge.proxy_protocol"]):
+    from dit4c_p2p import http1
+    from dit4c_p2p.edge import proxy_protocol
 
 from support.fuzzing import run
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from support.oauth_portal import OAuthPortal
 
-from dit4c_p2p import proxy_protocol
+from dit4c_p2p.edge import proxy_protocol
 from dit4c_p2p.helpers.auth.server import AuthServer
 from dit4c_p2p.helpers.pod import Pod
 from dit4c_p2p.http1 import (

@@ -8,7 +8,8 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from dit4c_p2p import proxy_protocol
+from dit4c_p2p.edge import proxy_protocol
+from dit4c_p2p.edge.proxy_protocol import BadProxyHeader
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.helpers.auth import cookies, pages
 from dit4c_p2p.helpers.auth.exchange import AppSlow, CutShort, exchange
@@ -19,7 +20,6 @@ from dit4c_p2p.helpers.auth.sessions import Session, Sessions
 from dit4c_p2p.helpers.auth.upstream import App, AppUnreachable
 from dit4c_p2p.helpers.auth.wire import Wire
 from dit4c_p2p.http1 import BadMessage, BadRequest, BodyKind, RequestHead, parse_head
-from dit4c_p2p.proxy_protocol import BadProxyHeader
 
 logger = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from yarl import URL
 
+from dit4c_p2p.edge.proxy_protocol import Client
 from dit4c_p2p.helpers.auth import cookies
 from dit4c_p2p.http1 import BodyKind, Headers, RequestHead, ResponseHead, render_head
-from dit4c_p2p.proxy_protocol import Client
 
 # Meant for one connection only, ours or the app's.
 _HOP_BY_HOP = frozenset(

@@ -14,7 +14,7 @@ from typing import cast
 
 import asyncssh
 
-from dit4c_p2p import proxy_protocol
+from dit4c_p2p.edge import proxy_protocol
 from dit4c_p2p.overlay.quick import writer
 
 logger = logging.getLogger(__name__)

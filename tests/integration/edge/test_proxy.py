@@ -10,8 +10,8 @@ from support.nginx import Nginx, free_ports, tls_server
 from support.portal import PortalAtWork
 from support.router_house import a_house, until
 
-from dit4c_p2p import proxy_protocol
-from dit4c_p2p.proxies import Proxies, parse_networks
+from dit4c_p2p.edge import proxy_protocol
+from dit4c_p2p.edge.proxies import Proxies, parse_networks
 from dit4c_p2p.router import Limits
 
 NGINX = Proxies(parse_networks(["127.0.0.1"]))

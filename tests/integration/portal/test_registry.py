@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from support.portal import Limits
 
+from dit4c_p2p.edge.shares import Shares
 from dit4c_p2p.identity import documents, sshsig, tokens
 from dit4c_p2p.identity.documents import LIFETIME_S
 from dit4c_p2p.identity.keys import fingerprint, generate, parse_public, public_line
@@ -18,7 +19,6 @@ from dit4c_p2p.identity.registry import Registry
 from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, enrol_statement
 from dit4c_p2p.portal.key_events import KeyEvents
 from dit4c_p2p.portal.models import KeyChange
-from dit4c_p2p.shares import Shares
 
 NODE = PeerName.parse("node-main")
 

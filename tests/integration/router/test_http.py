@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from support.router_house import House, a_house, hello, until
 
-from dit4c_p2p.accept import Place
+from dit4c_p2p.edge.accept import Place
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.names import PeerName

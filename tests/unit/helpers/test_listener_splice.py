@@ -5,7 +5,7 @@ import asyncio
 import asyncssh
 import pytest
 
-from dit4c_p2p import proxy_protocol
+from dit4c_p2p.edge import proxy_protocol
 from dit4c_p2p.helpers.listener import splice
 from dit4c_p2p.helpers.listener.splice import Splicer
 from dit4c_p2p.identity.keys import generate

@@ -15,10 +15,10 @@ import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from dit4c_p2p.edge.proxies import NOBODY, Proxies, read_header
+from dit4c_p2p.edge.proxy_protocol import BadProxyHeader
+from dit4c_p2p.edge.shares import Shares
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.proxies import NOBODY, Proxies, read_header
-from dit4c_p2p.proxy_protocol import BadProxyHeader
-from dit4c_p2p.shares import Shares
 
 _log = logging.getLogger(__name__)
 

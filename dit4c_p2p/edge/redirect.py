@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from dit4c_p2p.accept import Place
+from dit4c_p2p.edge.accept import Place
 from dit4c_p2p.http1 import BadRequest, RequestHead, find_head_end, parse_head, render_head
 
 _HEAD_S = 10.0

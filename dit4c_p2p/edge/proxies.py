@@ -11,8 +11,8 @@ import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from dit4c_p2p import proxy_protocol
-from dit4c_p2p.proxy_protocol import BadProxyHeader, Client
+from dit4c_p2p.edge import proxy_protocol
+from dit4c_p2p.edge.proxy_protocol import BadProxyHeader, Client
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
