@@ -21,8 +21,14 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import split_address
 from dit4c_p2p.identity.registry import Registry
 from dit4c_p2p.messages.public import RouterInfo
-from dit4c_p2p.overlay.cut import cut_when_revoked
-from dit4c_p2p.overlay.errors import NotVerified, OverlayError, Refused, Unreachable
+from dit4c_p2p.overlay.cut import KeyWatch
+from dit4c_p2p.overlay.errors import (
+    NotVerified,
+    OverlayError,
+    Refused,
+    TurnedAway,
+    Unreachable,
+)
 from dit4c_p2p.overlay.guard import guard
 from dit4c_p2p.overlay.quick import quicken
 from dit4c_p2p.overlay.ssh import CLIENT_OPTIONS, Identity
@@ -32,6 +38,8 @@ _log = logging.getLogger(__name__)
 # Before trying again: a thousand tunnels come back after a router's restart.
 _FIRST_PAUSE_S = 0.25
 _LONGEST_PAUSE_S = 10.0
+# One that turns away is there, and busy letting others in: its room is free again in a moment.
+_LONGEST_TURNED_AWAY_S = 2.0
 # A connection that stood this long was a good one: the next pause is the first again.
 _GOOD_AFTER_S = 30.0
 
@@ -54,6 +62,14 @@ class _Client(asyncssh.SSHClient):
 
     def __init__(self, beneath: asyncssh.SSHClientConnection | None) -> None:
         self._beneath = beneath
+        self._watch: KeyWatch | None = None
+        self._lost = False
+
+    def watched_by(self, watch: KeyWatch) -> None:
+        """End ``watch`` with the connection."""
+        self._watch = watch
+        if self._lost:
+            watch.end()
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         """Called by asyncssh when the connection opens."""
@@ -61,6 +77,9 @@ class _Client(asyncssh.SSHClient):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncssh when the connection has ended."""
+        self._lost = True
+        if self._watch is not None:
+            self._watch.end()
         if self._beneath is not None:
             self._beneath.close()
 
@@ -130,6 +149,7 @@ async def _connect(
     published = await registry.keys(peer)
     if not published.keys:
         raise NotVerified(f"no key is published for {peer}", hint="enrol it at the portal")
+    client = _Client(beneath)
     options: dict[str, Any] = dict(CLIENT_OPTIONS)
     if beneath is not None:
         options["tunnel"] = beneath
@@ -137,7 +157,7 @@ async def _connect(
         connection = await asyncssh.connect(
             host,
             port,
-            client_factory=lambda: _Client(beneath),
+            client_factory=lambda: client,
             username=str(identity.name),
             client_keys=[identity.key],
             known_hosts=(list(published.keys), [], []),
@@ -157,6 +177,8 @@ async def _connect(
         raise Unreachable(f"no way to {peer}: {error.reason}") from None
     except asyncssh.KeyExchangeFailed as error:
         raise NotVerified(f"{peer} offers no host key of a published type: {error}") from None
+    except (asyncssh.ConnectionLost, ConnectionResetError):
+        raise TurnedAway(f"{peer} at {host}:{port} hung up: is it too busy?") from None
     except (OSError, asyncssh.Error, TimeoutError, ValueError) as error:
         # ValueError: asyncssh could not find out who we are here, as when files can't be opened.
         text = str(error) or "time is up"
@@ -166,16 +188,8 @@ async def _connect(
         connection.abort()
         raise NotVerified(f"the host key of {peer} is not published")
     quicken(connection)
-    watch = asyncio.create_task(
-        cut_when_revoked(connection, peer, fingerprint(seen), registry), name=f"watch over {peer}"
-    )
-    _watches.add(watch)
-    watch.add_done_callback(_watches.discard)
+    client.watched_by(KeyWatch(connection, peer, fingerprint(seen), registry))
     return connection
-
-
-# Each ends by itself with the connection that it watches over; the loop keeps only weak references.
-_watches: set[asyncio.Task[None]] = set()
 
 
 class Listening:
@@ -203,30 +217,40 @@ class Listening:
 
     async def run(self) -> None:
         """Listen at all routers until cancelled."""
+        if len(self._routers) == 1:
+            await self._keep(self._routers[0])
+            return
         async with asyncio.TaskGroup() as group:
             for router in self._routers:
                 group.create_task(self._keep(router), name=f"listen at {router.name}")
 
     async def _keep(self, router: RouterInfo) -> None:
         loop = asyncio.get_running_loop()
-        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        usual = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        turned_away = Backoff(_FIRST_PAUSE_S, _LONGEST_TURNED_AWAY_S)
         said = ""
         while True:
             self._on_state(router, ListenState.CONNECTING, said)
-            since = loop.time()
-            said = await self._once(router)
+            since, backoff = loop.time(), usual
+            try:
+                said = await self._once(router)
+            except DitError as error:
+                said = error.one_line()
+                _log.info("%s at %s: %s", self._identity.name, router.name, said)
+                if isinstance(error, TurnedAway):
+                    backoff = turned_away
             self._on_state(router, ListenState.LOST, said)
             if loop.time() - since > _GOOD_AFTER_S:
-                backoff.reset()
+                usual.reset()
+                turned_away.reset()
             await asyncio.sleep(backoff.pause_s())
 
     async def _once(self, router: RouterInfo) -> str:
-        """Connect, listen, and wait for the end; returns why it ended."""
-        try:
-            connection = await connect_router(self._identity, router, self._registry)
-        except DitError as error:
-            _log.info("%s at %s: %s", self._identity.name, router.name, error.one_line())
-            return error.one_line()
+        """Connect, listen, and wait for the end; returns why it ended.
+
+        :raises DitError: no connection.
+        """
+        connection = await connect_router(self._identity, router, self._registry)
         try:
             try:
                 async with asyncio.timeout(10):

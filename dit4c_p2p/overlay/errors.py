@@ -27,6 +27,12 @@ class Unreachable(OverlayError):
     code = "unreachable"
 
 
+class TurnedAway(Unreachable):
+    """The far end answered and hung up before a login: it has too much to do, or is going."""
+
+    code = "turned_away"
+
+
 class Silent(OverlayError):
     """The far end said nothing for too long."""
 

@@ -19,7 +19,7 @@ from dit4c_p2p.identity.errors import IdentityError, InvalidName
 from dit4c_p2p.identity.keys import fingerprint as fingerprint_of
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.registry import Registry
-from dit4c_p2p.overlay.cut import cut_when_revoked
+from dit4c_p2p.overlay.cut import KeyWatch
 from dit4c_p2p.overlay.errors import Refused
 from dit4c_p2p.overlay.guard import STALLED_S, guard
 from dit4c_p2p.overlay.quick import quicken
@@ -73,7 +73,7 @@ class Gate:
         self._waiting: Counter[str] = Counter()
         self._known: OrderedDict[str, None] = OrderedDict()
         self._failures: OrderedDict[str, int] = OrderedDict()
-        self._watching: set[asyncio.Task[None]] = set()
+        self._watching: set[PeerServer] = set()
 
     def enter(self, address: str) -> bool:
         """Count one more connection before login; False if there is no room for it."""
@@ -102,12 +102,13 @@ class Gate:
         """``server.peer`` has proven its key: watch over it until it goes."""
         _remember(self._known, server.address, None)
         self._failures.pop(server.address, None)
-        task = asyncio.create_task(
-            cut_when_revoked(server.conn, server.peer, server.fingerprint, self.registry),
-            name=f"watch over {server.peer}",
-        )
-        self._watching.add(task)
-        task.add_done_callback(self._watching.discard)
+        server.watch = KeyWatch(server.conn, server.peer, server.fingerprint, self.registry)
+        self._watching.add(server)
+
+    def gone(self, server: "PeerServer") -> None:
+        """The connection of one that had logged in has ended."""
+        server.watch.end()
+        self._watching.discard(server)
 
     def delay_s(self, address: str) -> float:
         """How long a login from ``address`` has to wait now."""
@@ -116,10 +117,8 @@ class Gate:
 
     async def close(self) -> None:
         """Stop watching; the server's connections are closed by who made the server."""
-        tasks = list(self._watching)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for server in list(self._watching):
+            self.gone(server)
 
 
 class PeerServer(asyncssh.SSHServer):
@@ -137,6 +136,7 @@ class PeerServer(asyncssh.SSHServer):
     peer: PeerName
     fingerprint: str
     document: KeyDocument
+    watch: KeyWatch
 
     def __init__(self, gate: Gate) -> None:
         self.gate = gate
@@ -167,6 +167,7 @@ class PeerServer(asyncssh.SSHServer):
         """Called by asyncssh when the connection has ended, for whatever reason."""
         self._left()
         if self.authenticated:
+            self.gate.gone(self)
             why = f": {exc}" if exc else ""
             _log.info("%s from %s has gone%s", self.peer, self.address, why, extra=self._about)
 

@@ -1,6 +1,7 @@
 """Packets of channel data, opened where the socket's bytes lie."""
 
 import asyncio
+import threading
 import time
 from typing import Any
 
@@ -18,22 +19,34 @@ from dit4c_p2p.overlay.quick.sealer import (
 
 # Starting a timer anew for each packet costs as much as the packet: once in a while is enough.
 _KEEPALIVE_GRAIN_S = 0.5
-# A thousand idle tunnels need little memory; busy ones grow theirs to this, or to their packets.
-_FIRST_BUFFER_BYTES = 8 * 1024
-_MOST_READ_BYTES = 512 * 1024
+# So much is read at once; of a buffer, only the pages that were written to take memory.
+_BUFFER_BYTES = 512 * 1024
+
+
+class _Shared(threading.local):
+    """What everybody in a thread reads into: from a read to the end of its callback nobody else
+    does, as a thread has one loop.
+    """
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(_BUFFER_BYTES))
+
+
+_shared = _Shared()
 
 
 class Receiver(asyncio.BufferedProtocol):
     """Stands between the socket and asyncssh's connection.
 
     The socket's bytes are read into one buffer and opened where they lie; ``_filled`` of them are
-    there. Less than one packet is left over after each reading.
+    there. Less than one packet is left over after each reading, and only who has something left
+    over has a buffer of its own: a thousand idle tunnels share one.
     """
 
     def __init__(self, connection: Any) -> None:
         self._conn = connection
         self._ready = connection._recv_pkthdr
-        self._view = memoryview(bytearray(_FIRST_BUFFER_BYTES))
+        self._view = _shared.view
         self._filled = 0
         self._sealer = Sealer(None)
         self._fed = 0.0
@@ -47,7 +60,8 @@ class Receiver(asyncio.BufferedProtocol):
         self._filled += nbytes
         conn, view, size = self._conn, self._view, self._filled
         now = time.monotonic()
-        if now - self._fed > _KEEPALIVE_GRAIN_S:
+        once_in_a_while = now - self._fed > _KEEPALIVE_GRAIN_S
+        if once_in_a_while:
             self._fed = now
             conn._reset_keepalive_timer()
         position = wanted = 0
@@ -66,18 +80,25 @@ class Receiver(asyncio.BufferedProtocol):
             if not self._take(view[position : position + 4], view[position + 4 : end]):
                 conn.data_received(bytes(view[position:end]))
             position = end
-        rest = size - position
-        if rest and position:
-            view[:rest] = view[position:size]
-        self._filled = rest
-        if wanted > len(view) or (size == len(view) < _MOST_READ_BYTES):
-            self._enlarge(max(2 * wanted, 4 * len(view)))
+        self._keep(position, size, wanted, let_go=once_in_a_while)
 
-    def _enlarge(self, size: int) -> None:
-        """Have a larger buffer: a packet doesn't fit, or more comes at once than fits."""
-        larger = memoryview(bytearray(size))
-        larger[: self._filled] = self._view[: self._filled]
-        self._view = larger
+    def _keep(self, position: int, size: int, wanted: int, *, let_go: bool) -> None:
+        """Keep what is left over, the beginning of a packet of ``wanted`` bytes, in a buffer of its
+        own with room for the rest.
+
+        :param let_go: of that buffer, if nothing is left over.
+        """
+        view, rest = self._view, size - position
+        self._filled = rest
+        if not rest:
+            if let_go:
+                self._view = _shared.view
+            return
+        if view is _shared.view or wanted > len(view):
+            self._view = memoryview(bytearray(max(_BUFFER_BYTES, 2 * wanted)))
+        elif not position:
+            return
+        self._view[:rest] = view[position:size]
 
     def _end_of_packet(self, position: int) -> int:
         """Where the packet at ``position`` ends, -1 if all from there on is for asyncssh.
@@ -98,7 +119,7 @@ class Receiver(asyncio.BufferedProtocol):
         if encryption is not self._sealer.encryption:
             self._sealer = Sealer(encryption)
         return (
-            self._sealer.aead is not None
+            self._sealer.cipher is not None
             and not conn._inpbuf
             and conn._recv_handler == self._ready
             and conn._decompressor is None
@@ -107,8 +128,10 @@ class Receiver(asyncio.BufferedProtocol):
     def _take(self, head: memoryview, sealed: memoryview) -> bool:
         """Open one packet and deliver it; False if it is for asyncssh to deal with."""
         conn, sealer = self._conn, self._sealer
-        aead = sealer.aead
-        if aead is None or len(sealed) < BLOCK_BYTES + TAG_BYTES:
+        if not conn._channels or len(sealed) < BLOCK_BYTES + TAG_BYTES:
+            return False
+        aead = sealer.aead or sealer.begin()
+        if aead is None:
             return False
         try:
             packet = aead.decrypt(sealer.cipher._iv, sealed, head)

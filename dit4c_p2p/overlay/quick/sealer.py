@@ -19,14 +19,20 @@ SEQUENCE_MASK = 0xFFFFFFFF
 
 
 class Sealer:
-    """AES-GCM in one direction with one key, in step with asyncssh's cipher of that direction."""
+    """AES-GCM in one direction with one key, in step with asyncssh's cipher of that direction.
+
+    ``aead`` is None until it is needed: it takes some KiB, and an idle tunnel does without.
+    """
 
     __slots__ = ("aead", "cipher", "encryption")
 
     def __init__(self, encryption: Any) -> None:
         self.encryption = encryption
-        if isinstance(encryption, GCMEncryption):
-            self.cipher: Any = encryption._cipher
-            self.aead: AESGCM | None = AESGCM(self.cipher._key)
-        else:
-            self.cipher = self.aead = None
+        self.cipher: Any = encryption._cipher if isinstance(encryption, GCMEncryption) else None
+        self.aead: AESGCM | None = None
+
+    def begin(self) -> AESGCM | None:
+        """Make ``aead``; it stays None for another cipher."""
+        if self.cipher is not None:
+            self.aead = AESGCM(self.cipher._key)
+        return self.aead

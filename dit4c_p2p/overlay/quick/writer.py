@@ -91,7 +91,7 @@ def writer(channel: Any) -> Callable[[bytes], None]:
         encryption = conn._send_encryption
         if encryption is not sealer.encryption:
             sealer = Sealer(encryption)
-        aead = sealer.aead
+        aead = sealer.aead or sealer.begin()
         size = len(data)
         if (
             not 0 < size <= channel._send_window
