@@ -41,7 +41,7 @@ _LINGER_BYTES = 4 * 1024 * 1024
 # What visitors that read nothing can make us hold in windows, and about half as much again in what
 # waits for their sockets. Each gets a share of what is left, and this much in any case.
 _WINDOWS_BUDGET_BYTES = 48 * 1024 * 1024
-_LEAST_WINDOW_BYTES = 128 * 1024
+_LEAST_WINDOW_BYTES = 64 * 1024
 _SHARE = 16
 
 # An instance's id, and whose streams into it are counted.
