@@ -13,13 +13,13 @@ from dit4c_p2p.edge.proxy_protocol import BadProxyHeader
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.helpers.auth import cookies, pages
 from dit4c_p2p.helpers.auth.exchange import AppSlow, CutShort, exchange
-from dit4c_p2p.helpers.auth.headers import Origin, ToApp
+from dit4c_p2p.helpers.auth.headers import FromApp, Origin, ToApp
 from dit4c_p2p.helpers.auth.own import Own, is_own
 from dit4c_p2p.helpers.auth.rules import Refused, accepts_html, check_cross_site, check_message
 from dit4c_p2p.helpers.auth.sessions import Session, Sessions
 from dit4c_p2p.helpers.auth.upstream import App, AppUnreachable
 from dit4c_p2p.helpers.auth.wire import Wire
-from dit4c_p2p.http1 import BadMessage, BadRequest, BodyKind, RequestHead, parse_head
+from dit4c_p2p.http1 import BadMessage, BadRequest, BodyKind, Headers, RequestHead, parse_head
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +49,8 @@ class Connection:
         self._house = house
         self._wire = wire
         self._to_app: ToApp
+        self._from_app = FromApp(secure=house.origin.secure)
+        self._let_in: tuple[Headers, str, Session] | None = None
         self._last: RequestHead | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_cut = False
@@ -142,19 +144,39 @@ class Connection:
 
     async def _pass(self, head: RequestHead) -> bool:
         house = self._house
-        check_message(head, house.origin)
-        if is_own(head):
-            return await self._reply(head, await house.own.respond(head), close=True)
-        session = await self._session(head)
+        session = self._known(head)
         if session is None:
-            return await self._reply(head, await house.own.to_login(head), close=True)
-        check_cross_site(head, house.origin)
+            check_message(head, house.origin)
+            if is_own(head):
+                return await self._reply(head, await house.own.respond(head), close=True)
+            session = await self._session(head)
+            if session is None:
+                return await self._reply(head, await house.own.to_login(head), close=True)
+            check_cross_site(head, house.origin)
+            self._let_in = (head.headers, head.method, session)
         request = self._to_app.head(head, session.person)
         session.open.add(self)
         try:
-            return await exchange(self._wire, head, request, house.app, secure=house.origin.secure)
+            return await exchange(self._wire, head, request, house.app, self._from_app)
         finally:
             session.open.discard(self)
+
+    def _known(self, head: RequestHead) -> Session | None:
+        """The session of a request that differs in its target alone from the one let in before.
+
+        All other checks depend on method and fields only, and what repeats itself has the same
+        headers object (parse_head).
+        """
+        last = self._let_in
+        if (
+            last is None
+            or last[0] is not head.headers
+            or last[1] != head.method
+            or is_own(head)
+            or not self._house.sessions.use(last[2])
+        ):
+            return None
+        return last[2]
 
     async def _session(self, head: RequestHead) -> Session | None:
         sessions = self._house.sessions

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.helpers.auth.headers import response_to_client
+from dit4c_p2p.helpers.auth.headers import FromApp
 from dit4c_p2p.helpers.auth.upstream import App
 from dit4c_p2p.helpers.auth.wire import Wire
 from dit4c_p2p.http1 import (
@@ -16,7 +16,6 @@ from dit4c_p2p.http1 import (
     RequestHead,
     ResponseHead,
     framer_of,
-    parse_response_head,
 )
 
 # Without a byte either way; computations are long, so this is ten times nginx's minute.
@@ -46,12 +45,11 @@ class _Stale(Exception):
 
 
 async def exchange(
-    client: Wire, head: RequestHead, request: bytes, app: App, *, secure: bool
+    client: Wire, head: RequestHead, request: bytes, app: App, from_app: FromApp
 ) -> bool:
     """Pass a request on and its response back; whether ``client`` may be used for another.
 
     :param request: the head as the app is to get it.
-    :param secure: whether browsers know this instance by HTTPS.
     :raises AppUnreachable, AppSlow, BadResponse: nothing has been answered; 502 to 504.
     :raises BadRequest: the body is malformed; nothing has been answered.
     :raises CutShort: too late for an answer.
@@ -61,10 +59,10 @@ async def exchange(
         kept = app.take()
         if kept is not None:
             with contextlib.suppress(_Stale):
-                attempt = _Attempt(client, head, kept, app, is_kept=True, secure=secure)
+                attempt = _Attempt(client, head, kept, app, from_app, is_kept=True)
                 return await attempt.run(request)
     upstream = await app.connect()
-    attempt = _Attempt(client, head, upstream, app, is_kept=False, secure=secure)
+    attempt = _Attempt(client, head, upstream, app, from_app, is_kept=False)
     return await attempt.run(request)
 
 
@@ -77,16 +75,16 @@ class _Attempt:
         head: RequestHead,
         upstream: Wire,
         app: App,
+        from_app: FromApp,
         *,
         is_kept: bool,
-        secure: bool,
     ) -> None:
         self._client = client
         self._head = head
         self._upstream = upstream
         self._app = app
         self._is_kept = is_kept
-        self._secure = secure
+        self._from_app = from_app
         self._body = framer_of(head.body)
         self._body_error: BadMessage | None = None
         self._reusable = False
@@ -154,7 +152,7 @@ class _Attempt:
             if data is None:
                 raise self._no_answer()
             self._is_kept = False  # from here on it wasn't stale
-            response = parse_response_head(data, self._head.method)
+            response = self._from_app.read(data, self._head.method)
             if response.status == 101 and self._head.upgrade is None:
                 raise BadResponse("the app switched protocols unasked")
             if response.body.kind is BodyKind.CHUNKED and self._head.version == (1, 0):
@@ -162,7 +160,7 @@ class _Attempt:
             if not response.interim:
                 return response
             if self._head.version == (1, 1):
-                self._client.write(response_to_client(response, close=False, secure=self._secure))
+                self._client.write(self._from_app.head(response, close=False))
 
     async def _answer(self, response: ResponseHead) -> bool:
         """Pass the response on; whether the browser's connection may go on."""
@@ -173,7 +171,7 @@ class _Attempt:
             and response.body.kind is not BodyKind.UNTIL_CLOSE
             and (self._body.complete or response.status < 300)
         )
-        head = response_to_client(response, close=not keep, secure=self._secure)
+        head = self._from_app.head(response, close=not keep)
         try:
             data = self._upstream.read_now()
             taken = body.feed(data)
@@ -192,7 +190,7 @@ class _Attempt:
         """After 101: bytes both ways until both ends have closed."""
         self._client.on_gone = None  # a half-close is passed on
         try:
-            self._client.write(response_to_client(response, close=False, secure=self._secure))
+            self._client.write(self._from_app.head(response, close=False))
         except ConnectionResetError as error:
             raise CutShort(str(error)) from None
         ways = {

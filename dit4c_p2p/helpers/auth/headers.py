@@ -6,7 +6,14 @@ from yarl import URL
 
 from dit4c_p2p.edge.proxy_protocol import Client
 from dit4c_p2p.helpers.auth import cookies
-from dit4c_p2p.http1 import BodyKind, Headers, RequestHead, ResponseHead, render_head
+from dit4c_p2p.http1 import (
+    BodyKind,
+    Headers,
+    RequestHead,
+    ResponseHead,
+    parse_response_head,
+    render_head,
+)
 
 # Meant for one connection only, ours or the app's.
 _HOP_BY_HOP = frozenset(
@@ -135,30 +142,62 @@ class ToApp:
         return headers
 
 
-def response_to_client(head: ResponseHead, *, close: bool, secure: bool) -> bytes:
-    """The head that the browser gets; ``close`` announces the end of its connection.
+class FromApp:
+    """Reads the heads that the app answers with, and makes those that the browser gets, for one
+    connection. What is the same to the last byte as the answer before is read and made once.
 
     :param secure: whether browsers know this instance by HTTPS.
     """
-    headers: Headers = []
-    for pair in head.headers:
-        name = pair[0].lower()
-        if name == b"set-cookie":
-            value = cookies.set_by_app(pair[1])
-            if value is not None:
-                headers.append((pair[0], value))
-        elif name == b"content-length" or not (name in _NOT_FROM_APP or name in head.connection):
-            headers.append(pair)
-    if head.body.kind is BodyKind.CHUNKED:
-        headers.append((b"Transfer-Encoding", b"chunked"))
-    if head.status == 101:
-        headers.append((b"Connection", b"Upgrade"))
-        headers.append((b"Upgrade", b"websocket"))
-    elif close and not head.interim:
-        headers.append((b"Connection", b"close"))
-    if secure and not head.interim:
-        headers.append(STRICT_TRANSPORT)
-    return render_head(b"HTTP/1.1 %d %b" % (head.status, head.reason), headers)
+
+    def __init__(self, *, secure: bool) -> None:
+        self._secure = secure
+        self._read: tuple[bytes, str, ResponseHead] | None = None
+        self._made: tuple[ResponseHead, bool, bytes] | None = None
+
+    def read(self, data: bytes, method: str) -> ResponseHead:
+        """The checked head of an answer to a request of ``method``.
+
+        :raises BadResponse: see :func:`parse_response_head`.
+        """
+        last = self._read
+        if last is not None and last[0] == data and last[1] == method:
+            return last[2]
+        head = parse_response_head(data, method)
+        self._read = (data, method, head)
+        return head
+
+    def head(self, head: ResponseHead, *, close: bool) -> bytes:
+        """The head that the browser gets; ``close`` announces the end of its connection."""
+        last = self._made
+        if last is not None and last[0] is head and last[1] == close:
+            return last[2]
+        first = b"HTTP/1.1 %d %b" % (head.status, head.reason)
+        made = render_head(first, self._headers(head, close))
+        self._made = (head, close, made)
+        return made
+
+    def _headers(self, head: ResponseHead, close: bool) -> Headers:
+        headers: Headers = []
+        for pair in head.headers:
+            name = pair[0].lower()
+            if name == b"set-cookie":
+                value = cookies.set_by_app(pair[1])
+                if value is not None:
+                    headers.append((pair[0], value))
+            elif name == b"content-length" or not (
+                name in _NOT_FROM_APP or name in head.connection
+            ):
+                headers.append(pair)
+        if head.body.kind is BodyKind.CHUNKED:
+            headers.append((b"Transfer-Encoding", b"chunked"))
+        if head.status == 101:
+            headers.append((b"Connection", b"Upgrade"))
+            headers.append((b"Upgrade", b"websocket"))
+        elif close and not head.interim:
+            headers.append((b"Connection", b"close"))
+        if self._secure and not head.interim:
+            headers.append(STRICT_TRANSPORT)
+        return headers
 
 
 def _forwarding(origin: Origin, client: Client | None) -> Headers:

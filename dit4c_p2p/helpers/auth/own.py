@@ -15,13 +15,14 @@ from dit4c_p2p.messages.pod import ALIVE_PATH, CALLBACK_PATH, LOGOUT_PATH, OWN_P
 
 logger = logging.getLogger(__name__)
 
+_OWN_PREFIX = OWN_PREFIX.encode()
 _TRY_AGAIN_S = 5
 _ERRORS_THAT_PASS = frozenset({"temporarily_unavailable", "server_error"})
 
 
 def is_own(head: RequestHead) -> bool:
     """Whether a request is for us, whatever the app serves."""
-    return head.path.startswith(OWN_PREFIX.encode())
+    return head.path.startswith(_OWN_PREFIX)
 
 
 class Own:

@@ -102,6 +102,14 @@ class Sessions:
         session.used = now
         return session
 
+    def use(self, session: Session) -> bool:
+        """Mark one that was found before as used again; False if it has to be found anew."""
+        now = self._clock()
+        if session.ended or now >= session.expires or now - session.checked >= RECHECK_LIMIT_S:
+            return False
+        session.used = now
+        return True
+
     def is_fresh(self, session: Session) -> bool:
         """Whether :meth:`confirm` would return at once."""
         return not session.ended and self._clock() - session.checked < RECHECK_LIMIT_S
