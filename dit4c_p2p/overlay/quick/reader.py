@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncssh
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from dit4c_p2p.overlay.quick.sealer import (
     BLOCK_BYTES,
@@ -58,28 +59,21 @@ class Receiver(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Called by the loop when ``nbytes`` more have been read."""
         self._filled += nbytes
-        conn, view, size = self._conn, self._view, self._filled
+        conn, size = self._conn, self._filled
         now = time.monotonic()
         once_in_a_while = now - self._fed > _KEEPALIVE_GRAIN_S
         if once_in_a_while:
             self._fed = now
             conn._reset_keepalive_timer()
         position = wanted = 0
-        while position < size:
+        while position < size and not wanted:
             if conn._transport is None:
                 position = size  # cut meanwhile
-                break
-            end = self._end_of_packet(position)
-            if end < 0:
-                conn.data_received(bytes(view[position:size]))
+            elif self._plain():
+                position, wanted = self._open(position, size)
+            else:
+                conn.data_received(bytes(self._view[position:size]))
                 position = size
-                break
-            if end > size:
-                wanted = end - position
-                break
-            if not self._take(view[position : position + 4], view[position + 4 : end]):
-                conn.data_received(bytes(view[position:end]))
-            position = end
         self._keep(position, size, wanted, let_go=once_in_a_while)
 
     def _keep(self, position: int, size: int, wanted: int, *, let_go: bool) -> None:
@@ -100,18 +94,6 @@ class Receiver(asyncio.BufferedProtocol):
             return
         self._view[:rest] = view[position:size]
 
-    def _end_of_packet(self, position: int) -> int:
-        """Where the packet at ``position`` ends, -1 if all from there on is for asyncssh.
-
-        Beyond what is there if it can't be told yet.
-        """
-        if not self._plain():
-            return -1
-        if self._filled - position < 4:
-            return self._filled + 1
-        length = int.from_bytes(self._view[position : position + 4], "big")
-        return -1 if length > self._conn._max_recv_pktlen else position + 4 + length + TAG_BYTES
-
     def _plain(self) -> bool:
         """Whether asyncssh is between two packets, under AES-GCM, without compression."""
         conn = self._conn
@@ -125,16 +107,38 @@ class Receiver(asyncio.BufferedProtocol):
             and conn._decompressor is None
         )
 
-    def _take(self, head: memoryview, sealed: memoryview) -> bool:
+    def _open(self, position: int, size: int) -> tuple[int, int]:
+        """Deliver the packets of channel data that come next, and the first that is none.
+
+        Returns where the one after that begins, and how long it will be at least if it is not all
+        there.
+        """
+        conn, view, sealer = self._conn, self._view, self._sealer
+        aead = (sealer.aead or sealer.begin()) if conn._channels else None
+        while (body := position + 4) <= size:
+            head = view[position:body]
+            length = int.from_bytes(head, "big")
+            if length > conn._max_recv_pktlen:
+                conn.data_received(bytes(view[position:size]))
+                return size, 0
+            end = body + length + TAG_BYTES
+            if end > size:
+                return position, end - position
+            if aead is None or not self._take(aead, sealer.cipher, head, view[body:end]):
+                conn.data_received(bytes(view[position:end]))
+                return end, 0
+            position = end
+            if conn._transport is None:
+                return size, 0
+        return position, body - position if position < size else 0
+
+    def _take(self, aead: AESGCM, cipher: Any, head: memoryview, sealed: memoryview) -> bool:
         """Open one packet and deliver it; False if it is for asyncssh to deal with."""
-        conn, sealer = self._conn, self._sealer
-        if not conn._channels or len(sealed) < BLOCK_BYTES + TAG_BYTES:
-            return False
-        aead = sealer.aead or sealer.begin()
-        if aead is None:
+        conn = self._conn
+        if len(sealed) < BLOCK_BYTES + TAG_BYTES:
             return False
         try:
-            packet = aead.decrypt(sealer.cipher._iv, sealed, head)
+            packet = aead.decrypt(cipher._iv, sealed, head)
         except InvalidTag:
             return False
         padding, number, recipient, length = DATA_HEAD.unpack_from(packet)
@@ -143,7 +147,7 @@ class Receiver(asyncio.BufferedProtocol):
         channel = conn._channels.get(recipient)
         if channel is None or channel._recv_state != "open" or length > channel._recv_window:
             return False
-        sealer.cipher._update_iv()
+        cipher._update_iv()
         conn._recv_seq = (conn._recv_seq + 1) & SEQUENCE_MASK
         try:
             channel._accept_data(packet[10 : 10 + length])
