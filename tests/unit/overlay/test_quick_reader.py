@@ -263,3 +263,73 @@ async def test_the_buffer_grows_for_a_large_packet_and_keeps_what_is_there() -> 
             write(piece)
         await ends.arrived(450_013)
         assert ends.session.received == b"".join(content)
+
+
+def sealed(ends: Pair, *pieces: bytes) -> bytes:
+    """What the near end would send for these, which it doesn't."""
+    kept: list[bytes] = []
+    send, ends.near._send = ends.near._send, kept.append
+    for piece in pieces:
+        ends.near_channel.write(piece)
+    ends.near._send = send
+    return b"".join(kept)
+
+
+def arrive(ends: Pair, data: bytes) -> None:
+    """Have the far end's loop read ``data``, in as many turns as it takes."""
+    receiver = receiver_of(ends)
+    while data:
+        room = receiver.get_buffer(-1)
+        size = min(len(room), len(data))
+        room[:size] = data[:size]
+        receiver.buffer_updated(size)
+        data = data[size:]
+
+
+def receiver_of(ends: Pair) -> reader.Receiver:
+    """What the far end reads by."""
+    receiver = ends.far._transport.get_protocol()
+    assert isinstance(receiver, reader.Receiver)
+    return receiver
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4, 5, 20, 999, 1000, 300_000])
+async def test_who_has_half_a_packet_is_not_read_over_by_others(cut: int) -> None:
+    """All that a thread reads is read into one place."""
+    big = {"packet": 256 * 1024, "window": 4 * 1024 * 1024}
+    async with pair(near=False, far=True, **big) as one, pair(near=False, far=True, **big) as other:
+        first, second = bytes([1]) * 200_000, bytes([2]) * 200_000
+        ones, others = sealed(one, first, first), sealed(other, second, second)
+        arrive(one, ones[:cut])
+        arrive(other, others[:cut])
+        arrive(one, ones[cut:])
+        arrive(other, others[cut:])
+        assert one.session.received == first * 2
+        assert other.session.received == second * 2
+
+
+async def test_only_who_has_half_a_packet_keeps_a_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with pair(near=False, far=True) as ends:
+        receiver, stream = receiver_of(ends), sealed(ends, bytes(1000), b"x", b"y")
+        arrive(ends, stream[:500])
+        assert receiver._view is not reader._shared.view
+        arrive(ends, stream[500:-10])
+        arrive(ends, stream[-10:])
+        assert ends.session.received == bytes(1000) + b"xy"
+        assert receiver._view is not reader._shared.view, "it is likely to be needed again"
+        monkeypatch.setattr(reader, "_KEEPALIVE_GRAIN_S", 0.0)
+        arrive(ends, sealed(ends, b"z"))
+        assert receiver._view is reader._shared.view
+
+
+async def test_an_idle_connection_makes_no_cipher_of_its_own() -> None:
+    async with pair(near=True, far=True) as ends:
+        ends.near_channel.abort()
+        await until(lambda: not ends.far._channels)
+        receiver = receiver_of(ends)
+        receiver._sealer = reader.Sealer(None)
+        seen = ends.far._recv_seq
+        ends.near.send_packet(constants.MSG_IGNORE, String(b""))
+        await until(lambda: ends.far._recv_seq != seen)
+        assert receiver._sealer.encryption is ends.far._recv_encryption
+        assert receiver._sealer.aead is None
