@@ -1,8 +1,8 @@
 """Who may come in: the part of an SSH server that every component shares.
 
 A peer logs in with its name as the user name and a key that is published for that name at that
-moment. Before login, connections are few, short and counted by address; after it, each is cut when
-its key is revoked.
+moment. Before login, connections are few, short and counted by where they come from; after it, they
+are counted by key and each by its channels, and each is cut when its key is revoked.
 """
 
 import asyncio
@@ -10,10 +10,11 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncssh
 
+from dit4c_p2p.edge.shares import site_of
 from dit4c_p2p.identity.documents import KeyDocument
 from dit4c_p2p.identity.errors import IdentityError, InvalidName
 from dit4c_p2p.identity.keys import fingerprint as fingerprint_of
@@ -29,7 +30,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """security.md, section 4: what one server bears before and at login."""
+    """security.md, section 4: what one server bears. An address is what ``site_of`` makes of it:
+    of IPv6 one /64."""
 
     unauthenticated: int = 64
     unauthenticated_per_address: int = 8
@@ -38,6 +40,9 @@ class Limits:
     tries_per_connection: int = 6
     # After repeated failures an address waits, doubling up to this, before it may try again.
     max_delay_s: float = 5.0
+    # After login. Channels are counted whoever opens them, from when they are being opened.
+    connections_per_key: int = 4
+    channels_per_connection: int = 256
 
 
 _MAX_REMEMBERED = 4096
@@ -55,6 +60,8 @@ class Gate:
 
     :param admit: raises :class:`Refused` for a peer that this server does not serve; called with
         its verified document at each login.
+    :param per_key: how many connections a key of this peer may have, where that is not
+        ``limits.connections_per_key`` for every kind of peer.
     :param refused: told of each refusal with one of a few words for its reason.
     """
 
@@ -64,12 +71,15 @@ class Gate:
         *,
         admit: Admit = admit_all,
         limits: Limits | None = None,
+        per_key: Callable[[PeerName], int] | None = None,
         refused: Callable[[str], None] = lambda reason: None,
     ) -> None:
         self.registry = registry
         self.admit = admit
         self.refused = refused
         self.limits = limits or Limits()
+        self._per_key = per_key or (lambda name: self.limits.connections_per_key)
+        self._by_key: Counter[str] = Counter()
         self._waiting: Counter[str] = Counter()
         self._known: OrderedDict[str, None] = OrderedDict()
         self._failures: OrderedDict[str, int] = OrderedDict()
@@ -77,42 +87,52 @@ class Gate:
 
     def enter(self, address: str) -> bool:
         """Count one more connection before login; False if there is no room for it."""
-        limits = self.limits
+        limits, site = self.limits, site_of(address)
         room = limits.unauthenticated
-        if address not in self._known:
+        if site not in self._known:
             room -= limits.kept_for_known
         if self._waiting.total() >= room:
             return False
-        if self._waiting[address] >= limits.unauthenticated_per_address:
+        if self._waiting[site] >= limits.unauthenticated_per_address:
             return False
-        self._waiting[address] += 1
+        self._waiting[site] += 1
         return True
 
     def leave(self, address: str) -> None:
         """One fewer before login: it has logged in or gone."""
-        self._waiting[address] -= 1
-        if self._waiting[address] <= 0:
-            del self._waiting[address]
+        _count_down(self._waiting, site_of(address))
 
     def failed(self, address: str) -> None:
         """A login from ``address`` was refused."""
-        _remember(self._failures, address, self._failures.get(address, 0) + 1)
+        site = site_of(address)
+        _remember(self._failures, site, self._failures.get(site, 0) + 1)
 
-    def logged_in(self, server: "PeerServer") -> None:
-        """``server.peer`` has proven its key: watch over it until it goes."""
-        _remember(self._known, server.address, None)
-        self._failures.pop(server.address, None)
+    def logged_in(self, server: "PeerServer") -> int:
+        """``server.peer`` has proven its key: count its connection and watch over it.
+
+        Returns 0, or how many connections its key may have, and has: then this one must end.
+        """
+        site = site_of(server.address)
+        _remember(self._known, site, None)
+        self._failures.pop(site, None)
+        most = self._per_key(server.peer)
+        if self._by_key[server.fingerprint] >= most:
+            return most
+        self._by_key[server.fingerprint] += 1
         server.watch = KeyWatch(server.conn, server.peer, server.fingerprint, self.registry)
         self._watching.add(server)
+        return 0
 
     def gone(self, server: "PeerServer") -> None:
         """The connection of one that had logged in has ended."""
-        server.watch.end()
-        self._watching.discard(server)
+        if server in self._watching:
+            self._watching.discard(server)
+            server.watch.end()
+            _count_down(self._by_key, server.fingerprint)
 
     def delay_s(self, address: str) -> float:
         """How long a login from ``address`` has to wait now."""
-        failures = self._failures.get(address, 0)
+        failures = self._failures.get(site_of(address), 0)
         return 0.0 if failures < 3 else min(self.limits.max_delay_s, 0.1 * 2 ** (failures - 3))
 
     async def close(self) -> None:
@@ -125,8 +145,10 @@ class PeerServer(asyncssh.SSHServer):
     """One connection of a peer. Components subclass it and answer its requests.
 
     After login ``peer`` is its name, ``fingerprint`` its key's, ``document`` what was published for
-    it then, ``address`` where it comes from, ``conn`` the connection. Subclasses that override a
-    method of this class call it too. Nothing is allowed that a subclass does not allow.
+    it then, ``address`` where it comes from, ``conn`` the connection, and ``authenticated`` is True
+    if it may stay. Subclasses that override a method of this class call it too. Nothing is allowed
+    that a subclass does not allow. A channel beyond the gate's limit can't be made: trying raises
+    :class:`asyncssh.ChannelOpenError` (``OPEN_RESOURCE_SHORTAGE``), with which asyncssh answers.
     ``stalled_s`` is how long the peer may take nothing of what waits for it.
     """
 
@@ -152,6 +174,7 @@ class PeerServer(asyncssh.SSHServer):
         """Called by asyncssh when a connection opens, before anything is known of it."""
         self.conn = conn
         guard(conn, self.stalled_s)
+        self._cap_channels(conn)
         peername = conn.get_extra_info("peername")
         self.address = str(peername[0]) if isinstance(peername, tuple) and peername else ""
         self._port = peername[1] if isinstance(peername, tuple) and len(peername) > 1 else 0
@@ -228,10 +251,41 @@ class PeerServer(asyncssh.SSHServer):
     def auth_completed(self) -> None:
         """Called by asyncssh when the peer has proven its key."""
         self._left()
+        if most := self.gate.logged_in(self):
+            self.gate.refused("too_many_connections")
+            _log.warning(
+                "turned away %s from %s: %d connections",
+                *(self.peer, self.address, most),
+                extra=self._about,
+            )
+            self.conn.disconnect(
+                asyncssh.DISC_TOO_MANY_CONNECTIONS,
+                f"the key of {self.peer} has {most} connections here already",
+            )
+            return
         self.authenticated = True
         _log.info("%s logged in from %s", self.peer, self.address, extra=self._about)
-        self.gate.logged_in(self)
         quicken(self.conn)
+
+    @property
+    def channels(self) -> int:
+        """How many channels there are, whoever opened them or is opening them."""
+        return len(self.conn._channels)
+
+    def _cap_channels(self, conn: Any) -> None:
+        add_channel = conn.add_channel
+        most = self.gate.limits.channels_per_connection
+
+        def add(channel: Any) -> int:
+            if self.channels >= most:
+                raise asyncssh.ChannelOpenError(
+                    asyncssh.OPEN_RESOURCE_SHORTAGE,
+                    f"this connection has {most} channels open already",
+                )
+            number: int = add_channel(channel)
+            return number
+
+        conn.add_channel = add
 
     @property
     def _about(self) -> dict[str, str]:
@@ -242,6 +296,12 @@ class PeerServer(asyncssh.SSHServer):
         if self._entered:
             self._entered = False
             self.gate.leave(self.address)
+
+
+def _count_down(counts: Counter[str], key: str) -> None:
+    counts[key] -= 1
+    if counts[key] <= 0:
+        del counts[key]
 
 
 def _remember(memory: OrderedDict[str, V], key: str, value: V) -> None:

@@ -19,7 +19,7 @@ Names = Mapping[type, Mapping[str, str]]
 GUARD: Names = {
     SSHConnection: {
         "_transport": "whether the connection stands; how much waits in its socket's buffer",
-        "_channels": "its channels, to stop and to let go on",
+        "_channels": "its channels, to stop, to let go on, and to count",
         "_kex_complete": "whether packets of channels are sent, or kept until the keys are there",
         "_deferred_packets": "how many are kept",
         "_send_kexinit": "the moment from when they are kept",

@@ -17,14 +17,12 @@ from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry import Registry
 from dit4c_p2p.observe.server import Check
-from dit4c_p2p.overlay.gate import Gate
 from dit4c_p2p.overlay.ssh import SERVER_OPTIONS
 from dit4c_p2p.router.config import Addresses, RouterConfig
 from dit4c_p2p.router.http import FrontDoor
 from dit4c_p2p.router.metrics import RouterMetrics
 from dit4c_p2p.router.pages import Renderer
-from dit4c_p2p.router.relay import check_served
-from dit4c_p2p.router.ssh import Switchboard
+from dit4c_p2p.router.ssh import Switchboard, gate_for
 from dit4c_p2p.router.states import PageStates
 
 _log = logging.getLogger(__name__)
@@ -130,7 +128,7 @@ class Router:
         if certificate is not None:
             self._follow(asyncio.create_task(certificate.run(), name="certificate"))
 
-        gate = Gate(registry, admit=check_served, refused=self._refused)
+        gate = gate_for(registry, limits, self._refused)
         self._stack.push_async_callback(gate.close)
         board = self.board = Switchboard(gate, limits)
         self._stack.push_async_callback(_cut_all, board)

@@ -7,8 +7,8 @@ Nothing here opens a port of the machine or connects to an address. Stock OpenSS
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import asyncssh
@@ -16,11 +16,13 @@ import asyncssh
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity.errors import PortalUnreachable
 from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.overlay import gate
 from dit4c_p2p.overlay.errors import OverlayError, Refused
 from dit4c_p2p.overlay.gate import Gate, PeerServer
 from dit4c_p2p.overlay.ssh import PACKET_BYTES, WINDOW_BYTES
 from dit4c_p2p.router.config import Limits
-from dit4c_p2p.router.relay import LISTENS, check_listen, check_reach, parse_target
+from dit4c_p2p.router.relay import LISTENS, check_listen, check_reach, check_served, parse_target
 from dit4c_p2p.router.splice import relay_pair
 from dit4c_p2p.router.table import Claim, Table
 
@@ -41,6 +43,23 @@ class NotConnected(OverlayError):
     code = "not_connected"
 
 
+def gate_for(registry: Registry, limits: Limits, refused: Callable[[str], None]) -> Gate:
+    """Lets in who has something to do at a router.
+
+    A peer that listens has ``limits.tunnels_per_key`` connections; a scheduler, which has one for
+    each node that it reaches through here, ``limits.dials_per_key``.
+    """
+    return Gate(
+        registry,
+        admit=check_served,
+        limits=gate.Limits(channels_per_connection=limits.channels_per_tunnel),
+        per_key=lambda name: (
+            limits.tunnels_per_key if name.kind in LISTENS else limits.dials_per_key
+        ),
+        refused=refused,
+    )
+
+
 class Switchboard:
     """What the router's SSH connections share: the table, the gate, the limits."""
 
@@ -49,7 +68,6 @@ class Switchboard:
         self.limits = limits
         self.table: Table[RouterServer] = Table()
         self.live: set[RouterServer] = set()
-        self.per_key: Counter[str] = Counter()
 
     def server(self) -> "RouterServer":
         """The factory that asyncssh calls for each connection."""
@@ -104,8 +122,6 @@ class RouterServer(PeerServer):
         super().__init__(board.gate)
         self._board = board
         self.stalled_s = board.limits.stalled_s
-        self.channels = 0
-        self._counted = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
     # ---- coming and going
@@ -115,37 +131,16 @@ class RouterServer(PeerServer):
         self._board.live.add(self)
         super().connection_made(conn)
 
-    def auth_completed(self) -> None:
-        """Called by asyncssh after the login; a key has only so many connections."""
-        super().auth_completed()
-        limits = self._board.limits
-        most = limits.tunnels_per_key if self.peer.kind in LISTENS else limits.dials_per_key
-        if self._board.per_key[self.fingerprint] >= most:
-            self.gate.refused("too_many_connections")
-            _log.warning("turned away %s from %s: %d connections", self.peer, self.address, most)
-            self.conn.disconnect(
-                asyncssh.DISC_TOO_MANY_CONNECTIONS,
-                f"the key of {self.peer} has {most} connections here already",
-            )
-            return
-        self._counted = True
-        self._board.per_key[self.fingerprint] += 1
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncssh when the connection has ended."""
         self._board.live.discard(self)
-        if self._counted:
-            self._counted = False
-            self._board.per_key[self.fingerprint] -= 1
-            if not self._board.per_key[self.fingerprint]:
-                del self._board.per_key[self.fingerprint]
         super().connection_lost(exc)
 
     # ---- listen
 
     def server_requested(self, listen_host: str, listen_port: int) -> asyncssh.SSHListener | bool:
         """Called by asyncssh for ``tcpip-forward``: the peer's own name and port, or nothing."""
-        if not self._counted:
+        if not self.authenticated:
             return False
         try:
             check_listen(self.peer, listen_host, listen_port)
@@ -180,56 +175,39 @@ class RouterServer(PeerServer):
         window_bytes: int,
     ) -> asyncssh.SSHTCPChannel[bytes]:
         """Open a channel into this connection; see :meth:`Switchboard.open`."""
-        most = self._board.limits.channels_per_tunnel
-        if self.channels >= most:
-            raise Busy(f"{name} has {most} streams open already")
-        self.channels += 1
-        opening = asyncio.create_task(
-            self.conn.create_connection(
-                session,
-                str(name),
-                port,
-                *origin,
-                window=window_bytes,
-                max_pktsize=min(PACKET_BYTES, window_bytes),
-            ),
-            name=f"channel to {name}",
-        )
+        try:
+            channel = self.conn.create_tcp_channel(
+                window=window_bytes, max_pktsize=min(PACKET_BYTES, window_bytes)
+            )
+        except asyncssh.ChannelOpenError as error:
+            if error.code == asyncssh.OPEN_RESOURCE_SHORTAGE:
+                raise Busy(f"{name} has as many streams open as it may") from None
+            raise NotConnected(f"{name} is not connected any more") from None
+
+        async def ask() -> None:
+            if self.conn.is_closed():  # in the moment between; the channel went with it
+                raise asyncssh.ConnectionLost("it has gone")
+            await channel.accept(session, str(name), port, *origin)
+
+        opening = asyncio.create_task(ask(), name=f"channel to {name}")
         # It is never cancelled: asyncssh would leave a channel behind that is confirmed later.
         self._tasks.add(opening)
-        opening.add_done_callback(self._opened)
+        opening.add_done_callback(self._tasks.discard)
         try:
             done, _ = await asyncio.wait((opening,), timeout=self._board.limits.open_s)
         except asyncio.CancelledError:
-            opening.add_done_callback(_abandon)
+            opening.add_done_callback(partial(_abandon, channel))
             raise
         if not done:
-            opening.add_done_callback(_abandon)
+            opening.add_done_callback(partial(_abandon, channel))
             raise NotConnected(f"{name} does not accept streams")
         try:
-            channel, _session = opening.result()
+            opening.result()
         except asyncssh.ChannelOpenError as error:
             raise NotConnected(f"{name} did not accept a stream: {error.reason}") from None
         except (asyncssh.Error, OSError) as error:
             raise NotConnected(f"the connection of {name} broke: {error}") from None
         return channel
-
-    def _opened(self, opening: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(opening)
-        self.channels -= 1
-        if not opening.cancelled() and opening.exception() is None:
-            self._count(opening.result()[0])
-
-    def _count(self, channel: asyncssh.SSHTCPChannel[bytes]) -> None:
-        """One more of this connection's channels, until it is closed."""
-        self.channels += 1
-        closing = asyncio.create_task(channel.wait_closed(), name=f"channel of {self.peer}")
-        self._tasks.add(closing)
-        closing.add_done_callback(self._closed)
-
-    def _closed(self, closing: "asyncio.Task[Any]") -> None:
-        self._tasks.discard(closing)
-        self.channels -= 1
 
     # ---- reach
 
@@ -237,12 +215,7 @@ class RouterServer(PeerServer):
         self, dest_host: str, dest_port: int, orig_host: str, orig_port: int
     ) -> Any:
         """Called by asyncssh for ``direct-tcpip``: a name out of the table, never an address."""
-        if self.channels >= self._board.limits.channels_per_tunnel:
-            raise asyncssh.ChannelOpenError(
-                asyncssh.OPEN_RESOURCE_SHORTAGE, "this connection has too many streams open"
-            )
         channel = self.conn.create_tcp_channel(window=WINDOW_BYTES, max_pktsize=PACKET_BYTES)
-        self._count(channel)
         return channel, self._relay(dest_host, dest_port)
 
     async def _relay(self, host: str, port: int) -> asyncssh.SSHTCPSession[bytes]:
@@ -284,7 +257,7 @@ class RouterServer(PeerServer):
         return near
 
 
-def _abandon(opening: "asyncio.Task[Any]") -> None:
+def _abandon(channel: asyncssh.SSHTCPChannel[bytes], opening: "asyncio.Task[Any]") -> None:
     """Close a channel that was confirmed after nobody waited for it any more."""
     if not opening.cancelled() and opening.exception() is None:
-        opening.result()[0].abort()
+        channel.abort()

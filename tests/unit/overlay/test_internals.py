@@ -36,7 +36,7 @@ def test_what_is_touched_is_listed() -> None:
         name for names in (internals.GUARD, internals.QUICK) for n in names.values() for name in n
     }
     overlay = ROOT / "dit4c_p2p" / "overlay"
-    for path in (overlay / "guard.py", *(overlay / "quick").glob("*.py")):
+    for path in (overlay / "guard.py", overlay / "gate.py", *(overlay / "quick").glob("*.py")):
         touched = set(re.findall(r"(?<!self)(?<!cls)\.(_[a-z]\w*)", path.read_text()))
         assert touched <= listed, path
 
