@@ -17,7 +17,7 @@ from dit4c_p2p.overlay.calls import CallSession, call
 from dit4c_p2p.overlay.client import connect_router
 from dit4c_p2p.overlay.errors import NotVerified, Refused, Silent, Unreachable
 from dit4c_p2p.overlay.gate import Gate, Limits, PeerServer
-from dit4c_p2p.overlay.ssh import SERVER_OPTIONS, Identity
+from dit4c_p2p.overlay.ssh import CLIENT_OPTIONS, SERVER_OPTIONS, Identity
 
 ROUTER = PeerName.parse("router-main")
 ASKS = DiscardPod(instance="abc")
@@ -31,7 +31,7 @@ class World:
         self.handlers = {}
         self.closed = asyncio.Event()
 
-    async def serve(self, *, host_key=None, admit=None, limits=None, server=None):
+    async def serve(self, *, host_key=None, admit=None, limits=None, server=None, **more):
         world = self
 
         class Server(PeerServer):
@@ -45,7 +45,7 @@ class World:
             0,
             server_factory=lambda: (server or Server)(self.gate),
             server_host_keys=[host_key or self.key],
-            **SERVER_OPTIONS,
+            **{**SERVER_OPTIONS, **more},
         )
         address = f"127.0.0.1:{self.server.get_port()}"
         self.router = RouterInfo(name=str(ROUTER), ssh=[address], http=[])
@@ -260,6 +260,76 @@ def test_repeated_failures_slow_an_address_down():
     assert delays == sorted(delays)
     assert delays[-1] == 5.0
     assert gate.delay_s("10.0.0.2") == 0
+
+
+def test_an_ipv6_site_is_one_address():
+    """One machine has 2^64 addresses of its own: they share a place, and a reputation."""
+    gate = Gate(None)
+    neighbours = [f"2001:db8:0:1::{n:x}" for n in range(1, 10)]
+    assert [gate.enter(one) for one in neighbours] == [True] * 8 + [False]
+    assert gate.enter("2001:db8:0:2::1")
+    gate.leave(neighbours[0])
+    assert gate.enter(neighbours[8])
+    for one in neighbours:
+        gate.failed(one)
+    assert gate.delay_s("2001:db8:0:1:ffff::1") > 0
+    assert gate.delay_s("2001:db8:0:2::1") == 0
+
+
+async def log_in(world, name, keys, source="127.0.0.1", **options):
+    """A login by a client that tries all of ``keys``."""
+    return await asyncssh.connect(
+        "127.0.0.1",
+        world.server.get_port(),
+        local_addr=(source, 0),
+        username=name,
+        client_keys=keys,
+        known_hosts=([world.key.convert_to_public()], [], []),
+        **{**CLIENT_OPTIONS, **options},
+    )
+
+
+async def test_failures_slow_an_address_down_and_a_login_ends_that(world):
+    """An address that has failed waits before its next login, whatever key it has then."""
+    await world.serve()
+    _, key = world.portal.new_peer("scheduler-main")
+    for _ in range(2):
+        with pytest.raises(asyncssh.PermissionDenied):
+            await log_in(world, "scheduler-main", [generate() for _ in range(6)], "127.0.0.2")
+    assert world.gate.delay_s("127.0.0.2") == 5
+    slow = asyncio.create_task(log_in(world, "scheduler-main", [key], "127.0.0.2"))
+    quick = await log_in(world, "scheduler-main", [key], "127.0.0.3")
+    assert not slow.done()
+    connection = await asyncio.wait_for(slow, 15)
+    assert world.gate.delay_s("127.0.0.2") == 0
+    for one in (quick, connection):
+        one.abort()
+
+
+class Hesitant(asyncssh.SSHClient):
+    """Exchanges keys, and then never says who it is."""
+
+    async def public_key_auth_requested(self):
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("stage", ["silent", "greets", "hesitates"])
+async def test_a_login_has_its_time(world, stage):
+    """20 s, here half a second, from the first moment, whatever has been said meanwhile."""
+    assert SERVER_OPTIONS["login_timeout"] == 20
+    await world.serve(login_timeout=0.5)
+    if stage == "hesitates":
+        with pytest.raises(asyncssh.Error):
+            await asyncio.wait_for(
+                log_in(world, "scheduler-main", None, client_factory=Hesitant), 10
+            )
+    else:
+        reader, writer = await asyncio.open_connection("127.0.0.1", world.server.get_port())
+        writer.write(b"SSH-2.0-slow\r\n" if stage == "greets" else b"")
+        await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+    _, key = world.portal.new_peer("scheduler-main")
+    (await log_in(world, "scheduler-main", [key])).abort()
 
 
 async def test_a_caller_with_tiny_packets_is_disconnected(world):

@@ -8,13 +8,14 @@ from typing import Any
 
 import asyncssh
 import pytest
-from support.router_house import House, hello, until
+from support.router_house import House, a_house, hello, until
 
 from dit4c_p2p.identity.keys import generate, write_private
 from dit4c_p2p.overlay.client import connect_router, dial
 from dit4c_p2p.overlay.errors import NotVerified, OverlayError, Refused, Unreachable
 from dit4c_p2p.overlay.gate import Gate, PeerServer
 from dit4c_p2p.overlay.ssh import SERVER_OPTIONS, Identity
+from dit4c_p2p.router import Limits
 
 # ---- listen
 
@@ -258,6 +259,47 @@ async def test_row_4_connections_and_streams_have_their_limits(strict_house: Hou
     for _, writer in visits:
         writer.close()
     await until(lambda: server.channels == 0)
+
+
+async def test_row_4_four_tunnels_a_key_and_256_channels_a_tunnel(house: House) -> None:
+    """The numbers as they are; a scheduler has a connection for each node, and many nodes."""
+    target = house.peer("node-home", "main")
+    tunnels = [await house.connect(target) for _ in range(5)]
+    async with asyncio.timeout(5):
+        await tunnels[4].wait_closed()
+    assert not any(tunnel.is_closed() for tunnel in tunnels[:4])
+
+    async def silent(reader: Any, writer: Any) -> None:
+        await reader.read()
+        writer.close()
+
+    await tunnels[0].start_server(lambda h, p: silent, "node-home", 22, encoding=None)
+    identity = house.peer("scheduler-main")
+    callers = [await house.connect(identity) for _ in range(5)]
+    streams = [await callers[0].open_connection("node-home", 22) for _ in range(256)]
+    with pytest.raises(asyncssh.ChannelOpenError, match="256 channels") as caught:
+        await callers[0].open_connection("node-home", 22)
+    assert caught.value.code == asyncssh.OPEN_RESOURCE_SHORTAGE
+    with pytest.raises(asyncssh.ChannelOpenError, match="as many streams open as it may"):
+        await callers[4].open_connection("node-home", 22)
+    for _, writer in streams:
+        writer.close()
+    holder = house.holder("node-home", 22)
+    await until(lambda: holder.channels == 0)
+    await callers[4].open_connection("node-home", 22)
+
+
+async def test_row_4_the_login_grace_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """security.md 4: before login, 20 s; here half of one."""
+    assert SERVER_OPTIONS["login_timeout"] == 20
+    monkeypatch.setitem(SERVER_OPTIONS, "login_timeout", 0.5)
+    async with a_house(tmp_path, Limits()) as house:
+        reader = await bare(house, "127.0.0.2")
+        async with asyncio.timeout(10):
+            assert (await reader.readline()).startswith(b"SSH-2.0-")
+            await reader.read()
 
 
 async def test_row_4_a_half_open_peer_is_noticed(house: House) -> None:
