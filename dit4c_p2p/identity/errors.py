@@ -43,3 +43,9 @@ class InvalidToken(IdentityError):
     """A JWT is malformed, expired, for someone else, or not signed by a published key."""
 
     code = "invalid_token"
+
+
+class WrongClock(InvalidToken):
+    """A JWT by a published key is of another time than now: one of two clocks is off."""
+
+    code = "clock"

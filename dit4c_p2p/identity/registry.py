@@ -69,6 +69,8 @@ class Registry:
     :param cache_folder: where signed copies are kept for a time when the portal is down; None
         keeps them in memory only.
     :param clock: seconds since 1970.
+    :ivar trouble: why changes are not heard of, or were not when it was last tried; empty at first,
+        and once they are.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Registry:
         self._change = -1
         self._cleared = 0
         self._heard = float("-inf")
+        self.trouble = ""
         self._watchers: set[Watcher] = set()
 
     @property
@@ -128,11 +131,16 @@ class Registry:
             try:
                 await self._follow()
             except (aiohttp.ClientError, TimeoutError, OSError, IdentityError) as error:
+                self.trouble = (
+                    error.one_line()
+                    if isinstance(error, IdentityError)
+                    else f"the portal does not answer: {error or type(error).__name__}"
+                )
                 if self._heard != float("-inf"):
-                    _log.warning("key events lost: %s", error or type(error).__name__)
+                    _log.warning("key events lost: %s", self.trouble)
                     backoff.reset()
                 else:
-                    _log.info("key events not reachable yet: %s", error or type(error).__name__)
+                    _log.info("key events not reachable yet: %s", self.trouble)
             if self._heard != float("-inf"):
                 self._heard = float("-inf")
                 self._tell(None)
@@ -297,6 +305,7 @@ class Registry:
     def _now_heard(self) -> None:
         if self._heard == float("-inf"):
             _log.info("key events are being heard")
+            self.trouble = ""
         self._heard = time.monotonic()
 
     def _check_clock(self, event: Heartbeat) -> None:

@@ -15,7 +15,7 @@ from joserfc import jws, jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from dit4c_p2p.identity.errors import InvalidName, InvalidToken
+from dit4c_p2p.identity.errors import InvalidName, InvalidToken, WrongClock
 from dit4c_p2p.identity.keys import fingerprint, jwt_algorithm
 from dit4c_p2p.identity.names import PeerName
 
@@ -117,8 +117,8 @@ def verify(token: str, keys: Iterable[asyncssh.SSHKey], audience: str, *, now: f
     """Check a token against the keys in force of the peer that it names.
 
     :param keys: the published keys of ``read_head(token).issuer``.
-    :raises InvalidToken: not signed by one of them, for another audience, too long-lived, expired
-        or not yet valid; the text says "clock" where a wrong clock is the likely reason.
+    :raises WrongClock: it is all that it has to be, but expired or not yet valid.
+    :raises InvalidToken: not signed by one of them, for another audience, too long-lived.
     """
     head = read_head(token)
     key = next((key for key in keys if fingerprint(key) == head.fingerprint), None)
@@ -139,11 +139,11 @@ def verify(token: str, keys: Iterable[asyncssh.SSHKey], audience: str, *, now: f
     if not 0 < expires - issued <= MAX_LIFETIME_S or not (8 <= len(jti) <= 128 and jti.isascii()):
         raise InvalidToken(f"the token must live {MAX_LIFETIME_S} s at most and have a jti")
     if issued > now + CLOCK_SKEW_S:
-        raise InvalidToken(
+        raise WrongClock(
             "the token is from the future", hint="set the clock of the machine that made it"
         )
     if expires < now - CLOCK_SKEW_S:
-        raise InvalidToken(
+        raise WrongClock(
             "the token has expired", hint="if it is new, set the clock of the machine that made it"
         )
     return Token(head.issuer, head.fingerprint, jti, issued, expires, claims)

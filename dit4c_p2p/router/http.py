@@ -29,7 +29,7 @@ from dit4c_p2p.router.pages import Page, Renderer
 from dit4c_p2p.router.relay import INSTANCE_HTTP_PORT
 from dit4c_p2p.router.splice import ChannelEnd, StreamEnd, is_tls
 from dit4c_p2p.router.ssh import Busy, Switchboard
-from dit4c_p2p.router.states import PageStates, PortalSilent
+from dit4c_p2p.router.states import ClockOff, PageStates, PortalSilent
 
 _log = logging.getLogger(__name__)
 
@@ -195,6 +195,8 @@ class FrontDoor:
         """The page for an instance that is not connected here; ``address`` wants to know."""
         try:
             known = await self._states.of(instance.id, address)
+        except ClockOff:
+            return pages.clock_off()
         except PortalSilent:
             return pages.portal_silent()
         page = pages.STATES.get(known.state, pages.STATES["unknown"])

@@ -113,6 +113,19 @@ def portal_silent() -> Page:
     )
 
 
+def clock_off() -> Page:
+    """The portal does not say what has become of the instance to a router with another clock."""
+    return Page(
+        503,
+        "clock",
+        "This server's clock is wrong",
+        "The instance isn't connected here. The portal doesn't say what became of it, because this "
+        "server's clock is too far from its own.",
+        "Whoever runs the server has to set its clock. This page tries again by itself.",
+        refresh_s=5,
+    )
+
+
 def busy() -> Page:
     """A limit of the router or of the instance's tunnel is reached."""
     return Page(

@@ -109,7 +109,10 @@ class Router:
         self.metrics.refused.labels(reason).inc()
 
     async def _check_events(self) -> str:
-        return "" if self._registry.live else "changes of keys at the portal are not heard of"
+        if self._registry.live:
+            return ""
+        why = self._registry.trouble
+        return "changes of keys at the portal are not heard of" + (f": {why}" if why else "")
 
     async def _check_ssh(self) -> str:
         if self._ssh_acceptors and all(one.sockets for one in self._ssh_acceptors):

@@ -14,6 +14,7 @@ from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
+from dit4c_p2p.identity.problems import read_problem
 from dit4c_p2p.messages.codec import InvalidMessage, decode
 from dit4c_p2p.messages.router import PageState
 
@@ -35,6 +36,12 @@ class PortalSilent(DitError):
     """The portal did not say in time; asking again later may help."""
 
     code = "portal_silent"
+
+
+class ClockOff(PortalSilent):
+    """The portal does not believe this router, because their clocks are too far apart."""
+
+    code = "clock"
 
 
 class PageStates:
@@ -71,6 +78,7 @@ class PageStates:
         """What has become of the instance with this id.
 
         :param address: of the visitor who wants to know.
+        :raises ClockOff: this router's clock is not the portal's.
         :raises PortalSilent: no proper answer in time, or too many are being waited for.
         """
         known = self._known.get(instance) or self._unknown.get(instance)
@@ -107,11 +115,13 @@ class PageStates:
                     headers={"Authorization": f"Bearer {token}"},
                     allow_redirects=False,
                 ) as response:
+                    if response.status != 200:
+                        problem = await read_problem(response)
+                        _log.warning("what became of %s is not said: %s", instance, problem)
+                        raise (ClockOff if problem.clock else PortalSilent)(str(problem))
                     body = await response.content.read(_MAX_ANSWER_BYTES)
                     while chunk := await response.content.read(_MAX_ANSWER_BYTES - len(body)):
                         body += chunk
-            if response.status != 200:
-                raise PortalSilent(f"the portal answers {response.status}")
             state = decode(body, PageState)
         except (aiohttp.ClientError, OSError, TimeoutError, InvalidMessage) as error:
             text = str(error) or "time is up"

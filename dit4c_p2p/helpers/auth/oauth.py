@@ -14,6 +14,7 @@ import asyncssh
 
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity import tokens
+from dit4c_p2p.identity.errors import WrongClock
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 
@@ -88,6 +89,11 @@ class PortalOAuth:
                     "code_verifier": verifier,
                 },
             )
+        if status != 200 and _clock_is_off(answer):
+            raise GrantRefused(
+                "The portal refused the login: the clock of the machine that this runs on is wrong",
+                hint="Whoever lends the machine has to set its clock.",
+            )
         if status != 200:
             raise GrantRefused(f"The portal refused the login ({_reason(status, answer)})")
         person, token = answer.get("sub"), answer.get("access_token")
@@ -130,7 +136,7 @@ class PortalOAuth:
             return False
 
     async def is_active(self, access_token: str) -> bool | None:
-        """Whether a token is still good; None if the portal doesn't answer."""
+        """Whether a token is still good; None if the portal doesn't say."""
         try:
             status, answer = await self._post("/oauth/introspect", {"token": access_token})
         except PortalSilent as error:
@@ -141,8 +147,10 @@ class PortalOAuth:
                 self._name
             )
         logger.warning("sessions could not be asked about: %s", _reason(status, answer))
-        # The portal says so when this instance's key is no longer in force.
-        return False if answer.get("error") == "invalid_client" else None
+        # The portal says so when this instance's key is no longer in force; that a clock is wrong,
+        # says nothing of the session.
+        over = answer.get("error") == "invalid_client" and not _clock_is_off(answer)
+        return False if over else None
 
     async def _post(self, path: str, fields: dict[str, str]) -> tuple[int, dict[str, Any]]:
         """Status and JSON object of a call; ``{}`` for anything else.
@@ -185,9 +193,14 @@ def _json_object(body: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _clock_is_off(answer: dict[str, Any]) -> bool:
+    """Whether the portal refused an assertion only for its time."""
+    return answer.get("code") == WrongClock.code
+
+
 def _reason(status: int, answer: dict[str, Any]) -> str:
     """A short word of an error answer (RFC 6749 section 5.2), safe to show."""
-    error = answer.get("error")
+    error = answer.get("code") if _clock_is_off(answer) else answer.get("error")
     if isinstance(error, str) and re.fullmatch(r"[a-z_]{1,40}", error):
         return error
     return str(status)

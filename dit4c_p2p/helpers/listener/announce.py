@@ -15,6 +15,7 @@ from dit4c_p2p.helpers.pod import Pod
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.portal_client import PortalClient, trusting
+from dit4c_p2p.identity.problems import read_problem
 from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.helper import AnswersOn
 from dit4c_p2p.messages.pod import HelperState
@@ -146,6 +147,6 @@ class Announcer:
             ) as response:
                 if response.status in (200, 204):
                     return ""
-                return f"the portal answered {response.status} to PUT /instances/"
+                return str(await read_problem(response))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             return f"the portal does not answer ({type(error).__name__})"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dit4c_p2p.database import in_transaction
 from dit4c_p2p.identity import tokens
-from dit4c_p2p.identity.errors import InvalidName, InvalidToken
+from dit4c_p2p.identity.errors import InvalidName, InvalidToken, WrongClock
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.pod import CALLBACK_PATH
@@ -142,8 +142,8 @@ class OAuthServer:
         async with in_transaction("portal"):
             snapshot = self._snapshot()
             proved = await self._prove(snapshot, params)
-            if proved is None:
-                return _refused("invalid_client", "the client did not prove its key")
+            if isinstance(proved, Answer):
+                return proved
             if not await claim(proved.token):
                 return _refused("invalid_client", "the client's token was used before")
             mine = OAuthCode.filter(digest=code, instance=proved.client.name.id)
@@ -178,8 +178,8 @@ class OAuthServer:
         async with in_transaction("portal"):
             snapshot = self._snapshot()
             proved = await self._prove(snapshot, params)
-            if proved is None:
-                return _refused("invalid_client", "the client did not prove its key")
+            if isinstance(proved, Answer):
+                return proved
             if not await claim(proved.token):
                 return _refused("invalid_client", "the client's token was used before")
             snapshot.token = await self._token(params.get("token", ""), snapshot.now)
@@ -211,21 +211,28 @@ class OAuthServer:
         redirect_uri = self._config.instance_url(name.id) + CALLBACK_PATH.removeprefix("/")
         return Client(name, redirect_uri, keys)
 
-    async def _prove(self, snapshot: Snapshot, params: Mapping[str, str]) -> _Proved | None:
-        """The client that signed the assertion; None if there is none or it is not good."""
+    async def _prove(self, snapshot: Snapshot, params: Mapping[str, str]) -> _Proved | Answer:
+        """The client that signed the assertion, or the answer if there is none or it is not good.
+
+        Only who has the client's key is told more: that a clock is off, as the ``code`` (RFC 6749
+        section 5.2 lets an error have more members).
+        """
         assertion = params.get("client_assertion", "")
+        unproved = _refused("invalid_client", "the client did not prove its key")
         if params.get("client_assertion_type") != ASSERTION_TYPE:
-            return None
+            return unproved
         try:
             head = tokens.read_head(assertion)
             client = await self._client(str(head.issuer))
             if client is None or params.get("client_id", str(head.issuer)) != str(head.issuer):
-                return None
+                return unproved
             token = check_assertion(assertion, client, snapshot)
         except InvalidToken as error:
             _log.warning("a client's token was refused: %s", error)
             await self._audit.refused("peer.login", error, about=params.get("client_id", ""))
-            return None
+            if isinstance(error, WrongClock):
+                return _refused("invalid_client", error.one_line(), code=error.code)
+            return unproved
         self._registry.seen(token.fingerprint)
         snapshot.client = client
         return _Proved(client, token)
@@ -270,7 +277,9 @@ async def claim(token: tokens.Token) -> bool:
 _ALGORITHMS = ["Ed25519", "EdDSA", "ES256", "ES384", "ES512", "PS256"]
 
 
-def _refused(error: str, text: str) -> Answer:
+def _refused(error: str, text: str, **more: str) -> Answer:
     return Answer(
-        400, {"error": error, "error_description": text}, headers={"Cache-Control": "no-store"}
+        400,
+        {"error": error, "error_description": text, **more},
+        headers={"Cache-Control": "no-store"},
     )

@@ -14,8 +14,8 @@ from dit4c_p2p.portal.services import services
 async def authenticate(request: web.Request, *kinds: Kind) -> Token:
     """Who calls; whoever acts on it claims the token in the same transaction.
 
-    :raises Unauthorized: no token, or not one of a key in force; the text says "clock" where a
-        wrong clock is the likely reason.
+    :raises Unauthorized: no token, or not one of a key in force; its code is the reason's, such as
+        ``clock``.
     :raises Forbidden: of a kind of peer that has no business here.
     """
     parts, text = services(request), bearer(request)
@@ -31,7 +31,9 @@ async def authenticate(request: web.Request, *kinds: Kind) -> Token:
         )
     except InvalidToken as error:
         await parts.audit.refused("peer.login", error, about=claimed)
-        raise Unauthorized(str(error), hint=error.hint) from None
+        refused = Unauthorized(str(error), hint=error.hint)
+        refused.code = error.code
+        raise refused from None
     if token.issuer.kind not in kinds:
         raise Forbidden(f"this is not for a {token.issuer.kind}")
     calls_with(str(token.issuer), key=token.fingerprint)

@@ -9,7 +9,7 @@ from joserfc import jwt
 from joserfc.jwk import OctKey
 
 from dit4c_p2p.identity import keys, tokens
-from dit4c_p2p.identity.errors import InvalidToken
+from dit4c_p2p.identity.errors import InvalidToken, WrongClock
 from dit4c_p2p.identity.names import PeerName
 
 NOW = 1_790_000_000.5
@@ -57,7 +57,7 @@ def test_clock_off_by_60_s_works_and_by_10_min_says_clock(off, good):
     if good:
         tokens.verify(token, [published(key)], PORTAL, now=NOW + off)
     else:
-        with pytest.raises(InvalidToken) as caught:
+        with pytest.raises(WrongClock) as caught:
             tokens.verify(token, [published(key)], PORTAL, now=NOW + off)
         assert "clock" in caught.value.hint
 

@@ -20,6 +20,7 @@ ALL = [
     pages.gone("JupyterLab", PORTAL),
     pages.not_connected("JupyterLab", PORTAL),
     pages.portal_silent(),
+    pages.clock_off(),
     pages.busy(),
     pages.wrong_host(),
     pages.bad_request(431, "the request head is over 65536 bytes"),
