@@ -59,8 +59,9 @@ _log = logging.getLogger(__name__)
 REFUSED = 4403
 REPLACED = 4409
 _OPENING_S = 5
-# aiohttp pings after this long without a frame and waits half of it: dead after 15 s.
-_HEARTBEAT_S = 10.0
+# aiohttp pings after this long without a frame, rounded up to a second of its clock, and waits half
+# of it: a dead scheduler is noticed after 13 s at most (security.md: 15 s).
+_HEARTBEAT_S = 8.0
 _CLOSING_S = 2.0
 _MAX_OPENING = 16
 _MAX_OPENING_PER_ADDRESS = 4
@@ -273,7 +274,7 @@ class SchedulerLinks:
             elif isinstance(result, InvalidMessage):
                 code, reason = 1007, str(result)
             elif isinstance(result, ConnectionError):
-                reason = "connection lost"
+                reason = str(result) or "connection lost"
             elif isinstance(result, Exception):
                 _log.error("link of %s failed", link.scheduler, exc_info=result)
                 code, reason = 1011, "the portal could not go on"
@@ -310,6 +311,8 @@ class SchedulerLinks:
         self, link: Link, socket: web.WebSocketResponse, instances: Instances
     ) -> None:
         async for message in socket:
+            if message.type is WSMsgType.ERROR:
+                raise ConnectionError(f"connection lost: {message.data}")
             if message.type is not WSMsgType.TEXT:
                 raise InvalidMessage("frames are text")
             frame = _decode(message.data)

@@ -268,8 +268,12 @@ def hidden_fields(page: str) -> dict[str, str]:
 class FakeScheduler:
     """A scheduler's end of the link over a real WebSocket, with a real key."""
 
-    def __init__(self, work: PortalAtWork, name: PeerName, key: asyncssh.SSHKey) -> None:
+    def __init__(
+        self, work: PortalAtWork, name: PeerName, key: asyncssh.SSHKey, via: str = ""
+    ) -> None:
+        """:param via: ``host:port`` to connect to instead of the portal's own."""
         self.work = work
+        self._via = via or f"127.0.0.1:{work.port}"
         self.name = name
         self.key = key
         self.sequence: dict[str, int] = {}
@@ -277,7 +281,8 @@ class FakeScheduler:
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession()
         self.socket = await self._session.ws_connect(
-            f"{self.work.url}/schedulers/{self.name.id}/link"
+            f"http://{self._via}/schedulers/{self.name.id}/link",
+            headers={"Host": f"localhost:{self.work.port}"},
         )
         await self._open()
         return self

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 import aiohttp
 import pytest
 from support.portal import FakeScheduler, allocated, running_instance
+from support.wire import Wire
 
 from dit4c_p2p.identity.keys import fingerprint, generate
 from dit4c_p2p.identity.names import PeerName
@@ -17,6 +18,7 @@ from dit4c_p2p.messages.link import (
     RequestState,
     StartInstance,
 )
+from dit4c_p2p.portal import link
 from dit4c_p2p.portal.models import Incoming, Instance, Outgoing, SshKey
 
 
@@ -236,6 +238,34 @@ async def test_section_4_one_address_opens_four_links_at_once(work):
         with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
             await session.ws_connect(f"{work.url}/schedulers/main/link")
         assert caught.value.status == 429
+
+
+async def test_row_4_a_scheduler_whose_line_is_dead_is_noticed(work, monkeypatch, caplog):
+    """security.md section 4: a dead peer is noticed in 15 s, half-open TCP included."""
+    # aiohttp rounds up to a second, and waits half of it for the answer.
+    assert link._HEARTBEAT_S + 1 + link._HEARTBEAT_S / 2 <= 15
+    monkeypatch.setattr(link, "_HEARTBEAT_S", 0.2)
+    caplog.set_level("INFO")
+    name, links = PeerName.parse("scheduler-main"), work.portal._services.links
+    async with Wire(work.port) as wire:
+        async with FakeScheduler(work, name, work.keys[str(name)], wire.address) as scheduler:
+            instance = await start(work)
+            assert (await scheduler.message(StartInstance)).instance == instance
+            answering = asyncio.create_task(scheduler.message(DiscardInstance))
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(1):
+                    await asyncio.shield(answering)
+            assert links.connected("main"), "one that is only quiet stays"
+            wire.flows.clear()
+            async with asyncio.timeout(10):
+                while links.connected("main"):
+                    await asyncio.sleep(0.01)
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
+    assert "No PONG received" in caplog.text
+    async with work.scheduler() as scheduler:
+        instance = await start(work)
+        assert (await scheduler.message(StartInstance)).instance == instance
 
 
 async def test_reports_reach_the_dashboard_at_once(work):

@@ -9,6 +9,7 @@ from typing import Any
 import asyncssh
 import pytest
 from support.router_house import House, a_house, hello, until
+from support.wire import Wire
 
 from dit4c_p2p.identity.keys import generate, write_private
 from dit4c_p2p.overlay.client import connect_router, dial
@@ -304,30 +305,15 @@ async def test_row_4_the_login_grace_is_given(
 
 async def test_row_4_a_half_open_peer_is_noticed(house: House) -> None:
     """security.md 4: a dead peer is noticed ≤ 15 s, half-open TCP included."""
-    pipes: list[asyncio.Task[None]] = []
-
-    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            writer.write(data)
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", house.router.ssh_port)
-        house.stack.callback(writer.close)
-        house.stack.callback(far_writer.close)
-        pipes.append(asyncio.create_task(pipe(reader, far_writer)))
-        pipes.append(asyncio.create_task(pipe(far_reader, writer)))
-
-    port = await house.app(serve)
-    app = await house.app(hello)
-    forward = ("-N", "-R", f"instance-abc:80:127.0.0.1:{app}")
-    await house.ssh(house.peer("instance-abc"), *forward, port=port)
-    await house.listened("instance-abc")
-    for task in pipes:
-        task.cancel()
-    since = time.monotonic()
-    await until(lambda: house.holder("instance-abc") is None, 15)
-    assert time.monotonic() - since > 5
-    await asyncio.gather(*pipes, return_exceptions=True)
+    async with Wire(house.router.ssh_port) as wire:
+        app = await house.app(hello)
+        forward = ("-N", "-R", f"instance-abc:80:127.0.0.1:{app}")
+        await house.ssh(house.peer("instance-abc"), *forward, port=wire.port)
+        await house.listened("instance-abc")
+        wire.flows.clear()
+        since = time.monotonic()
+        await until(lambda: house.holder("instance-abc") is None, 15)
+        assert time.monotonic() - since > 5
 
 
 # ---- the relay

@@ -1,10 +1,10 @@
 """The line to the portal: both ends prove themselves, and no message is lost or acted on twice."""
 
 import asyncio
-import contextlib
 
 import aiohttp
 import pytest
+from support.wire import Wire
 
 from dit4c_p2p.identity import portal_client
 from dit4c_p2p.identity.keys import generate
@@ -114,46 +114,6 @@ async def test_a_refused_scheduler_asks_less_and_less_often(world, monkeypatch):
         await until(lambda: len(pauses) >= 10)
     assert 1 <= pauses[0] <= 3
     assert all(30 <= pause <= 90 for pause in pauses[6:10])
-
-
-class Wire:
-    """Passes bytes on to a port of this machine until it is ``frozen``: open, and silent."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self.flows = asyncio.Event()
-        self.flows.set()
-        self.opened = 0
-        self._tasks: set[asyncio.Task] = set()
-
-    async def __aenter__(self):
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        return self
-
-    async def __aexit__(self, *error):
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _accept(self, reader, writer):
-        self._tasks.add(asyncio.current_task())
-        self.opened += 1
-        there, back = await asyncio.open_connection("127.0.0.1", self._port)
-        try:
-            await asyncio.gather(self._pass(reader, back), self._pass(there, writer))
-        finally:
-            back.close()
-            writer.close()
-
-    async def _pass(self, reader, writer):
-        with contextlib.suppress(ConnectionError):
-            while data := await reader.read(65536):
-                await self.flows.wait()
-                writer.write(data)
-                await writer.drain()
-        writer.close()
 
 
 async def test_a_dead_portal_is_noticed(world, monkeypatch, caplog):
