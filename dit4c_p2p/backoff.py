@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 
 
-@dataclass
+@dataclass(slots=True)
 class Backoff:
     """Pauses in seconds that grow by ``factor`` from ``first_s`` to ``longest_s``.
 

@@ -177,7 +177,7 @@ async def _connect(
         raise Unreachable(f"no way to {peer}: {error.reason}") from None
     except asyncssh.KeyExchangeFailed as error:
         raise NotVerified(f"{peer} offers no host key of a published type: {error}") from None
-    except (asyncssh.ConnectionLost, ConnectionResetError):
+    except (asyncssh.ConnectionLost, ConnectionResetError, BrokenPipeError):
         raise TurnedAway(f"{peer} at {host}:{port} hung up: is it too busy?") from None
     except (OSError, asyncssh.Error, TimeoutError, ValueError) as error:
         # ValueError: asyncssh could not find out who we are here, as when files can't be opened.

@@ -69,7 +69,7 @@ CLIENT_OPTIONS: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Identity:
     """Who this end is: a peer name and the private key published for it."""
 
