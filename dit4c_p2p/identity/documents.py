@@ -5,6 +5,9 @@
 
 The first line is a comment, so that the body is an ``authorized_keys`` file as it is. The portal
 signs exactly these bytes (SSHSIG, namespace ``dit4c-keys``). No key line means: none in force.
+
+Fields that are not known are passed over, for those of the next release; one that narrows what the
+keys may do would have to come with another first word, which this release refuses.
 """
 
 import re

@@ -29,7 +29,7 @@ from dit4c_p2p.identity.errors import (
 from dit4c_p2p.identity.keys import parse_public
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
-from dit4c_p2p.messages.codec import InvalidMessage, decode
+from dit4c_p2p.messages.codec import InvalidMessage, UnknownKind, decode
 from dit4c_p2p.messages.registry import Heartbeat, KeyEvent, SignedEvent
 
 _log = logging.getLogger(__name__)
@@ -270,7 +270,8 @@ class Registry:
                     deadline.reschedule(asyncio.get_running_loop().time() + SILENCE_S)
         raise PortalUnreachable("the portal ended the stream of key events")
 
-    def _take(self, data: str) -> KeyEvent | Heartbeat:
+    def _take(self, data: str) -> KeyEvent | Heartbeat | None:
+        """Act on an event; None for one of a newer portal, of a kind that is not known here."""
         try:
             signed = decode(data, SignedEvent)
             sshsig.verify(
@@ -278,6 +279,10 @@ class Registry:
             )
             event = decode(signed.body, KeyEvent | Heartbeat)  # type: ignore[arg-type]
             name = PeerName.parse(event.name) if isinstance(event, KeyEvent) else None
+        except UnknownKind as error:
+            # If it is about a change, the next heartbeat says so.
+            _log.info("a key event was passed over: %s", error.one_line())
+            return None
         except (InvalidMessage, InvalidSignature, InvalidName) as error:
             raise InvalidDocument(f"an event is not the portal's: {error}") from None
         if isinstance(event, Heartbeat):

@@ -1,6 +1,19 @@
-"""Records to JSON and back. Unknown fields and tags are refused, and so is anything too large."""
+"""Records to JSON and back, between peers that need not be of one release.
 
-from typing import Any, TypeVar
+What a newer peer says is passed over where it isn't understood, as in TLS and JOSE, and never ends
+a connection:
+
+- a field that is not known is ignored. So one may be added to a record, with a default; one that
+  has to be heeded makes a new kind of record instead;
+- a record of a kind that is not known, or with a word that is not (a new state, say), is
+  :class:`UnknownKind`: whoever reads answers or skips it, as the conversation's module says.
+
+Everything else that is not as declared is refused, and so is anything too large.
+"""
+
+import types
+from enum import Enum
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
@@ -10,6 +23,7 @@ T = TypeVar("T")
 
 # The largest legitimate message carries a log tail of 64 KiB; the rest are under 4 KiB.
 MAX_MESSAGE_BYTES = 256 * 1024
+_MAX_WORD_CHARS = 60
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -20,8 +34,22 @@ class InvalidMessage(DitError):
     code = "invalid_message"
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of every message: immutable, named fields, nothing unknown let through."""
+class UnknownKind(InvalidMessage):
+    """What arrived may be a record, of a kind or with a word that this release doesn't know."""
+
+    code = "unknown_kind"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every message: immutable, named fields; further ones are ignored."""
+
+
+class Strict(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of what is carried out as it is written, or not at all: nothing unknown is let through.
+
+    For what a person or a program has written once and sees refused, where a field that was passed
+    over could have been a limit.
+    """
 
 
 def encode(record: Any) -> bytes:
@@ -32,12 +60,60 @@ def encode(record: Any) -> bytes:
 def decode(data: bytes | str, kind: type[T]) -> T:
     """Read one record of type ``kind``, which may be a union of tagged records.
 
-    :raises InvalidMessage: too large, nested too deeply, not JSON, a field missing, unknown or of a
-        wrong type.
+    :raises UnknownKind: a peer of a newer release may mean something by it.
+    :raises InvalidMessage: too large, nested too deeply, not JSON, a field missing or of a wrong
+        type, or unknown to a :class:`Strict` record.
     """
     if len(data) > MAX_MESSAGE_BYTES:
         raise InvalidMessage(f"a message of {len(data)} bytes is over {MAX_MESSAGE_BYTES}")
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if isinstance(error, msgspec.ValidationError) and (word := _unknown_in(data, kind)):
+            raise UnknownKind(
+                f"a message of a kind that is not known here: {word[:_MAX_WORD_CHARS]!r}",
+                hint="is the other end of a newer release?",
+            ) from None
         raise InvalidMessage(f"not a valid message: {error}") from error
+
+
+def _unknown_in(data: bytes | str, kind: Any) -> str:
+    """The tag or the word that ``kind`` has no place for; empty if it is another thing."""
+    try:
+        return _unknown_word(msgspec.json.decode(data), kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+def _unknown_word(value: Any, kind: Any) -> str:
+    """The same in what was read."""
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        return _unknown_of(value, parts)
+    if origin is list and isinstance(value, list):
+        return next(filter(None, (_unknown_word(item, parts[0]) for item in value)), "")
+    if origin is Literal:
+        return value if isinstance(value, str) and value not in parts else ""
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return value if isinstance(value, str) and value not in [one.value for one in kind] else ""
+    if isinstance(kind, type) and issubclass(kind, Record):
+        return _unknown_of(value, (kind,))
+    return ""
+
+
+def _unknown_of(value: Any, kinds: tuple[Any, ...]) -> str:
+    """The same in what is of one of several kinds, told apart by their tags."""
+    if not isinstance(value, dict):
+        others = (one for one in kinds if not _is_record(one))
+        return next(filter(None, (_unknown_word(value, one) for one in others)), "")
+    records = {one.__struct_config__.tag: one for one in kinds if _is_record(one)}
+    tag = value.get("type") if None not in records else None
+    if tag in records:
+        fields = ((each.encode_name, each.type) for each in msgspec.structs.fields(records[tag]))
+        inner = (_unknown_word(value[name], kind) for name, kind in fields if name in value)
+        return next(filter(None, inner), "")
+    return tag if records and isinstance(tag, str) else ""
+
+
+def _is_record(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Record)

@@ -4,15 +4,16 @@ POST /api/v1/keys/challenge {}     → 201 {"nonce", "expires_in"}
 POST /api/v1/keys <NewKey>         → 201 {"fingerprint", "name", …}
 """
 
-from dit4c_p2p.messages.codec import Record
+from dit4c_p2p.messages.codec import Strict
 
 ENROL_NAMESPACE = "dit4c-enrol"
 
 
-class NewKey(Record, frozen=True, omit_defaults=True):
+class NewKey(Strict, frozen=True, omit_defaults=True):
     """``public_key`` is the line of the .pub file; ``scheduler`` the id of a node's scheduler.
 
-    ``signature`` is an SSHSIG of :func:`enrol_statement` by the new key itself.
+    ``signature`` is an SSHSIG of :func:`enrol_statement` by the new key itself. It is strict: an
+    admin who limits a key by a field that this portal doesn't know must hear that it does not.
     """
 
     kind: str

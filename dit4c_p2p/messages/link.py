@@ -10,6 +10,11 @@ Both signatures have the namespace ``dit4c-link``. From there on both ends send 
 (:class:`ToSchedulerEnvelope`, :class:`ToPortalEnvelope`) and :class:`Ack` as text frames. An
 envelope is stored by its sender until acknowledged, is sent again after a reconnect, and may arrive
 twice or late: the receiver acts on an ``id`` once, and takes an instance's reports by ``sequence``.
+
+The two need not be of one release. A scheduler passes over an order of a kind that it doesn't know
+and does not acknowledge it: it waits at the portal until the scheduler has been upgraded. A portal
+acknowledges a report that it doesn't know and passes it over: nothing is kept for it, and a
+scheduler takes a line without acknowledgements for dead. Frames of a new kind are passed over.
 """
 
 from dit4c_p2p.messages.codec import Record, encode
@@ -167,6 +172,12 @@ class ToPortalEnvelope(Record, frozen=True, tag="message"):
 
     id: str
     body: ToPortal
+
+
+class AnyEnvelope(Record, frozen=True, tag="message"):
+    """What can be read of an envelope whose body is of a kind that is not known here."""
+
+    id: str
 
 
 class Ack(Record, frozen=True, tag="ack"):

@@ -4,6 +4,9 @@ The caller writes one request as a line of JSON and reads lines: any number of :
 other items, then exactly one final record, :class:`Failure` or the verb's own result. Closing the
 channel gives up waiting; it never undoes work. Every verb is idempotent: ask again after a break.
 
+The two need not be of one release. A request of a kind that the agent doesn't know is answered by a
+:class:`Failure`; a record of the answer that the caller doesn't know is passed over.
+
 | request        | items               | final                     |
 |----------------|---------------------|---------------------------|
 | Describe       |                     | NodeDescription           |

@@ -11,7 +11,7 @@ standard output, which the agent follows; its log goes to standard error.
 
 from enum import StrEnum
 
-from dit4c_p2p.messages.codec import Record
+from dit4c_p2p.messages.codec import Record, Strict
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
 
 POD_FOLDER = "/run/dit4c"
@@ -24,12 +24,13 @@ CALLBACK_PATH = "/.dit4c/callback"
 LOGOUT_PATH = "/.dit4c/logout"
 
 
-class PodConfig(Record, frozen=True):
+class PodConfig(Strict, frozen=True):
     """Everything a helper is told. ``connect`` addresses are reachable from inside the pod.
 
     ``instance`` is the peer name, ``url`` the instance's canonical URL with a closing slash,
     ``app_port`` the port in the pod's network namespace that the app is to listen on. ``ca`` has
-    certificates (PEM) of authorities to believe beside the image's own.
+    certificates (PEM) of authorities to believe beside the image's own. It is strict: agent and
+    helpers are of one release, and a setting may be a restriction.
     """
 
     instance: str

@@ -3,6 +3,10 @@
 ``GET /keys/events`` sends server-sent events. Each ``data:`` line is a :class:`SignedEvent`, whose
 ``body`` is the JSON of a :class:`KeyEvent` or a :class:`Heartbeat` and whose ``signature`` is an
 armored SSHSIG of exactly that body by the portal's key, namespace ``dit4c-events``.
+
+Nothing that a newer portal adds to an event can be missed dangerously, signed as it is: an event
+only has its hearer ask for documents again. One of a kind that is not known here is passed over,
+and the next heartbeat's ``change`` then says that something was missed.
 """
 
 from typing import Literal

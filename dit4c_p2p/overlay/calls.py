@@ -12,7 +12,13 @@ from typing import Any, TypeVar
 
 import asyncssh
 
-from dit4c_p2p.messages.codec import MAX_MESSAGE_BYTES, InvalidMessage, decode, encode
+from dit4c_p2p.messages.codec import (
+    MAX_MESSAGE_BYTES,
+    InvalidMessage,
+    UnknownKind,
+    decode,
+    encode,
+)
 from dit4c_p2p.overlay.errors import OverlayError, Refused, Silent, Unreachable
 
 _log = logging.getLogger(__name__)
@@ -32,7 +38,7 @@ async def call(
     *,
     silence_s: float,
 ) -> AsyncGenerator[T, None]:
-    """Make one call and yield each record of the answer.
+    """Make one call and yield each record of the answer; those of an unknown kind are left out.
 
     Closing the iterator closes the channel.
 
@@ -67,7 +73,12 @@ async def call(
                 return
             if not line.endswith(b"\n"):
                 raise Unreachable("the connection broke in the middle of an answer")
-            yield decode(line, replies)
+            try:
+                reply = decode(line, replies)
+            except UnknownKind as error:
+                _log.info("a record of %s was passed over: %s", subsystem, error.one_line())
+                continue
+            yield reply
     except (asyncssh.Error, OSError) as error:
         raise Unreachable(f"the connection broke: {error}") from None
     finally:

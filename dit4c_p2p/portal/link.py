@@ -24,12 +24,19 @@ from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.errors import InvalidName, InvalidSignature
 from dit4c_p2p.identity.keys import fingerprint
 from dit4c_p2p.identity.names import Kind, PeerName
-from dit4c_p2p.messages.codec import MAX_MESSAGE_BYTES, InvalidMessage, decode, encode
+from dit4c_p2p.messages.codec import (
+    MAX_MESSAGE_BYTES,
+    InvalidMessage,
+    UnknownKind,
+    decode,
+    encode,
+)
 from dit4c_p2p.messages.instances import FINAL
 from dit4c_p2p.messages.link import (
     LINK_NAMESPACE,
     Ack,
     AllocatedKey,
+    AnyEnvelope,
     Challenge,
     ClusterState,
     Hello,
@@ -315,13 +322,20 @@ class SchedulerLinks:
                 raise ConnectionError(f"connection lost: {message.data}")
             if message.type is not WSMsgType.TEXT:
                 raise InvalidMessage("frames are text")
-            frame = _decode(message.data)
+            try:
+                frame: SchedulerFrame | AnyEnvelope = _decode(message.data)
+            except UnknownKind as error:
+                _log.warning("message of %s passed over: %s", link.scheduler, error.one_line())
+                if (envelope := _envelope(message.data)) is None:
+                    continue
+                frame = envelope
             if isinstance(frame, Ack):
                 await Outgoing.filter(message_id=frame.id, scheduler=link.scheduler.id).delete()
-            elif isinstance(frame, ToPortalEnvelope):
+            elif isinstance(frame, ToPortalEnvelope | AnyEnvelope):
                 if len(frame.id) > _MAX_ID_CHARS:
                     raise InvalidMessage("a message's id is too long")
-                await self._take(link, frame, instances)
+                if isinstance(frame, ToPortalEnvelope):
+                    await self._take(link, frame, instances)
                 await link.send(Ack(id=frame.id))
             else:
                 raise InvalidMessage("the opening is over")
@@ -389,6 +403,14 @@ class SchedulerLinks:
 def _decode(data: str) -> SchedulerFrame:
     frame: SchedulerFrame = decode(data, SchedulerFrame)  # type: ignore[arg-type]
     return frame
+
+
+def _envelope(data: str) -> AnyEnvelope | None:
+    """The envelope of what can't be read; None if it has none."""
+    try:
+        return decode(data, AnyEnvelope)
+    except InvalidMessage:
+        return None
 
 
 def _reason(text: str) -> bytes:

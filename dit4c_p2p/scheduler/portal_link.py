@@ -22,7 +22,13 @@ from dit4c_p2p.identity.errors import InvalidSignature
 from dit4c_p2p.identity.keys import parse_public
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
-from dit4c_p2p.messages.codec import MAX_MESSAGE_BYTES, InvalidMessage, decode, encode
+from dit4c_p2p.messages.codec import (
+    MAX_MESSAGE_BYTES,
+    InvalidMessage,
+    UnknownKind,
+    decode,
+    encode,
+)
 from dit4c_p2p.messages.link import (
     LINK_NAMESPACE,
     Ack,
@@ -211,16 +217,18 @@ class PortalLink:
 
 
 async def _frame(socket: aiohttp.ClientWebSocketResponse) -> PortalFrame:
-    """The next frame.
+    """The next frame that is understood.
 
     :raises LinkRefused: closed with 4403.
     :raises LinkLost: ended otherwise, or not a frame of this conversation.
     """
-    message = await socket.receive()
-    if message.type is aiohttp.WSMsgType.TEXT:
-        kind: Any = PortalFrame
+    kind: Any = PortalFrame
+    while (message := await socket.receive()).type is aiohttp.WSMsgType.TEXT:
         try:
             frame: PortalFrame = decode(message.data, kind)
+        except UnknownKind as error:
+            _log.warning("the portal's message is passed over: %s", error.one_line())
+            continue
         except InvalidMessage as error:
             raise LinkLost(f"the portal sent {error}") from None
         return frame

@@ -1,16 +1,19 @@
 """The registry's client against a portal that signs as the real one does."""
 
 import asyncio
+import json
 import time
 
 import pytest
 from support.registry import RegistryPortal
 
+from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.errors import InvalidDocument, PortalUnreachable
 from dit4c_p2p.identity.keys import fingerprint, generate, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.public import PortalInfo
 
 NODE = PeerName.parse("node-home")
@@ -164,3 +167,54 @@ async def test_missed_events_empty_the_cache(portal, live):
     async with asyncio.timeout(10):
         while (await live.keys(NODE)).keys:
             await next_change(live)
+
+
+class NextPortal(RegistryPortal):
+    """A portal of the next release: its events have more in them, and some are of a new kind."""
+
+    def _signed(self, event):
+        said = event if isinstance(event, dict) else json.loads(encode(event))
+        body = json.dumps(said | {"zone": {"type": "campus", "id": 3}})
+        signature = sshsig.sign(self.key, body.encode(), sshsig.EVENTS_NAMESPACE)
+        return {"body": body, "signature": signature, "keys": ["another"]}
+
+    def say(self, event):
+        """Send an event as it is."""
+        for queue in self._streams:
+            queue.put_nowait(self._signed(event))
+
+
+async def test_a_portal_of_the_next_release_is_heard():
+    async with NextPortal() as portal, PortalClient(portal.info) as client:
+        registry = Registry(client, None)
+        _, key = portal.new_peer("node-home")
+        running = asyncio.create_task(registry.run())
+        while not registry.live:
+            await next_change(registry)
+        assert (await registry.keys(NODE)).fingerprints() == {fingerprint(key)}
+        streams = set(portal._streams)
+
+        waiting = asyncio.create_task(next_change(registry))
+        await asyncio.sleep(0)
+        portal.revoke(NODE, key)
+        assert await waiting == NODE
+        portal.publish(NODE, key)
+        while not (await registry.keys(NODE)).keys:
+            await next_change(registry)
+
+        # A change of a kind that is not known here: it can't be acted on, but it isn't missed.
+        for new in ({"type": "suspended", "name": 7}, {"type": "key", "what": "suspended"}):
+            portal._keys[NODE].clear()
+            portal._change += 1
+            waiting = asyncio.create_task(next_change(registry))
+            await asyncio.sleep(0)
+            portal.say({"change": portal._change, "name": "node-home", **new})
+            assert await waiting is None
+            assert (await registry.keys(NODE)).keys == ()
+            portal.publish(NODE, key)
+            while not (await registry.keys(NODE)).keys:
+                await next_change(registry)
+        assert registry.live
+        assert portal._streams == streams, "on the same stream"
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)

@@ -158,6 +158,21 @@ async def test_silence_junk_and_no_such_subsystem_are_clear_errors(world):
     connection.close()
 
 
+async def test_an_answer_of_the_next_release_is_understood_as_far_as_it_can_be(world):
+    async def newer(line):
+        yield {"type": "progress", "info": "so far", "eta_s": 5}
+        yield {"type": "snapshot", "of": ["abc"]}
+        yield {"type": "pod-event", "instance": "abc", "status": {"type": "paused-pod"}}
+        yield {"type": "pod-gone", "instance": "abc", "bytes": 0}
+
+    world.handlers["t"] = newer
+    await world.serve()
+    _, key = world.portal.new_peer("scheduler-main")
+    connection = await world.connect("scheduler-main", key)
+    assert await collect(connection) == [Progress(info="so far"), PodGone(instance="abc")]
+    connection.close()
+
+
 async def test_logins_to_a_peer_whose_key_is_not_published_none(world):
     await world.serve(host_key=generate())
     _, key = world.portal.new_peer("scheduler-main")

@@ -12,11 +12,13 @@ from dit4c_p2p.identity.keys import fingerprint, generate
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import (
+    Ack,
     AllocatedKey,
     DiscardInstance,
     InstanceReport,
     RequestState,
     StartInstance,
+    ToSchedulerEnvelope,
 )
 from dit4c_p2p.portal import link
 from dit4c_p2p.portal.models import Incoming, Instance, Outgoing, SshKey
@@ -198,6 +200,27 @@ async def test_garbage_closes_the_link(work, frame):
         await scheduler.socket.send_str(frame)
         message = await scheduler.socket.receive(timeout=10)
         assert message.type in (aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED)
+
+
+async def test_a_scheduler_of_the_next_release_is_understood_as_far_as_it_can_be(work):
+    """Its reports have more in them; what is new to this portal is acknowledged, and no more."""
+    instance = await start(work)
+    async with work.scheduler() as scheduler:
+
+        async def say(body, id):
+            await scheduler.say({"type": "message", "id": id, "priority": 1, "body": body})
+            while not isinstance(frame := await scheduler.frame(), Ack):
+                assert isinstance(frame, ToSchedulerEnvelope)
+            return frame.id
+
+        report = {"type": "report", "instance": instance, "sequence": 3, "state": "starting"}
+        assert await say({**report, "info": "Soon.", "gpus": [1]}, "a") == "a"
+        assert (await Instance.get(id=instance)).info == "Soon."
+        await scheduler.say({"type": "load", "load": 0.5})
+        assert await say({"type": "measured", "instance": instance}, "b") == "b"
+        assert await say({**report, "sequence": 4, "state": "hibernating"}, "c") == "c"
+        assert (await Instance.get(id=instance)).state == "starting"
+        await scheduler.report(instance, State.STARTING)
 
 
 async def test_an_opening_that_says_nothing_is_not_a_link(work):

@@ -68,7 +68,10 @@ async def test_row_13_the_portal_derives_the_url_itself(work, web):
         instance, key = await running_instance(work, scheduler)
     token = work.jwt(f"instance-{instance}", key=key)
     body = b'{"routers": ["router-main"], "url": "http://evil.example/"}'
-    assert (await put(web, token, body)).status == 400
+    assert (await put(web, token, body)).status == 204
+    async with work.api() as api:
+        shown = (await api.get(f"instances/{instance}")).json
+    assert shown["url"] == f"http://{instance}.localhost:8081/"
 
 
 async def test_page_state(work, web):

@@ -1,6 +1,7 @@
 """The line to the portal: both ends prove themselves, and no message is lost or acted on twice."""
 
 import asyncio
+import json
 
 import aiohttp
 import pytest
@@ -153,6 +154,26 @@ async def test_what_is_no_message_ends_the_line_and_nothing_else(world, frame):
         await until(lambda: world.portal.opened > opened)
         await world.start()
         await world.portal.until_state("abc", State.RUNNING)
+
+
+async def test_a_portal_of_the_next_release_is_understood_as_far_as_it_can_be(world):
+    """An order of a new kind is not acknowledged: it waits for a scheduler that knows it."""
+    async with world.scheduler() as scheduler:
+        await scheduler.ready()
+        (socket,) = world.portal._sockets
+        new = {"type": "save", "instance": "abc"}
+        for frame in (
+            {"type": "notice", "text": "upgraded"},
+            {"type": "message", "id": "new-order", "body": new},
+        ):
+            await socket.send_str(json.dumps(frame))
+        known = {"type": "start", "instance": "abc", "image": "sha256:1", "key_nonce": "nonce"}
+        envelope = {"type": "message", "id": "known", "body": {**known, "gpus": 1}, "urgent": True}
+        world.portal.orders |= {"known": None, "new-order": None}
+        await socket.send_str(json.dumps(envelope))
+        await world.portal.until_state("abc", State.RUNNING)
+        assert list(world.portal.orders) == ["new-order"]
+        assert world.portal.opened == 1
 
 
 async def test_more_messages_than_fit_at_once(world, monkeypatch):
