@@ -139,7 +139,7 @@ class Errands:
                     async with asyncio.timeout(PLACE_AGAIN_S):
                         await changed.wait()
                 except TimeoutError:
-                    _log.debug("%s: still waiting for a machine", instance.id)
+                    _log.debug("instance %s: still waiting for a machine", instance.id)
         finally:
             self._waiting_for_room.discard(changed)
 

@@ -221,11 +221,13 @@ def advance(instance: Instance, event: Event, now: float, limits: Limits) -> Ins
     """What ``instance`` becomes by ``event`` at ``now`` (seconds since 1970); itself if nothing."""
     change = TABLE[instance.state].get(type(event))
     if change is None:
-        _log.info("%s: %s ignored while %s", instance.id, type(event).__name__, instance.state)
+        name = type(event).__name__
+        _log.info("instance %s: %s ignored while %s", instance.id, name, instance.state)
         return instance
     changed = change(instance, event, now, limits)
     if changed.state != instance.state:
-        _log.info("%s: %s → %s (%s)", instance.id, instance.state, changed.state, changed.info)
+        moved = f"{instance.state} → {changed.state}"
+        _log.info("instance %s: %s (%s)", instance.id, moved, changed.info)
     return changed
 
 

@@ -2,6 +2,7 @@
 log as JSON and in the audit log."""
 
 import json
+from itertools import pairwise
 
 import aiohttp
 import pytest
@@ -53,7 +54,12 @@ async def test_an_instances_life_can_be_watched(own_system):
 
     lines = [json.loads(line) for line in (own_system.data / "dit4c.log").read_text().splitlines()]
     about = [line["message"] for line in lines if line.get("instance") == instance]
-    assert len(about) >= 5
+    for came, went in pairwise(
+        ("created", "waiting_for_image", "starting", "running", "stopping", "discarding",
+         "discarded")
+    ):  # fmt: skip
+        moved = f"instance {instance}: {came} → {went} ("
+        assert len([message for message in about if message.startswith(moved)]) == 1, moved
     written = (own_system.data / "dit4c.log").read_text()
     audit = own_system.data / "portal" / "audit.jsonl"
     for secret in (own_system.access["api_token"], own_system.access["login_url"][-30:]):
