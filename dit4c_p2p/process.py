@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.private_file import is_full, what_to_do
 
 _STOP_S = 8.0
 
@@ -80,7 +81,8 @@ def own_folder(
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise ConfigError(
-            f"the data folder {folder} can't be written: {error.strerror}", hint=another
+            f"the data folder {folder} can't be written: {error.strerror}",
+            hint=what_to_do(error) if is_full(error) else another,
         ) from None
     try:
         try:
@@ -118,16 +120,3 @@ def raise_file_limit() -> None:
     """As many open files as this user may have: a visitor's connection takes one, a tunnel too."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file with mode 0600, all or nothing; its folder is made.
-
-    :raises OSError: it can't be written.
-    """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    partial.replace(path)

@@ -30,7 +30,8 @@ from dit4c_p2p.node.config import HelperImages, NodeConfig
 from dit4c_p2p.observe.server import Observed, shown
 from dit4c_p2p.portal import CatalogueImage, Portal, PortalConfig
 from dit4c_p2p.portal.errors import Conflict
-from dit4c_p2p.process import Component, check_port, running, until_signal, write_private
+from dit4c_p2p.private_file import write_whole
+from dit4c_p2p.process import Component, check_port, running, until_signal
 from dit4c_p2p.router import Router, RouterConfig
 from dit4c_p2p.scheduler import Scheduler, SchedulerConfig
 from dit4c_p2p.scheduler import database as scheduler_database
@@ -73,8 +74,8 @@ async def _run(config: UpConfig) -> None:
             async with asyncio.timeout(_READY_S):
                 await system.ready()
             access = await system.access()
-            _write_private(config.data_folder / _ABOUT, {"portal": config.portal_url})
-            _write_private(config.ready_path, access)
+            _write(config.data_folder / _ABOUT, {"portal": config.portal_url})
+            _write(config.ready_path, access)
             stack.callback(config.ready_path.unlink, missing_ok=True)
             progress("DIT4C", f"ready at {config.portal_url}")
             progress.close()
@@ -298,14 +299,5 @@ def _check_ports(config: UpConfig) -> None:
         check_port(_LOOPBACK, port, hint=hint)
 
 
-def _write_private(path: Path, content: dict[str, str]) -> None:
-    """Write JSON with mode 0600, all or nothing.
-
-    :raises ConfigError: the folder can't be written.
-    """
-    try:
-        write_private(path, json.dumps(content, indent=2).encode() + b"\n")
-    except OSError as error:
-        raise ConfigError(
-            f"{path} can't be written: {error.strerror}", hint="choose another file"
-        ) from None
+def _write(path: Path, content: dict[str, str]) -> None:
+    write_whole(path, json.dumps(content, indent=2).encode() + b"\n")

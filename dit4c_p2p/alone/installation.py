@@ -20,7 +20,7 @@ from dit4c_p2p.identity.keys import fingerprint, parse_public
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.messages.codec import InvalidMessage, encode
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig, RouterInfo
-from dit4c_p2p.process import write_private
+from dit4c_p2p.private_file import NotWritten, write_whole
 from dit4c_p2p.settings.shared import PortalReference
 
 _log = logging.getLogger(__name__)
@@ -142,6 +142,6 @@ def _read_copy(copy: Path, reference: PortalReference) -> PublicConfig | None:
 
 def _keep_copy(copy: Path, public: PublicConfig) -> None:
     try:
-        write_private(copy, encode(public))
-    except OSError as error:
-        _log.warning("%s could not be kept: %s", copy, error.strerror)
+        write_whole(copy, encode(public))
+    except NotWritten as error:
+        _log.warning("what the portal said is not kept: %s", error.one_line())

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dit4c_p2p import __version__
 from dit4c_p2p.cli import audit, components, images, keys, local, people, settings, tokens
 from dit4c_p2p.errors import DitError
+from dit4c_p2p.private_file import what_to_do
 
 _PROBLEM = 1
 _INTERRUPTED = 130
@@ -26,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"dit4c: {error.one_line()}", file=sys.stderr)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"dit4c: {where}{error.strerror or error}", file=sys.stderr)
+        found = DitError(f"{where}{error.strerror or error}", hint=what_to_do(error))
+        print(f"dit4c: {found.one_line()}", file=sys.stderr)
     except KeyboardInterrupt:
         return _INTERRUPTED
     return _PROBLEM

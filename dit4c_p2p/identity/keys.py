@@ -2,13 +2,13 @@
 
 import base64
 import hashlib
-import os
 from pathlib import Path
 
 import asyncssh
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
 from dit4c_p2p.identity.errors import InvalidKey
+from dit4c_p2p.private_file import write_whole
 
 _MIN_RSA_BITS = 3072
 _ALGORITHMS = {
@@ -80,7 +80,8 @@ def load_or_create(path: Path) -> asyncssh.SSHKey:
     """The private key in ``path``, made there with mode 0600 at the first call.
 
     :raises InvalidKey: the file is no private key, or others may read it.
-    :raises OSError: the folder can't be written.
+    :raises NotWritten: it can't be made.
+    :raises OSError: it can't be read.
     """
     if not path.exists():
         key = generate()
@@ -95,12 +96,5 @@ def load_or_create(path: Path) -> asyncssh.SSHKey:
 
 
 def write_private(path: Path, key: asyncssh.SSHKey) -> None:
-    """Write an OpenSSH PEM with mode 0600, all or nothing; the folder is made with mode 0700."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key.export_private_key("openssh"))
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    """Write an OpenSSH PEM, see :func:`write_whole`."""
+    write_whole(path, key.export_private_key("openssh"))

@@ -31,6 +31,7 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.messages.codec import InvalidMessage, UnknownKind, decode
 from dit4c_p2p.messages.registry import Heartbeat, KeyEvent, SignedEvent
+from dit4c_p2p.private_file import NotWritten, write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -231,16 +232,15 @@ class Registry:
         if self._folder is None:
             return
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for suffix, data in (("keys", body), ("keys.sig", signature)):
-                partial = self._folder / f"{name}.{suffix}.partial"
-                partial.write_bytes(data)
-                partial.replace(self._folder / f"{name}.{suffix}")
-        except OSError as error:
-            _log.warning("the copy of the keys of %s could not be kept: %s", name, error)
+                write_whole(self._folder / f"{name}.{suffix}", data, lasting=False)
+        except NotWritten as error:
+            _log.warning("no copy of the keys of %s is kept: %s", name, error.one_line())
+            # The one before is out of date.
+            self._drop_copy(name)
 
     def _drop_copy(self, name: PeerName) -> None:
-        """No key is in force any more: what was kept must never serve again."""
+        """What was kept must never serve again."""
         if self._folder is None:
             return
         try:

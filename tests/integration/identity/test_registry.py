@@ -6,6 +6,7 @@ import time
 
 import pytest
 from support.registry import RegistryPortal
+from support.small_disk import ONLY_ROOT, SmallDisk
 
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.errors import InvalidDocument, PortalUnreachable
@@ -117,6 +118,29 @@ async def test_a_copy_does_not_outlive_what_it_says(portal, client, tmp_path):
     portal.revoke(NODE)
     assert (await Registry(client, tmp_path).keys(NODE)).keys == ()
     assert list(tmp_path.iterdir()) == []
+
+
+class TestOnAFullDisk:
+    """security.md section 5, disk full: a clear error, nothing corrupt, on when there is room."""
+
+    pytestmark = ONLY_ROOT
+
+    async def test_keys_are_looked_up_and_no_old_copy_stays(self, portal, client, tmp_path, caplog):
+        _, key = portal.new_peer("node-home")
+        with SmallDisk(tmp_path / "small", size="64k") as disk:
+            copies = disk.folder / "copies"
+            await Registry(client, copies).keys(NODE)
+            disk.fill()
+            more = generate()
+            portal.publish(NODE, more)
+            both = {fingerprint(key), fingerprint(more)}
+            assert (await Registry(client, copies).keys(NODE)).fingerprints() == both
+            assert "node-home.keys can't be written: No space left on device" in caplog.text
+            assert list(copies.iterdir()) == [], "it would let in a key that was revoked since"
+            disk.make_room()
+            await Registry(client, copies).keys(NODE)
+            await portal.stop()
+            assert (await Registry(client, copies).keys(NODE)).fingerprints() == both
 
 
 async def test_a_wrong_answer_is_not_silence_and_no_copy_serves(portal, client, tmp_path):

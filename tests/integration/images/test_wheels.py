@@ -1,39 +1,20 @@
 """Wheels on a disk that has no room for them."""
 
-import asyncio
 import os
 import zipfile
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from support.small_disk import ONLY_ROOT, SmallDisk
 
 from dit4c_p2p.images import DiskFull
 from dit4c_p2p.images.wheels import ensure_wheels
 
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk"),
-]
-
-
-@pytest.fixture
-async def small_disk(tmp_path: Path) -> AsyncIterator[Path]:
-    """A file system of 64 KiB."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    await command("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder))
-    yield folder
-    await command("umount", str(folder))
-
-
-async def command(*argv: str) -> None:
-    process = await asyncio.create_subprocess_exec(*argv)
-    assert await asyncio.wait_for(process.wait(), 20) == 0
+pytestmark = ONLY_ROOT
 
 
 async def test_a_full_disk_is_called_so_and_nothing_is_left_on_it(
-    small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     index = tmp_path / "index"
     index.mkdir()
@@ -50,6 +31,7 @@ async def test_a_full_disk_is_called_so_and_nothing_is_left_on_it(
     requirements = tmp_path / "requirements.txt"
     requirements.write_text("tiny\n")
 
-    with pytest.raises(DiskFull, match="the disk is full"):
-        await ensure_wheels(requirements, "x86_64", small_disk, lambda *it: None, "step")
-    assert list((small_disk / "wheels").iterdir()) == []
+    with SmallDisk(tmp_path / "small", size="64k") as disk:
+        with pytest.raises(DiskFull, match="the disk is full"):
+            await ensure_wheels(requirements, "x86_64", disk.folder, lambda *it: None, "step")
+        assert list((disk.folder / "wheels").iterdir()) == []

@@ -1,6 +1,5 @@
 """What a person types, and what they are told when it can't be done."""
 
-import os
 import socket
 import stat
 
@@ -10,7 +9,7 @@ from dit4c_p2p.cli import main
 from dit4c_p2p.config import UpConfig, default_data_folder
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.process import own_folder
-from dit4c_p2p.up import _check_ports, _write_private
+from dit4c_p2p.up import _check_ports
 
 
 def run(capsys, *arguments):
@@ -86,15 +85,6 @@ def test_a_key_without_a_portal(capsys, tmp_path):
     status, said = run(capsys, "key", "add", "node", "home", tmp_path / "k", "--data-dir", tmp_path)
     assert (status, said.count("\n")) == (1, 1)
     assert "no running portal" in said
-
-
-def test_the_ready_file_is_for_its_owner_only(tmp_path):
-    path = tmp_path / "new" / "ready.json"
-    _write_private(path, {"a": "b"})
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert os.listdir(path.parent) == ["ready.json"]
-    with pytest.raises(ConfigError, match="can't be written"):
-        _write_private(path / "below", {})
 
 
 def test_where_data_is_kept(tmp_path):

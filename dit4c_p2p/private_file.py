@@ -1,0 +1,82 @@
+"""Files that only their owner may read, written as a whole or not at all.
+
+Where disks are full or the power is cut, there is what was there before, or all of the new content;
+never a part of it, and no empty file in its place.
+"""
+
+import errno
+import os
+from pathlib import Path
+
+from dit4c_p2p.errors import DitError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+class NotWritten(DitError):
+    """A file could not be written; what it held before is still in it.
+
+    :ivar full: for want of room.
+    """
+
+    code = "not_written"
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(
+            f"{path} can't be written: {error.strerror or error}", hint=what_to_do(error)
+        )
+        self.full = is_full(error)
+
+
+def write_whole(path: Path, content: bytes, *, lasting: bool = True) -> None:
+    """Write a file with mode 0600; its folder is made, with mode 0700.
+
+    :param lasting: it outlives a power cut from when this returns. What can be had again from
+        elsewhere need not wait for the disk.
+    :raises NotWritten: it can't be.
+    """
+    folder = path.parent
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        new = [one for one in (folder, *folder.parents) if not one.exists()]
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                if lasting:
+                    os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+        if lasting:
+            for changed in (folder, *(one.parent for one in new)):
+                _sync(changed)
+    except OSError as error:
+        raise NotWritten(path, error) from None
+
+
+def is_full(error: OSError) -> bool:
+    """Whether something could not be written for want of room."""
+    return error.errno in _FULL
+
+
+def what_to_do(error: OSError) -> str:
+    """A hint to go with an error of a file; may be empty."""
+    if is_full(error):
+        return "make room on its disk, and try again"
+    if error.errno in _NOT_OURS:
+        return "make it writable for the user that runs this"
+    return ""
+
+
+def _sync(folder: Path) -> None:
+    """The folder's entries outlive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
