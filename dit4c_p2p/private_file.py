@@ -15,10 +15,7 @@ _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 class NotWritten(DitError):
-    """A file could not be written; what it held before is still in it.
-
-    :ivar full: for want of room.
-    """
+    """A file could not be written, because of ``error``; what it held before is still in it."""
 
     code = "not_written"
 
@@ -26,7 +23,7 @@ class NotWritten(DitError):
         super().__init__(
             f"{path} can't be written: {error.strerror or error}", hint=what_to_do(error)
         )
-        self.full = is_full(error)
+        self.error = error
 
 
 def write_whole(path: Path, content: bytes, *, lasting: bool = True) -> None:

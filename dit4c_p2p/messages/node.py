@@ -24,6 +24,8 @@ from enum import StrEnum
 from dit4c_p2p.messages.codec import Record
 
 NODE_SUBSYSTEM = "dit4c-node"
+# Codes of a Failure that may pass by itself: the same verb is worth trying again.
+PASSING_CODES = frozenset({"engine", "storage"})
 
 
 class Describe(Record, frozen=True, tag="describe"):
@@ -185,9 +187,10 @@ class Alive(Record, frozen=True, tag="alive"):
 class Failure(Record, frozen=True, tag="failure"):
     """The verb failed. ``code`` is stable, ``text`` a sentence for the user.
 
-    Codes: ``unknown_image``, ``registry`` (it does not answer), ``disk_full``, ``no_port``,
-    ``not_listening``, ``app_exited``, ``out_of_memory``, ``no_such_pod``, ``refused`` (the owner's
-    policy), ``engine`` (the engine does not answer; worth trying again), ``internal``.
+    Codes: ``unknown_image``, ``registry`` (it does not answer), ``disk_full`` (no room for the
+    image), ``no_port``, ``not_listening``, ``app_exited``, ``out_of_memory``, ``no_such_pod``,
+    ``refused`` (the owner's policy), ``engine`` (it does not answer), ``storage`` (the machine's
+    disk is full, or does not work), ``internal``. See :data:`PASSING_CODES`.
     """
 
     code: str

@@ -26,7 +26,6 @@ from dit4c_p2p.messages.node import (
     Describe,
     DiscardPod,
     EnsureImage,
-    Failure,
     FollowEvents,
     ListPods,
     NodeReply,
@@ -41,7 +40,7 @@ from dit4c_p2p.node.assembly import Assembly
 from dit4c_p2p.node.config import DEFAULT_ENGINE, DEFAULT_NETWORK_RANGE, NodeConfig
 from dit4c_p2p.node.engine import Engine
 from dit4c_p2p.node.events import Keeper
-from dit4c_p2p.node.failures import as_failure
+from dit4c_p2p.node.failures import FilesFailed, as_failure
 from dit4c_p2p.node.folder import InstanceFolder, instances_kept
 from dit4c_p2p.node.host import read
 from dit4c_p2p.node.metrics import NodeMetrics
@@ -82,7 +81,7 @@ class Verbs:
 
     async def serve(self, line: bytes) -> AsyncGenerator[NodeReply, None]:
         """The handler of one call; ``line`` is the request as it came."""
-        verb, code = "a request", ""
+        verb, code, request = "a request", "", None
         try:
             request = _read_request(line)
             verb = type(request).__name__
@@ -92,12 +91,14 @@ class Verbs:
         except DitError as error:
             failure = as_failure(error)
             code = failure.code
-            _log.warning("%s: %s: %s", verb, failure.code, failure.text)
+            about = {"instance": getattr(request, "instance", None)}
+            _log.warning("%s: %s: %s", verb, failure.code, failure.text, extra=about)
             yield failure
         except OSError as error:
-            code = "internal"
+            failure = as_failure(FilesFailed(error))
+            code = failure.code
             _log.exception("%s failed", verb)
-            yield Failure(code="internal", text=f"the node can't keep its files: {error.strerror}")
+            yield failure
         finally:
             self._answered(verb, code)
 

@@ -1,12 +1,14 @@
 """The container engine: the one place that talks to it.
 
 Each call has a time limit, does one thing, and raises nothing but :class:`EngineError` and its
-:class:`NotFound` and :class:`Conflict`. Removing what is not there is fine. Calls may run at once.
+:class:`NotFound`, :class:`Conflict` and :class:`EngineFull`. Removing what is not there is fine.
+Calls may run at once.
 """
 
 import asyncio
 import contextlib
 import json
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from types import TracebackType
@@ -16,9 +18,11 @@ import aiodocker
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from dit4c_p2p.node.failures import Conflict, EngineError, EngineSaid, NotFound
+from dit4c_p2p.node.failures import Conflict, EngineError, EngineFull, EngineSaid, NotFound
 from dit4c_p2p.node.pod import Definition, filters
 from dit4c_p2p.node.status import ContainerState, clean_log, read_container
+
+_log = logging.getLogger(__name__)
 
 # An engine under load takes seconds for what is done in 50 ms otherwise; past this it is stuck.
 _CALL_S = 60.0
@@ -350,6 +354,10 @@ def _mapped(error: aiodocker.DockerError) -> EngineError:
         return Conflict(message)
     if error.status == 900:
         return EngineError("the container engine does not answer", hint="is it running?")
+    if "no space left on device" in message.lower():
+        # Which place is full is for the machine's owner, and its user is told in our words.
+        _log.error("the container engine said: %s", message)
+        return EngineFull(message)
     return EngineSaid(message)
 
 

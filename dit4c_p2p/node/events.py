@@ -24,7 +24,7 @@ from dit4c_p2p.errors import DitError
 from dit4c_p2p.messages.node import PodEvent, PodState, PodStatus
 from dit4c_p2p.node import pod
 from dit4c_p2p.node.engine import Engine
-from dit4c_p2p.node.failures import EngineError, NodeFailure
+from dit4c_p2p.node.failures import FilesFailed, NodeFailure, Passing
 from dit4c_p2p.node.pod import HELPERS, Role
 from dit4c_p2p.node.pods import Pods
 from dit4c_p2p.node.status import memory_text
@@ -111,7 +111,7 @@ class Keeper:
                             tries = 0
                             await self._take(event)
                     _log.warning("the engine ended its events")
-                except EngineError as error:
+                except Passing as error:
                     _log.warning("the engine's events: %s", error.one_line())
                 self.connected.clear()
                 await asyncio.sleep(_RECONNECT_S[min(tries, len(_RECONNECT_S) - 1)])
@@ -197,12 +197,18 @@ class Keeper:
             self._ending.discard(instance)
 
     async def _settled(self, instance: str) -> bool:
-        """Tell how the pod is; False: it is to be started again, or the engine can't say."""
+        """Tell how the pod is; False: it is to be started again, or that can't be said or kept."""
         try:
-            status = await self._pods.settle(instance)
+            try:
+                status = await self._pods.settle(instance)
+            except FilesFailed as failure:
+                # That it is to stay down can't be written yet; that it has ended can be told.
+                _log.warning("pod of %s: %s", instance, failure.one_line())
+                await self._tell(instance)
+                return False
             await self._tell(instance)
-        except EngineError as error:
-            _log.warning("pod of %s: %s", instance, error.one_line())
+        except Passing as failure:
+            _log.warning("pod of %s: %s", instance, failure.one_line())
             return False
         return status is None or status.state is not PodState.INTERRUPTED
 
@@ -229,8 +235,8 @@ class Keeper:
             self._waiting.discard(key)
         try:
             settled = await self._pods.mend(*key)
-        except EngineError as error:
-            _log.warning("pod of %s: %s: %s", *key, error.one_line())
+        except Passing as failure:
+            _log.warning("pod of %s: %s: %s", *key, failure.one_line())
             settled = False
         if not settled:
             self._mend_later(*key)
@@ -260,8 +266,8 @@ class Keeper:
         """An engine that went away is noticed by :meth:`run` too, which then compares all."""
         try:
             await work
-        except EngineError as error:
-            _log.warning("%s", error.one_line())
+        except Passing as failure:
+            _log.warning("%s", failure.one_line())
 
 
 def _same(known: PodStatus | None, now: PodStatus | None) -> bool:

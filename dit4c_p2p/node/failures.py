@@ -1,13 +1,16 @@
 """Why a verb failed, and how the scheduler is told.
 
 NodeFailure                code of messages.node.Failure
-├── EngineError            engine          the engine does not answer, or said no
-│   ├── EngineSaid         (it refused; in its words)
-│   ├── NotFound           (no such object)
-│   └── Conflict           (name or address range in use)
+├── Passing                                worth trying again as it is
+│   ├── EngineError        engine          the engine does not answer, or said no
+│   │   ├── EngineSaid     (it refused; in its words)
+│   │   │   └── EngineFull storage         (for want of room)
+│   │   ├── NotFound       (no such object)
+│   │   └── Conflict       (name or address range in use)
+│   └── FilesFailed        storage         what the agent keeps can't be written or read
 ├── UnknownImage           unknown_image
 ├── RegistryError          registry        the image can't be pulled; not the node's fault
-├── DiskFull               disk_full
+├── DiskFull               disk_full       there is no room for the image
 ├── NoPort                 no_port
 ├── NotListening           not_listening
 ├── AppExited              app_exited
@@ -19,6 +22,10 @@ NodeFailure                code of messages.node.Failure
 
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.messages.node import Failure
+from dit4c_p2p.private_file import is_full
+
+_NO_ROOM = "the disk of the machine it runs on is full"
+_MAKE_ROOM = "its owner has to make room"
 
 
 class NodeFailure(DitError):
@@ -31,8 +38,12 @@ class NodeFailure(DitError):
         self.log_tail = log_tail
 
 
-class EngineError(NodeFailure):
-    """The container engine does not answer, or did not do what it was asked; try again."""
+class Passing(NodeFailure):
+    """It may be otherwise in a minute: the same is tried again, and nothing is concluded."""
+
+
+class EngineError(Passing):
+    """The container engine does not answer, or did not do what it was asked."""
 
     code = "engine"
 
@@ -40,9 +51,18 @@ class EngineError(NodeFailure):
 class EngineSaid(EngineError):
     """The engine answered, and did not do it. ``words`` are its own."""
 
-    def __init__(self, words: str) -> None:
-        super().__init__(f"the container engine said: {words}")
+    def __init__(self, words: str, message: str = "", *, hint: str = "") -> None:
+        super().__init__(message or f"the container engine said: {words}", hint=hint)
         self.words = words
+
+
+class EngineFull(EngineSaid):
+    """The engine has no room for what it was asked to make."""
+
+    code = "storage"
+
+    def __init__(self, words: str) -> None:
+        super().__init__(words, _NO_ROOM, hint=_MAKE_ROOM)
 
 
 class NotFound(EngineError):
@@ -51,6 +71,21 @@ class NotFound(EngineError):
 
 class Conflict(EngineError):
     """A name or an address range is in use, or the object is in another state than thought."""
+
+
+class FilesFailed(Passing):
+    """What the agent keeps of a pod can't be written or read, because of ``error``."""
+
+    code = "storage"
+
+    def __init__(self, error: OSError) -> None:
+        if is_full(error):
+            super().__init__(_NO_ROOM, hint=_MAKE_ROOM)
+        else:
+            super().__init__(
+                f"the machine it runs on can't keep its files: {error.strerror or error}",
+                hint="its owner has to look after the disk",
+            )
 
 
 class UnknownImage(NodeFailure):

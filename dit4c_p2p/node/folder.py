@@ -6,15 +6,25 @@
 - ``reason``: how its app ended or why the agent stopped it, as a sentence: it is to stay down;
 - ``notice``: what its user is told while it runs;
 - ``run``: which run of the app is wanted, and when the one before it began.
+
+Whatever is done with it raises :class:`FilesFailed` where the disk is full or does not work, and
+leaves each file as it was.
 """
 
+import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import asyncssh
 
 from dit4c_p2p.identity.keys import load_or_create
+from dit4c_p2p.node.failures import FilesFailed
+from dit4c_p2p.private_file import NotWritten, write_whole
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,12 +48,14 @@ class InstanceFolder:
 
     def key(self) -> asyncssh.SSHKey:
         """The instance's key: the same one each time, until :meth:`remove`."""
-        return load_or_create(self._path / "key")
+        with _kept():
+            return load_or_create(self._path / "key")
 
     @property
     def published(self) -> bool:
         """Whether the instance was ever reachable."""
-        return (self._path / "published").exists()
+        with _kept():
+            return (self._path / "published").exists()
 
     def set_published(self) -> None:
         """It is reachable now."""
@@ -81,27 +93,42 @@ class InstanceFolder:
 
     def remove(self) -> None:
         """Nothing of the instance is left on disk."""
-        if self._path.exists():
-            shutil.rmtree(self._path)
+        with _kept():
+            if self._path.exists():
+                shutil.rmtree(self._path)
 
     def _read(self, name: str) -> str:
         path = self._path / name
-        return path.read_text() if path.exists() else ""
+        with _kept():
+            return path.read_text() if path.exists() else ""
 
     def _set(self, name: str, text: str) -> None:
         if text:
             self._write(name, text)
         else:
-            (self._path / name).unlink(missing_ok=True)
+            with _kept():
+                (self._path / name).unlink(missing_ok=True)
 
     def _write(self, name: str, text: str) -> None:
-        self._path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial = self._path / f"{name}.partial"
-        partial.write_text(text)
-        partial.replace(self._path / name)
+        with _kept():
+            write_whole(self._path / name, text.encode())
 
 
 def instances_kept(node_folder: Path) -> set[str]:
     """The ids of all instances that something is kept of."""
     folder = node_folder / "instances"
-    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    with _kept():
+        return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+
+@contextmanager
+def _kept() -> Iterator[None]:
+    """Which file it is about is for the machine's owner, in the log; users are told the rest."""
+    try:
+        yield
+    except NotWritten as error:
+        _log.error("%s", error.one_line())
+        raise FilesFailed(error.error) from None
+    except OSError as error:
+        _log.error("the files of a pod: %s", error)
+        raise FilesFailed(error) from None

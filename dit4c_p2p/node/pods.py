@@ -55,7 +55,7 @@ from dit4c_p2p.node.assembly import Assembly
 from dit4c_p2p.node.condition import Condition
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine import Engine
-from dit4c_p2p.node.failures import EngineError, NodeFailure, NoSuchPod, NotListening, PodBroken
+from dit4c_p2p.node.failures import NodeFailure, NoSuchPod, NotListening, Passing, PodBroken
 from dit4c_p2p.node.fetching import fetch
 from dit4c_p2p.node.folder import instances_kept
 from dit4c_p2p.node.making import Making
@@ -258,8 +258,8 @@ class Pods:
     async def resume(self, instance: str) -> None:
         """Start a pod again that went down with its machine, its engine or its infra container.
 
-        :raises NodeFailure: it can't be. But for an :class:`EngineError`, which may pass, it is
-            written down and the pod stays down.
+        :raises NodeFailure: it can't be. Unless that is :class:`Passing`, it is written down and
+            the pod stays down.
         """
         async with self._lock(instance):
             found = await self._assembly.look(instance)
@@ -272,7 +272,7 @@ class Pods:
                 policy.check_room(self._config.policy, instance, await self._occupied())
                 image = await self._making.image(found[Role.APP].image)
                 await self._making.converge(instance, image, folder.run.number, kept=True)
-            except EngineError:
+            except Passing:
                 raise
             except NodeFailure as failure:
                 await self._condition.give_up(instance, failure.one_line())

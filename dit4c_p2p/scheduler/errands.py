@@ -15,6 +15,7 @@ from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.instances import FINAL, State
 from dit4c_p2p.messages.link import InstanceLogs, RequestLogs
 from dit4c_p2p.messages.node import (
+    PASSING_CODES,
     DiscardPod,
     EnsureImage,
     Failure,
@@ -197,7 +198,7 @@ class Errands:
                                 say(reply.info, reply.fraction)
                             case PodKey():
                                 await self._store.key_made(instance.id, reply)
-                            case Failure(code="engine"):
+                            case Failure(code=code) if code in PASSING_CODES:
                                 say(f"{reply.text}; trying again", None)
                                 break
                             case Failure():

@@ -2,7 +2,10 @@
 
 import errno
 import os
+import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ ONLY_ROOT = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk"),
 ]
 _PAGE = bytes(4096)
+_FILES = 256
 
 
 class SmallDisk:
@@ -25,10 +29,12 @@ class SmallDisk:
         self.folder = folder
         self._size = size
         self._filler = folder / "filler"
+        self._more = folder / "fillers"
 
     def __enter__(self) -> "SmallDisk":
         self.folder.mkdir(parents=True)
-        _run("mount", "-t", "tmpfs", "-o", f"size={self._size},mode=700", "tmpfs", self.folder)
+        options = f"size={self._size},nr_inodes={_FILES},mode=700"
+        _run("mount", "-t", "tmpfs", "-o", options, "tmpfs", self.folder)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -36,19 +42,29 @@ class SmallDisk:
         _run("umount", "-l", self.folder)
 
     def fill(self) -> None:
-        """No page is left."""
-        descriptor = os.open(self._filler, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        try:
+        """No page is left, and no other file can be made, be it empty."""
+        self._more.mkdir()
+        with _until_full(), self._filler.open("ab", buffering=0) as filler:
             while True:
-                os.write(descriptor, _PAGE)
-        except OSError as error:
-            assert error.errno == errno.ENOSPC, error
-        finally:
-            os.close(descriptor)
+                filler.write(_PAGE)
+        with _until_full():
+            for number in range(_FILES):
+                (self._more / str(number)).touch()
 
     def make_room(self) -> None:
         """As it was before :meth:`fill`."""
         self._filler.unlink()
+        shutil.rmtree(self._more)
+
+
+@contextmanager
+def _until_full() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        assert error.errno == errno.ENOSPC, error
+    else:
+        raise AssertionError("the small disk does not become full")
 
 
 def _run(*command: str | Path) -> None:

@@ -17,6 +17,7 @@ from dit4c_p2p.messages.link import (
     key_statement,
 )
 from dit4c_p2p.messages.node import (
+    PASSING_CODES,
     DiscardPod,
     EnsureImage,
     Failure,
@@ -105,14 +106,18 @@ async def test_an_app_that_never_listens(world):
         assert (report.info, report.log_tail) == ("The app did not listen", "Traceback")
 
 
-async def test_an_engine_that_does_not_answer_is_tried_again(world):
-    engine = Failure(code="engine", text="the node's engine does not answer")
-    world.node.fail["EnsureImage"] = [engine, engine]
-    world.node.fail["StartPod"] = [engine]
+@pytest.mark.parametrize("code", sorted(PASSING_CODES))
+async def test_what_may_pass_at_the_node_is_tried_again_and_said(world, code):
+    """security.md section 5, disk full: the instance lives on, and its user is told."""
+    failure = Failure(code=code, text="the disk of the machine it runs on is full")
+    world.node.fail["EnsureImage"] = [failure, failure]
+    world.node.fail["StartPod"] = [failure]
     async with world.scheduler():
         await world.start()
         await world.portal.until_state("abc", State.RUNNING)
         assert world.node.count(EnsureImage) == 3
+        said = [report.info for report in world.portal.reports if report.instance == "abc"]
+        assert "The disk of the machine it runs on is full; trying again" in said
 
 
 async def test_an_app_that_ends(world):
