@@ -8,16 +8,21 @@ A line has its time, level, logger and message, as text or as JSON::
 Which instance, peer or connection a line is about is found by itself where its message begins with
 one of :data:`_ABOUT_INSTANCE` or has a peer's name among its arguments; anybody else says so in the
 line's ``extra`` (:data:`FIELDS`).
+
+A line that can't be written, as on a full disk, is counted and no more: what the standard library
+would print instead is neither redacted nor one line.
 """
 
 import json
 import logging
 import os
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TextIO
 
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.observe.redact import redact
@@ -28,29 +33,37 @@ _KEPT_LOGS = 3
 FIELDS = ("instance", "peer", "connection")
 # What a message's form begins with if its first argument is an instance's id.
 _ABOUT_INSTANCE = ("instance %s", "pod of %s")
-# Line ends, and what moves a terminal's cursor: nothing that a stranger sent may start a new line.
-_CONTROL = {code: f"\\x{code:02x}" for code in (*range(9), *range(10, 32), 127)}
+# Line ends of any kind, what moves a terminal's cursor (C0 but tab, C1), and what turns the
+# direction of reading: nothing that a stranger sent may start a new line, or look like one.
+_CODES = (*range(9), *range(10, 32), *range(127, 160), 0x2028, 0x2029)
+_CODES += (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_CONTROL = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in _CODES}
+# In JSON the first 32 are escaped already.
+_CONTROL_IN_JSON = {code: f"\\u{code:04x}" for code in _CODES}
+_INDENT = "    "
 
 # These say at INFO what our own lines say better, or name keys and addresses at each packet.
 _QUIET = ("asyncssh", "aiosqlite", "tortoise", "aiohttp.access", "asyncio")
 
 LogFormat = Literal["text", "json"]
+_counting = threading.Lock()
 
 
 class TextFormatter(logging.Formatter):
-    """One line of text, but for a traceback."""
+    """One line of text; a traceback is beneath it, indented: no part of it looks like a line."""
 
     def __init__(self) -> None:
         super().__init__(_TEXT)
 
     def format(self, record: logging.LogRecord) -> str:
         """Called by the handler."""
-        return redact(super().format(record))
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        """Called for the line itself, before a traceback is put beneath it."""
-        record.message = record.message.translate(_CONTROL)
-        return super().formatMessage(record)
+        record.message = record.getMessage().translate(_CONTROL)
+        record.asctime = self.formatTime(record)
+        lines = [self.formatMessage(record)]
+        if record.exc_info:
+            traceback = self.formatException(record.exc_info).split("\n")
+            lines += [_INDENT + line.translate(_CONTROL) for line in traceback]
+        return redact("\n".join(lines))
 
 
 class JsonFormatter(logging.Formatter):
@@ -68,7 +81,36 @@ class JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = redact(self.formatException(record.exc_info))
-        return json.dumps(line, ensure_ascii=False)
+        return json.dumps(line, ensure_ascii=False).translate(_CONTROL_IN_JSON)
+
+
+def lines_lost() -> int:
+    """How many lines of this process could not be written."""
+    return _Careful.lost
+
+
+class _Careful(logging.Handler):
+    """A handler that counts what it can't write."""
+
+    lost = 0
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Called where a line can't be written; both handlers' lines come from any thread."""
+        with _counting:
+            _Careful.lost += 1
+
+
+class _Terminal(_Careful, logging.StreamHandler[TextIO]):
+    """Standard error."""
+
+
+class _File(_Careful, RotatingFileHandler):
+    """A file for its owner only, and so are those that it was before."""
+
+    def _open(self) -> TextIOWrapper:
+        opened = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        file = os.fdopen(opened, "ab")
+        return TextIOWrapper(file, encoding="utf-8", errors="backslashreplace")
 
 
 def fields(record: logging.LogRecord) -> dict[str, str]:
@@ -98,12 +140,11 @@ def log_to(file: Path | None, *, terminal: int = logging.WARNING, form: LogForma
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     formatter = JsonFormatter() if form == "json" else TextFormatter()
-    on_terminal = logging.StreamHandler()
+    on_terminal = _Terminal()
     on_terminal.setLevel(terminal)
     on_terminal.setFormatter(formatter)
     root.addHandler(on_terminal)
     if file is not None:
-        os.close(os.open(file, os.O_CREAT | os.O_APPEND, 0o600))
-        in_file = RotatingFileHandler(file, maxBytes=_MAX_LOG_BYTES, backupCount=_KEPT_LOGS)
+        in_file = _File(file, maxBytes=_MAX_LOG_BYTES, backupCount=_KEPT_LOGS)
         in_file.setFormatter(formatter)
         root.addHandler(in_file)

@@ -13,6 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from dit4c_p2p import __version__
+from dit4c_p2p.observe.logs import lines_lost
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 # From an answer out of memory to one that somebody gives up on.
@@ -33,6 +34,11 @@ class Metrics:
         Info("dit4c_build", "What runs here.", registry=self.registry).info(
             {"version": __version__, "python": platform.python_version()}
         )
+        Gauge(
+            "dit4c_log_lost_lines",
+            "Lines of this process's log that could not be written.",
+            registry=self.registry,
+        ).set_function(lines_lost)
 
 
 class PeerMetrics(Metrics):

@@ -4,16 +4,23 @@ import io
 import json
 import logging
 import stat
+import unicodedata
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
+from support.small_disk import ONLY_ROOT, SmallDisk
 
 from dit4c_p2p.identity.keys import fingerprint, generate
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.tokens import issue
-from dit4c_p2p.observe.logs import JsonFormatter, TextFormatter, log_to
+from dit4c_p2p.observe import logs
+from dit4c_p2p.observe.logs import JsonFormatter, TextFormatter, lines_lost, log_to
 from dit4c_p2p.observe.redact import redact
 
 NODE = PeerName.parse("node-home")
+# Unicode's: control, line separator, paragraph separator.
+CONTROLS = {"Cc", "Zl", "Zp"}
 TOKEN = "mFqB3k0vJ2T_8-SomeRandomBase64urlThatIsATokenXY"
 
 
@@ -120,16 +127,95 @@ def test_a_stranger_can_not_begin_a_line(log):
     assert "\x1b" not in written()
 
 
-def test_the_file_is_private(tmp_path):
+def test_no_control_character_gets_into_a_line(log):
+    """Every line end that Python, a terminal or a browser knows, C0, C1, and turned text."""
+    logger, written = log
+    every = "".join(map(chr, (*range(32), *range(127, 160), 0x2028, 0x2029, 0x202E, 0x2066)))
+    logger.warning("it sent %s", every)
+    try:
+        raise ValueError(every)
+    except ValueError as error:
+        logger.warning("it failed", exc_info=error)
+    controls = {char for char in written() if unicodedata.category(char) in CONTROLS}
+    assert controls <= {"\n", "\t"}
+    assert written().splitlines() == written().rstrip("\n").split("\n")
+    if written().startswith("{"):
+        assert [json.loads(line)["message"] for line in written().splitlines()] == [
+            f"it sent {every}", "it failed"
+        ]  # fmt: skip
+
+
+def test_a_stranger_can_not_begin_a_line_in_a_traceback_either():
+    logger, written = logger_with(TextFormatter())
+    try:
+        raise ValueError("a\n2026-01-01 00:00:00,000 INFO    dit4c_p2p: all is well")
+    except ValueError:
+        logger.exception("it failed")
+    first, *traceback = written().splitlines()
+    assert first.endswith("dit4c_p2p.test: it failed")
+    assert traceback[0] == "    Traceback (most recent call last):"
+    assert traceback[-1].endswith("all is well")
+    assert all(line.startswith("    ") for line in traceback)
+
+
+@contextmanager
+def logging_to(*arguments, **more):
+    """The log of the process goes there meanwhile."""
     root = logging.getLogger()
     before, level = list(root.handlers), root.level
     try:
-        log_to(tmp_path / "dit4c.log", form="json")
-        logging.getLogger("dit4c_p2p.test").info("hello")
-        assert stat.S_IMODE((tmp_path / "dit4c.log").stat().st_mode) == 0o600
-        assert json.loads((tmp_path / "dit4c.log").read_text())["message"] == "hello"
+        log_to(*arguments, **more)
+        yield logging.getLogger("dit4c_p2p.test")
     finally:
         for handler in [one for one in root.handlers if one not in before]:
             root.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):  # it is on a full disk
+                handler.close()
         root.setLevel(level)
+
+
+def test_the_file_is_private_and_so_is_the_one_before(tmp_path, monkeypatch):
+    monkeypatch.setattr(logs, "_MAX_LOG_BYTES", 200)
+    with logging_to(tmp_path / "dit4c.log", form="json") as log:
+        for number in range(4):
+            log.info("hello %d from \ud800", number)
+    files = sorted(tmp_path.iterdir())
+    assert [file.name for file in files] == [
+        "dit4c.log",
+        "dit4c.log.1",
+        "dit4c.log.2",
+        "dit4c.log.3",
+    ]
+    for file in files:
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert json.loads(files[0].read_text())["message"] == "hello 3 from \ud800"
+
+
+def test_a_line_that_can_not_be_written_is_shown_to_nobody(capfd):
+    """security.md section 5, disk full: the library would print the line as it is, and why."""
+    before = lines_lost()
+    with logging_to(Path("/dev/full"), terminal=logging.ERROR) as log:
+        log.warning("it failed: Bearer %s", TOKEN)
+        assert capfd.readouterr().err == ""
+        assert lines_lost() == before + 1
+        log.error("this is said")
+        assert capfd.readouterr().err.endswith(": this is said\n")
+
+
+class TestOnAFullDisk:
+    pytestmark = ONLY_ROOT
+
+    def test_the_file_goes_on_with_whole_lines(self, tmp_path):
+        with SmallDisk(tmp_path / "small", size="64k") as disk:
+            file = disk.folder / "dit4c.log"
+            with logging_to(file, terminal=logging.CRITICAL, form="json") as log:
+                disk.fill()
+                before = lines_lost()
+                for number in range(500):
+                    log.info("%d %s", number, "x" * 100)
+                assert lines_lost() > before
+                disk.make_room()
+                log.info("there is room")
+            said = [json.loads(line)["message"] for line in file.read_text().splitlines()]
+            assert said[0].startswith("0 ")
+            assert said[-1] == "there is room"
