@@ -125,11 +125,11 @@ class AuditLog:
         try:
             written = os.write(self._descriptor, line + b"\n")
             if written <= len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(self._descriptor)
-        except OSError:
+        except OSError as error:
             os.truncate(self._descriptor, self._size)
-            raise
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
         self._size += written
         self._count, self._newest = self._count + 1, _hash(line)
 
@@ -138,12 +138,14 @@ class AuditLog:
         size = os.fstat(self._descriptor).st_size
         tail = os.pread(self._descriptor, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
         *lines, rest = tail.split(b"\n")
-        if rest and not lines and not rest.startswith(b'{"n": 1'[: len(rest)]):
+        count = _read(self._path, lines[-1], None)["n"] if lines else 0
+        # Taken away only if it can be the beginning of the next line.
+        if not rest.startswith(f'{{"n": {count + 1}, '.encode()[: len(rest)]):
             raise _no_line(f"{self._path}, newest line")
         if rest:
             os.truncate(self._descriptor, size - len(rest))
             os.fsync(self._descriptor)
-        self._count = _read(self._path, lines[-1], None)["n"] if lines else 0
+        self._count = count
         self._newest = _hash(lines[-1]) if lines else _FIRST
         self._size = size - len(rest)
 

@@ -76,7 +76,7 @@ def test_a_line_that_a_crash_cut_off_is_taken_away(log):
     assert verify(log).lines == 4
 
 
-@pytest.mark.parametrize("text", ["hello\n", "hello"])
+@pytest.mark.parametrize("text", ["hello\n", "hello", "hello\nworld", '{"n": 12', "[]\n{"])
 def test_what_is_no_audit_log_is_left_alone(tmp_path, text):
     path = tmp_path / "notes.txt"
     path.write_text(text)
@@ -86,6 +86,16 @@ def test_what_is_no_audit_log_is_left_alone(tmp_path, text):
     path.write_text("hello\n")
     with pytest.raises(AuditBroken, match="line 1"):
         verify(path)
+
+
+@pytest.mark.parametrize("text", ["hello", '{"n": 3, "at": "20', '{"n": 40'])
+def test_neither_is_what_somebody_put_after_its_end(log, text):
+    with log.open("a") as file:
+        file.write(text)
+    before = log.read_text()
+    with pytest.raises(AuditBroken, match="newest line"):
+        AuditLog(log)
+    assert log.read_text() == before
 
 
 def test_several_processes_and_threads_write_one_chain(tmp_path):
@@ -113,8 +123,9 @@ def test_a_full_disk_leaves_no_half_line(tmp_path):
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 40, before[1]))
         for _ in range(2):
-            with pytest.raises(OSError, match=r"(No space left|too large)"):
+            with pytest.raises(OSError, match=r"(No space left|too large)") as caught:
                 log.write("key.revoke", who="admin")
+            assert caught.value.filename == str(path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
