@@ -1,5 +1,6 @@
 """An admin's way to people's API tokens: on the portal's own machine, or through its API."""
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -9,7 +10,7 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from dit4c_p2p.audit import AuditLog
+from dit4c_p2p.audit import AuditBroken, AuditLog
 from dit4c_p2p.database import DatabaseSpec, databases, in_transaction
 from dit4c_p2p.errors import ConfigError, DitError
 from dit4c_p2p.identity.portal_client import PortalClient
@@ -21,6 +22,8 @@ from dit4c_p2p.portal.api_tokens import Scope
 from dit4c_p2p.portal.audit import local_user
 from dit4c_p2p.portal.config import AUDIT_FILE
 from dit4c_p2p.portal.digests import public_id
+
+_log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -45,9 +48,13 @@ class TokenDesk(Protocol):
 
 
 class DatabaseDesk:
-    """On the portal's database, whether or not the portal runs; ``now`` in seconds since 1970."""
+    """On the portal's database, whether or not the portal runs; ``now`` in seconds since 1970.
 
-    def __init__(self, audit: AuditLog, now: float) -> None:
+    :param audit: the portal's audit log. As at the portal, a token is not made if that can't be
+        written there, and is revoked all the same.
+    """
+
+    def __init__(self, audit: Path, now: float) -> None:
         self._audit = audit
         self._now = now
 
@@ -58,7 +65,7 @@ class DatabaseDesk:
                 person, label=label, scope=scope, days=days, now=self._now
             )
             about = f"{person} token:{public_id(made.digest)} scope {scope}"
-            self._audit.write("token.create", who=local_user(), about=about)
+            self._write("token.create", about)
         return text
 
     async def list(self, person: str) -> Sequence[TokenView]:
@@ -70,7 +77,15 @@ class DatabaseDesk:
         """See :class:`TokenDesk`."""
         await people.get(person)
         await api_tokens.revoke(person, token)
-        self._audit.write("token.revoke", who=local_user(), about=f"{person} {token[:40]}")
+        try:
+            self._write("token.revoke", f"{person} {token[:40]}")
+        except (OSError, AuditBroken) as error:
+            _log.error("done without a line in the audit log: token.revoke: %s", error)
+
+    def _write(self, what: str, about: str) -> None:
+        """:raises OSError, AuditBroken: it is not written down."""
+        with closing(AuditLog(self._audit)) as log:
+            log.write(what, who=local_user(), about=about)
 
 
 class ApiDesk:
@@ -116,9 +131,8 @@ class ApiDesk:
 @asynccontextmanager
 async def local_desk(spec: DatabaseSpec, audit: Path, now: float) -> AsyncIterator[TokenDesk]:
     """The desk of a portal on this machine; ``audit`` is its audit log."""
-    with closing(AuditLog(audit)) as log:
-        async with databases([spec]):
-            yield DatabaseDesk(log, now)
+    async with databases([spec]):
+        yield DatabaseDesk(audit, now)
 
 
 @asynccontextmanager

@@ -1,9 +1,12 @@
 """``dit4c token`` on the data folder, as whoever runs the portal uses it."""
 
 import asyncio
+from contextlib import closing
 
 import pytest
+from support.small_disk import ONLY_ROOT, SmallDisk
 
+from dit4c_p2p.audit import AuditLog, verify
 from dit4c_p2p.cli import main
 from dit4c_p2p.database import DatabaseSpec, databases
 from dit4c_p2p.portal import people
@@ -45,6 +48,41 @@ def test_create_list_revoke(dit4c):
     assert token.strip() not in listed
     assert dit4c("revoke", "max", id)[0] == 0
     assert dit4c("list", "max") == (0, "", "")
+
+
+class TestOnAFullDisk:
+    """security.md section 5, disk full, as it is at the portal: nothing is given, and what is
+    taken away is taken away. Here it is the audit log's disk."""
+
+    pytestmark = ONLY_ROOT
+
+    @pytest.fixture
+    def disk(self, folder, tmp_path_factory):
+        with SmallDisk(tmp_path_factory.mktemp("small") / "disk", size="64k") as disk:
+            (disk.folder / "audit.jsonl").touch()
+            (folder / "portal" / "audit.jsonl").symlink_to(disk.folder / "audit.jsonl")
+            yield disk
+
+    def test_no_token_is_made_and_one_can_be_revoked(self, dit4c, folder, disk, caplog):
+        _, token, _ = dit4c("create", "max", "--label", "Laptop")
+        file = folder / "portal" / "audit.jsonl"
+        disk.fill()
+        with closing(AuditLog(file)) as log, pytest.raises(OSError, match="No space left"):
+            while True:
+                log.write("login")
+        status, printed, complaint = dit4c("create", "max", "--label", "Phone")
+        assert (status, printed) == (1, "")
+        assert complaint == (
+            f"dit4c: {file}: No space left on device. make room on its disk, and try again\n"
+        )
+        assert dit4c("list", "max")[1].count("\n") == 1
+        assert dit4c("revoke", "max", "Laptop")[:2] == (0, "Revoked Laptop of max.\n")
+        assert "done without a line in the audit log: token.revoke" in caplog.text
+        assert dit4c("list", "max")[1] == ""
+        assert token.strip() not in caplog.text
+        disk.make_room()
+        assert dit4c("create", "max", "--label", "Phone")[0] == 0
+        verify(file)
 
 
 @pytest.mark.parametrize(
