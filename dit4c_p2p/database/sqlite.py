@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from dit4c_p2p.database.spec import DatabaseSpec
@@ -76,6 +77,9 @@ class SqliteFile:
             return ConfigError(
                 f"{self._spec} is in use by another process", hint="stop the other dit4c first"
             )
+        if ("unable to open" in text or "I/O error" in text) and _is_full(self._spec.path.parent):
+            # SQLite's words where a file beside the database can't be made, or can't grow.
+            text = "the disk is full"
         if "readonly" in text or "unable to open" in text:
             return ConfigError(
                 f"{self._spec} can't be written: {text}",
@@ -117,6 +121,15 @@ async def _restore_indexes(connection: Any) -> None:
                 )
     finally:
         reference.close()
+
+
+def _is_full(folder: Path) -> bool:
+    """Whether there is no room, be it for more content or for another file, in an existing folder.
+
+    A file system without a limit to the number of files says that it has 0 in all.
+    """
+    found = os.statvfs(folder)
+    return found.f_bavail == 0 or (found.f_files > 0 and found.f_favail == 0)
 
 
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"

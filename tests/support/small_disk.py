@@ -41,15 +41,22 @@ class SmallDisk:
         # Lazily: a process that a failed test left behind may still hold a file of it.
         _run("umount", "-l", self.folder)
 
-    def fill(self) -> None:
-        """No page is left, and no other file can be made, be it empty."""
+    def fill(self, *, leaving: int = 0, files: bool = True) -> None:
+        """No page is left, and no other file can be made.
+
+        :param leaving: so many bytes are left, in whole pages.
+        :param files: False: files can be made, as long as they are empty.
+        """
         self._more.mkdir()
         with _until_full(), self._filler.open("ab", buffering=0) as filler:
             while True:
                 filler.write(_PAGE)
-        with _until_full():
-            for number in range(_FILES):
-                (self._more / str(number)).touch()
+        if leaving:
+            os.truncate(self._filler, self._filler.stat().st_size - leaving)
+        if files and not leaving:
+            with _until_full():
+                for number in range(_FILES):
+                    (self._more / str(number)).touch()
 
     def make_room(self) -> None:
         """As it was before :meth:`fill`."""
