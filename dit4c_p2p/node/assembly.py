@@ -14,7 +14,7 @@ from typing import Any
 from dit4c_p2p.messages.pod import POD_FOLDER
 from dit4c_p2p.node import firewall, pod
 from dit4c_p2p.node.engine import Engine
-from dit4c_p2p.node.failures import Conflict, EngineError, NotFound, PodBroken
+from dit4c_p2p.node.failures import Conflict, EngineError, NodeFailure, NotFound, PodBroken
 from dit4c_p2p.node.host import HostNetwork, free_network
 from dit4c_p2p.node.pod import HELPERS, Definition, PodSpec, Role
 from dit4c_p2p.node.status import Containers, ContainerState
@@ -83,9 +83,19 @@ class Assembly:
     async def build(self, spec: PodSpec, files: Mapping[str, bytes]) -> None:
         """Make the whole pod and start it: the firewall stands before anything else runs.
 
-        :raises Conflict: a part is there already; :meth:`remove` it and build again.
+        If it can't be, nothing of the pod is left.
+
+        :raises Conflict: a part was there already; build again.
         :raises PodBroken: the firewall could not be loaded.
         """
+        try:
+            await self._build(spec, files)
+        except NodeFailure:
+            await _undo(spec.instance, self.remove(spec.instance))
+            raise
+        _log.info("pod of %s: started", spec.instance)
+
+    async def _build(self, spec: PodSpec, files: Mapping[str, bytes]) -> None:
         network_id, _ = await together(self._make_network(spec), self._make_volumes(spec))
         name = pod.container_name(spec.instance, Role.INFRA)
         infra = await self._engine.create_container(name, pod.infra(spec, network_id))
@@ -96,19 +106,29 @@ class Assembly:
             self._create_auth(spec, infra, files),
         )
         await together(*(self._engine.start_container(id) for id in (app, listener, auth)))
-        _log.info("pod of %s: started", spec.instance)
 
     async def resume(
-        self, spec: PodSpec, files: Mapping[str, bytes], containers: Containers
+        self, spec: PodSpec, files: Mapping[str, bytes], containers: Containers, grace_s: int
     ) -> None:
         """Start a kept app again: the same container with its files, in a namespace with rules.
 
         ``infra`` has to be the same container as well, because the app is bound to it by its id:
         started again it has a new, empty namespace, and loads the rules that it was made with. If
         others hold by now, these are loaded before anything else runs. The helpers are made anew.
+        If it can't be, nothing of the pod runs, and the app's container is there as before.
 
         :raises PodBroken: infra is gone, or the firewall could not be loaded.
         """
+        try:
+            await self._resume(spec, files, containers)
+        except NodeFailure:
+            await _undo(spec.instance, self.stop(spec.instance, grace_s))
+            raise
+        _log.info("pod of %s: started again", spec.instance)
+
+    async def _resume(
+        self, spec: PodSpec, files: Mapping[str, bytes], containers: Containers
+    ) -> None:
         infra, app = containers.get(Role.INFRA), containers[Role.APP]
         if infra is None:
             raise PodBroken(
@@ -125,7 +145,6 @@ class Assembly:
             self._create_auth(spec, infra.id, files),
         )
         await together(*(self._engine.start_container(id) for id in (app.id, listener, auth)))
-        _log.info("pod of %s: started again", spec.instance)
 
     async def complete(
         self, spec: PodSpec, files: Mapping[str, bytes], containers: Containers
@@ -254,14 +273,22 @@ def _no_firewall(said: str) -> PodBroken:
     )
 
 
-async def together(*steps: Coroutine[Any, Any, Any]) -> list[Any]:
-    """Run steps at once; the first failure stops the others and is raised as it is."""
+async def _undo(instance: str, undoing: Coroutine[Any, Any, None]) -> None:
+    """Take back a start that has failed. If that fails too, the next start sees to it."""
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(step, name="pod step") for step in steps]
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    return [task.result() for task in tasks]
+        await undoing
+    except EngineError as error:
+        _log.warning("pod of %s: parts of it are left: %s", instance, error.one_line())
+
+
+async def together(*steps: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Run steps at once, each to its end, so that none makes anything later; then the first
+    failure, if there is one, is raised as it is."""
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
 
 
 def _is_pods(part: Definition) -> bool:

@@ -98,7 +98,8 @@ class Making:
                     if started_at != folder.run.before:
                         folder.begin(Run(folder.run.number, started_at))
                         folder.set_notice(_AGAIN)
-                    await self._assembly.resume(spec, files, found)
+                    grace_s = self._config.limits.stop_grace_s
+                    await self._assembly.resume(spec, files, found, grace_s)
                 elif app is not None and app.ended and infra is not None and infra.running:
                     # Not clear yet whether the whole pod goes down.
                     await asyncio.sleep(UNCLEAR_S)

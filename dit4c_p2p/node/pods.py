@@ -59,7 +59,8 @@ from dit4c_p2p.node.failures import NodeFailure, NoSuchPod, NotListening, Passin
 from dit4c_p2p.node.fetching import fetch
 from dit4c_p2p.node.folder import instances_kept
 from dit4c_p2p.node.making import Making
-from dit4c_p2p.node.pod import Role
+from dit4c_p2p.node.pod import AppImage, Role
+from dit4c_p2p.node.status import Containers
 from dit4c_p2p.node.watch import Arrival, watch
 
 _log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class Pods:
 
         Given up half-way it leaves parts, which the same request takes up again.
 
-        :raises NodeFailure: it can't be; what runs of it has been stopped, and is kept.
+        :raises NodeFailure: it can't be, and nothing of it runs.
         """
         instance = request.instance
         policy.check_instance(instance)
@@ -149,9 +150,7 @@ class Pods:
                 key = folder.key()
                 yield self._proofs(instance, key, request.key_nonce)
                 yield Progress(info="Making the pod's network and firewall", fraction=0.2)
-                containers = await self._making.converge(
-                    instance, image, request.run, kept=request.kept
-                )
+                containers = await self._stand(instance, image, request)
             finally:
                 self._starting.discard(instance)
         arrival = Arrival(image.port, self._config.limits, time.monotonic())
@@ -309,6 +308,18 @@ class Pods:
                 await self._condition.lose(instance)
 
     # ---- beneath
+
+    async def _stand(self, instance: str, image: AppImage, request: StartPod) -> Containers:
+        """Have the pod stand. One that can't is down for good, unless it may pass."""
+        try:
+            return await self._making.converge(instance, image, request.run, kept=request.kept)
+        except EngineError:
+            raise
+        except NodeFailure as failure:
+            now = await self._condition.status(instance)
+            if now is not None and now.state is PodState.INTERRUPTED:
+                await self._condition.give_up(instance, failure.one_line())
+            raise
 
     def _lock(self, instance: str) -> asyncio.Lock:
         return self._locks.setdefault(instance, asyncio.Lock())

@@ -150,7 +150,13 @@ async def test_a_firewall_that_fails_leaves_the_app_down(config, engine, images,
     moved = replace(config, resolvers=("203.0.113.7",))
     with pytest.raises(PodBroken, match="firewall could not be loaded"):
         await run_start(Pods(moved, NoRules()), instance, images.app, run=2, kept=True)
-    assert not inspect(app_of(instance))["State"]["Running"]
+    assert docker("ps", "-q", "--filter", f"label=dit4c.instance={instance}") == ""
+    # Its user was told so: it does not come up by itself later.
+    (status,) = (await pods.list()).pods
+    assert (status.state, status.run) == (PodState.EXITED, 2)
+    assert "firewall could not be loaded: nft: no" in status.reason
+    said = await run_start(pods, instance, images.app, run=3, kept=True)
+    assert said[-1] == PodRunning(instance=instance)
 
 
 async def test_a_pod_that_lost_infra_comes_back(pods, engine, config, images, instance):

@@ -1,0 +1,100 @@
+"""A start that fails leaves nothing running, wherever the engine says no.
+
+A pod that was never reachable leaves nothing but its key; one whose app is kept is stopped, with
+the app's container and its files.
+"""
+
+import inspect as inspection
+from typing import Any
+
+import pytest
+from support.pods import docker, look, make_image, run_start
+
+from dit4c_p2p.messages.node import PodRunning, PodState
+from dit4c_p2p.node.failures import EngineError, EngineSaid
+from dit4c_p2p.node.pods import Pods
+
+pytestmark = [pytest.mark.engine, pytest.mark.root]
+
+MAKING = ("create_network", "create_volume", "create_container", "start_container", "put_files")
+# A first start makes this many such calls, a further one that many; asserted below.
+CALLS_OF_A_START = 12
+CALLS_OF_A_FURTHER_START = 7
+
+
+class Refusing:
+    """An engine that refuses the ``number``-th call of those that make something."""
+
+    def __init__(self, engine: Any, number: int) -> None:
+        self._engine, self._number, self.calls = engine, number, 0
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._engine, name)
+        if name not in MAKING or not inspection.iscoroutinefunction(call):
+            return call
+
+        async def counted(*arguments: Any) -> Any:
+            self.calls += 1
+            if self.calls == self._number:
+                raise EngineSaid("not today")
+            return await call(*arguments)
+
+        return counted
+
+
+def running(instance: str) -> list[str]:
+    return docker("ps", "-q", "--filter", f"label=dit4c.instance={instance}").split()
+
+
+async def state(pods: Pods) -> PodState:
+    (listed,) = (await pods.list()).pods
+    return listed.state
+
+
+async def test_starts_make_as_many_calls_as_are_refused(config, engine, images, instance):
+    counted = Refusing(engine, 0)
+    await run_start(Pods(config, counted), instance, images.app)
+    assert counted.calls == CALLS_OF_A_START
+    await Pods(config, engine).stop(instance)
+    await run_start(Pods(config, counted), instance, images.app, run=2, kept=True)
+    assert counted.calls == CALLS_OF_A_START + CALLS_OF_A_FURTHER_START
+
+
+@pytest.mark.parametrize("number", range(1, CALLS_OF_A_START + 1))
+async def test_nothing_is_left_of_a_first_start(config, engine, images, instance, number):
+    refusing = Refusing(engine, number)
+    with pytest.raises(EngineError, match="not today"):
+        await run_start(Pods(config, refusing), instance, images.app)
+    assert not look(instance)
+    pods = Pods(config, engine)
+    assert await state(pods) is PodState.PARTIAL
+    assert (await run_start(pods, instance, images.app))[-1] == PodRunning(instance=instance)
+
+
+@pytest.mark.parametrize("number", range(1, CALLS_OF_A_FURTHER_START + 1))
+async def test_a_kept_app_stays_and_nothing_runs(config, engine, images, instance, number):
+    pods = Pods(config, engine)
+    await run_start(pods, instance, images.app)
+    docker("exec", f"dit4c-{instance}-app", "touch", "/work")
+    app = docker("inspect", "-f", "{{.Id}}", f"dit4c-{instance}-app")
+    await pods.stop(instance)
+    refusing = Pods(config, Refusing(engine, number))
+    with pytest.raises(EngineError, match="not today"):
+        await run_start(refusing, instance, images.app, run=2, kept=True)
+    assert running(instance) == []
+    assert await state(pods) is PodState.INTERRUPTED
+    said = await run_start(pods, instance, images.app, run=2, kept=True)
+    assert said[-1] == PodRunning(instance=instance)
+    assert docker("inspect", "-f", "{{.Id}}", f"dit4c-{instance}-app") == app
+    assert "work" in docker("diff", f"dit4c-{instance}-app")
+
+
+async def test_an_app_that_can_not_be_started_leaves_nothing(pods, images, instance):
+    """As the real engine says it: the image names a program that is not in it."""
+    broken = make_image({}, 'CMD ["/no/such/program"]', "EXPOSE 8080")
+    try:
+        with pytest.raises(EngineError, match="no such file"):
+            await run_start(pods, instance, broken)
+        assert not look(instance)
+    finally:
+        docker("rmi", "-f", broken)
