@@ -217,6 +217,7 @@ class Node:
         self._tasks = [
             asyncio.create_task(registry.run(), name="node registry"),
             asyncio.create_task(self.keeper.run(), name="node keeper"),
+            asyncio.create_task(self.pods.rules.run(), name="node rules"),
             asyncio.create_task(listening.run(), name="node listening"),
         ]
 

@@ -15,6 +15,7 @@ from dit4c_p2p.messages.pod import POD_FOLDER
 from dit4c_p2p.node import firewall, pod
 from dit4c_p2p.node.engine import Engine
 from dit4c_p2p.node.failures import Conflict, EngineError, NodeFailure, NotFound, PodBroken
+from dit4c_p2p.node.firewall import Reach
 from dit4c_p2p.node.host import HostNetwork, free_network
 from dit4c_p2p.node.pod import HELPERS, Definition, PodSpec, Role
 from dit4c_p2p.node.status import Containers, ContainerState
@@ -26,6 +27,8 @@ _NETWORK_TRIES = 8
 _REMOVE_ROUNDS = 5
 # The pod's own containers end at once when asked; nothing of theirs is worth waiting for.
 _HELPER_GRACE_S = 2
+# A shell's and the engine's exit code of a program that a signal has ended is more than that.
+_KILLED_FROM = 128
 
 
 class Assembly:
@@ -138,8 +141,8 @@ class Assembly:
         helpers = [state.id for role, state in containers.items() if role in HELPERS]
         await together(*(self._engine.remove_container(id) for id in helpers))
         await self._start_infra(infra.id, infra.finished)
-        if infra.rules != spec.rules:
-            await self._reload(infra.id, spec.rules)
+        if infra.rules != firewall.ruleset(spec.reach, infra.name_servers):
+            await self.renew(infra, spec.reach)
         listener, auth = await together(
             self._create(spec, Role.LISTENER, pod.helper(spec, Role.LISTENER, infra.id)),
             self._create_auth(spec, infra.id, files),
@@ -174,6 +177,20 @@ class Assembly:
                     await self._engine.put_files(id, POD_FOLDER, pod.pod_files(files))
             await self._engine.start_container(id)
             _log.info("pod of %s: %s started", spec.instance, role)
+
+    async def renew(self, infra: ContainerState, reach: Reach) -> None:
+        """Put the rules for ``reach`` in the place of a running infra's, at one stroke.
+
+        :raises PodBroken: they could not be loaded; those of before are in force.
+        :raises EngineError: it was not seen to its end.
+        """
+        rules = firewall.replacing(firewall.ruleset(reach, infra.name_servers))
+        environment = [f"{pod.RULES_VARIABLE}={rules}"]
+        code, said = await self._engine.execute(infra.id, pod.LOAD_RULES, environment)
+        if code > _KILLED_FROM:
+            raise EngineError("the loading of a pod's firewall was ended by force")
+        if code:
+            raise _no_firewall(said)
 
     async def stop(self, instance: str, grace_s: int) -> None:
         """Stop the app first, then what serves it; the containers stay."""
@@ -249,13 +266,6 @@ class Assembly:
         except TimeoutError:
             _log.warning("the firewall was not ready in %s s", self._firewall_s)
         raise _no_firewall(await self._engine.log_tail(id, 20))
-
-    async def _reload(self, id: str, rules: str) -> None:
-        """Put other rules in the place of a running infra's, at one stroke."""
-        environment = [f"{pod.RULES_VARIABLE}={firewall.replacing(rules)}"]
-        code, said = await self._engine.execute(id, pod.LOAD_RULES, environment)
-        if code:
-            raise _no_firewall(said)
 
     async def _networks(self, instance: str | None = None) -> list[Definition]:
         return [

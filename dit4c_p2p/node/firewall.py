@@ -9,10 +9,14 @@ has NET_ADMIN. Two tables say the same, one after the other:
   first table, and no container of a pod has NET_RAW either.
 
 Docker's own ``ip nat`` table in the namespace stays: its DNS at 127.0.0.11 depends on it.
+
+A machine that moves to another network has other name servers there, while the engine goes on to
+ask those that a pod was made with. The rules lead these questions to the ones of now.
 """
 
 import ipaddress
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 
@@ -64,8 +68,11 @@ def refused(private: Iterable[IPv4Network]) -> list[IPv4Network]:
     return sorted(ipaddress.collapse_addresses([*_NOT_PUBLIC, *private]))
 
 
-def ruleset(reach: Reach) -> str:
-    """The rules; the same text for the same ``reach``."""
+def ruleset(reach: Reach, given: Sequence[IPv4Address] = ()) -> str:
+    """The rules; the same text for the same arguments.
+
+    :param given: the name servers that the pod was made with; none: those of now.
+    """
     prefixes = ", ".join(str(prefix) for prefix in refused(reach.private))
     services = ", ".join(f"{address} . {port}" for address, port in sorted(reach.services))
     resolvers = ", ".join(str(address) for address in sorted(reach.resolvers))
@@ -94,6 +101,7 @@ def ruleset(reach: Reach) -> str:
         "  chain forward {",
         "    type filter hook forward priority filter; policy drop;",
         "  }",
+        *_led_on(given, reach.resolvers),
         "  chain output {",
         "    type filter hook output priority filter; policy drop;",
         '    oifname "lo" accept',
@@ -119,6 +127,22 @@ def ruleset(reach: Reach) -> str:
         "}",
     ]
     return "\n".join(line for line in lines if line) + "\n"
+
+
+def _led_on(given: Sequence[IPv4Address], now: frozenset[IPv4Address]) -> list[str]:
+    """What is for a name server of before goes to one of now, ahead of all that filters."""
+    gone = [address for address in given if address not in now]
+    if not gone or not now:
+        return []
+    return [
+        "  chain names {",
+        "    type nat hook output priority -100;",
+        *(
+            f"    ip daddr {old} meta l4proto {{ tcp, udp }} th dport 53 dnat ip to {new}"
+            for old, new in zip(gone, itertools.cycle(sorted(now)), strict=False)
+        ),
+        "  }",
+    ]
 
 
 def replacing(rules: str) -> str:

@@ -16,10 +16,9 @@ from dit4c_p2p.node.condition import Condition
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine import Engine
 from dit4c_p2p.node.failures import Conflict, EngineError, NoSuchPod, NotFound, UnknownImage
-from dit4c_p2p.node.firewall import ruleset
 from dit4c_p2p.node.folder import Run
 from dit4c_p2p.node.pod import AppImage, PodSpec, Role
-from dit4c_p2p.node.reach import reach_of, resolvers_for_pods
+from dit4c_p2p.node.reach import Services, reach_of, resolvers_for_pods
 from dit4c_p2p.node.status import UNCLEAR_S, Containers
 
 _log = logging.getLogger(__name__)
@@ -40,12 +39,14 @@ class Making:
         engine: Engine,
         assembly: Assembly,
         condition: Condition,
+        services: Services,
         host_now: Callable[[], host.HostNetwork],
     ) -> None:
         self._config = config
         self._engine = engine
         self._assembly = assembly
         self._condition = condition
+        self._services = services
         self._host_now = host_now
 
     async def image(self, image: str) -> AppImage:
@@ -124,7 +125,7 @@ class Making:
 
     async def _spec(self, instance: str, image: AppImage) -> PodSpec:
         machine = self._host_now()
-        reach = await reach_of(self._config, machine)
+        await self._services.look_up()
         return PodSpec(
             instance=instance,
             data_folder=str(self._config.data_folder),
@@ -132,7 +133,7 @@ class Making:
             helpers=self._config.images,
             policy=self._config.policy,
             machine_cpus=int((await self._engine.info())["NCPU"]),
-            rules=ruleset(reach),
+            reach=reach_of(self._config, machine, self._services.addresses),
             resolvers=resolvers_for_pods(self._config, machine),
         )
 

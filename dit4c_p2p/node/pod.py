@@ -20,6 +20,7 @@ from typing import Any
 from dit4c_p2p.messages.pod import HELPER_UID, POD_FOLDER
 from dit4c_p2p.node.config import HelperImages
 from dit4c_p2p.node.failures import NoPort
+from dit4c_p2p.node.firewall import Reach, ruleset
 from dit4c_p2p.node.policy import Policy
 
 LABEL_INSTANCE = "dit4c.instance"
@@ -76,7 +77,7 @@ class AppImage:
 
 @dataclass(frozen=True)
 class PodSpec:
-    """Everything a pod's definitions are made of. ``rules`` is :func:`firewall.ruleset`'s text."""
+    """Everything a pod's definitions are made of."""
 
     instance: str
     data_folder: str
@@ -84,7 +85,7 @@ class PodSpec:
     helpers: HelperImages
     policy: Policy
     machine_cpus: int
-    rules: str
+    reach: Reach
     resolvers: tuple[IPv4Address, ...]
 
 
@@ -175,7 +176,7 @@ def infra(spec: PodSpec, network_id: str) -> Definition:
         "Image": spec.helpers.infra,
         "Hostname": spec.instance,
         "User": "0:0",
-        "Env": [f"{RULES_VARIABLE}={spec.rules}"],
+        "Env": [f"{RULES_VARIABLE}={ruleset(spec.reach)}"],
         "Labels": labels(spec, Role.INFRA),
         "HostConfig": host,
     }

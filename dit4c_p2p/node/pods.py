@@ -51,15 +51,18 @@ from dit4c_p2p.messages.node import (
     StartPod,
 )
 from dit4c_p2p.node import host, pod, policy
-from dit4c_p2p.node.assembly import Assembly
+from dit4c_p2p.node.assembly import Assembly, together
 from dit4c_p2p.node.condition import Condition
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine import Engine
 from dit4c_p2p.node.failures import NodeFailure, NoSuchPod, NotListening, Passing, PodBroken
 from dit4c_p2p.node.fetching import fetch
+from dit4c_p2p.node.firewall import Reach
 from dit4c_p2p.node.folder import instances_kept
 from dit4c_p2p.node.making import Making
 from dit4c_p2p.node.pod import AppImage, Role
+from dit4c_p2p.node.reach import Services
+from dit4c_p2p.node.rules import Rules
 from dit4c_p2p.node.status import Containers
 from dit4c_p2p.node.watch import Arrival, watch
 
@@ -95,7 +98,9 @@ class Pods:
             engine, self._data_folder, config.network_range, host_now, config.limits.firewall_s
         )
         self._condition = Condition(config, engine, self._assembly)
-        self._making = Making(config, engine, self._assembly, self._condition, host_now)
+        services = Services(config)
+        self._making = Making(config, engine, self._assembly, self._condition, services, host_now)
+        self.rules = Rules(config, services, host_now, self.renew_rules)
         # One at a time changes a pod; a lock is forgotten when nobody holds or awaits it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._starting: set[str] = set()
@@ -306,6 +311,31 @@ class Pods:
             app, infra = found.get(Role.APP), found.get(Role.INFRA)
             if app is not None and app.running and (infra is None or not infra.running):
                 await self._condition.lose(instance)
+
+    # ---- for who follows the machine's network
+
+    async def renew_rules(self, reach: Reach) -> None:
+        """Have the rules of every running pod be those for ``reach``.
+
+        :raises EngineError: that may have failed for one; the others have them.
+        """
+        instances = await self._assembly.instances() | self._starting
+        await together(*(self._renew_rules(instance, reach) for instance in instances))
+
+    async def _renew_rules(self, instance: str, reach: Reach) -> None:
+        if instance in self._starting:
+            # It may be about to load rules of before.
+            async with self._lock(instance):
+                pass
+        infra = (await self._assembly.look(instance)).get(Role.INFRA)
+        if infra is None or not infra.running:
+            return
+        try:
+            await self._assembly.renew(infra, reach)
+        except PodBroken as failure:
+            _log.error("pod of %s: %s", instance, failure.one_line())
+            async with self._lock(instance):
+                await self._condition.give_up(instance, failure.one_line())
 
     # ---- beneath
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from ipaddress import IPv4Address
 from typing import Any
 
 from dit4c_p2p.messages.node import PodState, PodStatus
@@ -35,7 +36,7 @@ class ContainerState:
 
     ``memory_bytes`` is its limit. ``started_at``: when it was started last, as the engine writes
     it, empty for never. ``finished``: when it ended last, in seconds since 1970, 0 for never.
-    ``rules`` are those that an infra container was made with.
+    ``rules`` and ``name_servers`` are those that an infra container was made with.
     """
 
     id: str
@@ -49,6 +50,7 @@ class ContainerState:
     started_at: str = ""
     finished: float = 0.0
     rules: str = ""
+    name_servers: tuple[IPv4Address, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -66,6 +68,7 @@ def read_container(inspected: Mapping[str, Any]) -> ContainerState:
     exit_code = int(state.get("ExitCode", 0))
     environment = (inspected.get("Config") or {}).get("Env") or []
     rules = [one for one in environment if one.startswith(f"{RULES_VARIABLE}=")]
+    host = inspected.get("HostConfig") or {}
     return ContainerState(
         id=inspected["Id"],
         running=bool(state["Running"]) and state.get("Status") != "removing",
@@ -75,11 +78,12 @@ def read_container(inspected: Mapping[str, Any]) -> ContainerState:
         # only if that ended by SIGKILL.
         out_of_memory=bool(state.get("OOMKilled")) and exit_code == _KILLED,
         error=str(state.get("Error", "")),
-        memory_bytes=int(inspected.get("HostConfig", {}).get("Memory") or 0),
+        memory_bytes=int(host.get("Memory") or 0),
         image=str(inspected.get("Image", "")),
         started_at="" if started_at == _NEVER else started_at,
         finished=_seconds(state.get("FinishedAt", _NEVER)),
         rules=rules[0].partition("=")[2] if rules else "",
+        name_servers=tuple(IPv4Address(text) for text in host.get("Dns") or ()),
     )
 
 

@@ -7,6 +7,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
+from support.lan import Lan, lan_beside
 from support.pods import MIB, Images, drop_images, make_images
 
 from dit4c_p2p.identity.keys import generate, public_line
@@ -68,6 +69,13 @@ async def engine() -> AsyncIterator[Engine]:
 @pytest.fixture
 def pods(config: NodeConfig, engine: Engine) -> Pods:
     return Pods(config, engine)
+
+
+@pytest.fixture
+def lan() -> Iterator[Lan]:
+    """The owner's network, played by a namespace."""
+    with lan_beside() as beside:
+        yield beside
 
 
 @pytest.fixture

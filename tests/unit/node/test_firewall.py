@@ -1,6 +1,7 @@
 """The ruleset as text; what it does is shown from inside a pod in tests/integration/node."""
 
 import itertools
+from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
 import pytest
@@ -40,6 +41,23 @@ def test_services_are_exact_and_for_the_helpers_only():
     exact = "ip daddr . tcp dport { 172.17.0.1 . 8022, 172.17.0.1 . 8080 } accept"
     assert f"meta skuid 10001 {exact}" in outbound
     assert "ip daddr { 10.255.255.53 } meta l4proto { tcp, udp } th dport 53 accept" in outbound
+
+
+def test_questions_to_name_servers_of_before_go_to_those_of_now():
+    now = [IPv4Address("10.255.255.53"), IPv4Address("10.255.255.54")]
+    reach = replace(REACH, resolvers=frozenset(now))
+    assert "nat hook" not in ruleset(reach)
+    assert "nat hook" not in ruleset(reach, now[:1])
+    before = [IPv4Address(f"192.168.7.{number}") for number in (1, 2, 3)]
+    text = ruleset(reach, [*before, now[0]])
+    led = [line.split() for line in text.splitlines() if "dnat" in line]
+    assert [(words[2], words[-1]) for words in led] == [
+        ("192.168.7.1", "10.255.255.53"),
+        ("192.168.7.2", "10.255.255.54"),
+        ("192.168.7.3", "10.255.255.53"),
+    ]
+    # Who takes their place on another network is not reached.
+    assert text.count("192.168.7.") == 3
 
 
 def test_without_internet_services_or_resolvers_only_what_is_left_is_accepted():

@@ -10,6 +10,7 @@ import pytest
 from dit4c_p2p.node import pod
 from dit4c_p2p.node.config import HelperImages
 from dit4c_p2p.node.failures import NoPort
+from dit4c_p2p.node.firewall import Reach, ruleset
 from dit4c_p2p.node.pod import AppImage, PodSpec, Role
 from dit4c_p2p.node.policy import Policy
 
@@ -20,7 +21,7 @@ SPEC = PodSpec(
     helpers=HelperImages("sha256:infra", "sha256:listener", "sha256:auth"),
     policy=Policy(),
     machine_cpus=2,
-    rules="table inet dit4c { }\n",
+    reach=Reach(frozenset(), frozenset(), True, frozenset()),
     resolvers=(IPv4Address("9.9.9.9"),),
 )
 
@@ -102,7 +103,7 @@ def test_the_app_gets_what_its_owner_lends_and_no_more_than_there_is():
 
 def test_infra_has_rules_and_resolvers():
     made = definitions()[Role.INFRA]
-    assert made["Env"] == ["DIT4C_RULES=table inet dit4c { }\n"]
+    assert made["Env"] == [f"DIT4C_RULES={ruleset(SPEC.reach)}"]
     assert made["HostConfig"]["Dns"] == ["9.9.9.9"]
     assert "Dns" not in pod.infra(replace(SPEC, resolvers=()), "net")["HostConfig"]
 

@@ -1,0 +1,149 @@
+"""When running pods' rules are renewed, and what names of services mean meanwhile."""
+
+import asyncio
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
+
+import pytest
+
+from dit4c_p2p.identity.keys import generate, public_line
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.messages.public import PortalInfo, RouterInfo
+from dit4c_p2p.node import reach, rules
+from dit4c_p2p.node.config import HelperImages, NodeConfig
+from dit4c_p2p.node.failures import EngineError
+from dit4c_p2p.node.host import HostNetwork
+from dit4c_p2p.node.reach import Services
+from dit4c_p2p.node.rules import Rules
+
+HOME = HostNetwork(
+    addresses=frozenset({IPv4Address("192.168.1.7")}),
+    on_link=frozenset({IPv4Network("192.168.1.0/24")}),
+    routed=frozenset(),
+    resolvers=(),
+)
+# Public by its numbers.
+CAMPUS = replace(HOME, on_link=frozenset({IPv4Network("11.5.0.0/16")}))
+
+
+@pytest.fixture
+def config(tmp_path):
+    return NodeConfig(
+        name=PeerName.parse("node-home"),
+        key=generate(),
+        data_folder=tmp_path,
+        scheduler=PeerName.parse("scheduler-main"),
+        images=HelperImages("i", "l", "a"),
+        portal=PortalInfo(
+            name="portal-main", url="https://portal.example.org", key=public_line(generate())
+        ),
+        routers=(RouterInfo(name="router-r1", ssh=["10.1.1.1:8022"], http=["10.1.1.1:443"]),),
+        user_url="https://{id}.apps.example.net/",
+    )
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """What name servers answer; None for nothing."""
+    answers = {"portal.example.org": ["198.51.100.1"]}
+
+    async def look_up(name):
+        found = answers[name]
+        return None if found is None else [IPv4Address(text) for text in found]
+
+    monkeypatch.setattr(reach, "_look_up", look_up)
+    return answers
+
+
+def at(*texts):
+    return {(IPv4Address(text), 443) for text in texts}
+
+
+async def test_an_address_counts_for_an_hour_after_it_was_answered_last(config, names):
+    now = 0.0
+    services = Services(config, lambda: now)
+    await services.look_up()
+    fixed = at("10.1.1.1") | {(IPv4Address("10.1.1.1"), 8022)}
+    assert services.addresses == fixed | at("198.51.100.1")
+    now, names["portal.example.org"] = 3000.0, ["198.51.100.2"]
+    await services.look_up()
+    assert services.addresses == fixed | at("198.51.100.1", "198.51.100.2")
+    now = 3601.0
+    await services.look_up()
+    assert services.addresses == fixed | at("198.51.100.2")
+
+
+async def test_while_a_name_can_not_be_looked_up_the_last_answer_counts(config, names):
+    now = 0.0
+    services = Services(config, lambda: now)
+    names["portal.example.org"] = None
+    await services.look_up()
+    assert not services.known
+    names["portal.example.org"] = ["198.51.100.1"]
+    await services.look_up()
+    assert services.known
+    now, names["portal.example.org"] = 1e6, None
+    await services.look_up()
+    assert services.known
+    assert at("198.51.100.1") <= services.addresses
+
+
+class Loaded:
+    """What was loaded into the pods, one after the other."""
+
+    def __init__(self):
+        self.all = asyncio.Queue()
+        self.fails = 0
+
+    async def renew(self, wanted):
+        if self.fails:
+            self.fails -= 1
+            raise EngineError("the engine is away")
+        await self.all.put(wanted)
+
+    async def next(self):
+        async with asyncio.timeout(10):
+            return await self.all.get()
+
+
+@pytest.fixture
+async def follow(config, names, monkeypatch):
+    """``here``, whose last the machine is at, and what was loaded."""
+    monkeypatch.setattr(rules, "LOOK_EVERY_S", 0.01)
+    here, loaded = [HOME], Loaded()
+    following = Rules(config, Services(config), lambda: here[-1], loaded.renew)
+    task = asyncio.create_task(following.run())
+    yield here, loaded
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_all_is_loaded_at_first_and_then_what_has_changed(follow):
+    here, loaded = follow
+    first = await loaded.next()
+    assert at("198.51.100.1", "10.1.1.1") <= first.services
+    # Another pod's bridge, among what pods never reach anyway.
+    bridge = IPv4Network("172.18.0.0/16")
+    here.append(replace(HOME, on_link=HOME.on_link | {bridge}))
+    here.append(CAMPUS)
+    moved = await loaded.next()
+    assert IPv4Network("11.5.0.0/16") in moved.private
+    assert loaded.all.empty()
+
+
+async def test_an_engine_that_is_away_is_tried_again(follow):
+    here, loaded = follow
+    await loaded.next()
+    loaded.fails = 2
+    here.append(CAMPUS)
+    assert IPv4Network("11.5.0.0/16") in (await loaded.next()).private
+    assert loaded.fails == 0
+
+
+async def test_a_service_that_has_moved_is_reached_where_it_is_now(follow, names):
+    here, loaded = follow
+    await loaded.next()
+    names["portal.example.org"] = ["192.168.9.9"]
+    here.append(CAMPUS)
+    while not at("192.168.9.9") <= (await loaded.next()).services:
+        pass
