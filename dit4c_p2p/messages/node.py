@@ -119,9 +119,13 @@ class ImageReady(Record, frozen=True, tag="image-ready"):
 
 
 class PodRunning(Record, frozen=True, tag="pod-running"):
-    """The app listens, and the instance's own URL answered through a router."""
+    """The app listens, and the instance's own URL answered through a router.
+
+    ``notice`` is a sentence for its user, such as that it had gone down; empty for none.
+    """
 
     instance: str
+    notice: str = ""
 
 
 class PodStopped(Record, frozen=True, tag="pod-stopped"):

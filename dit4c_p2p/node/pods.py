@@ -154,7 +154,7 @@ class Pods:
                 policy.check_room(self._config.policy, instance, await self._occupied())
                 key = folder.key()
                 yield self._proofs(instance, key, request.key_nonce)
-                yield Progress(info="Making the pod's network and firewall", fraction=0.2)
+                yield Progress(info=await self._what_starts(request), fraction=0.2)
                 containers = await self._stand(instance, image, request)
             finally:
                 self._starting.discard(instance)
@@ -175,7 +175,7 @@ class Pods:
                 raise await self._condition.ended(instance)
             folder.set_published()
         _log.info("pod of %s: reachable", instance)
-        yield PodRunning(instance=instance)
+        yield PodRunning(instance=instance, notice=folder.notice)
 
     async def stop(self, instance: str) -> PodStopped:
         """Stop the pod's containers and keep them, and the machine's restart does not undo it.
@@ -338,6 +338,15 @@ class Pods:
                 await self._condition.give_up(instance, failure.one_line())
 
     # ---- beneath
+
+    async def _what_starts(self, request: StartPod) -> str:
+        """A sentence for the instance's user."""
+        if self._condition.folder(request.instance).published:
+            now = await self._condition.status(request.instance)
+            if now is not None and now.state is PodState.INTERRUPTED and now.run == request.run:
+                return "The machine it runs on went down; starting the app again, with its files"
+            return "Starting the app again, with its files"
+        return "Making the pod's network and firewall"
 
     async def _stand(self, instance: str, image: AppImage, request: StartPod) -> Containers:
         """Have the pod stand. One that can't is down for good, unless it may pass."""

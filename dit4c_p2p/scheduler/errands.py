@@ -22,6 +22,7 @@ from dit4c_p2p.messages.node import (
     LogText,
     NodeDescription,
     NodeRequest,
+    NodeResult,
     PodGone,
     PodKey,
     PodLogs,
@@ -113,7 +114,8 @@ class Errands:
                     kept=instance.ran,
                 )
                 answer = await self._ask(instance, request, PodRunning, say)
-                return _failed(instance, answer) or PodStarted()
+                notice = answer.notice if isinstance(answer, PodRunning) else ""
+                return _failed(instance, answer) or PodStarted(notice)
             case Work.STOP_POD:
                 return await self._stop(instance, say)
             case Work.REMOVE_POD:
@@ -156,7 +158,7 @@ class Errands:
         while True:
             request = StopPod(instance=instance.id)
             answer = await self._ask(instance, request, PodStopped, say)
-            if answer is None:
+            if not isinstance(answer, Failure):
                 return lifecycle.PodStopped()
             if answer.code == "no_such_pod":
                 return lifecycle.PodVanished()
@@ -184,8 +186,8 @@ class Errands:
         request: NodeRequest,
         last: type[ImageIsReady] | type[PodRunning] | type[PodStopped] | type[PodGone],
         say: Say,
-    ) -> Failure | None:
-        """Ask until there is an answer: None if it was done, or why it can't be."""
+    ) -> NodeResult | Failure:
+        """Ask until there is an answer: ``last`` if it was done, or why it can't be."""
         backoff = Backoff(_AGAIN_FIRST_S, _AGAIN_LONGEST_S)
         name = instance.node or ""
         while True:
@@ -204,7 +206,7 @@ class Errands:
                             case Failure():
                                 return reply
                             case _ if isinstance(reply, last):
-                                return None
+                                return reply
                 _log.info("instance %s: %s will be asked again", instance.id, name)
             except NodeUnreachable as error:
                 _log.info("instance %s: %s", instance.id, error.one_line())
@@ -256,8 +258,8 @@ class Errands:
         return InstanceLogs(request=request.request, instance=request.instance, text=text)
 
 
-def _failed(instance: Instance, answer: Failure | None) -> WorkFailed | None:
-    if answer is None:
+def _failed(instance: Instance, answer: NodeResult | Failure) -> WorkFailed | None:
+    if not isinstance(answer, Failure):
         return None
     _log.warning("instance %s: %s (%s)", instance.id, answer.text, answer.code)
     return WorkFailed(instance.state, answer.text, answer.log_tail)

@@ -143,7 +143,12 @@ class TimeUp:
 
 @dataclass(frozen=True)
 class PodStarted:
-    """The app listens, and the instance's own URL answers."""
+    """The app listens, and the instance's own URL answers.
+
+    ``notice``: the node's sentence for the instance's user, may be empty.
+    """
+
+    notice: str = ""
 
 
 @dataclass(frozen=True)
@@ -358,8 +363,9 @@ def _time_up(instance: Instance, event: Event, now: float, limits: Limits) -> In
     return _errored(instance, f"{what} within {_span(limit_s)}{latest}")
 
 
-def _started(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
-    return _enter(replace(instance, pod_asked=True, ran=True), State.RUNNING, "Running")
+def _started(instance: Instance, event: PodStarted, now: float, limits: Limits) -> Instance:
+    info = event.notice or "Running"
+    return _enter(replace(instance, pod_asked=True, ran=True), State.RUNNING, info)
 
 
 def _ended_early(instance: Instance, event: PodExited, now: float, limits: Limits) -> Instance:

@@ -163,6 +163,15 @@ def test_the_end_of_an_earlier_run_is_none_of_this_one():
     assert play(replace(late, run=2), instance=stopping).state is State.EXITED
 
 
+def test_one_that_had_gone_down_runs_again_and_says_so():
+    again = play(*UP_TO_RUNNING, PodInterrupted())
+    assert again.state is State.STARTING
+    assert "went down" in again.info
+    running = play(PodStarted("the machine went down; started again"), instance=again)
+    assert (running.state, running.info) == (State.RUNNING, "The machine went down; started again")
+    assert play(*UP_TO_RUNNING).info == "Running"
+
+
 def test_an_older_wish_that_comes_late_is_none():
     again = play(*STOPPED, StartAsked(8), PodStarted())
     assert play(StopAsked(5), instance=again) == again
