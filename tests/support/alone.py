@@ -34,6 +34,7 @@ class House:
         self.portal_port, self.router_port, self.ssh_port = free_ports(3)
         self.url = f"http://localhost:{self.portal_port}"
         self.token = ""
+        self.portal_table = ""
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     # ---- files
@@ -66,7 +67,7 @@ http = ["{here}:{self.router_port}"]
         )
 
     def write_peers(self, key: str) -> None:
-        portal = f"""
+        self.portal_table = portal = f"""
 [portal]
 url = "{self.url}"
 key = "{key}"

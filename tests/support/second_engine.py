@@ -101,8 +101,11 @@ class SecondEngine:
         shutil.rmtree(self.folder / "exec", ignore_errors=True)
 
     def load(self, images: Images) -> None:
+        """Copy a test's images."""
+        self.copy(*sorted(set(vars(images).values())))
+
+    def copy(self, *names: str) -> None:
         """Copy images from the machine's engine, ids and all."""
-        names = sorted(set(vars(images).values()))
         saving = subprocess.Popen(["docker", "save", *names], stdout=subprocess.PIPE)
         subprocess.run(
             ["docker", "-H", self.url, "load"],
@@ -112,6 +115,14 @@ class SecondEngine:
             timeout=120,
         )
         assert saving.wait(60) == 0
+
+    def another(self, image: str) -> str:
+        """The id of an image that does the same, as an upgrade brings."""
+        made = self.docker("create", image)
+        try:
+            return self.docker("commit", "-m", "newer", made)
+        finally:
+            self.docker("rm", made)
 
     def docker(self, *arguments: str, check: bool = True) -> str:
         """One command of the engine's own client."""
