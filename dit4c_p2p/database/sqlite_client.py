@@ -1,4 +1,4 @@
-"""Tortoise ORM's SQLite client with the three habits that a promise needs.
+"""Tortoise ORM's SQLite client with the four habits that a promise needs.
 
 - A transaction takes the write lock with its first statement (``BEGIN IMMEDIATE``): one that began
   by reading could fail with "database is locked" when it comes to write (SQLite, "Isolation").
@@ -13,9 +13,11 @@ its migrations look for ``sqlite`` in that name.
 
 import sqlite3
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from tortoise.backends.base.client import (
+    ConnectionWrapper,
     NestedTransactionContext,
     TransactionalDBClient,
     TransactionContext,
@@ -44,11 +46,14 @@ def statements(script: str) -> Iterator[str]:
 class _Transaction(SqliteTransactionWrapper):
     """The connection as seen from inside a transaction."""
 
+    _parent: "Client"
+
     def _in_transaction(self) -> TransactionContext:
         return NestedTransactionContext(_Transaction(self))
 
     async def begin(self) -> None:
         try:
+            self._parent.check_in_place()
             # What a cancelled begin may have left behind.
             await self._connection.rollback()
             await self._connection.execute("BEGIN IMMEDIATE")
@@ -57,9 +62,10 @@ class _Transaction(SqliteTransactionWrapper):
 
     async def commit(self) -> None:
         try:
+            self._parent.check_in_place()
             await super().commit()
         except sqlite3.Error as error:
-            # No room, say. It must not be committed later by whoever comes next.
+            # No room, say, or no file. It must not be committed later by whoever comes next.
             await self.rollback()
             raise OperationalError(error) from error
 
@@ -85,8 +91,51 @@ class _Context(SqliteTransactionContext):
         return self.connection
 
 
+class _Borrowed(ConnectionWrapper[Any]):
+    """``async with`` around one statement outside of a transaction."""
+
+    client: "Client"
+
+    async def __aenter__(self) -> Any:
+        connection = await super().__aenter__()
+        try:
+            self.client.check_in_place()
+        except sqlite3.OperationalError:
+            self._lock.release()
+            raise
+        return connection
+
+
 class Client(SqliteClient):
     """One SQLite file, one connection, one transaction at a time."""
+
+    _opened: tuple[int, int] | None = None
+
+    async def create_connection(self, with_db: bool) -> None:
+        await super().create_connection(with_db)
+        self._opened = self._in_place()
+
+    def check_in_place(self) -> None:
+        """One look at the folder: it costs some microseconds.
+
+        :raises sqlite3.OperationalError: the file at the path is not the one that is open.
+        """
+        if self._in_place() != self._opened:
+            raise sqlite3.OperationalError(
+                f"the database {self.filename} has been moved or removed: put the same file back, "
+                "or restart with a copy in its place"
+            )
+
+    def _in_place(self) -> tuple[int, int] | None:
+        """Device and number of the file at the path."""
+        try:
+            found = Path(self.filename).stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def acquire_connection(self) -> ConnectionWrapper[Any]:
+        return _Borrowed(self._lock, self)
 
     def _in_transaction(self) -> TransactionContext:
         return _Context(_Transaction(self), self._lock)

@@ -5,14 +5,13 @@ are it learns from :func:`database`. A PostgreSQL server is started for the firs
 one and stopped at the end; each test has fresh databases, copied from a migrated one. A test that
 stops the server needs one of its own::
 
-    @pytest.mark.postgresql
-    @pytest.mark.parametrize("engine", ["own postgresql"], indirect=True)
+    @pytest.mark.parametrize("engine", OWN, indirect=True)
 """
 
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +43,16 @@ class Engine:
         finally:
             await client.execute_query("PRAGMA max_page_count=1000000")
 
+    @contextmanager
+    def gone(self, spec: DatabaseSpec) -> Iterator[None]:
+        """An open database is not there meanwhile."""
+        away = spec.path.with_name("away")
+        spec.path.rename(away)
+        try:
+            yield
+        finally:
+            away.rename(spec.path)
+
 
 class PostgresqlEngine(Engine):
     """Databases on the tests' server."""
@@ -71,6 +80,15 @@ class PostgresqlEngine(Engine):
             yield
         finally:
             await client.execute_script(_ROOM)
+
+    @contextmanager
+    def gone(self, spec: DatabaseSpec) -> Iterator[None]:
+        """The whole server; it has to be the test's own."""
+        self.server.stop()
+        try:
+            yield
+        finally:
+            self.server.start()
 
     def _template(self, app: str) -> str:
         if app not in self._templates:
@@ -109,6 +127,8 @@ DO $$ DECLARE t text; BEGIN
 END $$;
 """
 _ROOM = "DROP FUNCTION no_room() CASCADE"
+
+OWN = ["sqlite", pytest.param("own postgresql", marks=pytest.mark.postgresql)]
 
 _current: Engine = Engine()
 _templates: dict[str, str] = {}

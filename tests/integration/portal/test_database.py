@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
-from support.engines import connection
+from support.engines import OWN, connection
 from support.portal import IMAGE, Limits, PortalAtWork
 
 from dit4c_p2p.database import in_transaction, postgresql, sqlite
@@ -217,15 +217,13 @@ async def test_disk_full_it_says_try_again_and_goes_on(tmp_path, engine, caplog)
         assert orders == made
 
 
-@pytest.mark.postgresql
-@pytest.mark.parametrize("engine", ["own postgresql"], indirect=True)
+@pytest.mark.parametrize("engine", OWN, indirect=True)
 async def test_gone_and_back_nothing_is_lost(work, engine, caplog):
     async with work.api() as api, work.scheduler() as scheduler, work.browser() as browser:
         await browser.log_in(await work.login_link())
         id = (await api.post("instances", json={"image": "jupyterlab"})).json["id"]
         published = await api.get(f"{work.url}/routers/main/ssh-keys")
-        engine.server.stop()
-        try:
+        with engine.gone(work.database):
             await is_unavailable(await api.post("instances", json={"image": "jupyterlab"}))
             await is_unavailable(await api.get("instances"))
             page = await browser.get("/")
@@ -233,10 +231,10 @@ async def test_gone_and_back_nothing_is_lost(work, engine, caplog):
             again = await api.get(f"{work.url}/routers/main/ssh-keys")
             assert (again.status, again.text) == (200, published.text), "what is signed, serves"
             await work.portal._services.registry.write_seen()
-        finally:
-            engine.server.start()
+            assert "does not work" in await work.portal.checks["database"]()
+        assert await work.portal.checks["database"]() == ""
         assert (await browser.get("/")).status == 200, "still logged in, at once"
-        assert (await api.get(f"instances/{id}")).json["state"] == "created"
+        assert [found["id"] for found in (await api.get("instances")).json] == [id]
         assert (await api.post("instances", json={"image": "jupyterlab"})).status == 201
         order = await scheduler.message(StartInstance)
         assert order.instance == id

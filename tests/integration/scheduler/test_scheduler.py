@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from support.engines import OWN, database
 from support.fake_node import FakeNode, memory_dialler
 
 from dit4c_p2p.identity import sshsig
@@ -395,24 +396,23 @@ async def test_a_database_that_fails_for_a_while_loses_nothing(world, engine, ca
         assert engine.no_room_text in caplog.text
 
 
-@pytest.mark.postgresql
-@pytest.mark.parametrize("engine", ["own postgresql"], indirect=True)
+@pytest.mark.parametrize("engine", OWN, indirect=True)
 async def test_a_database_that_is_gone_for_a_while_loses_nothing(world, engine, caplog):
-    """Its server ends in the middle of everything, and comes back."""
+    """In the middle of everything its server ends or its file is moved, and it comes back."""
     reached = world.node.hold_at(StartPod)
     async with world.scheduler() as scheduler:
         await scheduler.ready()
         await world.start("one")
         await asyncio.wait_for(reached.wait(), 10)
-        engine.server.stop()
-        try:
+        with engine.gone(database("scheduler", world.folder)):
             world.node.let_go(StartPod)
-            await world.start("two")
+            order = await world.start("two")
             async with asyncio.timeout(10):
                 while "the scheduler's database does not work" not in caplog.text:
                     await asyncio.sleep(0.01)
-        finally:
-            engine.server.start()
+            with pytest.raises(StoreFailed):
+                await scheduler.checks["database"]()
+            assert order in world.portal.orders, "it is not confirmed"
         for id in ("one", "two"):
             await world.portal.until_state(id, State.RUNNING)
             await world.discard(id)

@@ -1,13 +1,14 @@
 """Opening, migrating and protecting the components' databases."""
 
 import asyncio
+import shutil
 import sqlite3
 import stat
 from pathlib import Path
 
 import pytest
 from support.throwaway import MODELS_1, MODELS_2, model
-from tortoise.exceptions import IntegrityError
+from tortoise.exceptions import IntegrityError, OperationalError
 
 from dit4c_p2p.database import databases, in_transaction, sqlite
 from dit4c_p2p.database.command import main as database_command
@@ -190,6 +191,32 @@ async def test_locked_by_another_process(project, tmp_path, monkeypatch):
         async with databases([spec]):
             pytest.fail("opened")
     other.close()
+
+
+async def test_moved_away_while_it_is_open_nothing_is_confirmed_until_it_is_back(project, tmp_path):
+    app = project("moved")
+    await app.release(MODELS_1)
+    spec = app.spec(tmp_path / "moved.sqlite3")
+    away = tmp_path / "away"
+    async with databases([spec]):
+        parent = model(app, "Parent")
+        await parent.create(name="before")
+        with pytest.raises(OperationalError, match="has been moved or removed: put"):
+            async with in_transaction("moved"):
+                await parent.create(name="lost")
+                spec.path.rename(away)
+        for attempt in (parent.all, lambda: parent.create(name="lost too")):
+            with pytest.raises(OperationalError, match=str(spec.path)):
+                await attempt()
+        with pytest.raises(OperationalError, match="has been moved"):
+            async with in_transaction("moved"):
+                pytest.fail("began")
+        shutil.copy(away, spec.path)
+        with pytest.raises(OperationalError, match="has been moved"):
+            await parent.all()
+        away.rename(spec.path)
+        await parent.create(name="after")
+    assert rows(spec.path, "SELECT name FROM parent ORDER BY id") == [("before",), ("after",)]
 
 
 async def test_once_at_a_time(project, tmp_path):
