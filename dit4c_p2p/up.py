@@ -19,7 +19,7 @@ import aiohttp
 
 from dit4c_p2p.audit import AuditLog
 from dit4c_p2p.config import UpConfig
-from dit4c_p2p.database import DatabaseSpec, databases, in_transaction
+from dit4c_p2p.database import DatabaseSpec, databases, in_transaction, serving
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import load_or_create, public_line
 from dit4c_p2p.identity.names import PeerName
@@ -161,7 +161,7 @@ class _System:
     async def start(self, stack: AsyncExitStack) -> list[_Component]:
         """Start all, each after what it needs; the stack stops them in the reverse order."""
         await stack.enter_async_context(
-            databases(
+            serving(
                 [
                     DatabaseSpec("portal", self.portal.config.database_path),
                     scheduler_database(self.scheduler.config.data_folder),

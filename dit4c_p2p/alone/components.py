@@ -71,13 +71,13 @@ async def _run(settings: PortalSettings | PeerSettings, work: Work) -> None:
 
 
 async def _portal(settings: PortalSettings, show: Show) -> None:
-    from dit4c_p2p.database import databases
+    from dit4c_p2p.database import serving
     from dit4c_p2p.portal import Portal
 
     key = load_or_create(settings.key_path)
     _log.info("%s has the key %s", settings.name, fingerprint(key))
     config = settings.config()
-    async with databases([config.database_spec]):
+    async with serving([config.database_spec]):
         await _serve(settings.name, Portal(config), show)
 
 
@@ -89,11 +89,11 @@ async def _router(settings: RouterSettings, show: Show) -> None:
 
 
 async def _scheduler(settings: SchedulerSettings, show: Show) -> None:
-    from dit4c_p2p.database import databases
+    from dit4c_p2p.database import serving
     from dit4c_p2p.scheduler import Scheduler, database
 
-    key, portal, public = await _begin(settings)
-    async with databases([database(settings.data_folder, settings.database)]):
+    async with serving([database(settings.data_folder, settings.database)]):
+        key, portal, public = await _begin(settings)
         await _serve(settings.name, Scheduler(settings.config(key, portal, public)), show)
 
 

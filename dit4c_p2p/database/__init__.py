@@ -18,12 +18,22 @@ A task that is started inside a transaction inherits it: start tasks after the `
 
 - ``spec``       where a database is, as a setting says it
 - ``opening``    migrating and opening
+- ``serving``    opening as the one process that serves from them
 - ``sqlite``     what a file needs, ``sqlite_client`` how it is spoken to
-- ``postgresql`` what a server needs, ``postgresql_client`` how it is spoken to
+- ``postgresql`` what a server needs, ``postgresql_client`` how it is spoken to,
+  ``postgresql_hold`` how it is held
 - ``command``    ``python -m dit4c_p2p.database``
 """
 
 from dit4c_p2p.database.opening import FAILURES, databases, in_transaction, missing_migrations
+from dit4c_p2p.database.serving import serving
 from dit4c_p2p.database.spec import DatabaseSpec
 
-__all__ = ["FAILURES", "DatabaseSpec", "databases", "in_transaction", "missing_migrations"]
+__all__ = [
+    "FAILURES",
+    "DatabaseSpec",
+    "databases",
+    "in_transaction",
+    "missing_migrations",
+    "serving",
+]

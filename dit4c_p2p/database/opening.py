@@ -8,7 +8,7 @@ from typing import Any
 import tortoise.transactions
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.context import TortoiseContext, get_current_context, set_global_context
-from tortoise.exceptions import BaseORMException
+from tortoise.exceptions import BaseORMException, OperationalError
 from tortoise.migrations.autodetector import MigrationAutodetector
 from tortoise.migrations.executor import MigrationExecutor
 from tortoise.migrations.writer import MigrationWriter
@@ -27,14 +27,15 @@ async def databases(specs: Sequence[DatabaseSpec]) -> AsyncIterator[None]:
     """Migrate and open every database; close them all at the end. Once at a time in a process.
 
     :raises ConfigError: one can't be written or reached, is locked by another process, is damaged,
-        or was written by a newer version of this program.
+        or was written by a newer version of this program; or it no longer works, and nobody inside
+        has seen to that.
     """
     if get_current_context() is not None:
         raise RuntimeError("databases are open already in this process")
     # Statements that Tortoise has kept: the same app may have been on the other engine before.
     EXECUTOR_CACHE.clear()
     for spec in specs:
-        _place(spec).prepare()
+        place_of(spec).prepare()
         await _migrate(spec)
     context = TortoiseContext()
     try:
@@ -43,6 +44,13 @@ async def databases(specs: Sequence[DatabaseSpec]) -> AsyncIterator[None]:
         # Not bound to this task: requests and connections are served in tasks of their own.
         set_global_context(context)
         yield
+    except FAILURES as error:
+        # Its subclasses are of what is asked for, and somebody's mistake.
+        if type(error) is not OperationalError and not isinstance(error, sqlite3.Error):
+            raise
+        if len(specs) == 1:
+            raise place_of(specs[0]).translated(error) from error
+        raise ConfigError(f"a database does not work: {error}") from error
     finally:
         await context.close_connections()
 
@@ -57,14 +65,15 @@ def in_transaction(app: str) -> AbstractAsyncContextManager[Any]:
     return tortoise.transactions.in_transaction(app)
 
 
-def _place(spec: DatabaseSpec) -> SqliteFile | PostgresqlServer:
+def place_of(spec: DatabaseSpec) -> SqliteFile | PostgresqlServer:
+    """What there is to know of the place where a database is."""
     return PostgresqlServer(spec) if spec.is_postgresql else SqliteFile(spec)
 
 
 def _config(specs: Sequence[DatabaseSpec], *, migrating: bool) -> dict[str, Any]:
     """Tortoise's configuration; each app's models use the connection of the same name."""
     return {
-        "connections": {spec.app: _place(spec).connection(migrating=migrating) for spec in specs},
+        "connections": {spec.app: place_of(spec).connection(migrating=migrating) for spec in specs},
         "apps": {
             spec.app: {
                 "models": [spec.models],
@@ -78,7 +87,7 @@ def _config(specs: Sequence[DatabaseSpec], *, migrating: bool) -> dict[str, Any]
 
 async def _migrate(spec: DatabaseSpec) -> None:
     """Bring one database to the newest schema, or leave it as it was."""
-    place, context = _place(spec), TortoiseContext()
+    place, context = place_of(spec), TortoiseContext()
     config = _config([spec], migrating=True)
     with context:
         try:
@@ -89,7 +98,7 @@ async def _migrate(spec: DatabaseSpec) -> None:
                 await executor.migrate()
                 await place.finish(connection)
         except FAILURES as error:
-            raise place.translated(error) from error
+            raise place.translated(error, "can't be brought up to date") from error
         finally:
             await context.close_connections()
 

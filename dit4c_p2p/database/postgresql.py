@@ -3,8 +3,13 @@
 createuser dit4c; createdb -O dit4c dit4c_portal; createdb -O dit4c dit4c_scheduler
 """
 
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.database.spec import DatabaseSpec
 from dit4c_p2p.errors import ConfigError
 
@@ -18,6 +23,22 @@ _LOCK_S = 5
 _IDLE_IN_TRANSACTION_S = 30
 _MIGRATION_IDLE_S = 600
 _MAX_CONNECTIONS = 10
+# A server that is started with its machine takes seconds, after a crash perhaps a minute.
+_PATIENCE_S = 60
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 5.0
+# Of the server's: a machine that died holds nothing for long.
+_KEEPALIVE = {
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "2",
+}
+
+_log = logging.getLogger(__name__)
+
+
+class Unreachable(ConfigError):
+    """Nothing takes connections there, at least not now."""
 
 
 class PostgresqlServer:
@@ -44,9 +65,60 @@ class PostgresqlServer:
                     "lock_timeout": f"{lock_s}s",
                     "idle_in_transaction_session_timeout": f"{idle_s}s",
                 },
-                **({"ssl": "verify-full"} if self._spec.needs_certificate else {}),
+                **self._tls,
             },
         }
+
+    @property
+    def _tls(self) -> dict[str, str]:
+        return {"ssl": "verify-full"} if self._spec.needs_certificate else {}
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Be the one process that serves from it; a server that is not up yet is waited for.
+
+        :raises ConfigError: another process does, also later; or there is no such database.
+        """
+        from dit4c_p2p.database import postgresql_hold as hold
+
+        try:
+            connection = await self._take()
+            async with asyncio.TaskGroup() as group:
+                keeping = group.create_task(hold.keep(connection, self._connect))
+                try:
+                    yield
+                finally:
+                    keeping.cancel()
+        except hold.Held:
+            raise self._spec.served_from() from None
+        except BaseExceptionGroup as errors:
+            first = errors.exceptions[0]
+            raise self._spec.served_from() if isinstance(first, hold.Held) else first from None
+
+    async def _take(self) -> Any:
+        from dit4c_p2p.database import postgresql_hold as hold
+
+        time = asyncio.get_running_loop().time
+        began, pauses, said = time(), Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S), False
+        while True:
+            try:
+                return await hold.take(self._connect)
+            except hold.FAILURES as error:
+                refused = self.translated(error)
+                if not isinstance(refused, Unreachable) or time() - began > _PATIENCE_S:
+                    raise refused from error
+                if not said:
+                    _log.warning("%s: waiting for it, %d s at most", refused, _PATIENCE_S)
+                said = True
+            await asyncio.sleep(pauses.pause_s())
+
+    async def _connect(self) -> Any:
+        import asyncpg
+
+        settings = {"application_name": f"dit4c {self._spec.app} serves", **_KEEPALIVE}
+        return await asyncpg.connect(
+            self._spec.url, timeout=_CONNECT_S, server_settings=settings, **self._tls
+        )
 
     def prepare(self) -> None:
         """Nothing: the administrator has made the database, and the server looks after it."""
@@ -54,13 +126,16 @@ class PostgresqlServer:
     async def finish(self, connection: Any) -> None:
         """Nothing: PostgreSQL alters tables without making them anew."""
 
-    def translated(self, error: Exception) -> ConfigError:
-        """What the server says, or that there is none, as a sentence with what to do."""
+    def translated(self, error: Exception, otherwise: str = "does not work") -> ConfigError:
+        """What the server says, or that there is none, as a sentence with what to do.
+
+        :param otherwise: what to say of it where there is no better word.
+        """
         cause = _cause(error)
         text = " ".join(str(cause).split()) or type(cause).__name__
         state = str(getattr(cause, "sqlstate", None) or "")
         if isinstance(cause, OSError | TimeoutError) or state[:2] == "08" or state == "57P03":
-            return ConfigError(
+            return Unreachable(
                 f"{self._spec} can't be reached: {text}",
                 hint="is PostgreSQL running there, and does it take connections?",
             )
@@ -92,7 +167,7 @@ class PostgresqlServer:
                 f"{self._spec} is on another machine, and its certificate can't be checked: {text}",
                 hint="name the certificate of its CA: add ?sslrootcert=FILE to the URL",
             )
-        return ConfigError(f"{self._spec} can't be brought up to date: {text}")
+        return ConfigError(f"{self._spec} {otherwise}: {text}")
 
 
 def _cause(error: BaseException) -> BaseException:

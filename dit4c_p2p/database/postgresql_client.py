@@ -33,6 +33,8 @@ from tortoise.exceptions import BaseORMException, IntegrityError, OperationalErr
 
 _log = logging.getLogger(__name__)
 
+# The last is raised for a statement between the server's last words and the end of its line.
+ASYNCPG_FAILURES = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 # In ASCII "DIT4": of no meaning, but not what another program would come upon.
 _WRITER = 0x44495434
 # For a connection out of the pool, and for the other transactions of this process.
@@ -47,7 +49,7 @@ def _translated() -> Iterator[None]:
         raise IntegrityError(error) from error
     except TimeoutError as error:
         raise OperationalError("the database does not answer in time") from error
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except (*ASYNCPG_FAILURES, OSError) as error:
         raise OperationalError(error) from error
 
 
@@ -188,7 +190,7 @@ class Client(_Translating, AsyncpgDBClient):
         if self._pool is not None:
             try:
                 await self._pool.release(connection, timeout=_WAIT_S)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            except (*ASYNCPG_FAILURES, OSError, TimeoutError) as error:
                 _log.debug("a connection broke: %s", error)
 
     def acquire_connection(self) -> "_Borrowed":

@@ -13,6 +13,7 @@ its name unless ``sslmode`` in the URL says otherwise. Each component has a data
 """
 
 import importlib.util
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
@@ -56,7 +57,8 @@ class DatabaseSpec:
         elif importlib.util.find_spec("asyncpg") is None:
             raise ConfigError(
                 "this installation can't speak to PostgreSQL",
-                hint="install the extra: pip install 'dit4c-p2p[postgresql]'",
+                hint=f"install what it needs: {sys.prefix}/bin/pip install "
+                "'<the source of dit4c-p2p>[postgresql]', as docs/install.md has it",
             )
 
     @property
@@ -106,6 +108,13 @@ class DatabaseSpec:
         host = unquote(query["host"][0]) if "host" in query else parts.hostname or ""
         is_local = not host or host.startswith("/") or host in _LOOPBACK
         return not is_local and "sslmode" not in query
+
+    def served_from(self) -> ConfigError:
+        """What to say to a second process that would serve from it."""
+        return ConfigError(
+            f"another process serves from {self} already",
+            hint="one at a time can: stop the other one first, or give this one its own database",
+        )
 
     def __str__(self) -> str:
         """For people: ``the portal's database postgres://host/portal``, without a password."""

@@ -1,8 +1,10 @@
 """A database that is a SQLite file: seen to before it is opened, and after it was migrated."""
 
+import fcntl
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +43,8 @@ class SqliteFile:
         :raises ConfigError: it is not.
         """
         path = self._spec.path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        except OSError as error:
-            raise ConfigError(
-                f"{self._spec} can't be written: {error.strerror}",
-                hint="choose another data folder, or make this one writable",
-            ) from error
+        with self._writable(path):
+            pass
         try:
             connection = sqlite3.connect(path)
             try:
@@ -70,8 +66,42 @@ class SqliteFile:
         if orphans:
             raise self._damaged(f"{len(orphans)} rows of {orphans[0]['table']} refer to nothing")
 
-    def translated(self, error: Exception) -> ConfigError:
-        """What SQLite says, as a sentence with what to do."""
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Be the one process that serves from it.
+
+        :raises ConfigError: another process does, or it can't be written.
+        """
+        path = self._spec.path
+        # A file of its own: SQLite's locks on the database end when any descriptor of it is closed.
+        with self._writable(path.with_name(f"{path.name}.lock")) as descriptor:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise self._spec.served_from() from None
+            yield
+
+    @contextmanager
+    def _writable(self, path: Path) -> Iterator[int]:
+        """The descriptor of a file in the database's folder, made with it if it is not there."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise ConfigError(
+                f"{self._spec} can't be written: {error.strerror}",
+                hint="choose another data folder, or make this one writable",
+            ) from error
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def translated(self, error: Exception, otherwise: str = "does not work") -> ConfigError:
+        """What SQLite says, as a sentence with what to do.
+
+        :param otherwise: what to say of it where there is no better word.
+        """
         text = str(error)
         if "locked" in text:
             return ConfigError(
@@ -89,7 +119,7 @@ class SqliteFile:
             return ConfigError(f"no room for {self._spec}", hint="free some disk space")
         if "malformed" in text or "not a database" in text:
             return self._damaged(text)
-        return ConfigError(f"{self._spec} can't be brought up to date: {text}")
+        return ConfigError(f"{self._spec} {otherwise}: {text}")
 
     def _damaged(self, text: str) -> ConfigError:
         return ConfigError(

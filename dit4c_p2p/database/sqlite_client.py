@@ -43,6 +43,16 @@ def statements(script: str) -> Iterator[str]:
         yield pending.strip()
 
 
+class _Statement(ConnectionWrapper[Any]):
+    """``async with`` around one statement."""
+
+    async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        await super().__aexit__(exc_type, exc_val, exc_tb)
+        if type(exc_val) is sqlite3.DatabaseError:
+            # A damaged file, say: Tortoise knows only what derives from it.
+            raise OperationalError(exc_val) from exc_val
+
+
 class _Transaction(SqliteTransactionWrapper):
     """The connection as seen from inside a transaction."""
 
@@ -50,6 +60,9 @@ class _Transaction(SqliteTransactionWrapper):
 
     def _in_transaction(self) -> TransactionContext:
         return NestedTransactionContext(_Transaction(self))
+
+    def acquire_connection(self) -> ConnectionWrapper[Any]:
+        return _Statement(self._lock, self)
 
     async def begin(self) -> None:
         try:
@@ -91,8 +104,8 @@ class _Context(SqliteTransactionContext):
         return self.connection
 
 
-class _Borrowed(ConnectionWrapper[Any]):
-    """``async with`` around one statement outside of a transaction."""
+class _Alone(_Statement):
+    """One outside of a transaction."""
 
     client: "Client"
 
@@ -135,7 +148,7 @@ class Client(SqliteClient):
         return found.st_dev, found.st_ino
 
     def acquire_connection(self) -> ConnectionWrapper[Any]:
-        return _Borrowed(self._lock, self)
+        return _Alone(self._lock, self)
 
     def _in_transaction(self) -> TransactionContext:
         return _Context(_Transaction(self), self._lock)

@@ -1,5 +1,6 @@
 """Where a database is, as a setting says it."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -74,4 +75,5 @@ def test_without_the_extra_it_says_which(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError) as caught:
         DatabaseSpec("portal", "postgres:///portal")
-    assert "dit4c-p2p[postgresql]" in caught.value.hint
+    assert f"{sys.prefix}/bin/pip install" in caught.value.hint
+    assert "[postgresql]'" in caught.value.hint

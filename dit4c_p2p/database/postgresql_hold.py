@@ -1,0 +1,72 @@
+"""That one process serves from a database on a server: it holds an advisory lock of it.
+
+The lock is a connection's (PostgreSQL's manual, "Advisory Locks"), and the server gives it back
+when that ends, with its process or by itself. It is taken again then; if another process was
+quicker, this one can't go on.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import asyncpg
+
+from dit4c_p2p.database.postgresql_client import ASYNCPG_FAILURES
+
+_log = logging.getLogger(__name__)
+
+# In ASCII "DIT5"; the one that writes holds the number before it.
+_SERVER = 0x44495435
+_LOOK_S = 2.0
+_ANSWER_S = 10.0
+FAILURES = (*ASYNCPG_FAILURES, OSError, TimeoutError)
+
+Connect = Callable[[], Coroutine[Any, Any, asyncpg.Connection]]
+
+
+class Held(Exception):
+    """Another process has it."""
+
+
+async def take(connect: Connect) -> asyncpg.Connection:
+    """A connection that has the lock.
+
+    :raises Held: another process has it.
+    """
+    connection = await connect()
+    try:
+        if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _SERVER):
+            raise Held
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
+
+
+async def keep(connection: asyncpg.Connection, connect: Connect) -> None:
+    """Keep the lock for ever, and give it back when cancelled.
+
+    :raises Held: it was lost with its connection, and another process has it now.
+    """
+    try:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                await connection.execute("SELECT 1", timeout=_ANSWER_S)
+            except FAILURES as error:
+                _log.warning("the line to the database broke: %s", error or "time is up")
+                connection.terminate()
+                connection = await _again(lambda: take(connect))
+                _log.info("the database is back")
+    finally:
+        connection.terminate()
+
+
+async def _again(attempt: Callable[[], Awaitable[asyncpg.Connection]]) -> asyncpg.Connection:
+    while True:
+        try:
+            return await attempt()
+        except FAILURES as error:
+            _log.debug("the database is not back: %s", error)
+            await asyncio.sleep(_LOOK_S)
