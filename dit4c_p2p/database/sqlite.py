@@ -54,7 +54,7 @@ class SqliteFile:
         except sqlite3.DatabaseError as error:
             raise self.translated(error) from error
         if verdict != "ok":
-            raise self._damaged(str(verdict))
+            raise self._damaged(" ".join(str(verdict).split()))
 
     async def finish(self, connection: Any) -> None:
         """Called in the transaction that has migrated, with its connection.

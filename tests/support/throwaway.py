@@ -1,7 +1,9 @@
 """Throw-away components with a model or two, for tests of the databases themselves."""
 
+import importlib
+import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,19 @@ class Project:
         for module in [name for name in sys.modules if name.startswith(self.name)]:
             del sys.modules[module]
         sys.path_importer_cache.clear()
+
+
+FIRST = {"portal": "0001_first", "scheduler": "0001_initial"}
+
+
+def first_release(spec: DatabaseSpec, folder: Path) -> DatabaseSpec:
+    """The same database with no migration but the first; ``folder`` has to be on the path."""
+    package = folder / f"first_release_of_{spec.app}"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    source = importlib.import_module(f"dit4c_p2p.{spec.app}.migrations.{FIRST[spec.app]}").__file__
+    shutil.copy(str(source), package)
+    return replace(spec, migrations_module=package.name)
 
 
 @pytest.fixture

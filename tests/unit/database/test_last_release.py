@@ -3,7 +3,6 @@
 import importlib
 import inspect
 import json
-import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,11 +10,11 @@ from pathlib import Path
 import pytest
 from support.engines import connection
 from support.postgresql import name_of
+from support.throwaway import FIRST, first_release
 from tortoise.models import Model
 
 from dit4c_p2p.database import DatabaseSpec, databases
 
-FIRST = {"portal": "0001_first", "scheduler": "0001_initial"}
 ROWS = (1, 2, 3)
 
 
@@ -36,15 +35,10 @@ def location(app, engine, tmp_path):
 
 
 @pytest.fixture
-def first_release(app, location, tmp_path, monkeypatch) -> DatabaseSpec:
+def first(app, location, tmp_path, monkeypatch) -> DatabaseSpec:
     """The database with no migration but the first."""
-    package = tmp_path / f"first_release_of_{app}"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    source = importlib.import_module(f"dit4c_p2p.{app}.migrations.{FIRST[app]}").__file__
-    shutil.copy(Path(source), package)
     monkeypatch.syspath_prepend(tmp_path)
-    return DatabaseSpec(app, location, migrations_module=package.name)
+    return first_release(DatabaseSpec(app, location), tmp_path)
 
 
 async def columns(app: str, is_postgresql: bool) -> dict[str, dict[str, str]]:
@@ -97,8 +91,8 @@ async def fill(app: str, is_postgresql: bool) -> dict[str, list[dict]]:
     return filled
 
 
-async def test_nothing_is_lost(app, first_release, engine, location):
-    async with databases([first_release]):
+async def test_nothing_is_lost(app, first, engine, location):
+    async with databases([first]):
         filled = await fill(app, engine.is_postgresql)
     assert all(len(rows) == len(ROWS) for rows in filled.values())
     async with databases([DatabaseSpec(app, location)]):
@@ -111,8 +105,8 @@ async def test_nothing_is_lost(app, first_release, engine, location):
             assert await model.all().count() == len(ROWS)
 
 
-async def test_what_comes_out_is_what_an_empty_one_becomes(app, first_release, engine, location):
-    async with databases([first_release]):
+async def test_what_comes_out_is_what_an_empty_one_becomes(app, first, engine, location):
+    async with databases([first]):
         await fill(app, engine.is_postgresql)
     async with databases([DatabaseSpec(app, location)]):
         migrated = await columns(app, engine.is_postgresql), indexes(engine, location)
