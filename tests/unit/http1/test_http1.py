@@ -1,4 +1,4 @@
-"""Heads and framing, with the smuggling probes of RFC 9112 section 11 and of known attacks."""
+"""Heads and framing, with the smuggling probes that every listener is shown."""
 
 import time
 from itertools import pairwise
@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.probes import CHUNKS, HEADS
 
 from dit4c_p2p.http1 import (
     CHUNKED_BODY,
@@ -20,6 +21,7 @@ from dit4c_p2p.http1 import (
     ChunkedReader,
     CloseFramer,
     LengthFramer,
+    RequestHead,
     find_head_end,
     framer_of,
     parse_head,
@@ -119,90 +121,31 @@ def test_absolute_form_only_for_its_own_host():
     assert parse_head(request(line=b"OPTIONS * HTTP/1.1")).path == b"*"
 
 
-SMUGGLING = {
-    "no host": (b"GET / HTTP/1.1\r\n\r\n", 400),
-    "two hosts": (request(b"Host: a"), 400),
-    "two hosts, other case": (request(b"hOST: b"), 400),
-    "empty host": (request(host=b"Host:"), 400),
-    "host with path": (request(host=b"Host: a/b"), 400),
-    "host with user": (request(host=b"Host: u@a"), 400),
-    "host list": (request(host=b"Host: a, b"), 400),
-    "host with blank": (request(host=b"Host: a b"), 400),
-    "host with bad port": (request(host=b"Host: a:b"), 400),
-    "host with long port": (request(host=b"Host: a:123456"), 400),
-    "host unclosed bracket": (request(host=b"Host: [::1"), 400),
-    "absolute form of another host": (request(line=b"GET http://b/ HTTP/1.1"), 400),
-    "absolute form with user": (request(line=b"GET http://a@b/ HTTP/1.1"), 400),
-    "absolute form, other scheme": (request(line=b"GET ftp://a/ HTTP/1.1"), 400),
-    "authority form": (request(line=b"CONNECT a:80 HTTP/1.1"), 501),
-    "star for GET": (request(line=b"GET * HTTP/1.1"), 400),
-    "no slash": (request(line=b"GET x HTTP/1.1"), 400),
-    "fragment": (request(line=b"GET /#x HTTP/1.1"), 400),
-    "non-ascii target": (request(line=b"GET /\xff HTTP/1.1"), 400),
-    "two spaces": (request(line=b"GET  / HTTP/1.1"), 400),
-    "tab": (request(line=b"GET\t/ HTTP/1.1"), 400),
-    "space in target": (request(line=b"GET /a b HTTP/1.1"), 400),
-    "trailing space": (request(line=b"GET / HTTP/1.1 "), 400),
-    "leading space": (request(line=b" GET / HTTP/1.1"), 400),
-    "leading empty line": (b"\r\n" + request(), 400),
-    "method no token": (request(line=b"G(T / HTTP/1.1"), 400),
-    "http/0.9": (request(line=b"GET /"), 400),
-    "http/2.0": (request(line=b"GET / HTTP/2.0"), 505),
-    "http/1.2": (request(line=b"GET / HTTP/1.2"), 505),
-    "lower-case version": (request(line=b"GET / http/1.1"), 400),
-    "odd version": (request(line=b"GET / HTTP/1.1x"), 400),
-    "h2 preface": (b"PRI * HTTP/2.0\r\n\r\n", 505),
-    "folded": (request(b"X: a", b" b"), 400),
-    "folded by tab": (request(b"X: a", b"\tb"), 400),
-    "fold first": (request(b"X: 1", host=b" Host: a"), 400),
-    "space before colon": (request(b"Transfer-Encoding : chunked"), 400),
-    "tab before colon": (request(b"Content-Length\t: 1"), 400),
-    "no colon": (request(b"garbage"), 400),
-    "no name": (request(b": x"), 400),
-    "name no token": (request(b"X\x80: a"), 400),
-    "nul in value": (request(b"X: a\x00b"), 400),
-    "vertical tab": (request(b"X: a\x0bb"), 400),
-    "delete": (request(b"X: a\x7fb"), 400),
-    "bare CR": (request(b"X: a\rY: b"), 400),
-    "bare LF": (request(b"X: a\nTransfer-Encoding: chunked"), 400),
-    "CR CR LF": (request(b"X: a\r"), 400),
-    "TE and CL": (request(b"Content-Length: 1", b"Transfer-Encoding: chunked"), 400),
-    "two CL": (request(b"Content-Length: 1", b"Content-Length: 2"), 400),
-    "two equal CL": (request(b"Content-Length: 1", b"Content-Length: 1"), 400),
-    "CL list": (request(b"Content-Length: 1, 1"), 400),
-    "CL plus": (request(b"Content-Length: +1"), 400),
-    "CL minus": (request(b"Content-Length: -1"), 400),
-    "CL hex": (request(b"Content-Length: 0x1"), 400),
-    "CL underscore": (request(b"Content-Length: 1_0"), 400),
-    "CL empty": (request(b"Content-Length:"), 400),
-    "CL blank inside": (request(b"Content-Length: 1 2"), 400),
-    "CL overflow": (request(b"Content-Length: 1" + b"0" * 30), 413),
-    "TE identity": (request(b"Transfer-Encoding: identity"), 400),
-    "TE chunked twice": (
-        request(b"Transfer-Encoding: chunked", b"Transfer-Encoding: chunked"),
-        400,
-    ),
-    "TE list": (request(b"Transfer-Encoding: chunked, identity"), 400),
-    "TE gzip": (request(b"Transfer-Encoding: gzip, chunked"), 501),
-    "TE xchunked": (request(b"Transfer-Encoding: xchunked"), 400),
-    "TE quoted": (request(b'Transfer-Encoding: "chunked"'), 400),
-    "TE vertical tab": (request(b"Transfer-Encoding: \x0bchunked"), 400),
-    "TE empty": (request(b"Transfer-Encoding:"), 400),
-    "TE in 1.0": (request(b"Transfer-Encoding: chunked", line=b"POST / HTTP/1.0"), 400),
-    "long target": (request(line=b"GET /" + b"a" * 40_000 + b" HTTP/1.1"), 414),
-    "many fields": (request(*[b"X: y"] * 300), 431),
-    "no end": (b"GET / HTTP/1.1\r\nHost: a\r\n", 400),
-    "something after the end": (request() + b"x", 400),
-    "nothing": (b"", 400),
+SMUGGLING = {name: (probe.to(b"a"), probe.status) for name, probe in HEADS.items()}
+# Not for whoever waits for the end of a head.
+CUT = {
+    "no end": b"GET / HTTP/1.1\r\nHost: a\r\n",
+    "something after the end": request() + b"x",
+    "nothing": b"",
 }
+
+
+def read(data: bytes) -> RequestHead:
+    return parse_head(data[: find_head_end(data)])
 
 
 @pytest.mark.parametrize("probe", SMUGGLING)
 def test_section_4_smuggling_probes_are_rejected(probe):
     data, status = SMUGGLING[probe]
     with pytest.raises(BadRequest) as caught:
-        parse_head(data)
+        read(data)
     assert caught.value.status == status
+
+
+@pytest.mark.parametrize("probe", CUT)
+def test_what_is_not_one_whole_head_is_rejected(probe):
+    with pytest.raises(BadRequest):
+        parse_head(CUT[probe])
 
 
 def test_head_end_is_found_and_bounded():
@@ -286,21 +229,8 @@ def outcome_of_body(pieces: list[bytes]) -> object:
         (b"3\r\nab", (5, False)),
         (b"3", (1, False)),
         (b"3\r", (2, False)),
-        (b"3\r\nabcd\r\n", "bad"),
-        (b"3\r\nabc\n0\r\n\r\n", "bad"),
-        (b"3\nabc\r\n0\r\n\r\n", "bad"),
-        (b"3\r\r\nabc", "bad"),
-        (b"3;a=b\r\nabc\r\n0\r\n\r\n", "bad"),
-        (b"3 \r\nabc\r\n0\r\n\r\n", "bad"),
-        (b" 3\r\nabc\r\n0\r\n\r\n", "bad"),
-        (b"0x3\r\nabc\r\n0\r\n\r\n", "bad"),
-        (b"+3\r\nabc\r\n0\r\n\r\n", "bad"),
-        (b"-1\r\n", "bad"),
-        (b"1_0\r\n", "bad"),
-        (b"\r\n", "bad"),
-        (b"0\r\nTrailer: x\r\n\r\n", "bad"),
-        (b"0" * 17 + b"\r\n", "bad"),
         (b"f" * 16 + b"\r\n", (18, False)),
+        *((data, "bad") for _, data in CHUNKS.values()),
     ],
 )
 def test_section_4_chunked_probes(data, result):
