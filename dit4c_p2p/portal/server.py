@@ -1,7 +1,7 @@
-"""Listening: aiohttp's server with limits on heads and connections, and nothing secret in its log.
+"""Listening: aiohttp's server behind a strict reader, and nothing secret in its log.
 
-What can't be parsed is answered here with a fixed text; of it only its kind and its sender are
-written down, for a request line holds login links, and fields hold cookies and tokens.
+What is refused is answered here with a fixed text; of it only its kind and its sender are written
+down, for a request line holds login links, and fields hold cookies and tokens.
 """
 
 import asyncio
@@ -12,11 +12,12 @@ from functools import partial
 from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from yarl import URL
 
 from dit4c_p2p.edge.accept import Factory, Listener, Manner, Place, Room, close_all
 from dit4c_p2p.edge.redirect import Redirect
+from dit4c_p2p.edge.requests import Requests
 from dit4c_p2p.edge.tls import Certificate
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.portal.answers import refusal
@@ -27,7 +28,8 @@ _log = logging.getLogger(__name__)
 _KEEPALIVE_S = 75.0
 # Cookies don't know ports: a browser brings those of everything that runs on this machine.
 _MAX_FIELD_BYTES = 32 * 1024
-_MAX_HEAD_BYTES = 64 * 1024
+# No request begins so, and aiohttp says so in its turn: after the answers to what came before.
+_NO_REQUEST = b"\0"
 # For a body that nobody wants.
 _LINGER_S = 2.0
 # Request lines hold login links.
@@ -38,17 +40,20 @@ _ANOTHER_PORT = "choose another port ('dit4c up': --portal-port)"
 
 
 class _Connection(web.RequestHandler):
-    """aiohttp has no such limits: a head that trickles in would hold a connection for ever.
+    """aiohttp gets to read only what :class:`Requests` lets pass, and in time.
+
+    It lets through what others read otherwise, and a head that trickles in would hold a connection
+    for ever.
 
     :ivar place: its place among the counted; where there is none for it, that is said.
     :param refuse: the bytes of an answer with a status, for what never becomes a request.
     """
 
     __slots__ = (
-        "_head_bytes",
         "_head_s",
         "_head_timer",
         "_refuse",
+        "_requests",
         "place",
     )
 
@@ -66,7 +71,7 @@ class _Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self._head_s = head_s
-        self._head_bytes = 0
+        self._requests = Requests()
         self._head_timer: asyncio.TimerHandle | None = None
         self._refuse = refuse
         self.place = place
@@ -82,16 +87,21 @@ class _Connection(web.RequestHandler):
             self._answer(503)
 
     def data_received(self, data: bytes) -> None:
-        before = self._request_count
-        super().data_received(data)
-        if self._request_count > before:
+        if self._payload_parser is not None:
+            super().data_received(data)  # a WebSocket's frames
+            return
+        requests = self._requests
+        heads, refused = requests.heads, requests.refused
+        super().data_received(requests.feed(data))
+        if requests.refused is not None and refused is None:
+            if requests.begun:
+                self._break_off(requests.refused.status)
+            else:
+                super().data_received(_NO_REQUEST)
+        if requests.heads > heads or requests.refused is not None:
             self._stop_timer()
-        elif self._current_request is None and not self._force_close:
-            if self._head_timer is None:
-                self._start_timer()
-            self._head_bytes += len(data)
-            if self._head_bytes > _MAX_HEAD_BYTES:
-                self._answer(431)
+        if requests.in_head and self._head_timer is None:
+            self._start_timer()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._stop_timer()
@@ -111,17 +121,28 @@ class _Connection(web.RequestHandler):
         """
         if isinstance(exc, ConnectionError):
             raise exc
-        _log.warning(
-            "no answer for %s: %s", self.place.address[0], type(exc).__name__ if exc else status
-        )
+        refused = self._requests.refused
+        if isinstance(exc, HttpProcessingError):
+            status = 431 if isinstance(exc, LineTooLong) else status
+            status = refused.status if refused else status
+        reason = refused or (type(exc).__name__ if exc else status)
+        _log.warning("no answer for %s: %s", self.place.address[0], reason)
         if request.writer.output_size == 0:
-            self._answer(431 if isinstance(exc, LineTooLong) else status)
+            self._answer(status)
         raise ConnectionResetError("answered")
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Called by aiohttp where it is at a loss; its texts may hold what was sent."""
         kind = type(kw.get("exc_info")).__name__
         _log.error("a connection from %s failed: %s", self.place.address[0], kind)
+
+    def _break_off(self, status: int) -> None:
+        """End the last request, whose body can't be read on; answered if it is its turn."""
+        now = self._current_request
+        if now is None or self._messages or now.writer.output_size:
+            self.force_close()
+        else:
+            self._answer(status)
 
     def _answer(self, status: int) -> None:
         """The last words on this connection."""
@@ -130,7 +151,6 @@ class _Connection(web.RequestHandler):
         self.force_close()
 
     def _start_timer(self) -> None:
-        self._head_bytes = 0
         loop = asyncio.get_running_loop()
         self._head_timer = loop.call_later(self._head_s, self._too_slow)
 

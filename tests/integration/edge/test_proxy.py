@@ -8,6 +8,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver
 from support.nginx import Nginx, free_ports, tls_server
 from support.portal import PortalAtWork
+from support.probes import HARMLESS
 from support.router_house import a_house, until
 
 from dit4c_p2p.edge import proxy_protocol
@@ -16,6 +17,12 @@ from dit4c_p2p.router import Limits
 
 NGINX = Proxies(parse_networks(["127.0.0.1"]))
 HOST = "abc.apps.example.test"
+LIKE_FORWARDED = {
+    "X_Forwarded_For": "203.0.113.7",
+    "X-Forwarded_For": "203.0.113.7",
+    "X_Forwarded_Proto": "http",
+    "X_Forwarded_User": "admin",
+}
 
 
 class ToLoopback(AbstractResolver):
@@ -149,6 +156,16 @@ async def test_forwarded_headers_of_a_stranger_are_ignored(tmp_path):
         )
         assert answer.status == 200, "no redirect either"
         assert [host for host, _ in callers] == ["127.0.0.1"] and callers[0][1] > 0
+
+
+async def test_a_field_that_is_only_like_a_forwarded_one_is_not_believed(house):
+    """Not from a proxy either, which may have let a visitor's own pass."""
+    assert HARMLESS["router", "X_Forwarded_For"]
+    callers = []
+    await app(house, callers)
+    answer = await house.get(HOST, **LIKE_FORWARDED)
+    assert answer.status == 200, "no redirect either"
+    assert [host for host, _ in callers] == ["127.0.0.1"]
 
 
 async def test_visitors_behind_a_proxy_are_limited_each(tmp_path):
@@ -287,6 +304,14 @@ async def test_a_stranger_at_the_portal(portal):
         }
         async with session.get(f"http://127.0.0.1:{portal.port}/who", headers=headers) as answer:
             assert (answer.status, await answer.text()) == (200, "127.0.0.9")
+
+
+async def test_a_field_that_is_only_like_a_forwarded_one_is_not_believed_by_the_portal(portal):
+    assert HARMLESS["portal", "X_Forwarded_For"]
+    async with aiohttp.ClientSession() as session:
+        headers = {"Host": "portal.example.test", **LIKE_FORWARDED}
+        async with session.get(f"http://127.0.0.1:{portal.port}/who", headers=headers) as answer:
+            assert (answer.status, await answer.text()) == (200, "127.0.0.1")
 
 
 async def test_plain_http_at_the_proxy_is_led_to_https(portal):

@@ -335,45 +335,6 @@ async def test_a_request_head_of_1_mib_is_refused_without_being_kept(house: Hous
     await nothing_is_left(house)
 
 
-@pytest.mark.parametrize(
-    ("request_head", "status"),
-    [
-        (b"GET / HTTP/1.1\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: abc.localhost\r\nHost: abc.localhost\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\nHost: abc.localhost\n\n", 400),
-        (b"GET / HTTP/1.1\r\nHost : abc.localhost\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: abc.localhost\r\n folded\r\n\r\n", 400),
-        (b"GET http://xyz.localhost/ HTTP/1.1\r\nHost: abc.localhost\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: abc.localhost/../x\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: abc.localhost\x00\r\n\r\n", 400),
-        (b"GET / HTTP/2.0\r\nHost: abc.localhost\r\n\r\n", 505),
-        (b"CONNECT abc.localhost:80 HTTP/1.1\r\nHost: abc.localhost\r\n\r\n", 501),
-        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", 400),
-        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n", 400),
-        (
-            b"POST / HTTP/1.1\r\nHost: abc.localhost\r\nContent-Length: 3\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n",
-            400,
-        ),
-    ],
-)
-async def test_row_4_smuggling_probes_are_refused(
-    house: House, request_head: bytes, status: int
-) -> None:
-    """security.md 4: smuggling probes, all rejected."""
-    reached = asyncio.Event()
-
-    async def app(reader: Any, writer: Any) -> None:
-        reached.set()
-        writer.close()
-
-    await house.tunnel("instance-abc", app)
-    await house.tunnel("instance-xyz", app)
-    answer = await answer_to(house, request_head)
-    assert answer.startswith(b"HTTP/1.1 %d " % status), answer
-    assert not reached.is_set()
-
-
 async def test_row_3_headers_that_trickle_in_are_cut(strict_house: House) -> None:
     """security.md 3: headers that trickle in hold a connection for 10 s at most; here 0.5."""
     house = strict_house
