@@ -43,14 +43,26 @@ class UpConfig:
     observe_port: int | None = None
 
     def __post_init__(self) -> None:
-        ports = [self.portal_port, self.router_port, self.router_ssh_port]
-        if self.observe_port is not None:
-            ports.append(self.observe_port)
-        for port in ports:
+        taken: dict[int, str] = {}
+        for option, port in self.ports.items():
             if not 1 <= port <= 65535:
                 raise ConfigError(f"{port} is not a TCP port", hint="choose one of 1 to 65535")
-        if len(set(ports)) < len(ports):
-            raise ConfigError("the same port is given twice", hint="each needs a port of its own")
+            if port in taken:
+                raise ConfigError(
+                    f"port {port} is given twice, as {taken[port]} and as {option}",
+                    hint="each needs a port of its own",
+                )
+            taken[port] = option
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Every port to be listened on, by its option."""
+        ports = {
+            "--portal-port": self.portal_port,
+            "--router-port": self.router_port,
+            "--router-ssh-port": self.router_ssh_port,
+        }
+        return ports if self.observe_port is None else ports | {"--observe-port": self.observe_port}
 
     @property
     def ready_path(self) -> Path:

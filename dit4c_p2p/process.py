@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from dit4c_p2p.edge.accept import not_bound
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.private_file import is_full, what_to_do
 
@@ -96,14 +97,14 @@ def own_folder(
         os.close(descriptor)
 
 
-def check_port(host: str, port: int, *, hint: str, setting: str = "") -> None:
+def check_port(host: str, port: int, *, another: str, setting: str = "") -> None:
     """Say that an address can't be listened on before anything else is done for it.
 
+    :param another: what to do where the port is not to be had.
     :param setting: named first, if given.
-    :raises ConfigError: with ``hint``.
+    :raises ConfigError: it is taken, not ours to take, or not this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    where = f"{setting}: " if setting else ""
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
@@ -111,9 +112,9 @@ def check_port(host: str, port: int, *, hint: str, setting: str = "") -> None:
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise ConfigError(
-                f"{where}port {port} on {host} can't be used: {error.strerror or error}", hint=hint
-            ) from None
+            refused = not_bound(host, port, another, error)
+            where = f"{setting}: " if setting else ""
+            raise ConfigError(f"{where}{refused}", hint=refused.hint) from None
 
 
 def raise_file_limit() -> None:

@@ -62,11 +62,12 @@ async def _run(config: UpConfig) -> None:
     progress = TerminalProgress(columns=shutil.get_terminal_size().columns)
     config.ready_path.unlink(missing_ok=True)
     try:
-        _check_ports(config)
+        bridge = await _bridge_address()
+        _check_ports(config, *_hosts(bridge))
         images = await ensure_images(progress, default_cache_folder(), tools=config.tools)
         progress("DIT4C", "starting portal, router, node agent and scheduler")
         async with AsyncExitStack() as stack:
-            system = _System(config, images, await _bridge_address())
+            system = _System(config, images, bridge)
             components = await system.start(stack)
             show = await stack.enter_async_context(shown(config.observe_address, *_KINDS))
             for kind, component in zip(_KINDS, components, strict=True):
@@ -269,11 +270,12 @@ async def _bridge_address() -> str:
 
 
 def _addresses(port: int, bridge: str) -> tuple[tuple[str, int], ...]:
+    return tuple((host, port) for host in _hosts(bridge))
+
+
+def _hosts(bridge: str) -> tuple[str, ...]:
     """Loopback and the bridge, never all addresses."""
-    addresses = [(_LOOPBACK, port), (bridge, port)]
-    if _has_ipv6_loopback():
-        addresses.insert(1, ("::1", port))
-    return tuple(addresses)
+    return (_LOOPBACK, *(["::1"] if _has_ipv6_loopback() else []), bridge)
 
 
 def _has_ipv6_loopback() -> bool:
@@ -285,18 +287,14 @@ def _has_ipv6_loopback() -> bool:
     return True
 
 
-def _check_ports(config: UpConfig) -> None:
-    """Say that a port is taken before minutes go into images; binding is what counts."""
-    for option, port in (
-        ("--portal-port", config.portal_port),
-        ("--router-port", config.router_port),
-        ("--router-ssh-port", config.router_ssh_port),
-        ("--observe-port", config.observe_port),
-    ):
-        if port is None:
-            continue
-        hint = f"stop what uses it, or choose another with {option}"
-        check_port(_LOOPBACK, port, hint=hint)
+def _check_ports(config: UpConfig, *hosts: str) -> None:
+    """Say that a port is taken before minutes go into images; binding is what counts.
+
+    :param hosts: where portal and router are to listen.
+    """
+    for option, port in config.ports.items():
+        for host in hosts if port != config.observe_port else (_LOOPBACK,):
+            check_port(host, port, another=f"choose another with {option}")
 
 
 def _write(path: Path, content: dict[str, str]) -> None:

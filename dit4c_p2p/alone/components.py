@@ -27,6 +27,7 @@ from dit4c_p2p.settings import (
 _log = logging.getLogger(__name__)
 
 _ANOTHER_FOLDER = "choose another data_folder in the file"
+_ANOTHER_ADDRESS = "give another address in the file"
 
 Show = Callable[[Observed], None]
 Work = Callable[[Show], Awaitable[None]]
@@ -60,8 +61,7 @@ async def _run(settings: PortalSettings | PeerSettings, work: Work) -> None:
     with own_folder(settings.data_folder, program=program, another=_ANOTHER_FOLDER):
         for setting, addresses in settings.listening.items():
             for host, port in addresses:
-                hint = "give another address, or stop what uses this one"
-                check_port(host, port, hint=hint, setting=setting)
+                check_port(host, port, another=_ANOTHER_ADDRESS, setting=setting)
 
         async def working() -> None:
             async with shown(settings.observe.listen, settings.KIND) as show:

@@ -150,7 +150,7 @@ class Listener:
                 port = port or int(sock.getsockname()[1])
         except OSError as error:
             self.close()
-            raise _not_bound(host, port, another, error) from None
+            raise not_bound(host, port, another, error) from None
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             loop.add_reader(sock.fileno(), self._accept, sock)
@@ -271,7 +271,11 @@ def _watch_over(sock: socket.socket, stalled_s: float) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
 
 
-def _not_bound(host: str, port: int, another: str, error: OSError) -> ConfigError:
+def not_bound(host: str, port: int, another: str, error: OSError) -> ConfigError:
+    """What to tell whoever chose an address that can't be listened on.
+
+    :param another: what to do where the port is not to be had.
+    """
     where = f"{host}:{port}"
     match error.errno:
         case errno.EADDRINUSE:

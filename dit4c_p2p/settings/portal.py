@@ -11,7 +11,12 @@ from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, section, sections, setting
 from dit4c_p2p.settings.edge import ProxySettings, TlsSettings, listening_problems
-from dit4c_p2p.settings.shared import LogSettings, ObserveSettings
+from dit4c_p2p.settings.shared import (
+    Listening,
+    LogSettings,
+    ObserveSettings,
+    ports_given_twice,
+)
 
 if TYPE_CHECKING:
     from dit4c_p2p.portal import CatalogueImage, PortalConfig
@@ -198,6 +203,7 @@ class PortalSettings(Settings):
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """Nothing may be there twice, and a portal without a router can't show an instance."""
+        yield from ports_given_twice(self.listening)
         yield from listening_problems(self.listen, self.listen_tls, self.redirect, self.tls)
         if not self.routers:
             yield "routers", "there is none", "add [[routers]] with id, ssh and http"
@@ -220,9 +226,14 @@ class PortalSettings(Settings):
         return self.data_folder / "key"
 
     @property
-    def listening(self) -> dict[str, tuple[values.Address, ...]]:
+    def listening(self) -> Listening:
         """Every address to be bound, by the setting that says so."""
-        return {"listen": self.listen, "listen_tls": self.listen_tls, "redirect": self.redirect}
+        return {
+            "listen": self.listen,
+            "listen_tls": self.listen_tls,
+            "redirect": self.redirect,
+            **self.observe.listening,
+        }
 
     def config(self) -> "PortalConfig":
         """What the portal is told."""

@@ -12,7 +12,7 @@ from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, section, setting
 from dit4c_p2p.settings.edge import ProxySettings, TlsSettings, listening_problems
-from dit4c_p2p.settings.shared import PeerSettings
+from dit4c_p2p.settings.shared import Listening, PeerSettings
 
 if TYPE_CHECKING:
     from dit4c_p2p.router.config import RouterConfig
@@ -110,17 +110,19 @@ class RouterSettings(PeerSettings):
     limits: RouterLimits = section(RouterLimits, "How much it bears.")
 
     @property
-    def listening(self) -> dict[str, tuple[values.Address, ...]]:
+    def listening(self) -> Listening:
         """Every address to be bound, by the setting that says so."""
         return {
             "listen": self.listen,
             "listen_tls": self.listen_tls,
             "redirect": self.redirect,
             "listen_ssh": self.listen_ssh,
+            **super().listening,
         }
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """Where it listens."""
+        yield from super().problems()
         yield from listening_problems(self.listen, self.listen_tls, self.redirect, self.tls)
         if not self.listen_ssh:
             yield "listen_ssh", "it is empty", 'write listen_ssh = ["0.0.0.0:8022"]'

@@ -1,7 +1,9 @@
 """Settings that several components have."""
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,6 +13,35 @@ from dit4c_p2p.identity.portal_client import trusting
 from dit4c_p2p.observe.logs import LogFormat
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, section, setting
+
+Listening = dict[str, tuple[values.Address, ...]]
+
+
+def ports_given_twice(listening: Listening) -> Iterator[tuple[str, str, str]]:
+    """Addresses that can't be listened on because one before them is the same or includes it."""
+    before: list[tuple[str, values.Address]] = []
+    for name, addresses in listening.items():
+        for host, port in addresses:
+            for other_name, (other, other_port) in before:
+                if port == other_port != 0 and _overlap(host, other):
+                    where = "here" if name == other_name else f"in {other_name}"
+                    yield (
+                        name,
+                        f"port {port} on {host} is {where} already, on {other}",
+                        "give each a port of its own",
+                    )
+            before.append((name, (host, port)))
+
+
+def _overlap(host: str, other: str) -> bool:
+    """Whether one is the other, or all addresses of its family."""
+    if host == other:
+        return True
+    try:
+        one, two = ip_address(host), ip_address(other)
+    except ValueError:
+        return False
+    return one.version == two.version and (one == two or one.is_unspecified or two.is_unspecified)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +76,11 @@ class ObserveSettings(Settings):
         default=None,
         example=("127.0.0.1", 9101),
     )
+
+    @property
+    def listening(self) -> "Listening":
+        """The one address, or none."""
+        return {} if self.listen is None else {"observe.listen": (self.listen,)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +167,13 @@ class PeerSettings(Settings):
         return self.key or self.data_folder / "key"
 
     @property
-    def listening(self) -> dict[str, tuple[values.Address, ...]]:
-        """Every address to be bound, by the setting that says so; most peers have none."""
-        return {}
+    def listening(self) -> Listening:
+        """Every address to be bound, by the setting that says so."""
+        return self.observe.listening
+
+    def problems(self) -> Iterator[tuple[str, str, str]]:
+        """No port is given twice."""
+        yield from ports_given_twice(self.listening)
 
     @property
     def scheduler_served(self) -> str | None:

@@ -1,7 +1,6 @@
 """What a person types for a component alone, and what they are told when it can't be done."""
 
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.keys import generate, parse_public, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, enrol_statement
+from dit4c_p2p.process import own_folder
+from dit4c_p2p.settings.value import quoted
 
 KEY = public_line(generate(), "portal-main")
 
@@ -99,22 +100,94 @@ def test_run_with_a_file_that_is_wrong(file, dit4c, kind):
     assert "/nowhere.toml can't be read: No such file" in said
 
 
-def test_a_port_that_is_taken_names_the_setting(file, dit4c):
+LISTENING = [
+    *(("portal", name) for name in ("listen", "listen_tls", "redirect", "observe.listen")),
+    *(
+        ("router", name)
+        for name in ("listen", "listen_tls", "redirect", "listen_ssh", "observe.listen")
+    ),
+    ("scheduler", "observe.listen"),
+    ("node", "observe.listen"),
+]
+
+
+def listening(name, *addresses):
+    """The lines of a file that have a setting be these addresses."""
+    if name == "observe.listen":
+        return {"observe": f'{{listen = "{addresses[0]}"}}'}
+    lines = {name: f"[{', '.join(map(quoted, addresses))}]"}
+    if name in ("listen_tls", "redirect"):
+        lines |= {"tls": '{certificate = "/nowhere.pem", key = "/nowhere.key"}'}
+        lines.setdefault("listen_tls", '["127.0.0.1:0"]')
+    return lines
+
+
+@pytest.mark.parametrize("kind, name", LISTENING)
+def test_a_port_that_is_taken_names_the_setting(file, dit4c, tmp_path, kind, name):
+    """issue, bad input: port taken; before anything is made or asked."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        address = f'["127.0.0.1:{taken.getsockname()[1]}"]'
-        status, _, said = dit4c("router", "run", "--config", file("router", listen_ssh=address))
-        assert (status, said.count("\n")) == (1, 1)
-        assert re.search(
-            r"listen_ssh: port \d+ on 127.0.0.1 can't be used: Address already in use", said
-        )
-        status, _, said = dit4c("portal", "run", "--config", file("portal", listen=address))
-        assert "listen: port" in said
-    address = '["192.0.2.1:8080"]'
-    status, _, said = dit4c("portal", "run", "--config", file("portal", listen=address))
+        port = taken.getsockname()[1]
+        path = file(kind, **listening(name, f"127.0.0.1:{port}"))
+        status, printed, said = dit4c(kind, "run", "--config", path)
+    assert (status, printed, said) == (
+        1,
+        "",
+        f"dit4c: {name}: port {port} on 127.0.0.1 is taken by another program. "
+        "end that program, or give another address in the file\n",
+    )
+    folder = tmp_path / kind
+    assert [path.name for path in folder.iterdir()] == ["lock"]
+    with own_folder(folder):
+        pass
+
+
+@pytest.mark.parametrize("kind, name", LISTENING)
+def test_an_address_of_another_machine_names_the_setting(file, dit4c, kind, name):
+    path = file(kind, **listening(name, "192.0.2.1:8080"))
+    status, _, said = dit4c(kind, "run", "--config", path)
     assert (status, said.count("\n")) == (1, 1)
-    assert "192.0.2.1" in said
+    assert said.startswith(f"dit4c: {name}: 192.0.2.1:8080 can't be listened on")
+
+
+ALL, LOOPBACK = "0.0.0.0:8080", "127.0.0.1:8080"
+TWICE = [
+    (kind, [("listen", LOOPBACK), (name, LOOPBACK)],
+     f"{name}: port 8080 on 127.0.0.1 is in listen already, on 127.0.0.1")
+    for kind, name in LISTENING if kind in ("portal", "router") and name != "listen"
+]  # fmt: skip
+TWICE += [
+    ("router", [("listen", LOOPBACK), ("listen_ssh", ALL)],
+     "listen_ssh: port 8080 on 0.0.0.0 is in listen already, on 127.0.0.1"),
+    ("router", [("listen", "[::]:8080"), ("listen_ssh", "[::1]:8080")],
+     "listen_ssh: port 8080 on ::1 is in listen already, on ::"),
+    ("portal", [("listen", LOOPBACK, LOOPBACK)],
+     "listen: port 8080 on 127.0.0.1 is here already, on 127.0.0.1"),
+]  # fmt: skip
+
+
+def all_listening(settings):
+    """The lines for several settings."""
+    return {key: line for one in settings for key, line in listening(*one).items()}
+
+
+@pytest.mark.parametrize("kind, settings, said", TWICE)
+def test_one_port_twice_is_said_by_check_and_run(file, dit4c, kind, settings, said):
+    path = file(kind, **all_listening(settings))
+    for command in (("config", "check", kind, path), (kind, "run", "--config", path)):
+        status, _, printed = dit4c(*command)
+        assert (status, printed.count("\n")) == (1, 1)
+        assert f"{path}: {said}. give each a port of its own" in printed
+
+
+@pytest.mark.parametrize(
+    "listen, listen_ssh",
+    [("127.0.0.1:0", "127.0.0.1:0"), (LOOPBACK, "127.0.0.2:8080"), (ALL, "[::]:8080")],
+)
+def test_one_port_at_several_addresses_is_fine(file, dit4c, listen, listen_ssh):
+    path = file("router", **all_listening([("listen", listen), ("listen_ssh", listen_ssh)]))
+    assert dit4c("config", "check", "router", path)[0] == 0
 
 
 def test_a_key_that_others_may_read(file, dit4c, tmp_path):

@@ -2,14 +2,19 @@
 
 import socket
 import stat
+from itertools import product
 
 import pytest
+from support.system import free_ports
 
+from dit4c_p2p import up
 from dit4c_p2p.cli import main
-from dit4c_p2p.config import UpConfig, default_data_folder
+from dit4c_p2p.config import default_data_folder
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.process import own_folder
-from dit4c_p2p.up import _check_ports
+
+# Any address of this machine will do.
+BRIDGE = "127.0.0.17"
 
 
 def run(capsys, *arguments):
@@ -35,7 +40,7 @@ def test_ports_that_are_no_ports(capsys, tmp_path):
     assert said == "dit4c: 70000 is not a TCP port. choose one of 1 to 65535\n"
     status, said = run(capsys, "up", "--data-dir", tmp_path, "--portal-port", "8081")
     assert (status, said.count("\n")) == (1, 1)
-    assert "given twice" in said
+    assert "port 8081 is given twice, as --portal-port and as --router-port" in said
 
 
 def test_a_tool_that_is_none(capsys, tmp_path):
@@ -46,15 +51,40 @@ def test_a_tool_that_is_none(capsys, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_a_port_that_is_taken_names_the_option(tmp_path):
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+PORTS = ("--portal-port", "--router-port", "--router-ssh-port", "--observe-port")
+
+
+@pytest.mark.parametrize(
+    "option, host",
+    [
+        *product(PORTS[:3], up._hosts(BRIDGE)),
+        ("--observe-port", "127.0.0.1"),
+    ],
+)
+def test_a_port_that_is_taken_names_the_option(capsys, tmp_path, monkeypatch, option, host):
+    """issue, bad input: port taken; before anything is built or begun."""
+
+    async def bridge():
+        return BRIDGE
+
+    monkeypatch.setattr(up, "_bridge_address", bridge)
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as taken:
+        taken.bind((host, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError) as caught:
-            _check_ports(UpConfig(tmp_path, router_ssh_port=port))
-    assert str(port) in str(caught.value)
-    assert "--router-ssh-port" in caught.value.hint
+        ports = {**dict(zip(PORTS, free_ports(4), strict=True)), option: port}
+        arguments = [str(word) for pair in ports.items() for word in pair]
+        ready = tmp_path / "ready.json"
+        ready.write_text("of the last time")
+        status, said = run(capsys, "up", "--data-dir", tmp_path, *arguments)
+    assert (status, said) == (
+        1,
+        f"dit4c: port {port} on {host} is taken by another program. "
+        f"end that program, or choose another with {option}\n",
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"lock", "dit4c.log"}
+    with own_folder(tmp_path):
+        pass
 
 
 def test_a_data_folder_that_cannot_be_written(capsys, tmp_path):
