@@ -62,6 +62,8 @@ async def _run(settings: PortalSettings | PeerSettings, work: Work) -> None:
         for setting, addresses in settings.listening.items():
             for host, port in addresses:
                 check_port(host, port, another=_ANOTHER_ADDRESS, setting=setting)
+        for problem in settings.file_problems():
+            raise problem
 
         async def working() -> None:
             async with shown(settings.observe.listen, settings.KIND) as show:

@@ -22,7 +22,8 @@ def add(commands: "Commands") -> None:
         "check",
         help="say what is wrong with a file",
         description="Reads a component's file as 'run' would, with the environment over it, and "
-        "says everything that is wrong, a line each. Nothing is started or changed.",
+        "says everything that is wrong, a line each. The certificates that it names are looked at "
+        "as well. Nothing is started or changed.",
     )
     check.add_argument(
         "words",
@@ -54,10 +55,13 @@ def _run_check(options: argparse.Namespace) -> int:
     for line in unknown_variables(list(KINDS.values()), os.environ):
         print(f"note: {line}", file=sys.stderr)
     try:
-        read(KINDS[kind], kind, file, os.environ)
+        settings = read(KINDS[kind], kind, file, os.environ)
+        problems = [problem.one_line() for problem in settings.file_problems()]
     except InvalidSettings as error:
-        for problem in error.problems:
-            print(f"{file}: {problem}", file=sys.stderr)
+        problems = list(error.problems)
+    for problem in problems:
+        print(f"{file}: {problem}", file=sys.stderr)
+    if problems:
         return 1
     print(f"{file}: a {kind}'s settings, and nothing is wrong with them")
     return 0

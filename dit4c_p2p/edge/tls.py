@@ -148,6 +148,14 @@ class Certificate:
             )
 
 
+def check(files: TlsFiles, names: Sequence[str]) -> None:
+    """Look whether the pair in ``files`` could be used now.
+
+    :raises ConfigError: see :meth:`Certificate.load`.
+    """
+    _read(files, names, time.time())
+
+
 def covers(patterns: Sequence[str], name: str) -> bool:
     """Whether one of a certificate's DNS names is ``name`` or a wildcard for it (RFC 6125).
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.settings.value import Value
 
 _DECLARED = "dit4c setting"
@@ -36,6 +37,10 @@ class Settings:
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """What does not go together: the setting's name, what is wrong, and what to do."""
+        yield from ()
+
+    def file_problems(self) -> Iterator[ConfigError]:
+        """What is wrong with the files that are named here, which are opened for it."""
         yield from ()
 
 

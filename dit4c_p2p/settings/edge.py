@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dit4c_p2p.edge.proxies import Network, Proxies
-from dit4c_p2p.edge.tls import TlsFiles
+from dit4c_p2p.edge.tls import TlsFiles, check
+from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, setting
 
@@ -41,6 +42,14 @@ class TlsSettings(Settings):
         if (self.certificate is None) != (self.key is None):
             missing = "certificate" if self.certificate is None else "key"
             yield missing, "it is missing beside the other", "give both files"
+
+    def certificate_problems(self, *names: str) -> Iterator[ConfigError]:
+        """What is wrong with the two files, for a server of these names."""
+        if self.files is not None:
+            try:
+                check(self.files, names)
+            except ConfigError as error:
+                yield ConfigError(f"tls: {error}", hint=error.hint)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yarl import URL
+
+from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.settings import values
@@ -214,6 +217,10 @@ class PortalSettings(Settings):
             for id, count in Counter(ids).items():
                 if count > 1:
                     yield what, f"{id} is there {count} times", "each needs a name of its own"
+
+    def file_problems(self) -> Iterator[ConfigError]:
+        """See :class:`Settings`."""
+        yield from self.tls.certificate_problems(URL(self.url).host or "")
 
     @property
     def name(self) -> PeerName:

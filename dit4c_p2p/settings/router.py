@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import asyncssh
 
+from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.names import Kind
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.settings import values
@@ -126,6 +127,11 @@ class RouterSettings(PeerSettings):
         yield from listening_problems(self.listen, self.listen_tls, self.redirect, self.tls)
         if not self.listen_ssh:
             yield "listen_ssh", "it is empty", 'write listen_ssh = ["0.0.0.0:8022"]'
+
+    def file_problems(self) -> Iterator[ConfigError]:
+        """For which hosts the certificate has to be, only the portal knows."""
+        yield from super().file_problems()
+        yield from self.tls.certificate_problems()
 
     def config(
         self, key: asyncssh.SSHKey, portal: PortalInfo, public: PublicConfig

@@ -175,6 +175,13 @@ class PeerSettings(Settings):
         """No port is given twice."""
         yield from ports_given_twice(self.listening)
 
+    def file_problems(self) -> Iterator[ConfigError]:
+        """See :class:`Settings`."""
+        try:
+            _ = self.portal.ca
+        except ConfigError as error:
+            yield error
+
     @property
     def scheduler_served(self) -> str | None:
         """For a node, the id of its scheduler; nobody else has one."""
