@@ -7,6 +7,7 @@ from dit4c_p2p.database import in_transaction
 from dit4c_p2p.portal import people
 from dit4c_p2p.portal.digests import digest, new_token, public_id
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NotFound
+from dit4c_p2p.portal.last_used import LastUsed
 from dit4c_p2p.portal.models import ApiToken, Person
 from dit4c_p2p.portal.names import checked_name
 from dit4c_p2p.portal.people import Who
@@ -17,8 +18,6 @@ Scope = Literal["admin", "user"]
 MAX_DAYS = 366
 _MAX_TOKENS = 50
 _DAY_S = 24 * 3600
-# How exact "last used" is, so that asking does not write each time.
-_USED_STEP_S = 60
 # For how long a token that is over is still listed as such.
 _KEPT_S = 30 * _DAY_S
 
@@ -93,7 +92,7 @@ async def revoke(person: str, id: str) -> None:
     raise NotFound("there is no such token")
 
 
-async def find(text: str, *, now: float) -> Who | None:
+async def find(text: str, last_used: LastUsed, *, now: float) -> Who | None:
     """Whose token this is, as far as it goes: with a user's scope even an admin is none.
 
     :raises AccountClosed: the person may not come in any more.
@@ -104,9 +103,7 @@ async def find(text: str, *, now: float) -> Who | None:
     people.check_in_force(token.person, now)
     if token.ended_at is not None or (token.expires_at is not None and token.expires_at <= now):
         return None
-    if token.used_at is None or now - token.used_at > _USED_STEP_S:
-        await ApiToken.filter(digest=token.digest).update(used_at=now)
-        await Person.filter(id=token.person_id).update(seen_at=now)
+    await last_used.note(token)
     person: Person = token.person
     return Who(person.id, person.name, person.is_admin and token.scope == "admin")
 

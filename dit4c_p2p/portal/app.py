@@ -33,6 +33,7 @@ from dit4c_p2p.portal.events import Hub
 from dit4c_p2p.portal.instances import Instances
 from dit4c_p2p.portal.key_events import KeyEvents
 from dit4c_p2p.portal.known import KnownAddresses
+from dit4c_p2p.portal.last_used import LastUsed
 from dit4c_p2p.portal.link import SchedulerLinks
 from dit4c_p2p.portal.metrics import PortalMetrics
 from dit4c_p2p.portal.models import Counter, EnrolNonce, Incoming, LoginLink, Outgoing
@@ -246,7 +247,7 @@ class Portal:
         hub = Hub(limits.event_streams, limits.event_streams_per_person)
         audit = Audit(config.audit_path, clock=clock, told=self.metrics.told)
         registry = KeyRegistry(self._key, config.routers, audit, clock=clock)
-        known = KnownAddresses()
+        known, last_used = KnownAddresses(), LastUsed(clock)
         links = SchedulerLinks(self._key, config.url, registry, known, audit, clock=clock)
         return Services(
             config=config,
@@ -262,10 +263,12 @@ class Portal:
             sessions=Sessions(
                 hub,
                 audit,
+                last_used,
                 idle_s=limits.session_idle_s,
                 lifetime_s=limits.session_s,
                 clock=clock,
             ),
+            last_used=last_used,
             instances=Instances(config, registry, hub, links.kick, audit, clock=clock),
             links=links,
             oauth=OAuthServer(config, registry, audit, clock=clock),

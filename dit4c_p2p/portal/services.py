@@ -13,6 +13,7 @@ from dit4c_p2p.portal.events import Hub
 from dit4c_p2p.portal.instances import Instances
 from dit4c_p2p.portal.key_events import KeyEvents
 from dit4c_p2p.portal.known import KnownAddresses
+from dit4c_p2p.portal.last_used import LastUsed
 from dit4c_p2p.portal.link import SchedulerLinks
 from dit4c_p2p.portal.oauth.server import OAuthServer
 from dit4c_p2p.portal.registry import KeyRegistry
@@ -32,6 +33,7 @@ class Services:
     key_events: KeyEvents
     enrolment: Enrolment
     sessions: Sessions
+    last_used: LastUsed
     instances: Instances
     links: SchedulerLinks
     oauth: OAuthServer

@@ -12,11 +12,9 @@ from dit4c_p2p.portal.audit import Audit, calls_with
 from dit4c_p2p.portal.digests import digest, new_token, public_id
 from dit4c_p2p.portal.errors import AccountClosed, NotFound
 from dit4c_p2p.portal.events import Hub
+from dit4c_p2p.portal.last_used import LastUsed
 from dit4c_p2p.portal.models import OAuthCode, OAuthToken, Person, Session
 from dit4c_p2p.portal.people import Who
-
-# How exact "last used" is, so that reading pages does not write each time.
-_USED_STEP_S = 60
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,7 @@ class Sessions:
         self,
         hub: Hub,
         audit: Audit,
+        last_used: LastUsed,
         *,
         idle_s: float,
         lifetime_s: float,
@@ -42,6 +41,7 @@ class Sessions:
     ) -> None:
         self._hub = hub
         self._audit = audit
+        self._last_used = last_used
         self._idle_s = idle_s
         self.lifetime_s = lifetime_s
         self._clock = clock
@@ -97,9 +97,8 @@ class Sessions:
         people.check_in_force(session.person, now)
         if session.ended_at is not None:
             return None
-        if use and now - session.used_at > _USED_STEP_S:
-            await Session.filter(digest=session.digest).update(used_at=now)
-            await Person.filter(id=session.person_id).update(seen_at=now)
+        if use:
+            await self._last_used.note(session)
         return LoggedIn(session.digest, people.who(session.person), csrf_token(token))
 
     async def of(self, person: str) -> list[Session]:

@@ -19,7 +19,7 @@ async def person(request: web.Request) -> Who:
     """
     text, parts = bearer(request), services(request)
     try:
-        who = await api_tokens.find(text, now=parts.clock())
+        who = await api_tokens.find(text, parts.last_used, now=parts.clock())
     except AccountClosed as error:
         await parts.audit.refused("api.login", error)
         raise

@@ -80,7 +80,8 @@ async def revoke_key(parts: Services, fingerprint: str, *, by: str) -> None:
 
 async def whoami(call: Call) -> CallerView:
     """Who the portal takes the caller for: a person by API token, or a peer by JWT."""
-    who = await api_tokens.find(bearer(call.request), now=call.parts.clock())
+    parts = call.parts
+    who = await api_tokens.find(bearer(call.request), parts.last_used, now=parts.clock())
     if who is not None:
         return CallerView(kind="user", id=who.id, name=who.name, admin=who.is_admin)
     issuer = (await authenticate(call.request, *Kind)).issuer

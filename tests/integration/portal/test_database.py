@@ -21,7 +21,16 @@ from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, enrol_statement
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import InstanceReport, StartInstance
 from dit4c_p2p.portal.errors import BadRequest, Conflict
-from dit4c_p2p.portal.models import Counter, KeyChange, Outgoing, Peer, SshKey
+from dit4c_p2p.portal.models import (
+    ApiToken,
+    Counter,
+    KeyChange,
+    Outgoing,
+    Peer,
+    Person,
+    Session,
+    SshKey,
+)
 from dit4c_p2p.portal.oauth.server import claim
 
 EIGHT = range(8)
@@ -189,11 +198,51 @@ async def test_locked_it_says_try_again_and_goes_on(tmp_path, engine, monkeypatc
     monkeypatch.setattr(postgresql, "_LOCK_S", 0.2)
     monkeypatch.setitem(sqlite.PRAGMAS, "busy_timeout", 200)
     async with PortalAtWork(tmp_path) as work, work.api() as api:
-        assert (await api.get("instances")).status == 200, "notes that the token is in use"
         async with locked(work, engine):
             await is_unavailable(await api.post("instances", json={"image": "jupyterlab"}))
             assert (await api.get("instances")).status == 200, "reading goes on"
         assert (await api.post("instances", json={"image": "jupyterlab"})).status == 201
+
+
+@asynccontextmanager
+async def refusing(engine):
+    """The portal's database is read as ever, and takes nothing: its disk is full, or mounted so."""
+    if engine.is_postgresql:
+        async with engine.no_room("portal"):
+            yield
+    else:
+        await connection("portal").execute_query("PRAGMA query_only=ON")
+        try:
+            yield
+        finally:
+            await connection("portal").execute_query("PRAGMA query_only=OFF")
+
+
+async def test_who_only_reads_is_answered_by_a_database_that_takes_nothing(work, engine, caplog):
+    """That a session or a token is in use is noted when it is read, and must not fail it."""
+    async with work.api() as api, work.browser() as browser:
+        await browser.log_in(await work.login_link())
+        csrf = await browser.csrf()
+        work.clock.ahead = 120
+        at = work.clock()
+        async with refusing(engine):
+            for _ in range(3):
+                assert (await api.get("instances")).status == 200
+                assert (await browser.get("/")).status == 200
+            await is_unavailable(await api.post("instances", json={"image": "jupyterlab"}))
+            started = await browser.submit("/start", csrf=csrf, image="jupyterlab")
+            assert started.status == 503
+            assert caplog.text.count("what is used is not written down") == 1
+            work.clock.ahead += 61
+            assert (await api.get("whoami")).status == 200
+            assert caplog.text.count("what is used is not written down") == 2, "once a minute"
+        assert (await Session.get()).used_at < at
+        work.clock.ahead += 61
+        assert (await browser.get("/")).status == 200
+        assert (await api.get("whoami")).status == 200
+        assert (await Session.get()).used_at > at, "noted again by itself"
+        assert (await ApiToken.get()).used_at > at
+        assert (await Person.get(id="admin")).seen_at > at
 
 
 async def test_disk_full_it_says_try_again_and_goes_on(tmp_path, engine, caplog):
