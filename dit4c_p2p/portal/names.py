@@ -18,6 +18,11 @@ _MAX_ID_CHARS = 40
 _OTHERS = re.compile(r"[^a-z0-9]+", re.ASCII)
 
 
+def composed(text: str) -> str:
+    """Text in the form (NFC) that names are kept in: what is looked for, is looked for so."""
+    return unicodedata.normalize("NFC", text)
+
+
 def checked_name(text: str, *, field: str = "name", required: bool = False) -> str:
     """A name in Unicode's composed form (NFC), with single spaces.
 
@@ -26,7 +31,7 @@ def checked_name(text: str, *, field: str = "name", required: bool = False) -> s
     :raises BadRequest: too long, with characters that nobody can see or that turn the text around
         them, or without any that can be seen.
     """
-    name = unicodedata.normalize("NFC", " ".join(text.split()))
+    name = composed(" ".join(text.split()))
     if len(name) > MAX_NAME_CHARS:
         raise BadRequest(f"a {field} has at most {MAX_NAME_CHARS} characters", field=field)
     if any(unicodedata.category(char) in _REFUSED and char not in _JOINERS for char in name):

@@ -1,12 +1,13 @@
-"""Lists in parts: a cursor says after which row the next part begins, so that none is missed.
+"""Lists in parts: a cursor says after which item the next part begins, so that none is missed.
 
-The cursor holds the last row's time and id. Rows that are added meanwhile are newer and come
-before; whoever turns pages sees each of the others once.
+The cursor holds the last item's place: for rows their time and id. Rows that are added meanwhile
+are newer and come before; whoever turns pages sees each of the others once.
 """
 
 import base64
 import binascii
 import math
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,6 +21,10 @@ MAX_LIMIT = 100
 MAX_CURSOR_CHARS = 200
 
 M = TypeVar("M", bound=Model)
+T = TypeVar("T")
+
+# Where an item stands in its list, and what tells apart those that stand at the same.
+Place = tuple[float, str]
 
 
 async def page(
@@ -43,15 +48,29 @@ async def page(
     return found[:limit], _encode(getattr(end, time), getattr(end, id))
 
 
+def part(
+    items: Iterable[T], limit: int, cursor: str, *, place: Callable[[T], Place]
+) -> tuple[list[T], str]:
+    """:func:`page` of a short list that is in memory, sorted by ``place`` and going up.
+
+    :param place: of an item; no other has the same.
+    :raises BadRequest: not a cursor.
+    """
+    after = _decode(cursor) if cursor else (-math.inf, "")
+    left = sorted((item for item in items if place(item) > after), key=place)
+    found = left[:limit]
+    return found, _encode(*place(found[-1])) if len(left) > limit else ""
+
+
 def _encode(at: float, id: str) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode([at, id])).rstrip(b"=").decode()
 
 
-def _decode(cursor: str) -> tuple[float, str]:
+def _decode(cursor: str) -> Place:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         text = base64.b64decode(padded, altchars=b"-_", validate=True)
-        at, id = msgspec.json.decode(text, type=tuple[float, str])
+        at, id = msgspec.json.decode(text, type=Place)
     except (binascii.Error, ValueError, msgspec.DecodeError):
         raise _invalid() from None
     if not math.isfinite(at) or "\0" in id:

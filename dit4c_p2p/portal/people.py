@@ -8,8 +8,10 @@ import logging
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 from msgspec import UNSET, UnsetType
+from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
 from dit4c_p2p.database import in_transaction
@@ -23,13 +25,15 @@ from dit4c_p2p.portal.models import (
     Person,
     Session,
 )
-from dit4c_p2p.portal.names import checked_id, checked_name, id_from
+from dit4c_p2p.portal.names import checked_id, checked_name, composed, id_from
 
 _log = logging.getLogger(__name__)
 
 _FREE_IDS_TRIED = 50
 # 1 January 2200: later is a mistake, and far later is no date.
 MAX_END = 7_258_118_400.0
+
+State = Literal["active", "invited", "disabled", "ended"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,32 @@ def who(person: Person) -> Who:
 def in_force(person: Person, now: float) -> bool:
     """Whether the account lets its person in."""
     return person.disabled_at is None and (person.ends_at is None or person.ends_at > now)
+
+
+def state_of(person: Person, now: float) -> State:
+    """In a word; invited is whoever may come in and has not been seen yet."""
+    if person.disabled_at is not None:
+        return "disabled"
+    if not in_force(person, now):
+        return "ended"
+    return "active" if person.seen_at is not None else "invited"
+
+
+def search(text: str = "", state: State | UnsetType = UNSET, *, now: float) -> QuerySet[Person]:
+    """Accounts with ``text`` in their name or id, and in this state (:func:`state_of`)."""
+    rows = Person.all()
+    if text:
+        wanted = composed(text)
+        rows = rows.filter(Q(name__icontains=wanted) | Q(id__icontains=wanted))
+    if state is UNSET:
+        return rows
+    if state == "disabled":
+        return rows.exclude(disabled_at=None)
+    rows = rows.filter(disabled_at=None)
+    if state == "ended":
+        return rows.filter(ends_at__lte=now)
+    rows = rows.filter(Q(ends_at=None) | Q(ends_at__gt=now))
+    return rows.filter(seen_at=None) if state == "invited" else rows.exclude(seen_at=None)
 
 
 def check_in_force(person: Person, now: float) -> None:

@@ -2,15 +2,15 @@
 
 | request                                 | answer                                               |
 |-----------------------------------------|------------------------------------------------------|
-| GET images                              | 200 ``[image]``                                      |
+| GET images                              | 200 ``[image]``: what can be started                 |
 | POST instances {image, name?}           | 201 an instance, ``Location``                        |
 | GET instances[?all, state, image, q]    | 200 ``[instance]``, newest first                     |
 | GET instances/{id}                      | 200 an instance                                      |
 | GET instances/{id}/events               | events ``state``: an instance each                   |
 | GET instances/{id}/logs[?lines=]        | 200 text, or JSON ``{text}`` by ``Accept``           |
-| POST instances/{id}/discard             | 202 an instance                                      |
+| POST instances/{id}/stop, start, discard | 202 an instance                                     |
 | GET clusters                            | 200 ``[cluster]``                                    |
-| GET people[?q]                          | 200 ``[person]``, newest first (admins)              |
+| GET people[?state, q]                   | 200 ``[person]``, newest first (admins)              |
 | POST people {name, id?, admin?, ends?, link_hours?} | 201 a person with ``login`` (admins)     |
 | GET people/{id}                         | 200 a person (admins; oneself)                       |
 | PATCH people/{id} {name?, ends?, disabled?} | 200 a person (admins)                            |
@@ -18,7 +18,7 @@
 | GET people/{id}/tokens                  | 200 ``[token]`` (admins; oneself)                    |
 | POST people/{id}/tokens {label, days?, scope?} | 201 a token with its text (admins)            |
 | POST people/{id}/tokens/{token}/revoke  | 200 ``[token]`` (admins; oneself)                    |
-| GET keys                                | 200 ``[key]`` (admins)                               |
+| GET keys[?kind, in_force]               | 200 ``[key]``, newest first (admins)                 |
 | POST keys/challenge                     | 201 ``{nonce, expires_in}``, see ``portal.enrolment`` |
 | POST keys                               | 201 a key (admins)                                   |
 | POST keys/{fingerprint}/revoke          | 200 a key (admins)                                   |

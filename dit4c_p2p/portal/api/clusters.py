@@ -5,20 +5,22 @@ from typing import Literal
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.link import ClusterState
 from dit4c_p2p.portal.api.endpoint import Call, Endpoint
-from dit4c_p2p.portal.api.records import ClusterView, NodeView
+from dit4c_p2p.portal.api.records import ClusterView, NodeView, Page
 from dit4c_p2p.portal.models import Peer, SshKey
+from dit4c_p2p.portal.paging import part
 
 
-async def list_clusters(call: Call) -> list[ClusterView]:
+async def list_clusters(call: Call, query: Page) -> list[ClusterView]:
     """Every scheduler whose key is in force, with its nodes: which of them it reaches now."""
     in_force = {key.name for key in await SshKey.filter(revoked_at=None).only("name")}
     peers = [peer for peer in await Peer.all().order_by("name") if peer.name in in_force]
+    schedulers = [peer for peer in peers if PeerName.parse(peer.name).kind is Kind.SCHEDULER]
+    found, cursor = part(schedulers, query.limit, query.cursor, place=lambda peer: (0.0, peer.name))
+    call.next_page(cursor)
     links = call.parts.links
     clusters = []
-    for peer in peers:
+    for peer in found:
         name = PeerName.parse(peer.name)
-        if name.kind is not Kind.SCHEDULER:
-            continue
         cluster = links.cluster(name.id)
         nodes = [node.name for node in peers if node.scheduler == name.id]
         clusters.append(

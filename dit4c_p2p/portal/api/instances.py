@@ -1,7 +1,5 @@
 """``images`` and ``instances``."""
 
-import unicodedata
-
 from aiohttp import web
 
 from dit4c_p2p.messages.instances import FINAL, State
@@ -26,6 +24,7 @@ from dit4c_p2p.portal.errors import (
     Unavailable,
 )
 from dit4c_p2p.portal.models import Instance
+from dit4c_p2p.portal.names import composed
 from dit4c_p2p.portal.paging import page
 from dit4c_p2p.portal.sse import KEEPALIVE_S, EventStream
 
@@ -53,7 +52,7 @@ async def list_instances(call: Call, query: InstancesQuery) -> list[InstanceView
     if query.image:
         rows = rows.filter(image_name=query.image)
     if query.q:
-        rows = rows.filter(name__icontains=unicodedata.normalize("NFC", query.q))
+        rows = rows.filter(name__icontains=composed(query.q))
     found, cursor = await page(rows, query.limit, query.cursor, time="created_at", id="id")
     call.next_page(cursor)
     return [_view(call, instance) for instance in found]

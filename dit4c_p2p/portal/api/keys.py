@@ -1,5 +1,7 @@
 """``keys``: the published keys, for admins; and who is calling."""
 
+from msgspec import UNSET
+
 from dit4c_p2p.database import in_transaction
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.keys import parse_public
@@ -10,8 +12,8 @@ from dit4c_p2p.portal.api.endpoint import Call, Endpoint
 from dit4c_p2p.portal.api.records import (
     CallerView,
     ChallengeView,
+    KeysQuery,
     KeyView,
-    Page,
     time_or_none,
     time_text,
 )
@@ -22,11 +24,16 @@ from dit4c_p2p.portal.peers.auth import authenticate, bearer
 from dit4c_p2p.portal.services import Services
 
 
-async def list_keys(call: Call, query: Page) -> list[KeyView]:
+async def list_keys(call: Call, query: KeysQuery) -> list[KeyView]:
     """Every key there ever was, the newest first."""
     await call.parts.registry.write_seen()
+    rows = SshKey.all()
+    if isinstance(query.kind, Kind):
+        rows = rows.filter(name__startswith=f"{query.kind.value}-")
+    if query.in_force is not UNSET:
+        rows = rows.filter(revoked_at__isnull=query.in_force)
     found, cursor = await page(
-        SshKey.all(), query.limit, query.cursor, time="published_at", id="fingerprint"
+        rows, query.limit, query.cursor, time="published_at", id="fingerprint"
     )
     call.next_page(cursor)
     return [key_view(key) for key in found]

@@ -1,10 +1,8 @@
 """``people``: accounts, their login links and their tokens; for admins, and for each their own."""
 
 from datetime import datetime
-from typing import Literal
 
 from msgspec import UNSET, UnsetType
-from tortoise.expressions import Q
 
 from dit4c_p2p.database import in_transaction
 from dit4c_p2p.portal import api_tokens, people
@@ -17,6 +15,7 @@ from dit4c_p2p.portal.api.records import (
     NewPerson,
     NewToken,
     NewTokenView,
+    Page,
     PeopleQuery,
     PersonChange,
     PersonView,
@@ -27,7 +26,7 @@ from dit4c_p2p.portal.api.records import (
 from dit4c_p2p.portal.digests import public_id
 from dit4c_p2p.portal.errors import Conflict
 from dit4c_p2p.portal.models import ApiToken, Person
-from dit4c_p2p.portal.paging import page
+from dit4c_p2p.portal.paging import page, part
 from dit4c_p2p.portal.people import Change
 from dit4c_p2p.portal.services import Services
 
@@ -36,12 +35,10 @@ _HOUR_S = 3600
 
 async def list_people(call: Call, query: PeopleQuery) -> list[PersonView]:
     """Every account, the newest first."""
-    rows = Person.all()
-    if query.q:
-        rows = rows.filter(Q(name__icontains=query.q) | Q(id__icontains=query.q))
+    now = call.parts.clock()
+    rows = people.search(query.q, query.state, now=now)
     found, cursor = await page(rows, query.limit, query.cursor, time="created_at", id="id")
     call.next_page(cursor)
-    now = call.parts.clock()
     return [person_view(person, now) for person in found]
 
 
@@ -89,11 +86,18 @@ async def make_login_link(call: Call, body: NewLoginLink) -> LoginLinkView:
     return await login_link(call.parts, call.path("id"), link_s=body.link_hours * _HOUR_S)
 
 
-async def list_tokens(call: Call) -> list[TokenView]:
+async def list_tokens(call: Call, query: Page) -> list[TokenView]:
     """A person's tokens, newest first; anybody may see their own."""
     self_or_admin(call.who, call.path("id"))
     await people.get(call.path("id"))
-    return [token_view(token) for token in await api_tokens.of(call.path("id"))]
+    found, cursor = part(
+        await api_tokens.of(call.path("id")),
+        query.limit,
+        query.cursor,
+        place=lambda token: (-token.created_at, public_id(token.digest)),
+    )
+    call.next_page(cursor)
+    return [token_view(token) for token in found]
 
 
 async def make_token(call: Call, body: NewToken) -> NewTokenView:
@@ -195,7 +199,7 @@ def person_view(person: Person, now: float) -> PersonView:
         id=person.id,
         name=person.name,
         admin=person.is_admin,
-        state=_state(person, now),
+        state=people.state_of(person, now),
         created=time_text(person.created_at),
         ends=time_or_none(person.ends_at),
         last_seen=time_or_none(person.seen_at),
@@ -212,14 +216,6 @@ def token_view(token: ApiToken) -> TokenView:
         expires=time_or_none(token.expires_at),
         last_used=time_or_none(token.used_at),
     )
-
-
-def _state(person: Person, now: float) -> Literal["active", "invited", "disabled", "ended"]:
-    if person.disabled_at is not None:
-        return "disabled"
-    if not people.in_force(person, now):
-        return "ended"
-    return "active" if person.seen_at is not None else "invited"
 
 
 def _seconds(moment: datetime | None) -> float | None:

@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from dit4c_p2p.identity.names import Kind
 from dit4c_p2p.messages.instances import State
+from dit4c_p2p.portal import people
 from dit4c_p2p.portal.api_tokens import MAX_DAYS, Scope
 from dit4c_p2p.portal.bodies import Body
 from dit4c_p2p.portal.names import MAX_NAME_CHARS
@@ -73,7 +75,17 @@ class LogsQuery(Body, frozen=True):
 class PeopleQuery(Page, frozen=True):
     """Which people."""
 
+    state: Annotated[people.State | UnsetType, Meta(description="only those in this state")] = UNSET
     q: Annotated[str, Meta(max_length=100, description="only with this in their name or id")] = ""
+
+
+class KeysQuery(Page, frozen=True):
+    """Which keys."""
+
+    kind: Annotated[Kind | UnsetType, Meta(description="only of peers of this kind")] = UNSET
+    in_force: Annotated[bool | UnsetType, Meta(description="only those that are, or are not")] = (
+        UNSET
+    )
 
 
 # ---- bodies
@@ -212,7 +224,7 @@ class PersonView(View, frozen=True):
     id: str
     name: str
     admin: bool
-    state: Literal["active", "invited", "disabled", "ended"]
+    state: people.State
     created: Time
     ends: Time | None
     last_seen: Time | None

@@ -5,16 +5,15 @@ from datetime import UTC, date, datetime, timedelta
 
 import aiohttp_jinja2
 from aiohttp import web
-from tortoise.expressions import Q
 
 from dit4c_p2p.portal import people
 from dit4c_p2p.portal.api.people import change_person, invite_person, login_link, person_view
 from dit4c_p2p.portal.api.records import LoginLinkView, PersonView
 from dit4c_p2p.portal.errors import BadRequest, NotFound, PortalError
-from dit4c_p2p.portal.models import Instance, Person
+from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.pages.forms import checked_form
 from dit4c_p2p.portal.pages.login import current, login_needed
-from dit4c_p2p.portal.paging import page
+from dit4c_p2p.portal.paging import MAX_CURSOR_CHARS, page
 from dit4c_p2p.portal.people import Change
 from dit4c_p2p.portal.services import services
 from dit4c_p2p.portal.sessions import LoggedIn
@@ -157,12 +156,10 @@ async def _list(
 ) -> web.Response:
     parts = services(request)
     wanted = request.query.get("q", "")[:100]
-    rows = Person.all()
-    if wanted:
-        rows = rows.filter(Q(name__icontains=wanted) | Q(id__icontains=wanted))
-    cursor = request.query.get("cursor", "")[:200]
-    found, further = await page(rows, _SHOWN, cursor, time="created_at", id="id")
     now = parts.clock()
+    rows = people.search(wanted, now=now)
+    cursor = request.query.get("cursor", "")[:MAX_CURSOR_CHARS]
+    found, further = await page(rows, _SHOWN, cursor, time="created_at", id="id")
     return aiohttp_jinja2.render_template(
         "admin_people.html",
         request,

@@ -357,6 +357,35 @@ async def test_clusters_show_which_nodes_are_up(work):
         assert (await admin.get("clusters")).json[0]["nodes"] == []
 
 
+async def test_clusters_are_paged(work):
+    for name in ("scheduler-b", "scheduler-a"):
+        await work.enrol(name)
+    async with work.api() as api:
+        first = await api.get("clusters?limit=2")
+        assert [cluster["id"] for cluster in first.json] == ["a", "b"]
+        rest = await api.get(first.headers["Link"].partition(">")[0].removeprefix("<"))
+        assert [cluster["id"] for cluster in rest.json] == ["main"]
+        assert "Link" not in rest.headers
+
+
+async def test_keys_of_a_kind_and_in_force(work):
+    await work.enrol("node-other")
+    async with work.api() as api:
+        whole = (await api.get("keys")).json
+        (one,) = [key for key in whole if key["name"] == "node-other"]
+        await api.post(f"keys/{one['fingerprint']}/revoke")
+
+        async def names(query):
+            return {key["name"] for key in (await api.get(f"keys?{query}")).json}
+
+        assert await names("kind=node") == {"node-main", "node-other"}
+        assert await names("kind=node&in_force=true") == {"node-main"}
+        assert await names("in_force=false") == {"node-other"}
+        assert await names("in_force=true") == {key["name"] for key in whole} - {"node-other"}
+        for query, field in (("kind=nothing", "kind"), ("in_force=maybe", "in_force")):
+            assert_problem(await api.get(f"keys?{query}"), 400, "bad_request", field)
+
+
 async def test_zero_bytes_are_no_reason_to_fail(work):
     """PostgreSQL stores none; an app may well write some."""
     async with work.api() as api, work.scheduler() as scheduler:

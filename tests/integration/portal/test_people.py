@@ -217,6 +217,39 @@ async def test_the_list_is_searched_and_paged(work):
         assert seen == ["unique-4", "unique-3", "unique-2", "unique-1", "unique-0", "admin"]
 
 
+async def test_the_list_has_only_those_in_a_state(work):
+    async with work.api() as api:
+        for name, more in (("Off", {}), ("Over", {"ends": "2090-01-01T00:00:00Z"}), ("New", {})):
+            await invited(api, name, **more)
+        await api.request("PATCH", "people/off", json={"disabled": True})
+        await Person.filter(id="over").update(ends_at=work.clock() - 1)
+        everybody = (await api.get("people")).json
+        for state, ids in {
+            "active": ["admin"],
+            "invited": ["new"],
+            "disabled": ["off"],
+            "ended": ["over"],
+        }.items():
+            found = (await api.get(f"people?state={state}")).json
+            assert [person["id"] for person in found] == ids
+            assert found == [person for person in everybody if person["state"] == state]
+        assert (await api.get("people?state=disabled&q=new")).json == []
+        refused = await api.get("people?state=gone")
+        assert (refused.status, refused.json["field"]) == (400, "state")
+
+
+async def test_who_is_looked_for_with_marks_of_their_own_is_found(work):
+    """macOS writes what is typed as letters and marks apart; names are kept composed."""
+    apart = "Zoe\N{COMBINING DIAERESIS}"
+    async with work.api() as api, work.browser() as admin:
+        await invited(api, "Zoë")
+        await admin.log_in(await work.login_link())
+        assert [one["id"] for one in (await api.get(f"people?q={apart}")).json] == ["zoe"]
+        page = await admin.get(f"/admin/people?q={apart}")
+        assert 'data-person="zoe"' in page.text
+        assert 'data-person="admin"' not in page.text
+
+
 # ---- pages
 
 

@@ -31,6 +31,23 @@ async def test_a_token_acts_as_its_person_until_its_end(work):
     assert token["token"] not in str(await ApiToken.all().values())
 
 
+async def test_the_list_of_tokens_is_paged(work):
+    async with work.api() as api:
+        for number in range(3):
+            work.clock.ahead = number
+            await api.post("people/admin/tokens", json={"label": f"Lab {number}"})
+        whole = (await api.get("people/admin/tokens")).json
+        assert [token["label"] for token in whole] == ["Lab 2", "Lab 1", "Lab 0", "test"]
+        seen, path = [], "people/admin/tokens?limit=3"
+        while path:
+            answer = await api.get(path)
+            seen += answer.json
+            path = answer.headers.get("Link", "").partition(">")[0].removeprefix("<")
+        assert seen == whole
+        refused = await api.get("people/admin/tokens?cursor=nonsense")
+        assert (refused.status, refused.json["field"]) == (400, "cursor")
+
+
 async def test_scope_user_is_no_admins_whoever_it_belongs_to(work):
     async with work.api() as api:
         token = (await api.post("people/admin/tokens", json={"label": "Careful"})).json["token"]
