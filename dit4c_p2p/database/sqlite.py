@@ -131,6 +131,8 @@ class SqliteFile:
 async def _restore_indexes(connection: Any) -> None:
     """Make the indexes that the models declare and a rebuilt table has lost.
 
+    A table that is not there has lost none: the migrations may be an earlier release's.
+
     What there should be is read off a database in memory, made from the models alone.
     """
     schema = connection.schema_generator(connection).get_create_schema_sql(safe=True)
@@ -138,8 +140,9 @@ async def _restore_indexes(connection: Any) -> None:
     try:
         for statement in statements(schema):
             reference.execute(statement)
-        tables = [row[0] for row in reference.execute(_TABLES)]
-        for table in tables:
+        tables = {row[0] for row in reference.execute(_TABLES)}
+        there = {row["name"] for row in await connection.execute_query_dict(_TABLES)}
+        for table in sorted(tables & there):
             wanted = _indexes(reference.execute(_INDEXES, [table]).fetchall())
             rows = await connection.execute_query_dict(_INDEXES, [table])
             present = _indexes([tuple(row.values()) for row in rows])
