@@ -54,8 +54,14 @@ Address = tuple[str, int]
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-# A registry's host and port, a repository; the node checks the whole of it once more.
-_IMAGE = re.compile(rf"(?:[A-Za-z0-9][A-Za-z0-9._:/-]*@)?{_DIGEST.pattern}", re.ASCII)
+# A registry's host and port, a repository, the digest (Docker's reference grammar): what a node
+# takes. A tag beside the digest would count for nothing.
+_IMAGE = re.compile(
+    r"(?:(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]{1,5})?/)?"
+    r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*@)?"
+    rf"{_DIGEST.pattern}",
+    re.ASCII,
+)
 _MAX_IMAGE_CHARS = 400
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {
@@ -250,7 +256,7 @@ def _image(raw: object) -> str:
         raise WrongValue(
             f"{shown(raw)} is not an image by digest",
             hint="write sha256: and 64 hexadecimal digits, or with a registry to fetch it from: "
-            "registry.example.org/name@sha256:…",
+            "registry.example.org/name@sha256:…, without a tag",
         )
     return text
 
