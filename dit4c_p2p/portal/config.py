@@ -18,7 +18,9 @@ AUDIT_FILE = "audit.jsonl"
 
 @dataclass(frozen=True)
 class CatalogueImage:
-    """An image to start. ``image`` is its id (``sha256:…``), ``icon`` one or two letters."""
+    """An image to start. ``image`` is its id (``sha256:…``) or its reference by digest
+    (``registry.example.org/name@sha256:…``), ``icon`` one or two letters, or empty.
+    """
 
     name: str
     title: str
@@ -140,10 +142,3 @@ class PortalConfig:
     def instance_url(self, instance: str) -> str:
         """An instance's canonical URL; derived from its id and from nothing it says."""
         return self.user_url.replace("{id}", instance)
-
-    def image_named(self, text: str) -> CatalogueImage | None:
-        """The catalogue's image with this name or this id."""
-        for image in self.catalogue:
-            if text in (image.name, image.image):
-                return image
-        return None

@@ -19,15 +19,19 @@ from dit4c_p2p.errors import DitError
 
 
 class PortalError(DitError):
-    """Base; ``status`` is the HTTP status, ``title`` the same for every error of the class."""
+    """Base; ``status`` is the HTTP status, ``title`` the same for every error of the class.
+
+    ``field`` names the field of a form or a body that it is about, if it is about one.
+    """
 
     code = "portal"
     status = 500
     title = "Something went wrong"
+    field = ""
 
 
 class BadRequest(PortalError):
-    """The request is not as it must be; ``field`` names what is wrong with it, if one thing is."""
+    """The request is not as it must be."""
 
     code = "bad_request"
     status = 400
@@ -83,6 +87,10 @@ class Conflict(PortalError):
     code = "conflict"
     status = 409
     title = "Not possible now"
+
+    def __init__(self, message: str, *, field: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.field = field
 
 
 class UnsupportedMedia(PortalError):

@@ -34,7 +34,8 @@ from dit4c_p2p.messages.link import (
 )
 from dit4c_p2p.messages.registry import KeyEvent
 from dit4c_p2p.portal.audit import Audit
-from dit4c_p2p.portal.config import PortalConfig
+from dit4c_p2p.portal.catalogue import Catalogue, catalogue
+from dit4c_p2p.portal.config import CatalogueImage, PortalConfig
 from dit4c_p2p.portal.digests import new_token
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NotFound, PortalError
 from dit4c_p2p.portal.events import Hub
@@ -89,18 +90,13 @@ class Instances:
 
         :param image: the image's name in the catalogue, or its id.
         :param name: what the person calls it; the image's title if empty.
-        :raises BadRequest: no such image, or not a name.
+        :raises BadRequest: no such image, or not any more, or not a name.
         :raises Conflict: the person has as many as they may.
         """
-        chosen = self._config.image_named(image)
-        if chosen is None:
-            known = ", ".join(entry.name for entry in self._config.catalogue) or "none"
-            raise BadRequest(
-                f"there is no image called {image!r}", field="image", hint=f"images are: {known}"
-            )
         name = checked_name(name)
         now, limit = self._clock(), self._config.limits.instances_per_person
         async with in_transaction("portal"):
+            chosen = _chosen(await catalogue(self._config), image)
             names = await self.of(owner).values_list("name", flat=True)
             if len(names) >= limit:
                 raise Conflict(
@@ -349,6 +345,19 @@ REFUSALS = (PortalError, IdentityError)
 def _storable(text: str) -> str:
     """An app writes what it likes; PostgreSQL takes no text with a zero in it."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _chosen(known: Catalogue, image: str) -> CatalogueImage:
+    found = known.offers(image)
+    if found is not None:
+        return found
+    names = ", ".join(offered.name for offered in known.offered) or "none"
+    gone = known.named(image)
+    raise BadRequest(
+        f"{gone.title} is not offered any more" if gone else f"there is no image called {image!r}",
+        field="image",
+        hint=f"images are: {names}",
+    )
 
 
 def _free_name(title: str, taken: set[str]) -> str:

@@ -140,6 +140,26 @@ class Instance(Model):
         indexes = (Index(fields=("owner_id", "created_at")),)
 
 
+class Tool(Model):
+    """An image that an admin added to those of the configuration; its name never changes.
+
+    Nobody can start it from ``withdrawn_at`` on. ``added_by`` is a person's id.
+    """
+
+    name = fields.CharField(max_length=_ID, primary_key=True)
+    title = fields.CharField(max_length=100)
+    description = fields.CharField(max_length=300)
+    icon = fields.CharField(max_length=2)
+    image = fields.CharField(max_length=400)
+    added_at = fields.FloatField()
+    added_by = fields.CharField(max_length=_ID)
+    withdrawn_at = fields.FloatField(null=True)
+
+    class Meta:
+        table = "tool"
+        table_description = "What admins added for people to start"
+
+
 class Peer(Model):
     """A peer that was enrolled; ``scheduler`` is the id of the one that a node belongs to."""
 

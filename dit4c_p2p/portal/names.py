@@ -23,7 +23,13 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def checked_name(text: str, *, field: str = "name", required: bool = False) -> str:
+def checked_name(
+    text: str,
+    *,
+    field: str = "name",
+    required: bool = False,
+    max_chars: int = MAX_NAME_CHARS,
+) -> str:
     """A name in Unicode's composed form (NFC), with single spaces.
 
     :param field: what the error says is wrong.
@@ -32,30 +38,31 @@ def checked_name(text: str, *, field: str = "name", required: bool = False) -> s
         them, or without any that can be seen.
     """
     name = composed(" ".join(text.split()))
-    if len(name) > MAX_NAME_CHARS:
-        raise BadRequest(f"a {field} has at most {MAX_NAME_CHARS} characters", field=field)
+    if len(name) > max_chars:
+        raise BadRequest(f"the {field} may have {max_chars} characters at most", field=field)
     if any(unicodedata.category(char) in _REFUSED and char not in _JOINERS for char in name):
         raise BadRequest(
-            f"a {field} has no control characters and none that turn or hide others", field=field
+            f"the {field} may have no control characters and none that turn or hide others",
+            field=field,
         )
     if _marks_in_a_row(name) > _MAX_MARKS:
-        raise BadRequest(f"a {field} has too many marks on one letter", field=field)
+        raise BadRequest(f"the {field} has too many marks on one letter", field=field)
     visible = any(unicodedata.category(char)[0] in "LNPS" for char in name)
     if (name or required) and not visible:
-        raise BadRequest(f"a {field} needs at least one letter", field=field)
+        raise BadRequest(f"the {field} needs at least one letter", field=field)
     return name
 
 
-def checked_id(text: str) -> str:
-    """The id of a person, as it stands.
+def checked_id(text: str, *, of: str = "a person", field: str = "id") -> str:
+    """The id of a person or of a tool, as it stands.
 
     :raises BadRequest: not one.
     """
     if not _ID.fullmatch(text):
         raise BadRequest(
-            f"{text[:60]!r} is not the id of a person",
-            field="id",
-            hint="an id has 1 to 40 of a-z, 0-9 and -, and no - at its ends",
+            f"{text[:60]!r} is not the {field} of {of}",
+            field=field,
+            hint="it has 1 to 40 of a-z, 0-9 and -, and no - at its ends",
         )
     return text
 

@@ -6,6 +6,7 @@ import msgspec
 
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.portal.api.records import InstanceView, time_text
+from dit4c_p2p.portal.catalogue import Catalogue
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.models import Instance
 
@@ -58,11 +59,11 @@ def view(instance: Instance, config: PortalConfig) -> InstanceView:
     )
 
 
-def page_view(instance: Instance, config: PortalConfig) -> dict[str, Any]:
+def page_view(instance: Instance, config: PortalConfig, catalogue: Catalogue) -> dict[str, Any]:
     """:func:`view` with what the dashboard shows besides."""
     state = State(instance.state)
     asked = instance.discard_asked_at is not None
-    image = config.image_named(instance.image_name)
+    image = catalogue.named(instance.image_name)
     title = image.title if image else instance.image_name
     going = asked or state in _GOING
     shown = view(instance, config)
@@ -78,11 +79,11 @@ def page_view(instance: Instance, config: PortalConfig) -> dict[str, Any]:
     }
 
 
-def page_state(instance: Instance | None, config: PortalConfig) -> dict[str, str]:
+def page_state(instance: Instance | None, catalogue: Catalogue) -> dict[str, str]:
     """What a router may know, for the page it shows in the place of an instance."""
     if instance is None:
         return {"state": "unknown", "title": ""}
-    image = config.image_named(instance.image_name)
+    image = catalogue.named(instance.image_name)
     state = State(instance.state)
     if state is State.RUNNING:
         word = "running"

@@ -3,6 +3,10 @@
 | request                                 | answer                                               |
 |-----------------------------------------|------------------------------------------------------|
 | GET images                              | 200 ``[image]``: what can be started                 |
+| GET tools[?offered]                     | 200 ``[tool]``, also what was withdrawn (admins)     |
+| POST tools {name, title, image, description?, icon?} | 201 a tool, ``Location`` (admins)       |
+| GET tools/{name}                        | 200 a tool (admins)                                  |
+| PATCH tools/{name} {title?, description?, icon?, image?, offered?} | 200 a tool (admins)       |
 | POST instances {image, name?}           | 201 an instance, ``Location``                        |
 | GET instances[?all, state, image, q]    | 200 ``[instance]``, newest first                     |
 | GET instances/{id}                      | 200 an instance                                      |

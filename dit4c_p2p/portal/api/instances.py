@@ -1,4 +1,4 @@
-"""``images`` and ``instances``."""
+"""``instances``."""
 
 from aiohttp import web
 
@@ -7,7 +7,6 @@ from dit4c_p2p.portal import presentation
 from dit4c_p2p.portal.api.auth import person
 from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
 from dit4c_p2p.portal.api.records import (
-    ImageView,
     InstancesQuery,
     InstanceView,
     LogsQuery,
@@ -27,20 +26,6 @@ from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.names import composed
 from dit4c_p2p.portal.paging import page
 from dit4c_p2p.portal.sse import KEEPALIVE_S, EventStream
-
-
-async def images(call: Call) -> list[ImageView]:
-    """The catalogue: what can be started."""
-    return [
-        ImageView(
-            name=image.name,
-            title=image.title,
-            description=image.description,
-            image=image.image,
-            icon=image.icon,
-        )
-        for image in call.parts.config.catalogue
-    ]
 
 
 async def list_instances(call: Call, query: InstancesQuery) -> list[InstanceView]:
@@ -146,7 +131,6 @@ def _view(call: Call, instance: Instance) -> InstanceView:
 
 
 ENDPOINTS = (
-    Endpoint("GET", "images", images),
     Endpoint("GET", "instances", list_instances),
     Endpoint("POST", "instances", start, status=201, location=True, errors=(Conflict,)),
     Endpoint("GET", "instances/{id}", get),

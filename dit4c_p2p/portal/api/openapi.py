@@ -25,6 +25,7 @@ _REF = "#/components/schemas/{name}"
 _PROBLEM_MEDIA = "application/problem+json"
 _PATH_PARTS = {
     "id": "the id",
+    "name": "the name",
     "fingerprint": "base64url of the key's SHA-256, without prefix or padding",
     "token": "the token's id, or its label",
 }

@@ -17,13 +17,16 @@ from dit4c_p2p.portal.api_tokens import MAX_DAYS, Scope
 from dit4c_p2p.portal.bodies import Body
 from dit4c_p2p.portal.names import MAX_NAME_CHARS
 from dit4c_p2p.portal.paging import MAX_CURSOR_CHARS, MAX_LIMIT
+from dit4c_p2p.portal.tools import MAX_DESCRIPTION_CHARS, MAX_ICON_CHARS
 
 _MAX_LINES = 2000
 MAX_LINK_HOURS = 30 * 24
 
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Name = Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
-Reference = Annotated[str, Meta(max_length=200)]
+Reference = Annotated[str, Meta(max_length=400)]
+Description = Annotated[str, Meta(max_length=MAX_DESCRIPTION_CHARS)]
+Icon = Annotated[str, Meta(max_length=MAX_ICON_CHARS)]
 Moment = Annotated[datetime, Meta(tz=True, description="with a time zone, such as a closing Z")]
 
 
@@ -79,6 +82,14 @@ class PeopleQuery(Page, frozen=True):
     q: Annotated[str, Meta(max_length=100, description="only with this in their name or id")] = ""
 
 
+class ToolsQuery(Page, frozen=True):
+    """Which tools."""
+
+    offered: Annotated[bool | UnsetType, Meta(description="only those that are, or are not")] = (
+        UNSET
+    )
+
+
 class KeysQuery(Page, frozen=True):
     """Which keys."""
 
@@ -96,6 +107,26 @@ class NewInstance(Body, frozen=True):
 
     image: Reference
     name: Name = ""
+
+
+class NewTool(Body, frozen=True):
+    """Something to be offered; ``image`` is by digest, ``icon`` one or two letters."""
+
+    name: Annotated[str, Meta(max_length=40)]
+    title: Name
+    image: Reference
+    description: Description = ""
+    icon: Icon = ""
+
+
+class ToolChange(Body, frozen=True):
+    """What is left out stays; ``offered`` false withdraws it."""
+
+    title: Name | UnsetType = UNSET
+    description: Description | UnsetType = UNSET
+    icon: Icon | UnsetType = UNSET
+    image: Reference | UnsetType = UNSET
+    offered: bool | UnsetType = UNSET
 
 
 class NewPerson(Body, frozen=True):
@@ -152,6 +183,15 @@ class ImageView(View, frozen=True):
     description: str
     image: str
     icon: str
+
+
+class ToolView(ImageView, frozen=True):
+    """An image of the catalogue as admins see it; ``added_by`` is the id of a person."""
+
+    source: Literal["configuration", "added"]
+    offered: bool
+    added: Time | None
+    added_by: str | None
 
 
 class InstanceView(View, frozen=True):

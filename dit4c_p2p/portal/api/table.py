@@ -2,10 +2,11 @@
 
 from aiohttp import web
 
-from dit4c_p2p.portal.api import clusters, instances, keys, openapi, people
+from dit4c_p2p.portal.api import clusters, instances, keys, openapi, people, tools
 from dit4c_p2p.portal.api.endpoint import Endpoint
 
 ENDPOINTS: tuple[Endpoint, ...] = (
+    *tools.ENDPOINTS,
     *instances.ENDPOINTS,
     *clusters.ENDPOINTS,
     *people.ENDPOINTS,

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import aiohttp_jinja2
 from aiohttp import web
 
 from dit4c_p2p.portal import presentation
 from dit4c_p2p.portal.answers import json_answer
+from dit4c_p2p.portal.catalogue import catalogue
 from dit4c_p2p.portal.errors import Conflict, PortalError, Unauthorized
 from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.pages.forms import checked_form
@@ -52,7 +54,7 @@ async def start(request: web.Request) -> web.Response:
             raise
         return await _show(request, session, error)
     if _is_script(request):
-        return json_answer(_view(services(request), instance), status=201)
+        return json_answer(await _view(services(request), instance), status=201)
     return _back()
 
 
@@ -78,7 +80,7 @@ async def _wish(
             raise
         return await _show(request, session, error)
     if _is_script(request):
-        return json_answer(_view(services(request), instance), status=202)
+        return json_answer(await _view(services(request), instance), status=202)
     return _back()
 
 
@@ -90,7 +92,7 @@ async def confirm_discard(request: web.Request) -> web.Response:
     parts = services(request)
     instance = await parts.instances.get(session.who, request.match_info["id"])
     return aiohttp_jinja2.render_template(
-        "discard.html", request, {"session": session, "instance": _view(parts, instance)}
+        "discard.html", request, {"session": session, "instance": await _view(parts, instance)}
     )
 
 
@@ -101,7 +103,7 @@ async def discard(request: web.Request) -> web.Response:
     parts = services(request)
     instance = await parts.instances.discard(session.who, request.match_info["id"])
     if _is_script(request):
-        return json_answer(_view(parts, instance), status=202)
+        return json_answer(await _view(parts, instance), status=202)
     return _back()
 
 
@@ -111,14 +113,15 @@ async def events(request: web.Request) -> web.StreamResponse:
     with parts.hub.subscribe(f"person:{session.who.id}") as subscription:
         async with EventStream(request) as stream:
             found = await parts.instances.of(session.who)
-            await stream.send(_json([_view(parts, instance) for instance in found]), "all")
+            await stream.send(_json(await _views(parts, found)), "all")
             while not subscription.closed:
                 changed = await subscription.changed(KEEPALIVE_S)
                 if not await still_in(request):
                     await stream.send("{}", "session")
                     break
-                for instance in await Instance.filter(owner_id=session.who.id, id__in=changed):
-                    await stream.send(_json(_view(parts, instance)), "instance")
+                found = await Instance.filter(owner_id=session.who.id, id__in=changed)
+                for shown in await _views(parts, found):
+                    await stream.send(_json(shown), "instance")
                 if not changed:
                     await stream.keep_alive()
     return stream.response
@@ -134,8 +137,8 @@ async def _show(
         request,
         {
             "session": session,
-            "images": parts.config.catalogue,
-            "instances": [_view(parts, instance) for instance in found],
+            "images": (await catalogue(parts.config)).offered,
+            "instances": await _views(parts, found),
             "error": error,
         },
         status=error.status if error else 200,
@@ -149,8 +152,14 @@ async def _session(request: web.Request) -> LoggedIn:
     return session
 
 
-def _view(parts: Services, instance: Instance) -> dict[str, object]:
-    return presentation.page_view(instance, parts.config)
+async def _view(parts: Services, instance: Instance) -> dict[str, Any]:
+    (shown,) = await _views(parts, [instance])
+    return shown
+
+
+async def _views(parts: Services, instances: list[Instance]) -> list[dict[str, Any]]:
+    known = await catalogue(parts.config)
+    return [presentation.page_view(instance, parts.config, known) for instance in instances]
 
 
 def _json(data: object) -> str:

@@ -13,6 +13,7 @@ from dit4c_p2p.messages.helper import AnswersOn
 from dit4c_p2p.portal import presentation
 from dit4c_p2p.portal.answers import json_answer
 from dit4c_p2p.portal.bodies import read_body
+from dit4c_p2p.portal.catalogue import catalogue
 from dit4c_p2p.portal.errors import NotFound, Unauthorized
 from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.oauth.server import claim
@@ -47,7 +48,8 @@ async def page_state(request: web.Request) -> web.Response:
     """For a router's page in the place of an instance that it has no tunnel to."""
     await authenticate(request, Kind.ROUTER)
     instance = await Instance.get_or_none(id=request.match_info["id"])
-    return json_answer(presentation.page_state(instance, services(request).config))
+    known = await catalogue(services(request).config)
+    return json_answer(presentation.page_state(instance, known))
 
 
 async def link(request: web.Request) -> web.StreamResponse:

@@ -102,7 +102,8 @@ async def test_nothing_is_lost(app, first, engine, location):
             for row in rows:
                 assert any(row.items() <= other.items() for other in found), (table, row)
         for model in models(app):
-            assert await model.all().count() == len(ROWS)
+            was_there = model._meta.db_table in filled
+            assert await model.all().count() == (len(ROWS) if was_there else 0)
 
 
 async def test_what_comes_out_is_what_an_empty_one_becomes(app, first, engine, location):

@@ -1,31 +1,40 @@
-"""A filled database of the first release is brought to the newest form, and nothing is lost."""
+"""A filled database of an earlier release is brought to the newest form, and nothing is lost."""
 
-import importlib
+import shutil
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from tortoise.fields import Field
 
 from dit4c_p2p.database import DatabaseSpec, databases
-from dit4c_p2p.portal import models
-from dit4c_p2p.portal.models import ApiToken, Instance, LoginLink, Model, Person, Session
+from dit4c_p2p.portal import migrations, models
+from dit4c_p2p.portal.models import ApiToken, Instance, LoginLink, Model, Person, Session, Tool
 
 FIRST = "0001_first"
+BEFORE_TOOLS = "0003_images_by_reference"
+
+
+def as_of(newest: str, spec: DatabaseSpec, folder: Path, monkeypatch) -> DatabaseSpec:
+    """The same database as an earlier release made it: its own migrations and nothing after."""
+    package = folder / f"until_{newest}"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    for source in Path(migrations.__file__).parent.glob("0*.py"):
+        if source.stem <= newest:
+            shutil.copy(source, package)
+    monkeypatch.syspath_prepend(folder)
+    return replace(spec, migrations_module=package.name)
 
 
 async def first_release(path: Path, folder: Path, monkeypatch) -> DatabaseSpec:
-    """A database as the first release made it: its own migration and nothing after."""
-    package = folder / "first_release"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    source = importlib.import_module(f"dit4c_p2p.portal.migrations.{FIRST}").__file__
-    (package / f"{FIRST}.py").write_text(Path(source).read_text())
-    monkeypatch.syspath_prepend(folder)
-    old = DatabaseSpec("portal", path, migrations_module="first_release")
-    async with databases([old]):
+    """A database as the first release made it."""
+    spec = DatabaseSpec("portal", path)
+    async with databases([as_of(FIRST, spec, folder, monkeypatch)]):
         pass
-    return DatabaseSpec("portal", path)
+    return spec
 
 
 def fill(path: Path) -> dict[str, list[dict]]:
@@ -92,6 +101,47 @@ async def test_a_filled_database_of_the_first_release_loses_nothing(tmp_path, mo
             for row in rows:
                 assert any(row.items() <= other.items() for other in kept), (table, row)
         assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+
+
+@pytest.fixture
+def empty(engine, tmp_path):
+    """An empty database."""
+    if not engine.is_postgresql:
+        yield DatabaseSpec("portal", tmp_path / "portal.sqlite3")
+        return
+    url = engine.server.create("portal")
+    yield DatabaseSpec("portal", url)
+    engine.server.drop(url)
+
+
+async def test_tools_are_added_to_a_database_of_the_release_before(empty, tmp_path, monkeypatch):
+    row = {
+        "name": "Mine",
+        "image_name": "jupyterlab",
+        "image": f"registry.example.org/lab@sha256:{'0' * 64}",
+        "scheduler": "main",
+        "key_nonce": "n",
+        "state": "running",
+        "info": "Ready to use.",
+        "sequence": 3,
+        "log_tail": "",
+        "answers_on": ["router-main"],
+        "created_at": 1.0,
+        "changed_at": 2.0,
+    }
+    async with databases([as_of(BEFORE_TOOLS, empty, tmp_path, monkeypatch)]):
+        ada = await Person.create(id="ada", name="Ada", is_admin=True, created_at=1.0)
+        await Instance.create(id="a1", owner=ada, **row)
+    for _ in ("migrated", "opened again"):
+        async with databases([empty]):
+            one = await Instance.get(id="a1").prefetch_related("owner")
+            assert {name: getattr(one, name) for name in row} == row
+            assert one.owner.name == "Ada"
+            assert await Tool.all().count() == 0
+    async with databases([empty]):
+        fields = {"title": "R", "description": "", "icon": "", "image": "i", "added_by": "ada"}
+        await Tool.create(name="r", added_at=3.0, **fields)
+        assert (await Tool.get(name="r")).withdrawn_at is None
 
 
 async def test_every_column_of_the_models_is_there(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.portal import CatalogueImage, PortalConfig, presentation
+from dit4c_p2p.portal.catalogue import arranged
 from dit4c_p2p.portal.models import Instance
 
 CONFIG = PortalConfig(
@@ -16,6 +17,7 @@ CONFIG = PortalConfig(
     routers=(),
     catalogue=(CatalogueImage("jupyterlab", "JupyterLab", "", "sha256:0"),),
 )
+KNOWN = arranged(CONFIG, [])
 
 
 def instance(state, **changes):
@@ -42,7 +44,7 @@ def instance(state, **changes):
 
 @pytest.mark.parametrize("state", list(State))
 def test_every_state_has_words_and_actions(state):
-    shown = presentation.page_view(instance(state), CONFIG)
+    shown = presentation.page_view(instance(state), CONFIG, KNOWN)
     assert shown["word"] and shown["state"] == state.value
     assert (shown["url"] is not None) == (state is State.RUNNING)
     assert ("open" in shown["actions"]) == (shown["url"] is not None)
@@ -57,7 +59,7 @@ def test_no_url_before_the_listener_has_seen_its_own():
 
 
 def test_what_was_asked_to_go_can_not_be_opened_or_asked_again():
-    shown = presentation.page_view(instance(State.RUNNING, discard_asked_at=3.0), CONFIG)
+    shown = presentation.page_view(instance(State.RUNNING, discard_asked_at=3.0), CONFIG, KNOWN)
     assert (shown["state"], shown["word"]) == ("running", "Discarding")
     assert (shown["url"], shown["actions"], shown["busy"]) == (None, [], True)
 
@@ -78,7 +80,7 @@ def test_what_runs_can_be_stopped_and_what_does_not_be_started_where_it_is():
 
 def test_the_log_is_shown_of_what_failed_only():
     for state in State:
-        shown = presentation.page_view(instance(state, log_tail="words"), CONFIG)
+        shown = presentation.page_view(instance(state, log_tail="words"), CONFIG, KNOWN)
         assert bool(shown["log"]) == (state is State.ERRORED)
 
 
@@ -96,16 +98,16 @@ def test_the_log_is_shown_of_what_failed_only():
     ],
 )
 def test_what_a_router_may_know(state, word):
-    assert presentation.page_state(instance(state, name="Secret"), CONFIG) == {
+    assert presentation.page_state(instance(state, name="Secret"), KNOWN) == {
         "state": word,
         "title": "JupyterLab",
     }
-    assert presentation.page_state(None, CONFIG) == {"state": "unknown", "title": ""}
+    assert presentation.page_state(None, KNOWN) == {"state": "unknown", "title": ""}
 
 
 @pytest.mark.parametrize("said", ["", "Running", "Running."])
 def test_what_runs_is_not_said_to_run_twice(said):
-    shown = presentation.page_view(instance(State.RUNNING, info=said), CONFIG)
+    shown = presentation.page_view(instance(State.RUNNING, info=said), CONFIG, KNOWN)
     assert (shown["word"], shown["info"]) == ("Running", "Ready to use.")
     assert shown["since"] == "1970-01-01T00:00:02Z"
-    assert presentation.page_view(instance(State.STARTING), CONFIG)["since"] == ""
+    assert presentation.page_view(instance(State.STARTING), CONFIG, KNOWN)["since"] == ""

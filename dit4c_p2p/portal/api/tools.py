@@ -1,0 +1,142 @@
+"""``images``: what can be started; ``tools``: the same as admins see it, and change it."""
+
+from msgspec import UNSET
+
+from dit4c_p2p.database import in_transaction
+from dit4c_p2p.portal import tools
+from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
+from dit4c_p2p.portal.api.records import (
+    ImageView,
+    NewTool,
+    Page,
+    ToolChange,
+    ToolsQuery,
+    ToolView,
+    time_text,
+)
+from dit4c_p2p.portal.catalogue import Entry, catalogue, entry_of
+from dit4c_p2p.portal.config import CatalogueImage
+from dit4c_p2p.portal.errors import Conflict, NotFound
+from dit4c_p2p.portal.models import Tool
+from dit4c_p2p.portal.paging import part
+from dit4c_p2p.portal.services import Services
+from dit4c_p2p.portal.tools import Change
+
+
+async def images(call: Call, query: Page) -> list[ImageView]:
+    """The catalogue: what can be started."""
+    known = await catalogue(call.parts.config)
+    return [
+        ImageView(
+            name=entry.image.name,
+            title=entry.image.title,
+            description=entry.image.description,
+            image=entry.image.image,
+            icon=entry.image.icon,
+        )
+        for entry in _listed(call, query, [entry for entry in known.entries if entry.offered])
+    ]
+
+
+async def list_tools(call: Call, query: ToolsQuery) -> list[ToolView]:
+    """All tools in the catalogue's order: the configuration's, then those that were added."""
+    known = await catalogue(call.parts.config)
+    wanted = [
+        entry for entry in known.entries if query.offered is UNSET or entry.offered == query.offered
+    ]
+    return [tool_view(entry) for entry in _listed(call, query, wanted)]
+
+
+async def add(call: Call, body: NewTool) -> ToolView:
+    """Offer an image by its digest."""
+    wanted = CatalogueImage(body.name, body.title, body.description, body.image, body.icon)
+    tool = await add_tool(call.parts, wanted, by=call.who.id)
+    call.located(f"{PREFIX}/tools/{tool.name}")
+    return tool_view(entry_of(tool))
+
+
+async def get(call: Call) -> ToolView:
+    """One tool."""
+    name = call.path("name")
+    for entry in (await catalogue(call.parts.config)).entries:
+        if entry.image.name == name:
+            return tool_view(entry)
+    raise NotFound("there is no such tool")
+
+
+async def change(call: Call, body: ToolChange) -> ToolView:
+    """Change a tool that was added, withdraw it or offer it again.
+
+    Instances keep the image that they were made of.
+    """
+    wanted = Change(
+        title=body.title,
+        description=body.description,
+        icon=body.icon,
+        image=body.image,
+        offered=body.offered,
+    )
+    tool = await change_tool(call.parts, call.path("name"), wanted, by=call.who.id)
+    return tool_view(entry_of(tool))
+
+
+# ---- also for the pages
+
+
+async def add_tool(parts: Services, wanted: CatalogueImage, *, by: str) -> Tool:
+    """A new tool; see :func:`tools.create`."""
+    async with in_transaction("portal"):
+        tool = await tools.create(parts.config, wanted, by=by, now=parts.clock())
+        await parts.audit.granted("tool.create", who=by, about=f"{tool.name} {tool.image}")
+    return tool
+
+
+async def change_tool(parts: Services, name: str, wanted: Change, *, by: str) -> Tool:
+    """Change a tool; see :func:`tools.change`."""
+    async with in_transaction("portal"):
+        tool = await tools.change(parts.config, name, wanted, by=by, now=parts.clock())
+        words = {
+            "title": wanted.title is not UNSET,
+            "description": wanted.description is not UNSET,
+            "icon": wanted.icon is not UNSET,
+            f"image {tool.image}": wanted.image is not UNSET,
+            "withdrawn": wanted.offered is False,
+            "offered": wanted.offered is True,
+        }
+        about = f"{name}: {', '.join(word for word, said in words.items() if said) or 'nothing'}"
+        # A tool that must not be started any more goes also on a full disk.
+        shuts = wanted == Change(offered=False)
+        write = parts.audit.done if shuts else parts.audit.granted
+        await write("tool.change", who=by, about=about)
+    return tool
+
+
+def tool_view(entry: Entry) -> ToolView:
+    """The API's form of a tool."""
+    image, tool = entry.image, entry.tool
+    return ToolView(
+        name=image.name,
+        title=image.title,
+        description=image.description,
+        image=image.image,
+        icon=image.icon,
+        source="added" if tool else "configuration",
+        offered=entry.offered,
+        added=time_text(tool.added_at) if tool else None,
+        added_by=tool.added_by if tool else None,
+    )
+
+
+def _listed(call: Call, query: Page, entries: list[Entry]) -> list[Entry]:
+    found, cursor = part(entries, query.limit, query.cursor, place=lambda entry: entry.place)
+    call.next_page(cursor)
+    return found
+
+
+ENDPOINTS = (
+    Endpoint("GET", "images", images),
+    Endpoint("GET", "tools", list_tools, allowed="admin"),
+    Endpoint("POST", "tools", add, allowed="admin", status=201, location=True, errors=(Conflict,)),
+    Endpoint("GET", "tools/{name}", get, allowed="admin"),
+    Endpoint("PATCH", "tools/{name}", change, allowed="admin", errors=(Conflict,)),
+)

@@ -1,0 +1,126 @@
+"""Tools that admins add by reference, beside those of the configuration; which no admin changes.
+
+A tool is never removed, for instances name it: it is withdrawn, and can be offered again. Whatever
+becomes of it, instances keep the image that they were made of.
+"""
+
+import logging
+from dataclasses import dataclass
+
+from msgspec import UNSET, UnsetType
+
+from dit4c_p2p.database import in_transaction
+from dit4c_p2p.portal.config import CatalogueImage, PortalConfig
+from dit4c_p2p.portal.errors import BadRequest, Conflict, NotFound
+from dit4c_p2p.portal.models import Tool
+from dit4c_p2p.portal.names import checked_id, checked_name
+from dit4c_p2p.settings import values
+
+_log = logging.getLogger(__name__)
+
+MAX_DESCRIPTION_CHARS = 300
+MAX_ICON_CHARS = 2
+# Each page shows all of them; what is withdrawn counts.
+MAX_TOOLS = 200
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is to become of a tool; what is UNSET stays."""
+
+    title: str | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+    icon: str | UnsetType = UNSET
+    image: str | UnsetType = UNSET
+    offered: bool | UnsetType = UNSET
+
+
+async def create(config: PortalConfig, wanted: CatalogueImage, *, by: str, now: float) -> Tool:
+    """A new tool, offered at once; in the caller's transaction.
+
+    :raises BadRequest: a field is not as it must be.
+    :raises Conflict: the name is taken, or there are too many.
+    """
+    name = checked_id(wanted.name, of="a tool", field="name")
+    if _is_configured(config, name):
+        raise Conflict(
+            f"the configuration has a tool called {name}",
+            field="name",
+            hint="choose another name",
+        )
+    there = await Tool.get_or_none(name=name)
+    if there is not None:
+        withdrawn = there.withdrawn_at is not None
+        raise Conflict(
+            f"there is a tool called {name} already{', which is withdrawn' if withdrawn else ''}",
+            field="name",
+            hint="offer it again, or choose another name" if withdrawn else "choose another name",
+        )
+    if await Tool.all().count() >= MAX_TOOLS:
+        raise Conflict(
+            f"there are {MAX_TOOLS} added tools, as many as there can be",
+            hint="change one that is withdrawn",
+        )
+    tool = Tool(name=name, added_at=now, added_by=by)
+    for field in ("title", "description", "icon", "image"):
+        setattr(tool, field, _checked(field, getattr(wanted, field)))
+    await tool.save(force_create=True)
+    _log.info("tool %s: added by %s", name, by)
+    return tool
+
+
+async def change(config: PortalConfig, name: str, wanted: Change, *, by: str, now: float) -> Tool:
+    """Change a tool that was added, withdraw it or offer it again; again is fine.
+
+    :raises NotFound: there is none of this name.
+    :raises BadRequest: a field is not as it must be.
+    :raises Conflict: it is the configuration's.
+    """
+    async with in_transaction("portal"):
+        tool = await get(config, name)
+        for field in ("title", "description", "icon", "image"):
+            text = getattr(wanted, field)
+            if text is not UNSET:
+                setattr(tool, field, _checked(field, text))
+        if wanted.offered is True:
+            tool.withdrawn_at = None
+        elif wanted.offered is False and tool.withdrawn_at is None:
+            tool.withdrawn_at = now
+        await tool.save()
+    _log.info("tool %s: changed by %s", name, by)
+    return tool
+
+
+async def get(config: PortalConfig, name: str) -> Tool:
+    """A tool that can be changed.
+
+    :raises NotFound: there is none of this name.
+    :raises Conflict: it is the configuration's.
+    """
+    if _is_configured(config, name):
+        raise Conflict(
+            f"{name} is from the configuration",
+            hint="change it in the portal's file, and restart the portal",
+        )
+    tool = await Tool.get_or_none(name=name)
+    if tool is None:
+        raise NotFound("there is no such tool")
+    return tool
+
+
+def _is_configured(config: PortalConfig, name: str) -> bool:
+    return any(image.name == name for image in config.catalogue)
+
+
+def _checked(field: str, text: str) -> str:
+    match field:
+        case "title":
+            return checked_name(text, field=field, required=True)
+        case "description":
+            return checked_name(text, field=field, max_chars=MAX_DESCRIPTION_CHARS)
+        case "icon":
+            return checked_name(text, field=field, max_chars=MAX_ICON_CHARS)
+    try:
+        return values.image.read(text.strip())
+    except values.WrongValue as error:
+        raise BadRequest(str(error), field=field, hint=error.hint) from None

@@ -1,0 +1,290 @@
+"""Tools that admins add by reference: by the API and by the pages, on SQLite and PostgreSQL."""
+
+import asyncio
+import json
+
+import pytest
+from support.portal import IMAGE, Client, PortalAtWork
+
+from dit4c_p2p.messages.instances import State
+from dit4c_p2p.messages.link import StartAgain, StartInstance
+from dit4c_p2p.portal import CatalogueImage, Portal
+from dit4c_p2p.portal.models import Tool
+from dit4c_p2p.portal.tools import MAX_TOOLS
+
+REFERENCE = f"registry.example.org/lab/rstudio@sha256:{'7' * 64}"
+RSTUDIO = {
+    "name": "rstudio",
+    "title": "RStudio",
+    "description": "R, in a browser.",
+    "icon": "R",
+    "image": REFERENCE,
+}
+
+
+async def added(api, **more):
+    """A new tool; the answer's JSON."""
+    answer = await api.post("tools", json={**RSTUDIO, **more})
+    assert answer.status == 201, answer.text
+    return answer.json
+
+
+def acts(work):
+    lines = map(json.loads, work.config.audit_path.read_text().splitlines())
+    return [
+        (line["what"], line["who"], line["about"])
+        for line in lines
+        if line["what"].startswith("tool.")
+    ]
+
+
+async def test_an_added_tool_is_offered_and_started(work):
+    max_token = await work.person("max")
+    async with work.api() as api, work.api(max_token) as other, work.scheduler() as scheduler:
+        made = await api.post("tools", json=RSTUDIO)
+        assert made.status == 201
+        assert made.location == f"{work.url}/api/v1/tools/rstudio"
+        assert made.json == {
+            **RSTUDIO,
+            "source": "added",
+            "offered": True,
+            "added": made.json["added"],
+            "added_by": "admin",
+        }
+        assert (await api.get("tools/rstudio")).json == made.json
+        listed = (await api.get("tools")).json
+        assert [(tool["name"], tool["source"]) for tool in listed] == [
+            ("jupyterlab", "configuration"),
+            ("rstudio", "added"),
+        ]
+        assert (listed[0]["added"], listed[0]["added_by"]) == (None, None)
+        assert (await other.get("images")).json[1] == RSTUDIO
+        for image in ("rstudio", REFERENCE):
+            instance = (await other.post("instances", json={"image": image})).json
+            assert instance["image"] == "rstudio"
+            assert instance["name"].startswith("RStudio")
+            assert (await scheduler.message(StartInstance)).image == REFERENCE
+    assert acts(work) == [("tool.create", "admin", f"rstudio {REFERENCE}")]
+
+
+async def test_what_is_withdrawn_goes_on_and_is_not_started_any_more(work):
+    async with (
+        work.api() as api,
+        work.scheduler() as scheduler,
+        work.browser() as browser,
+        Client(work.url) as router,
+    ):
+        await added(api)
+        await browser.log_in(await work.login_link())
+        made = (await api.post("instances", json={"image": "rstudio", "name": "Mine"})).json
+        path = f"instances/{made['id']}"
+        start = await scheduler.message(StartInstance)
+        await scheduler.allocate(start)
+        await scheduler.report(made["id"], State.RUNNING, node="node-main")
+
+        gone = await api.request("PATCH", "tools/rstudio", json={"offered": False})
+        assert (gone.status, gone.json["offered"]) == (200, False)
+        again = await api.request("PATCH", "tools/rstudio", json={"offered": False})
+        assert again.json == gone.json
+        assert [image["name"] for image in (await api.get("images")).json] == ["jupyterlab"]
+        for image in ("rstudio", REFERENCE):
+            refused = await api.post("instances", json={"image": image})
+            assert (refused.status, refused.json["field"]) == (400, "image")
+        refused = await api.post("instances", json={"image": "rstudio"})
+        assert "RStudio is not offered any more" in refused.json["detail"]
+        page = await browser.get("/")
+        assert 'data-image="rstudio"' not in page.text
+        assert '<span class="tool" data-part="tool">RStudio</span>' in page.text
+        assert 'data-part="icon" aria-hidden="true">R</span>' in page.text
+        headers = {"Authorization": f"Bearer {work.jwt('router-main')}"}
+        state = await router.get(f"/instances/{made['id']}/page-state", headers=headers)
+        assert state.json == {"state": "running", "title": "RStudio"}
+        assert (await api.get(path)).json["state"] == "running"
+        await scheduler.report(made["id"], State.EXITED, node="node-main")
+        assert (await api.post(f"{path}/start")).status == 202
+        assert (await scheduler.message(StartAgain)).instance == made["id"]
+
+        offered = await api.request("PATCH", "tools/rstudio", json={"offered": True})
+        assert offered.json["offered"] is True
+        assert (await api.post("instances", json={"image": "rstudio"})).status == 201
+        only = [tool["name"] for tool in (await api.get("tools?offered=false")).json]
+        assert only == []
+    assert [about for _, _, about in acts(work)[1:]] == [
+        "rstudio: withdrawn",
+        "rstudio: withdrawn",
+        "rstudio: offered",
+    ]
+
+
+async def test_what_is_changed_counts_from_the_next_start(work):
+    other = f"sha256:{'8' * 64}"
+    async with work.api() as api, work.scheduler() as scheduler:
+        await added(api)
+        before = (await api.post("instances", json={"image": "rstudio"})).json["id"]
+        changed = await api.request(
+            "PATCH", "tools/rstudio", json={"title": " R  Studio ", "icon": "", "image": other}
+        )
+        assert changed.status == 200
+        assert (changed.json["title"], changed.json["icon"]) == ("R Studio", "")
+        assert changed.json["description"] == RSTUDIO["description"]
+        await api.post("instances", json={"image": "rstudio"})
+        orders = [await scheduler.message(StartInstance) for _ in range(2)]
+        assert [order.image for order in orders] == [REFERENCE, other]
+        assert orders[0].instance == before
+        assert (await api.request("PATCH", "tools/nothing", json={"title": "x"})).status == 404
+    assert acts(work)[-1][2] == f"rstudio: title, icon, image {other}"
+
+
+async def test_the_configurations_are_not_changed_and_their_names_not_taken(work):
+    async with work.api() as api:
+        taken = await api.post("tools", json={**RSTUDIO, "name": "jupyterlab"})
+        assert (taken.status, taken.json["code"]) == (409, "conflict")
+        assert "the configuration has a tool called jupyterlab" in taken.json["detail"]
+        changed = await api.request("PATCH", "tools/jupyterlab", json={"offered": False})
+        assert changed.status == 409
+        assert "portal's file" in changed.json["detail"]
+        await added(api)
+        twice = await api.post("tools", json=RSTUDIO)
+        assert (twice.status, "already" in twice.json["detail"]) == (409, True)
+        await api.request("PATCH", "tools/rstudio", json={"offered": False})
+        withdrawn = await api.post("tools", json=RSTUDIO)
+        assert "offer it again" in withdrawn.json["detail"]
+        # A file that is given the name later counts; without it, what was added is there again.
+        await work.stop()
+        before = work.config.catalogue
+        work.with_config(catalogue=(CatalogueImage("rstudio", "File's", "", IMAGE),))
+        await work.start()
+        (tool,) = (await api.get("tools")).json
+        assert (tool["title"], tool["source"]) == ("File's", "configuration")
+        assert (await api.request("PATCH", "tools/rstudio", json={"title": "x"})).status == 409
+        await work.stop()
+        work.with_config(catalogue=before)
+        await work.start()
+        assert (await api.get("tools/rstudio")).json["title"] == "RStudio"
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"name": "R Studio"}, "name"),
+        ({"name": ""}, "name"),
+        ({"name": "x" * 41}, "name"),
+        ({"title": ""}, "title"),
+        ({"title": "a\u202eb"}, "title"),
+        ({"title": "x" * 101}, "title"),
+        ({"description": "x" * 301}, "description"),
+        ({"description": "a\u0000"}, "description"),
+        ({"icon": "RST"}, "icon"),
+        ({"icon": "\u200b"}, "icon"),
+        ({"image": "registry.example.org/rstudio:latest"}, "image"),
+        ({"image": f"registry.example.org/rstudio:1@sha256:{'7' * 64}"}, "image"),
+        ({"image": f"https://registry.example.org/rstudio@sha256:{'7' * 64}"}, "image"),
+        ({"image": "sha256:7"}, "image"),
+        ({"image": ""}, "image"),
+        ({"offered": True}, "offered"),
+    ],
+)
+async def test_bad_tools_name_the_field(work, change, field):
+    async with work.api() as api:
+        refused = await api.post("tools", json={**RSTUDIO, **change})
+        assert (refused.status, refused.json["field"]) == (400, field)
+        if field not in ("name", "offered"):
+            await added(api)
+            refused = await api.request("PATCH", "tools/rstudio", json=change)
+            assert (refused.status, refused.json["field"]) == (400, field)
+            assert (await api.get("images")).json[1] == RSTUDIO
+
+
+async def test_row_1_tools_are_for_admins(work):
+    token = await work.person("max")
+    async with work.api() as api, work.api(token) as other, work.api("wrong") as stranger:
+        await added(api)
+        for client, status in ((other, 403), (stranger, 401)):
+            for method, path, body in (
+                ("GET", "tools", None),
+                ("GET", "tools/rstudio", None),
+                ("GET", "tools/nothing", None),
+                ("POST", "tools", RSTUDIO),
+                ("PATCH", "tools/rstudio", {"offered": False}),
+                ("PATCH", "tools/nothing", {"offered": False}),
+            ):
+                assert (await client.request(method, path, json=body)).status == status
+        assert (await other.get("images")).status == 200
+        assert (await api.get("tools/rstudio")).json["offered"] is True
+
+
+async def test_the_lists_are_paged(work):
+    async with work.api() as api:
+        for number in range(3):
+            work.clock.ahead = number
+            await added(api, name=f"r{number}")
+        await api.request("PATCH", "tools/r1", json={"offered": False})
+        for whole, names in (
+            ("tools", ["jupyterlab", "r0", "r1", "r2"]),
+            ("tools?offered=true", ["jupyterlab", "r0", "r2"]),
+            ("images", ["jupyterlab", "r0", "r2"]),
+        ):
+            seen, path = [], f"{whole}{'&' if '?' in whole else '?'}limit=1"
+            while path:
+                answer = await api.get(path)
+                seen += [tool["name"] for tool in answer.json]
+                path = answer.headers.get("Link", "").partition(">")[0].removeprefix("<")
+            assert seen == names
+
+
+async def test_there_is_an_end_to_how_many(work):
+    await Tool.bulk_create(
+        Tool(
+            name=f"t{number}", title="T", description="", icon="", image=IMAGE,
+            added_at=float(number), added_by="admin", withdrawn_at=1.0,
+        )
+        for number in range(MAX_TOOLS)
+    )  # fmt: skip
+    async with work.api() as api:
+        refused = await api.post("tools", json=RSTUDIO)
+        assert (refused.status, "withdrawn" in refused.json["detail"]) == (409, True)
+
+
+async def test_of_eight_who_add_the_same_one_does(work):
+    async with work.api() as api:
+        answers = await asyncio.gather(*(api.post("tools", json=RSTUDIO) for _ in range(8)))
+        assert sorted(answer.status for answer in answers) == [201] + [409] * 7
+
+
+async def test_another_process_on_the_database_knows_at_once(work, tmp_path):
+    """Each reads what there is from the database: nothing has to be told to the others."""
+    second = PortalAtWork(tmp_path / "second")
+    second.with_config(data_folder=tmp_path / "second")
+    second.portal = Portal(second.config, clock=second.clock)
+    await second.portal.start()
+    try:
+        async with work.api() as api, second.api(work.token) as elsewhere:
+            await added(api)
+            assert len((await elsewhere.get("images")).json) == 2
+            await elsewhere.request("PATCH", "tools/rstudio", json={"offered": False})
+            assert (await api.post("instances", json={"image": "rstudio"})).status == 400
+    finally:
+        await second.portal.stop()
+
+
+async def test_a_tool_that_must_go_goes_on_a_full_disk(work, monkeypatch):
+    """What gives somebody something is written down first; what takes it away is done anyway."""
+    async with work.api() as api:
+        await added(api)
+
+        def full(*line, **more):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("dit4c_p2p.audit.AuditLog.write", full)
+        for method, path, body in (
+            ("POST", "tools", {**RSTUDIO, "name": "other"}),
+            ("PATCH", "tools/rstudio", {"image": IMAGE}),
+        ):
+            refused = await api.request(method, path, json=body)
+            assert (refused.status, refused.json["code"]) == (503, "not_audited")
+        gone = await api.request("PATCH", "tools/rstudio", json={"offered": False})
+        assert gone.status == 200
+        assert (await api.get("tools/rstudio")).json["image"] == REFERENCE
+        assert (await api.get("tools/other")).status == 404
+        back = await api.request("PATCH", "tools/rstudio", json={"offered": True})
+        assert back.status == 503
