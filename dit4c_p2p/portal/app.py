@@ -41,6 +41,7 @@ from dit4c_p2p.portal.oauth import handlers as oauth_handlers
 from dit4c_p2p.portal.oauth.server import OAuthServer
 from dit4c_p2p.portal.pages import account, admin, dashboard, login
 from dit4c_p2p.portal.pages import people as people_pages
+from dit4c_p2p.portal.pages import tools as tool_pages
 from dit4c_p2p.portal.pages.static import StaticFiles
 from dit4c_p2p.portal.peers import instances as peer_instances
 from dit4c_p2p.portal.peers import registry as peer_registry
@@ -308,6 +309,7 @@ class Portal:
             dashboard.routes(),
             admin.routes(),
             people_pages.routes(),
+            tool_pages.routes(),
             account.routes(),
             static.routes(),
         ):

@@ -7,9 +7,8 @@ from dit4c_p2p.portal.api.keys import key_view, revoke_key
 from dit4c_p2p.portal.errors import NotFound
 from dit4c_p2p.portal.models import SshKey
 from dit4c_p2p.portal.pages.forms import checked_form
-from dit4c_p2p.portal.pages.login import current, login_needed
+from dit4c_p2p.portal.pages.login import current, login_needed, only_admins
 from dit4c_p2p.portal.services import services
-from dit4c_p2p.portal.sessions import LoggedIn
 
 _MAX_SHOWN = 500
 
@@ -28,7 +27,7 @@ async def keys(request: web.Request) -> web.Response:
     session = await current(request)
     if session is None:
         return login_needed(request)
-    _admin(session)
+    only_admins(session)
     parts = services(request)
     await parts.registry.write_seen()
     in_force = SshKey.filter(revoked_at=None).order_by("-published_at").limit(_MAX_SHOWN)
@@ -51,7 +50,7 @@ async def confirm_revoke(request: web.Request) -> web.Response:
     session = await current(request)
     if session is None:
         return login_needed(request)
-    _admin(session)
+    only_admins(session)
     key = await SshKey.get_or_none(fingerprint=request.match_info["fingerprint"])
     if key is None:
         raise NotFound("there is no such key")
@@ -65,12 +64,7 @@ async def revoke(request: web.Request) -> web.Response:
     session = await current(request)
     if session is None:
         return login_needed(request)
-    _admin(session)
+    only_admins(session)
     await checked_form(request, session)
     await revoke_key(services(request), request.match_info["fingerprint"], by=session.who.id)
     return web.Response(status=303, headers={"Location": "/admin/keys"})
-
-
-def _admin(session: LoggedIn) -> None:
-    if not session.who.is_admin:
-        raise NotFound("there is no such page")

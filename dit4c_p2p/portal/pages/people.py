@@ -9,10 +9,10 @@ from aiohttp import web
 from dit4c_p2p.portal import people
 from dit4c_p2p.portal.api.people import change_person, invite_person, login_link, person_view
 from dit4c_p2p.portal.api.records import LoginLinkView, PersonView
-from dit4c_p2p.portal.errors import BadRequest, NotFound, PortalError
+from dit4c_p2p.portal.errors import BadRequest, PortalError
 from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.pages.forms import checked_form
-from dit4c_p2p.portal.pages.login import current, login_needed
+from dit4c_p2p.portal.pages.login import current, login_needed, only_admins
 from dit4c_p2p.portal.paging import MAX_CURSOR_CHARS, page
 from dit4c_p2p.portal.people import Change
 from dit4c_p2p.portal.services import services
@@ -46,7 +46,7 @@ async def everybody(request: web.Request) -> web.Response:
     session = await current(request)
     if session is None:
         return login_needed(request)
-    _admin(session)
+    only_admins(session)
     return await _list(request, session, _NEW)
 
 
@@ -55,7 +55,7 @@ async def invite(request: web.Request) -> web.Response:
     session = await current(request)
     if session is None:
         return login_needed(request)
-    _admin(session)
+    only_admins(session)
     form = await checked_form(request, session)
     try:
         person, login = await invite_person(
@@ -78,7 +78,7 @@ async def somebody(request: web.Request) -> web.Response:
     session = await current(request)
     if session is None:
         return login_needed(request)
-    _admin(session)
+    only_admins(session)
     return await _one(request, session)
 
 
@@ -87,7 +87,7 @@ async def make_link(request: web.Request) -> web.Response:
     session = await current(request)
     if session is None:
         return login_needed(request)
-    _admin(session)
+    only_admins(session)
     form = await checked_form(request, session)
     parts, id = services(request), request.match_info["id"]
     try:
@@ -108,7 +108,7 @@ async def confirm_disable(request: web.Request) -> web.Response:
     session = await current(request)
     if session is None:
         return login_needed(request)
-    _admin(session)
+    only_admins(session)
     person = await people.get(request.match_info["id"])
     running = await Instance.filter(owner_id=person.id).exclude(state="discarded").count()
     return aiohttp_jinja2.render_template(
@@ -138,7 +138,7 @@ async def _change(
     session = await current(request)
     if session is None:
         return login_needed(request)
-    _admin(session)
+    only_admins(session)
     form = await checked_form(request, session)
     id = request.match_info["id"]
     try:
@@ -213,11 +213,6 @@ def _link_page(
         request,
         {"session": session, "person": person, "login": login, "invited": invited},
     )
-
-
-def _admin(session: LoggedIn) -> None:
-    if not session.who.is_admin:
-        raise NotFound("there is no such page")
 
 
 def _end(form: Mapping[str, str]) -> float | None:

@@ -288,3 +288,116 @@ async def test_a_tool_that_must_go_goes_on_a_full_disk(work, monkeypatch):
         assert (await api.get("tools/other")).status == 404
         back = await api.request("PATCH", "tools/rstudio", json={"offered": True})
         assert back.status == 503
+
+
+# ---- pages
+
+
+async def test_adding_changing_and_withdrawing_by_the_page(work):
+    async with work.api() as api, work.browser() as admin, work.browser() as other:
+        await work.person("max")
+        await admin.log_in(await work.login_link())
+        await other.log_in(await work.login_link("max"))
+        assert 'href="/admin/tools"' in (await admin.get("/")).text
+        before = await admin.get("/admin/tools")
+        assert 'data-tool="jupyterlab" data-source="configuration"' in before.text
+        assert "from the configuration" in before.text
+        assert "/admin/tools/jupyterlab" not in before.text
+        csrf = await admin.csrf()
+        typed = {**RSTUDIO, "title": "<b>R</b>Studio", "csrf": csrf}
+        done = await admin.submit("/admin/tools", **typed)
+        assert (done.status, done.location) == (303, "/admin/tools")
+        page = await admin.get("/admin/tools")
+        assert "&lt;b&gt;R&lt;/b&gt;Studio" in page.text
+        assert "<b>R" not in page.text
+        assert 'data-tool="rstudio" data-source="added" data-offered="yes"' in page.text
+        assert 'data-image="rstudio"' in (await other.get("/")).text, "at the next load"
+
+        one = await admin.get("/admin/tools/rstudio")
+        assert f'value="{REFERENCE}"' in one.text
+        changed = {**typed, "title": "RStudio", "icon": ""}
+        done = await admin.submit("/admin/tools/rstudio", **changed)
+        assert (done.status, done.location) == (303, "/admin/tools/rstudio")
+        assert (await api.get("tools/rstudio")).json["title"] == "RStudio"
+        await admin.submit("/admin/tools/rstudio/withdraw", csrf=csrf)
+        assert "Offer again" in (await admin.get("/admin/tools/rstudio")).text
+        assert 'data-image="rstudio"' not in (await other.get("/")).text
+        await admin.submit("/admin/tools/rstudio/offer", csrf=csrf)
+        assert 'data-image="rstudio"' in (await other.get("/")).text
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "field", "says"),
+    [
+        ({"title": ""}, 400, "title", "needs at least one letter"),
+        ({"icon": "RSt"}, 400, "icon", "2 characters at most"),
+        ({"image": "rstudio:latest"}, 400, "image", "not an image by digest"),
+        ({"name": "R Studio"}, 400, "name", "not the name of a tool"),
+        ({"name": "jupyterlab"}, 409, "name", "The configuration has a tool called"),
+    ],
+)
+async def test_what_is_wrong_is_said_beside_its_field_and_nothing_is_lost(
+    work, change, status, field, says
+):
+    async with work.api() as api, work.browser() as admin:
+        await admin.log_in(await work.login_link())
+        csrf = await admin.csrf()
+        typed = {**RSTUDIO, "csrf": csrf, **change}
+        refused = await admin.submit("/admin/tools", **typed)
+        assert refused.status == status
+        beside = refused.text.split(f'id="wrong-{field}"', 1)[1].split("</span>", 1)[0]
+        assert says in beside
+        assert f'aria-describedby="wrong-{field}"' in refused.text
+        assert refused.text.count('role="alert"') == 1
+        for name in RSTUDIO:
+            assert f'name="{name}" value="{typed[name]}"' in refused.text
+        if field != "name":
+            await added(api)
+            refused = await admin.submit("/admin/tools/rstudio", **typed)
+            assert refused.status == status
+            assert says in refused.text.split(f'id="wrong-{field}"', 1)[1].split("</span>", 1)[0]
+            assert f'name="{field}" value="{typed[field]}"' in refused.text
+
+
+async def test_the_list_of_the_page_goes_on(work):
+    async with work.browser() as admin:
+        await admin.log_in(await work.login_link())
+        for number in range(60):
+            fields = {"description": "", "icon": "", "image": IMAGE, "added_by": "admin"}
+            await Tool.create(name=f"t{number}", title="T", added_at=float(number), **fields)
+        first = await admin.get("/admin/tools")
+        assert first.text.count("data-tool=") == 50
+        link = first.text.split('rel="next" href="', 1)[1].split('"', 1)[0]
+        rest = await admin.get(link)
+        assert rest.text.count("data-tool=") == 11
+        assert "To the first" in rest.text
+
+
+async def test_the_pages_of_tools_do_not_exist_for_others(work):
+    await work.person("max")
+    forms = ("/admin/tools", "/admin/tools/r", "/admin/tools/r/withdraw", "/admin/tools/r/offer")
+    async with work.api() as api, work.browser() as browser, work.browser() as admin:
+        await added(api, name="r")
+        await browser.log_in(await work.login_link("max"))
+        await admin.log_in(await work.login_link())
+        csrf, admins = await browser.csrf(), await admin.csrf()
+        assert "/admin/tools" not in (await browser.get("/")).text
+        for path in ("/admin/tools", "/admin/tools/r", "/admin/tools/none"):
+            assert (await browser.get(path)).status == 404
+        for path in forms:
+            assert (await browser.submit(path, csrf=csrf, **RSTUDIO)).status == 404
+            assert (await admin.submit(path, csrf="guess", **RSTUDIO)).status == 403
+            elsewhere = await admin.submit(
+                path, origin="http://evil.example", csrf=admins, **RSTUDIO
+            )
+            assert elsewhere.status == 403
+        assert (await admin.get("/admin/tools/none")).status == 404
+        configured = await admin.get("/admin/tools/jupyterlab")
+        assert (configured.status, "from the configuration" in configured.text) == (409, True)
+        submitted = await admin.submit("/admin/tools/jupyterlab/withdraw", csrf=admins)
+        assert submitted.status == 409
+        assert (await api.get("tools?offered=false")).json == []
+        assert len((await api.get("tools")).json) == 2
+    async with work.browser() as stranger:
+        for path in forms:
+            assert (await stranger.submit(path, csrf="x", **RSTUDIO)).status == 401
