@@ -352,7 +352,7 @@ class Pods:
         """Have the pod stand. One that can't is down for good, unless it may pass."""
         try:
             return await self._making.converge(instance, image, request.run, kept=request.kept)
-        except EngineError:
+        except Passing:
             raise
         except NodeFailure as failure:
             now = await self._condition.status(instance)
