@@ -131,11 +131,15 @@ def fields(record: logging.LogRecord) -> dict[str, str]:
 
 
 def log_to(file: Path | None, *, terminal: int = logging.WARNING, form: LogFormat = "text") -> None:
-    """Send the log to ``file`` (mode 0600, rotated) and lines of level ``terminal`` to stderr.
+    """Send the log to ``file`` (mode 0600, rotated) and lines of level ``terminal`` to stderr, and
+    no longer to where it was sent before.
 
     :param form: of both.
     """
     root = logging.getLogger()
+    for handler in [one for one in root.handlers if isinstance(one, _Careful)]:
+        root.removeHandler(handler)
+        handler.close()
     root.setLevel(logging.INFO)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
