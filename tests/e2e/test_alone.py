@@ -57,6 +57,40 @@ async def test_from_empty_to_a_page_started_in_any_order(house):
         assert house.stop(kind) == 0, house.log(kind).read_text()
 
 
+async def test_each_is_looked_at_at_a_port_of_its_own(house):
+    peers = ("node", "scheduler", "router")
+    for kind in peers:
+        house.start(kind)
+    for kind in peers:
+        await house.wait_seen(kind, "/healthz", 200)
+        assert await house.checks(kind, 503) == {"started": "it is starting"}
+    await begin(house, ["portal"])
+    for kind in KINDS:
+        assert await house.checks(kind, 200) == {}
+    async with house.api() as api:
+        instance = await api.start()
+        await api.wait_for(instance, "running", url=True)
+        seen = {kind: await house.figures(kind) for kind in KINDS}
+        await api.discard(instance)
+    for kind in KINDS:
+        ours = [key for key in seen[kind] if key[0].startswith("dit4c_")]
+        assert ours and all(kind in key for key in ours), "of no other component"
+    assert seen["portal"]["dit4c_instances", "portal", "running"] == 1
+    assert seen["scheduler"]["dit4c_instance_start_seconds_count", "scheduler"] == 1
+    assert seen["scheduler"]["dit4c_nodes", "scheduler", "up"] == 1
+    assert seen["node"]["dit4c_pods", "node", "running"] == 1
+    assert seen["node"]["dit4c_routers_listening", "node"] == 1
+    assert seen["router"]["dit4c_tunnels", "router"] == 2, "the instance's and the node's"
+    assert house.stop("router") == 0
+    assert (await house.checks("node", 503)).keys() == {"routers"}
+    assert (await house.checks("scheduler", 503)).keys() == {"nodes"}
+    assert house.stop("portal") == 0
+    async with asyncio.timeout(60):
+        while (await house.checks("scheduler", 503)).keys() != {"nodes", "portal"}:
+            await asyncio.sleep(0.1)
+    assert (await house.look("node", "/healthz"))[0] == 200
+
+
 @pytest.mark.parametrize("victim", KINDS)
 async def test_kill_minus_9_of_each_alone_converges(house, victim):
     """security.md section 5 row 1: at several moments on the way up and on the way down."""

@@ -1,11 +1,15 @@
 """Portal, scheduler, router and node as four processes, each from its own TOML file."""
 
+import asyncio
+import json
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
 from support.system import Api, dit4c, free_ports
 
 KINDS = ("portal", "scheduler", "router", "node")
@@ -31,7 +35,8 @@ class House:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.portal_port, self.router_port, self.ssh_port = free_ports(3)
+        self.portal_port, self.router_port, self.ssh_port, *observed = free_ports(3 + len(KINDS))
+        self._observed = dict(zip(KINDS, observed, strict=True))
         self.url = f"http://localhost:{self.portal_port}"
         self.token = ""
         self.portal_table = ""
@@ -47,7 +52,9 @@ class House:
 
     def write(self, kind: str, text: str) -> None:
         self.file(kind).write_text(
-            f'kind = "{kind}"\ndata_folder = "{self.data(kind)}"\n{text}', encoding="utf-8"
+            f'kind = "{kind}"\ndata_folder = "{self.data(kind)}"\n'
+            f'observe = {{listen = "127.0.0.1:{self._observed[kind]}"}}\n{text}',
+            encoding="utf-8",
         )
 
     def write_portal(self, tools: str = "") -> None:
@@ -128,6 +135,46 @@ listen_ssh = ["127.0.0.1:{self.ssh_port}", "{here}:{self.ssh_port}"]
             assert self.processes[kind].poll() is None, self.log(kind).read_text()
             assert time.monotonic() < deadline, self.log(kind).read_text()
             time.sleep(0.05)
+
+    async def look(self, kind: str, page: str) -> tuple[int | None, str]:
+        """The status of one of its pages for health and figures, and what it says.
+
+        None while nothing listens there.
+        """
+        url = f"http://127.0.0.1:{self._observed[kind]}{page}"
+        try:
+            async with aiohttp.ClientSession() as session:
+                async with session.get(url) as answer:
+                    return answer.status, await answer.text()
+        except aiohttp.ClientConnectorError:
+            return None, ""
+
+    async def wait_seen(self, kind: str, page: str, status: int) -> str:
+        """Until a page has this status; what it says."""
+        said = ""
+        try:
+            async with asyncio.timeout(UP_S):
+                while True:
+                    found, said = await self.look(kind, page)
+                    if found == status:
+                        return said
+                    await asyncio.sleep(0.1)
+        except TimeoutError:
+            raise AssertionError(f"{kind}'s {page} is not {status}: {said}") from None
+
+    async def checks(self, kind: str, status: int) -> dict[str, str]:
+        """What its page of readiness says is wrong, by check, once it has this status."""
+        said = json.loads(await self.wait_seen(kind, "/readyz", status))["components"][kind]
+        return {name: check["text"] for name, check in said.items() if not check["ok"]}
+
+    async def figures(self, kind: str) -> dict[tuple[str, ...], float]:
+        """Its figures, by name and values of labels."""
+        _, text = await self.look(kind, "/metrics")
+        return {
+            (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
 
     def kill(self, kind: str) -> None:
         """``kill -9``."""
