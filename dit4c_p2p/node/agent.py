@@ -220,6 +220,8 @@ class Node:
             asyncio.create_task(self.pods.rules.run(), name="node rules"),
             asyncio.create_task(listening.run(), name="node listening"),
         ]
+        if self.pods.disk is not None:
+            self._tasks.append(asyncio.create_task(self.pods.disk.run(), name="node disk"))
 
     async def wait(self) -> None:
         """Runs until cancelled; raises what ended one of the agent's tasks."""

@@ -6,6 +6,7 @@ off leaves labelled parts, and :meth:`Assembly.remove` finds them all.
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import aclosing
 from ipaddress import IPv4Network
@@ -13,8 +14,16 @@ from typing import Any
 
 from dit4c_p2p.messages.pod import POD_FOLDER
 from dit4c_p2p.node import firewall, pod
+from dit4c_p2p.node.disk import Written
 from dit4c_p2p.node.engine import Engine
-from dit4c_p2p.node.failures import Conflict, EngineError, NodeFailure, NotFound, PodBroken
+from dit4c_p2p.node.failures import (
+    Conflict,
+    EngineError,
+    EngineSaid,
+    NodeFailure,
+    NotFound,
+    PodBroken,
+)
 from dit4c_p2p.node.firewall import Reach
 from dit4c_p2p.node.host import HostNetwork, free_network
 from dit4c_p2p.node.pod import HELPERS, Definition, PodSpec, Role
@@ -53,6 +62,8 @@ class Assembly:
         self._range = network_range
         self._host = host
         self._firewall_s = firewall_s
+        # Until it has refused one.
+        self._sets_quotas = True
 
     async def look(self, instance: str) -> Containers:
         """The pod's containers as they are now, by role."""
@@ -83,6 +94,31 @@ class Assembly:
         parts = [*containers, *networks, *volumes]
         return {part["Labels"][pod.LABEL_INSTANCE] for part in parts if _is_pods(part)}
 
+    async def written(self) -> dict[str, Written]:
+        """What the apps have written, in their containers and in their volumes, by instance."""
+        containers, volumes = await together(
+            self._engine.containers(self._data_folder, sizes=True),
+            self._engine.volumes(self._data_folder),
+        )
+        in_volumes: Counter[str] = Counter()
+        of_apps = {
+            volume["Name"]: volume["Labels"][pod.LABEL_INSTANCE]
+            for volume in volumes
+            if pod.is_app_volume(volume["Labels"].get(pod.LABEL_INSTANCE, ""), volume["Name"])
+        }
+        if of_apps:
+            for name, size in (await self._engine.volume_sizes()).items():
+                if name in of_apps:
+                    in_volumes[of_apps[name]] += size
+        return {
+            instance: Written(
+                item.get("SizeRw", 0) + in_volumes[instance], item["State"] == "running"
+            )
+            for item in containers
+            if item["Labels"].get(pod.LABEL_ROLE) == Role.APP
+            for instance in (item["Labels"][pod.LABEL_INSTANCE],)
+        }
+
     async def build(self, spec: PodSpec, files: Mapping[str, bytes]) -> None:
         """Make the whole pod and start it: the firewall stands before anything else runs.
 
@@ -104,7 +140,7 @@ class Assembly:
         infra = await self._engine.create_container(name, pod.infra(spec, network_id))
         _, app, listener, auth = await together(
             self._start_infra(infra),
-            self._create(spec, Role.APP, pod.app(spec, infra)),
+            self._create_app(spec, infra),
             self._create(spec, Role.LISTENER, pod.helper(spec, Role.LISTENER, infra)),
             self._create_auth(spec, infra, files),
         )
@@ -247,6 +283,19 @@ class Assembly:
         return await self._engine.create_container(
             pod.container_name(spec.instance, role), definition
         )
+
+    async def _create_app(self, spec: PodSpec, infra: str) -> str:
+        """With the owner's limit for its files, if the engine's storage driver can set one."""
+        definition, limit = pod.app(spec, infra), spec.policy.disk_bytes_per_pod
+        if limit is None or not self._sets_quotas:
+            return await self._create(spec, Role.APP, definition)
+        try:
+            return await self._create(spec, Role.APP, pod.with_quota(definition, limit))
+        except EngineSaid as error:
+            made = await self._create(spec, Role.APP, definition)
+            self._sets_quotas = False
+            _log.warning("no quota for apps, they are measured instead: %s", error.words)
+            return made
 
     async def _create_auth(self, spec: PodSpec, infra: str, files: Mapping[str, bytes]) -> str:
         """auth is the one that may write to the pod's volume, so the files go in through it."""

@@ -28,6 +28,8 @@ _log = logging.getLogger(__name__)
 _CALL_S = 60.0
 _CONNECT_S = 5.0
 _INFO_S = 20.0
+# All files are walked through, and there may be millions.
+_MEASURE_S = 900.0
 _REMOVE_TRIES = 3
 MAX_LOG_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 64 * 1024
@@ -120,13 +122,18 @@ class Engine:
 
     # ---- containers
 
-    async def containers(self, data_folder: str, instance: str | None = None) -> list[Definition]:
-        """All our containers, running or not, as listed (``Id``, ``Labels``, ``State``)."""
-        return list(
-            await self._json(
-                "containers/json", params={"all": "1", "filters": filters(data_folder, instance)}
-            )
-        )
+    async def containers(
+        self, data_folder: str, instance: str | None = None, *, sizes: bool = False
+    ) -> list[Definition]:
+        """All our containers, running or not, as listed (``Id``, ``Labels``, ``State``).
+
+        :param sizes: with ``SizeRw``, what each has written; it may take minutes.
+        """
+        params = {"all": "1", "filters": filters(data_folder, instance)}
+        if sizes:
+            params["size"] = "1"
+        limit_s = _MEASURE_S if sizes else _CALL_S
+        return list(await self._json("containers/json", params=params, limit_s=limit_s))
 
     async def container(self, id: str) -> ContainerState:
         """One container's state.
@@ -268,6 +275,15 @@ class Engine:
         """All our volumes."""
         listed = await self._json("volumes", params={"filters": filters(data_folder, instance)})
         return list(listed["Volumes"] or [])
+
+    async def volume_sizes(self) -> dict[str, int]:
+        """How many bytes are in each volume of the engine, whoever's; it may take minutes."""
+        found = await self._json("system/df", params={"type": "volume"}, limit_s=_MEASURE_S)
+        return {
+            volume["Name"]: max(0, volume["UsageData"]["Size"])
+            for volume in found["Volumes"] or []
+            if volume.get("UsageData")
+        }
 
     async def create_volume(self, definition: Definition) -> None:
         """Make a volume; fine if it is there."""

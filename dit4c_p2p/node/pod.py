@@ -131,7 +131,16 @@ def pod_volume_name(instance: str) -> str:
 
 def app_volume_name(instance: str, index: int) -> str:
     """The name of the volume for the ``index``-th path that the app's image declares."""
-    return f"dit4c-{instance}-app-{index}"
+    return f"{_app_volumes(instance)}{index}"
+
+
+def is_app_volume(instance: str, name: str) -> bool:
+    """Whether a volume of that instance is one that its app writes to."""
+    return name.startswith(_app_volumes(instance))
+
+
+def _app_volumes(instance: str) -> str:
+    return f"dit4c-{instance}-app-"
 
 
 def labels(spec: PodSpec, role: str) -> dict[str, str]:
@@ -207,6 +216,15 @@ def app(spec: PodSpec, infra_id: str) -> Definition:
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": host,
     }
+
+
+def with_quota(definition: Definition, disk_bytes: int) -> Definition:
+    """An app's definition with a limit that the engine's storage driver is to set.
+
+    It is about the container's own files, and not about its volumes.
+    """
+    host = {**definition["HostConfig"], "StorageOpt": {"size": str(disk_bytes)}}
+    return {**definition, "HostConfig": host}
 
 
 def helper(spec: PodSpec, role: Role, infra_id: str) -> Definition:

@@ -54,6 +54,7 @@ from dit4c_p2p.node import host, pod, policy
 from dit4c_p2p.node.assembly import Assembly, together
 from dit4c_p2p.node.condition import Condition
 from dit4c_p2p.node.config import NodeConfig
+from dit4c_p2p.node.disk import Disk
 from dit4c_p2p.node.engine import Engine
 from dit4c_p2p.node.failures import NodeFailure, NoSuchPod, NotListening, Passing, PodBroken
 from dit4c_p2p.node.fetching import fetch
@@ -101,6 +102,8 @@ class Pods:
         services = Services(config)
         self._making = Making(config, engine, self._assembly, self._condition, services, host_now)
         self.rules = Rules(config, services, host_now, self.renew_rules)
+        limit = config.policy.disk_bytes_per_pod
+        self.disk = None if limit is None else Disk(limit, self._assembly.written, self.end)
         # One at a time changes a pod; a lock is forgotten when nobody holds or awaits it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._starting: set[str] = set()
@@ -312,7 +315,15 @@ class Pods:
             if app is not None and app.running and (infra is None or not infra.running):
                 await self._condition.lose(instance)
 
-    # ---- for who follows the machine's network
+    # ---- for who measures what apps write, and who follows the machine's network
+
+    async def end(self, instance: str, reason: str) -> None:
+        """Stop a pod that runs, for a reason that its user is told; its containers stay."""
+        async with self._lock(instance):
+            now = await self._condition.status(instance)
+            if now is not None and now.state is PodState.RUNNING:
+                _log.warning("pod of %s: %s", instance, reason)
+                await self._condition.give_up(instance, reason)
 
     async def renew_rules(self, reach: Reach) -> None:
         """Have the rules of every running pod be those for ``reach``.

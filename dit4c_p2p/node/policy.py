@@ -25,8 +25,9 @@ GIB = 1024**3
 
 @dataclass(frozen=True)
 class Policy:
-    """The owner's word. Memory in bytes; ``cpus`` may be a fraction.
+    """The owner's word. Memory and disk in bytes; ``cpus`` may be a fraction.
 
+    ``disk_bytes_per_pod``: what an app may write, None for any amount.
     ``internet``: whether pods may reach public addresses. ``images``: digests and references that
     may run, empty for any.
     """
@@ -35,6 +36,7 @@ class Policy:
     memory_bytes_per_pod: int = 2 * GIB
     cpus_per_pod: float = 2.0
     max_processes_per_pod: int = 512
+    disk_bytes_per_pod: int | None = None
     internet: bool = True
     images: frozenset[str] = frozenset()
 

@@ -34,6 +34,14 @@ class PolicySettings(Settings):
     processes: int = setting(
         values.integer(16, 512), "Processes that each may have at one time.", default=512
     )
+    disk: int | None = setting(
+        values.size,
+        "What each may write to this machine's disk. Where the engine's storage driver can't set "
+        "such a limit, each is measured every minute, and stopped when it is over; its files are "
+        "kept. Left out, there is no limit.",
+        default=None,
+        example=20 * GIB,
+    )
     internet: bool = setting(
         values.flag,
         "Whether they may reach the public internet. This network's own addresses they never may.",
@@ -164,6 +172,7 @@ class NodeSettings(PeerSettings):
                 memory_bytes_per_pod=policy.memory,
                 cpus_per_pod=policy.cpus,
                 max_processes_per_pod=policy.processes,
+                disk_bytes_per_pod=policy.disk,
                 internet=policy.internet,
                 images=frozenset(policy.images),
             ),
