@@ -12,6 +12,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -175,9 +176,12 @@ class Registry:
         signature = await self._get(f"{path}.sig?serial={_serial(body)}")
         document = self._verified(name, body, signature)
         if document.keys:
-            self._keep_copy(name, body, signature)
+            keep = partial(self._keep_copy, name, body, signature)
         else:
-            self._drop_copy(name)
+            keep = partial(self._drop_copy, name)
+        if self._folder is not None:
+            # A slow disk holds up this name, and not whatever else the loop has to do.
+            await asyncio.to_thread(keep)
         return document
 
     async def _get(self, path: str) -> bytes:
