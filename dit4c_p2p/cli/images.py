@@ -1,19 +1,22 @@
-"""``dit4c images build``: what a node needs at its engine."""
+"""``dit4c images …``: what a node needs at its engine."""
 
 import argparse
 import asyncio
 import json
 import shutil
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dit4c_p2p.cli.arguments import Commands
+    from dit4c_p2p.images import CatalogueImage
 
 
 def add(commands: "Commands") -> None:
     """Add the commands of this file."""
-    images = commands.add_parser("images", help="make the container images of a node")
+    images = commands.add_parser("images", help="make or load the container images of a node")
     actions = images.add_subparsers(title="actions", metavar="ACTION", required=True)
     build = actions.add_parser(
         "build",
@@ -29,6 +32,15 @@ def add(commands: "Commands") -> None:
         help="which tools, with commas between the names (default: %(default)s)",
     )
     build.set_defaults(run=_run_build)
+    load = actions.add_parser(
+        "load",
+        help="take images from a file",
+        description="Puts the images of FILE, which 'docker save' or another tool has written "
+        "(also compressed, or as an OCI archive), at this machine's Docker engine, and prints the "
+        "[[tools]] for the portal's file. The same image has the same id on every node.",
+    )
+    load.add_argument("file", type=Path, metavar="FILE", help="an archive of images")
+    load.set_defaults(run=_run_load)
 
 
 def _run_build(options: argparse.Namespace) -> int:
@@ -45,10 +57,32 @@ def _run_build(options: argparse.Namespace) -> int:
         images = asyncio.run(ensure_images(progress, default_cache_folder(), tools=tools))
     finally:
         progress.close()
-    for tool in images.catalogue:
+    _print_tools(images.catalogue)
+    return 0
+
+
+def _run_load(options: argparse.Namespace) -> int:
+    from dit4c_p2p.images import TerminalProgress, load_images, tools_of
+
+    progress = TerminalProgress(columns=shutil.get_terminal_size().columns)
+    try:
+        images = asyncio.run(load_images(options.file, progress))
+    finally:
+        progress.close()
+    for image in images:
+        if not image.serves:
+            print(f"{image.tag or image.id} declares no TCP port: no tool.", file=sys.stderr)
+    _print_tools(tools_of(images))
+    return 0
+
+
+def _print_tools(tools: "Sequence[CatalogueImage]") -> None:
+    for tool in tools:
         print("[[tools]]")
         for name in ("name", "title", "description", "icon", "image"):
             print(f"{name} = {json.dumps(getattr(tool, name), ensure_ascii=False)}")
         print()
-    print("Put these into the portal's file.", file=sys.stderr)
-    return 0
+    if tools:
+        print(
+            "Put these into the portal's file, or add them on its page Catalogue.", file=sys.stderr
+        )

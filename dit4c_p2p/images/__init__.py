@@ -5,6 +5,7 @@ Debian is the root of all images; each further image is built from a folder of `
 when what goes into it has changed.
 """
 
+from dit4c_p2p.images.archive import CutOff, NotAnArchive
 from dit4c_p2p.images.build import BuildFailed
 from dit4c_p2p.images.disk import DiskFull
 from dit4c_p2p.images.engine import Engine, ensure_engine, find_engine
@@ -14,15 +15,20 @@ from dit4c_p2p.images.ensure import (
     default_cache_folder,
     ensure_images,
 )
+from dit4c_p2p.images.load import LoadedImage, LoadFailed, load_images, tools_of
 from dit4c_p2p.images.progress import Progress, TerminalProgress
 from dit4c_p2p.images.recipes import choose_tools
 
 __all__ = [
     "BuildFailed",
     "CatalogueImage",
+    "CutOff",
     "DiskFull",
     "Engine",
     "Images",
+    "LoadFailed",
+    "LoadedImage",
+    "NotAnArchive",
     "Progress",
     "TerminalProgress",
     "choose_tools",
@@ -30,4 +36,6 @@ __all__ = [
     "ensure_engine",
     "ensure_images",
     "find_engine",
+    "load_images",
+    "tools_of",
 ]

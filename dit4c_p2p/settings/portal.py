@@ -201,7 +201,9 @@ class PortalSettings(Settings):
         RouterEntry, "A routing server, as everybody reaches it. Once for each.", shown=True
     )
     tools: tuple[ToolEntry, ...] = sections(
-        ToolEntry, "Something that people can start. Once for each, in the order of the page."
+        ToolEntry,
+        "Something that people can start. Once for each, in the order of the page. Admins add "
+        "others on the page Catalogue.",
     )
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
