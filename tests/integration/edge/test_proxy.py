@@ -1,15 +1,16 @@
-"""Behind a proxy: a real nginx as docs/proxy.md has it, PROXY headers, and strangers' forgeries."""
+"""Whose word counts: PROXY headers, forwarded fields, and strangers' forgeries.
+
+Real proxies, as docs/proxy.md has them: test_proxy_page.py.
+"""
 
 import asyncio
 
 import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.abc import AbstractResolver
-from support.nginx import Nginx, free_ports, tls_server
-from support.portal import PortalAtWork
+from support.nginx import Nginx, free_ports
 from support.probes import HARMLESS
 from support.router_house import a_house, until
+from support.visited import Portal, app, browser
 
 from dit4c_p2p.edge import proxy_protocol
 from dit4c_p2p.edge.proxies import Proxies, parse_networks
@@ -25,79 +26,6 @@ LIKE_FORWARDED = {
 }
 
 
-class ToLoopback(AbstractResolver):
-    async def resolve(self, host, port=0, family=0):
-        return [
-            {
-                "hostname": host,
-                "host": "127.0.0.1",
-                "port": port,
-                "family": 2,
-                "proto": 0,
-                "flags": 0,
-            }
-        ]
-
-    async def close(self):
-        return
-
-
-def browser(authority, address="127.0.0.9"):
-    """A visitor from an address of its own."""
-    connector = aiohttp.TCPConnector(
-        resolver=ToLoopback(), ssl=authority.client(), local_addr=(address, 0)
-    )
-    return aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=20))
-
-
-async def app(house, callers):
-    """An app behind the tunnel of instance abc, and from where each of its visits was."""
-
-    async def root(request):
-        return web.Response(text=str(dict(request.headers)), headers={"Connection": "close"})
-
-    async def echo(request):
-        socket = web.WebSocketResponse()
-        await socket.prepare(request)
-        async for message in socket:
-            await socket.send_str(message.data)
-        return socket
-
-    application = web.Application()
-    application.router.add_get("/", root)
-    application.router.add_get("/echo", echo)
-    runner = web.AppRunner(application)
-    await runner.setup()
-    house.stack.push_async_callback(runner.cleanup)
-    (port,) = free_ports(1)
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-
-    async def pipe(reader, writer):
-        try:
-            while data := await reader.read(65536):
-                writer.write(data)
-                await writer.drain()
-            writer.write_eof()
-        except (OSError, asyncio.CancelledError):
-            writer.close()
-
-    def handler(host, caller_port):
-        callers.append((host, caller_port))
-
-        async def serve(reader, writer):
-            its_reader, its_writer = await asyncio.open_connection("127.0.0.1", port)
-            await asyncio.gather(
-                pipe(reader, its_writer), pipe(its_reader, writer), return_exceptions=True
-            )
-            its_writer.close()
-            writer.close()
-
-        return serve
-
-    connection = await house.connect(house.peer("instance-abc"))
-    await connection.start_server(handler, "instance-abc", 80, encoding=None)
-
-
 def behind(proxies):
     return {"user_url": "https://{id}.apps.example.test:4443/", "proxies": proxies}
 
@@ -106,28 +34,6 @@ def behind(proxies):
 async def house(tmp_path):
     async with a_house(tmp_path / "router", Limits(), **behind(NGINX)) as house:
         yield house
-
-
-async def test_nginx_says_who_visits_and_passes_websockets(tmp_path, house, authority):
-    callers = []
-    await app(house, callers)
-    (port,) = free_ports(1)
-    files = authority.files("nginx", "*.apps.example.test")
-    server = tls_server("*.apps.example.test", port, files, house.router.http_port)
-    with Nginx(tmp_path / "nginx", server):
-        for address in ("127.0.0.9", "127.0.0.10"):
-            async with browser(authority, address) as session:
-                forged = {"X-Forwarded-For": "203.0.113.7", "X-Real-IP": "203.0.113.7"}
-                for _ in range(2):
-                    url = f"https://{HOST}:{port}/"
-                    async with session.get(url, headers=forged) as answer:
-                        assert answer.status == 200
-                async with session.ws_connect(f"wss://{HOST}:{port}/echo") as socket:
-                    for number in range(20):
-                        await socket.send_str(f"{number}")
-                        assert (await socket.receive(timeout=5)).data == f"{number}"
-    assert callers == [("127.0.0.9", 0)] * 3 + [("127.0.0.10", 0)] * 3
-    await until(lambda: house.router.door.visitors == 0)
 
 
 async def test_nginx_leads_its_plain_port_to_https(tmp_path, house, authority):
@@ -253,21 +159,6 @@ async def test_a_named_address_that_does_not_speak_it_is_cut(tmp_path):
 # ---- the portal
 
 
-class Portal(PortalAtWork):
-    """With a page that says who calls."""
-
-    async def start(self):
-        from dit4c_p2p.portal import Portal
-
-        self.portal = Portal(self.config, clock=self.clock)
-
-        async def who(request):
-            return web.Response(text=str(request.remote))
-
-        self.portal._server._runner.app.router.add_get("/who", who)
-        await self.portal.start()
-
-
 @pytest.fixture
 async def portal(tmp_path):
     work = Portal(tmp_path / "portal")
@@ -275,23 +166,6 @@ async def portal(tmp_path):
     work.with_config(url=work.url, proxies=NGINX)
     async with work:
         yield work
-
-
-async def test_nginx_in_front_of_the_portal(tmp_path, portal, authority):
-    (port,) = free_ports(1)
-    files = authority.files("nginx", "portal.example.test")
-    server = tls_server("portal.example.test", port, files, portal.port)
-    server = server.replace("Host $http_host", "Host $host")
-    with Nginx(tmp_path / "nginx", server):
-        async with browser(authority) as session:
-            base = f"https://portal.example.test:{port}"
-            forged = {"X-Forwarded-For": "203.0.113.7", "X-Forwarded-Proto": "http"}
-            async with session.get(f"{base}/who", headers=forged) as answer:
-                assert (answer.status, await answer.text()) == (200, "127.0.0.9")
-                assert "Strict-Transport-Security" in answer.headers
-            path = "/schedulers/main/link"
-            async with session.ws_connect(f"wss://portal.example.test:{port}{path}") as socket:
-                assert "nonce" in (await socket.receive(timeout=5)).data
 
 
 async def test_a_stranger_at_the_portal(portal):
