@@ -32,8 +32,14 @@ async def test_row_1_somebody_elses_objects_look_like_none(work):
         instance, _ = await running_instance(work, scheduler)
         mine = (await admin.get("people/admin/tokens")).json[0]["id"]
         key = (await admin.get("keys")).json[0]["fingerprint"]
-        real = {"instances": instance, "people": "admin", "keys": key}
-        none = {"instances": "abcdefghij", "people": "nobody", "keys": "A" * 43}
+        tool = (await admin.get("tools")).json[0]["name"]
+        real = {"instances": instance, "people": "admin", "keys": key, "tools": tool}
+        none = {
+            "instances": "abcdefghij",
+            "people": "nobody",
+            "keys": "A" * 43,
+            "tools": "nothing",
+        }
         tried = 0
         for endpoint in ENDPOINTS:
             kind = endpoint.path.split("/")[0]
@@ -44,6 +50,7 @@ async def test_row_1_somebody_elses_objects_look_like_none(work):
                 path = (
                     endpoint.path.replace("{id}", ids[kind])
                     .replace("{fingerprint}", ids[kind])
+                    .replace("{name}", ids[kind])
                     .replace("{token}", mine)
                 )
                 body = BODIES.get(endpoint.path)
