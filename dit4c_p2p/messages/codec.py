@@ -6,7 +6,8 @@ a connection:
 - a field that is not known is ignored. So one may be added to a record, with a default; one that
   has to be heeded makes a new kind of record instead;
 - a record of a kind that is not known, or with a word that is not (a new state, say), is
-  :class:`UnknownKind`: whoever reads answers or skips it, as the conversation's module says.
+  :class:`UnknownKind`: whoever reads answers or skips it, as the conversation's module says. A list
+  with such a word in it is skipped whole: a new word is said a release after it can be read.
 
 Everything else that is not as declared is refused, and so is anything too large.
 """
