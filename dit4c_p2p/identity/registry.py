@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 import aiohttp
+from aiohttp.http_exceptions import LineTooLong
 
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.identity import documents, sshsig
@@ -340,8 +341,9 @@ def _serial(body: bytes) -> int:
 
 async def _event_data(content: aiohttp.StreamReader) -> AsyncIterator[str]:
     """The ``data:`` of each event of a server-sent event stream, one line each."""
-    while line := await content.readline():
-        if len(line) > _MAX_EVENT_BYTES:
-            raise InvalidDocument("an event is too large")
-        if line.startswith(b"data:"):
-            yield line[5:].decode(errors="replace").strip()
+    try:
+        while line := await content.readline(max_line_length=_MAX_EVENT_BYTES):
+            if line.startswith(b"data:"):
+                yield line[5:].decode(errors="replace").strip()
+    except LineTooLong:
+        raise InvalidDocument("an event is too large") from None

@@ -32,6 +32,7 @@ class RegistryPortal:
 
     :ivar key: the portal's own key; ``info`` pins it.
     :ivar heartbeats: set to False to keep the events silent.
+    :ivar first_words: said at the beginning of each stream of events, before any.
     :ivar page_states: instance id → what ``GET /instances/{id}/page-state`` answers with.
     :ivar documents_status: the status that documents are answered with.
     :ivar clock_offset_s: how far ahead heartbeats say the time is.
@@ -43,6 +44,7 @@ class RegistryPortal:
     def __init__(self, *, heartbeat_s: float = 0.5) -> None:
         self.key = generate()
         self.heartbeats = True
+        self.first_words = b""
         self.page_states: dict[str, dict[str, Any]] = {}
         self.page_delay_s = 0.0
         self.page_status = 200
@@ -182,6 +184,7 @@ class RegistryPortal:
     async def _events(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
+        await response.write(self.first_words)
         queue: asyncio.Queue[SignedEvent] = asyncio.Queue()
         self._streams.add(queue)
         try:

@@ -55,6 +55,24 @@ async def next_change(registry):
         unwatch()
 
 
+@pytest.mark.parametrize("ends", [b"", b"\n\n"])
+@pytest.mark.parametrize("size", [20_000, 1_000_000])
+async def test_an_event_that_is_too_large_ends_the_stream_and_no_more(portal, client, ends, size):
+    """Whoever is in between could say so: it carries no signature yet."""
+    portal.first_words = b"data: " + b"x" * size + ends
+    registry = Registry(client, None)
+    running = asyncio.create_task(registry.run())
+    async with asyncio.timeout(10):
+        while registry.trouble != "an event is too large":
+            assert not running.done(), running.exception()
+            await asyncio.sleep(0.01)
+        portal.first_words = b""
+        while not registry.live:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_keys_are_found_and_none_is_an_answer_too(portal, client):
     _, key = portal.new_peer("node-home", scheduler="main")
     registry = Registry(client, None)
