@@ -8,6 +8,7 @@ from support.auth_house import ORIGIN
 
 from dit4c_p2p.helpers.auth import login as login_module
 from dit4c_p2p.helpers.auth.login import Login, LoginFailed
+from dit4c_p2p.helpers.auth.oauth import _json_object
 from dit4c_p2p.helpers.auth.sessions import MAX_LIFETIME_S, MAX_SESSIONS, Sessions
 
 
@@ -289,3 +290,8 @@ async def test_sessions_are_capped():
         values.append(world.sessions.start("ada", "t", 10**6)[0])
     assert len(world.sessions) == MAX_SESSIONS
     assert world.sessions.find(values[4]) is None and world.sessions.find(values[5]) is not None
+
+
+@pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b'{"a":', b"[" * 60_000, b"9" * 60_000])
+def test_an_answer_that_is_no_object_says_nothing(body):
+    assert _json_object(body) == {}
