@@ -1,4 +1,5 @@
-"""The first bytes of a connection: HTTP/1 heads, chunked bodies, PROXY headers.
+"""The first bytes of a connection: HTTP/1 heads, chunked bodies, PROXY headers, cookies, and the
+readers that are made of them: the portal's, and that of redirects.
 
 scripts/fuzz head [--seconds N]
 
@@ -6,14 +7,22 @@ Whatever comes, only the declared errors are raised; the verdict is the same how
 cut; what is accepted is rendered again to something that reads equal.
 """
 
+import asyncio
 import re
+import socket
 import struct
 
 import atheris
 
-with atheris.instrument_imports(include=["dit4c_p2p.http1", "dit4c_p2p.edge.proxy_protocol"]):
+with atheris.instrument_imports(
+    include=["dit4c_p2p.http1", "dit4c_p2p.edge", "dit4c_p2p.helpers.auth.cookies"]
+):
     from dit4c_p2p import http1
-    from dit4c_p2p.edge import proxy_protocol
+    from dit4c_p2p.edge import proxies, proxy_protocol
+    from dit4c_p2p.edge.accept import Place, Room
+    from dit4c_p2p.edge.redirect import Redirect
+    from dit4c_p2p.edge.requests import Requests
+    from dit4c_p2p.helpers.auth import cookies
 
 from support.fuzzing import run
 
@@ -43,7 +52,16 @@ SEEDS = [
     b"PROXY TCP6 fe80::1%eth0 ::1 65535 80\r\n",
     b"PROXY UNKNOWN\r\n",
     b"GET / HTTP/1.1\r\nHost: a\r\n" + b"A:b\r\n" * 198 + b"\r\n",
+    b"GET //evil.example/%0d%0a HTTP/1.1\r\nHost: a.example:80\r\n\r\n",
+    b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"a=1; __Host-dit4c-instance=secret;__host-DIT4C-x ; =__Host-dit4c-login=y; b",
+    b"__Host-dit4c-instance=x; Path=/; Secure",
+    b"a=b; Domain=example; DOMAIN =x; path=/",
 ]
+# Sockets and timers want one.
+LOOP = asyncio.new_event_loop()
+CONTROLS = bytes({*range(9), *range(10, 32), 127})
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})\r\n")
 
 
@@ -173,6 +191,113 @@ def check_proxy(data):
         assert whole == proxy_protocol.FIXED_BYTES + rest, "a wrong length"
 
 
+def pieces(data, step):
+    """What arrives in reads of ``step`` bytes."""
+    return [data[start : start + step] for start in range(0, len(data), step)]
+
+
+def check_requests(data, step):
+    """However cut, the same is refused; what passes does so again, and to the same requests."""
+
+    def fed(parts):
+        requests = Requests()
+        return requests, b"".join(map(requests.feed, parts))
+
+    whole, passed = fed([data])
+    cut, cut_passed = fed(pieces(data, step))
+    assert (whole.refused is None) == (cut.refused is None), f"cut at {step} it reads otherwise"
+    # Of a body that goes wrong later its beginning has passed.
+    assert cut_passed.startswith(passed), f"cut at {step} something else passes"
+    assert cut.refused is not None or cut_passed == passed, f"cut at {step} more passes"
+    again, passed_again = fed([passed])
+    assert again.refused is None and passed_again == passed, "it would not pass again"
+
+
+class Wire(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self):
+        super().__init__()
+        self.said = b""
+
+    def write(self, data):
+        self.said += data
+
+    def write_eof(self):
+        pass
+
+    def is_closing(self):
+        return False
+
+
+async def redirected(parts):
+    """What is answered to these bytes."""
+    wire, place = Wire(), Place(Room(1, 1), ("192.0.2.1", 1))
+    redirect = Redirect({"a.example": "https://a.example"}.get, place)
+    redirect.connection_made(wire)
+    for part in parts:
+        redirect.data_received(part)
+    redirect.connection_lost(None)
+    return wire.said
+
+
+def check_redirect(data, step):
+    """One answer at the most, the same however cut; it leads to where it should or nowhere."""
+    said = LOOP.run_until_complete(redirected([data]))
+    cut = LOOP.run_until_complete(redirected(pieces(data, step)))
+    assert cut == said, f"cut at {step} it is answered otherwise"
+    if said:
+        answer = http1.parse_response_head(said[: said.index(b"\r\n\r\n") + 4], "GET")
+        assert answer.status == 308 or 400 <= answer.status <= 505, "an odd status"
+        to = answer.get(b"location")
+        assert (to is not None) == (answer.status == 308), "a redirect without a place"
+        assert to is None or to.startswith(b"https://a.example/"), f"it leads to {to}"
+
+
+async def taken_off(data):
+    """What a header at the beginning of a connection says, and what is left after it."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(data)
+        theirs.shutdown(socket.SHUT_WR)
+        ours.setblocking(False)
+        try:
+            client = await proxies.read_header(ours)
+        except (proxy_protocol.BadProxyHeader, ConnectionResetError):
+            return None
+        left = b""
+        while part := await LOOP.sock_recv(ours, 65536):
+            left += part
+        return client, left
+
+
+def check_header(data):
+    """A header is taken off to its last byte and no further."""
+    read = LOOP.run_until_complete(taken_off(data))
+    if read is not None:
+        client, left = read
+        header = data[: len(data) - len(left)]
+        v2 = header.startswith(proxy_protocol.SIGNATURE)
+        decode = proxy_protocol.decode if v2 else proxy_protocol.decode_v1
+        assert data.endswith(left) and decode(header) == client, "not by itself the same"
+
+
+def check_cookies(data):
+    """None of ours gets through to the app, and none from it to anybody else."""
+    data = data.translate(None, CONTROLS)  # no head has them
+    kept = cookies.without_ours(data)
+    assert cookies.without_ours(kept) == kept, "some are left"
+    for name in (cookies.SESSION_COOKIE, cookies.LOGIN_COOKIE):
+        assert cookies.find([kept], name) is None, "one of ours is left"
+    given = cookies.set_by_app(data)
+    if given is not None:
+        assert cookies.set_by_app(given) == given, "something is left"
+        name, *attributes = given.lower().split(b";")
+        assert not name.strip(b" \t=").startswith(b"__host-dit4c-"), "one of ours is set"
+        names = [attribute.partition(b"=")[0].strip(b" \t") for attribute in attributes]
+        assert b"domain" not in names, "a domain is left"
+
+
 def target(data):
     """All of the readers, on the same bytes."""
     step = 1 + (sum(data[-3:]) % 7 if len(data) < 2000 else 509)
@@ -182,6 +307,10 @@ def target(data):
         check_response(data, method)
     check_chunks(data, step)
     check_proxy(data)
+    check_requests(data, step)
+    check_redirect(data, step)
+    check_header(data)
+    check_cookies(data)
 
 
 if __name__ == "__main__":

@@ -1,23 +1,49 @@
-"""Every decoder of what a peer may send: records, key documents, tokens' heads, names.
+"""Every decoder of what a peer may send: records, key documents and events, signatures, proofs,
+tokens' heads, names, the portal's own answers, and cursors of its lists.
 
 scripts/fuzz messages [--seconds N]
 
 Whatever comes, only the declared errors are raised; what is decoded encodes to what decodes equal.
 """
 
+import asyncio
 import base64
 import json
 
+import aiohttp
 import atheris
+from aiohttp.base_protocol import BaseProtocol
 
-with atheris.instrument_imports(include=["dit4c_p2p.messages", "dit4c_p2p.identity"]):
-    from dit4c_p2p.identity import documents, tokens
-    from dit4c_p2p.identity.errors import InvalidDocument, InvalidName, InvalidToken
+with atheris.instrument_imports(
+    include=[
+        "dit4c_p2p.messages",
+        "dit4c_p2p.identity",
+        "dit4c_p2p.proof",
+        "dit4c_p2p.alone.installation",
+        "dit4c_p2p.helpers.auth.oauth",
+        "dit4c_p2p.portal.paging",
+        "asyncssh.sshsig",
+    ]
+):
+    from dit4c_p2p import proof
+    from dit4c_p2p.alone.installation import read_public
+    from dit4c_p2p.errors import ConfigError
+    from dit4c_p2p.helpers.auth import oauth
+    from dit4c_p2p.identity import documents, sshsig, tokens
+    from dit4c_p2p.identity import registry as registry_client
+    from dit4c_p2p.identity.errors import (
+        InvalidDocument,
+        InvalidName,
+        InvalidSignature,
+        InvalidToken,
+    )
     from dit4c_p2p.identity.keys import generate, public_line
     from dit4c_p2p.identity.names import Kind, PeerName
     from dit4c_p2p.messages import enrol, helper, link, node, pod, public, registry, router
     from dit4c_p2p.messages.codec import InvalidMessage, decode, encode
     from dit4c_p2p.messages.instances import State
+    from dit4c_p2p.portal import paging
+    from dit4c_p2p.portal.errors import BadRequest
 
 from support.fuzzing import run
 
@@ -78,6 +104,10 @@ DOCUMENT = documents.KeyDocument(
 )
 
 
+SIGNATURE = sshsig.sign(KEY, b"what is signed", "dit4c-fuzz")
+PROOF = proof.signed(KEY, NAME, PORTAL.url, "nonce", "main")
+
+
 def part(content):
     """A part of a token."""
     return base64.urlsafe_b64encode(content).rstrip(b"=")
@@ -98,7 +128,19 @@ SEEDS = [
     b'{"a":' * 60_000,
     part(b'{"kid":"a"}') + b"." + part(b"[" * 5000) + b".s",
     part(b"[" * 5000) + b"." + part(b'{"iss":"node-a"}') + b".s",
+    SIGNATURE.encode(),
+    SIGNATURE.encode().replace(b"\n", b"\r\n"),
+    proof.write(PROOF).encode(),
+    b"data: {}\n\n: \n\nevent: x\ndata:\xff\r\n\ndata: cut",
+    b"data: " + b"x" * 17_000 + b"\n\n",
+    paging._encode(1.5, "abc").encode(),
+    b'[1e400, "a"]',
+    b'[1, "\\u0000"]',
+    b'{"access_token": "t", "expires_in": 1e999, "error": ["x"]}',
+    b"[" * 20_000,
 ]
+# Reads nothing from outside; streams want one.
+LOOP = asyncio.new_event_loop()
 
 
 def check_records(data):
@@ -142,15 +184,110 @@ def check_name(text):
     assert len(text) <= 63 and text.isascii(), "no DNS label"
 
 
+def check_signature(text):
+    """What verifies does so for the one text and purpose."""
+
+    def verifies(content, purpose):
+        try:
+            sshsig.verify(content, text, purpose, [KEY])
+        except InvalidSignature:
+            return False
+        return True
+
+    if verifies(b"what is signed", "dit4c-fuzz"):
+        assert not verifies(b"something else", "dit4c-fuzz"), "it is good for anything"
+        assert not verifies(b"what is signed", "dit4c-keys"), "it is good for any purpose"
+    assert not verifies(b"", "dit4c-fuzz"), "nothing was signed"
+
+
+def check_proof(text):
+    """What is read is written as what reads the same."""
+    try:
+        said = proof.read(text, NAME, None)
+    except ConfigError:
+        return
+    assert proof.read(proof.write(said), NAME, said.scheduler) == said, "written, it is another"
+
+
+def check_public(data):
+    """What is read is written as what reads the same, and its key is one."""
+    try:
+        said = read_public(data)
+    except InvalidMessage:
+        return
+    assert read_public(encode(said)) == said, "written, it reads otherwise"
+
+
+class Paused(BaseProtocol):
+    """What has no transport can't be held up."""
+
+    def pause_reading(self):
+        pass
+
+    def resume_reading(self, resume_parser=True):
+        pass
+
+
+async def events(pieces):
+    """What a stream of events holds, up to where it is refused."""
+    # Of a smaller size than the client's, so that lines are too long for it here as well.
+    stream, found = aiohttp.StreamReader(Paused(LOOP), 2**12, loop=LOOP), []
+    for piece in pieces:
+        stream.feed_data(piece)
+    stream.feed_eof()
+    try:
+        async for event in registry_client._event_data(stream):
+            found.append(event)
+    except InvalidDocument:
+        found.append(None)
+    return found
+
+
+def check_events(data):
+    """The same however cut, each on one line."""
+    whole = LOOP.run_until_complete(events([data]))
+    step = 1 + len(data) // 7
+    pieces = [data[start : start + step] for start in range(0, len(data), step)]
+    assert LOOP.run_until_complete(events(pieces)) == whole, "cut, it reads otherwise"
+    assert not any("\n" in event for event in whole if event), "two lines"
+
+
+def check_answer(data):
+    """An answer of the portal's is an object, whatever it is."""
+    answer = oauth._json_object(data)
+    assert isinstance(answer, dict)
+    assert oauth._reason(400, answer).isprintable(), "not to be shown"
+    oauth._clock_is_off(answer)
+
+
+def check_cursor(text):
+    """What is read is written as what reads the same."""
+    try:
+        at, last = paging._decode(text)
+    except BadRequest:
+        return
+    assert paging._decode(paging._encode(at, last)) == (at, last), "written, it is another"
+
+
 def target(data):
-    """All of the decoders, on the same bytes, and a token of any two JSON texts."""
+    """All of the decoders, on the same bytes, and in the envelopes that some of them have."""
     check_records(data)
     check_document(data)
+    check_public(data)
+    check_events(data)
+    check_answer(data)
     text = data.decode("utf-8", "surrogateescape")
     check_token(text)
     check_name(text)
+    check_signature(text)
+    check_proof(text)
+    check_cursor(text)
     check_token(b".".join((part(b'{"kid":"a","alg":"ES256"}'), part(data), b"s")).decode())
     check_token(b".".join((part(data), part(json.dumps({"iss": text}).encode()), b"s")).decode())
+    wrapped = base64.urlsafe_b64encode(data).decode()
+    check_proof("dit4c-proof:" + wrapped)
+    check_cursor(wrapped.rstrip("="))
+    check_signature(f"-----BEGIN SSH SIGNATURE-----\n{wrapped}\n-----END SSH SIGNATURE-----\n")
 
 
 if __name__ == "__main__":
