@@ -14,6 +14,7 @@ from support.visited import Portal, app, browser
 
 from dit4c_p2p.edge import proxy_protocol
 from dit4c_p2p.edge.proxies import Proxies, parse_networks
+from dit4c_p2p.portal import Limits as PortalLimits
 from dit4c_p2p.router import Limits
 
 NGINX = Proxies(parse_networks(["127.0.0.1"]))
@@ -166,6 +167,85 @@ async def portal(tmp_path):
     work.with_config(url=work.url, proxies=NGINX)
     async with work:
         yield work
+
+
+@pytest.fixture
+async def passed_on_portal(tmp_path, authority):
+    """A portal, plain and by TLS, whose proxy speaks the PROXY protocol."""
+    work = Portal(tmp_path / "portal", PortalLimits(handshake_s=0.3))
+    work.url = "https://portal.example.test"
+    work.with_config(
+        url=work.url,
+        proxies=Proxies(NGINX.networks, proxy_protocol=True),
+        secure_addresses=(("127.0.0.1", 0),),
+        tls=authority.files("portal", "portal.example.test"),
+    )
+    async with work:
+        yield work
+
+
+WHO = b"GET /who HTTP/1.1\r\nHost: portal.example.test\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n"
+
+
+async def who(reader):
+    """The page's text, once its head has come."""
+    assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+    while (await reader.readline()).strip():
+        pass
+    return (await reader.read(100)).decode()
+
+
+@pytest.mark.parametrize("tls", [False, True])
+@pytest.mark.parametrize(
+    "header, visitor",
+    [
+        (b"PROXY TCP4 192.0.2.1 192.0.2.80 4567 443\r\n", "192.0.2.1"),
+        (b"PROXY TCP6 2001:db8::1 ::1 4567 443\r\n", "2001:db8::1"),
+        (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
+        (proxy_protocol.encode("192.0.2.1", 4567), "192.0.2.1"),
+        (proxy_protocol.encode("", 0), "127.0.0.1"),
+    ],
+    ids=["v1", "v1 IPv6", "v1 unknown", "v2", "v2 local"],
+)
+async def test_proxy_protocol_at_the_portal(passed_on_portal, authority, tls, header, visitor):
+    server = passed_on_portal.portal._server
+    port = server.secure_ports[0] if tls else server.ports[0]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(header)
+    if tls:
+        await writer.start_tls(authority.client(), server_hostname="portal.example.test")
+    writer.write(WHO)
+    assert await who(reader) == visitor
+    writer.transport.abort()
+
+
+async def test_a_stranger_can_not_speak_the_proxy_protocol_to_the_portal(passed_on_portal):
+    port, stranger = passed_on_portal.portal._server.ports[0], ("127.0.0.9", 0)
+    for header in (proxy_protocol.encode("192.0.2.1", 4567), b"PROXY TCP4 192.0.2.1 ::1 1 2\r\n"):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=stranger)
+        writer.write(header + WHO)
+        said = await reader.read()
+        assert said.startswith(b"HTTP/1.1 400 ") and said.count(b"HTTP/1.1 ") == 1
+        writer.close()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=stranger)
+    writer.write(WHO)
+    assert await who(reader) == "127.0.0.9", "plainly, it is a visitor like any other"
+    writer.close()
+
+
+async def test_a_named_address_that_does_not_speak_it_is_cut_by_the_portal(passed_on_portal):
+    server = passed_on_portal.portal._server
+    for port in (server.ports[0], server.secure_ports[0]):
+        for data in (WHO, b"PROXY", b"PROXY TCP4 192.0.2.1 192.0.2.2 99999 1\r\n", b""):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(data)
+            async with asyncio.timeout(10):
+                try:
+                    assert await reader.read() == b""
+                except ConnectionResetError:
+                    continue
+            writer.close()
+    await until(lambda: server.connections == 0)
 
 
 async def test_a_stranger_at_the_portal(portal):
