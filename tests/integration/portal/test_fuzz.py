@@ -15,7 +15,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-async def test_no_mistake_and_no_unauthorised_answer(tmp_path, caller):
+async def test_no_mistake_and_no_unauthorised_answer(tmp_path, caller, engine):
     """Ten minutes of the same are ``scripts/fuzz api``."""
     async with PortalAtWork(tmp_path) as work:
         status, printed = await fuzz(work, caller, examples=3, seconds=15)

@@ -1,4 +1,4 @@
-"""``dit4c token`` on the data folder, as whoever runs the portal uses it."""
+"""``dit4c token`` beside the portal's database, as whoever runs the portal uses it."""
 
 import asyncio
 from contextlib import closing
@@ -8,29 +8,44 @@ from support.small_disk import ONLY_ROOT, SmallDisk
 
 from dit4c_p2p.audit import AuditLog, verify
 from dit4c_p2p.cli import main
-from dit4c_p2p.database import DatabaseSpec, databases
+from dit4c_p2p.database import databases
 from dit4c_p2p.portal import people
+
+PORTAL = """
+kind = "portal"
+data_folder = "{folder}"
+database = "{database}"
+url = "http://localhost:1"
+listen = ["127.0.0.1:1"]
+user_url = "http://{{id}}.localhost:2/"
+routers = [{{id = "r1", ssh = ["127.0.0.1:3"], http = ["127.0.0.1:2"]}}]
+"""
 
 
 @pytest.fixture
-def folder(tmp_path):
-    """A data folder with an admin and a user."""
+def where(tmp_path, engine):
+    """The options that lead to a database with an admin and a user."""
+    spec = engine.database("portal", tmp_path / "portal")
 
     async def fill():
-        async with databases([DatabaseSpec("portal", tmp_path / "portal" / "portal.sqlite3")]):
+        async with databases([spec]):
             for id, is_admin in (("admin", True), ("max", False)):
                 await people.ensure_person(id, name=id.title(), is_admin=is_admin, now=1.0)
 
     asyncio.run(fill())
-    return tmp_path
+    if not engine.is_postgresql:
+        return "--data-dir", str(tmp_path)
+    file = tmp_path / "portal.toml"
+    file.write_text(PORTAL.format(folder=tmp_path / "portal", database=spec.url))
+    return "--config", str(file)
 
 
 @pytest.fixture
-def dit4c(folder, capsys):
+def dit4c(where, capsys):
     """Run a ``dit4c token`` command; status, what it printed, what it complained."""
 
     def run(*arguments):
-        status = main(["token", *arguments, "--data-dir", str(folder)])
+        status = main(["token", *arguments, *where])
         return (status, *capsys.readouterr())
 
     return run
