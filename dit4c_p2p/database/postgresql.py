@@ -4,7 +4,10 @@ createuser dit4c; createdb -O dit4c dit4c_portal; createdb -O dit4c dit4c_schedu
 """
 
 import asyncio
+import contextlib
 import logging
+import os
+import pwd
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -65,13 +68,23 @@ class PostgresqlServer:
                     "lock_timeout": f"{lock_s}s",
                     "idle_in_transaction_session_timeout": f"{idle_s}s",
                 },
-                **self._tls,
+                **self._given,
             },
         }
 
     @property
-    def _tls(self) -> dict[str, str]:
-        return {"ssl": "verify-full"} if self._spec.needs_certificate else {}
+    def _given(self) -> dict[str, str]:
+        """What asyncpg is told beside the URL.
+
+        Where nobody is named, libpq takes the user that the process runs as, which is what "peer"
+        in pg_hba.conf goes by; asyncpg would take the environment's, which is root's for a command
+        that root runs with ``runuser -u``.
+        """
+        given = {"ssl": "verify-full"} if self._spec.needs_certificate else {}
+        if not self._spec.names_user and "PGUSER" not in os.environ:
+            with contextlib.suppress(KeyError):
+                given["user"] = pwd.getpwuid(os.geteuid()).pw_name
+        return given
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
@@ -117,7 +130,7 @@ class PostgresqlServer:
 
         settings = {"application_name": f"dit4c {self._spec.app} serves", **_KEEPALIVE}
         return await asyncpg.connect(
-            self._spec.url, timeout=_CONNECT_S, server_settings=settings, **self._tls
+            self._spec.url, timeout=_CONNECT_S, server_settings=settings, **self._given
         )
 
     def prepare(self) -> None:

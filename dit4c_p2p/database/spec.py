@@ -101,6 +101,12 @@ class DatabaseSpec:
         return self.location
 
     @property
+    def names_user(self) -> bool:
+        """Whether the URL says as whom to connect."""
+        parts = self._parts()
+        return bool(parts.username) or "user" in parse_qs(parts.query)
+
+    @property
     def needs_certificate(self) -> bool:
         """Whether the server is on another machine, and the URL says nothing about TLS."""
         parts = self._parts()

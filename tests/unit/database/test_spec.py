@@ -1,11 +1,14 @@
 """Where a database is, as a setting says it."""
 
+import os
+import pwd
 import sys
 from pathlib import Path
 
 import pytest
 
 from dit4c_p2p.database import DatabaseSpec
+from dit4c_p2p.database.postgresql import PostgresqlServer
 from dit4c_p2p.errors import ConfigError
 
 SECRET = "postgres://ada:geheim@db.example.org:5433/portal?password=geheim"
@@ -63,6 +66,22 @@ def test_neither(location):
     with pytest.raises(ConfigError, match="can't be right") as caught:
         DatabaseSpec("portal", location)
     assert "geh" not in caught.value.one_line()
+
+
+def test_who_is_not_named_is_the_user_that_runs_it(monkeypatch):
+    """As libpq has it, and not whoever the environment says: ``runuser -u`` leaves that alone."""
+
+    def user(url):
+        connection = PostgresqlServer(DatabaseSpec("portal", url)).connection(migrating=False)
+        return connection["credentials"].get("user")
+
+    monkeypatch.setenv("USER", "somebody")
+    monkeypatch.delenv("PGUSER", raising=False)
+    assert user("postgres:///portal") == pwd.getpwuid(os.geteuid()).pw_name
+    for url in ("postgres://ada@/portal", "postgres:///portal?user=ada"):
+        assert user(url) is None, "asyncpg reads it"
+    monkeypatch.setenv("PGUSER", "ada")
+    assert user("postgres:///portal") is None
 
 
 def test_a_password_is_never_shown():
