@@ -5,8 +5,9 @@ import shlex
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from support.guide import PAGE, Typed, sections
-from support.machine import Machine, missing
+from support.guide import PAGE, sections
+from support.machine import missing
+from support.newcomer import CA, OFFLINE, Newcomer
 from support.three_machines import ThreeMachines
 
 pytestmark = [
@@ -16,74 +17,8 @@ pytestmark = [
     pytest.mark.skipif(bool(missing()), reason=f"needs {missing()}"),
 ]
 
-CA = "/etc/dit4c/ca.pem"
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-# On the machines of the test nothing is fetched: what a build needs is there already.
-OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0", "PIP_NO_CACHE_DIR": "1"}
-
-
-class Newcomer:
-    """Follows the page: ``type`` types its commands on a machine, with what it says to replace."""
-
-    def __init__(self, machines: ThreeMachines) -> None:
-        self.machines = machines
-        self.page = sections()
-        self.portal_key = ""
-
-    def type(self, machine: Machine, commands: list[Typed], **replaced: str) -> str:
-        """Type commands; what the last of them has printed."""
-        printed = ""
-        for one in commands:
-            line = one.command
-            for what, by in replaced.items():
-                line = line.replace(what, by)
-            assert "…" not in line and "<this" not in line, line
-            print(f"{machine.name}# {line}")  # for who reads of a failure
-            printed = machine.run(line)
-            if not replaced:
-                one.check(printed)
-        return printed
-
-    def edit(self, machine: Machine, title: str, path: str) -> None:
-        """Write a file of the page, with the portal's key and the test's authority."""
-        text = self.page[title].files[path]
-        if "[portal]" in text:
-            text, keys = re.subn(r'key = "ssh-.*"', f'key = "{self.portal_key}"', text)
-            assert keys == 1
-            text = text.replace("[portal]\n", f'[portal]\nca_file = "{CA}"\n')
-        machine.write(path, text)
-
-    def install(self, machine: Machine) -> None:
-        """Steps 2 and 3's authority of one's own. The first machine's /opt is everybody's."""
-        for one in self.page["The program, on each machine"].commands:
-            makes_opt = "-m venv /opt" in one.command or "/bin/pip" in one.command
-            if makes_opt and (self.machines.opt / "installed").exists():
-                continue
-            self.type(machine, [one], **{"<this repository>": "https://git.example/dit4c"})
-            if "-m venv" in one.command:
-                self.machines.share_packages()
-        (self.machines.opt / "installed").touch()
-        machine.write(CA, self.machines.authority.file.read_text())
-        where = machine.run("/opt/dit4c/bin/python -c 'import dit4c_p2p; print(dit4c_p2p)'")
-        assert "/opt/dit4c/" in where
-
-    def publish(self, machine: Machine, kind: str, id: str) -> None:
-        """Step 6 for any peer."""
-        challenge, prove, add = self.page["Publishing a peer's key"].commands
-
-        def of(one: Typed, said: str) -> Typed:
-            command = re.sub(r"\brouter r1\b", f"{kind} {id}", one.command)
-            if one is prove:
-                command = command.replace("router", kind)
-            shown = tuple(line.replace("router-r1", f"{kind}-{id}") for line in one.shown)
-            shown = tuple(line.replace("dit4c router", f"dit4c {kind}") for line in shown)
-            return Typed(re.sub(r"dit4c-(nonce|proof):…", said, command), shown)
-
-        nonce = self.type(self.machines.portal, [of(challenge, "")]).split()[-1]
-        proof = re.search(r"dit4c-proof:\S+", self.type(machine, [of(prove, nonce)]))
-        self.type(self.machines.portal, [of(add, proof[0])])
-        machine.wait_said(f"dit4c-{kind}", f"{kind}-{id} is up")
 
 
 @pytest.fixture
@@ -101,7 +36,7 @@ def machines(tmp_path):
 
 def follow(machines: ThreeMachines) -> str:
     """All steps up to 8; the link that logs the first admin in."""
-    newcomer = Newcomer(machines)
+    newcomer = Newcomer(machines, machines.portal)
     portal, router, home = machines.portal, machines.router, machines.home
     page = newcomer.page
     for machine in (portal, router, home):

@@ -11,16 +11,14 @@ looked up at a name server on the internet, or at the gate, which has the same z
 import base64
 import contextlib
 import json
-import shutil
 import ssl
 import subprocess
 import sys
 from pathlib import Path
 
-from support.certificates import Authority
 from support.machine import STAND_INS, Machine
+from support.newcomer import Luggage
 
-ROOT = Path(__file__).parents[2]
 NAME_SERVER = STAND_INS.with_name("name_server.py")
 _BUILD_S = 900
 _IMAGES = ("debian", "base", "infra", "runtime", "listener", "auth", "jupyterlab")
@@ -41,17 +39,13 @@ table ip gate {
 """
 
 
-class ThreeMachines:
+class ThreeMachines(Luggage):
     """``with ThreeMachines(folder, zone) as machines``: they are on, and reach each other."""
 
     def __init__(self, folder: Path, zone: str) -> None:
-        self.source, self.opt = folder / "source", folder / "opt"
-        left_out = shutil.ignore_patterns(".*", "__pycache__", "build", "*.egg-info")
-        shutil.copytree(ROOT, self.source, ignore=left_out)
-        self.opt.mkdir()
+        super().__init__(folder)
         self._zone = folder / "zone"
         self._zone.write_text(zone)
-        self.authority = Authority(folder / "authority")
         self._stack = contextlib.ExitStack()
         names = ("portal", "router", "home", "gate", "internet", "visitor")
         self._machines = {name: Machine(name, self.source, self.opt) for name in names}
@@ -98,19 +92,7 @@ class ThreeMachines:
             stack.callback(server.kill)
             stack.callback(server.stdout.close)
 
-    # ---- what a newcomer brings along
-
-    def share_packages(self) -> None:
-        """The packages that pip would fetch are the tests' own, for the environment in /opt."""
-        site = next(self.opt.glob("dit4c/lib/python3.*/site-packages"))
-        (site / "tests.pth").write_text('import sys; sys.path.insert(1, "/mnt/packages")\n')
-
-    def issue(self, machine: Machine, name: str) -> None:
-        """What an authority will give to who shows that the name is theirs."""
-        for file, content in zip(
-            ("fullchain.pem", "privkey.pem"), self.authority.pem(name), strict=True
-        ):
-            machine.write(f"/mnt/issued/{name}/{file}", content.decode())
+    # ---- what else a newcomer brings along
 
     def trust_in_browser(self) -> None:
         """The visitor's administrator believes the test's authority."""
