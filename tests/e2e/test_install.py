@@ -1,12 +1,15 @@
 """docs/install.md followed line by line, on three machines with names, TLS and a NAT between."""
 
+import json
 import re
 import shlex
+import time
+from typing import Any
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
 from support.guide import PAGE, sections
-from support.machine import missing
+from support.machine import Machine, missing
 from support.newcomer import CA, OFFLINE, Newcomer
 from support.three_machines import ThreeMachines
 
@@ -34,8 +37,8 @@ def machines(tmp_path):
         machines.home.run("dit4c down --data-dir /var/lib/dit4c-node", check=False)
 
 
-def follow(machines: ThreeMachines) -> str:
-    """All steps up to 8; the link that logs the first admin in."""
+def follow(machines: ThreeMachines) -> tuple[Newcomer, str]:
+    """All steps up to 8; who has done it, and the link that logs the first admin in."""
     newcomer = Newcomer(machines, machines.portal)
     portal, router, home = machines.portal, machines.router, machines.home
     page = newcomer.page
@@ -87,11 +90,11 @@ def follow(machines: ThreeMachines) -> str:
     newcomer.edit(home, "The first node", "/etc/dit4c/node.toml")
     newcomer.type(home, start)
     newcomer.publish(home, "node", "home")
-    return link
+    return newcomer, link
 
 
 def test_from_empty_machines_to_a_cell(machines, tmp_path, shots):
-    link = follow(machines)
+    newcomer, link = follow(machines)
     machines.trust_in_browser()
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
@@ -129,6 +132,7 @@ def test_from_empty_machines_to_a_cell(machines, tmp_path, shots):
         expect(page.locator("[data-instance]")).to_have_count(0, timeout=60_000)
         context.close()
     look_at_the_machines(machines)
+    later(newcomer, machines)
 
 
 def look_at_the_machines(machines: ThreeMachines) -> None:
@@ -148,3 +152,82 @@ def look_at_the_machines(machines: ThreeMachines) -> None:
         assert {f"dit4c-{kind}", f"dit4c-{kind} 700"} <= set(who.splitlines()), who
         log = machine.run(shlex.join(["journalctl", "-u", f"dit4c-{kind}"]))
         assert "Traceback" not in log and "ERROR" not in log, log
+
+
+class Api:
+    """The portal's API, asked on the portal's own machine."""
+
+    def __init__(self, portal: Machine, token: str) -> None:
+        self._portal = portal
+        self._token = token
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """One call; the decoded answer."""
+        data = "None" if body is None else f"b{json.dumps(body)!r}"
+        self._portal.write(
+            "/root/call.py",
+            f"""
+import time, urllib.error
+from urllib.request import Request, urlopen
+headers = {{"Authorization": "Bearer {self._token}", "Content-Type": "application/json"}}
+url = "https://portal.example.org/api/v1/{path}"
+while True:
+    try:
+        print(urlopen(Request(url, {data}, headers, method="{method}"), timeout=30).read().decode())
+        break
+    except urllib.error.HTTPError:
+        raise
+    except OSError:
+        time.sleep(0.1)  # it is being restarted
+""",
+        )
+        return json.loads(self._portal.run("python3 /root/call.py"))
+
+    def wait_for(self, instance: str, *states: str, timeout: float = 90) -> None:
+        """Until the instance is in one of these states."""
+        end = time.monotonic() + timeout
+        while (found := self.call("GET", f"instances/{instance}"))["state"] not in states:
+            assert time.monotonic() < end, found
+            time.sleep(0.3)
+
+
+def later(newcomer: Newcomer, machines: ThreeMachines) -> None:
+    """What the page says of the time after: backup, upgrade, an end. An instance lives on."""
+    portal, router, home = machines.portal, machines.router, machines.home
+    backup, restore, upgrade, remove = newcomer.page["Later"].consoles
+    token = "runuser -u dit4c-portal -- dit4c token {} --config /etc/dit4c/portal.toml"
+
+    def restart_others() -> None:
+        for machine, kind in ((router, "router"), (home, "node")):
+            machine.run(f"systemctl restart dit4c-{kind}")
+
+    api = Api(portal, portal.run(token.format("create admin --admin --label before")).strip())
+    one = api.call("POST", "instances", {"image": "jupyterlab"})["id"]
+    api.wait_for(one, "running")
+    container = home.run("docker ps -q --filter label=dit4c.role=app").strip()
+
+    newcomer.type(portal, backup)
+    portal.run(token.format("create admin --label after"))
+    newcomer.type(portal, restore)
+    restart_others()
+    assert "before" in portal.run(token.format("list admin"))
+    assert "after" not in portal.run(token.format("list admin"))
+
+    changed = machines.source / "dit4c_p2p/portal/__init__.py"
+    changed.write_text(f'{changed.read_text()}\nRELEASE = "the next one"\n')
+    newcomer.type(portal, upgrade)
+    said = portal.run("/opt/dit4c/bin/python -c 'import dit4c_p2p.portal as p; print(p.RELEASE)'")
+    assert said == "the next one\n"
+    portal.run("systemctl restart dit4c-portal dit4c-scheduler")
+    restart_others()
+    api.wait_for(one, "running")
+    assert home.run("docker ps -q --filter label=dit4c.role=app").strip() == container
+    two = api.call("POST", "instances", {"image": "jupyterlab"})["id"]
+    api.wait_for(two, "running")
+    api.call("POST", f"instances/{two}/discard")
+    api.wait_for(two, "discarded")
+
+    (key,) = (key for key in api.call("GET", "keys") if key["name"] == "node-home")
+    api.call("POST", f"keys/{key['fingerprint']}/revoke")
+    newcomer.type(home, remove)
+    assert home.run("docker ps -aq; docker network ls -q --filter label=dit4c.data-dir") == ""

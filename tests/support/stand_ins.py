@@ -37,10 +37,12 @@ def apt_get(*words):
             time.sleep(0.1)
 
 
-def git(action, _repository, folder):
-    if action != "clone":
-        sys.exit(f"git {action}?")
-    shutil.copytree("/mnt/source", folder)
+def git(*words):
+    match words:
+        case ("clone", _, folder) | ("-C", folder, "pull"):
+            shutil.copytree("/mnt/source", folder, dirs_exist_ok="pull" in words)
+        case _:
+            sys.exit(f"git {words}?")
 
 
 def certbot(*words):
@@ -64,14 +66,13 @@ def systemctl(action, *words):
     units = [word for word in words if word != "--now"]
     if action == "daemon-reload" and not units:
         return
-    if action not in ("enable", "disable", "restart") or ("--now" in words) == (
-        action == "restart"
-    ):
+    wanted = ("enable", "disable") if "--now" in words else ("start", "stop", "restart")
+    if action not in wanted:
         sys.exit(f"systemctl {action} {words}?")
     for unit in units:
-        if action in ("disable", "restart"):
+        if action in ("disable", "stop", "restart"):
             stop(unit)
-        if action in ("enable", "restart"):
+        if action in ("enable", "start", "restart"):
             start_unit(unit)
 
 
