@@ -12,6 +12,7 @@ from aiodocker.containers import DockerContainer
 from dit4c_p2p.images import Images, default_cache_folder, ensure_images
 from dit4c_p2p.node import pod
 from dit4c_p2p.node.config import HelperImages
+from dit4c_p2p.node.firewall import Reach
 from dit4c_p2p.node.policy import Policy
 
 # Where a pod's address would stand.
@@ -110,7 +111,7 @@ async def serve(
             helpers=HelperImages(images.infra, images.listener, images.auth),
             policy=Policy(),
             machine_cpus=2,
-            rules="",
+            reach=Reach(frozenset(), frozenset(), True, frozenset()),
             resolvers=(),
         )
         confined = pod.app(spec, "infra")["HostConfig"]
