@@ -19,6 +19,7 @@ from dit4c_p2p.node.engine import Engine
 from dit4c_p2p.node.failures import (
     Conflict,
     EngineError,
+    EngineFull,
     EngineSaid,
     NodeFailure,
     NotFound,
@@ -291,6 +292,8 @@ class Assembly:
             return await self._create(spec, Role.APP, definition)
         try:
             return await self._create(spec, Role.APP, pod.with_quota(definition, limit))
+        except EngineFull:
+            raise
         except EngineSaid as error:
             made = await self._create(spec, Role.APP, definition)
             self._sets_quotas = False

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from dit4c_p2p.node.failures import EngineError
+from dit4c_p2p.node.failures import Passing
 from dit4c_p2p.node.status import memory_text
 
 _log = logging.getLogger(__name__)
@@ -52,7 +52,6 @@ class Allowance:
             begun_at = before.get(instance, written.size if first else 0)
             if written.running and written.size > max(self.limit, begun_at * (1 + _LEEWAY)):
                 over.append(instance)
-                begun_at = written.size
             self.begun_at[instance] = begun_at if written.running else written.size
         return over
 
@@ -77,15 +76,26 @@ class Disk:
 
     async def run(self) -> None:
         """Until cancelled."""
+        while True:
+            try:
+                measured = await self._measure()
+            except Passing as failure:
+                _log.warning("what apps have written can't be measured: %s", failure.one_line())
+            else:
+                over = self._allowance.over(measured)
+                await asyncio.gather(*(self._stop(one, measured[one].size) for one in over))
+            await asyncio.sleep(MEASURE_EVERY_S)
+
+    async def _stop(self, instance: str, size: int) -> None:
+        """Stop one that is over; if that fails, it is over when it is measured next."""
         lent = memory_text(self._allowance.limit)
         reason = (
             f"the app was stopped: it has written more than the {lent} that the owner of this "
             "machine lends; its files are kept, and once it is started again some can be removed"
         )
-        while True:
-            try:
-                over = self._allowance.over(await self._measure())
-                await asyncio.gather(*(self._end(instance, reason) for instance in over))
-            except EngineError as error:
-                _log.warning("what apps have written can't be measured: %s", error.one_line())
-            await asyncio.sleep(MEASURE_EVERY_S)
+        try:
+            await self._end(instance, reason)
+        except Passing as failure:
+            _log.warning("pod of %s: over its disk's limit: %s", instance, failure.one_line())
+        else:
+            self._allowance.begun_at[instance] = size

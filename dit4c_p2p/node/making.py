@@ -15,7 +15,14 @@ from dit4c_p2p.node.assembly import Assembly
 from dit4c_p2p.node.condition import Condition
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine import Engine
-from dit4c_p2p.node.failures import Conflict, EngineError, NoSuchPod, NotFound, UnknownImage
+from dit4c_p2p.node.failures import (
+    Conflict,
+    EngineError,
+    NodeFailure,
+    NoSuchPod,
+    NotFound,
+    UnknownImage,
+)
 from dit4c_p2p.node.folder import Run
 from dit4c_p2p.node.pod import AppImage, PodSpec, Role
 from dit4c_p2p.node.reach import Services, reach_of, resolvers_for_pods
@@ -99,8 +106,7 @@ class Making:
                     if started_at != folder.run.before:
                         folder.begin(Run(folder.run.number, started_at))
                         folder.set_notice(_AGAIN)
-                    grace_s = self._config.limits.stop_grace_s
-                    await self._assembly.resume(spec, files, found, grace_s)
+                    await self._resume(spec, files, found)
                 elif app is not None and app.ended and infra is not None and infra.running:
                     # Not clear yet whether the whole pod goes down.
                     await asyncio.sleep(UNCLEAR_S)
@@ -115,6 +121,20 @@ class Making:
                 continue
             return await self._assembly.look(instance)
         raise EngineError(f"the pod of {instance} can't be made: its names are in use")
+
+    async def _resume(self, spec: PodSpec, files: dict[str, bytes], containers: Containers) -> None:
+        """Start a kept app again. If that fails, what ran of it for a moment was no run."""
+        try:
+            grace_s = self._config.limits.stop_grace_s
+            await self._assembly.resume(spec, files, containers, grace_s)
+        except NodeFailure:
+            folder = self._condition.folder(spec.instance)
+            run, notice = folder.run, folder.notice
+            app = (await self._assembly.look(spec.instance)).get(Role.APP)
+            if app is not None and not app.running and app.started_at != run.before:
+                folder.begin(Run(run.number, app.started_at))
+                folder.set_notice(notice)
+            raise
 
     async def complete(self, instance: str, found: Containers) -> None:
         """Start the helpers that a standing pod lacks."""

@@ -56,7 +56,14 @@ from dit4c_p2p.node.condition import Condition
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.disk import Disk
 from dit4c_p2p.node.engine import Engine
-from dit4c_p2p.node.failures import NodeFailure, NoSuchPod, NotListening, Passing, PodBroken
+from dit4c_p2p.node.failures import (
+    FilesFailed,
+    NodeFailure,
+    NoSuchPod,
+    NotListening,
+    Passing,
+    PodBroken,
+)
 from dit4c_p2p.node.fetching import fetch
 from dit4c_p2p.node.firewall import Reach
 from dit4c_p2p.node.folder import instances_kept
@@ -318,17 +325,26 @@ class Pods:
     # ---- for who measures what apps write, and who follows the machine's network
 
     async def end(self, instance: str, reason: str) -> None:
-        """Stop a pod that runs, for a reason that its user is told; its containers stay."""
+        """Stop a pod that runs, for a reason that its user is told; its containers stay.
+
+        :raises FilesFailed: that can't be written down, and it may be started again.
+        """
         async with self._lock(instance):
             now = await self._condition.status(instance)
-            if now is not None and now.state is PodState.RUNNING:
-                _log.warning("pod of %s: %s", instance, reason)
+            if now is None or now.state is not PodState.RUNNING:
+                return
+            _log.warning("pod of %s: %s", instance, reason)
+            try:
                 await self._condition.give_up(instance, reason)
+            except FilesFailed:
+                # A full disk may be its doing: all the more it must not run on.
+                await self._assembly.stop(instance, self._config.limits.stop_grace_s)
+                raise
 
     async def renew_rules(self, reach: Reach) -> None:
         """Have the rules of every running pod be those for ``reach``.
 
-        :raises EngineError: that may have failed for one; the others have them.
+        :raises Passing: that may have failed for one; the others have them.
         """
         instances = await self._assembly.instances() | self._starting
         await together(*(self._renew_rules(instance, reach) for instance in instances))
@@ -344,9 +360,7 @@ class Pods:
         try:
             await self._assembly.renew(infra, reach)
         except PodBroken as failure:
-            _log.error("pod of %s: %s", instance, failure.one_line())
-            async with self._lock(instance):
-                await self._condition.give_up(instance, failure.one_line())
+            await self.end(instance, failure.one_line())
 
     # ---- beneath
 

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.node.config import NodeConfig
-from dit4c_p2p.node.failures import EngineError
+from dit4c_p2p.node.failures import Passing
 from dit4c_p2p.node.firewall import Reach, ruleset
 from dit4c_p2p.node.host import HostNetwork
 from dit4c_p2p.node.reach import Services, reach_of
@@ -30,7 +30,7 @@ class Rules:
 
     :param host_now: reads the machine's networks.
     :param renew: has each running pod's rules be those of a :class:`Reach`; raises
-        :class:`EngineError` when that may have failed for one of them.
+        :class:`Passing` when that may have failed for one of them.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Rules:
                 if not settled or now() - looked_up_at > _LOOK_UP_EVERY_S:
                     await self._services.look_up()
                     looked_up_at = now()
-            except (EngineError, OSError) as error:
+            except (Passing, OSError) as error:
                 pause_s = backoff.pause_s()
                 _log.warning("pods' rules may not be those of this network yet: %s", error)
             await asyncio.sleep(pause_s)

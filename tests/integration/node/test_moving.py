@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from support.pods import docker, inspect, look, run_start
 
 from dit4c_p2p.messages.node import PodRunning, PodState
 from dit4c_p2p.node import host
+from dit4c_p2p.node.failures import FilesFailed
+from dit4c_p2p.node.folder import InstanceFolder
 from dit4c_p2p.node.pods import Pods
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
@@ -112,7 +115,7 @@ async def test_names_are_asked_for_at_the_name_server_of_the_new_network(
     )
     try:
         assert server.stdout is not None
-        assert await asyncio.to_thread(os.read, server.stdout.fileno(), 100) == b"ready\n"
+        assert await asyncio.to_thread(server.stdout.readline) == b"ready\n"
         async with following(pods):
             here.append(replace(machine, resolvers=(IPv4Address(LAN),)))
             async with asyncio.timeout(RENEWED_S):
@@ -156,8 +159,9 @@ async def test_one_that_is_being_made_has_the_rules_of_now(config, engine, image
 
 
 async def test_a_pod_that_can_not_have_the_new_rules_is_stopped(
-    pods, config, engine, images, instance
+    pods, config, engine, images, instance, monkeypatch
 ):
+    """Even if the disk is so full that it can't be written down why."""
     await run_start(pods, instance, images.app)
 
     class NoRules:
@@ -168,7 +172,18 @@ async def test_a_pod_that_can_not_have_the_new_rules_is_stopped(
             return 1, "nft: no"
 
     refusing = Pods(config, NoRules())
-    await refusing.renew_rules(refusing.rules.reach(host.read()))
+    wanted = refusing.rules.reach(host.read())
+
+    def no_room(self, reason):
+        raise FilesFailed(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    with monkeypatch.context() as full:
+        full.setattr(InstanceFolder, "set_reason", no_room)
+        with pytest.raises(FilesFailed):
+            await refusing.renew_rules(wanted)
+    assert docker("ps", "-q", "--filter", f"label=dit4c.instance={instance}") == ""
+    await run_start(pods, instance, images.app)
+    await refusing.renew_rules(wanted)
     (status,) = (await pods.list()).pods
     assert status.state is PodState.EXITED
     assert "firewall could not be loaded: nft: no" in status.reason

@@ -1,6 +1,10 @@
 """Which apps have written more than they may."""
 
-from dit4c_p2p.node.disk import Allowance, Written
+import asyncio
+
+from dit4c_p2p.node import disk
+from dit4c_p2p.node.disk import Allowance, Disk, Written
+from dit4c_p2p.node.failures import EngineError, FilesFailed
 
 MIB = 1024**2
 LIMIT = 100 * MIB
@@ -25,6 +29,7 @@ def test_started_again_over_the_limit_it_may_shrink_and_hardly_grow():
     allowance = Allowance(LIMIT)
     allowance.over({"a": runs(1)})
     assert allowance.over({"a": runs(200)}) == ["a"]
+    assert allowance.over({"a": runs(200)}) == ["a"], "as long as it is not stopped"
     # It went on to write while it was being stopped.
     assert allowance.over({"a": stopped(240)}) == []
     assert allowance.over({"a": runs(250)}) == []
@@ -47,3 +52,30 @@ def test_an_agent_that_has_just_begun_knows_nothing_of_before():
     assert allowance.over({"a": runs(200), "b": runs(1)}) == []
     assert allowance.over({"a": runs(205), "b": runs(205)}) == ["b"]
     assert allowance.over({"a": runs(215), "b": stopped(205)}) == ["a"]
+
+
+async def test_one_that_can_not_be_stopped_or_measured_is_tried_again(monkeypatch):
+    monkeypatch.setattr(disk, "MEASURE_EVERY_S", 0.0)
+    failures = [FilesFailed(OSError(28, "No space left on device")), EngineError("away")]
+    measured = [EngineError("away"), {"a": runs(1)}]
+    stopped_for = asyncio.get_running_loop().create_future()
+
+    async def measure():
+        now = measured.pop(0) if measured else {"a": runs(200)}
+        if isinstance(now, EngineError):
+            raise now
+        return now
+
+    async def end(instance, reason):
+        if failures:
+            raise failures.pop(0)
+        if not stopped_for.done():
+            stopped_for.set_result((instance, reason))
+
+    task = asyncio.create_task(Disk(LIMIT, measure, end).run())
+    async with asyncio.timeout(10):
+        instance, reason = await stopped_for
+    assert instance == "a"
+    assert "more than the 100 MiB" in reason
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
