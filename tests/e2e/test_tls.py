@@ -120,7 +120,7 @@ async def test_different_parents_to_a_cell(tmp_path):
                 page.keyboard.type("sum(range(1000)) * 7")
                 page.keyboard.press("Shift+Enter")
                 output = page.locator(".jp-OutputArea-output").first
-                expect(output).to_have_text(re.compile(r"^\s*3496500\s*$"))
+                expect(output).to_have_text(re.compile(r"^\s*3496500\s*$"), timeout=30_000)
 
             await in_chromium(house, a_cell)
             await api.discard(instance)

@@ -72,6 +72,11 @@ class TestOnAFullDisk:
     pytestmark = ONLY_ROOT
 
     @pytest.fixture
+    def folder(self, where, tmp_path):
+        (tmp_path / "portal").mkdir(exist_ok=True)
+        return tmp_path
+
+    @pytest.fixture
     def disk(self, folder, tmp_path_factory):
         with SmallDisk(tmp_path_factory.mktemp("small") / "disk", size="64k") as disk:
             (disk.folder / "audit.jsonl").touch()
