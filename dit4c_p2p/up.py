@@ -24,6 +24,8 @@ from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import load_or_create, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.images import Images, TerminalProgress, default_cache_folder, ensure_images
+from dit4c_p2p.images.engine import ensure_engine
+from dit4c_p2p.images.progress import Progress
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
 from dit4c_p2p.node.agent import Node
 from dit4c_p2p.node.config import HelperImages, NodeConfig
@@ -62,7 +64,7 @@ async def _run(config: UpConfig) -> None:
     progress = TerminalProgress(columns=shutil.get_terminal_size().columns)
     config.ready_path.unlink(missing_ok=True)
     try:
-        bridge = await _bridge_address()
+        bridge = await _bridge_address(progress)
         _check_ports(config, *_hosts(bridge))
         images = await ensure_images(progress, default_cache_folder(), tools=config.tools)
         progress("DIT4C", "starting portal, router, node agent and scheduler")
@@ -247,11 +249,12 @@ async def login_link(folder: Path, person: str) -> str:
     return f"{portal_url}/login/{token}"
 
 
-async def _bridge_address() -> str:
+async def _bridge_address(progress: Progress) -> str:
     """The machine's address on the engine's bridge, where pods reach portal and router.
 
     :raises ConfigError: the engine has no bridge.
     """
+    await ensure_engine(progress)
     try:
         async with aiodocker.Docker(timeout=aiohttp.ClientTimeout(total=20)) as docker:
             bridge = await (await docker.networks.get("bridge")).show()

@@ -64,7 +64,7 @@ PORTS = ("--portal-port", "--router-port", "--router-ssh-port", "--observe-port"
 def test_a_port_that_is_taken_names_the_option(capsys, tmp_path, monkeypatch, option, host):
     """issue, bad input: port taken; before anything is built or begun."""
 
-    async def bridge():
+    async def bridge(progress):
         return BRIDGE
 
     monkeypatch.setattr(up, "_bridge_address", bridge)
