@@ -51,7 +51,7 @@ def write_whole(path: Path, content: bytes, *, lasting: bool = True) -> None:
             raise
         if lasting:
             for changed in (folder, *(one.parent for one in new)):
-                _sync(changed)
+                sync_folder(changed)
     except OSError as error:
         raise NotWritten(path, error) from None
 
@@ -70,8 +70,11 @@ def what_to_do(error: OSError) -> str:
     return ""
 
 
-def _sync(folder: Path) -> None:
-    """The folder's entries outlive a power cut."""
+def sync_folder(folder: Path) -> None:
+    """Have the folder's entries outlive a power cut.
+
+    :raises OSError: they may not.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""``dit4c audit verify``: whether an audit log is what was written."""
+"""``dit4c audit``: whether an audit log is what was written, and putting it aside."""
 
 import argparse
 from pathlib import Path
@@ -10,22 +10,43 @@ if TYPE_CHECKING:
 
 def add(commands: "Commands") -> None:
     """Add the commands of this file."""
-    audit = commands.add_parser("audit", help="check an audit log")
+    audit = commands.add_parser("audit", help="check an audit log, or put it aside")
     actions = audit.add_subparsers(title="actions", metavar="ACTION", required=True)
     verify = actions.add_parser(
         "verify",
         help="check that no line was changed, removed or put in",
         description="Reads FILE (audit.jsonl in the portal's data folder) from its first line to "
         "its last, checks that each carries the hash of the one before, and prints the hash of the "
-        "newest: keep that elsewhere, and compare it next time.",
+        "newest: keep that elsewhere, and compare it next time. Files that were put aside are read "
+        "as one log with it, if they are named as well, in any order.",
     )
-    verify.add_argument("file", metavar="FILE", type=Path)
+    verify.add_argument("files", metavar="FILE", type=Path, nargs="+")
     verify.set_defaults(run=_verify)
+    rotate = actions.add_parser(
+        "rotate",
+        help="put the log aside and begin a new file",
+        description="Puts FILE (audit.jsonl in the portal's data folder) aside under a name with "
+        "today's date, and prints it. The portal goes on meanwhile, in a new FILE that carries the "
+        "hash of the last line put aside.",
+    )
+    rotate.add_argument("file", metavar="FILE", type=Path)
+    rotate.set_defaults(run=_rotate)
 
 
 def _verify(options: argparse.Namespace) -> int:
     from dit4c_p2p.audit import verify
 
-    verdict = verify(options.file)
-    print(f"{options.file}: {verdict.lines} lines, unbroken; the newest is {verdict.newest}")
+    verdict = verify(*options.files)
+    names = ", ".join(map(str, options.files))
+    print(f"{names}: {verdict.lines} lines, unbroken; the newest is {verdict.newest}")
+    if verdict.first > 1:
+        print(f"lines before {verdict.first} are in an older file, which ends in {verdict.follows}")
+    return 0
+
+
+def _rotate(options: argparse.Namespace) -> int:
+    from dit4c_p2p.audit import rotate
+    from dit4c_p2p.portal.audit import local_user
+
+    print(rotate(options.file, who=local_user()))
     return 0

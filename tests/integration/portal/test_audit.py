@@ -237,6 +237,17 @@ async def test_it_goes_on_after_a_restart_and_commands_beside_it_are_in_it(work,
     assert "unbroken" in capsys.readouterr().out
 
 
+async def test_it_is_put_aside_while_the_portal_goes_on(work, capsys):
+    newest = work.config.audit_path
+    before = verify(newest).lines
+    assert main(["audit", "rotate", str(newest)]) == 0
+    aside = capsys.readouterr().out.strip()
+    await work.login_link()
+    assert [line["what"] for line in lines(work)] == ["audit.rotate", "login_link.create"]
+    assert main(["audit", "verify", aside, str(newest)]) == 0
+    assert f"{before + 2} lines, unbroken" in capsys.readouterr().out
+
+
 async def test_a_portal_does_not_start_without_its_log(work):
     await work.stop()
     work.config.audit_path.unlink()

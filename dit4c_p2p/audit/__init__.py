@@ -1,0 +1,19 @@
+"""The audit log: who did what, from where, with which key, and what came of it.
+
+One line of JSON for each act, only ever appended. Each line carries the SHA-256 of the line before
+it, so that a line changed, removed or put in between shows once a copy of any later line is held
+elsewhere: ship the file, or its newest hash, to another machine.
+
+    {"n": 2, "at": "2026-11-23T10:00:00.123Z", "who": "admin", "key": "", "from": "127.0.0.1",
+     "what": "key.revoke", "about": "node-home", "outcome": "done", "previous": "9f86d0…"}
+
+``previous`` of the first line is 64 zeros. A chain goes on from file to file: a file that follows
+another begins with ``audit.rotate``. Nothing secret is written: no token, key or content.
+"""
+
+from dit4c_p2p.audit.line import AuditBroken
+from dit4c_p2p.audit.log import AuditLog
+from dit4c_p2p.audit.rotate import rotate
+from dit4c_p2p.audit.verify import Verdict, verify
+
+__all__ = ["AuditBroken", "AuditLog", "Verdict", "rotate", "verify"]

@@ -1,0 +1,91 @@
+"""One line of an audit log: how it is written, read, and followed by the next."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from dit4c_p2p.errors import DitError
+
+FIRST = "0" * 64
+# The first act of a file that follows another.
+ROTATED = "audit.rotate"
+
+_FIELDS = ("n", "at", "who", "key", "from", "what", "about", "outcome", "previous")
+_MAX_TEXT_CHARS = 300
+
+
+class AuditBroken(DitError):
+    """The log is not what was written; the message says from which line on."""
+
+    code = "audit_broken"
+
+
+@dataclass(frozen=True)
+class Act:
+    """What a line is about; see :meth:`dit4c_p2p.audit.AuditLog.write`."""
+
+    what: str
+    who: str = ""
+    key: str = ""
+    origin: str = ""
+    about: str = ""
+    outcome: str = "done"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a chain stands: how many lines it has, and the hash of the newest."""
+
+    count: int = 0
+    newest: str = FIRST
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line that was read: its number, what was done, and the hash of the line before it."""
+
+    number: int
+    what: str
+    previous: str
+
+
+def compose(act: Act, after: Place, now: float) -> bytes:
+    """The line of ``act`` at ``now`` (seconds since 1970), without its line end."""
+    at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+    texts = (act.who, act.key, act.origin, act.what, act.about, act.outcome)
+    values = (
+        after.count + 1,
+        at.replace("+00:00", "Z"),
+        *(one[:_MAX_TEXT_CHARS] for one in texts),
+        after.newest,
+    )
+    return json.dumps(dict(zip(_FIELDS, values, strict=True)), ensure_ascii=True).encode()
+
+
+def read(line: bytes, path: Path, where: str) -> Line:
+    """Read a line.
+
+    :param where: which line of ``path`` it is, for the error.
+    :raises AuditBroken: it is none of ours.
+    """
+    try:
+        found = json.loads(line)
+        if tuple(found) != _FIELDS or not isinstance(found["n"], int):
+            raise ValueError("not its fields")
+    except (ValueError, TypeError):
+        raise not_ours(path, where) from None
+    return Line(found["n"], str(found["what"]), str(found["previous"]))
+
+
+def hash_of(line: bytes) -> str:
+    """What the next line carries of this one."""
+    return hashlib.sha256(line).hexdigest()
+
+
+def not_ours(path: Path, where: str) -> AuditBroken:
+    """The error for something else in the file."""
+    return AuditBroken(
+        f"{path}, {where}: not a line of an audit log", hint="keep the file, and start another one"
+    )

@@ -1,0 +1,143 @@
+"""Appending to an audit log."""
+
+import errno
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dit4c_p2p.audit.line import ROTATED, Act, Place, compose, hash_of, not_ours, read
+from dit4c_p2p.private_file import sync_folder
+
+# The newest line is looked for in this much of the file's end; a line is well under 4 KiB.
+_TAIL_BYTES = 64 * 1024
+
+
+class AuditLog:
+    """Appends to one file, from any thread; other processes may append by their own.
+
+    A line is on disk (``fsync``) when :meth:`write` returns. One that a crash or a full disk cut
+    off, before anyone was told that it was done, is taken away by whoever writes next. A file that
+    was put aside meanwhile is followed by the one that now has its name, in the same chain.
+
+    :param clock: seconds since 1970.
+    :raises OSError: the file can't be opened or read.
+    :raises AuditBroken: its newest line is not one of ours.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._path = path
+        self._size, self._place = 0, Place()
+        self._alone = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._descriptor = self._open()
+        try:
+            with self.locked():
+                pass
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def write(
+        self,
+        what: str,
+        *,
+        who: str = "",
+        key: str = "",
+        origin: str = "",
+        about: str = "",
+        outcome: str = "done",
+    ) -> None:
+        """Append one act.
+
+        :param what: a stable word such as ``key.revoke``.
+        :param who: a person's id or a peer's name; empty if nobody is known yet.
+        :param key: the fingerprint of the key it was done with.
+        :param origin: the address it came from.
+        :param about: what it was done to.
+        :raises OSError: it could not be written; the act should not go on as if it were.
+        :raises AuditBroken: somebody else has put something into the file.
+        """
+        with self.locked():
+            self._append(Act(what, who, key, origin, about, outcome))
+
+    def close(self) -> None:
+        """Nothing can be written any more."""
+        with self._alone:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+    @contextmanager
+    def locked(self) -> Iterator[Place]:
+        """Be the only one that writes, and know where the chain stands."""
+        with self._alone:
+            self._lock()
+            try:
+                while not self._has_its_name():
+                    self._follow()
+                self._catch_up()
+                if self._size == 0 and self._place.count:
+                    self._append(Act(ROTATED))
+                yield self._place
+            finally:
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _open(self) -> int:
+        return os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def _lock(self) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def _has_its_name(self) -> bool:
+        try:
+            return os.path.samestat(self._path.stat(), os.fstat(self._descriptor))
+        except FileNotFoundError:
+            return False
+
+    def _follow(self) -> None:
+        """Go on in the file that has the name now, from where the one put aside ends."""
+        self._catch_up()
+        aside, self._descriptor = self._descriptor, self._open()
+        os.close(aside)  # with it goes its lock
+        self._size = 0
+        self._lock()
+
+    def _catch_up(self) -> None:
+        if os.fstat(self._descriptor).st_size != self._size:
+            self._resume()
+
+    def _append(self, act: Act) -> None:
+        line = compose(act, self._place, self._clock())
+        try:
+            written = os.write(self._descriptor, line + b"\n")
+            if written <= len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._descriptor)
+            if self._size == 0:
+                sync_folder(self._path.parent)
+        except OSError as error:
+            os.truncate(self._descriptor, self._size)
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
+        self._size += written
+        self._place = Place(self._place.count + 1, hash_of(line))
+
+    def _resume(self) -> None:
+        """Find out how many lines there are, and the newest one's hash."""
+        size = os.fstat(self._descriptor).st_size
+        tail = os.pread(self._descriptor, _TAIL_BYTES, max(0, size - _TAIL_BYTES))
+        *lines, rest = tail.split(b"\n")
+        place = Place()
+        if lines:
+            place = Place(read(lines[-1], self._path, "newest line").number, hash_of(lines[-1]))
+        # Taken away only if it can be the beginning of the next line.
+        if not rest.startswith(f'{{"n": {place.count + 1}, '.encode()[: len(rest)]):
+            raise not_ours(self._path, "newest line")
+        if rest:
+            os.truncate(self._descriptor, size - len(rest))
+            os.fsync(self._descriptor)
+        self._place = place
+        self._size = size - len(rest)

@@ -1,0 +1,75 @@
+"""Whether an audit log is what was written."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dit4c_p2p.audit.line import ROTATED, AuditBroken, Place, hash_of, read
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A log that holds together.
+
+    ``first``: the number of its first line; above 1 if the chain began in a file that is not here.
+    ``follows``: the hash of the line before that one. ``lines``: how many there are. ``newest``:
+    the hash of the newest.
+    """
+
+    first: int
+    follows: str
+    lines: int
+    newest: str
+
+
+def verify(*paths: Path) -> Verdict:
+    """Read a whole log, of one file or of several in any order, and check its chain.
+
+    :raises AuditBroken: with the number of the first line that is wrong.
+    :raises OSError: a file can't be read.
+    """
+    start: Place | None = None
+    place, before = Place(), ""
+    for path in sorted(paths, key=_begins):
+        for number, line in enumerate(_lines(path), 1):
+            found = read(line, path, f"line {number}")
+            goes_on = (found.number, found.previous) == (place.count + 1, place.newest)
+            if start is None and not goes_on and found.what == ROTATED:
+                place = Place(found.number - 1, found.previous)
+            elif not goes_on:
+                raise _broken(path, number, before)
+            start = start or place
+            place = Place(found.number, hash_of(line))
+        before = str(path)
+    start = start or place
+    return Verdict(start.count + 1, start.newest, place.count - start.count, place.newest)
+
+
+def _begins(path: Path) -> int:
+    """The number of its first line."""
+    for line in _lines(path):
+        return read(line, path, "line 1").number
+    return 0
+
+
+def _broken(path: Path, number: int, before: str) -> AuditBroken:
+    if number == 1 and before:
+        return AuditBroken(
+            f"{path}, line 1: it does not follow from the last line of {before}",
+            hint="a file between the two is missing, or lines were changed; check each by itself",
+        )
+    return AuditBroken(
+        f"{path}, line {number}: it does not follow from the line before it",
+        hint="lines were changed, removed or added from there on",
+    )
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                raise AuditBroken(
+                    f"{path}: its last line is cut off",
+                    hint="whoever writes next mends it",
+                )
+            yield line[:-1]
