@@ -1,3 +1,3 @@
 """What tests of several components share."""
 
-pytest_plugins = ["support.engines"]
+pytest_plugins = ["support.engines", "support.side_by_side"]
