@@ -166,9 +166,10 @@ class PeerServer(asyncssh.SSHServer):
         self._port = 0
         self.authenticated = False
         self._entered = False
-        self._claimed: PeerName | None = None
         self._tries = 0
-        self._answers: dict[str, bool] = {}
+        # By claimed name and key: a peer may claim one name after the other, and ask about keys
+        # that it doesn't have.
+        self._answers: dict[tuple[str, str], KeyDocument | None] = {}
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """Called by asyncssh when a connection opens, before anything is known of it."""
@@ -196,10 +197,6 @@ class PeerServer(asyncssh.SSHServer):
 
     async def begin_auth(self, username: str) -> bool:
         """Called with the name that the peer claims; always demands a proof."""
-        try:
-            self._claimed = PeerName.parse(username)
-        except InvalidName:
-            self._claimed = None
         await asyncio.sleep(self.gate.delay_s(self.address))
         return True
 
@@ -208,45 +205,48 @@ class PeerServer(asyncssh.SSHServer):
         return True
 
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
-        """Whether ``key`` is in force for the claimed name. Called twice a login, answered once."""
-        offered = fingerprint_of(key)
-        if offered in self._answers:
-            if self._answers[offered]:
-                self.fingerprint = offered
-            return self._answers[offered]
-        self._tries += 1
-        if self._tries > self.gate.limits.tries_per_connection:
-            self.gate.refused("too_many_tries")
-            self.conn.disconnect(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many tries")
-            return False
-        accepted = self._answers[offered] = await self._accept(username, offered)
-        if accepted:
-            self.fingerprint = offered
-        else:
-            self.gate.failed(self.address)
-        return accepted
+        """Whether ``key`` is in force for the claimed name. Called twice a login, answered once.
 
-    async def _accept(self, username: str, offered: str) -> bool:
-        name = self._claimed
-        if name is None:
+        Each time it is, the peer is who it claims to be now: asyncssh's next step is to see whether
+        it has signed with this very key, and only then it is logged in.
+        """
+        offered = fingerprint_of(key)
+        asked = username, offered
+        if asked not in self._answers:
+            self._tries += 1
+            if self._tries > self.gate.limits.tries_per_connection:
+                self.gate.refused("too_many_tries")
+                self.conn.disconnect(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many tries")
+                return False
+            document = self._answers[asked] = await self._look_up(username, offered)
+            if document is None:
+                self.gate.failed(self.address)
+        document = self._answers[asked]
+        if document is None:
+            return False
+        self.peer, self.document, self.fingerprint = document.name, document, offered
+        return True
+
+    async def _look_up(self, username: str, offered: str) -> KeyDocument | None:
+        """What is published for the claimed name, if the key is in force for it and may come in."""
+        try:
+            name = PeerName.parse(username)
+            document = await self.gate.registry.keys(name)
+            if offered in document.fingerprints():
+                self.gate.admit(name, document)
+                return document
+            word = "key_not_in_force"
+            reason = "the key is not published for this name, or is revoked"
+        except InvalidName:
             word, reason = "not_a_peer_name", "not a peer name"
-        else:
-            try:
-                document = await self.gate.registry.keys(name)
-                if offered in document.fingerprints():
-                    self.gate.admit(name, document)
-                    self.peer, self.document = name, document
-                    return True
-                word = "key_not_in_force"
-                reason = "the key is not published for this name, or is revoked"
-            except (IdentityError, Refused) as error:
-                word = "not_served" if isinstance(error, Refused) else error.code
-                reason = error.one_line()
+        except (IdentityError, Refused) as error:
+            word = "not_served" if isinstance(error, Refused) else error.code
+            reason = error.one_line()
         self.gate.refused(word)
         _log.warning(
             "refused %r from %s: %s", username[:60], self.address, reason, extra=self._about
         )
-        return False
+        return None
 
     def auth_completed(self) -> None:
         """Called by asyncssh when the peer has proven its key."""

@@ -11,12 +11,13 @@ import pytest
 from support.router_house import House, a_house, hello, until
 from support.wire import Wire
 
-from dit4c_p2p.identity.keys import generate, write_private
+from dit4c_p2p.identity.keys import fingerprint, generate, write_private
 from dit4c_p2p.overlay.client import connect_router, dial
 from dit4c_p2p.overlay.errors import NotVerified, OverlayError, Refused, Unreachable
 from dit4c_p2p.overlay.gate import Gate, PeerServer
 from dit4c_p2p.overlay.ssh import SERVER_OPTIONS, Identity
 from dit4c_p2p.router import Limits
+from dit4c_p2p.router.ssh import RouterServer
 
 # ---- listen
 
@@ -130,6 +131,25 @@ async def test_row_4_no_login_without_a_published_key(house: House) -> None:
 async def test_row_4_a_kind_that_has_nothing_to_do_here_is_refused(house: House) -> None:
     with pytest.raises(Refused):
         await connect_router(house.peer("user-ann"), house.info, house.registry)
+
+
+async def test_row_4_a_peer_is_who_it_proves_to_be_whatever_else_it_has_claimed(
+    house: House,
+) -> None:
+    """security.md 1: identity comes from the key, never from what is said."""
+    mine, other = house.peer("instance-abc"), house.peer("instance-xyz")
+    server = RouterServer(house.router.board)
+
+    async def asks(identity: Identity, key: asyncssh.SSHKey) -> bool:
+        assert await server.begin_auth(str(identity.name))
+        return await server.validate_public_key(str(identity.name), key.convert_to_public())
+
+    assert await asks(mine, mine.key)
+    assert await asks(other, other.key)  # anybody may ask about a key: it is published
+    assert not await asks(other, mine.key)
+    assert await asks(mine, mine.key)  # and signs now, with its own
+    assert (server.peer, server.fingerprint) == (mine.name, fingerprint(mine.key))
+    assert server.document.name == mine.name
 
 
 async def test_row_4_a_revoked_key_is_refused(house: House) -> None:
