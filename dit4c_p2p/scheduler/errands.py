@@ -266,4 +266,5 @@ def _failed(instance: Instance, answer: NodeResult | Failure) -> WorkFailed | No
 
 
 def _no_logs(request: RequestLogs, error: str) -> InstanceLogs:
-    return InstanceLogs(request=request.request, instance=request.instance, error=error)
+    short = error[: lifecycle.MAX_INFO_CHARS]
+    return InstanceLogs(request=request.request, instance=request.instance, error=short)

@@ -51,6 +51,10 @@ APP = "scheduler"
 # A message that comes again later than this would find its instance in a later state anyway.
 INCOMING_KEPT_S = 30 * 24 * 3600
 
+# A key and its two signatures, of whichever algorithm, are well below. A longer one would never
+# reach the portal, and neither would what comes after it.
+_MAX_KEY_CHARS = 16 * 1024
+
 # What is wanted of a key is over once its pod is to go.
 _KEY_STATES = frozenset({State.STARTING, State.RUNNING})
 
@@ -192,8 +196,14 @@ class Store:
     async def key_made(self, instance: str, key: PodKey) -> None:
         """Write down that the portal is to publish this key, once for each key.
 
-        A key that comes when the pod is to go already is left alone.
+        A key that comes when the pod is to go already is left alone, and so is what can't be one.
         """
+        said_chars = len(key.public_key) + len(key.instance_signature) + len(key.node_signature)
+        if said_chars > _MAX_KEY_CHARS:
+            _log.warning(
+                "instance %s: its node says that %d characters are a key", instance, said_chars
+            )
+            return
         async with _transaction():
             row = await InstanceRow.get_or_none(id=instance)
             if row is None or row.node is None or State(row.state) not in _KEY_STATES:

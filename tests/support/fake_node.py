@@ -52,6 +52,7 @@ class FakeNode:
     :ivar fail: a verb's name → the failures that its next calls end with.
     :ivar history: every event there was.
     :ivar online: False: nobody gets through.
+    :ivar said_key: what it says instead of the key that it has made.
     """
 
     def __init__(self, name: str = "node-home", key: asyncssh.SSHKey | None = None) -> None:
@@ -70,6 +71,7 @@ class FakeNode:
         self.progress: list[Progress] = [Progress(info="half way", fraction=0.5)]
         self.log = "one\ntwo\n"
         self.online = True
+        self.said_key: PodKey | None = None
         self.connections: set[MemoryConnection] = set()
         self.dials = 0
         self.history: list[PodEvent] = []
@@ -200,7 +202,7 @@ class FakeNode:
         id = request.instance
         key = self.keys.setdefault(id, generate())
         statement = key_statement(id, str(self.name), fingerprint(key), request.key_nonce)
-        yield PodKey(
+        yield self.said_key or PodKey(
             public_key=public_line(key),
             instance_signature=sshsig.sign(key, statement, INSTANCE_KEY_NAMESPACE),
             node_signature=sshsig.sign(self.key, statement, INSTANCE_KEY_NAMESPACE),

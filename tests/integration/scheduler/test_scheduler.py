@@ -8,6 +8,7 @@ from support.fake_node import FakeNode, memory_dialler
 
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.keys import fingerprint, parse_public
+from dit4c_p2p.messages.codec import MAX_MESSAGE_BYTES, encode
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import (
     INSTANCE_KEY_NAMESPACE,
@@ -23,6 +24,7 @@ from dit4c_p2p.messages.node import (
     EnsureImage,
     Failure,
     PodEvent,
+    PodKey,
     PodLogs,
     PodState,
     PodStatus,
@@ -339,6 +341,27 @@ async def test_state_and_logs_on_request(world, monkeypatch):
         await world.portal.order(RequestLogs(request="r3", instance="abc", lines=10))
         await world.portal.until(lambda: "r3" in world.portal.logs)
         assert world.portal.logs["r3"].error == "node-home does not answer at the moment"
+
+
+async def test_a_node_that_says_too_much_keeps_nobody_else_from_being_heard(world):
+    """security.md 1: a node's owner can touch only what runs on that node."""
+    much = "x" * (MAX_MESSAGE_BYTES - 100)  # the most that a line of a node's can carry
+    loud = FakeNode("node-loud")
+    loud.said_key = PodKey(public_key=much, instance_signature="", node_signature="")
+    loud.fail["PodLogs"] = [Failure(code="internal", text=much)]
+    loud.max_pods, world.node.max_pods = 2, 1
+    world.nodes.append(loud)
+    world.dialler = memory_dialler(*world.nodes)
+    async with world.scheduler():
+        for instance in ("one", "two", "three"):
+            await world.start(instance)
+        for instance in ("one", "two", "three"):
+            await world.portal.until_state(instance, State.RUNNING)
+        assert len(loud.pods) == 2 and len(world.portal.keys) == 1
+        await world.portal.order(RequestLogs(request="r1", instance=min(loud.pods), lines=10))
+        await world.portal.until(lambda: "r1" in world.portal.logs)
+        assert len(encode(world.portal.logs["r1"])) < 2000
+        assert world.portal.opened == 1
 
 
 async def test_an_order_that_can_not_be_meant_is_put_aside(world):
