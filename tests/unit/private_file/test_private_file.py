@@ -29,6 +29,27 @@ def test_a_file_is_for_its_owner_only_and_its_folder_too(tmp_path):
     assert os.listdir(path.parent) == ["ready.json"]
 
 
+@pytest.mark.parametrize("kind", ["file", "symlink", "hardlink"])
+def test_what_others_have_put_in_its_place_gets_none_of_it(tmp_path, kind):
+    """In a folder that is everybody's, such as /tmp."""
+    path, theirs = tmp_path / "ready.json", tmp_path / "theirs"
+    partial = tmp_path / f"ready.json.{os.getpid()}.partial"
+    theirs.write_bytes(b"theirs")
+    if kind == "file":
+        theirs = partial
+        theirs.write_bytes(b"theirs")
+        theirs.chmod(0o666)
+    elif kind == "symlink":
+        partial.symlink_to(theirs)
+    else:
+        partial.hardlink_to(theirs)
+    with theirs.open("rb") as held:
+        write_whole(path, b"a token")
+        assert held.read() == b"theirs"
+    assert path.read_bytes() == b"a token"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_it_is_on_disk_with_its_name_before_anybody_relies_on_it(tmp_path, monkeypatch):
     """What a power cut would leave behind, at each step."""
     path = tmp_path / "new" / "run"
