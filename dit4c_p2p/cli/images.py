@@ -70,7 +70,13 @@ def _run_load(options: argparse.Namespace) -> int:
     finally:
         progress.close()
     for image in images:
-        if not image.serves:
+        if image.is_part:
+            print(
+                f"{image.tag} is a part of pods from now on: it sees what they see. If you don't "
+                f"trust who made the file, remove it: docker rmi {image.tag}",
+                file=sys.stderr,
+            )
+        elif not image.serves:
             print(f"{image.tag or image.id} declares no TCP port: no tool.", file=sys.stderr)
     _print_tools(tools_of(images))
     return 0

@@ -123,12 +123,13 @@ def _read_list(archive: tarfile.TarFile, members: _Members, path: Path, name: st
     member = members.get(name)
     if member is None:
         raise CutOff(path)
-    stream = archive.extractfile(member)
+    # A link would be followed to whatever it names, of any size, or to itself.
+    stream = archive.extractfile(member) if member.isreg() else None
     if stream is None or member.size > _MAX_LIST_BYTES:
         raise NotAnArchive(path, f"has no list of images in {name}")
     try:
         return json.loads(stream.read())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise NotAnArchive(path, f"has no list of images in {name}") from None
 
 

@@ -17,7 +17,7 @@ from dit4c_p2p.images.disk import DiskFull, says_disk_full
 from dit4c_p2p.images.engine import ARCHITECTURES, find_engine
 from dit4c_p2p.images.ensure import CatalogueImage
 from dit4c_p2p.images.progress import Progress
-from dit4c_p2p.images.recipes import OFFERS
+from dit4c_p2p.images.recipes import OFFERS, RECIPES
 
 STEP = "Images"
 
@@ -27,6 +27,8 @@ _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+", re.ASCII)
 _MAX_NAME_CHARS = 40
 _MAX_DESCRIPTION_CHARS = 300
 _OWN = {f"dit4c/{offer.name}:local": offer for offer in OFFERS}
+# What every pod, or every image of ours, is made of.
+_OWN_PARTS = {f"dit4c/{recipe.name}:local" for recipe in RECIPES} - set(_OWN)
 
 
 class LoadFailed(DitError):
@@ -47,6 +49,11 @@ class LoadedImage:
     serves: bool
     title: str = ""
     description: str = ""
+
+    @property
+    def is_part(self) -> bool:
+        """Whether pods of this machine are made of it from now on, because of its name."""
+        return self.tag in _OWN_PARTS
 
 
 async def load_images(path: Path, progress: Progress) -> list[LoadedImage]:
@@ -72,7 +79,7 @@ async def load_images(path: Path, progress: Progress) -> list[LoadedImage]:
             references = await _send(docker, archive, progress)
             found: dict[str, LoadedImage] = {}
             for reference in references:
-                image = _image(reference, await docker.images.inspect(reference))
+                image = read_image(reference, await docker.images.inspect(reference))
                 found.setdefault(image.id, image)
     except (aiodocker.DockerError, aiohttp.ClientError, TimeoutError) as error:
         words = error.message if isinstance(error, aiodocker.DockerError) else str(error)
@@ -114,7 +121,8 @@ def _tool(image: LoadedImage) -> CatalogueImage:
     return CatalogueImage(name, title, image.description, image.id, title[:1].upper())
 
 
-def _image(reference: str, said: dict[str, Any]) -> LoadedImage:
+def read_image(reference: str, said: dict[str, Any]) -> LoadedImage:
+    """What an engine says of an image, by the name that it was loaded under or by its id."""
     config = said.get("Config") or {}
     labels = config.get("Labels") or {}
     ports = config.get("ExposedPorts") or {}
@@ -128,7 +136,9 @@ def _image(reference: str, said: dict[str, Any]) -> LoadedImage:
 
 
 def _line(text: object) -> str:
-    return " ".join(str(text or "").split())[:_MAX_DESCRIPTION_CHARS]
+    """A label's text as it may be shown, on a terminal too: whoever made the image wrote it."""
+    words = " ".join(str(text or "").split())
+    return "".join(char for char in words if char.isprintable())[:_MAX_DESCRIPTION_CHARS]
 
 
 async def _send(docker: aiodocker.Docker, archive: Archive, progress: Progress) -> list[str]:

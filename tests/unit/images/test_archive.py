@@ -121,6 +121,29 @@ def test_what_is_something_else(write, content, says):
     assert "docker save" in caught.value.hint
 
 
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+@pytest.mark.parametrize("target", ["nowhere", "manifest.json", "real.json"])
+def test_a_list_that_is_a_link_is_none(write, kind, target):
+    """It could lead to anything, of any size."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in dockers().items():
+            entry = tarfile.TarInfo(name.replace("manifest", "real"))
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+        link = tarfile.TarInfo("manifest.json")
+        link.type, link.linkname = kind, target
+        archive.addfile(link)
+    with pytest.raises(NotAnArchive, match=r"has no list of images in manifest.json"):
+        read_archive(write(buffer.getvalue()), "amd64")
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "index.json"])
+def test_a_list_that_is_nested_without_end_is_none(write, name):
+    with pytest.raises(NotAnArchive, match=f"has no list of images in {name}"):
+        read_archive(write(tar({name: b"[" * 100_000})), "amd64")
+
+
 @pytest.mark.parametrize("squeeze", [bytes, gzip.compress, bz2.compress, lzma.compress])
 @given(part=st.floats(0.0, 0.999))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

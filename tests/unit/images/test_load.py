@@ -1,6 +1,6 @@
 """What is in an archive, as tools that people can start."""
 
-from dit4c_p2p.images.load import LoadedImage, tools_of
+from dit4c_p2p.images.load import LoadedImage, read_image, tools_of
 
 ID = "sha256:" + "1" * 64
 
@@ -33,3 +33,15 @@ def test_each_has_a_name_of_its_own():
 
 def test_what_serves_nothing_is_no_tool():
     assert tools_of([LoadedImage(ID, "dit4c/infra:local", serves=False)]) == []
+
+
+def test_what_pods_are_made_of_is_known_by_its_name():
+    tags = ("dit4c/auth:local", "dit4c/infra:local", "dit4c/terminal:local", "lab/auth:local")
+    parts = [LoadedImage(ID, tag, serves=False).is_part for tag in tags]
+    assert parts == [True, True, False, False]
+
+
+def test_a_label_is_shown_without_what_a_terminal_would_obey():
+    """security.md 1: whoever made an image wrote its labels."""
+    labels = {"org.opencontainers.image.title": "R \x1b]0;x\x07Stu\x9bdio\u202e\n Zoë"}
+    assert read_image("", {"Id": ID, "Config": {"Labels": labels}}).title == "R ]0;xStudio Zoë"
