@@ -59,9 +59,10 @@ class SmallDisk:
                     (self._more / str(number)).touch()
 
     def make_room(self) -> None:
-        """As it was before :meth:`fill`."""
-        self._filler.unlink()
-        shutil.rmtree(self._more)
+        """As it was before :meth:`fill`, if it was filled."""
+        self._filler.unlink(missing_ok=True)
+        if self._more.exists():
+            shutil.rmtree(self._more)
 
 
 @contextmanager
