@@ -23,9 +23,14 @@ from dit4c_p2p.database import DatabaseSpec, databases, in_transaction, serving
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import load_or_create, public_line
 from dit4c_p2p.identity.names import PeerName
-from dit4c_p2p.images import Images, TerminalProgress, default_cache_folder, ensure_images
-from dit4c_p2p.images.engine import ensure_engine
-from dit4c_p2p.images.progress import Progress
+from dit4c_p2p.images import (
+    Engine,
+    Images,
+    TerminalProgress,
+    default_cache_folder,
+    ensure_engine,
+    ensure_images,
+)
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
 from dit4c_p2p.node.agent import Node
 from dit4c_p2p.node.config import HelperImages, NodeConfig
@@ -64,9 +69,12 @@ async def _run(config: UpConfig) -> None:
     progress = TerminalProgress(columns=shutil.get_terminal_size().columns)
     config.ready_path.unlink(missing_ok=True)
     try:
-        bridge = await _bridge_address(progress)
+        engine = await ensure_engine(progress)
+        bridge = await _bridge_address(engine)
         _check_ports(config, *_hosts(bridge))
-        images = await ensure_images(progress, default_cache_folder(), tools=config.tools)
+        images = await ensure_images(
+            progress, default_cache_folder(), engine=engine, tools=config.tools
+        )
         progress("DIT4C", "starting portal, router, node agent and scheduler")
         async with AsyncExitStack() as stack:
             system = _System(config, images, bridge)
@@ -249,14 +257,13 @@ async def login_link(folder: Path, person: str) -> str:
     return f"{portal_url}/login/{token}"
 
 
-async def _bridge_address(progress: Progress) -> str:
+async def _bridge_address(engine: Engine) -> str:
     """The machine's address on the engine's bridge, where pods reach portal and router.
 
     :raises ConfigError: the engine has no bridge.
     """
-    await ensure_engine(progress)
     try:
-        async with aiodocker.Docker(timeout=aiohttp.ClientTimeout(total=20)) as docker:
+        async with engine.client(call_s=20.0) as docker:
             bridge = await (await docker.networks.get("bridge")).show()
         addresses = bridge["IPAM"]["Config"][0]
         # Left out when the engine chose it by itself: the first address of the bridge's network.

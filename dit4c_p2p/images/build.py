@@ -16,6 +16,7 @@ from dit4c_p2p.errors import DitError
 from dit4c_p2p.images.closure import needed_files
 from dit4c_p2p.images.context import ContextFile, content_hash, files_below, pack
 from dit4c_p2p.images.disk import DiskFull, says_disk_full
+from dit4c_p2p.images.engine import Engine
 from dit4c_p2p.images.progress import Progress
 from dit4c_p2p.images.recipes import Recipe
 from dit4c_p2p.images.wheels import PYTHON_VERSION, ensure_wheels
@@ -47,7 +48,7 @@ class BuildFailed(DitError):
 class Builder:
     """Builds recipes into tags ``<repository>/<name>:local`` of one engine.
 
-    ``architecture`` is the engine's. ``cache_folder`` exists; wheels and the output of failed
+    ``docker`` is a client of the engine. ``cache_folder`` exists; wheels and the output of failed
     builds are kept there. ``sources`` holds a folder for each recipe, ``packages`` the
     package whose programs go into images. One build at a time.
     """
@@ -55,7 +56,7 @@ class Builder:
     def __init__(
         self,
         docker: aiodocker.Docker,
-        architecture: str,
+        engine: Engine,
         cache_folder: Path,
         progress: Progress,
         *,
@@ -64,7 +65,7 @@ class Builder:
         packages: Path | None = None,
     ) -> None:
         self._docker = docker
-        self._architecture = architecture
+        self._engine = engine
         self._cache_folder = cache_folder
         self._progress = progress
         self._repository = repository
@@ -86,7 +87,7 @@ class Builder:
         """
         step = f"{recipe.name} image"
         files = self._files(recipe)
-        wanted = content_hash(files, parent_id, self._architecture, PYTHON_VERSION)
+        wanted = content_hash(files, parent_id, self._engine.architecture, PYTHON_VERSION)
         tag = self.tag(recipe.name)
         current = await self._current(tag)
         if current is not None and current[1] == wanted:
@@ -95,7 +96,7 @@ class Builder:
         requirements = self._sources / recipe.name / REQUIREMENTS
         if requirements.is_file():
             wheels = await ensure_wheels(
-                requirements, self._architecture, self._cache_folder, self._progress, step
+                requirements, self._engine.architecture, self._cache_folder, self._progress, step
             )
             files += files_below(wheels, "wheels/")
         await self._build(recipe, files, parent_id, wanted)
@@ -136,7 +137,7 @@ class Builder:
         output: deque[str] = deque(maxlen=_OUTPUT_LINES)
         try:
             # A client of its own: only the end of its connection makes the engine give up a build.
-            async with aiodocker.Docker() as docker:
+            async with self._engine.client() as docker:
                 with tempfile.TemporaryFile(dir=self._cache_folder) as archive:
                     pack(files, archive)
                     stream = docker.images.build(

@@ -22,6 +22,8 @@ from dit4c_p2p.images.progress import Progress
 log = logging.getLogger(__name__)
 
 STEP = "Docker engine"
+# Where one is that was installed as usual.
+OWN_URL = "unix:///var/run/docker.sock"
 DAEMON_LOG = Path("/var/log/dit4c-dockerd.log")
 
 # What an engine of a Linux distribution calls a machine, and what wheels and Debian's tools do.
@@ -42,41 +44,47 @@ _PACKAGES = ("docker.io", "apparmor", "cgroupfs-mount")
 class Engine:
     """An engine that answers. ``architecture`` is ``x86_64`` or ``aarch64``.
 
+    ``url`` is None where this user's environment says where it is, or nothing does.
     ``started_pid`` is the daemon's process id if :func:`ensure_engine` started it itself just now.
     """
 
     version: str
     architecture: str
+    url: str | None = None
     started_pid: int | None = None
 
+    def client(self, *, call_s: float | None = None) -> aiodocker.Docker:
+        """A client of it, to be used as ``async with``; each call may take ``call_s``."""
+        return _client(self.url, call_s)
 
-async def ensure_engine(progress: Progress) -> Engine:
-    """The engine that this user's environment names, or this machine's own, started if need be.
 
-    A daemon that is started here outlives this process.
+async def ensure_engine(progress: Progress, url: str | None = None) -> Engine:
+    """The engine at ``url``; None: that of this user's environment, or else this machine's own.
+
+    This machine's own is started if need be; the daemon outlives this process.
 
     :raises ConfigError: there is none and it can't be helped; the hint says what to do.
     """
-    engine = await find_engine()
+    engine = await find_engine(url)
     if engine is None:
-        engine = await _start(progress)
+        engine = await _start(progress, url)
     progress(STEP, f"{engine.version}, ready")
     return engine
 
 
-async def find_engine() -> Engine | None:
-    """The engine that answers, or None.
+async def find_engine(url: str | None = None) -> Engine | None:
+    """The engine that answers, or None; for ``url`` see :func:`ensure_engine`.
 
     :raises ConfigError: it is there but of no use: this user may not speak to it, it is at an
         address of its own and does not answer, or it is of a kind that we have no images for.
     """
-    elsewhere = os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT")
+    elsewhere = _elsewhere(url)
     try:
-        docker = aiodocker.Docker(timeout=aiohttp.ClientTimeout(total=_ANSWER_S))
+        docker = _client(url, _ANSWER_S)
     except (AssertionError, ValueError, aiodocker.DockerError) as error:
         # Without anything set, this is how aiodocker says that there is no socket.
-        if elsewhere:
-            raise _silent(elsewhere) from error
+        if elsewhere is not None:
+            raise elsewhere from error
         return None
     async with docker:
         try:
@@ -87,8 +95,8 @@ async def find_engine() -> Engine | None:
                     "this user may not speak to the Docker engine",
                     hint="Run as root, or: sudo usermod -aG docker $USER, and log in again.",
                 ) from error
-            if elsewhere:
-                raise _silent(elsewhere) from error
+            if elsewhere is not None:
+                raise elsewhere from error
             return None
     architecture = ARCHITECTURES.get(version["Arch"])
     if version["Os"] != "linux" or architecture is None:
@@ -96,7 +104,7 @@ async def find_engine() -> Engine | None:
             f"the Docker engine is for {version['Os']} on {version['Arch']}",
             hint="One for Linux on amd64 or arm64 is needed.",
         )
-    return Engine(version=version["Version"], architecture=architecture)
+    return Engine(version=version["Version"], architecture=architecture, url=url)
 
 
 def on_debian(release: Path = Path("/etc/os-release")) -> bool:
@@ -138,10 +146,22 @@ async def install_packages(packages: tuple[str, ...], progress: Progress, step: 
         ) from error
 
 
-def _silent(address: str) -> ConfigError:
+def _client(url: str | None, call_s: float | None) -> aiodocker.Docker:
+    return aiodocker.Docker(url=url, timeout=aiohttp.ClientTimeout(total=call_s))
+
+
+def _elsewhere(url: str | None) -> ConfigError | None:
+    """What to say if no engine answers; None: it would be this machine's own, to be started."""
+    if url == OWN_URL:
+        return None
+    address, instead = url, "name another one"
+    if url is None:
+        address = os.environ.get("DOCKER_HOST") or os.environ.get("DOCKER_CONTEXT")
+        instead = "unset DOCKER_HOST and DOCKER_CONTEXT"
+    if not address:
+        return None
     return ConfigError(
-        f"the Docker engine at {address} does not answer",
-        hint="Start it, or unset DOCKER_HOST and DOCKER_CONTEXT.",
+        f"the Docker engine at {address} does not answer", hint=f"Start it, or {instead}."
     )
 
 
@@ -157,7 +177,7 @@ def _not_permitted(error: BaseException) -> bool:
     return False
 
 
-async def _start(progress: Progress) -> Engine:
+async def _start(progress: Progress, url: str | None) -> Engine:
     if os.geteuid() != 0:
         raise ConfigError(
             "no Docker engine answers and only root can start one",
@@ -173,11 +193,11 @@ async def _start(progress: Progress) -> Engine:
         await install_packages(_PACKAGES, progress, STEP)
     progress(STEP, "starting")
     if Path("/run/systemd/system").is_dir():
-        return await _start_service()
-    return await _start_daemon()
+        return await _start_service(url)
+    return await _start_daemon(url)
 
 
-async def _start_service() -> Engine:
+async def _start_service(url: str | None) -> Engine:
     """Where systemd runs the machine, it runs the engine too."""
     try:
         await run_command(
@@ -187,7 +207,7 @@ async def _start_service() -> Engine:
         raise ConfigError(
             "the Docker engine does not start", hint="See: systemctl status docker."
         ) from error
-    engine = await _wait(None)
+    engine = await _wait(None, url)
     if engine is None:
         raise ConfigError(
             "the Docker engine was started and does not answer",
@@ -196,10 +216,10 @@ async def _start_service() -> Engine:
     return engine
 
 
-async def _start_daemon() -> Engine:
+async def _start_daemon(url: str | None) -> Engine:
     """A daemon of our own, in a session of its own, writing to :data:`DAEMON_LOG`."""
     daemon = _spawn_daemon()
-    engine = await _wait(daemon)
+    engine = await _wait(daemon, url)
     if engine is None:
         raise ConfigError(
             f"the Docker engine does not start: {_last_line(DAEMON_LOG)}",
@@ -221,12 +241,12 @@ def _spawn_daemon() -> subprocess.Popen[bytes]:
         )
 
 
-async def _wait(daemon: subprocess.Popen[bytes] | None) -> Engine | None:
+async def _wait(daemon: subprocess.Popen[bytes] | None, url: str | None) -> Engine | None:
     """The engine once it answers; None if its process ends or the time is up."""
     try:
         async with asyncio.timeout(_START_S):
             while daemon is None or daemon.poll() is None:
-                engine = await find_engine()
+                engine = await find_engine(url)
                 if engine is not None:
                     return engine
                 await asyncio.sleep(_POLL_S)

@@ -54,12 +54,15 @@ async def ensure_images(
     progress: Progress,
     cache_folder: Path,
     *,
+    engine: Engine | None = None,
     tools: Collection[str] = ALL_TOOLS,
     repository: str = "dit4c",
 ) -> Images:
-    """See to an engine and to the images, building what is missing or has changed.
+    """See to the images, building what is missing or has changed.
 
-    ``tools`` names those that the catalogue is to have.
+    :param engine: where they are to be; None: what :func:`ensure_engine` finds.
+    :param tools: the names of those that the catalogue is to have.
+
     Safe to call in several processes at once: the second waits and finds everything done. A build
     that is cancelled leaves nothing half done.
 
@@ -67,7 +70,7 @@ async def ensure_images(
     :raises BuildFailed: an image can't be built, or the engine went away.
     :raises DiskFull: there is no room.
     """
-    engine = await ensure_engine(progress)
+    engine = engine or await ensure_engine(progress)
     try:
         cache_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
@@ -93,10 +96,8 @@ async def _ensure_all(
     tools: Collection[str],
     repository: str,
 ) -> Images:
-    async with aiodocker.Docker(timeout=aiohttp.ClientTimeout(total=_CALL_S)) as docker:
-        builder = Builder(
-            docker, engine.architecture, cache_folder, progress, repository=repository
-        )
+    async with engine.client(call_s=_CALL_S) as docker:
+        builder = Builder(docker, engine, cache_folder, progress, repository=repository)
         debian = await ensure_debian(
             docker, builder.tag(DEBIAN), engine.architecture, cache_folder, progress
         )

@@ -75,7 +75,7 @@ async def load_images(path: Path, progress: Progress) -> list[LoadedImage]:
     oci_names = {ours: theirs for theirs, ours in ARCHITECTURES.items()}
     archive = await asyncio.to_thread(read_archive, path, oci_names[engine.architecture])
     try:
-        async with aiodocker.Docker() as docker:
+        async with engine.client() as docker:
             references = await _send(docker, archive, progress)
             found: dict[str, LoadedImage] = {}
             for reference in references:

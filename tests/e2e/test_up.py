@@ -72,18 +72,6 @@ def test_the_same_folder_twice_and_the_same_port_twice(system, tmp_path):
     assert "--portal-port" in taken.stderr.splitlines()[-1]
 
 
-def test_no_engine_is_said_in_one_line(tmp_path):
-    command = [sys.executable, "-m", "dit4c_p2p", "up", "--data-dir", str(tmp_path / "data")]
-    portal, router, router_ssh = map(str, System(tmp_path).ports)
-    command += ["--portal-port", portal, "--router-port", router, "--router-ssh-port", router_ssh]
-    done = subprocess.run(
-        ["env", "DOCKER_HOST=unix:///nowhere/docker.sock", *command],
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "Docker engine" in done.stderr.splitlines()[-1]
-
-
 async def test_another_login_link(system):
     made = dit4c("login-link", "admin", "--data-dir", system.data)
     assert made.returncode == 0, made.stderr

@@ -6,8 +6,9 @@ from pathlib import Path
 import aiodocker
 import pytest
 
-from dit4c_p2p.images import DiskFull, Images
+from dit4c_p2p.images import DiskFull, Engine, Images
 from dit4c_p2p.images.build import BUILD_LABEL, Builder, BuildFailed
+from dit4c_p2p.images.engine import OWN_URL
 from dit4c_p2p.images.recipes import Recipe
 
 pytestmark = pytest.mark.engine
@@ -19,7 +20,9 @@ DOCKERFILE = "ARG PARENT\nFROM ${PARENT}\nCOPY data /data\n"
 class Workshop:
     """A builder with a folder of sources, and what it told."""
 
-    def __init__(self, docker: aiodocker.Docker, folder: Path, repository: str) -> None:
+    def __init__(
+        self, docker: aiodocker.Docker, folder: Path, repository: str, *, url: str | None = None
+    ) -> None:
         self.cache_folder = folder / "cache"
         self.cache_folder.mkdir()
         self.source = folder / "sources" / GIZMO.name
@@ -29,7 +32,7 @@ class Workshop:
         self.building = asyncio.Event()
         self.builder = Builder(
             docker,
-            "x86_64",
+            Engine(version="", architecture="x86_64", url=url),
             self.cache_folder,
             self._tell,
             repository=repository,
@@ -71,6 +74,19 @@ async def test_built_once_and_again_when_its_sources_change(
     labels = (await docker.images.inspect(second))["Config"]["Labels"]
     assert len(labels[BUILD_LABEL]) == 64
     await docker.images.delete(first)
+
+
+async def test_built_at_the_engine_that_is_named(
+    docker: aiodocker.Docker,
+    images: Images,
+    tmp_path: Path,
+    repository: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+    workshop = Workshop(docker, tmp_path, repository, url=OWN_URL)
+    made = await workshop.builder.ensure(GIZMO, images.infra)
+    assert (await docker.images.inspect(workshop.builder.tag("gizmo")))["Id"] == made
 
 
 async def test_built_again_upon_another_parent(workshop: Workshop, images: Images) -> None:

@@ -4,6 +4,7 @@ import socket
 import stat
 from itertools import product
 
+import aiodocker
 import pytest
 from support.system import free_ports
 
@@ -11,6 +12,7 @@ from dit4c_p2p import up
 from dit4c_p2p.cli import main
 from dit4c_p2p.config import default_data_folder
 from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.images import Engine
 from dit4c_p2p.process import own_folder
 
 # Any address of this machine will do.
@@ -64,9 +66,13 @@ PORTS = ("--portal-port", "--router-port", "--router-ssh-port", "--observe-port"
 def test_a_port_that_is_taken_names_the_option(capsys, tmp_path, monkeypatch, option, host):
     """issue, bad input: port taken; before anything is built or begun."""
 
-    async def bridge(progress):
+    async def engine(progress):
+        return Engine(version="20.10", architecture="x86_64")
+
+    async def bridge(engine):
         return BRIDGE
 
+    monkeypatch.setattr(up, "ensure_engine", engine)
     monkeypatch.setattr(up, "_bridge_address", bridge)
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as taken:
         taken.bind((host, 0))
@@ -85,6 +91,42 @@ def test_a_port_that_is_taken_names_the_option(capsys, tmp_path, monkeypatch, op
     assert {path.name for path in tmp_path.iterdir()} == {"lock", "dit4c.log"}
     with own_folder(tmp_path):
         pass
+
+
+NO_ENGINE_HERE = (
+    "no Docker engine answers and only root can start one. Run as root, or: "
+    "sudo apt-get install docker.io && sudo usermod -aG docker $USER, and log in again."
+)
+SILENT = (
+    "the Docker engine at {} does not answer. Start it, or unset DOCKER_HOST and DOCKER_CONTEXT."
+)
+
+
+@pytest.mark.parametrize(
+    "address, sentence",
+    [
+        ("unix:///nowhere/docker.sock", SILENT),
+        ("tcp://127.0.0.1:1", SILENT),
+        ("what://is-this", SILENT),
+        (None, NO_ENGINE_HERE),
+    ],
+    ids=["socket", "tcp", "no address", "nowhere"],
+)
+def test_an_engine_out_of_reach_is_said_in_a_line(capsys, tmp_path, monkeypatch, address, sentence):
+    monkeypatch.delenv("DOCKER_CONTEXT", raising=False)
+    monkeypatch.setattr(aiodocker.docker, "_sock_search_paths", [tmp_path / "no.sock"])
+    if address is None:
+        monkeypatch.delenv("DOCKER_HOST", raising=False)
+        monkeypatch.setattr("os.geteuid", lambda: 1000)
+    else:
+        monkeypatch.setenv("DOCKER_HOST", address)
+    ready = tmp_path / "ready.json"
+    ready.write_text("of the last time")
+    ports = [str(word) for pair in zip(PORTS, free_ports(4), strict=True) for word in pair]
+    status, said = run(capsys, "up", "--data-dir", tmp_path, *ports)
+    assert (status, said) == (1, f"dit4c: {sentence.format(address)}\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"lock", "dit4c.log"}
+    assert "Traceback" not in (tmp_path / "dit4c.log").read_text()
 
 
 def test_a_data_folder_that_cannot_be_written(capsys, tmp_path):
