@@ -128,7 +128,12 @@ async def helper_images(settings: NodeSettings) -> HelperImages:
     :raises ConfigError: the engine has no such image, or does not answer.
     :raises DitError: they can't be built.
     """
-    from dit4c_p2p.images import TerminalProgress, default_cache_folder, ensure_images
+    from dit4c_p2p.images import (
+        TerminalProgress,
+        default_cache_folder,
+        ensure_engine,
+        ensure_images,
+    )
     from dit4c_p2p.node.engine import Engine
     from dit4c_p2p.node.failures import EngineError, NotFound
 
@@ -136,7 +141,8 @@ async def helper_images(settings: NodeSettings) -> HelperImages:
     if not given:
         progress = TerminalProgress(columns=shutil.get_terminal_size().columns)
         try:
-            built = await ensure_images(progress, default_cache_folder(), tools=())
+            found = await ensure_engine(progress, settings.engine)
+            built = await ensure_images(progress, default_cache_folder(), engine=found, tools=())
         finally:
             progress.close()
         return HelperImages(built.infra, built.listener, built.auth)
