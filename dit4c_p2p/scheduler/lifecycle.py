@@ -14,6 +14,9 @@ run with a number of its own. What went down with its machine starts again in th
 to stop or to start carries the number of the newest report that its user had seen; the wish with
 the highest number counts, and an older one that comes late is none any more.
 
+An instance that is errored or exited has no pod that runs: one whose pod may run although it has
+failed is stopped first, and so is one that is found to run.
+
 A node's word is about a pod and may come twice, late or out of order: whatever an instance has
 become already, an event that belongs to an earlier part of its life changes nothing. The table is
 at the bottom of the file; an event that is not in the row of a state is ignored there.
@@ -58,6 +61,7 @@ class Instance:
     1970 when the state's time is up, or None. ``sequence`` counts what it was, for its reports.
     ``run``: how often its user has had it started. ``ran``: it was reachable once, so its container
     holds its user's files. ``wish``: the number of the newest wish to stop or to start.
+    ``failure``: why it will be errored once it has stopped, empty if it won't.
     """
 
     id: str
@@ -75,6 +79,7 @@ class Instance:
     run: int = 1
     ran: bool = False
     wish: int = 0
+    failure: str = ""
 
     @property
     def occupies(self) -> bool:
@@ -174,6 +179,11 @@ class PodNoted:
 
 
 @dataclass(frozen=True)
+class PodRunsOn:
+    """Its app was found running at the node after it was known to have ended."""
+
+
+@dataclass(frozen=True)
 class PodVanished:
     """The node has nothing of the pod although it ran there."""
 
@@ -201,6 +211,7 @@ Event = (
     | PodExited
     | PodInterrupted
     | PodNoted
+    | PodRunsOn
     | PodVanished
     | PodStopped
     | PodGone
@@ -243,12 +254,22 @@ Change = Callable[[Instance, Any, float, Limits], Instance]
 
 
 def _enter(instance: Instance, state: State, info: str, deadline: float | None = None) -> Instance:
-    return replace(instance, state=state, info=_sentence(info), progress=None, deadline=deadline)
+    entered = replace(instance, state=state, info=_sentence(info), progress=None, failure="")
+    return replace(entered, deadline=deadline)
 
 
 def _errored(instance: Instance, reason: str, log_tail: str = "") -> Instance:
-    failed = _enter(instance, State.ERRORED, reason)
-    return replace(failed, log_tail=log_tail[-MAX_LOG_CHARS:] or instance.log_tail)
+    return _with_log(_enter(instance, State.ERRORED, reason), log_tail)
+
+
+def _with_log(instance: Instance, log_tail: str) -> Instance:
+    return replace(instance, log_tail=log_tail[-MAX_LOG_CHARS:] or instance.log_tail)
+
+
+def _stop_failed(instance: Instance, failure: str) -> Instance:
+    """Its pod may run: an instance that is said to have failed has none that does."""
+    stopping = _enter(instance, State.STOPPING, _while_stopping(failure, "Stopping the app"))
+    return replace(stopping, failure=_sentence(failure))
 
 
 def _forget(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
@@ -274,6 +295,8 @@ def _stopped(instance: Instance, event: Event, now: float, limits: Limits) -> In
     """What was remembered through stopping comes next."""
     if instance.discard_wanted:
         return _remove(instance, event, now, limits)
+    if instance.failure:
+        return _errored(instance, instance.failure)
     return _enter(instance, State.EXITED, "Stopped; its files are kept")
 
 
@@ -282,15 +305,28 @@ def _stopped_by_itself(
 ) -> Instance:
     if event.run < instance.run:
         return instance
-    return _stopped(instance, event, now, limits)
+    return _stopped(_with_log(instance, event.log_tail), event, now, limits)
 
 
 def _vanished_while_stopped(
     instance: Instance, event: Event, now: float, limits: Limits
 ) -> Instance:
-    if instance.discard_wanted:
-        return _remove(instance, event, now, limits)
+    if instance.discard_wanted or (instance.failure and not instance.ran):
+        return _stopped(instance, event, now, limits)
     return _vanished(instance, event, now, limits)
+
+
+def _runs_on(instance: Instance, event: PodRunsOn, now: float, limits: Limits) -> Instance:
+    if instance.state is State.ERRORED:
+        return _stop_failed(instance, instance.info)
+    return _enter(instance, State.STOPPING, "Stopping the app")
+
+
+def _last_lines(instance: Instance, event: PodExited, now: float, limits: Limits) -> Instance:
+    """That an app has stopped may be known before how it ended is told."""
+    if event.run < instance.run or instance.log_tail:
+        return instance
+    return _with_log(instance, event.log_tail)
 
 
 def _wish(
@@ -345,7 +381,8 @@ def _progressed(instance: Instance, event: Progressed, now: float, limits: Limit
     if event.during is not instance.state:
         return instance
     fraction = None if event.fraction is None else min(1.0, max(0.0, event.fraction))
-    return replace(instance, info=_sentence(event.info), progress=fraction)
+    info = _sentence(_while_stopping(instance.failure, event.info))
+    return replace(instance, info=info, progress=fraction)
 
 
 def _failed(instance: Instance, event: WorkFailed, now: float, limits: Limits) -> Instance:
@@ -354,13 +391,25 @@ def _failed(instance: Instance, event: WorkFailed, now: float, limits: Limits) -
     return _errored(instance, event.text, event.log_tail)
 
 
-def _time_up(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
-    if instance.deadline is None or now < instance.deadline:
+def _image_overdue(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
+    if not _overdue(instance, now):
         return instance
-    what = "The image was not ready" if instance.state is State.WAITING_FOR_IMAGE else "No start"
-    limit_s = limits.image_s if instance.state is State.WAITING_FOR_IMAGE else limits.start_s
+    return _errored(instance, _too_late(instance, "The image was not ready", limits.image_s))
+
+
+def _start_overdue(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
+    if not _overdue(instance, now):
+        return instance
+    return _stop_failed(instance, _too_late(instance, "No start", limits.start_s))
+
+
+def _overdue(instance: Instance, now: float) -> bool:
+    return instance.deadline is not None and now >= instance.deadline
+
+
+def _too_late(instance: Instance, what: str, limit_s: float) -> str:
     latest = f"; the last that was heard: {instance.info}" if instance.info else ""
-    return _errored(instance, f"{what} within {_span(limit_s)}{latest}")
+    return f"{what} within {_span(limit_s)}{latest}"
 
 
 def _started(instance: Instance, event: PodStarted, now: float, limits: Limits) -> Instance:
@@ -394,6 +443,11 @@ def _reason(event: PodExited, how: str) -> str:
         return event.reason
     code = "" if event.exit_code is None else f" with code {event.exit_code}"
     return f"The app ended {how}{code}"
+
+
+def _while_stopping(failure: str, info: str) -> str:
+    """What has failed stays in sight for as long as it takes to stop it."""
+    return f"{failure}. {_sentence(info)}" if failure else info
 
 
 def _sentence(text: str) -> str:
@@ -430,7 +484,7 @@ TABLE: Mapping[State, Mapping[type[Event], Change]] = {
         ImageReady: _image_ready,
         Progressed: _progressed,
         WorkFailed: _failed,
-        TimeUp: _time_up,
+        TimeUp: _image_overdue,
     },
     State.STARTING: {
         DiscardAsked: _remove,
@@ -438,7 +492,7 @@ TABLE: Mapping[State, Mapping[type[Event], Change]] = {
         StartAsked: _wish,
         Progressed: _progressed,
         WorkFailed: _failed,
-        TimeUp: _time_up,
+        TimeUp: _start_overdue,
         PodStarted: _started,
         PodExited: _ended_early,
     },
@@ -464,11 +518,14 @@ TABLE: Mapping[State, Mapping[type[Event], Change]] = {
         DiscardAsked: _remove,
         StopAsked: _wish,
         StartAsked: _start_again,
+        PodRunsOn: _runs_on,
     },
     State.ERRORED: {
         DiscardAsked: _remove,
         StopAsked: _wish,
         StartAsked: _start_again,
+        PodExited: _last_lines,
+        PodRunsOn: _runs_on,
     },
     State.DISCARDING: {
         Progressed: _progressed,

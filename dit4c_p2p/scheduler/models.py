@@ -34,6 +34,7 @@ class InstanceRow(Model):
     run = fields.IntField(db_default=1)
     ran = fields.BooleanField(db_default=False)
     wish = fields.BigIntField(db_default=0)
+    failure = fields.TextField(db_default="")
     public_key = fields.TextField()
     created_at = fields.FloatField()
     changed_at = fields.FloatField()

@@ -15,8 +15,12 @@ from dit4c_p2p.scheduler.lifecycle import (
     PodExited,
     PodInterrupted,
     PodNoted,
+    PodRunsOn,
     PodVanished,
 )
+
+# Nothing runs of an instance that is one of these.
+_DOWN = frozenset({State.EXITED, State.ERRORED})
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def compare(node: str, pods: Iterable[PodStatus], instances: Mapping[str, Instan
 
     :param instances: by id; those on the node as they were *before* it was asked for its pods,
         and any others that the pods are named after. One that was not running by then may have
-        got its pod since, and is not missed.
+        got its pod since, and is not missed; one that was down by then has none that runs.
     """
     events: list[tuple[str, Event]] = []
     leftovers, unknown, present = [], [], set()
@@ -64,7 +68,8 @@ def compare(node: str, pods: Iterable[PodStatus], instances: Mapping[str, Instan
             unknown.append(pod.instance)
             continue
         present.add(pod.instance)
-        event = what_happened(pod)
+        runs_on = pod.state is PodState.RUNNING and instance.state in _DOWN
+        event = PodRunsOn() if runs_on else what_happened(pod)
         if instance.state in FINAL:
             leftovers.append(pod.instance)
         elif event is not None:

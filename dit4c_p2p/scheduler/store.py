@@ -143,6 +143,7 @@ class Store:
             run=1,
             ran=False,
             wish=0,
+            failure="",
             public_key="",
             created_at=now,
             changed_at=now,
@@ -186,6 +187,7 @@ class Store:
         row.run = after.run
         row.ran = after.ran
         row.wish = after.wish
+        row.failure = after.failure
         row.changed_at = self._clock()
         await self._report(row)
         await row.save()
@@ -332,4 +334,5 @@ def _instance(row: InstanceRow) -> Instance:
         run=row.run,
         ran=row.ran,
         wish=row.wish,
+        failure=row.failure,
     )

@@ -184,6 +184,8 @@ async def test_time_limits(world, monkeypatch):
         await world.start("two")
         report = await world.portal.until_state("two", State.ERRORED)
         assert "No start within 0.2 seconds" in report.info
+        assert world.node.pods["two"].state is PodState.EXITED, "no pod runs on unseen"
+        assert world.portal.states("two")[-2:] == [State.STOPPING, State.ERRORED]
         for instance in ("one", "two"):
             await world.discard(instance)
         world.node.let_go(StartPod)

@@ -5,6 +5,7 @@ import pytest
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import DiscardInstance, StartAgain, StopInstance
 from dit4c_p2p.messages.node import EnsureImage, Failure, PodState, PodStatus, StartPod, StopPod
+from dit4c_p2p.scheduler import Limits, driver
 
 
 async def running(world) -> int:
@@ -70,6 +71,63 @@ async def test_one_that_could_not_start_is_tried_anew(world):
         await world.portal.order(StartAgain(instance="abc", after=seen))
         await world.portal.until_state("abc", State.RUNNING)
         assert world.node.count(EnsureImage) == 2
+
+
+async def test_one_that_did_not_start_in_time_is_stopped_and_can_be_started_again(
+    world, monkeypatch
+):
+    monkeypatch.setattr(driver, "RESUME_GRACE_S", 0)
+    world.limits = Limits(start_s=0.5)
+    stopping = world.node.hold_at(StopPod)
+    world.node.hold_at(StartPod)
+    async with world.scheduler():
+        await world.start()
+        await stopping.wait()
+        assert world.portal.newest["abc"].state is not State.ERRORED
+        world.node.let_go(StartPod)
+        world.node.let_go(StopPod)
+        report = await world.portal.until_state("abc", State.ERRORED)
+        assert report.info.startswith("No start within 0.5 seconds")
+        assert world.node.pods["abc"].state is PodState.EXITED
+        await world.portal.order(StartAgain(instance="abc", after=report.sequence))
+        await world.portal.until_state("abc", State.RUNNING)
+        assert (world.node.made, world.node.starts) == ({"abc": 1}, {"abc": 2})
+
+
+async def test_one_that_did_not_start_in_time_is_stopped_once_its_node_is_back(world, monkeypatch):
+    monkeypatch.setattr(driver, "RESUME_GRACE_S", 0)
+    world.limits = Limits(start_s=0.5)
+    reached = world.node.hold_at(StartPod)
+    async with world.scheduler():
+        await world.start()
+        await reached.wait()
+        world.node.online = False
+        world.node.cut()
+        world.node.let_go(StartPod)
+        newest = world.portal.newest
+        await world.portal.until(
+            lambda: newest["abc"].info.endswith(". Waiting for node-home to answer")
+        )
+        assert newest["abc"].state is State.STOPPING
+        assert newest["abc"].info.startswith("No start within 0.5 seconds")
+        assert world.node.pods["abc"].state is PodState.RUNNING
+        world.node.online = True
+        await world.portal.until_state("abc", State.ERRORED)
+        assert world.node.pods["abc"].state is PodState.EXITED
+
+
+async def test_an_app_that_runs_although_it_was_thought_to_be_gone_is_stopped(world):
+    """As when a machine comes back with the disk that it had lost."""
+    async with world.scheduler():
+        await running(world)
+        lost = world.node.pods["abc"]
+        world.node.set("abc", None)
+        await world.portal.until_state("abc", State.ERRORED)
+        world.node.pods["abc"] = lost
+        world.node.cut()
+        await world.portal.until(lambda: "stopping" in world.portal.states("abc"))
+        await world.portal.until(lambda: world.portal.newest["abc"].state is State.ERRORED)
+        assert world.node.pods["abc"].state is PodState.EXITED
 
 
 async def test_what_went_down_with_its_machine_is_started_and_its_user_is_told(world):

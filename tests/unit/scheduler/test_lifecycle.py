@@ -22,6 +22,7 @@ from dit4c_p2p.scheduler.lifecycle import (
     PodGone,
     PodInterrupted,
     PodNoted,
+    PodRunsOn,
     PodStarted,
     PodStopped,
     PodVanished,
@@ -224,11 +225,69 @@ def test_time_limits():
     starting = advance(waiting, ImageReady(), 1050, LIMITS)
     assert starting.deadline == 1250
     starting = advance(starting, Progressed(State.STARTING, "waiting for port 8888"), 1051, LIMITS)
-    late = advance(starting, TimeUp(), 1250, LIMITS)
+    assert advance(starting, TimeUp(), 1249, LIMITS) == starting
+    late = play(TimeUp(), PodStopped(), instance=starting, now=1250)
+    assert (late.state, late.deadline) == (State.ERRORED, None)
     assert late.info == (
         "No start within 3.33 minutes; the last that was heard: Waiting for port 8888"
     )
     assert play(TimeUp(), instance=play(*UP_TO_RUNNING), now=1e9).state is State.RUNNING
+
+
+LATE = advance(play(HOME, ImageReady()), TimeUp(), LIMITS.start_s, LIMITS)
+TOO_LATE = "No start within 3.33 minutes; the last that was heard: Starting the container"
+
+
+def test_what_did_not_start_in_time_is_stopped_before_it_is_said_to_have_failed():
+    assert (LATE.state, work(LATE), LATE.occupies) == (State.STOPPING, Work.STOP_POD, True)
+    assert LATE.info == f"{TOO_LATE}. Stopping the app"
+    assert play(PodStarted(), instance=LATE) == LATE, "it comes up too late"
+    waiting = play(Progressed(State.STOPPING, "waiting for node-home to answer"), instance=LATE)
+    assert waiting.info == f"{TOO_LATE}. Waiting for node-home to answer"
+    for ended in (PodStopped(), PodExited(143), PodVanished()):
+        failed = play(ended, instance=waiting)
+        assert (failed.state, failed.info, failed.failure) == (State.ERRORED, TOO_LATE, "")
+    again = play(PodStopped(), StartAsked(9), PodStopped(), instance=LATE)
+    assert (again.state, again.run) == (State.WAITING_FOR_IMAGE, 2)
+    discarded = play(DiscardAsked(), PodStopped(), instance=LATE)
+    assert (discarded.state, discarded.failure) == (State.DISCARDING, "")
+
+
+def test_one_with_files_that_is_gone_when_it_is_to_be_stopped_says_so():
+    again = play(*UP_TO_RUNNING, PodInterrupted())
+    late = advance(again, TimeUp(), LIMITS.start_s, LIMITS)
+    assert (late.state, late.failure[:8]) == (State.STOPPING, "No start")
+    gone = play(PodVanished(), instance=late)
+    assert gone.info == "Its container is gone from the machine it ran on"
+
+
+def test_the_end_of_its_log_is_kept_whether_told_before_or_after_it_has_stopped():
+    ended = PodExited(143, "it was stopped as asked", "last line")
+    for events in ((ended, PodStopped()), (PodStopped(), ended)):
+        failed = play(*events, instance=LATE)
+        assert (failed.state, failed.info, failed.log_tail) == (
+            State.ERRORED,
+            TOO_LATE,
+            "last line",
+        )
+    assert play(replace(ended, log_tail="other"), instance=failed) == failed
+    stale = replace(failed, log_tail="", run=2)
+    assert play(ended, instance=stale) == stale
+
+
+def test_what_runs_on_is_stopped():
+    failed = play(HOME, ImageReady(), WorkFailed(State.STARTING, "no", "last line"))
+    found = play(PodRunsOn(), instance=failed)
+    assert (found.state, found.info) == (State.STOPPING, "No. Stopping the app")
+    again = play(PodStopped(), instance=found)
+    assert again == failed
+    exited = play(*STOPPED)
+    found = play(PodRunsOn(), instance=exited)
+    assert (found.state, work(found)) == (State.STOPPING, Work.STOP_POD)
+    assert play(PodStopped(), instance=found) == exited
+    for state in set(State) - {State.EXITED, State.ERRORED}:
+        other = replace(NEW, state=state)
+        assert play(PodRunsOn(), instance=other) == other
 
 
 def test_progress_is_of_the_work_it_belongs_to():
@@ -272,6 +331,7 @@ ANY = st.one_of(
     st.builds(StartAsked, st.integers(0, 20)),
     st.just(PodInterrupted()),
     st.builds(PodNoted, st.text(max_size=9)),
+    st.just(PodRunsOn()),
     st.just(PodVanished()),
     st.just(PodStopped()),
     st.just(PodGone()),
@@ -313,6 +373,10 @@ def test_nothing_goes_back_and_nothing_is_resurrected(happenings):
             assert after.state in {State.STOPPING, State.DISCARDING, State.DISCARDED}
         if after.state is State.DISCARDING:
             assert after.pod_asked
+        if after.failure:
+            assert after.state is State.STOPPING
+        if after.state is State.ERRORED and instance.state is State.STARTING:
+            assert isinstance(event, (WorkFailed, PodExited)), "a node's word that nothing runs"
         if after.node is not None and instance.node is not None:
             assert after.node == instance.node, "it stays where it was placed"
         instance = after

@@ -9,6 +9,7 @@ from dit4c_p2p.scheduler.lifecycle import (
     PodExited,
     PodInterrupted,
     PodNoted,
+    PodRunsOn,
     PodVanished,
 )
 from dit4c_p2p.scheduler.reconcile import Findings, compare
@@ -42,6 +43,14 @@ def test_an_app_that_ended_while_nobody_listened():
 @pytest.mark.parametrize("state", [PodState.RUNNING, PodState.PARTIAL])
 def test_one_that_runs_or_is_being_made_is_no_news(state):
     assert compare("node-home", [pod(state)], on_home(State.STARTING)) == Findings()
+
+
+@pytest.mark.parametrize("state", [State.ERRORED, State.EXITED])
+def test_one_that_runs_although_its_instance_was_down_before_it_was_asked(state):
+    findings = compare("node-home", [pod(PodState.RUNNING)], on_home(state))
+    assert findings == Findings(events=(("abc", PodRunsOn()),))
+    findings = compare("node-home", [pod(PodState.PARTIAL)], on_home(state))
+    assert findings == Findings()
 
 
 def test_a_pod_that_went_down_with_its_machine_and_one_that_is_back():

@@ -16,7 +16,15 @@ from dit4c_p2p.messages.link import (
 )
 from dit4c_p2p.messages.node import PodKey
 from dit4c_p2p.scheduler.errors import StoreFailed
-from dit4c_p2p.scheduler.lifecycle import ImageReady, Limits, Placed, PodStarted, Progressed
+from dit4c_p2p.scheduler.lifecycle import (
+    ImageReady,
+    Limits,
+    Placed,
+    PodStarted,
+    PodStopped,
+    Progressed,
+    TimeUp,
+)
 from dit4c_p2p.scheduler.store import INCOMING_KEPT_S, Store
 
 START = StartInstance(instance="abc", image="sha256:1", key_nonce="nonce")
@@ -167,6 +175,18 @@ async def test_ids_of_messages_are_kept_for_long_and_not_for_ever(store):
     new, instance = await order(store, "1", START)
     assert new
     assert instance.sequence == 1, "the instance itself is remembered"
+
+
+async def test_why_what_is_being_stopped_has_failed_outlives_being_closed(store):
+    await order(store, "1", START)
+    for event in (Placed("node-home"), ImageReady()):
+        await store.apply("abc", event)
+    store.clock.now += Limits().start_s
+    stopping = await store.apply("abc", TimeUp())
+    assert (stopping.state, stopping.failure[:8]) == (State.STOPPING, "No start")
+    assert await store.get("abc") == stopping
+    failed = await store.apply("abc", PodStopped())
+    assert (failed.state, failed.info) == (State.ERRORED, stopping.failure)
 
 
 async def test_it_outlives_being_closed(tmp_path, engine):
