@@ -240,11 +240,7 @@ def advance(instance: Instance, event: Event, now: float, limits: Limits) -> Ins
         name = type(event).__name__
         _log.info("instance %s: %s ignored while %s", instance.id, name, instance.state)
         return instance
-    changed = change(instance, event, now, limits)
-    if changed.state != instance.state:
-        moved = f"{instance.state} → {changed.state}"
-        _log.info("instance %s: %s (%s)", instance.id, moved, changed.info)
-    return changed
+    return change(instance, event, now, limits)
 
 
 # ---- what an event does to an instance in a state that listens to it

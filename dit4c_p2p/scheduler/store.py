@@ -75,12 +75,21 @@ class Pending:
     envelope: ToPortalEnvelope
 
 
+@dataclass(frozen=True)
+class _Move:
+    """An instance came into ``state``; ``text`` is for the log."""
+
+    instance: str
+    state: State
+    text: str
+
+
 class Store:
     """The scheduler's memory; its database has to be open.
 
     :param clock: seconds since 1970.
     :param on_outgoing: called after a message to the portal was stored.
-    :param on_moved: called with an instance and the state that it comes into.
+    :param on_moved: called with an instance and the state that it has come into.
     """
 
     def __init__(
@@ -104,7 +113,7 @@ class Store:
         Returns whether it had not been received before, and the instance as it is now.
         """
         order = envelope.body
-        async with _transaction():
+        async with self._moving() as moves:
             new = not await Incoming.exists(message_id=envelope.id)
             row = await InstanceRow.get_or_none(id=order.instance)
             if new:
@@ -112,15 +121,17 @@ class Store:
                 match order:
                     case StartInstance():
                         if row is None:
-                            row = await self._make(order.instance, order.image, order.key_nonce)
+                            row = await self._make(
+                                moves, order.instance, order.image, order.key_nonce
+                            )
                     case DiscardInstance():
                         # It may come before the start that it ends.
-                        row = row or await self._make(order.instance, "", "")
-                        await self._advance(row, DiscardAsked())
+                        row = row or await self._make(moves, order.instance, "", "")
+                        await self._advance(moves, row, DiscardAsked())
                     case StopInstance(after=after) if row is not None:
-                        await self._advance(row, StopAsked(after))
+                        await self._advance(moves, row, StopAsked(after))
                     case StartAgain(after=after) if row is not None:
-                        await self._advance(row, StartAsked(after))
+                        await self._advance(moves, row, StartAsked(after))
                     case RequestState() if row is not None:
                         await self._report(row)
                         await row.save()
@@ -128,7 +139,9 @@ class Store:
         self._on_outgoing()
         return new, instance
 
-    async def _make(self, instance: str, image: str, key_nonce: str) -> InstanceRow:
+    async def _make(
+        self, moves: list[_Move], instance: str, image: str, key_nonce: str
+    ) -> InstanceRow:
         now = self._clock()
         row = InstanceRow(
             id=instance,
@@ -150,8 +163,7 @@ class Store:
         )
         await self._report(row)
         await row.save(force_create=True)
-        self._on_moved(instance, State.CREATED)
-        _log.info("instance %s: ordered", instance)
+        moves.append(_Move(instance, State.CREATED, "ordered"))
         return row
 
     # ---- what happens to instances
@@ -161,17 +173,27 @@ class Store:
 
         :raises KeyError: no such instance.
         """
-        async with _transaction():
+        async with self._moving() as moves:
             row = await InstanceRow.get_or_none(id=instance)
             if row is None:
                 raise KeyError(instance)
-            changed = await self._advance(row, event)
+            changed = await self._advance(moves, row, event)
             result = _instance(row)
         if changed:
             self._on_outgoing()
         return result
 
-    async def _advance(self, row: InstanceRow, event: Event) -> bool:
+    @asynccontextmanager
+    async def _moving(self) -> AsyncIterator[list[_Move]]:
+        """A transaction; the moves that are put into the list are told once it is committed."""
+        moves: list[_Move] = []
+        async with _transaction():
+            yield moves
+        for move in moves:
+            _log.info("instance %s: %s", move.instance, move.text)
+            self._on_moved(move.instance, move.state)
+
+    async def _advance(self, moves: list[_Move], row: InstanceRow, event: Event) -> bool:
         before = _instance(row)
         after = advance(before, event, self._clock(), self._limits)
         if after == before:
@@ -192,7 +214,8 @@ class Store:
         await self._report(row)
         await row.save()
         if after.state is not before.state:
-            self._on_moved(row.id, after.state)
+            text = f"{before.state} → {after.state} ({after.info})"
+            moves.append(_Move(row.id, after.state, text))
         return True
 
     async def key_made(self, instance: str, key: PodKey) -> None:

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dit4c_p2p.messages.instances import FINAL, State
-from dit4c_p2p.observe.logs import fields
 from dit4c_p2p.scheduler.lifecycle import (
     MAX_INFO_CHARS,
     TABLE,
@@ -73,21 +72,6 @@ def test_from_start_to_running_and_discarded():
         Work.REMOVE_POD,
         None,
     ]
-
-
-def test_each_transition_is_one_line_that_says_which_instance(caplog):
-    caplog.set_level("INFO")
-    play(*UP_TO_RUNNING, DiscardAsked(), PodStopped(), PodGone())
-    told = [(fields(record)["instance"], record.getMessage()) for record in caplog.records]
-    assert [message.partition(": ")[2].partition(" (")[0] for _, message in told] == [
-        "created → waiting_for_image",
-        "waiting_for_image → starting",
-        "starting → running",
-        "running → stopping",
-        "stopping → discarding",
-        "discarding → discarded",
-    ]
-    assert {instance for instance, _ in told} == {"abc"}
 
 
 def test_an_end_without_a_pod_needs_no_node():

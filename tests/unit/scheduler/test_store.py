@@ -1,9 +1,12 @@
 """What is written down, and what the portal is to be told."""
 
+from contextlib import asynccontextmanager
+
 import pytest
 from support.engines import connection
+from tortoise.exceptions import OperationalError
 
-from dit4c_p2p.database import DatabaseSpec, databases, missing_migrations
+from dit4c_p2p.database import DatabaseSpec, databases, in_transaction, missing_migrations
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import (
     AllocatedKey,
@@ -15,11 +18,14 @@ from dit4c_p2p.messages.link import (
     ToSchedulerEnvelope,
 )
 from dit4c_p2p.messages.node import PodKey
+from dit4c_p2p.observe.logs import fields
+from dit4c_p2p.scheduler import store as store_module
 from dit4c_p2p.scheduler.errors import StoreFailed
 from dit4c_p2p.scheduler.lifecycle import (
     ImageReady,
     Limits,
     Placed,
+    PodGone,
     PodStarted,
     PodStopped,
     Progressed,
@@ -105,6 +111,68 @@ async def test_every_state_is_reported_in_order_and_once(store):
     ]
     assert [report.sequence for report in reports] == [1, 2, 3, 4]
     assert reports[-1].node == "node-home"
+
+
+def transitions(caplog):
+    """What the log says of instance abc's states."""
+    told = [record for record in caplog.records if record.name == "dit4c_p2p.scheduler.store"]
+    assert {fields(record)["instance"] for record in told} <= {"abc"}
+    return [record.getMessage().partition(": ")[2].partition(" (")[0] for record in told]
+
+
+async def test_each_transition_is_one_line_that_says_which_instance(store, caplog):
+    caplog.set_level("INFO")
+    await running(store)
+    await order(store, "2", DiscardInstance(instance="abc"))
+    for event in (PodStopped(), PodGone(), PodGone()):
+        await store.apply("abc", event)
+    assert transitions(caplog) == [
+        "ordered",
+        "created → waiting_for_image",
+        "waiting_for_image → starting",
+        "starting → running",
+        "running → stopping",
+        "stopping → discarding",
+        "discarding → discarded",
+    ]
+
+
+async def test_what_is_not_written_down_has_not_happened_in_the_log_and_the_figures(
+    tmp_path, engine, caplog, monkeypatch
+):
+    caplog.set_level("INFO")
+    moved = []
+    async with databases([engine.database("scheduler", tmp_path)]):
+        store = Store(
+            clock=Clock(),
+            limits=Limits(),
+            on_outgoing=lambda: None,
+            on_moved=lambda instance, state: moved.append(state),
+        )
+        await order(store, "1", START)
+        with monkeypatch.context() as patched:
+            patched.setattr(store_module, "in_transaction", commit_fails)
+            with pytest.raises(StoreFailed):
+                await store.apply("abc", Placed("node-home"))
+            with pytest.raises(StoreFailed):
+                await order(store, "2", DiscardInstance(instance="abc"))
+            with pytest.raises(StoreFailed):
+                start = StartInstance(instance="other", image="", key_nonce="")
+                await order(store, "3", start)
+        assert (transitions(caplog), moved) == (["ordered"], [State.CREATED])
+        assert (await store.get("abc")).state is State.CREATED
+        assert await store.get("other") is None
+        await store.apply("abc", Placed("node-home"))
+    assert transitions(caplog) == ["ordered", "created → waiting_for_image"]
+    assert moved == [State.CREATED, State.WAITING_FOR_IMAGE]
+
+
+@asynccontextmanager
+async def commit_fails(app):
+    """A transaction that comes to its commit, which fails."""
+    async with in_transaction(app):
+        yield
+        raise OperationalError("disk I/O error")
 
 
 async def test_progress_takes_the_place_of_what_is_not_sent_yet(store):
