@@ -120,6 +120,7 @@ class Portal:
         await self._server.start()
         self._tasks = [
             asyncio.create_task(parts.key_events.run(), name="portal heartbeat"),
+            asyncio.create_task(parts.registry.run(), name="portal key changes"),
             asyncio.create_task(self._keep_house(), name="portal housekeeping"),
             asyncio.create_task(self._server.follow(), name="portal certificate"),
         ]

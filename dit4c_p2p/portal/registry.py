@@ -7,8 +7,13 @@ the ``async with`` and without waiting in between, so that changes are told in t
     async with in_transaction("portal"):
         changes = await registry.revoke(fingerprint, by="admin")
     registry.announce(changes)
+
+A caller may not come to that: it is cancelled, or the database's answer to the commit is lost.
+:meth:`KeyRegistry.run` finds what was committed and not told, and tells it in its turn.
 """
 
+import asyncio
+import contextlib
 import logging
 import time
 from collections import OrderedDict
@@ -41,6 +46,8 @@ _MAX_EMPTY_DOCUMENTS = 512
 # A document is replaced at its half-life, so that a copy always has that long to serve.
 _REISSUE_S = LIFETIME_S // 2
 _KNOWN_HOSTS = "known_hosts"
+# A revoked key is refused everywhere within 5 s (security.md), whatever became of the caller.
+_LOOK_EVERY_S = 3.0
 
 T = TypeVar("T")
 Watcher = Callable[[KeyEvent], None]
@@ -82,6 +89,8 @@ class KeyRegistry:
         self._empty: OrderedDict[tuple[str, int], SignedDocument] = OrderedDict()
         self._serial = self._serials_end = 0
         self._seen: dict[str, float] = {}
+        self._behind = asyncio.Event()
+        # The newest change that was told of, and so was every one before it.
         self.change = 0
 
     async def start(self) -> None:
@@ -158,10 +167,33 @@ class KeyRegistry:
     def announce(self, changes: Iterable[KeyEvent]) -> None:
         """Tell everybody of changes that have been committed."""
         for change in changes:
-            self.change = max(self.change, change.change)
-            _log.info("key %s of %s %s", change.fingerprint, change.name, change.what)
-            for watcher in list(self._watchers):
-                watcher(change)
+            if change.change > self.change + 1:
+                # One before it was not told of; :meth:`run` tells both.
+                self._behind.set()
+            elif change.change > self.change:
+                self._tell(change)
+
+    async def run(self) -> None:
+        """Tell of committed changes that their callers did not come to announce, for ever."""
+        works = True
+        while True:
+            self._behind.clear()
+            try:
+                for row in await KeyChange.filter(change__gt=self.change).order_by("change"):
+                    # It may have been announced meanwhile.
+                    if row.change > self.change:
+                        self._tell(_event(row))
+                works = True
+            except FAILURES as error:
+                _log.log(
+                    logging.WARNING if works else logging.DEBUG,
+                    "whether keys have changed can't be read: %s",
+                    error,
+                )
+                works = False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    await self._behind.wait()
 
     def watch(self, callback: Watcher) -> Callable[[], None]:
         """Have ``callback`` called with every change; returns a function that ends it."""
@@ -285,16 +317,26 @@ class KeyRegistry:
 
     async def _changed(self, name: str, key_fingerprint: str, what: str, by: str) -> KeyEvent:
         number, at = await _count("change", 1), self._clock()
-        await KeyChange.create(
+        row = await KeyChange.create(
             change=number, name=name, fingerprint=key_fingerprint, what=what, by=by, at=at
         )
-        return KeyEvent(
-            change=number,
-            name=name,
-            fingerprint=key_fingerprint,
-            what="published" if what == "published" else "revoked",
-            at=int(at),
-        )
+        return _event(row)
+
+    def _tell(self, change: KeyEvent) -> None:
+        self.change = change.change
+        _log.info("key %s of %s %s", change.fingerprint, change.name, change.what)
+        for watcher in list(self._watchers):
+            watcher(change)
+
+
+def _event(row: KeyChange) -> KeyEvent:
+    return KeyEvent(
+        change=row.change,
+        name=row.name,
+        fingerprint=row.fingerprint,
+        what="published" if row.what == "published" else "revoked",
+        at=int(row.at),
+    )
 
 
 async def _count(name: str, by: int) -> int:

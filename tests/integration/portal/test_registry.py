@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from support.portal import Limits
 
+from dit4c_p2p.database import in_transaction
 from dit4c_p2p.edge.shares import Shares
 from dit4c_p2p.identity import documents, sshsig, tokens
 from dit4c_p2p.identity.documents import LIFETIME_S
@@ -19,6 +20,7 @@ from dit4c_p2p.identity.registry import Registry
 from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, enrol_statement
 from dit4c_p2p.portal.key_events import KeyEvents
 from dit4c_p2p.portal.models import KeyChange
+from dit4c_p2p.portal.registry import KeyRegistry
 
 NODE = PeerName.parse("node-main")
 
@@ -62,6 +64,54 @@ async def test_the_client_sees_a_key_come_and_go(work):
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)
+
+
+async def committed(registry, key):
+    """A revocation whose caller ends between the commit and what is to be told of it."""
+    async with in_transaction("portal"):
+        (change,) = await registry.revoke(fingerprint(key), by="admin")
+    return change
+
+
+async def test_a_change_whose_caller_is_gone_is_told_all_the_same(work):
+    """Its answer was lost, or it was cancelled, right after the commit."""
+    registry, told = work.portal._services.registry, asyncio.Queue()
+    registry.watch(told.put_nowait)
+    async with work.browser() as web, asyncio.timeout(10):
+        before = documents.parse((await web.get("/nodes/main/ssh-keys")).body, NODE, work.clock())
+        assert before.keys
+        lost = await committed(registry, work.keys["node-main"])
+        assert await told.get() == lost
+        after = documents.parse((await web.get("/nodes/main/ssh-keys")).body, NODE, work.clock())
+        assert (after.keys, after.change) == ((), lost.change)
+        registry.announce([lost])
+        assert told.empty(), "once"
+
+
+async def test_changes_are_told_in_their_order_although_one_was_not_announced(work, monkeypatch):
+    monkeypatch.setattr("dit4c_p2p.portal.registry._LOOK_EVERY_S", 1e6)
+    registry, told = KeyRegistry(generate(), [], work.portal._services.audit), asyncio.Queue()
+    await registry.start()
+    registry.watch(told.put_nowait)
+    one = await committed(registry, work.keys["node-main"])
+    two = await committed(registry, work.keys["scheduler-main"])
+    registry.announce([two])
+    assert (told.empty(), registry.change) == (True, one.change - 1)
+    looking = asyncio.create_task(registry.run())
+    try:
+        async with asyncio.timeout(10):
+            assert [await told.get(), await told.get()] == [one, two]
+            # It looks again as soon as one is announced before its turn.
+            async with in_transaction("portal"):
+                three = await registry.publish(NODE, generate(), by="admin", scheduler="main")
+            async with in_transaction("portal"):
+                four = await registry.publish(NODE, generate(), by="admin", scheduler="main")
+            registry.announce(four)
+            assert [await told.get(), await told.get()] == [*three, *four]
+            assert registry.change == four[0].change
+    finally:
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
 
 
 async def test_documents_are_signed_stable_and_reissued(work):
