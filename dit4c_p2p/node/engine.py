@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import aiodocker
 import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from dit4c_p2p.node.failures import Conflict, EngineError, EngineFull, EngineSaid, NotFound
 from dit4c_p2p.node.pod import Definition, filters
@@ -35,6 +35,8 @@ MAX_LOG_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 64 * 1024
 # An event names a container and carries its labels, which are of its image's making.
 _MAX_EVENT_BYTES = 256 * 1024
+# While it fetches an image, the engine passes on what a registry has said.
+_MAX_SAID_BYTES = 256 * 1024
 # Of each frame of the engine's log stream: its kind, three zeros, its length (big-endian).
 _FRAME_HEADER_BYTES = 8
 
@@ -101,11 +103,16 @@ class Engine:
         """
         params = {"fromImage": repository, "tag": digest}
         async with self._stream("images/create", params, method="POST") as response:
-            while line := await response.content.readline():
-                said = json.loads(line)
-                if "error" in said:
-                    raise EngineSaid(str(said["error"]))
-                yield said
+            try:
+                while line := await response.content.readline(max_line_length=_MAX_SAID_BYTES):
+                    said = json.loads(line)
+                    if "error" in said:
+                        raise EngineSaid(str(said["error"]))
+                    yield said
+            except LineTooLong:
+                raise EngineSaid(
+                    f"more than {_MAX_SAID_BYTES // 1024} KiB of words in one line"
+                ) from None
 
     async def events(self, data_folder: str) -> AsyncGenerator[dict[str, Any], None]:
         """Events of containers that carry our label, as they happen, until the engine goes away.
