@@ -187,6 +187,8 @@ class Node:
         self.metrics = NodeMetrics()
         self._engine = Engine(config.engine_url, called=self.metrics.called)
         self._listening: dict[str, ListenState] = {}
+        # Why, at each router where it does not.
+        self._trouble: dict[str, str] = {}
         self.pods = Pods(config, self._engine)
         self.keeper = Keeper(self.pods, self._engine, str(config.data_folder))
         self._tasks: list[asyncio.Task[None]] = []
@@ -262,13 +264,21 @@ class Node:
 
     def _at_router(self, router: RouterInfo, state: ListenState, text: str) -> None:
         self._listening[router.name] = state
+        if state is ListenState.LISTENING:
+            self._trouble.pop(router.name, None)
+        elif text:
+            self._trouble[router.name] = text
 
     async def _check_engine(self) -> str:
         await self._engine.info()
         return ""
 
     async def _check_routers(self) -> str:
-        return "" if self._listens else "it listens at no router: the scheduler can't reach it"
+        if self._listens:
+            return ""
+        why = "; ".join(dict.fromkeys(self._trouble.values()))
+        says = "it listens at no router, so that the scheduler can't reach it"
+        return f"{says}: {why}" if why else says
 
     def _admit(self, name: PeerName, document: KeyDocument) -> None:
         if name != self._config.scheduler:

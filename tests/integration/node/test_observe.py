@@ -38,8 +38,17 @@ async def test_ready_is_when_a_router_and_the_engine_are_there(tmp_path, monkeyp
         router = RouterInfo(name="router-main", ssh=[], http=[])
         node._at_router(router, ListenState.LISTENING, "")
         assert await node.checks["routers"]() == ""
-        node._at_router(router, ListenState.LOST, "gone")
-        assert await node.checks["routers"]()
+        node._at_router(router, ListenState.CONNECTING, "the connection ended")
+        node._at_router(router, ListenState.LOST, "router-main does not answer")
+        node._at_router(router, ListenState.CONNECTING, "")
+        other = RouterInfo(name="router-other", ssh=[], http=[])
+        node._at_router(other, ListenState.LOST, "set the clock")
+        assert await node.checks["routers"]() == (
+            "it listens at no router, so that the scheduler can't reach it: "
+            "router-main does not answer; set the clock"
+        )
+        node._at_router(router, ListenState.LISTENING, "")
+        assert await node.checks["routers"]() == ""
     finally:
         await node.stop()
 

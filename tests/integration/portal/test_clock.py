@@ -1,7 +1,7 @@
 """security.md section 5: a clock that is off by 60 s works; by 10 min it is refused, with "clock".
 
 Here it is the portal's that is off, as seen by those whose clock is right: a router, an instance's
-listener in a process of its own, and its auth helper's calls.
+listener in a process of its own, its auth helper's calls, and a node.
 """
 
 import asyncio
@@ -23,6 +23,8 @@ from dit4c_p2p.identity.registry import Registry
 from dit4c_p2p.messages.codec import decode, encode
 from dit4c_p2p.messages.pod import HelperState, HelperStatus, PodConfig
 from dit4c_p2p.messages.public import RouterInfo
+from dit4c_p2p.node.agent import Node
+from dit4c_p2p.node.config import HelperImages, NodeConfig
 from dit4c_p2p.router import Router, RouterConfig
 
 OFF_S = 600
@@ -137,6 +139,36 @@ async def test_ten_minutes_are_refused_and_said(work, instance, router, listener
     assert "clock" in await settled(check, False)
     work.clock.ahead = 0
     assert await settled(check, True) == ""
+
+
+async def test_a_node_that_listens_nowhere_for_its_clock_says_so(work, router, tmp_path, caplog):
+    caplog.set_level("INFO")
+    work.clock.ahead = OFF_S
+    ssh = f"127.0.0.1:{router.ssh_port}"
+    node = Node(
+        NodeConfig(
+            name=PeerName.parse("node-main"),
+            key=work.keys["node-main"],
+            data_folder=tmp_path / "node",
+            scheduler=PeerName.parse("scheduler-main"),
+            images=HelperImages("sha256:1", "sha256:2", "sha256:3"),
+            portal=work.portal.info,
+            routers=(RouterInfo(name="router-main", ssh=[ssh], http=[]),),
+            user_url="http://{id}.localhost:8081/",
+            engine_url=f"unix://{tmp_path}/no.sock",
+        )
+    )
+    await node.start()
+    try:
+        async with asyncio.timeout(20):
+            while "clock" not in await node.checks["routers"]():
+                await asyncio.sleep(0.02)
+        told = [one.getMessage() for one in caplog.records if "overlay" in one.name]
+        assert any("node-main at router-main" in one and "clock" in one for one in told)
+        work.clock.ahead = 0
+        assert await settled(node.checks["routers"], True) == ""
+    finally:
+        await node.stop()
 
 
 @pytest.mark.parametrize("off_s", [-WORKS_S, WORKS_S])
