@@ -52,6 +52,7 @@ class NodeConfig:
     ``user_url`` has ``{id}`` where an instance's id goes. Pods get networks (/28) out of
     ``network_range``. ``resolvers`` are name servers for pods, none: the machine's own. ``ca`` has
     certificates (PEM) of authorities that agent and pods are to believe beside the usual ones.
+    ``registry_logins`` is the file of :class:`~dit4c_p2p.node.registry_logins.RegistryLogins`.
     """
 
     name: PeerName
@@ -70,6 +71,7 @@ class NodeConfig:
     limits: Limits = field(default_factory=Limits)
     engine_url: str = DEFAULT_ENGINE
     ca: str = ""
+    registry_logins: Path | None = None
 
     @property
     def folder(self) -> Path:

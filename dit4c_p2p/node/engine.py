@@ -93,16 +93,20 @@ class Engine:
         """
         return dict(await self._json(f"images/{image}/json"))
 
-    async def pull(self, repository: str, digest: str) -> AsyncGenerator[dict[str, Any], None]:
+    async def pull(
+        self, repository: str, digest: str, login: str | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """Have an image fetched from its registry; what the engine says of it, until it is here.
 
         Given up, the engine gives up as well, unless somebody else waits for the same image.
 
+        :param login: for the header ``X-Registry-Auth``.
         :raises NotFound: the registry has no such image.
         :raises EngineSaid: in the engine's words, the registry's among them.
         """
         params = {"fromImage": repository, "tag": digest}
-        async with self._stream("images/create", params, method="POST") as response:
+        headers = {} if login is None else {"X-Registry-Auth": login}
+        async with self._stream("images/create", params, "POST", headers) as response:
             try:
                 while line := await response.content.readline(max_line_length=_MAX_SAID_BYTES):
                     said = json.loads(line)
@@ -335,12 +339,16 @@ class Engine:
 
     @contextlib.asynccontextmanager
     async def _stream(
-        self, path: str, params: dict[str, str], method: str = "GET"
+        self,
+        path: str,
+        params: dict[str, str],
+        method: str = "GET",
+        headers: dict[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A response without end; only its beginning has a time limit."""
         async with self._limit(None):
             async with asyncio.timeout(_CALL_S):
-                request = self._docker._query(path, method, params=params)
+                request = self._docker._query(path, method, params=params, headers=headers)
                 response = await request.__aenter__()
             try:
                 yield response

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
+from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.messages.node import Progress
 from dit4c_p2p.node.config import Limits
 from dit4c_p2p.node.engine import Engine
@@ -24,6 +25,7 @@ from dit4c_p2p.node.failures import (
 )
 from dit4c_p2p.node.pod import short_image
 from dit4c_p2p.node.policy import parse_image
+from dit4c_p2p.node.registry_logins import DOCKER_HUB, RegistryLogins
 from dit4c_p2p.node.status import memory_text
 
 _log = logging.getLogger(__name__)
@@ -32,6 +34,7 @@ _log = logging.getLogger(__name__)
 _TELL_EVERY_S = 0.5
 # Docker's and the OCI's words for an image that is not there, or not for everybody.
 _ABSENT = ("manifest unknown", "not found", "name unknown", "does not exist", "access denied")
+_NOT_LET_IN = ("unauthorized", "no basic auth", "denied", "authentication required")
 _MAX_WORDS = 300
 
 
@@ -98,7 +101,9 @@ class Layers:
         return Progress(info=info, fraction=self._fraction)
 
 
-async def fetch(engine: Engine, image: str, limits: Limits) -> AsyncGenerator[Progress, None]:
+async def fetch(
+    engine: Engine, image: str, limits: Limits, logins: RegistryLogins
+) -> AsyncGenerator[Progress, None]:
     """Have ``image`` here. An id (``sha256:…``) is never fetched: it was loaded, or it is not here.
 
     :raises UnknownImage, RegistryError, DiskFull: it can't be had.
@@ -107,12 +112,13 @@ async def fetch(engine: Engine, image: str, limits: Limits) -> AsyncGenerator[Pr
     repository, digest = parse_image(image)
     if not repository or await _is_here(engine, image):
         return
+    login = await _login(logins, repository)
     _log.info("fetching %s", image)
     layers = Layers()
     loop = asyncio.get_running_loop()
     told, end = float("-inf"), loop.time() + limits.pull_s
     try:
-        async with aclosing(engine.pull(repository, digest)) as lines:
+        async with aclosing(engine.pull(repository, digest, login)) as lines:
             while True:
                 left_s = min(limits.pull_silence_s, end - loop.time())
                 async with asyncio.timeout(max(0.0, left_s)):
@@ -135,6 +141,17 @@ async def fetch(engine: Engine, image: str, limits: Limits) -> AsyncGenerator[Pr
     _log.info("fetched %s", image)
 
 
+async def _login(logins: RegistryLogins, repository: str) -> str | None:
+    try:
+        return await asyncio.to_thread(logins.of, registry_of(repository))
+    except ConfigError as error:
+        _log.error("no image is fetched: %s", error.one_line())
+        raise RegistryError(
+            "the machine it was to run on can't read its logins for registries",
+            hint="its owner finds in its log what to do",
+        ) from None
+
+
 async def _is_here(engine: Engine, image: str) -> bool:
     try:
         await engine.image(image)
@@ -152,9 +169,12 @@ def _in_words(image: str, repository: str, words: str) -> NodeFailure:
         )
     if any(absent in lower for absent in _ABSENT):
         return _unknown(image, repository, words)
+    if any(closed in lower for closed in _NOT_LET_IN):
+        hint = "the owner of the machine it was to run on has to give it a login there"
+    else:
+        hint = "try again later"
     return RegistryError(
-        f"{_registry(repository)} does not serve the image: {words[:_MAX_WORDS]}",
-        hint="try again later",
+        f"{_registry(repository)} does not serve the image: {words[:_MAX_WORDS]}", hint=hint
     )
 
 
@@ -166,8 +186,13 @@ def _unknown(image: str, repository: str, words: str) -> UnknownImage:
     )
 
 
-def _registry(repository: str) -> str:
+def registry_of(repository: str) -> str:
     """Docker's rule: the first part is a host if it has a dot or a port, or is localhost."""
     host, slash, _ = repository.partition("/")
     named = slash and ("." in host or ":" in host or host == "localhost")
-    return f"the registry {host}" if named else "Docker Hub"
+    return host if named else DOCKER_HUB
+
+
+def _registry(repository: str) -> str:
+    host = registry_of(repository)
+    return host if host == DOCKER_HUB else f"the registry {host}"

@@ -70,6 +70,7 @@ from dit4c_p2p.node.folder import instances_kept
 from dit4c_p2p.node.making import Making
 from dit4c_p2p.node.pod import AppImage, Role
 from dit4c_p2p.node.reach import Services
+from dit4c_p2p.node.registry_logins import RegistryLogins
 from dit4c_p2p.node.rules import Rules
 from dit4c_p2p.node.status import Containers
 from dit4c_p2p.node.watch import Arrival, watch
@@ -138,7 +139,8 @@ class Pods:
         :raises RegistryError, DiskFull: it can't be fetched.
         """
         policy.check_image(self._config.policy, image)
-        async with aclosing(fetch(self._engine, image, self._config.limits)) as said:
+        logins = RegistryLogins(self._config.registry_logins)
+        async with aclosing(fetch(self._engine, image, self._config.limits, logins)) as said:
             async for progress in said:
                 yield progress
         yield ImageReady(image=image, port=(await self._making.image(image)).port)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import asyncssh
 
+from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.settings import values
@@ -131,6 +132,13 @@ class NodeSettings(PeerSettings):
         default=Path("/var/lib/dit4c-node"),
     )
     engine: str = setting(values.text, "The Docker engine.", default="unix:///var/run/docker.sock")
+    registry_logins: Path | None = setting(
+        values.path,
+        "Logins at registries that don't serve everybody: a file as 'docker login' writes it. Any "
+        "tool that the portal offers from there is fetched with them.",
+        default=None,
+        example=Path("/etc/dit4c/registry-logins.json"),
+    )
     policy: PolicySettings = section(PolicySettings, "What its owner agrees to.")
     pods: PodSettings = section(PodSettings, "How instances are put together.")
     images: ImageSettings = section(
@@ -138,6 +146,16 @@ class NodeSettings(PeerSettings):
         "The images of an instance's own helpers, by name or id at the engine. Left out, they are "
         "built when they are missing or have changed ('dit4c images build').",
     )
+
+    def file_problems(self) -> Iterator[ConfigError]:
+        """See :class:`Settings`."""
+        from dit4c_p2p.node.registry_logins import RegistryLogins
+
+        yield from super().file_problems()
+        try:
+            RegistryLogins(self.registry_logins).check()
+        except ConfigError as error:
+            yield error
 
     @property
     def scheduler_served(self) -> str | None:
@@ -180,4 +198,5 @@ class NodeSettings(PeerSettings):
             resolvers=self.pods.resolvers,
             limits=Limits(listen_s=self.pods.answers, stop_grace_s=round(self.pods.stop)),
             engine_url=self.engine,
+            registry_logins=self.registry_logins,
         )

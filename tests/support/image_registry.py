@@ -1,26 +1,36 @@
 """A registry of the test's own (Debian's docker-registry), and a line to it that can be slow."""
 
 import asyncio
-import contextlib
+import base64
+import json
 import shutil
 import socket
 import subprocess
+import urllib.error
 import urllib.request
 from pathlib import Path
 
 from support.pods import docker
 
 _UP_S = 20
+NAME, PASSWORD = "node", "only a test's"
+# bcrypt, which is all that this registry takes.
+_HASH = "$2b$04$abcdefghijklmnopqrstuu8YumtW3VcCiLYSWrpGuB6FEUQR1NzmC"
 
 
 class ImageRegistry:
     """``async with ImageRegistry(folder)``: on loopback, where engines speak plain HTTP to it.
 
     ``rate`` is in bytes a second, None for as fast as can be; ``open`` counts the connections.
+
+    :param closed: it serves only who logs in with :data:`NAME` and :data:`PASSWORD`; ``logins`` is
+        a file that says them as docker login would.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, closed: bool = False) -> None:
         self.folder = folder
+        self.logins = folder / "docker" / "config.json"
+        self._closed = closed
         self.rate: int | None = None
         self.open = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -33,7 +43,7 @@ class ImageRegistry:
         config.write_text(
             f"version: 0.1\n"
             f"storage: {{filesystem: {{rootdirectory: {self.folder}/blobs}}}}\n"
-            f"http: {{addr: '127.0.0.1:{self._behind}'}}\n"
+            f"http: {{addr: '127.0.0.1:{self._behind}'}}\n" + self._doorkeeper()
         )
         self._process = subprocess.Popen(
             [program, "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -43,6 +53,7 @@ class ImageRegistry:
                 await asyncio.sleep(0.1)
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self.log_in(NAME, PASSWORD)
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -57,6 +68,13 @@ class ImageRegistry:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def log_in(self, name: str, password: str) -> None:
+        """Write ``logins``, as docker login does."""
+        auth = base64.b64encode(f"{name}:{password}".encode()).decode()
+        self.logins.parent.mkdir(exist_ok=True)
+        self.logins.touch(0o600)
+        self.logins.write_text(json.dumps({"auths": {self.address: {"auth": auth}}}))
+
     async def push(self, image: str, name: str) -> str:
         """Put an image of the machine's engine there, and its layers away from the engine.
 
@@ -64,7 +82,7 @@ class ImageRegistry:
         """
         tag = f"{self.address}/{name}:latest"
         await asyncio.to_thread(docker, "tag", image, tag)
-        await asyncio.to_thread(docker, "push", tag)
+        await asyncio.to_thread(docker, "--config", str(self.logins.parent), "push", tag)
         digests = await asyncio.to_thread(
             docker, "inspect", "-f", '{{join .RepoDigests " "}}', image
         )
@@ -72,11 +90,21 @@ class ImageRegistry:
         (reference,) = (one for one in digests.split() if one.startswith(f"{self.address}/{name}@"))
         return reference
 
+    def _doorkeeper(self) -> str:
+        if not self._closed:
+            return ""
+        passwords = self.folder / "htpasswd"
+        passwords.write_text(f"{NAME}:{_HASH}\n")
+        return f"auth: {{htpasswd: {{realm: tests, path: '{passwords}'}}}}\n"
+
     def _answers(self) -> bool:
-        with contextlib.suppress(OSError):
+        try:
             urllib.request.urlopen(f"http://127.0.0.1:{self._behind}/v2/", timeout=2)
-            return True
-        return False
+        except urllib.error.HTTPError as error:
+            return error.code == 401
+        except OSError:
+            return False
+        return True
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._join(reader, writer))

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
-from support.image_registry import ImageRegistry
+from support.image_registry import NAME, PASSWORD, ImageRegistry
 from support.pods import docker, ensure_image, make_image
 from support.second_engine import SecondEngine
 
@@ -72,6 +72,26 @@ async def test_fetched_by_digest_with_progress_over_its_layers(node, registry, m
     assert await ensure_image(node, reference) == [ImageReady(image=reference, port=8080)]
     loaded = second.docker("inspect", "-f", "{{.Id}}", reference)
     assert (await ensure_image(node, loaded))[-1].port == 8080
+
+
+async def test_a_registry_that_does_not_serve_everybody(second, config, made, tmp_path):
+    """The login is read anew each time: one that was given, or mended, needs no restart."""
+    async with ImageRegistry(tmp_path, closed=True) as registry, Engine(second.url) as engine:
+        reference = await registry.push(made(1024), "tools/private")
+        stranger = Pods(replace(config, engine_url=second.url), engine)
+        with pytest.raises(RegistryError) as caught:
+            await ensure_image(stranger, reference)
+        assert "has to give it a login" in caught.value.hint
+        known = replace(config, engine_url=second.url, registry_logins=registry.logins)
+        for said, wrong in {"does not serve": ("node", "wrong"), "can't read": None}.items():
+            if wrong is None:
+                registry.logins.write_text("{")
+            else:
+                registry.log_in(*wrong)
+            with pytest.raises(RegistryError, match=said):
+                await ensure_image(Pods(known, engine), reference)
+        registry.log_in(NAME, PASSWORD)
+        assert (await ensure_image(Pods(known, engine), reference))[-1].port == 8080
 
 
 async def test_two_at_once_fetch_it_once(node, registry, made):
