@@ -34,8 +34,25 @@ _log = logging.getLogger(__name__)
 _TELL_EVERY_S = 0.5
 # Docker's and the OCI's words for an image that is not there, or not for everybody.
 _ABSENT = ("manifest unknown", "not found", "name unknown", "does not exist", "access denied")
-_NOT_LET_IN = ("unauthorized", "no basic auth", "denied", "authentication required")
-_MAX_WORDS = 300
+_NOT_LET_IN = "it asks for a login"
+# What the engine's words come down to. Whoever starts a tool is told this and nothing of them: they
+# may hold what some machine in the owner's network has answered that is no registry at all.
+_REASONS = (
+    ("connection refused", "the connection is refused"),
+    ("no such host", "nothing is known by its name"),
+    ("timeout", "it does not answer in time"),
+    ("deadline exceeded", "it does not answer in time"),
+    ("no route to host", "it can't be reached"),
+    ("network is unreachable", "it can't be reached"),
+    ("x509", "its certificate is not good"),
+    ("http response to https client", "it has no HTTPS"),
+    ("toomanyrequests", "it serves no more to this machine for now"),
+    *(
+        (mark, _NOT_LET_IN)
+        for mark in ("authentication required", "no basic auth", "unauthorized", "denied")
+    ),
+)
+_NO_REASON = "it answers otherwise than a registry should"
 
 
 @dataclass
@@ -137,7 +154,7 @@ async def fetch(
     except NotFound as error:
         raise _unknown(image, repository, str(error)) from None
     except EngineSaid as error:
-        raise _in_words(image, repository, error.words) from None
+        raise in_words(image, repository, error.words) from None
     _log.info("fetched %s", image)
 
 
@@ -160,7 +177,8 @@ async def _is_here(engine: Engine, image: str) -> bool:
     return True
 
 
-def _in_words(image: str, repository: str, words: str) -> NodeFailure:
+def in_words(image: str, repository: str, words: str) -> NodeFailure:
+    """What its user is told of an image that can't be fetched; the engine's words are logged."""
     lower = words.lower()
     if "no space left on device" in lower:
         return DiskFull(
@@ -169,13 +187,12 @@ def _in_words(image: str, repository: str, words: str) -> NodeFailure:
         )
     if any(absent in lower for absent in _ABSENT):
         return _unknown(image, repository, words)
-    if any(closed in lower for closed in _NOT_LET_IN):
+    _log.warning("%s: %s", image, words)
+    reason = next((reason for mark, reason in _REASONS if mark in lower), _NO_REASON)
+    hint = "try again later"
+    if reason is _NOT_LET_IN:
         hint = "the owner of the machine it was to run on has to give it a login there"
-    else:
-        hint = "try again later"
-    return RegistryError(
-        f"{_registry(repository)} does not serve the image: {words[:_MAX_WORDS]}", hint=hint
-    )
+    return RegistryError(f"{_registry(repository)} does not serve the image: {reason}", hint=hint)
 
 
 def _unknown(image: str, repository: str, words: str) -> UnknownImage:

@@ -1,9 +1,11 @@
 """What an engine says while it fetches an image → what a person is told."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dit4c_p2p.node.fetching import Layers
+from dit4c_p2p.node.failures import DiskFull, RegistryError, UnknownImage
+from dit4c_p2p.node.fetching import Layers, in_words
 
 MIB = 1024**2
 
@@ -75,3 +77,27 @@ def test_whatever_it_says_the_fraction_is_one_and_never_goes_back(said):
         fraction = layers.progress().fraction
         assert fraction is None or last <= fraction <= 1.0
         last = fraction or last
+
+
+@pytest.mark.parametrize(
+    ("words", "kind", "says"),
+    [
+        ("dial tcp 192.0.2.1:443: connect: connection refused", RegistryError, "is refused"),
+        ("dial tcp: lookup r.example: no such host", RegistryError, "known by its name"),
+        ("net/http: TLS handshake timeout", RegistryError, "in time"),
+        ("server gave HTTP response to HTTPS client", RegistryError, "no HTTPS"),
+        ("unauthorized: authentication required", RegistryError, "asks for a login"),
+        ("manifest unknown: manifest unknown", UnknownImage, "has no image"),
+        ("write /var/lib/x: no space left on device", DiskFull, "is full"),
+        ('error parsing HTTP 404 response body: "<html>of the house"', RegistryError, "otherwise"),
+    ],
+)
+def test_what_answers_in_the_owners_network_is_for_nobody_else_to_read(caplog, words, kind, says):
+    """security.md 1: the engine's words hold what it was answered, by whatever is at that name."""
+    reference = f"r.example/tool@sha256:{'0' * 64}"
+    failure = in_words(reference, "r.example/tool", words)
+    assert isinstance(failure, kind)
+    assert says in str(failure)
+    assert words not in failure.one_line() and "house" not in failure.one_line()
+    if kind is RegistryError:
+        assert words in caplog.text, "its owner reads it in the log"
