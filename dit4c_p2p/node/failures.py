@@ -26,6 +26,8 @@ from dit4c_p2p.private_file import is_full
 
 _NO_ROOM = "the disk of the machine it runs on is full"
 _MAKE_ROOM = "its owner has to make room"
+# A sentence; the engine's words may hold whole command lines, which an image's maker has written.
+_MAX_TEXT_CHARS = 1000
 
 
 class NodeFailure(DitError):
@@ -150,6 +152,7 @@ class PodBroken(NodeFailure):
 
 def as_failure(error: DitError) -> Failure:
     """The last record of an answer whose verb raised ``error``."""
+    text = error.one_line()[:_MAX_TEXT_CHARS]
     if isinstance(error, NodeFailure):
-        return Failure(code=error.code, text=error.one_line(), log_tail=error.log_tail)
-    return Failure(code="internal", text=error.one_line())
+        return Failure(code=error.code, text=text, log_tail=error.log_tail)
+    return Failure(code="internal", text=text)

@@ -52,6 +52,8 @@ _REASONS = (
         for mark in ("authentication required", "no basic auth", "unauthorized", "denied")
     ),
 )
+# Enough for its owner to see what it is; a registry may answer with a page.
+_MAX_LOGGED_CHARS = 500
 _NO_REASON = "it answers otherwise than a registry should"
 
 
@@ -187,7 +189,7 @@ def in_words(image: str, repository: str, words: str) -> NodeFailure:
         )
     if any(absent in lower for absent in _ABSENT):
         return _unknown(image, repository, words)
-    _log.warning("%s: %s", image, words)
+    _log.warning("%s: %s", image, words[:_MAX_LOGGED_CHARS])
     reason = next((reason for mark, reason in _REASONS if mark in lower), _NO_REASON)
     hint = "try again later"
     if reason is _NOT_LET_IN:
@@ -196,7 +198,7 @@ def in_words(image: str, repository: str, words: str) -> NodeFailure:
 
 
 def _unknown(image: str, repository: str, words: str) -> UnknownImage:
-    _log.info("%s: %s", image, words)
+    _log.info("%s: %s", image, words[:_MAX_LOGGED_CHARS])
     return UnknownImage(
         f"{_registry(repository)} has no image {short_image(image)}, or not for everybody",
         hint="was it removed, or is its name wrong?",

@@ -10,6 +10,7 @@ The JSON is the Docker engine's API 1.41, ``POST /containers/create`` and its li
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any
 
 from dit4c_p2p.messages.pod import HELPER_UID, POD_FOLDER
 from dit4c_p2p.node.config import HelperImages
-from dit4c_p2p.node.failures import NoPort
+from dit4c_p2p.node.failures import NoPort, PolicyRefused
 from dit4c_p2p.node.firewall import Reach, ruleset
 from dit4c_p2p.node.policy import Policy
 
@@ -45,6 +46,10 @@ APP_CAPABILITIES = (
     "NET_BIND_SERVICE",
 )
 MIB = 1024**2
+# No image that was made for people declares more; each is made at the engine.
+_MAX_VOLUMES = 32
+_MAX_PORT = 65535
+_NUMBER = re.compile(r"[0-9]{1,5}", re.ASCII)
 # nft is done in a blink and then a sleep remains.
 _INFRA_MEMORY_BYTES = 64 * MIB
 # Idle they need about 50 MiB; the rest is for windows of 4 MiB on busy streams.
@@ -92,20 +97,29 @@ class PodSpec:
 def read_image(inspected: Mapping[str, Any]) -> AppImage:
     """What the engine's answer to ``GET /images/{id}/json`` says of an image.
 
+    Whoever made it has written that, and a registry passes on whatever it is.
+
     :raises NoPort: it declares no TCP port.
+    :raises PolicyRefused: it wants more volumes than anybody lends.
     """
     config = inspected.get("Config") or {}
     ports = []
     for declared in config.get("ExposedPorts") or {}:
         number, _, protocol = str(declared).partition("/")
-        if protocol in ("", "tcp") and number.isdigit():
+        is_port = _NUMBER.fullmatch(number) and 0 < int(number) <= _MAX_PORT
+        if protocol in ("", "tcp") and is_port:
             ports.append(int(number))
+    volumes = config.get("Volumes") or {}
+    if len(volumes) > _MAX_VOLUMES:
+        raise PolicyRefused(
+            f"the image wants {len(volumes)} volumes, and a node makes {_MAX_VOLUMES} at the most"
+        )
     if not ports:
         raise NoPort(
             "the image declares no TCP port, so it is not known where its page is",
             hint="add a line like EXPOSE 8888 to its Dockerfile",
         )
-    return AppImage(inspected["Id"], min(ports), tuple(sorted(config.get("Volumes") or {})))
+    return AppImage(inspected["Id"], min(ports), tuple(sorted(volumes)))
 
 
 def short_image(image: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from dit4c_p2p.node import pod
 from dit4c_p2p.node.config import HelperImages
-from dit4c_p2p.node.failures import NoPort
+from dit4c_p2p.node.failures import EngineSaid, NoPort, PolicyRefused, as_failure
 from dit4c_p2p.node.firewall import Reach, ruleset
 from dit4c_p2p.node.pod import AppImage, PodSpec, Role
 from dit4c_p2p.node.policy import Policy
@@ -135,11 +135,35 @@ def test_the_lowest_tcp_port_is_served(declared, port):
 
 
 @pytest.mark.parametrize(
-    "config", [None, {}, {"ExposedPorts": None}, {"ExposedPorts": {"53/udp": {}}}]
+    "config",
+    [
+        None,
+        {},
+        {"ExposedPorts": None},
+        {"ExposedPorts": {"53/udp": {}}},
+        {"ExposedPorts": {"0/tcp": {}, "65536/tcp": {}, "²/tcp": {}, "-1": {}, "1e3/tcp": {}}},
+    ],
 )
 def test_an_image_without_a_tcp_port(config):
     with pytest.raises(NoPort, match="declares no TCP port"):
         pod.read_image({"Id": "sha256:x", "Config": config})
+
+
+def test_an_image_gets_no_more_volumes_than_a_node_lends():
+    """security.md 1: whoever made an image wrote what it declares."""
+
+    def image(volumes):
+        declared = {f"/{number}": {} for number in range(volumes)}
+        return {"Id": "x", "Config": {"ExposedPorts": {"1/tcp": {}}, "Volumes": declared}}
+
+    assert len(pod.read_image(image(32)).volumes) == 32
+    with pytest.raises(PolicyRefused, match="33 volumes"):
+        pod.read_image(image(33))
+
+
+def test_what_is_said_of_a_failure_is_a_sentence_whatever_an_image_holds():
+    failure = as_failure(EngineSaid("x" * 300_000))
+    assert failure.code == "engine" and len(failure.text) <= 1000
 
 
 def test_files_go_in_uncompressed_for_the_helpers_user_only():
