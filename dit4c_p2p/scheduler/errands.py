@@ -62,6 +62,9 @@ REMOVE_LIMIT_S = 300
 PLACE_AGAIN_S = 15
 # Within this time a node's description is as good as new: our own placements are counted anyway.
 DESCRIPTION_GOOD_S = 2
+# Every key that is published is told to every peer and kept for ever, and a pod has one. Where a
+# node makes pods anew time and again, the next key of an instance waits.
+KEY_EVERY_S = 10.0
 # A person waits for the logs, and the portal for 10 s.
 LOGS_LIMIT_S = 8
 MAX_LOGS_AT_ONCE = 8
@@ -88,6 +91,8 @@ class Errands:
         self._described: dict[str, NodeDescription] = {}
         self._described_at = float("-inf")
         self._log_slots = asyncio.Semaphore(MAX_LOGS_AT_ONCE)
+        # When an instance was given another key, where it had one.
+        self._replaced_at: dict[str, float] = {}
 
     def room_changed(self) -> None:
         """A node came, or an instance went: who waits for a place looks again."""
@@ -191,6 +196,7 @@ class Errands:
         backoff = Backoff(_AGAIN_FIRST_S, _AGAIN_LONGEST_S)
         name = instance.node or ""
         while True:
+            has_key = False
             try:
                 link = self._nodes.link(name)
                 async with aclosing(link.ask(request, SILENCE_S)) as replies:
@@ -198,8 +204,11 @@ class Errands:
                         match reply:
                             case Progress():
                                 say(reply.info, reply.fraction)
+                            case PodKey() if has_key:
+                                _log.debug("instance %s: %s names more keys", instance.id, name)
                             case PodKey():
-                                await self._store.key_made(instance.id, reply)
+                                has_key = True
+                                await self._key_made(instance.id, reply)
                             case Failure(code=code) if code in PASSING_CODES:
                                 say(f"{reply.text}; trying again", None)
                                 break
@@ -213,6 +222,15 @@ class Errands:
                 say(f"Waiting for {name} to answer", None)
                 await self._wait_for(name)
             await asyncio.sleep(backoff.pause_s())
+
+    async def _key_made(self, instance: str, key: PodKey) -> None:
+        """Have it published; not too soon after another one of the same instance."""
+        loop = asyncio.get_running_loop()
+        replaced_at = self._replaced_at.get(instance, float("-inf"))
+        await asyncio.sleep(replaced_at + KEY_EVERY_S - loop.time())
+        self._replaced_at.pop(instance, None)
+        if await self._store.key_made(instance, key):
+            self._replaced_at[instance] = loop.time()
 
     async def _wait_for(self, node: str) -> None:
         """Until the node is heard; one that isn't ours any more may become so by a restart."""

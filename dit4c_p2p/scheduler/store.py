@@ -218,23 +218,26 @@ class Store:
             moves.append(_Move(row.id, after.state, text))
         return True
 
-    async def key_made(self, instance: str, key: PodKey) -> None:
+    async def key_made(self, instance: str, key: PodKey) -> bool:
         """Write down that the portal is to publish this key, once for each key.
 
         A key that comes when the pod is to go already is left alone, and so is what can't be one.
+
+        Returns whether it takes the place of another.
         """
         said_chars = len(key.public_key) + len(key.instance_signature) + len(key.node_signature)
         if said_chars > _MAX_KEY_CHARS:
             _log.warning(
                 "instance %s: its node says that %d characters are a key", instance, said_chars
             )
-            return
+            return False
         async with _transaction():
             row = await InstanceRow.get_or_none(id=instance)
             if row is None or row.node is None or State(row.state) not in _KEY_STATES:
-                return
+                return False
             if row.public_key == key.public_key:
-                return
+                return False
+            replaces = row.public_key != ""
             row.public_key = key.public_key
             await row.save()
             await self._put(
@@ -248,6 +251,7 @@ class Store:
                 ),
             )
         self._on_outgoing()
+        return replaces
 
     async def unfinished(self) -> list[Instance]:
         """Every instance that is not in a final state, the oldest first."""

@@ -52,7 +52,7 @@ class FakeNode:
     :ivar fail: a verb's name → the failures that its next calls end with.
     :ivar history: every event there was.
     :ivar online: False: nobody gets through.
-    :ivar said_key: what it says instead of the key that it has made.
+    :ivar said_keys: what it says instead of the key that it has made.
     """
 
     def __init__(self, name: str = "node-home", key: asyncssh.SSHKey | None = None) -> None:
@@ -71,7 +71,7 @@ class FakeNode:
         self.progress: list[Progress] = [Progress(info="half way", fraction=0.5)]
         self.log = "one\ntwo\n"
         self.online = True
-        self.said_key: PodKey | None = None
+        self.said_keys: list[PodKey] = []
         self.connections: set[MemoryConnection] = set()
         self.dials = 0
         self.history: list[PodEvent] = []
@@ -202,11 +202,13 @@ class FakeNode:
         id = request.instance
         key = self.keys.setdefault(id, generate())
         statement = key_statement(id, str(self.name), fingerprint(key), request.key_nonce)
-        yield self.said_key or PodKey(
+        made = PodKey(
             public_key=public_line(key),
             instance_signature=sshsig.sign(key, statement, INSTANCE_KEY_NAMESPACE),
             node_signature=sshsig.sign(self.key, statement, INSTANCE_KEY_NAMESPACE),
         )
+        for said in self.said_keys or [made]:
+            yield said
         now = self.pods.get(id)
         if now is None and request.kept:
             yield Failure(code="no_such_pod", text="its container is gone")

@@ -349,7 +349,7 @@ async def test_a_node_that_says_too_much_keeps_nobody_else_from_being_heard(worl
     """security.md 1: a node's owner can touch only what runs on that node."""
     much = "x" * (MAX_MESSAGE_BYTES - 100)  # the most that a line of a node's can carry
     loud = FakeNode("node-loud")
-    loud.said_key = PodKey(public_key=much, instance_signature="", node_signature="")
+    loud.said_keys = [PodKey(public_key=much, instance_signature="", node_signature="")]
     loud.fail["PodLogs"] = [Failure(code="internal", text=much)]
     loud.max_pods, world.node.max_pods = 2, 1
     world.nodes.append(loud)
@@ -364,6 +364,37 @@ async def test_a_node_that_says_too_much_keeps_nobody_else_from_being_heard(worl
         await world.portal.until(lambda: "r1" in world.portal.logs)
         assert len(encode(world.portal.logs["r1"])) < 2000
         assert world.portal.opened == 1
+
+
+async def test_a_node_names_one_key_each_time_it_is_asked(world):
+    """Each key that is published is told to every peer, and is kept for ever."""
+    world.node.said_keys = [
+        PodKey(public_key=f"key {number}", instance_signature="", node_signature="")
+        for number in range(20)
+    ]
+    async with world.scheduler():
+        await world.start()
+        await world.portal.until_state("abc", State.RUNNING)
+        assert [key.public_key for key in world.portal.keys] == ["key 0"]
+
+
+async def test_a_node_that_makes_a_pod_anew_time_and_again_waits_for_its_next_key(
+    world, monkeypatch
+):
+    monkeypatch.setattr(errands, "KEY_EVERY_S", 1.0)
+    told_at = []
+    async with world.scheduler():
+        await world.start()
+        for number in range(3):
+            world.node.said_keys = [
+                PodKey(public_key=f"key {number}", instance_signature="", node_signature="")
+            ]
+            if number:
+                world.node.interrupt("abc")
+            await world.portal.until(lambda number=number: len(world.portal.keys) == number + 1)
+            told_at.append(asyncio.get_running_loop().time())
+            await world.portal.until_state("abc", State.RUNNING)
+        assert told_at[2] - told_at[1] > 0.5
 
 
 async def test_an_order_that_can_not_be_meant_is_put_aside(world):
