@@ -57,7 +57,8 @@ _ABOUT_THE_CALLER_PREFIXES = (b"forwarded", b"x-forwarded", b"x-dit4c-")
 _PLAIN_ONLY = frozenset({b"host", b"content-length", b"content-type", b"cookie", b"authorization"})
 _NOT_FROM_CLIENT = _HOP_BY_HOP | _ABOUT_THE_CALLER | {b"host", b"cookie"}
 _SEPARATORS = bytes.maketrans(b"_.", b"--")
-_NOT_FROM_APP = _HOP_BY_HOP | {b"set-cookie", b"strict-transport-security"}
+# Clear-Site-Data would take the cookies of every host below the same domain: siblings', and ours.
+_NOT_FROM_APP = _HOP_BY_HOP | {b"set-cookie", b"strict-transport-security", b"clear-site-data"}
 
 # RFC 6797: from now on this host by HTTPS only. What else is below it is not ours to speak for.
 STRICT_TRANSPORT = (b"Strict-Transport-Security", b"max-age=31536000")

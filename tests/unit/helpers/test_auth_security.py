@@ -213,6 +213,22 @@ async def test_row_17_no_cookie_of_the_app_reaches_siblings_or_ours(raw_house):
         ]
 
 
+async def test_row_17_the_app_can_not_take_siblings_cookies_away(raw_house):
+    """Of all hosts below a domain, for a browser that is told by one of them."""
+
+    async def script(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n"
+            b'Clear-Site-Data: "cookies"\r\nclear-site-data: "*"\r\nX-Mine: 1\r\n\r\n'
+        )
+
+    async with raw_house(script) as (house, _):
+        reply = await (await house.login()).ask("GET", "/")
+        assert reply.head.get(b"clear-site-data") is None
+        assert reply.head.get(b"x-mine") == b"1"
+
+
 async def test_row_10_logout_ends_it(house):
     browser = await house.login()
     other = await house.login()
