@@ -20,7 +20,8 @@ LISTENS: Mapping[Kind, frozenset[int]] = {
 }
 
 # (caller's kind, target's kind) → (the only port, whether this caller may reach this target)
-_Rule = tuple[int, Callable[[PeerName, KeyDocument], bool]]
+_Allowed = Callable[[PeerName, KeyDocument], bool]
+_Rule = tuple[int, _Allowed]
 _REACHES: Mapping[tuple[Kind, Kind], _Rule] = {
     (Kind.SCHEDULER, Kind.NODE): (SSH_PORT, lambda caller, node: node.scheduler == caller.id),
 }
@@ -72,11 +73,20 @@ def check_reach(caller: PeerName, target: PeerName, port: int, document: KeyDocu
     :param document: the target's verified key document.
     :raises Refused: the table says no.
     """
+    allowed = rule_for(caller, target, port)
+    if document.name != target or not allowed(caller, document):
+        raise Refused(f"{caller} may not reach {target}")
+
+
+def rule_for(caller: PeerName, target: PeerName, port: int) -> _Allowed:
+    """What is left to see once the target's document is there; most ask for none.
+
+    :raises Refused: the table says no, whatever is published for the target.
+    """
     rule = _REACHES.get((caller.kind, target.kind))
     if rule is None:
         raise Refused(f"a {caller.kind} may not reach a {target.kind}")
     only_port, allowed = rule
     if port != only_port:
         raise Refused(f"{target} is reached at port {only_port} only")
-    if document.name != target or not allowed(caller, document):
-        raise Refused(f"{caller} may not reach {target}")
+    return allowed

@@ -22,7 +22,14 @@ from dit4c_p2p.overlay.errors import OverlayError, Refused
 from dit4c_p2p.overlay.gate import Gate, PeerServer
 from dit4c_p2p.overlay.ssh import PACKET_BYTES, WINDOW_BYTES
 from dit4c_p2p.router.config import Limits
-from dit4c_p2p.router.relay import LISTENS, check_listen, check_reach, check_served, parse_target
+from dit4c_p2p.router.relay import (
+    LISTENS,
+    check_listen,
+    check_reach,
+    check_served,
+    parse_target,
+    rule_for,
+)
 from dit4c_p2p.router.splice import relay_pair
 from dit4c_p2p.router.table import Claim, Table
 
@@ -242,6 +249,8 @@ class RouterServer(PeerServer):
 
     async def _reach(self, host: str, port: int) -> asyncssh.SSHTCPSession[bytes]:
         target = parse_target(host)
+        # Who reaches nobody in any case has nothing looked up at the portal for it.
+        rule_for(self.peer, target, port)
         try:
             async with asyncio.timeout(_LOOKUP_TIMEOUT_S):
                 document = await self.gate.registry.keys(target)

@@ -425,6 +425,15 @@ async def test_row_2_17_the_relay_keeps_to_its_table(
         await dial(identity, peer, port, [house.info], house.registry)
 
 
+async def test_who_reaches_nobody_has_nothing_looked_up_for_it(house: House) -> None:
+    """Names cost nothing to make up; what is published for each is asked of the portal."""
+    connection = await house.connect(house.peer("instance-abc"))
+    for host in ("node-home", "node-made-up", "instance-xyz"):
+        with pytest.raises(asyncssh.ChannelOpenError, match="may not reach"):
+            await connection.open_connection(host, 22)
+    assert {str(name) for name in house.portal.lookups} == {"instance-abc", "router-main"}
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "169.254.169.254", "example.org"])
 async def test_row_2_17_names_only_never_addresses(house: House, host: str) -> None:
     connection = await house.connect(house.peer("scheduler-main"))
