@@ -161,4 +161,4 @@ def database_of(folder: Path) -> DatabaseSpec:
             f"there is no installation in {folder}",
             hint="start 'dit4c up' once, or say where with --data-dir",
         )
-    return DatabaseSpec("portal", path)
+    return DatabaseSpec("portal", path, trace=audit_of(folder))

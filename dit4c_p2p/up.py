@@ -19,7 +19,7 @@ import aiohttp
 
 from dit4c_p2p.audit import AuditLog
 from dit4c_p2p.config import UpConfig
-from dit4c_p2p.database import DatabaseSpec, databases, in_transaction, serving
+from dit4c_p2p.database import databases, in_transaction, serving
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import load_or_create, public_line
 from dit4c_p2p.identity.names import PeerName
@@ -174,7 +174,7 @@ class _System:
         await stack.enter_async_context(
             serving(
                 [
-                    DatabaseSpec("portal", self.portal.config.database_path),
+                    self.portal.config.database_spec,
                     scheduler_database(self.scheduler.config.data_folder),
                 ]
             )
@@ -239,10 +239,9 @@ async def login_link(folder: Path, person: str) -> str:
     :raises DitError: no such person.
     """
     from dit4c_p2p.portal.audit import local_user
-    from dit4c_p2p.portal.config import AUDIT_FILE
     from dit4c_p2p.portal.people import create_login_link
+    from dit4c_p2p.token_desk import audit_of, database_of
 
-    database = folder / "portal" / "portal.sqlite3"
     try:
         portal_url = json.loads((folder / _ABOUT).read_bytes())["portal"]
     except (OSError, ValueError, KeyError):
@@ -250,8 +249,8 @@ async def login_link(folder: Path, person: str) -> str:
             f"there is no installation in {folder}",
             hint="start 'dit4c up' once, or say where with --data-dir",
         ) from None
-    with closing(AuditLog(database.with_name(AUDIT_FILE))) as audit:
-        async with databases([DatabaseSpec("portal", database)]), in_transaction("portal"):
+    with closing(AuditLog(audit_of(folder))) as audit:
+        async with databases([database_of(folder)]), in_transaction("portal"):
             token = await create_login_link(person, lifetime_s=24 * 3600, now=time.time())
             audit.write("login_link.create", who=local_user(), about=person)
     return f"{portal_url}/login/{token}"

@@ -31,6 +31,8 @@ class DatabaseSpec:
 
     ``app`` names the component (``portal``), the connection and Tortoise's app. ``location`` is a
     path or a URL as in the table above. The two modules are found by convention unless given.
+    ``trace`` is a file or a folder of the component's that has something in it only once the
+    database has been in use: beside it, a SQLite file that is not there has been lost.
 
     :raises ConfigError: the location is neither.
     """
@@ -39,6 +41,7 @@ class DatabaseSpec:
     location: Path | str = field(repr=False)  # it may hold a password
     models_module: str = ""
     migrations_module: str = ""
+    trace: Path | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.location, str) or "://" not in self.location:

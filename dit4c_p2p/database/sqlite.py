@@ -40,9 +40,15 @@ class SqliteFile:
     def prepare(self) -> None:
         """See that the file is there, ours to write, for nobody else to read, and undamaged.
 
-        :raises ConfigError: it is not.
+        :raises ConfigError: it is not, or it was there once and would be made anew, with nothing
+            in it.
         """
-        path = self._spec.path
+        path, trace = self._spec.path, self._spec.trace
+        if trace is not None and _has_content(trace) and not _has_content(path):
+            raise ConfigError(
+                f"{self._spec} is not there, and there was one before",
+                hint=f"put it back, or a copy of it; to begin anew instead, move {trace} away",
+            )
         with self._writable(path):
             pass
         try:
@@ -154,6 +160,10 @@ async def _restore_indexes(connection: Any) -> None:
                 )
     finally:
         reference.close()
+
+
+def _has_content(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def _is_full(folder: Path) -> bool:

@@ -132,7 +132,8 @@ class PortalConfig:
     @property
     def database_spec(self) -> DatabaseSpec:
         """The database, for ``databases()``."""
-        return DatabaseSpec("portal", self.database or self.database_path)
+        # An act is written down in the transaction that does it: there is a database by then.
+        return DatabaseSpec("portal", self.database or self.database_path, trace=self.audit_path)
 
     @property
     def host(self) -> str:

@@ -10,6 +10,9 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
 from dit4c_p2p.scheduler.lifecycle import Limits
 
+# Of the data folder: signed copies of other peers' keys.
+REGISTRY_FOLDER = "registry"
+
 
 @dataclass(frozen=True)
 class SchedulerConfig:

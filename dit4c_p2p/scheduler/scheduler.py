@@ -20,7 +20,7 @@ from dit4c_p2p.messages.link import (
 from dit4c_p2p.observe.metrics import set_all
 from dit4c_p2p.observe.server import Check
 from dit4c_p2p.overlay.ssh import Identity
-from dit4c_p2p.scheduler.config import SchedulerConfig
+from dit4c_p2p.scheduler.config import REGISTRY_FOLDER, SchedulerConfig
 from dit4c_p2p.scheduler.driver import Driver
 from dit4c_p2p.scheduler.errors import first_error
 from dit4c_p2p.scheduler.metrics import SchedulerMetrics
@@ -77,7 +77,7 @@ class Scheduler:
             client = await self._stack.enter_async_context(
                 PortalClient(config.portal, ca=config.ca)
             )
-            registry = Registry(client, config.data_folder / "registry", clock=self._clock)
+            registry = Registry(client, config.data_folder / REGISTRY_FOLDER, clock=self._clock)
             self._registry = registry
             dialler = self._dialler or overlay_dialler(
                 Identity(config.name, config.key), config.routers, registry

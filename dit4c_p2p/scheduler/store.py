@@ -32,6 +32,7 @@ from dit4c_p2p.messages.link import (
     ToSchedulerEnvelope,
 )
 from dit4c_p2p.messages.node import PodKey
+from dit4c_p2p.scheduler.config import REGISTRY_FOLDER
 from dit4c_p2p.scheduler.errors import StoreFailed
 from dit4c_p2p.scheduler.lifecycle import (
     DiscardAsked,
@@ -64,7 +65,10 @@ def database(data_folder: Path, location: str = "") -> DatabaseSpec:
 
     :param location: where else, as :class:`DatabaseSpec` takes it.
     """
-    return DatabaseSpec(APP, location or data_folder / "scheduler.sqlite3")
+    # Keys are looked up once the database is open.
+    return DatabaseSpec(
+        APP, location or data_folder / "scheduler.sqlite3", trace=data_folder / REGISTRY_FOLDER
+    )
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,22 @@ def test_the_same_folder_twice_and_the_same_port_twice(system, tmp_path):
     assert "--portal-port" in taken.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize("kind", ["portal", "scheduler"])
+def test_a_database_that_is_lost_is_said_and_not_made_anew(own_system, kind):
+    own_system.start()
+    own_system.stop()
+    database = own_system.data / kind / f"{kind}.sqlite3"
+    kept = database.rename(own_system.folder / "kept")
+    with pytest.raises(AssertionError, match="dit4c up ended"):
+        own_system.start()
+    last = own_system.output.read_text().splitlines()[-1]
+    assert last.startswith(f"dit4c: the {kind}'s database {database} is not there")
+    assert not database.exists()
+    kept.rename(database)
+    own_system.start()
+    own_system.stop()
+
+
 async def test_another_login_link(system):
     made = dit4c("login-link", "admin", "--data-dir", system.data)
     assert made.returncode == 0, made.stderr

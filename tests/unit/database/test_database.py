@@ -4,6 +4,7 @@ import asyncio
 import shutil
 import sqlite3
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -166,6 +167,33 @@ async def test_damaged_file(project, tmp_path):
     with pytest.raises(ConfigError, match="damaged"):
         async with databases([spec]):
             pytest.fail("opened")
+
+
+@pytest.mark.parametrize("empty", [False, True], ids=["no file", "an empty file"])
+async def test_one_that_is_lost_is_not_made_anew(project, tmp_path, empty):
+    app = project("lost")
+    await app.release(MODELS_1)
+    trace = tmp_path / "acts"
+    spec = replace(app.spec(tmp_path / "lost.sqlite3"), trace=trace)
+    trace.touch()
+    async with databases([spec]):
+        await model(app, "Parent").create(name="a")
+    trace.write_text("somebody did something")
+    kept = spec.path.rename(tmp_path / "kept")
+    if empty:
+        spec.path.touch()
+    with pytest.raises(ConfigError, match="is not there, and there was one before") as caught:
+        async with databases([spec]):
+            pytest.fail("opened")
+    assert f"move {trace} away" in caught.value.hint
+    assert spec.path.exists() is empty
+    kept.replace(spec.path)
+    async with databases([spec]):
+        assert [row.name for row in await model(app, "Parent").all()] == ["a"]
+    spec.path.unlink()
+    trace.unlink()
+    async with databases([spec]):
+        assert await model(app, "Parent").all() == []
 
 
 async def test_folder_that_can_not_be_written(project, tmp_path):
