@@ -11,6 +11,7 @@ from typing import Any
 from dit4c_p2p.database.spec import DatabaseSpec
 from dit4c_p2p.database.sqlite_client import statements
 from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.private_file import is_full
 
 # FULL: a commit that was acknowledged outlives a power cut, also in WAL mode.
 PRAGMAS = {"journal_mode": "WAL", "synchronous": "FULL", "busy_timeout": 5000}
@@ -94,6 +95,8 @@ class SqliteFile:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
+            if is_full(error):
+                raise self._no_room() from error
             raise ConfigError(
                 f"{self._spec} can't be written: {error.strerror}",
                 hint="choose another data folder, or make this one writable",
@@ -122,10 +125,13 @@ class SqliteFile:
                 hint="choose another data folder, or make this one writable",
             )
         if "full" in text:
-            return ConfigError(f"no room for {self._spec}", hint="free some disk space")
+            return self._no_room()
         if "malformed" in text or "not a database" in text:
             return self._damaged(text)
         return ConfigError(f"{self._spec} {otherwise}: {text}")
+
+    def _no_room(self) -> ConfigError:
+        return ConfigError(f"no room for {self._spec}", hint="make room on its disk, and try again")
 
     def _damaged(self, text: str) -> ConfigError:
         return ConfigError(

@@ -7,7 +7,7 @@ import pytest
 from support.small_disk import ONLY_ROOT, SmallDisk
 from support.throwaway import MODELS_1, MODELS_2, model
 
-from dit4c_p2p.database import databases
+from dit4c_p2p.database import databases, serving
 from dit4c_p2p.errors import ConfigError
 
 pytestmark = ONLY_ROOT
@@ -19,12 +19,12 @@ def disk(tmp_path):
         yield disk
 
 
-async def is_refused(spec):
+async def is_refused(spec, opened=databases):
     with pytest.raises(ConfigError) as caught:
-        async with databases([spec]):
+        async with opened([spec]):
             pytest.fail("opened")
     assert str(caught.value) == f"no room for {spec}"
-    assert caught.value.hint == "free some disk space"
+    assert caught.value.hint == "make room on its disk, and try again"
 
 
 @pytest.mark.parametrize("files", [False, True], ids=["no byte", "no byte and no file"])
@@ -40,6 +40,18 @@ async def test_one_that_is_there_is_left_as_it_was(project, disk, files):
     disk.make_room()
     async with databases([spec]):
         assert [row.name for row in await model(app, "Parent").all()] == ["a"]
+
+
+@pytest.mark.parametrize("opened", [databases, serving])
+async def test_a_new_one_that_can_have_no_file_is_made_when_there_is_room(project, disk, opened):
+    app = project(f"new{opened.__name__}")
+    await app.release(MODELS_1)
+    spec = app.spec(disk.folder / "app.sqlite3")
+    disk.fill()
+    await is_refused(spec, opened)
+    disk.make_room()
+    async with opened([spec]):
+        assert await model(app, "Parent").all() == []
 
 
 async def test_a_migration_that_finds_no_room_changes_nothing(project, disk):
