@@ -10,4 +10,5 @@
 - ``helper``     helper → portal
 - ``router``     router → portal
 - ``instances``  the states of an instance
+- ``image``      how an image is called
 """

@@ -3,23 +3,14 @@
 Whatever a scheduler or a portal says, this is what binds.
 """
 
-import re
 from collections.abc import Set
 from dataclasses import dataclass
 
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.image import split_image
 from dit4c_p2p.node.failures import PolicyRefused
 
-# An image's id, or a reference by digest (the OCI's distribution-spec and Docker's reference
-# grammar): a registry's host and port, a repository, the digest of the manifest.
-_IMAGE = re.compile(
-    r"(?:(?P<repository>(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]{1,5})?/)?"
-    r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)@)?"
-    r"(?P<digest>sha256:[0-9a-f]{64})",
-    re.ASCII,
-)
-_MAX_IMAGE_CHARS = 400
 GIB = 1024**3
 
 
@@ -56,13 +47,13 @@ def parse_image(image: str) -> tuple[str, str]:
 
     :raises PolicyRefused: neither an id nor a reference by digest.
     """
-    found = _IMAGE.fullmatch(image) if len(image) <= _MAX_IMAGE_CHARS else None
-    if found is None:
+    parts = split_image(image)
+    if parts is None:
         raise PolicyRefused(
             f"{image[:80]!r} is not an image digest",
             hint="this node runs images by sha256:… or name@sha256:… only",
         )
-    return found["repository"] or "", found["digest"]
+    return parts
 
 
 def check_instance(instance: str) -> None:

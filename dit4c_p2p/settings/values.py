@@ -22,6 +22,7 @@ from dit4c_p2p.identity.errors import InvalidKey, InvalidName
 from dit4c_p2p.identity.keys import parse_public
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import is_loopback_host, split_address
+from dit4c_p2p.messages.image import is_digest, split_image
 from dit4c_p2p.settings.value import (
     Value,
     WrongValue,
@@ -53,16 +54,6 @@ __all__ = [
 Address = tuple[str, int]
 
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", re.ASCII)
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
-# A registry's host and port, a repository, the digest (Docker's reference grammar): what a node
-# takes. A tag beside the digest would count for nothing.
-_IMAGE = re.compile(
-    r"(?:(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]{1,5})?/)?"
-    r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*@)?"
-    rf"{_DIGEST.pattern}",
-    re.ASCII,
-)
-_MAX_IMAGE_CHARS = 400
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {
     "B": 1,
@@ -252,7 +243,7 @@ def _ipv4(raw: object) -> str:
 
 def _image(raw: object) -> str:
     text = string(raw)
-    if len(text) > _MAX_IMAGE_CHARS or not _IMAGE.fullmatch(text):
+    if split_image(text) is None:
         raise WrongValue(
             f"{shown(raw)} is not an image by digest",
             hint="write sha256: and 64 hexadecimal digits, or with a registry to fetch it from: "
@@ -262,7 +253,7 @@ def _image(raw: object) -> str:
 
 
 def _digest(raw: object) -> str:
-    if not _DIGEST.fullmatch(string(raw)):
+    if not is_digest(string(raw)):
         raise WrongValue(
             f"{shown(raw)} is not an image's digest",
             hint="write sha256: and 64 hexadecimal digits; 'dit4c images build' prints them",

@@ -8,8 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dit4c_p2p.errors import DitError
-from dit4c_p2p.node.policy import parse_image
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.values import WrongValue
 
@@ -107,35 +105,6 @@ def test_what_is_refused_and_what_to_do(kind, raw, says):
         kind.read(raw)
     assert says in caught.value.one_line()
     assert "\n" not in caught.value.one_line()
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "",
-        "tool@",
-        "lab/tool@",
-        "registry.example.org/lab/tool@",
-        "127.0.0.1:5000/tool@",
-        "tool:1@",
-        "registry.example.org/Tool@",
-        "registry.example.org//tool@",
-        "-/tool@",
-        "tool/@",
-        "tool_.x@",
-        "https://registry.example.org/tool@",
-        "a" * 400 + "@",
-    ],
-)
-def test_an_image_is_what_a_node_takes(name):
-    def takes(read):
-        try:
-            read(f"{name}sha256:{'0' * 64}")
-        except DitError:
-            return False
-        return True
-
-    assert takes(values.image.read) == takes(parse_image)
 
 
 KINDS = [values.text, values.flag, values.path, values.duration, values.size, values.address,

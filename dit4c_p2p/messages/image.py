@@ -1,0 +1,31 @@
+"""How an image is called wherever one is asked for: by its id, or by a reference with its digest.
+
+    sha256:9f86d0…                                       an id: it is at the engine already
+    registry.example.org:5000/lab/tool@sha256:9f86d0…    to be had from a registry
+
+A tag is not taken, alone or beside the digest, where it would count for nothing.
+"""
+
+import re
+
+_MAX_CHARS = 400
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+# A registry's host and port, a repository, the digest of the manifest (the OCI's distribution-spec
+# and Docker's reference grammar).
+_IMAGE = re.compile(
+    r"(?:(?P<repository>(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]{1,5})?/)?"
+    r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)@)?"
+    rf"(?P<digest>{_DIGEST.pattern})",
+    re.ASCII,
+)
+
+
+def split_image(text: str) -> tuple[str, str] | None:
+    """The repository, empty for an image's id, and the digest; None: it is neither of the two."""
+    found = _IMAGE.fullmatch(text) if len(text) <= _MAX_CHARS else None
+    return None if found is None else (found["repository"] or "", found["digest"])
+
+
+def is_digest(text: str) -> bool:
+    """Whether it is a digest, and nothing beside it."""
+    return _DIGEST.fullmatch(text) is not None
