@@ -1,7 +1,7 @@
 """The kinds of values that settings have, each with its text form.
 
 A :class:`Value` reads what TOML or the environment says and writes it back for the example files.
-What is a length of time, an amount of memory or an address is a text with its unit in it, so that
+What is a length of time, a size or an address is a text with its unit in it, so that
 a reader of the file never has to look one up::
 
     duration.read("1.5 min")      90.0, in seconds
@@ -86,7 +86,7 @@ def _duration(raw: object) -> float:
 
 
 def _size(raw: object) -> int:
-    return int(_amount(raw, _BYTES, "an amount of memory", "GiB"))
+    return int(_amount(raw, _BYTES, "a size", "GiB"))
 
 
 def _write_amount(value: float, units: Mapping[str, float]) -> str:
