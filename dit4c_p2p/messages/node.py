@@ -5,7 +5,8 @@ other items, then exactly one final record, :class:`Failure` or the verb's own r
 channel gives up waiting; it never undoes work. Every verb is idempotent: ask again after a break.
 
 The two need not be of one release. A request of a kind that the agent doesn't know is answered by a
-:class:`Failure`; a record of the answer that the caller doesn't know is passed over.
+:class:`Failure` with the code ``unknown_kind``; a record of the answer that the caller doesn't
+know is passed over.
 
 | request        | items               | final                     |
 |----------------|---------------------|---------------------------|
@@ -194,7 +195,8 @@ class Failure(Record, frozen=True, tag="failure"):
     Codes: ``unknown_image``, ``registry`` (it does not answer), ``disk_full`` (no room for the
     image), ``no_port``, ``not_listening``, ``app_exited``, ``out_of_memory``, ``no_such_pod``,
     ``refused`` (the owner's policy), ``engine`` (it does not answer), ``storage`` (the machine's
-    disk is full, or does not work), ``internal``. See :data:`PASSING_CODES`.
+    disk is full, or does not work), ``unknown_kind`` (the agent is of an older release than who
+    asks), ``internal``. See :data:`PASSING_CODES`.
     """
 
     code: str

@@ -18,9 +18,13 @@ NodeFailure                code of messages.node.Failure
 ├── NoSuchPod              no_such_pod
 ├── PolicyRefused          refused
 └── PodBroken              internal        the pod's own helpers don't come up
+
+A request that is not known here is answered with ``unknown_kind``, and what is none with
+``internal``.
 """
 
 from dit4c_p2p.errors import DitError
+from dit4c_p2p.messages.codec import UnknownKind
 from dit4c_p2p.messages.node import Failure
 from dit4c_p2p.private_file import is_full
 
@@ -155,4 +159,5 @@ def as_failure(error: DitError) -> Failure:
     text = error.one_line()[:_MAX_TEXT_CHARS]
     if isinstance(error, NodeFailure):
         return Failure(code=error.code, text=text, log_tail=error.log_tail)
-    return Failure(code="internal", text=text)
+    code = error.code if isinstance(error, UnknownKind) else "internal"
+    return Failure(code=code, text=text)

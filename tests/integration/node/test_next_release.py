@@ -26,7 +26,7 @@ async def test_a_request_with_more_in_it_is_answered(line):
 
 async def test_a_request_of_a_new_kind_is_answered_and_the_line_stands(line):
     (failure,) = await ask(line, {"type": "save-pod", "instance": "abc"})
-    assert failure.code == "internal"
+    assert failure.code == "unknown_kind"
     assert "'save-pod'" in failure.text
     assert "newer release" in failure.text
     async for reply in call(
@@ -35,3 +35,8 @@ async def test_a_request_of_a_new_kind_is_answered_and_the_line_stands(line):
         assert reply == Alive()
         break
     assert not line.is_closed()
+
+
+async def test_what_lacks_a_field_is_not_taken_for_a_newer_one(line):
+    (failure,) = await ask(line, {"type": "stop-pod"})
+    assert failure.code == "internal"
