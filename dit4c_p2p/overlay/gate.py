@@ -10,6 +10,7 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, TypeVar
 
 import asyncssh
@@ -176,9 +177,7 @@ class PeerServer(asyncssh.SSHServer):
         self.conn = conn
         guard(conn, self.stalled_s)
         self._cap_channels(conn)
-        peername = conn.get_extra_info("peername")
-        self.address = str(peername[0]) if isinstance(peername, tuple) and peername else ""
-        self._port = peername[1] if isinstance(peername, tuple) and len(peername) > 1 else 0
+        self.address, self._port = _comes_from(conn)
         self._entered = self.gate.enter(self.address)
         if not self._entered:
             self.gate.refused("too_many_before_login")
@@ -296,6 +295,27 @@ class PeerServer(asyncssh.SSHServer):
         if self._entered:
             self._entered = False
             self.gate.leave(self.address)
+
+
+def _comes_from(conn: asyncssh.SSHServerConnection) -> tuple[str, int]:
+    """Address and port of who connects; empty and 0 if there is none.
+
+    Through a router they are those that it has seen, in the channel's originator fields. One that
+    lies there gains little: it can keep anybody away as it is, and the limit in all stands.
+    """
+    for kind in ("peername", "remote_peername"):
+        name = conn.get_extra_info(kind)
+        if isinstance(name, tuple) and len(name) > 1 and _is_address(name[0]):
+            return str(name[0]), int(name[1])
+    return "", 0
+
+
+def _is_address(text: object) -> bool:
+    try:
+        ip_address(str(text))
+    except ValueError:
+        return False
+    return True
 
 
 def _count_down(counts: Counter[str], key: str) -> None:

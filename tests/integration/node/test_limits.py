@@ -10,7 +10,7 @@ from support.router_house import a_house
 from dit4c_p2p.messages.node import NODE_SUBSYSTEM, Alive, Describe, FollowEvents, NodeReply
 from dit4c_p2p.overlay.calls import call
 from dit4c_p2p.overlay.errors import OverlayError, Refused
-from dit4c_p2p.overlay.ssh import SERVER_OPTIONS
+from dit4c_p2p.overlay.ssh import CLIENT_OPTIONS, SERVER_OPTIONS
 from dit4c_p2p.router import Limits
 
 
@@ -75,6 +75,22 @@ async def test_section_4_eight_before_login(node):
         assert all(line.startswith(b"SSH-2.0-") for line in kept)
         # A version line may have been on its way before it was turned away.
         await streams[8][0].read()
+    for _, writer in streams:
+        writer.close()
+
+
+async def test_section_4_who_comes_from_elsewhere_is_counted_apart(node, monkeypatch, caplog):
+    """The router says where it has seen them: all its streams come over one connection."""
+    caplog.set_level("INFO")
+    beneath = await node.streams()
+    streams = [await beneath.open_connection("node-main", 22, encoding=None) for _ in range(8)]
+    async with asyncio.timeout(10):
+        for reader, _ in streams:
+            assert (await reader.readline()).startswith(b"SSH-2.0-")
+        monkeypatch.setitem(CLIENT_OPTIONS, "local_addr", ("127.0.0.2", 0))
+        assert await answers(await node.line())
+    told = [record.getMessage() for record in caplog.records]
+    assert told.count("scheduler-main logged in from 127.0.0.2") == 2, "the router, and the node"
     for _, writer in streams:
         writer.close()
 
