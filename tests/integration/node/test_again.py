@@ -4,14 +4,14 @@ And never without the firewall: what starts first in the new namespace is infra,
 """
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from ipaddress import IPv4Network
 
 import pytest
 from support.pods import docker, inspect, look, run_start
 
-from dit4c_p2p.messages.node import PodRunning, PodState
+from dit4c_p2p.messages.node import LogText, PodRunning, PodState, Progress, StartPod
 from dit4c_p2p.node.events import Keeper
 from dit4c_p2p.node.failures import AppExited, NoSuchPod, PodBroken
 from dit4c_p2p.node.pods import Pods
@@ -115,6 +115,28 @@ async def test_one_that_was_never_reachable_is_tried_anew(pods, images, instance
         await run_start(pods, instance, images.exits)
     said = await run_start(pods, instance, images.app, run=2)
     assert said[-1] == PodRunning(instance=instance)
+
+
+async def test_a_start_that_nobody_waits_for_any_more_is_stopped_and_tried_anew(
+    pods, engine, config, images, instance
+):
+    """As when its time is up: nothing runs on, its log stays, and its user may start it again."""
+    async with keeping(pods, engine, config):
+        request = StartPod(instance=instance, image=images.deaf, key_nonce="nonce")
+        async with aclosing(pods.start(request)) as said:
+            async for one in said:
+                if isinstance(one, Progress) and one.info.startswith("Waiting for the app"):
+                    break
+        assert stands(instance)
+        await pods.stop(instance)
+        assert not docker("ps", "-q", "--filter", f"label=dit4c.instance={instance}")
+        (status,) = (await pods.list()).pods
+        assert (status.state, status.reason) == (PodState.EXITED, "it was stopped as asked")
+        assert await pods.logs(instance, 10) == LogText(text="I listen to nobody\n")
+        assert (await pods.describe()).pods == 0
+        again = await run_start(pods, instance, images.app, run=2)
+        assert again[-1] == PodRunning(instance=instance)
+        assert stands(instance)
 
 
 async def test_row_firewall_of_a_namespace_that_came_anew(config, engine, images, instance):
