@@ -171,8 +171,8 @@ def problem_answer(
             request,
             {
                 "title": error.title,
-                "text": _sentence(str(error)),
-                "hint": _sentence(error.hint),
+                "text": sentence(str(error)),
+                "hint": sentence(error.hint),
                 # Where a closed account would only see this again.
                 "home": "" if isinstance(error, AccountClosed) else home,
             },
@@ -216,7 +216,7 @@ def _as(kind: type[PortalError], error: DitError) -> PortalError:
     return translated
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     """With a capital letter and a full stop, as a page shows it."""
     if not text:
         return ""

@@ -57,6 +57,7 @@ async def create(
         elif await ApiToken.exists(person_id=person, label=label):
             raise Conflict(
                 f"{person} has a token labelled {label!r} already",
+                field="label",
                 hint="revoke that one first, or choose another label",
             )
         if await ApiToken.filter(person_id=person).count() >= _MAX_TOKENS:

@@ -39,7 +39,8 @@ from dit4c_p2p.portal.metrics import PortalMetrics
 from dit4c_p2p.portal.models import Counter, EnrolNonce, Incoming, LoginLink, Outgoing
 from dit4c_p2p.portal.oauth import handlers as oauth_handlers
 from dit4c_p2p.portal.oauth.server import OAuthServer
-from dit4c_p2p.portal.pages import account, admin, dashboard, login
+from dit4c_p2p.portal.pages import account, dashboard, login
+from dit4c_p2p.portal.pages import keys as key_pages
 from dit4c_p2p.portal.pages import people as people_pages
 from dit4c_p2p.portal.pages import tools as tool_pages
 from dit4c_p2p.portal.pages.static import StaticFiles
@@ -298,6 +299,7 @@ class Portal:
             lstrip_blocks=True,
         )
         environment.globals["static"] = static.url
+        environment.filters["sentence"] = answers.sentence
         environment.filters["day"] = _day
         environment.filters["until"] = _until
         app.on_response_prepare.append(answers.add_headers)
@@ -308,7 +310,7 @@ class Portal:
             api.routes(self.config.url),
             login.routes(),
             dashboard.routes(),
-            admin.routes(),
+            key_pages.routes(),
             people_pages.routes(),
             tool_pages.routes(),
             account.routes(),

@@ -149,7 +149,9 @@ async def create(
     if id:
         checked_id(id)
         if await Person.exists(id=id):
-            raise Conflict(f"there is a person called {id} already", hint="choose another id")
+            raise Conflict(
+                f"there is a person called {id} already", field="id", hint="choose another id"
+            )
     else:
         id = await _free_id(name)
     person = await Person.create(

@@ -265,6 +265,13 @@ def hidden_fields(page: str) -> dict[str, str]:
     return fields
 
 
+def beside(page: str, field: str) -> str:
+    """What a page says is wrong beside one of its fields, and nowhere else."""
+    assert f'aria-invalid="true" aria-describedby="wrong-{field}"' in page
+    assert page.count('role="alert"') == 1
+    return page.split(f'id="wrong-{field}"', 1)[1].split("</span>", 1)[0]
+
+
 class FakeScheduler:
     """A scheduler's end of the link over a real WebSocket, with a real key."""
 

@@ -102,12 +102,8 @@ async def list_tokens(call: Call, query: Page) -> list[TokenView]:
 
 async def make_token(call: Call, body: NewToken) -> NewTokenView:
     """A token for this API. For admins: a token that leaks can't make itself last longer."""
-    made, text = await new_api_token(
+    return await new_api_token(
         call.parts, call.path("id"), label=body.label, scope=body.scope, days=body.days
-    )
-    view = token_view(made)
-    return NewTokenView(
-        **{name: getattr(view, name) for name in view.__struct_fields__}, token=text
     )
 
 
@@ -175,7 +171,7 @@ async def change_person(parts: Services, id: str, wanted: Change, *, by: str) ->
 
 async def new_api_token(
     parts: Services, id: str, *, label: str, scope: api_tokens.Scope, days: float | None
-) -> tuple[ApiToken, str]:
+) -> NewTokenView:
     """A token and its text; see :func:`api_tokens.create`."""
     async with in_transaction("portal"):
         made, text = await api_tokens.create(
@@ -183,7 +179,10 @@ async def new_api_token(
         )
         about = f"{id} token:{public_id(made.digest)} scope {scope}"
         await parts.audit.granted("token.create", about=about)
-    return made, text
+    view = token_view(made)
+    return NewTokenView(
+        **{name: getattr(view, name) for name in view.__struct_fields__}, token=text
+    )
 
 
 async def end_api_token(parts: Services, id: str, token: str) -> None:

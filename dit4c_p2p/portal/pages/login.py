@@ -16,7 +16,7 @@ from dit4c_p2p.portal.audit import calls_with
 from dit4c_p2p.portal.bodies import read_form
 from dit4c_p2p.portal.browsers import describe
 from dit4c_p2p.portal.digests import new_token
-from dit4c_p2p.portal.errors import AccountClosed, Forbidden, Misdirected, NotFound
+from dit4c_p2p.portal.errors import AccountClosed, Forbidden, Misdirected
 from dit4c_p2p.portal.pages import cookies
 from dit4c_p2p.portal.pages.forms import checked_form
 from dit4c_p2p.portal.services import services
@@ -61,12 +61,6 @@ async def still_in(request: web.Request) -> bool:
         return await current(request, use=False) is not None
     except AccountClosed:
         return False
-
-
-def only_admins(session: LoggedIn) -> None:
-    """:raises NotFound: for everybody else the page does not exist."""
-    if not session.who.is_admin:
-        raise NotFound("there is no such page")
 
 
 def canonical(request: web.Request) -> None:

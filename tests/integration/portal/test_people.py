@@ -1,10 +1,11 @@
 """Accounts by the API and by the pages: invited, disabled, ended, let in again."""
 
 import asyncio
+import html
 from datetime import UTC, datetime
 
 import pytest
-from support.portal import hidden_fields, running_instance
+from support.portal import beside, hidden_fields, running_instance
 
 from dit4c_p2p.portal.digests import digest
 from dit4c_p2p.portal.models import OAuthToken, Person, Session
@@ -272,6 +273,88 @@ async def test_inviting_by_the_page(work):
         assert 'value="zoe"' in again.text, "what was typed is still there"
         bad = await admin.submit("/admin/people", **{**fields, "ends": "9999-12-31"})
         assert (bad.status, "end date" in bad.text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "field", "says"),
+    [
+        ({"name": ""}, 400, "name", "needs at least one letter"),
+        ({"id": "Zoë"}, 400, "id", "is not the id of a person"),
+        ({"id": "admin"}, 409, "id", "a person called admin already"),
+        ({"ends": "tomorrow"}, 400, "ends", "is not a day"),
+        ({"ends": "2001-01-01"}, 400, "ends", "one to come"),
+        ({"link_hours": "7"}, 400, "link_hours", "one of the times offered"),
+    ],
+)
+async def test_what_is_wrong_with_an_invitation_is_said_beside_its_field(
+    work, change, status, field, says
+):
+    async with work.browser() as admin:
+        await admin.log_in(await work.login_link())
+        typed = {"name": "Zoë", "id": "zoe", "ends": "2090-05-31", "link_hours": "72", **change}
+        refused = await admin.submit("/admin/people", csrf=await admin.csrf(), admin="1", **typed)
+        assert refused.status == status
+        assert says in beside(refused.text, field)
+        for name in ("name", "id", "ends"):
+            assert f'name="{name}" value="{typed[name]}"' in refused.text
+        if field != "link_hours":
+            assert '<option value="72" selected>' in refused.text
+        assert 'value="1" checked' in refused.text
+
+
+async def test_what_is_wrong_with_a_change_of_an_account_is_said_beside_its_field(work):
+    await work.person("max")
+    async with work.browser() as admin:
+        await admin.log_in(await work.login_link())
+        csrf = await admin.csrf()
+        for path, typed, says in (
+            ("end", {"ends": "2001-01-01"}, "one to come"),
+            ("login-link", {"link_hours": "7"}, "one of the times offered"),
+        ):
+            refused = await admin.submit(f"/admin/people/max/{path}", csrf=csrf, **typed)
+            assert refused.status == 400
+            (field,) = typed
+            assert says in beside(refused.text, field)
+            if field == "ends":
+                assert 'name="ends" value="2001-01-01"' in refused.text
+
+
+async def test_what_is_wrong_with_a_token_is_said_beside_its_field(work):
+    await work.person("max")
+    async with work.browser() as max:
+        await max.log_in(await work.login_link("max"))
+        csrf = await max.csrf()
+        fields = {"csrf": csrf, "label": "Backup", "days": "30"}
+        assert (await max.submit("/account/tokens", **fields)).status == 200
+        for change, status, field, says in (
+            ({}, 409, "label", "labelled &#39;Backup&#39; already"),
+            ({"label": ""}, 400, "label", "needs at least one letter"),
+            ({"days": "8"}, 400, "days", "one of the times offered"),
+        ):
+            typed = {**fields, **change}
+            refused = await max.submit("/account/tokens", **typed)
+            assert refused.status == status
+            assert says in beside(refused.text, field)
+            assert f'name="label" value="{typed["label"]}"' in refused.text
+        # A user's form has no such field, so that the page itself says it.
+        refused = await max.submit("/account/tokens", **{**fields, "label": "B"}, admin="1")
+        assert refused.status == 400
+        assert '<p class="notice bad" role="alert">Max is no admin.' in refused.text
+
+
+async def test_the_list_of_the_page_goes_on(work):
+    async with work.browser() as admin:
+        await admin.log_in(await work.login_link())
+        for number in range(60):
+            await Person.create(
+                id=f"z-{number}", name="Zoë & Max", is_admin=False, created_at=number
+            )
+        first = await admin.get("/admin/people?q=%26")
+        assert first.text.count("data-person=") == 50
+        link = html.unescape(first.text.split('rel="next" href="', 1)[1].split('"', 1)[0])
+        rest = await admin.get(link)
+        assert rest.text.count("data-person=") == 10, "of those that were looked for"
+        assert 'href="/admin/people?q=%26">To the newest' in rest.text
 
 
 async def test_disabling_by_the_page_and_back(work):

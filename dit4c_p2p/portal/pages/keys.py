@@ -1,0 +1,47 @@
+"""``/admin/keys``: who holds which key, and an end to it. For others the page does not exist."""
+
+from aiohttp import web
+
+from dit4c_p2p.portal.api.keys import key_view, revoke_key
+from dit4c_p2p.portal.errors import NotFound
+from dit4c_p2p.portal.models import SshKey
+from dit4c_p2p.portal.pages.call import PageCall, go_to, sent, shown
+
+_MAX_SHOWN = 500
+
+
+def routes() -> list[web.RouteDef]:
+    """The list and the question."""
+    one = "/admin/keys/{fingerprint}/revoke"
+    return [
+        web.get("/admin/keys", shown(keys, admins=True)),
+        web.get(one, shown(confirm_revoke, admins=True)),
+        web.post(one, sent(revoke, admins=True)),
+    ]
+
+
+async def keys(call: PageCall) -> web.Response:
+    """Keys in force first, then the revoked ones, the newest of each first."""
+    await call.parts.registry.write_seen()
+    in_force = SshKey.filter(revoked_at=None).order_by("-published_at").limit(_MAX_SHOWN)
+    revoked = SshKey.exclude(revoked_at=None).order_by("-revoked_at").limit(_MAX_SHOWN)
+    return call.page(
+        "admin_keys.html",
+        in_force=[key_view(key) for key in await in_force],
+        revoked=[key_view(key) for key in await revoked],
+        own=str(call.parts.config.name),
+    )
+
+
+async def confirm_revoke(call: PageCall) -> web.Response:
+    """What revoking means, before it is done."""
+    key = await SshKey.get_or_none(fingerprint=call.path("fingerprint"))
+    if key is None:
+        raise NotFound("there is no such key")
+    return call.page("revoke.html", key=key_view(key))
+
+
+async def revoke(call: PageCall) -> web.Response:
+    """The answer "yes"."""
+    await revoke_key(call.parts, call.path("fingerprint"), by=call.by)
+    return go_to("/admin/keys")
