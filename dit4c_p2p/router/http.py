@@ -15,10 +15,12 @@ from collections import Counter
 from typing import Any, cast
 
 from dit4c_p2p.edge.accept import Place, Room
+from dit4c_p2p.edge.first_request import FirstRequest
 from dit4c_p2p.edge.redirect import answer, host_of, location
 from dit4c_p2p.edge.shares import site_of
+from dit4c_p2p.edge.tls import is_tls
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.http1 import BadRequest, RequestHead, find_head_end, parse_head
+from dit4c_p2p.http1 import BadRequest, RequestHead
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.overlay.ssh import WINDOW_BYTES
@@ -27,16 +29,11 @@ from dit4c_p2p.router.config import RouterConfig
 from dit4c_p2p.router.metrics import RouterMetrics
 from dit4c_p2p.router.pages import Page, Renderer
 from dit4c_p2p.router.relay import INSTANCE_HTTP_PORT
-from dit4c_p2p.router.splice import ChannelEnd, StreamEnd, is_tls
+from dit4c_p2p.router.splice import ChannelEnd, StreamEnd
 from dit4c_p2p.router.ssh import Busy, Switchboard
 from dit4c_p2p.router.states import ClockOff, PageStates, PortalSilent
 
 _log = logging.getLogger(__name__)
-
-# After a page: how long and how much of what the visitor still sends is read and thrown away, so
-# that closing doesn't take the answer away from it (RFC 9112 section 9.6).
-_LINGER_S = 2.0
-_LINGER_BYTES = 4 * 1024 * 1024
 
 # What visitors that read nothing can make us hold in windows, and about half as much again in what
 # waits for their sockets. Each gets a share of what is left, and this much in any case.
@@ -236,72 +233,19 @@ class Lease:
             door.return_window(self.size_bytes)
 
 
-class Visitor(asyncio.Protocol):
+class Visitor(FirstRequest):
     """One connection until it is spliced or answered."""
 
-    _transport: asyncio.Transport
-    _timer: asyncio.TimerHandle
-
     def __init__(self, door: FrontDoor, place: Place) -> None:
+        super().__init__(place, door.limits.head_s)
         self._door = door
-        self._place = place
-        self._buffer = bytearray()
-        self._seen = 0
-        self._reading = True
-        self._to_drain = -1  # ≥ 0: answered; so many bytes more are thrown away
         self._lost = False
         self._stream: Stream | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop when a connection was accepted."""
-        self._transport = cast(asyncio.Transport, transport)
-        limits = self._door.limits
-        self._timer = asyncio.get_running_loop().call_later(limits.head_s, self._head_late)
-        self._door.enter(self._transport)
-        if not self._place.within:
-            self._turn_away()
-
-    def data_received(self, data: bytes) -> None:
-        """Called by the loop with the next bytes."""
-        if self._to_drain >= 0:
-            self._to_drain -= len(data)
-            if self._to_drain < 0:
-                self._transport.abort()
-            return
-        self._buffer += data
-        if not self._reading:
-            return  # what was on its way when reading was paused
-        try:
-            end = find_head_end(self._buffer, self._seen)
-            self._seen = len(self._buffer)
-            if end < 0:
-                return
-            self._reading = False
-            self._timer.cancel()
-            head = parse_head(bytes(self._buffer[:end]))
-        except BadRequest as error:
-            self._answer(pages.bad_request(error.status, str(error)))
-            return
-        place = self._door.forwarded(head, self._place)
-        if not place.within:
-            self._turn_away(head)
-            return
-        if (elsewhere := self._door.insecure(head, place)) is not None:
-            self._answer_with(answer(308, elsewhere))
-            return
-        instance = self._door.instance_of(head)
-        if isinstance(instance, Page):
-            self._answer(instance, head)
-            return
-        self._stream = self._door.take_stream(instance, place)
-        if self._stream is None:
-            most = self._door.limits.channels_per_visitor
-            who = place.address[0]
-            _log.warning("turned away a visitor of %s from %s: %d streams", instance, who, most)
-            self._answer(pages.crowded(most), head)
-            return
-        self._transport.pause_reading()
-        self._door.start(self._open(instance, head), f"visit to {instance}")
+        self._door.enter(cast(asyncio.Transport, transport))
+        super().connection_made(transport)
 
     def eof_received(self) -> bool:
         """The visitor has nothing more to send; it is kept only while its stream is opening."""
@@ -310,17 +254,38 @@ class Visitor(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop when the visitor has gone."""
         self._lost = True
-        self._timer.cancel()
-        self._leave()
+        super().connection_lost(exc)
 
-    def _leave(self) -> None:
+    def _gone(self) -> None:
         stream, self._stream = self._stream, None
         if stream is not None:
             self._door.give_stream_back(stream)
-        self._place.leave()
+        super()._gone()
         self._door.leave(self._transport)
 
     # ---- opening
+
+    def _requested(self, head: RequestHead) -> None:
+        place = self._door.forwarded(head, self._place)
+        if not place.within:
+            self._turn_away(head)
+            return
+        if (elsewhere := self._door.insecure(head, place)) is not None:
+            self._answer(answer(308, elsewhere))
+            return
+        instance = self._door.instance_of(head)
+        if isinstance(instance, Page):
+            self._show(instance, head)
+            return
+        self._stream = self._door.take_stream(instance, place)
+        if self._stream is None:
+            most = self._door.limits.channels_per_visitor
+            who = place.address[0]
+            _log.warning("turned away a visitor of %s from %s: %d streams", instance, who, most)
+            self._show(pages.crowded(most), head)
+            return
+        self._transport.pause_reading()
+        self._door.start(self._open(instance, head), f"visit to {instance}")
 
     async def _open(self, instance: PeerName, head: RequestHead) -> None:
         """Open a stream to ``instance`` and hand the socket over, or answer with a page."""
@@ -343,7 +308,7 @@ class Visitor(asyncio.Protocol):
                 page = pages.busy()
             else:
                 page = await door.absent(instance, self._place.address[0])
-            self._answer(page, head)
+            self._show(page, head)
             return
         if self._lost:
             channel.abort()
@@ -351,7 +316,7 @@ class Visitor(asyncio.Protocol):
         first = len(self._buffer)
 
         def socket_gone(moved: int) -> None:
-            self._leave()
+            self._gone()
             door.metrics.from_visitors(first + moved)
 
         channel.write(bytes(self._buffer))
@@ -369,37 +334,20 @@ class Visitor(asyncio.Protocol):
 
     # ---- answering
 
-    def _head_late(self) -> None:
-        if not self._buffer:
-            # Browsers open connections ahead, and would show an answer to nothing as a page.
-            self._transport.close()
-            return
-        self._answer(pages.head_late(self._door.limits.head_s))
+    def _refused(self, error: BadRequest) -> None:
+        self._show(pages.bad_request(error.status, str(error)))
+
+    def _late(self) -> None:
+        self._show(pages.head_late(self._door.limits.head_s))
+
+    def _crowded(self) -> None:
+        self._turn_away()
 
     def _turn_away(self, head: RequestHead | None = None) -> None:
         _log.warning("turned away a visitor from %s: too many", self._place.address[0])
-        self._answer(pages.busy(), head)
+        self._show(pages.busy(), head)
 
-    def _answer(self, page: Page, head: RequestHead | None = None) -> None:
+    def _show(self, page: Page, head: RequestHead | None = None) -> None:
         """Send a page as the last answer."""
         self._door.metrics.pages.labels(page.status).inc()
-        self._answer_with(self._door.render(page, head))
-
-    def _answer_with(self, content: bytes) -> None:
-        """Send the last answer, then read what is left for a moment, then close."""
-        self._timer.cancel()
-        self._reading = False
-        self._buffer.clear()
-        self._to_drain = _LINGER_BYTES
-        if self._transport.is_closing():
-            return
-        self._transport.write(content)
-        try:
-            self._transport.resume_reading()
-            if is_tls(self._transport):
-                self._transport.close()  # says so, and waits for the visitor to do the same
-            else:
-                self._transport.write_eof()
-        except (OSError, RuntimeError) as error:
-            _log.debug("a visitor went while it was answered: %s", error)
-        self._timer = asyncio.get_running_loop().call_later(_LINGER_S, self._transport.abort)
+        self._answer(self._door.render(page, head))

@@ -2,15 +2,14 @@
 
 import asyncio
 import contextlib
-import errno
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
 import asyncssh
 
 from dit4c_p2p import resources
-from dit4c_p2p.edge.accept import Listener, Manner, close_all
+from dit4c_p2p.edge.accept import Listener, Manner, close_all, not_bound
 from dit4c_p2p.edge.redirect import Redirect
 from dit4c_p2p.edge.tls import Certificate
 from dit4c_p2p.errors import ConfigError
@@ -31,9 +30,7 @@ _log = logging.getLogger(__name__)
 _BACKLOG = 1024
 _STOP_TIMEOUT_S = 3.0
 _ANOTHER_PORT = "choose another port ('dit4c up': --router-port)"
-
-Closing = Callable[[], None]
-Listen = Callable[[str, int], Awaitable[tuple[Closing, int]]]
+_ANOTHER_SSH_PORT = "choose another port ('dit4c up': --router-ssh-port)"
 
 
 class Router:
@@ -135,21 +132,7 @@ class Router:
         self._stack.push_async_callback(gate.close)
         board = self.board = Switchboard(gate, limits)
         self._stack.push_async_callback(_cut_all, board)
-        key = config.key
-
-        async def listen_ssh(host: str, port: int) -> tuple[Closing, int]:
-            acceptor = await asyncssh.listen(
-                host,
-                port,
-                server_factory=board.server,
-                server_host_keys=[key],
-                backlog=_BACKLOG,
-                **SERVER_OPTIONS,
-            )
-            self._ssh_acceptors.append(acceptor)
-            return acceptor.close, acceptor.get_port()
-
-        self.ssh_port = await self._bind(config.ssh, listen_ssh, "--router-ssh-port")
+        self.ssh_port = await self._listen_ssh(board)
 
         states = PageStates(
             client,
@@ -211,41 +194,28 @@ class Router:
             lambda: Listener(lambda place: Redirect(door.canonical, place), manner),
         )
 
-    async def _bind(self, addresses: Addresses, listen: Listen, option: str) -> int:
-        """Listen on each address until :meth:`stop`; returns the first one's port."""
+    async def _listen_ssh(self, board: Switchboard) -> int:
+        """Peers' addresses, listened on until :meth:`stop`; returns the first one's port."""
         first = 0
-        for host, wanted in addresses:
+        for host, wanted in self.config.ssh:
+            port = wanted or first
             try:
-                close, port = await listen(host, wanted or first)
+                acceptor = await asyncssh.listen(
+                    host,
+                    port,
+                    server_factory=board.server,
+                    server_host_keys=[self.config.key],
+                    backlog=_BACKLOG,
+                    **SERVER_OPTIONS,
+                )
             except OSError as error:
-                raise _not_bound(host, wanted or first, option, error) from None
-            self._stack.callback(close)
-            first = first or port
+                raise not_bound(host, port, _ANOTHER_SSH_PORT, error) from None
+            self._ssh_acceptors.append(acceptor)
+            self._stack.callback(acceptor.close)
+            first = first or acceptor.get_port()
         if not first:
             raise ConfigError("the router has no address to listen on", hint="give it one")
         return first
-
-
-def _not_bound(host: str, port: int, option: str, error: OSError) -> ConfigError:
-    where = f"{host}:{port}"
-    match error.errno:
-        case errno.EADDRINUSE:
-            return ConfigError(
-                f"port {port} on {host} is taken by another program",
-                hint=f"end that program, or choose another port with {option}",
-            )
-        case errno.EADDRNOTAVAIL:
-            return ConfigError(
-                f"{where} can't be listened on: {host} is no address of this machine",
-                hint="bind to 127.0.0.1, or to an address that `ip address` shows",
-            )
-        case errno.EACCES:
-            return ConfigError(
-                f"{where} can't be listened on: ports below 1024 are for root",
-                hint=f"choose another port with {option}",
-            )
-        case _:
-            return ConfigError(f"{where} can't be listened on: {error.strerror or error}")
 
 
 async def _cut_all(board: Switchboard) -> None:

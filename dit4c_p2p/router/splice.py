@@ -15,17 +15,13 @@ from collections.abc import Callable
 
 import asyncssh
 
+from dit4c_p2p.edge.tls import is_tls
 from dit4c_p2p.overlay.quick import writer
 
 _log = logging.getLogger(__name__)
 
 # A packet is up to 256 KiB: with less room each one would stop and start the other side.
 _HIGH_WATER_BYTES = 512 * 1024
-
-
-def is_tls(transport: asyncio.Transport) -> bool:
-    """Whether there is TLS on it, which ends in both directions at once."""
-    return transport.get_extra_info("sslcontext") is not None
 
 
 class ChannelEnd(asyncssh.SSHTCPSession[bytes]):

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 from support.router_house import a_house, hello, until
 
+from dit4c_p2p.edge import redirect
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.router import Limits
 
@@ -224,6 +225,17 @@ async def test_redirects_are_read_as_strictly_as_anything(house):
         answer = await reader.read()
         assert answer.startswith(b"HTTP/1.1 4") and b"Location" not in answer, request
         writer.close()
+
+
+@pytest.mark.parametrize(("begun", "said"), [(b"GET / HT", b"HTTP/1.1 408 "), (b"", b"")])
+async def test_redirects_wait_for_no_head(house, monkeypatch, begun, said):
+    monkeypatch.setattr(redirect, "_HEAD_S", 0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.router.redirect_port)
+    writer.write(begun)
+    answer = await reader.read()
+    writer.close()
+    assert answer[:13] == said
+    await nothing_is_left(house)
 
 
 async def test_what_can_not_be_listened_with(tmp_path, authority, limits):
