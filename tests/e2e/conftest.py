@@ -20,12 +20,8 @@ FLAGS = [
 @pytest.fixture(scope="session")
 def system(tmp_path_factory):
     """One running system that the tests of a session share."""
-    system = System(tmp_path_factory.mktemp("system"))
-    system.start()
-    try:
+    with System(tmp_path_factory.mktemp("system")) as system:
         yield system
-    finally:
-        system.end()
 
 
 @pytest.fixture

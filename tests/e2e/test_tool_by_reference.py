@@ -9,9 +9,10 @@ import threading
 import aiohttp
 import pytest
 from playwright.sync_api import expect
+from support.dashboard import discard, open_dashboard
 from support.image_registry import ImageRegistry
 from support.pods import docker, make_image
-from support.system import Api, System, browser_session, dit4c, log_in
+from support.system import Api, System, browser_session, log_in
 
 pytestmark = [pytest.mark.engine, pytest.mark.browser]
 
@@ -62,12 +63,8 @@ def registry(tmp_path_factory):
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
     """A system whose catalogue grows."""
-    system = System(tmp_path_factory.mktemp("house"), "--tools", "terminal")
-    system.start()
-    try:
+    with System(tmp_path_factory.mktemp("house"), "--tools", "terminal") as system:
         yield system
-    finally:
-        system.end()
 
 
 @pytest.fixture
@@ -160,13 +157,10 @@ async def test_a_digest_that_is_nowhere_is_said_to_its_user(house, registry):
 
 
 def test_added_on_the_page_and_used(house, published, page, shots):
-    portal, reference = house.access["portal"], published("lab/welcome", "<h1>Welcome</h1>")
-    made = dit4c("login-link", "admin", "--data-dir", house.data)
-    page.goto(made.stdout.strip())
-    page.get_by_role("button", name=re.compile("log in", re.I)).click()
-    page.wait_for_url(f"{portal}/")
+    reference = published("lab/welcome", "<h1>Welcome</h1>")
+    open_dashboard(page, house)
     dashboard = page.context.new_page()
-    dashboard.goto(portal)
+    dashboard.goto(house.access["portal"])
 
     page.get_by_role("link", name="Catalogue").click()
     expect(page.locator('[data-tool="terminal"]')).to_contain_text("from the configuration")
@@ -216,6 +210,4 @@ def test_added_on_the_page_and_used(house, published, page, shots):
     expect(row.locator('[data-part="icon"]')).to_have_text("W")
     expect(row).to_have_attribute("data-state", "running")
     dashboard.screenshot(path=shots / "catalogue-5-goes-on.png", full_page=True)
-    row.locator('[data-action="discard"]').click()
-    dashboard.locator('dialog[open] [data-action="confirm-discard"]').click()
-    expect(row).to_have_count(0, timeout=60_000)
+    discard(dashboard, house, "Welcome")

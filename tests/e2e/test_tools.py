@@ -4,7 +4,8 @@ import re
 
 import pytest
 from playwright.sync_api import expect
-from support.system import System, dit4c
+from support.dashboard import discard, open_dashboard
+from support.system import System
 
 pytestmark = [pytest.mark.engine, pytest.mark.browser]
 
@@ -16,21 +17,14 @@ expect.set_options(timeout=30_000)
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
     """A system that offers all tools."""
-    system = System(tmp_path_factory.mktemp("tools"), "--tools", "all")
-    system.start()
-    try:
+    with System(tmp_path_factory.mktemp("tools"), "--tools", "all") as system:
         yield system
-    finally:
-        system.end()
 
 
 @pytest.fixture
 def dashboard(house, page):
     """The portal's page, logged in."""
-    made = dit4c("login-link", "admin", "--data-dir", house.data)
-    page.goto(made.stdout.strip())
-    page.get_by_role("button", name=re.compile("log in", re.I)).click()
-    page.wait_for_url(f"{house.access['portal']}/")
+    open_dashboard(page, house)
     return page
 
 
@@ -59,16 +53,6 @@ def start(dashboard, name, title):
     tool = dashboard.context.new_page()
     tool.goto(opening.get_attribute("href"))
     return tool
-
-
-def discard(house, dashboard, title):
-    """Discard the only instance of a tool."""
-    row = dashboard.locator("[data-instance]").filter(has_text=title)
-    instance = row.get_attribute("data-instance")
-    row.locator('[data-action="discard"]').click()
-    dashboard.locator('dialog[open] [data-action="confirm-discard"]').click()
-    expect(dashboard.locator(f'[data-instance="{instance}"]')).to_have_count(0, timeout=60_000)
-    assert house.at_engine(instance) == []
 
 
 def columns(tool, mark):
@@ -115,7 +99,7 @@ def test_a_shell_that_is_there_again_after_a_reload(house, dashboard, shots):
     expect(tool.get_by_role("status")).to_contain_text("The shell has ended")
     tool.keyboard.press("Enter")
     expect(tool.get_by_role("status")).to_be_empty()
-    discard(house, dashboard, "Terminal")
+    discard(dashboard, house, "Terminal")
     expect(another.get_by_role("status")).to_contain_text("connection is lost")
     another.screenshot(path=shots / "tools-4-gone.png")
 
@@ -141,4 +125,4 @@ def test_a_table_in_openrefine(house, dashboard, shots):
     expect(table).to_contain_text("670000")
     tool.wait_for_load_state("networkidle")
     tool.screenshot(path=shots / "tools-7-rows.png")
-    discard(house, dashboard, "OpenRefine")
+    discard(dashboard, house, "OpenRefine")

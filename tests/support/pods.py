@@ -10,9 +10,12 @@ import json
 import shutil
 import subprocess
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from support.waiting import until
 
 from dit4c_p2p.messages.node import StartPod
 from dit4c_p2p.messages.pod import HELPER_UID
@@ -156,6 +159,21 @@ def drop_images(images: Images) -> None:
         docker("rmi", "-f", image, check=False)
 
 
+def app_of(instance: str) -> str:
+    """The name of a pod's app at the engine."""
+    return f"dit4c-{instance}-app"
+
+
+def leave_work(instance: str) -> None:
+    """A file in the app's container, and one in its volume."""
+    docker("exec", app_of(instance), "sh", "-c", "echo kept | tee /data/work > /work")
+
+
+def work_is_there(instance: str) -> bool:
+    """Whether both of :func:`leave_work` still are."""
+    return docker("exec", app_of(instance), "cat", "/data/work", "/work") == "kept\nkept"
+
+
 async def ensure_image(pods: Pods, image: str) -> list[Any]:
     """All records of an EnsureImage."""
     async with asyncio.timeout(120):
@@ -196,3 +214,21 @@ def look(instance: str) -> Left:
 def inspect(container: str) -> dict[str, Any]:
     """A container as the engine's own client shows it."""
     return json.loads(docker("inspect", container))[0]
+
+
+def running(instance: str) -> list[str]:
+    """Ids of a pod's containers that run."""
+    return docker("ps", "-q", "--filter", f"label=dit4c.instance={instance}").split()
+
+
+def stands(instance: str) -> bool:
+    """All four run, in the one namespace, and the rules are in it."""
+    if len(running(instance)) != 4:
+        return False
+    rules = docker("exec", f"dit4c-{instance}-infra", "nft", "list", "ruleset", check=False)
+    return "policy drop" in rules and "netdev dit4c" in rules
+
+
+async def until_at_engine(condition: Callable[[], bool], limit_s: float = 40) -> None:
+    """:func:`until` for what the engine's own client is asked each time."""
+    await until(condition, limit_s, every_s=0.2)

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import asyncssh
 from support.registry import RegistryPortal
+from support.waiting import until
 
 from dit4c_p2p.identity.keys import write_private
 from dit4c_p2p.identity.names import PeerName
@@ -140,16 +141,6 @@ class House:
     def holder(self, name: str, port: int = 80) -> Any:
         """Who holds (name, port) at the router."""
         return self.router.board.table.find(PeerName.parse(name), port)
-
-
-async def until(condition: Callable[[], bool], limit_s: float = 10) -> None:
-    """Wait until ``condition`` holds.
-
-    :raises TimeoutError: it did not in ``limit_s``.
-    """
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncssh
+from support.waiting import until
 
 from dit4c_p2p.identity.keys import generate, public_line
 from dit4c_p2p.overlay import quick
@@ -239,13 +240,3 @@ async def pair(
         await until(lambda: hasattr(session, "chan"))
         await asyncio.sleep(0)
         yield Pair(connection, servers[0].conn, channel, session.chan, session)
-
-
-async def until(condition: Callable[[], bool], limit_s: float = 5) -> None:
-    """Wait until ``condition`` holds.
-
-    :raises TimeoutError: it did not in ``limit_s``.
-    """
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.005)

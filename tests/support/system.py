@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -45,7 +45,7 @@ def dit4c(
 class System:
     """One ``dit4c up`` with its own folder and ports; survives being killed and started again.
 
-    ``options`` are passed on to it.
+    As ``with`` it is started, and leaves nothing behind. ``options`` are passed on to it.
     """
 
     def __init__(self, folder: Path, *options: str) -> None:
@@ -57,6 +57,17 @@ class System:
         self.ports = free_ports(3)
         self.process: subprocess.Popen[bytes] | None = None
         self.access: dict[str, str] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.end()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.end()
 
     def start(self) -> None:
         """Start it and wait for the ready file."""

@@ -9,8 +9,9 @@ import aiohttp
 import pytest
 from support.nginx import Nginx, free_ports
 from support.probes import HARMLESS
-from support.router_house import a_house, until
+from support.router_house import a_house
 from support.visited import Portal, app, browser
+from support.waiting import until
 
 from dit4c_p2p.edge import proxy_protocol
 from dit4c_p2p.edge.proxies import Proxies, parse_networks

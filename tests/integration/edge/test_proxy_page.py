@@ -7,9 +7,10 @@ import pytest
 from support.certificates import Authority
 from support.portal import PortalAtWork
 from support.proxy_page import INSTANCES, PORTAL, PROXIES, believed, running
-from support.router_house import House, a_house, until
+from support.router_house import House, a_house
 from support.system import free_ports
 from support.visited import Portal, app, browser
+from support.waiting import until
 
 from dit4c_p2p.router import Limits
 

@@ -3,7 +3,8 @@
 import asyncio
 
 import pytest
-from support.router_house import a_house, hello, until
+from support.router_house import a_house, hello
+from support.waiting import until
 
 from dit4c_p2p.edge import redirect
 from dit4c_p2p.errors import ConfigError

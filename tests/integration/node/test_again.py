@@ -3,60 +3,37 @@
 And never without the firewall: what starts first in the new namespace is infra, with the rules.
 """
 
-import asyncio
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import replace
 from ipaddress import IPv4Network
 
 import pytest
-from support.pods import docker, inspect, look, run_start
+from support.keeping import keeping
+from support.pods import (
+    app_of,
+    docker,
+    inspect,
+    leave_work,
+    look,
+    run_start,
+    running,
+    stands,
+    until_at_engine,
+    work_is_there,
+)
 
 from dit4c_p2p.messages.node import LogText, PodRunning, PodState, Progress, StartPod
-from dit4c_p2p.node.events import Keeper
 from dit4c_p2p.node.failures import AppExited, NoSuchPod, PodBroken
 from dit4c_p2p.node.pods import Pods
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
 
-def app_of(instance: str) -> str:
-    return f"dit4c-{instance}-app"
-
-
-def work_is_there(instance: str) -> bool:
-    return docker("exec", app_of(instance), "cat", "/data/work", "/work") == "kept\nkept"
-
-
 async def started_with_work(pods: Pods, instance: str, image: str) -> dict:
     """A running pod with a file in its container and one in its volume; the app as inspected."""
     await run_start(pods, instance, image)
-    docker("exec", app_of(instance), "sh", "-c", "echo kept | tee /data/work > /work")
+    leave_work(instance)
     return inspect(app_of(instance))
-
-
-def stands(instance: str) -> bool:
-    """All four run, in the one namespace, and the rules are in it."""
-    running = docker("ps", "-q", "--filter", f"label=dit4c.instance={instance}").split()
-    rules = docker("exec", f"dit4c-{instance}-infra", "nft", "list", "ruleset")
-    return len(running) == 4 and "policy drop" in rules and "netdev dit4c" in rules
-
-
-async def until(wanted, limit_s: float = 40) -> None:
-    async with asyncio.timeout(limit_s):
-        while not wanted():
-            await asyncio.sleep(0.2)
-
-
-@asynccontextmanager
-async def keeping(pods, engine, config):
-    keeper = Keeper(pods, engine, str(config.data_folder))
-    task = asyncio.create_task(keeper.run())
-    try:
-        await asyncio.wait_for(keeper.connected.wait(), 10)
-        yield keeper
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def test_stopped_and_started_again_with_its_files_and_its_key(pods, images, instance):
@@ -85,8 +62,7 @@ async def test_an_app_that_ended_by_itself_starts_in_the_next_run_only(
         await started_with_work(pods, instance, images.app)
         docker("kill", app_of(instance))
         # What served it gives back its memory, and the tunnel is gone.
-        label = f"label=dit4c.instance={instance}"
-        await until(lambda: not docker("ps", "-q", "--filter", label))
+        await until_at_engine(lambda: not running(instance))
         for _ in range(2):
             with pytest.raises(AppExited, match="by force"):
                 await run_start(pods, instance, images.app)
@@ -172,7 +148,7 @@ async def test_a_firewall_that_fails_leaves_the_app_down(config, engine, images,
     moved = replace(config, resolvers=("203.0.113.7",))
     with pytest.raises(PodBroken, match="firewall could not be loaded"):
         await run_start(Pods(moved, NoRules()), instance, images.app, run=2, kept=True)
-    assert docker("ps", "-q", "--filter", f"label=dit4c.instance={instance}") == ""
+    assert not running(instance)
     # Its user was told so: it does not come up by itself later.
     (status,) = (await pods.list()).pods
     assert (status.state, status.run) == (PodState.EXITED, 2)
@@ -189,8 +165,8 @@ async def test_a_pod_that_lost_infra_comes_back(pods, engine, config, images, in
             while (event := await events.next(20)).status.state is not PodState.INTERRUPTED:
                 pass
             assert "went down" in event.status.reason
-            await until(lambda: inspect(app_of(instance))["State"]["Running"])
-            await until(lambda: stands(instance))
+            await until_at_engine(lambda: inspect(app_of(instance))["State"]["Running"])
+            await until_at_engine(lambda: stands(instance))
             assert inspect(app_of(instance))["Id"] == before["Id"]
             assert work_is_there(instance)
             (status,) = (await pods.list()).pods
@@ -205,7 +181,7 @@ async def test_what_was_stopped_stays_down(pods, engine, config, images, instanc
         await pods.resume(instance)
     (status,) = (await pods.list()).pods
     assert (status.state, status.reason) == (PodState.EXITED, "it was stopped as asked")
-    assert not docker("ps", "-q", "--filter", f"label=dit4c.instance={instance}")
+    assert not running(instance)
 
 
 async def test_a_new_agent_leaves_running_pods_and_takes_its_own_helpers_for_what_it_starts(
@@ -232,7 +208,7 @@ async def test_a_new_agent_leaves_running_pods_and_takes_its_own_helpers_for_wha
                 found = inspect(auth)
                 return found["Image"] == newer and found["State"]["Running"]
 
-            await until(replaced)
+            await until_at_engine(replaced)
             assert inspect(app_of(instance))["Id"] == before[app_of(instance)]
             await later.discard(instance)
     finally:

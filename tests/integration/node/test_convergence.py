@@ -9,7 +9,7 @@ import inspect
 from typing import Any
 
 import pytest
-from support.pods import docker, look, run_start
+from support.pods import app_of, docker, look, run_start, running
 
 from dit4c_p2p.messages.node import PodRunning
 from dit4c_p2p.node.pods import Pods
@@ -92,14 +92,8 @@ async def cut_off(work: Any, engine: Dying) -> None:
 def whole(instance: str) -> bool:
     """Whether exactly one pod is there, all of it running."""
     found = look(instance)
-    label = f"label=dit4c.instance={instance}"
-    running = docker("ps", "-q", "--filter", label).split()
-    return (len(found.containers), len(running), len(found.networks), len(found.volumes)) == (
-        4,
-        4,
-        1,
-        2,
-    )
+    parts = (found.containers, running(instance), found.networks, found.volumes)
+    return [len(part) for part in parts] == [4, 4, 1, 2]
 
 
 async def test_a_start_makes_as_many_changes_as_are_tried(config, engine, images, instance):
@@ -160,8 +154,8 @@ async def test_a_helper_that_is_missing_is_added(config, engine, images, instanc
     pods = Pods(config, engine)
     await run_start(pods, instance, images.app)
     docker("rm", "-f", f"dit4c-{instance}-auth", f"dit4c-{instance}-listener")
-    app = docker("inspect", "-f", "{{.Id}}", f"dit4c-{instance}-app")
+    app = docker("inspect", "-f", "{{.Id}}", app_of(instance))
     said = await run_start(pods, instance, images.app)
     assert said[-1] == PodRunning(instance=instance)
     assert whole(instance)
-    assert docker("inspect", "-f", "{{.Id}}", f"dit4c-{instance}-app") == app
+    assert docker("inspect", "-f", "{{.Id}}", app_of(instance)) == app

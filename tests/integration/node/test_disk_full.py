@@ -3,12 +3,12 @@ is room. Once it is the disk of the agent's own files, once that of the engine."
 
 import asyncio
 import os
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import IPv4Network
 
 import pytest
-from support.pods import docker, inspect, look, run_start
+from support.keeping import keeping
+from support.pods import app_of, docker, inspect, look, run_start, running, until_at_engine
 from support.second_engine import SecondEngine
 from support.small_disk import ONLY_ROOT, SmallDisk
 
@@ -47,29 +47,6 @@ def data_folder(disk):
     asyncio.run(remove_everything(disk.folder))
 
 
-@asynccontextmanager
-async def keeping(pods, engine, config):
-    keeper = Keeper(pods, engine, str(config.data_folder))
-    task = asyncio.create_task(keeper.run())
-    try:
-        await asyncio.wait_for(keeper.connected.wait(), 10)
-        yield keeper
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(wanted, limit_s: float = 40) -> None:
-    async with asyncio.timeout(limit_s):
-        while not wanted():
-            await asyncio.sleep(0.2)
-
-
-def running(instance: str) -> int:
-    """How many of a pod's containers run."""
-    return len(docker("ps", "-q", "--filter", f"label=dit4c.instance={instance}").split())
-
-
 async def last_of(pods, engine, config, request):
     """How a verb ends that the scheduler asks for."""
     verbs = Verbs(pods, Keeper(pods, engine, str(config.data_folder)))
@@ -90,11 +67,11 @@ async def test_each_verb_is_to_be_asked_again_and_removing_works(
     assert not look(instance)
     disk.make_room()
     assert await last_of(pods, engine, config, start) == PodRunning(instance=instance)
-    app = inspect(f"dit4c-{instance}-app")["State"]["StartedAt"]
+    app = inspect(app_of(instance))["State"]["StartedAt"]
     disk.fill()
     stop = StopPod(instance=instance)
     assert (await last_of(pods, engine, config, stop)).code == "storage"
-    assert running(instance) == 4, "what can't be written down is not done"
+    assert len(running(instance)) == 4, "what can't be written down is not done"
     disk.make_room()
     assert await last_of(pods, engine, config, stop) == PodStopped(instance=instance)
     disk.fill()
@@ -102,7 +79,7 @@ async def test_each_verb_is_to_be_asked_again_and_removing_works(
     assert (await last_of(pods, engine, config, again)).code == "storage"
     (status,) = (await pods.list()).pods
     assert (status.state, status.reason) == (PodState.EXITED, "it was stopped as asked")
-    assert inspect(f"dit4c-{instance}-app")["State"]["StartedAt"] == app
+    assert inspect(app_of(instance))["State"]["StartedAt"] == app
     gone = DiscardPod(instance=instance)
     assert await last_of(pods, engine, config, gone) == PodGone(instance=instance)
     assert not look(instance)
@@ -114,11 +91,11 @@ async def test_that_it_was_reachable_is_written_before_it_is_told(pods, images, 
         async for _ in pods.start(request):
             if not (disk.folder / "filler").exists():
                 disk.fill()
-    before = inspect(f"dit4c-{instance}-app")["State"]
+    before = inspect(app_of(instance))["State"]
     assert before["Running"]
     disk.make_room()
     assert (await run_start(pods, instance, images.app))[-1] == PodRunning(instance=instance)
-    assert inspect(f"dit4c-{instance}-app")["State"]["StartedAt"] == before["StartedAt"]
+    assert inspect(app_of(instance))["State"]["StartedAt"] == before["StartedAt"]
 
 
 async def test_an_app_that_ends_is_told_of_and_stays_down(
@@ -128,14 +105,14 @@ async def test_an_app_that_ends_is_told_of_and_stays_down(
         await run_start(pods, instance, images.app)
         disk.fill()
         with keeper.subscribe() as events:
-            docker("kill", f"dit4c-{instance}-app")
+            docker("kill", app_of(instance))
             event = await events.next(20)
             while event is not None and event.status.state is not PodState.EXITED:
                 event = await events.next(20)
         assert event is not None
         assert event.status.reason == "the app was ended by force (SIGKILL)"
         disk.make_room()
-        await until(lambda: running(instance) == 0)
+        await until_at_engine(lambda: not running(instance))
         (status,) = (await pods.list()).pods
         assert status.reason == event.status.reason
 
@@ -147,9 +124,9 @@ async def test_an_interrupted_app_comes_back_when_there_is_room(
         await run_start(pods, instance, images.app)
         disk.fill()
         docker("kill", f"dit4c-{instance}-infra")
-        await until(lambda: f"pod of {instance}: still down: {FULL}" in caplog.text)
+        await until_at_engine(lambda: f"pod of {instance}: still down: {FULL}" in caplog.text)
         disk.make_room()
-        await until(lambda: running(instance) == 4)
+        await until_at_engine(lambda: len(running(instance)) == 4)
         (status,) = (await pods.list()).pods
         assert status.state is PodState.RUNNING
         assert status.reason.endswith("the app was started again, with its files")

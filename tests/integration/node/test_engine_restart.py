@@ -11,13 +11,23 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 
 import pytest
-from support.pods import docker, inspect, run_start
+from support.keeping import keeping
+from support.pods import (
+    app_of,
+    docker,
+    inspect,
+    leave_work,
+    run_start,
+    running,
+    stands,
+    until_at_engine,
+    work_is_there,
+)
 from support.second_engine import SecondEngine
 
 from dit4c_p2p.messages.node import PodState
 from dit4c_p2p.node.agent import remove_everything
 from dit4c_p2p.node.engine import Engine
-from dit4c_p2p.node.events import Keeper
 from dit4c_p2p.node.pods import Pods
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
@@ -46,33 +56,8 @@ async def agent(config):
     """The parts of an agent that look after pods, running."""
     async with Engine(config.engine_url) as engine:
         pods = Pods(config, engine)
-        keeper = Keeper(pods, engine, str(config.data_folder))
-        task = asyncio.create_task(keeper.run())
-        try:
-            await asyncio.wait_for(keeper.connected.wait(), 20)
+        async with keeping(pods, engine, config) as keeper:
             yield pods, keeper
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-
-def app_of(instance: str) -> str:
-    return f"dit4c-{instance}-app"
-
-
-def runs(instance: str) -> bool:
-    """All four run, and the rules are in their namespace."""
-    running = docker("ps", "-q", "--filter", f"label=dit4c.instance={instance}").split()
-    if len(running) != 4:
-        return False
-    rules = docker("exec", f"dit4c-{instance}-infra", "nft", "list", "ruleset", check=False)
-    return "table inet dit4c" in rules and "table netdev dit4c" in rules
-
-
-async def until(wanted, limit_s: float = BACK_S) -> None:
-    async with asyncio.timeout(limit_s):
-        while not wanted():
-            await asyncio.sleep(0.2)
 
 
 async def down_and_up(second: SecondEngine, how: str) -> None:
@@ -88,7 +73,7 @@ async def test_row_engine_restart_pods_come_back_with_their_files(
         with keeper.subscribe() as events:
             await run_start(pods, instance, images.app)
             before = inspect(app_of(instance))
-            docker("exec", app_of(instance), "sh", "-c", "echo kept | tee /data/work > /work")
+            leave_work(instance)
             await down_and_up(second, how)
             told = []
             async with asyncio.timeout(BACK_S):
@@ -96,10 +81,10 @@ async def test_row_engine_restart_pods_come_back_with_their_files(
                     event = await events.next(BACK_S)
                     told.append(event.status.state)
             assert set(told) == {PodState.INTERRUPTED}, "it is never said that the app has ended"
-            await until(lambda: runs(instance))
+            await until_at_engine(lambda: stands(instance), BACK_S)
             after = inspect(app_of(instance))
             assert after["Id"] == before["Id"]
-            assert docker("exec", app_of(instance), "cat", "/data/work", "/work") == "kept\nkept"
+            assert work_is_there(instance)
             (status,) = (await pods.list()).pods
             assert (status.state, status.run) == (PodState.RUNNING, 1)
             assert "went down" in status.reason
@@ -117,13 +102,12 @@ async def test_a_machine_that_reboots_each_pod_as_its_user_would_expect(
         await pods.stop(stopped)
         docker("kill", app_of(ended))
         # Once the rest of it is stopped the agent has written down that it was by itself.
-        label = f"label=dit4c.instance={ended}"
-        await until(lambda: docker("ps", "-q", "--filter", label) == "")
+        await until_at_engine(lambda: not running(ended), BACK_S)
         began = inspect(app_of(runs_on))["State"]["StartedAt"]
     await down_and_up(second, how)
     assert docker("ps", "-q") == "", "nothing starts before the agent has seen to its firewall"
     async with agent(there) as (pods, _):
-        await until(lambda: runs(runs_on))
+        await until_at_engine(lambda: stands(runs_on), BACK_S)
         listed = {status.instance: status for status in (await pods.list()).pods}
         assert listed[runs_on].state is PodState.RUNNING
         assert listed[stopped].state is listed[ended].state is PodState.EXITED
@@ -132,7 +116,7 @@ async def test_a_machine_that_reboots_each_pod_as_its_user_would_expect(
         assert inspect(app_of(runs_on))["State"]["StartedAt"] > began
         said = await run_start(pods, stopped, images.app, run=2, kept=True)
         assert said[-1].instance == stopped
-        assert runs(stopped)
+        assert stands(stopped)
 
 
 async def test_an_app_that_ended_while_no_agent_looked_stays_ended(second, there, images, instance):
@@ -151,11 +135,13 @@ async def test_interrupted_while_it_starts_for_the_first_time_it_is_asked_for_ag
 ):
     async with agent(there) as (pods, _):
         starting = asyncio.create_task(run_start(pods, instance, images.deaf))
-        await until(lambda: docker("ps", "-q", "--filter", f"name={app_of(instance)}") != "")
+        await until_at_engine(
+            lambda: docker("ps", "-q", "--filter", f"name={app_of(instance)}") != "", BACK_S
+        )
         await down_and_up(second, "in order")
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         (status,) = (await pods.list()).pods
         assert status.state is PodState.PARTIAL
         await run_start(pods, instance, images.app)
-        assert runs(instance)
+        assert stands(instance)

@@ -1,10 +1,9 @@
 """What happens to pods unasked: apps end, helpers die, the engine or the agent is away."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
+from support.keeping import keeping
 from support.pods import docker, inspect, run_start
 
 from dit4c_p2p.messages.node import PodEvent, PodState
@@ -13,20 +12,6 @@ from dit4c_p2p.node.events import FellBehind, Keeper, Subscription
 from dit4c_p2p.node.pods import Pods
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
-
-
-@asynccontextmanager
-async def keeping(pods: Pods, engine: Engine, folder: str) -> AsyncIterator[Keeper]:
-    """A keeper that runs."""
-    keeper = Keeper(pods, engine, folder)
-    task = asyncio.create_task(keeper.run())
-    try:
-        async with asyncio.timeout(20):
-            await keeper.connected.wait()
-        yield keeper
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 async def until(events: Subscription, state: PodState | None) -> PodEvent:
@@ -46,7 +31,7 @@ async def running(name: str) -> None:
 
 
 async def test_an_app_that_ends_and_a_pod_that_goes(pods, engine, config, images, instance):
-    async with keeping(pods, engine, str(config.data_folder)) as keeper:
+    async with keeping(pods, engine, config) as keeper:
         with keeper.subscribe() as events:
             await run_start(pods, instance, images.app)
             docker("kill", f"dit4c-{instance}-app")
@@ -58,7 +43,7 @@ async def test_an_app_that_ends_and_a_pod_that_goes(pods, engine, config, images
 
 
 async def test_an_app_that_uses_too_much_memory(pods, engine, config, images, instance):
-    async with keeping(pods, engine, str(config.data_folder)) as keeper:
+    async with keeping(pods, engine, config) as keeper:
         with keeper.subscribe() as events:
             await run_start(pods, instance, images.app)
             hog = ("dd", "if=/dev/zero", "of=/dev/null", "bs=1G", "count=1")
@@ -71,7 +56,7 @@ async def test_an_app_that_uses_too_much_memory(pods, engine, config, images, in
 
 @pytest.mark.parametrize("role", ["listener", "auth"])
 async def test_a_helper_that_dies_is_started_again(pods, engine, config, images, instance, role):
-    async with keeping(pods, engine, str(config.data_folder)):
+    async with keeping(pods, engine, config):
         await run_start(pods, instance, images.app)
         app = inspect(f"dit4c-{instance}-app")["State"]["StartedAt"]
         for _ in range(2):
@@ -86,7 +71,7 @@ async def test_what_happened_while_the_agent_was_away(pods, engine, config, imag
     await run_start(pods, other, images.app)
     docker("kill", f"dit4c-{instance}-app", f"dit4c-{other}-auth")
     again = Pods(config, engine)
-    async with keeping(again, engine, str(config.data_folder)):
+    async with keeping(again, engine, config):
         assert (await again.settle(instance)).state is PodState.EXITED
         listed = {status.instance: status for status in (await again.list()).pods}
         assert listed[instance].state is PodState.EXITED
@@ -95,7 +80,7 @@ async def test_what_happened_while_the_agent_was_away(pods, engine, config, imag
 
 
 async def test_an_app_that_somebody_removed(pods, engine, config, images, instance):
-    async with keeping(pods, engine, str(config.data_folder)) as keeper:
+    async with keeping(pods, engine, config) as keeper:
         with keeper.subscribe() as events:
             await run_start(pods, instance, images.app)
             docker("rm", "-f", f"dit4c-{instance}-app")
@@ -151,7 +136,7 @@ async def test_row_engine_away_and_back_within_15_s(config, images, instance, tm
     try:
         async with Engine(f"unix://{line.path}") as engine:
             pods = Pods(config, engine)
-            async with keeping(pods, engine, str(config.data_folder)) as keeper:
+            async with keeping(pods, engine, config) as keeper:
                 await run_start(pods, instance, images.app)
                 with keeper.subscribe() as events:
                     await line.cut()

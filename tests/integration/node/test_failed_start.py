@@ -8,7 +8,7 @@ import inspect as inspection
 from typing import Any
 
 import pytest
-from support.pods import docker, look, make_image, run_start
+from support.pods import docker, look, make_image, run_start, running
 
 from dit4c_p2p.messages.node import PodRunning, PodState
 from dit4c_p2p.node.failures import EngineError, EngineSaid
@@ -40,10 +40,6 @@ class Refusing:
             return await call(*arguments)
 
         return counted
-
-
-def running(instance: str) -> list[str]:
-    return docker("ps", "-q", "--filter", f"label=dit4c.instance={instance}").split()
 
 
 async def state(pods: Pods) -> PodState:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from support.lan import LAN, PORT, PYTHON, Connections, attempt, run, tcp, tries
-from support.pods import docker, inspect, look, run_start
+from support.pods import docker, inspect, look, run_start, running
 
 from dit4c_p2p.messages.node import PodRunning, PodState
 from dit4c_p2p.node import host
@@ -181,10 +181,10 @@ async def test_a_pod_that_can_not_have_the_new_rules_is_stopped(
         full.setattr(InstanceFolder, "set_reason", no_room)
         with pytest.raises(FilesFailed):
             await refusing.renew_rules(wanted)
-    assert docker("ps", "-q", "--filter", f"label=dit4c.instance={instance}") == ""
+    assert not running(instance)
     await run_start(pods, instance, images.app)
     await refusing.renew_rules(wanted)
     (status,) = (await pods.list()).pods
     assert status.state is PodState.EXITED
     assert "firewall could not be loaded: nft: no" in status.reason
-    assert docker("ps", "-q", "--filter", f"label=dit4c.instance={instance}") == ""
+    assert not running(instance)

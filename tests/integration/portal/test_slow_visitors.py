@@ -10,7 +10,7 @@ from itertools import repeat
 import pytest
 from support.certificates import Authority
 from support.portal import Limits, PortalAtWork
-from support.router_house import until
+from support.waiting import until
 
 from dit4c_p2p.portal import key_events
 

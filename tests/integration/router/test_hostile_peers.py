@@ -10,7 +10,8 @@ from typing import Any
 
 import asyncssh
 import pytest
-from support.router_house import House, a_house, hello, until
+from support.router_house import House, a_house, hello
+from support.waiting import until
 
 from dit4c_p2p.overlay import guard
 from dit4c_p2p.overlay.ssh import CLIENT_OPTIONS, PACKET_BYTES, Identity

@@ -14,7 +14,8 @@ import aiohttp
 import asyncssh
 import pytest
 from aiohttp import web
-from support.router_house import House, a_house, hello, until
+from support.router_house import House, a_house, hello
+from support.waiting import until
 
 from dit4c_p2p.edge.accept import Place
 from dit4c_p2p.errors import ConfigError

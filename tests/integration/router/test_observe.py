@@ -1,7 +1,8 @@
 """What those who run a router see of it."""
 
 import pytest
-from support.router_house import House, hello, until
+from support.router_house import House, hello
+from support.waiting import until
 
 from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.overlay.errors import OverlayError

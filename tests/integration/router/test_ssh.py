@@ -8,7 +8,8 @@ from typing import Any
 
 import asyncssh
 import pytest
-from support.router_house import House, a_house, hello, until
+from support.router_house import House, a_house, hello
+from support.waiting import until
 from support.wire import Wire
 
 from dit4c_p2p.identity.keys import fingerprint, generate, write_private

@@ -4,7 +4,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from support.ssh_pair import Collect, Far, Pair, Server, connected, pair, until
+from support.ssh_pair import Collect, Far, Pair, Server, connected, pair
+from support.waiting import until
 
 from dit4c_p2p.overlay import guard as guards
 from dit4c_p2p.overlay import quick

@@ -7,7 +7,8 @@ import asyncssh
 import pytest
 from asyncssh import constants
 from asyncssh.packet import String, UInt32
-from support.ssh_pair import Pair, pair, until
+from support.ssh_pair import Pair, pair
+from support.waiting import until
 
 from dit4c_p2p.overlay import quick
 from dit4c_p2p.overlay.quick import reader

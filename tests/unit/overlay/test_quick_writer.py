@@ -6,7 +6,8 @@ from typing import Any
 import asyncssh
 import pytest
 from asyncssh import constants
-from support.ssh_pair import Pair, pair, until
+from support.ssh_pair import Pair, pair
+from support.waiting import until
 
 from dit4c_p2p.overlay import quick
 
