@@ -32,14 +32,9 @@ from dit4c_p2p.router.relay import INSTANCE_HTTP_PORT
 from dit4c_p2p.router.splice import ChannelEnd, StreamEnd
 from dit4c_p2p.router.ssh import Busy, Switchboard
 from dit4c_p2p.router.states import ClockOff, PageStates, PortalSilent
+from dit4c_p2p.router.windows import Windows
 
 _log = logging.getLogger(__name__)
-
-# What visitors that read nothing can make us hold in windows, and about half as much again in what
-# waits for their sockets. Each gets a share of what is left, and this much in any case.
-_WINDOWS_BUDGET_BYTES = 48 * 1024 * 1024
-_LEAST_WINDOW_BYTES = 64 * 1024
-_SHARE = 16
 
 # An instance's id, and whose streams into it are counted.
 Stream = tuple[str, str]
@@ -51,6 +46,7 @@ class FrontDoor:
     :param board: where the tunnels are.
     :param states: asked when there is none.
     :ivar room: counts them.
+    :ivar windows: of their channels.
     """
 
     def __init__(
@@ -66,13 +62,13 @@ class FrontDoor:
         self.config = config
         self.limits = limits = config.limits
         self.room = Room(limits.visitors, limits.visitors_per_address, config.proxies)
+        self.windows = Windows(WINDOW_BYTES)
         self._states = states
         self._renderer = renderer
         self._suffix = "." + config.user_domain
         self._portal_url = config.portal.url + "/"
         self._transports: set[asyncio.Transport] = set()
         self._streams: Counter[Stream] = Counter()
-        self._windows = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     def visitor(self, place: Place) -> "Visitor":
@@ -83,11 +79,6 @@ class FrontDoor:
     def visitors(self) -> int:
         """How many connections there are, those that shake hands included."""
         return self.room.taken
-
-    @property
-    def windows(self) -> int:
-        """How many bytes of windows are leased."""
-        return self._windows
 
     def enter(self, transport: asyncio.Transport) -> None:
         """Know a connection, to cut it in the end."""
@@ -149,17 +140,6 @@ class FrontDoor:
         """How many streams are open or opening."""
         return self._streams.total()
 
-    def lease_window(self) -> "Lease":
-        """The receive window for one more channel."""
-        left = _WINDOWS_BUDGET_BYTES - self._windows
-        window = max(_LEAST_WINDOW_BYTES, min(WINDOW_BYTES, left // _SHARE))
-        self._windows += window
-        return Lease(self, window)
-
-    def return_window(self, size_bytes: int) -> None:
-        """Called by a lease that ends."""
-        self._windows -= size_bytes
-
     def start(self, work: Any, name: str) -> None:
         """Run a coroutine of a visitor, kept until it ends."""
         task = asyncio.create_task(work, name=name)
@@ -219,20 +199,6 @@ class FrontDoor:
         await self._states.close()
 
 
-class Lease:
-    """A part of the memory for windows, until it is called for the first time."""
-
-    def __init__(self, door: FrontDoor, size_bytes: int) -> None:
-        self.size_bytes = size_bytes
-        self._door: FrontDoor | None = door
-
-    def __call__(self) -> None:
-        """End the lease."""
-        door, self._door = self._door, None
-        if door is not None:
-            door.return_window(self.size_bytes)
-
-
 class Visitor(FirstRequest):
     """One connection until it is spliced or answered."""
 
@@ -290,7 +256,7 @@ class Visitor(FirstRequest):
     async def _open(self, instance: PeerName, head: RequestHead) -> None:
         """Open a stream to ``instance`` and hand the socket over, or answer with a page."""
         door = self._door
-        lease = door.lease_window()
+        lease = door.windows.lease()
 
         def channel_gone(moved: int) -> None:
             lease()

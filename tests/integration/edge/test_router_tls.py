@@ -49,7 +49,7 @@ async def visit(house, **more):
 
 async def nothing_is_left(house):
     door, board = house.router.door, house.router.board
-    await until(lambda: door.visitors == 0 and door.windows == 0)
+    await until(lambda: door.visitors == 0 and door.windows.leased_bytes == 0)
     await until(lambda: all(server.channels == 0 for server in board.live))
 
 

@@ -30,7 +30,7 @@ BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 async def nothing_is_left(house: House) -> None:
     """No visitor, channel, window or task of any of them."""
     door, board = house.router.door, house.router.board
-    await until(lambda: door.visitors == 0 and door.windows == 0)
+    await until(lambda: door.visitors == 0 and door.windows.leased_bytes == 0)
     await until(lambda: all(server.channels == 0 for server in board.live))
 
 

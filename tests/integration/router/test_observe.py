@@ -33,7 +33,9 @@ async def test_bytes_are_counted_when_a_stream_has_ended(house: House) -> None:
     assert await value(house, "dit4c_connections") == 1
     assert await value(house, "dit4c_bytes_total", direction="to_visitor") == 0
     writer.close()
-    await until(lambda: house.router.door.visitors == 0 and house.router.door.windows == 0)
+    await until(
+        lambda: house.router.door.visitors == 0 and house.router.door.windows.leased_bytes == 0
+    )
     moved = {
         direction: await value(house, "dit4c_bytes_total", direction=direction)
         for direction in ("from_visitor", "to_visitor")
