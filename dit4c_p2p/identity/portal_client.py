@@ -4,7 +4,6 @@ import asyncio
 import ipaddress
 import itertools
 import ssl
-from types import TracebackType
 from typing import Self
 
 import aiohttp
@@ -141,12 +140,7 @@ class PortalClient:
         self._session = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         session, self._session = self._session, None
         if session is not None:
             await session.close()

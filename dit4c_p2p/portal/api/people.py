@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from dit4c_p2p.database import in_transaction
@@ -55,9 +56,7 @@ async def invite(call: Call, body: NewPerson) -> InvitedView:
     )
     call.located(f"{PREFIX}/people/{person.id}")
     view = person_view(person, call.parts.clock())
-    return InvitedView(
-        **{name: getattr(view, name) for name in view.__struct_fields__}, login=login
-    )
+    return InvitedView(**msgspec.structs.asdict(view), login=login)
 
 
 async def get(call: Call) -> PersonView:
@@ -180,9 +179,7 @@ async def new_api_token(
         about = f"{id} token:{public_id(made.digest)} scope {scope}"
         await parts.audit.granted("token.create", about=about)
     view = token_view(made)
-    return NewTokenView(
-        **{name: getattr(view, name) for name in view.__struct_fields__}, token=text
-    )
+    return NewTokenView(**msgspec.structs.asdict(view), token=text)
 
 
 async def end_api_token(parts: Services, id: str, token: str) -> None:

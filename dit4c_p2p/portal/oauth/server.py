@@ -8,7 +8,6 @@ ends the tokens that were made from it (RFC 6749 section 4.1.2).
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from dit4c_p2p.database import in_transaction
 from dit4c_p2p.identity import tokens
@@ -45,14 +44,6 @@ INTROSPECT_PATH = "/oauth/introspect"
 _MAX_STATE_CHARS = 1024
 # From these on nobody is let in any more.
 _GOING = (State.DISCARDING, State.DISCARDED)
-
-
-@dataclass(frozen=True)
-class _Proved:
-    """A client that has proved its key, and its token, not yet marked as used."""
-
-    client: Client
-    token: tokens.Token
 
 
 class OAuthServer:
@@ -141,12 +132,10 @@ class OAuthServer:
         code = digest(params.get("code", ""))
         async with in_transaction("portal"):
             snapshot = self._snapshot()
-            proved = await self._prove(snapshot, params)
-            if isinstance(proved, Answer):
-                return proved
-            if not await claim(proved.token):
-                return _refused("invalid_client", "the client's token was used before")
-            mine = OAuthCode.filter(digest=code, instance=proved.client.name.id)
+            client = await self._prove(snapshot, params)
+            if isinstance(client, Answer):
+                return client
+            mine = OAuthCode.filter(digest=code, instance=client.name.id)
             spent = await mine.filter(used_at=None, expires_at__gt=snapshot.now).update(
                 used_at=snapshot.now
             )
@@ -156,32 +145,30 @@ class OAuthServer:
                 if not await self._may_come_in(code_row.person_id, code_row.session, snapshot.now):
                     snapshot.code = None
             else:
-                ended = await self._end_tokens_of(code, proved.client, snapshot.now)
+                ended = await self._end_tokens_of(code, client, snapshot.now)
                 if ended:
-                    _log.warning("%s: a code came back; its tokens end", proved.client.name)
+                    _log.warning("%s: a code came back; its tokens end", client.name)
             answer = Core(snapshot).token(Request("POST", params))
             if snapshot.issued_token is not None and snapshot.issued_to is not None:
                 await OAuthToken.create(
                     digest=digest(snapshot.issued_token),
                     code=code,
-                    instance=proved.client.name.id,
+                    instance=client.name.id,
                     person_id=snapshot.issued_to.person,
                     session=snapshot.issued_to.session,
                     created_at=snapshot.now,
                     expires_at=snapshot.now + snapshot.token_lifetime_s,
                 )
-                _log.info("%s: token issued", proved.client.name)
+                _log.info("%s: token issued", client.name)
         return answer
 
     async def introspect(self, params: Mapping[str, str]) -> Answer:
         """Whether an access token of this client is still good."""
         async with in_transaction("portal"):
             snapshot = self._snapshot()
-            proved = await self._prove(snapshot, params)
-            if isinstance(proved, Answer):
-                return proved
-            if not await claim(proved.token):
-                return _refused("invalid_client", "the client's token was used before")
+            client = await self._prove(snapshot, params)
+            if isinstance(client, Answer):
+                return client
             snapshot.token = await self._token(params.get("token", ""), snapshot.now)
             return Core(snapshot).introspect(Request("POST", params))
 
@@ -211,8 +198,9 @@ class OAuthServer:
         redirect_uri = self._config.instance_url(name.id) + CALLBACK_PATH.removeprefix("/")
         return Client(name, redirect_uri, keys)
 
-    async def _prove(self, snapshot: Snapshot, params: Mapping[str, str]) -> _Proved | Answer:
-        """The client that signed the assertion, or the answer if there is none or it is not good.
+    async def _prove(self, snapshot: Snapshot, params: Mapping[str, str]) -> Client | Answer:
+        """The client that signed the assertion, which is spent then; or the answer if there is none
+        or it is not good.
 
         Only who has the client's key is told more: that a clock is off, as the ``code`` (RFC 6749
         section 5.2 lets an error have more members).
@@ -234,8 +222,10 @@ class OAuthServer:
                 return _refused("invalid_client", error.one_line(), code=error.code)
             return unproved
         self._registry.seen(token.fingerprint)
+        if not await claim(token):
+            return _refused("invalid_client", "the client's token was used before")
         snapshot.client = client
-        return _Proved(client, token)
+        return client
 
     async def _token(self, text: str, now: float) -> OAuthToken | None:
         """An access token, unless its person may not come in any more, or the session that it was

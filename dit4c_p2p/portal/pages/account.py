@@ -9,7 +9,8 @@ from dit4c_p2p.portal.api.people import end_api_token, new_api_token, person_vie
 from dit4c_p2p.portal.api.records import NewTokenView, time_text
 from dit4c_p2p.portal.digests import public_id
 from dit4c_p2p.portal.errors import BadRequest
-from dit4c_p2p.portal.pages.call import PageCall, go_to, sent, shown
+from dit4c_p2p.portal.pages.call import PageCall, sent, shown
+from dit4c_p2p.portal.pages.forms import go_to
 
 _DAYS = {"7": "1 week", "30": "30 days", "90": "90 days", "366": "1 year"}
 _NEW = {"label": "", "days": "90", "admin": ""}

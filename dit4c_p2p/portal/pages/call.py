@@ -107,11 +107,6 @@ def sent(
     return serve
 
 
-def go_to(path: str) -> web.Response:
-    """Where a form leads when it is done."""
-    return web.Response(status=303, headers={"Location": path})
-
-
 async def _call(request: web.Request, *, admins: bool) -> PageCall | None:
     session = await current(request)
     if session is None:

@@ -4,7 +4,6 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import aiohttp_jinja2
 from aiohttp import web
 
 from dit4c_p2p.portal import presentation
@@ -12,8 +11,9 @@ from dit4c_p2p.portal.answers import json_answer
 from dit4c_p2p.portal.catalogue import catalogue
 from dit4c_p2p.portal.errors import Conflict, PortalError, Unauthorized
 from dit4c_p2p.portal.models import Instance
-from dit4c_p2p.portal.pages.forms import checked_form
-from dit4c_p2p.portal.pages.login import current, login_needed, still_in
+from dit4c_p2p.portal.pages.call import PageCall, shown
+from dit4c_p2p.portal.pages.forms import checked_form, go_to
+from dit4c_p2p.portal.pages.login import current, still_in
 from dit4c_p2p.portal.people import Who
 from dit4c_p2p.portal.services import Services, services
 from dit4c_p2p.portal.sessions import LoggedIn
@@ -23,22 +23,24 @@ from dit4c_p2p.portal.sse import KEEPALIVE_S, EventStream
 def routes() -> list[web.RouteDef]:
     """The page, its buttons, its events."""
     return [
-        web.get("/", dashboard),
+        web.get("/", shown(dashboard)),
         web.get("/events", events, allow_head=False),
         web.post("/start", start),
         web.post("/instances/{id}/stop", stop),
         web.post("/instances/{id}/start", start_again),
-        web.get("/instances/{id}/discard", confirm_discard),
+        web.get("/instances/{id}/discard", shown(confirm_discard)),
         web.post("/instances/{id}/discard", discard),
     ]
 
 
-async def dashboard(request: web.Request) -> web.Response:
+async def dashboard(call: PageCall) -> web.Response:
     """Everything of a person's at one glance."""
-    session = await current(request)
-    if session is None:
-        return login_needed(request)
-    return await _show(request, session)
+    found = await call.parts.instances.of(call.session.who)
+    return call.page(
+        "dashboard.html",
+        images=(await catalogue(call.parts.config)).offered,
+        instances=await _views(call.parts, found),
+    )
 
 
 async def start(request: web.Request) -> web.Response:
@@ -52,10 +54,8 @@ async def start(request: web.Request) -> web.Response:
     except PortalError as error:
         if _is_script(request):
             raise
-        return await _show(request, session, error)
-    if _is_script(request):
-        return json_answer(await _view(services(request), instance), status=201)
-    return _back()
+        return await dashboard(PageCall(request, session, error=error))
+    return await _done(request, instance, status=201)
 
 
 async def stop(request: web.Request) -> web.Response:
@@ -78,33 +78,23 @@ async def _wish(
     except Conflict as error:
         if _is_script(request):
             raise
-        return await _show(request, session, error)
-    if _is_script(request):
-        return json_answer(await _view(services(request), instance), status=202)
-    return _back()
+        return await dashboard(PageCall(request, session, error=error))
+    return await _done(request, instance, status=202)
 
 
-async def confirm_discard(request: web.Request) -> web.Response:
+async def confirm_discard(call: PageCall) -> web.Response:
     """The question, as a page of its own: for browsers without JavaScript."""
-    session = await current(request)
-    if session is None:
-        return login_needed(request)
-    parts = services(request)
-    instance = await parts.instances.get(session.who, request.match_info["id"])
-    return aiohttp_jinja2.render_template(
-        "discard.html", request, {"session": session, "instance": await _view(parts, instance)}
-    )
+    instance = await call.parts.instances.get(call.session.who, call.path("id"))
+    return call.page("discard.html", instance=await _view(call.parts, instance))
 
 
 async def discard(request: web.Request) -> web.Response:
     """The answer "yes"."""
     session = await _session(request)
     await checked_form(request, session)
-    parts = services(request)
-    instance = await parts.instances.discard(session.who, request.match_info["id"])
-    if _is_script(request):
-        return json_answer(await _view(parts, instance), status=202)
-    return _back()
+    id = request.match_info["id"]
+    instance = await services(request).instances.discard(session.who, id)
+    return await _done(request, instance, status=202)
 
 
 async def events(request: web.Request) -> web.StreamResponse:
@@ -127,22 +117,11 @@ async def events(request: web.Request) -> web.StreamResponse:
     return stream.response
 
 
-async def _show(
-    request: web.Request, session: LoggedIn, error: PortalError | None = None
-) -> web.Response:
-    parts = services(request)
-    found = await parts.instances.of(session.who)
-    return aiohttp_jinja2.render_template(
-        "dashboard.html",
-        request,
-        {
-            "session": session,
-            "images": (await catalogue(parts.config)).offered,
-            "instances": await _views(parts, found),
-            "error": error,
-        },
-        status=error.status if error else 200,
-    )
+async def _done(request: web.Request, instance: Instance, *, status: int) -> web.Response:
+    """What became of the instance, for a script; for a person the page."""
+    if _is_script(request):
+        return json_answer(await _view(services(request), instance), status=status)
+    return go_to("/")
 
 
 async def _session(request: web.Request) -> LoggedIn:
@@ -168,7 +147,3 @@ def _json(data: object) -> str:
 
 def _is_script(request: web.Request) -> bool:
     return "application/json" in request.headers.get("Accept", "")
-
-
-def _back() -> web.Response:
-    return web.Response(status=303, headers={"Location": "/"})

@@ -11,6 +11,11 @@ from dit4c_p2p.portal.services import services
 from dit4c_p2p.portal.sessions import LoggedIn
 
 
+def go_to(path: str) -> web.Response:
+    """Where a form leads when it is done."""
+    return web.Response(status=303, headers={"Location": path})
+
+
 async def checked_form(request: web.Request, session: LoggedIn) -> Mapping[str, str]:
     """The form's fields.
 

@@ -5,7 +5,8 @@ from aiohttp import web
 from dit4c_p2p.portal.api.keys import key_view, revoke_key
 from dit4c_p2p.portal.errors import NotFound
 from dit4c_p2p.portal.models import SshKey
-from dit4c_p2p.portal.pages.call import PageCall, go_to, sent, shown
+from dit4c_p2p.portal.pages.call import PageCall, sent, shown
+from dit4c_p2p.portal.pages.forms import go_to
 
 _MAX_SHOWN = 500
 

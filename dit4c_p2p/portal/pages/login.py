@@ -18,7 +18,7 @@ from dit4c_p2p.portal.browsers import describe
 from dit4c_p2p.portal.digests import new_token
 from dit4c_p2p.portal.errors import AccountClosed, Forbidden, Misdirected
 from dit4c_p2p.portal.pages import cookies
-from dit4c_p2p.portal.pages.forms import checked_form
+from dit4c_p2p.portal.pages.forms import checked_form, go_to
 from dit4c_p2p.portal.services import services
 from dit4c_p2p.portal.sessions import LoggedIn
 
@@ -126,7 +126,7 @@ async def log_in(request: web.Request) -> web.Response:
     response = (
         aiohttp_jinja2.render_template("logged_in.html", request, {"after": after})
         if after
-        else web.Response(status=303, headers={"Location": "/"})
+        else go_to("/")
     )
     cookies.write(request, response, token, max_age_s=parts.sessions.lifetime_s)
     cookies.remove(request, response, _VISIT)
@@ -138,10 +138,10 @@ async def log_out(request: web.Request) -> web.Response:
     """End this session, or with ``everywhere`` all of the person's."""
     session = await current(request)
     if session is None:
-        return web.Response(status=303, headers={"Location": "/"})
+        return go_to("/")
     form = await checked_form(request, session)
     await services(request).sessions.log_out(session, everywhere=form.get("everywhere") == "1")
-    response = web.Response(status=303, headers={"Location": "/"})
+    response = go_to("/")
     cookies.remove(request, response)
     return response
 

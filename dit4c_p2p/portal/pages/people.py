@@ -10,7 +10,8 @@ from dit4c_p2p.portal.api.people import change_person, invite_person, login_link
 from dit4c_p2p.portal.api.records import LoginLinkView
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.models import Instance, Person
-from dit4c_p2p.portal.pages.call import PageCall, go_to, sent, shown
+from dit4c_p2p.portal.pages.call import PageCall, sent, shown
+from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.paging import page
 from dit4c_p2p.portal.people import Change
 

@@ -7,7 +7,8 @@ from dit4c_p2p.portal import tools
 from dit4c_p2p.portal.api.tools import add_tool, change_tool, tool_view
 from dit4c_p2p.portal.catalogue import catalogue, entry_of
 from dit4c_p2p.portal.config import CatalogueImage
-from dit4c_p2p.portal.pages.call import PageCall, go_to, sent, shown
+from dit4c_p2p.portal.pages.call import PageCall, sent, shown
+from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.paging import part
 from dit4c_p2p.portal.tools import Change
 
