@@ -48,6 +48,7 @@ from parts.ours import (
     introduce,
     start_echo,
     start_helpers,
+    start_listener,
     start_router,
 )
 from parts.peer import Contestant
@@ -130,7 +131,7 @@ async def standing(
             fronts = await peer.start_fronts(processes, folder, "direct")
             portal.publish(DIRECT, direct_key := generate())
             pod = folder / "pod"
-            ours = await start_helpers(processes, pod, portal, ports, DIRECT, direct_key)
+            ours = await start_listener(processes, pod, portal, ports, DIRECT, direct_key)
             contestants["router"] = [*fronts, ours]
         if "path" in parts:
             fronts = await peer.start_fronts(processes, folder, "through")

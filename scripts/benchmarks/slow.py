@@ -17,10 +17,8 @@ The slow ones are measured beside once the router has taken for them what it tak
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import re
-import shutil
 import signal
 import socket
 import statistics
@@ -29,20 +27,18 @@ import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import asyncssh
 import uvloop
 
-from dit4c_p2p.helpers.pod import FOLDER_VARIABLE
-from dit4c_p2p.identity.keys import generate, write_private
-from dit4c_p2p.identity.names import PeerName
-from dit4c_p2p.messages.codec import decode, encode
-from dit4c_p2p.messages.pod import HelperState, HelperStatus, PodConfig
-from dit4c_p2p.messages.public import PortalInfo, RouterInfo
-from dit4c_p2p.router import Router, RouterConfig
-
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
+
+from parts.ours import Ports, introduce, start_listener, start_router
+from parts.processes import Processes, line_of, need, output_of, resident_kib
+from parts.rows import Row, show, write
 from support.nginx import Nginx
 from support.registry import RegistryPortal
+
+from dit4c_p2p.identity.keys import generate
+from dit4c_p2p.identity.names import PeerName
 
 Process = asyncio.subprocess.Process
 
@@ -69,6 +65,7 @@ TARGET = """
 READ_BYTES = 512
 STEP_S = 1.0
 SETTLE_S = 60.0
+BEGUN_LIMIT_S = 60.0
 MAX_RATIO = 2.0
 MAX_MIB = 256.0
 HEAD = "GET /100m HTTP/1.1\r\nHost: {host}\r\nAccept: application/json\r\nX-Filler: "
@@ -140,136 +137,35 @@ async def send_slowly(port: int, host: str, number: int, begun: asyncio.Semaphor
 # ---- the house
 
 
-async def start(folder: Path, label: str, *arguments: str, **environment: str) -> Process:
-    """A program of ours, in a process of its own, whose output is kept for us to read."""
-    with (folder / f"{label}.log").open("ab") as log:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=log,
-            env={**os.environ, **environment},
-        )
-
-
-async def end(*processes: Process) -> None:
-    """Each by its own id."""
-    for process in processes:
-        if process.returncode is None:
-            process.terminate()
-    for process in processes:
-        try:
-            async with asyncio.timeout(5):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-
-async def said(process: Process, folder: Path, label: str) -> bytes:
-    """The next line of its output.
-
-    :raises SystemExit: there is none in time.
-    """
-    assert process.stdout is not None
-    try:
-        async with asyncio.timeout(60):
-            if line := await process.stdout.readline():
-                return line
-    except TimeoutError:
-        pass
-    raise SystemExit(f"{label}: {(folder / f'{label}.log').read_text()[-500:]}")
-
-
-async def serve_router(folder: Path) -> None:
-    """The router's process: prints its two ports and serves until it is ended."""
-    told = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
-    router = Router(
-        RouterConfig(
-            name=PeerName.parse("router-main"),
-            key=asyncssh.read_private_key(folder / "router_key"),
-            http=(("127.0.0.1", 0),),
-            ssh=(("127.0.0.1", 0),),
-            portal=decode((folder / "portal.json").read_bytes(), PortalInfo),
-            user_url="http://{id}.localhost:8081/",
-            data_folder=folder / "router",
-        )
-    )
-    await router.start()
-    print(router.http_port, router.ssh_port, flush=True)
-    await told.wait()
-    await router.stop()
-
-
-async def start_router(folder: Path, portal: RegistryPortal) -> tuple[Process, int, RouterInfo]:
-    """The router, the port of its HTTP side, and where it is found."""
-    portal.publish(PeerName.parse("router-main"), key := generate())
-    write_private(folder / "router_key", key)
-    (folder / "portal.json").write_bytes(encode(portal.info))
-    process = await start(folder, "router", __file__, "--router", str(folder))
-    http, ssh = map(int, (await said(process, folder, "router")).split())
-    info = RouterInfo(name="router-main", ssh=[f"127.0.0.1:{ssh}"], http=[f"127.0.0.1:{http}"])
-    return process, http, info
-
-
-async def start_listener(
-    folder: Path, portal: RegistryPortal, router: RouterInfo, label: str
-) -> Process:
+async def start_instance(
+    processes: Processes, folder: Path, portal: RegistryPortal, ports: Ports, label: str
+) -> None:
     """An instance: its listener, in front of the one nginx."""
     name = PeerName.parse(f"instance-{label}")
     portal.publish(name, key := generate())
     pod = folder / label
     pod.mkdir(mode=0o700)
     (pod / "auth.sock").symlink_to(folder / "auth.sock")
-    write_private(pod / "key", key)
-    config = PodConfig(
-        instance=str(name),
-        url=f"http://{label}.localhost:8081/",
-        app_port=80,
-        portal=portal.info,
-        routers=[router],
-    )
-    (pod / "config.json").write_bytes(encode(config))
-    program = ("-m", "dit4c_p2p.helpers.listener")
-    process = await start(folder, label, *program, **{FOLDER_VARIABLE: str(pod)})
-    while True:
-        line = await said(process, folder, label)
-        if decode(line, HelperStatus).state is HelperState.PUBLISHED:
-            return process
+    await start_listener(processes, pod, portal, ports, name, key)
 
 
 @contextlib.asynccontextmanager
 async def the_slow_ones(kind: str, port: int, folder: Path) -> AsyncIterator[None]:
     """All 500 at work."""
     hosts = [f"{label}.localhost" for label in (FAST, *OTHERS)]
-    process = await start(folder, kind, __file__, "--slow", kind, "--port", str(port), *hosts)
+    processes = Processes()
     try:
-        await said(process, folder, kind)
+        process = await processes.start(
+            *(sys.executable, __file__, "--slow", kind, "--port", str(port), *hosts),
+            log=folder / f"{kind}.log",
+            talks=True,
+        )
+        await line_of(process, f"the slow {kind}", BEGUN_LIMIT_S)
         yield
         if process.returncode is not None:
             raise SystemExit(f"{kind}: {(folder / f'{kind}.log').read_text()[-500:]}")
     finally:
-        await end(process)
-
-
-async def output_of(*command: str) -> str:
-    """What a program prints.
-
-    :raises SystemExit: it fails.
-    """
-    process = await asyncio.create_subprocess_exec(
-        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    try:
-        async with asyncio.timeout(60):
-            output, _ = await process.communicate()
-    finally:
-        await end(process)
-    if process.returncode:
-        raise SystemExit(f"{command[0]} failed: {output.decode(errors='replace').strip()}")
-    return output.decode()
+        await processes.end()
 
 
 async def fast_p99_ms(port: int) -> float:
@@ -300,9 +196,7 @@ def kernel_mib() -> float:
 
 def resident_mib(process: Process) -> float:
     """What it has in memory now."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    found = re.search(r"VmRSS:\s+(\d+)", status)
-    return int(found[1]) / 1024 if found else 0.0
+    return resident_kib(process.pid) / 1024
 
 
 async def settled(process: Process) -> None:
@@ -337,33 +231,14 @@ async def measure(router: Process, port: int, folder: Path) -> tuple[dict[str, l
     return found, most - before
 
 
-def results(found: dict[str, list[float]], grown_mib: float) -> list[dict[str, object]]:
-    """As ``--json`` writes them."""
+def rows_of(found: dict[str, list[float]], grown_mib: float) -> list[Row]:
+    """Beside what the fast ones have when they are alone, and beside the goal."""
     alone = statistics.median(found["alone"])
-    rows: list[dict[str, object]] = []
-    for kind in ("readers", "senders"):
-        p99 = statistics.median(found[kind])
-        rows.append(
-            {
-                "name": f"slow.{kind}_p99",
-                "ours": round(p99, 2),
-                "peer": round(alone, 2),
-                "ratio": round(p99 / alone, 2),
-                "unit": "ms",
-                "better": "lower",
-            }
-        )
-    rows.append(
-        {
-            "name": "slow.memory_mib",
-            "ours": round(grown_mib, 1),
-            "peer": MAX_MIB,
-            "ratio": round(grown_mib / MAX_MIB, 2),
-            "unit": "MiB",
-            "better": "lower",
-        }
-    )
-    return rows
+    rows = [
+        Row(f"slow.{kind}_p99", statistics.median(found[kind]), alone, "ms", "lower", MAX_RATIO)
+        for kind in ("readers", "senders")
+    ]
+    return [*rows, Row("slow.memory_mib", grown_mib, MAX_MIB, "MiB", "lower")]
 
 
 async def bench(json_file: Path | None) -> None:
@@ -374,27 +249,20 @@ async def bench(json_file: Path | None) -> None:
         (folder / "www").mkdir()
         (folder / "www" / "1k").write_bytes(os.urandom(512).hex().encode())
         (folder / "www" / "100m").write_bytes(bytes(DOWNLOAD_MIB * 1024 * 1024))
+        processes = Processes()
         async with RegistryPortal(heartbeat_s=3) as portal:
             with Nginx(folder / "nginx", TARGET.format(folder=folder)):
-                router, port, info = await start_router(folder, portal)
-                processes = [router]
                 try:
+                    introduce(folder, portal)
+                    router, ports = await start_router(processes, folder)
                     for label in (FAST, *OTHERS):
-                        processes.append(await start_listener(folder, portal, info, label))
-                    found, grown_mib = await measure(router, port, folder)
+                        await start_instance(processes, folder, portal, ports, label)
+                    found, grown_mib = await measure(router, ports[0], folder)
                 finally:
-                    await end(*reversed(processes))
-    rows = results(found, grown_mib)
-    for row in rows:
-        goal = 1.0 if row["name"] == "slow.memory_mib" else MAX_RATIO
-        ratio = row["ratio"]
-        assert isinstance(ratio, float)
-        print(
-            f"{row['name']:<18}with {row['ours']:>8} {row['unit']:<4}without {row['peer']:>8}   "
-            f"ratio {ratio:<6} goal ≤ {goal} {'met' if ratio <= goal else 'MISSED'}"
-        )
-    if json_file is not None:
-        json_file.write_text(json.dumps(rows, indent=2) + "\n")
+                    await processes.end()
+    rows = rows_of(found, grown_mib)
+    show(rows)
+    write(rows, json_file)
 
 
 def main() -> None:
@@ -402,7 +270,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="scripts/bench slow", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results to FILE")
-    parser.add_argument("--router", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--slow", help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     parser.add_argument("hosts", nargs="*", help=argparse.SUPPRESS)
@@ -411,13 +278,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         uvloop.run(slow(arguments.slow, arguments.port, arguments.hosts))
         return
-    if arguments.router:
-        uvloop.run(serve_router(arguments.router))
-        return
-    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    missing = [package for program, package in NEEDED.items() if not shutil.which(program)]
-    if missing:
-        raise SystemExit(f"missing programs; install them: apt-get install {' '.join(missing)}")
+    need(NEEDED)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(bench(arguments.json))
         return

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import asyncssh
 from support.oauth_portal import OAuthPortal
+from support.registry import RegistryPortal
 
 from dit4c_p2p.helpers.auth.cookies import SESSION_COOKIE
+from dit4c_p2p.helpers.pod import FOLDER_VARIABLE
 from dit4c_p2p.http1 import find_head_end, parse_response_head, render_head
 from dit4c_p2p.identity.keys import generate, write_private
 from dit4c_p2p.identity.names import PeerName
@@ -44,11 +46,29 @@ async def start_router(
     return router, (http, ssh)
 
 
-def introduce(folder: Path, portal: OAuthPortal) -> None:
+def introduce(folder: Path, portal: RegistryPortal) -> None:
     """Publish the router's key, and have ``folder`` hold what the router needs."""
     portal.publish(ROUTER, key := generate())
     write_private(folder / "router_key", key)
     (folder / "portal.json").write_bytes(encode(portal.info))
+
+
+async def start_listener(
+    processes: Processes,
+    folder: Path,
+    portal: RegistryPortal,
+    ports: Ports,
+    name: PeerName,
+    key: asyncssh.SSHKey,
+) -> Contestant:
+    """A listener in pod folder ``folder``, where what answers has an ``auth.sock``.
+
+    :param key: published for ``name``.
+    :raises SystemExit: it does not come up.
+    """
+    host = _prepare(folder, portal, ports, name, key, app=80)
+    await _start_helper(processes, folder, "listener", HelperState.PUBLISHED)
+    return Contestant("dit4c-p2p", ports[0], host)
 
 
 async def start_helpers(
@@ -58,40 +78,50 @@ async def start_helpers(
     ports: Ports,
     name: PeerName,
     key: asyncssh.SSHKey,
-    app: int | None = None,
+    app: int,
 ) -> Contestant:
-    """A listener in pod folder ``folder``, and an auth helper if there is an ``app``'s port.
+    """:func:`start_listener` with an auth helper, before the app at port ``app``; logged in."""
+    host = _prepare(folder, portal, ports, name, key, app)
+    await _start_helper(processes, folder, "auth", HelperState.APP_READY)
+    await _start_helper(processes, folder, "listener", HelperState.PUBLISHED)
+    cookie = await log_in(ports[0], host, portal)
+    headers = {"Cookie": cookie, "Origin": f"http://{host}"}
+    return Contestant("dit4c-p2p", ports[0], host, headers)
 
-    :param key: published for ``name``.
-    :raises SystemExit: they don't come up.
-    """
+
+def _prepare(
+    folder: Path,
+    portal: RegistryPortal,
+    ports: Ports,
+    name: PeerName,
+    key: asyncssh.SSHKey,
+    app: int,
+) -> str:
+    """Have the pod folder hold what helpers need; the host that visitors name."""
     write_private(folder / "key", key)
     host = f"{name.id}.localhost:{ports[0]}"
     config = PodConfig(
         instance=str(name),
         url=f"http://{host}/",
-        app_port=app or 80,
+        app_port=app,
         portal=portal.info,
         routers=[router_info(ports)],
     )
     (folder / "config.json").write_bytes(encode(config))
-    env = {"DIT4C_POD_FOLDER": str(folder)}
-    for helper, awaited in (("auth", HelperState.APP_READY), ("listener", HelperState.PUBLISHED)):
-        if helper == "auth" and app is None:
-            continue
-        program = await processes.start(
-            *(sys.executable, "-m", f"dit4c_p2p.helpers.{helper}"),
-            log=folder / f"{helper}.log",
-            env=env,
-            talks=True,
-        )
-        while decode(await line_of(program, f"the {helper}"), HelperStatus).state is not awaited:
-            continue
-    if app is None:
-        return Contestant("dit4c-p2p", ports[0], host)
-    cookie = await log_in(ports[0], host, portal)
-    headers = {"Cookie": cookie, "Origin": f"http://{host}"}
-    return Contestant("dit4c-p2p", ports[0], host, headers)
+    return host
+
+
+async def _start_helper(
+    processes: Processes, folder: Path, helper: str, awaited: HelperState
+) -> None:
+    program = await processes.start(
+        *(sys.executable, "-m", f"dit4c_p2p.helpers.{helper}"),
+        log=folder / f"{helper}.log",
+        env={FOLDER_VARIABLE: str(folder)},
+        talks=True,
+    )
+    while decode(await line_of(program, f"the {helper}"), HelperStatus).state is not awaited:
+        continue
 
 
 async def log_in(port: int, host: str, portal: OAuthPortal) -> str:

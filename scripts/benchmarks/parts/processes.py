@@ -100,6 +100,17 @@ async def output_of(*command: str, limit_s: float = 60) -> str:
     return output.decode()
 
 
+def resident_kib(pid: int) -> int:
+    """What of a process's memory is in RAM.
+
+    :raises SystemExit: it is gone.
+    """
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise SystemExit(f"process {pid} is gone")
+
+
 def free_port() -> int:
     """A TCP port that nobody has at this moment."""
     with socket.socket() as probe:

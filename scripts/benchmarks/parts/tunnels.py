@@ -53,7 +53,7 @@ async def measure(folder: Path, portal: Any, say: Callable[[str], None]) -> Meas
     """
     from dit4c_p2p.identity.keys import generate, write_private
     from parts.ours import introduce, router_info, start_router
-    from parts.processes import Processes
+    from parts.processes import Processes, resident_kib
 
     folder.mkdir()
     introduce(folder, portal)
@@ -70,14 +70,14 @@ async def measure(folder: Path, portal: Any, say: Callable[[str], None]) -> Meas
             sys.executable, __file__, str(folder), log=folder / "tunnels.log", talks=True
         )
         await _expect(holder, "first")
-        before = _resident_kib(router.pid), _resident_kib(holder.pid)
+        before = resident_kib(router.pid), resident_kib(holder.pid)
         since = time.monotonic()
         holder.send_signal(signal.SIGUSR1)
         await _expect(holder, "all")
         connect_s = time.monotonic() - since
         say(f"{COUNT} tunnels after {connect_s:.1f} s; letting them stand …")
         await asyncio.sleep(SETTLE_S)
-        after = _resident_kib(router.pid), _resident_kib(holder.pid)
+        after = resident_kib(router.pid), resident_kib(holder.pid)
         await asyncio.sleep(STAND_S - SETTLE_S)
         await processes.end_one(router)
         since = time.monotonic()
@@ -96,14 +96,6 @@ async def _expect(holder: asyncio.subprocess.Process, word: str) -> None:
 
     while await line_of(holder, "the holder of the tunnels", ALL_LIMIT_S) != word:
         continue
-
-
-def _resident_kib(pid: int) -> int:
-    """What of a process's memory is in RAM."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    raise SystemExit(f"process {pid} is gone")
 
 
 # ---- the holder
