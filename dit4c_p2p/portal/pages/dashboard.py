@@ -83,9 +83,15 @@ async def _wish(
 
 
 async def confirm_discard(call: PageCall) -> web.Response:
-    """The question, as a page of its own: for browsers without JavaScript."""
+    """The question, as a page of its own: for browsers without JavaScript.
+
+    Who comes back to it once the instance is going or gone is not asked again.
+    """
     instance = await call.parts.instances.get(call.session.who, call.path("id"))
-    return call.page("discard.html", instance=await _view(call.parts, instance))
+    asked_of = await _view(call.parts, instance)
+    if "discard" not in asked_of["actions"]:
+        return _back()
+    return call.page("discard.html", instance=asked_of)
 
 
 async def discard(request: web.Request) -> web.Response:

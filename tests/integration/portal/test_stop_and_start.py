@@ -80,6 +80,20 @@ async def test_row_a_user_only_their_own(work):
                 assert (await stranger.post(f"instances/{instance}/{wish}")).status == 404
 
 
+async def test_back_at_the_question_nobody_is_asked_to_discard_it_again(work):
+    async with work.scheduler() as scheduler, work.browser() as browser:
+        instance, _ = await running_instance(work, scheduler)
+        await browser.log_in(await work.login_link())
+        question = f"/instances/{instance}/discard"
+        assert "be undone" in (await browser.get(question)).text
+        await browser.submit(question, csrf=await browser.csrf())
+        for state in (None, State.DISCARDING, State.DISCARDED):
+            if state:
+                await scheduler.report(instance, state)
+            answer = await browser.get(question)
+            assert (answer.status, answer.headers["Location"]) == (303, "/")
+
+
 async def test_the_buttons_without_a_script(work):
     async with work.scheduler() as scheduler, work.browser() as browser:
         instance, _ = await running_instance(work, scheduler)
