@@ -73,6 +73,15 @@ class NotFound(PortalError):
     title = "Not found"
 
 
+class NoSuchInstance(NotFound):
+    """Which of the two it is does not show; who was sent a colleague's address learns why."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "there is no such instance", hint="only whoever started an instance can see it"
+        )
+
+
 class TooSlow(PortalError):
     """The body did not arrive in time (RFC 9110 section 15.5.9)."""
 

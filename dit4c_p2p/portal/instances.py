@@ -37,7 +37,7 @@ from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.catalogue import Catalogue, catalogue
 from dit4c_p2p.portal.config import CatalogueImage, PortalConfig
 from dit4c_p2p.portal.digests import new_token
-from dit4c_p2p.portal.errors import BadRequest, Conflict, NotFound, PortalError
+from dit4c_p2p.portal.errors import BadRequest, Conflict, NoSuchInstance, NotFound, PortalError
 from dit4c_p2p.portal.events import Hub
 from dit4c_p2p.portal.models import Instance, OAuthToken, Outgoing
 from dit4c_p2p.portal.names import checked_name
@@ -217,7 +217,7 @@ class Instances:
         """
         instance = await Instance.get_or_none(id=id, owner_id=owner.id)
         if instance is None:
-            raise NotFound("there is no such instance")
+            raise NoSuchInstance()
         return instance
 
     def of(self, owner: Who, *, discarded: bool = False) -> QuerySet[Instance]:

@@ -18,7 +18,7 @@ from dit4c_p2p.messages.pod import CALLBACK_PATH
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.digests import digest
-from dit4c_p2p.portal.errors import NotFound
+from dit4c_p2p.portal.errors import NoSuchInstance, NotFound
 from dit4c_p2p.portal.models import Instance, OAuthCode, OAuthToken, Person, Session, UsedToken
 from dit4c_p2p.portal.oauth.core import (
     ASSERTION_TYPE,
@@ -105,7 +105,7 @@ class OAuthServer:
             )
             here = await self._goes_on(session.digest, snapshot.now)
             if client is None or not mine or not here:
-                raise NotFound("there is no such instance")
+                raise NoSuchInstance()
             if params.get("redirect_uri") != client.redirect_uri:
                 raise NotFound("this is not where the instance takes its users")
             if len(params.get("state", "")) > _MAX_STATE_CHARS:

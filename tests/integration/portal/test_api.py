@@ -169,6 +169,7 @@ async def test_row_1_other_peoples_instances_look_like_none(work):
         for path in (f"instances/{made}", f"instances/{made}/logs", f"instances/{made}/events"):
             hidden = await stranger.get(path)
             assert (hidden.status, hidden.json) == (nothing.status, nothing.json)
+            assert "only whoever started" in hidden.json["detail"]
         assert (await stranger.post(f"instances/{made}/discard")).status == 404
         assert (await stranger.get("instances")).json == []
         assert (await api.get(f"instances/{made}")).json["actions"] == ["discard"]
