@@ -14,6 +14,7 @@
 
   const rowOf = (id) => list.querySelector(`[data-instance="${CSS.escape(id)}"]`);
   const parts = (row, name) => row.querySelectorAll(`[data-part="${name}"]`);
+  const heading = (row) => row.querySelector("h2");
 
   function setText(row, name, text) {
     for (const element of parts(row, name)) {
@@ -158,9 +159,15 @@
 
   // ---- buttons
 
+  // An error's text and its hint as a page shows them.
+  function sentences(text) {
+    const begun = text.replace(/(^|\. )(\p{Ll})/gu, (_, before, letter) => before + letter.toUpperCase());
+    return /[.!/]$/.test(begun) ? begun : `${begun}.`;
+  }
+
   function complain(text) {
     const error = byId("error");
-    error.textContent = text;
+    error.textContent = sentences(text);
     error.hidden = false;
     error.scrollIntoView({ block: "nearest" });
   }
@@ -184,8 +191,7 @@
     }
     const said = await answer.json().catch(() => ({}));
     if (answer.ok) return said;
-    const text = said.detail || "That did not work.";
-    complain(text.charAt(0).toUpperCase() + text.slice(1));
+    complain(said.detail || "That did not work.");
     return null;
   }
 
@@ -202,7 +208,7 @@
       if (!rowOf(it.id)) show(it);
       const row = rowOf(it.id);
       row.scrollIntoView({ block: "nearest" });
-      row.querySelector("h3").focus({ preventScroll: true });
+      heading(row).focus({ preventScroll: true });
     });
   }
 
@@ -218,7 +224,7 @@
     button.disabled = false;
     if (!it) return;
     show(it);
-    row.querySelector("h3").focus({ preventScroll: true });
+    heading(row).focus({ preventScroll: true });
   });
 
   list.addEventListener("click", (event) => {
@@ -227,7 +233,7 @@
     event.preventDefault();
     const row = link.closest("[data-instance]");
     discarding = row.dataset.instance;
-    byId("confirm-name").textContent = row.querySelector("h3").textContent;
+    byId("confirm-name").textContent = heading(row).textContent;
     dialog.showModal();
     dialog.querySelector('[data-action="keep"]').focus();
   });
@@ -240,7 +246,11 @@
     event.preventDefault();
     dialog.close();
     const it = await post(`/instances/${encodeURIComponent(discarding)}/discard`, {});
-    if (it) show(it);
+    if (!it) return;
+    show(it);
+    // The button that the dialog gives the focus back to has gone.
+    const row = rowOf(it.id);
+    if (row) heading(row).focus({ preventScroll: true });
   });
 
   listen();

@@ -46,7 +46,7 @@ async def test_from_start_to_discard_without_a_reload(work, page):
         start = await scheduler.message(StartInstance)
         row = page.locator(f'[data-instance="{start.instance}"]')
         await expect(row).to_have_attribute("data-state", "created")
-        await expect(row.locator("h3")).to_have_text("My work")
+        await expect(row.locator("h2")).to_have_text("My work")
 
         await scheduler.report(
             start.instance, State.WAITING_FOR_IMAGE, "Fetching it: a third.", progress=0.33
@@ -113,23 +113,49 @@ async def test_by_keyboard_alone(work, page):
     await page.keyboard.type("Typed")
     await page.keyboard.press("Enter")
     row = page.locator("[data-instance]")
-    await expect(row.locator("h3")).to_have_text("Typed")
-    await expect(row.locator("h3")).to_be_focused()
+    await expect(row.locator("h2")).to_have_text("Typed")
+    await expect(row.locator("h2")).to_be_focused()
     await page.keyboard.press("Tab")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("dialog")).to_be_visible()
     await page.keyboard.press("Tab")
     await page.keyboard.press("Enter")
     await expect(row).to_contain_text("Discarding")
+    await expect(row.locator("h2")).to_be_focused()
+
+
+async def test_a_button_that_is_refused_says_why_in_sentences(work, page):
+    async with work.api() as api:
+        for _ in range(work.config.limits.instances_per_person):
+            await api.post("instances", json={"image": "jupyterlab"})
+    await page.click('[data-action="start"]')
+    await expect(page.get_by_role("alert")).to_have_text(
+        "You have 10 instances, as many as you may have at once. "
+        "Discard one that you no longer need, then start again."
+    )
+
+
+async def test_on_the_narrowest_screen_nothing_is_out_of_reach(work, page):
+    await page.set_viewport_size({"width": 320, "height": 640})
+    async with work.scheduler() as scheduler:
+        await running_instance(work, scheduler)
+        await expect(page.get_by_role("link", name="Open JupyterLab")).to_be_visible()
+    for name in ("Keys", "Open JupyterLab", "Discard JupyterLab"):
+        box = await page.get_by_role("link", name=name).bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= 320
+    summary = page.locator(".account summary")
+    assert "Admin" in await summary.inner_text()
+    assert await page.evaluate("document.documentElement.scrollWidth") == 320
 
 
 async def test_hostile_names_are_text(work, page):
     name = "<img src=x onerror=alert(1)>"
     await page.fill("input[name=name]", name)
     await page.click('[data-action="start"]')
-    await expect(page.locator("[data-instance] h3")).to_have_text(name)
+    await expect(page.locator("[data-instance] h2")).to_have_text(name)
     await page.reload()
-    await expect(page.locator("[data-instance] h3")).to_have_text(name)
+    await expect(page.locator("[data-instance] h2")).to_have_text(name)
 
 
 async def test_a_portal_that_goes_and_comes_back(work, page):
@@ -138,7 +164,7 @@ async def test_a_portal_that_goes_and_comes_back(work, page):
     await work.start()
     async with work.api() as api:
         await api.post("instances", json={"image": "jupyterlab", "name": "Meanwhile"})
-    await expect(page.locator("[data-instance] h3")).to_have_text("Meanwhile", timeout=15_000)
+    await expect(page.locator("[data-instance] h2")).to_have_text("Meanwhile", timeout=15_000)
     await expect(page.locator("#offline")).to_be_hidden()
 
 
