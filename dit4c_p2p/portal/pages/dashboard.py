@@ -90,7 +90,7 @@ async def confirm_discard(call: PageCall) -> web.Response:
     instance = await call.parts.instances.get(call.session.who, call.path("id"))
     asked_of = await _view(call.parts, instance)
     if "discard" not in asked_of["actions"]:
-        return _back()
+        return go_to("/")
     return call.page("discard.html", instance=asked_of)
 
 
