@@ -10,6 +10,7 @@ from dit4c_p2p.node.config import Limits
 from dit4c_p2p.node.engine import _MAX_SAID_BYTES, Engine
 from dit4c_p2p.node.failures import NotFound, RegistryError
 from dit4c_p2p.node.fetching import fetch
+from dit4c_p2p.node.registry_logins import RegistryLogins
 
 REFERENCE = "registry.example/tools/web@sha256:" + "5" * 64
 
@@ -53,11 +54,11 @@ async def says():
 
 
 async def fetched(engine):
-    async with aclosing(fetch(engine, REFERENCE, Limits())) as progress:
+    async with aclosing(fetch(engine, REFERENCE, Limits(), RegistryLogins(None))) as progress:
         return [one async for one in progress]
 
 
-async def test_a_line_without_end_is_the_registrys_fault_and_said_to_be(says):
+async def test_a_line_without_end_is_the_registrys_fault_and_said_to_be(says, caplog):
     engine, said = says
     said.append(b'{"status":"Pulling from tools/web"}\r\n')
     said.append(line("error", 4 * _MAX_SAID_BYTES))
@@ -65,8 +66,9 @@ async def test_a_line_without_end_is_the_registrys_fault_and_said_to_be(says):
         await fetched(engine)
     assert str(failed.value) == (
         "the registry registry.example does not serve the image: "
-        "more than 256 KiB of words in one line"
+        "it answers otherwise than a registry should"
     )
+    assert "more than 256 KiB of words in one line" in caplog.text
 
 
 async def test_one_as_long_as_it_may_be_is_read(says):
