@@ -2,7 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 from support.system import System
 
 CHROMIUM = "/usr/bin/chromium"
@@ -15,6 +15,8 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# Two tests run at a time, and a notebook's kernel starts meanwhile.
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="session")
