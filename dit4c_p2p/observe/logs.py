@@ -41,6 +41,11 @@ _CONTROL = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code 
 # In JSON the first 32 are escaped already.
 _CONTROL_IN_JSON = {code: f"\\u{code:04x}" for code in _CODES}
 _INDENT = "    "
+# What a peer said may be in a line, and a peer may say much: files are rotated, and redacting takes
+# its time. Tracebacks are ours, but for the sentence at their end.
+_MAX_MESSAGE_CHARS = 4 * 1024
+_MAX_TRACEBACK_CHARS = 16 * 1024
+_MAX_FIELD_CHARS = 100
 
 # These say at INFO what our own lines say better, or name keys and addresses at each packet.
 _QUIET = ("asyncssh", "aiosqlite", "tortoise", "aiohttp.access", "asyncio")
@@ -57,12 +62,12 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Called by the handler."""
-        record.message = record.getMessage().translate(_CONTROL)
+        record.message = _cut(record.getMessage(), _MAX_MESSAGE_CHARS).translate(_CONTROL)
         record.asctime = self.formatTime(record)
         lines = [self.formatMessage(record)]
         if record.exc_info:
-            traceback = self.formatException(record.exc_info).split("\n")
-            lines += [_INDENT + line.translate(_CONTROL) for line in traceback]
+            traceback = _cut(self.formatException(record.exc_info), _MAX_TRACEBACK_CHARS)
+            lines += [_INDENT + line.translate(_CONTROL) for line in traceback.split("\n")]
         return redact("\n".join(lines))
 
 
@@ -76,12 +81,22 @@ class JsonFormatter(logging.Formatter):
             "time": at.replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": redact(record.getMessage()),
+            "message": redact(_cut(record.getMessage(), _MAX_MESSAGE_CHARS)),
             **{name: redact(value) for name, value in fields(record).items()},
         }
         if record.exc_info:
-            line["error"] = redact(self.formatException(record.exc_info))
+            traceback = self.formatException(record.exc_info)
+            line["error"] = redact(_cut(traceback, _MAX_TRACEBACK_CHARS))
         return json.dumps(line, ensure_ascii=False).translate(_CONTROL_IN_JSON)
+
+
+def _cut(text: str, most: int) -> str:
+    """``text``, or its first and last parts where it is longer."""
+    gone = len(text) - most
+    if gone <= 0:
+        return text
+    half = most // 2
+    return f"{text[:half]} … {gone} characters … {text[-half:]}"
 
 
 def lines_lost() -> int:
@@ -116,12 +131,14 @@ class _File(_Careful, RotatingFileHandler):
 def fields(record: logging.LogRecord) -> dict[str, str]:
     """What a line is about, as far as it is known."""
     found = {
-        name: str(value) for name in FIELDS if (value := getattr(record, name, None)) is not None
+        name: str(value)[:_MAX_FIELD_CHARS]
+        for name in FIELDS
+        if (value := getattr(record, name, None)) is not None
     }
     arguments = record.args.values() if isinstance(record.args, Mapping) else record.args or ()
     first = next(iter(arguments), None)
     if isinstance(first, str) and str(record.msg).startswith(_ABOUT_INSTANCE):
-        found.setdefault("instance", first)
+        found.setdefault("instance", first[:_MAX_FIELD_CHARS])
     for argument in arguments:
         if isinstance(argument, PeerName):
             if argument.kind is Kind.INSTANCE:

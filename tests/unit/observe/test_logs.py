@@ -145,6 +145,18 @@ def test_no_control_character_gets_into_a_line(log):
         ]  # fmt: skip
 
 
+def test_a_stranger_can_not_fill_the_log_with_one_line(log):
+    """Redacting it would take long as well, and everybody else waits meanwhile."""
+    logger, written = log
+    much = "eyJaaaaaa-" * 10_000
+    try:
+        raise ValueError(f"{much} the end")
+    except ValueError:
+        logger.exception("begin %s end", much, extra={"instance": much})
+    assert len(written()) < 40_000
+    assert "begin" in written() and "end" in written() and "the end" in written()
+
+
 def test_a_stranger_can_not_begin_a_line_in_a_traceback_either():
     logger, written = logger_with(TextFormatter())
     try:
