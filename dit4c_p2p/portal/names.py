@@ -11,6 +11,9 @@ MAX_NAME_CHARS = 100
 _REFUSED = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 # Persian and Indic scripts, and emoji of several parts, are written with these two.
 _JOINERS = "\u200c\u200d"
+# Composing makes text shorter, three letters to one at the most in any script; how long it takes
+# grows with the square of the marks, and everybody else waits for it.
+_MAX_PARTS = 4
 # More marks on one letter than any script has; as many as one likes would cover other lines.
 _MAX_MARKS = 8
 _ID = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
@@ -37,7 +40,8 @@ def checked_name(
     :raises BadRequest: too long, with characters that nobody can see or that turn the text around
         them, or without any that can be seen.
     """
-    name = composed(" ".join(text.split()))
+    single = " ".join(text.split())
+    name = composed(single) if len(single) <= _MAX_PARTS * max_chars else single
     if len(name) > max_chars:
         raise BadRequest(f"the {field} may have {max_chars} characters at most", field=field)
     if any(unicodedata.category(char) in _REFUSED and char not in _JOINERS for char in name):

@@ -1,6 +1,7 @@
 """Names in any script, and nothing that deceives whoever reads them."""
 
 import re
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -56,6 +57,22 @@ def test_what_hides_or_turns_text_is_refused(name):
     with pytest.raises(BadRequest) as caught:
         checked_name(name, field="label")
     assert caught.value.field == "label"
+
+
+def test_what_is_far_too_long_is_refused_before_it_is_composed(monkeypatch):
+    """That takes a time that grows with the square of its marks."""
+    composed, real = [], unicodedata.normalize
+
+    def normalize(form, text):
+        composed.append(len(text))
+        return real(form, text)
+
+    monkeypatch.setattr(unicodedata, "normalize", normalize)
+    with pytest.raises(BadRequest, match="100 characters at most"):
+        checked_name("a" + "\u0301" * 400 + "\u0323" * 400)
+    assert composed == []
+    # Three letters that are one syllable.
+    assert checked_name("\u1112\u1161\u11ab" * 100) == "\ud55c" * 100
 
 
 def test_a_name_that_must_be_there():
