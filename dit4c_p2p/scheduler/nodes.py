@@ -39,6 +39,8 @@ DIAL_LIMIT_S = 15
 EVENTS_SILENCE_S = 14
 # Describe, ListPods, PodLogs: the engine may be busy, a person may be waiting.
 QUICK_LIMIT_S = 10
+# Describe, once another node has answered it.
+OTHERS_S = 2
 # Events tell at once; this finds what an event that never came would have told.
 COMPARE_EVERY_S = 60
 # With the dial's limit: back within 20 s after a cut line has healed (security.md).
@@ -211,16 +213,37 @@ class Nodes:
             raise NodeUnreachable(f"{name} does not belong to this cluster any more") from None
 
     async def describe(self) -> dict[str, NodeDescription]:
-        """What the nodes that answer now say of themselves."""
-        names = self.up
-        answers = await asyncio.gather(
-            *(self.link(name).result(Describe(), NodeDescription, QUICK_LIMIT_S) for name in names),
-            return_exceptions=True,
-        )
+        """What the nodes that answer now say of themselves.
+
+        Once one has answered, the others are waited for a moment only: a start that there is room
+        for is not held up by a node that takes its time.
+        """
+        loop = asyncio.get_running_loop()
+        asked = {
+            name: loop.create_task(
+                self.link(name).result(Describe(), NodeDescription, QUICK_LIMIT_S),
+                name=f"ask {name} what it is",
+            )
+            for name in self.up
+        }
+        waiting, end = set(asked.values()), loop.time() + QUICK_LIMIT_S
+        try:
+            while waiting and (left_s := end - loop.time()) > 0:
+                done, waiting = await asyncio.wait(
+                    waiting, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if any(not task.exception() for task in done):
+                    end = min(end, loop.time() + OTHERS_S)
+        finally:
+            for task in waiting:
+                task.cancel()
+            answers = await asyncio.gather(*asked.values(), return_exceptions=True)
         described = {}
-        for name, answer in zip(names, answers, strict=True):
+        for name, answer in zip(asked, answers, strict=True):
             if isinstance(answer, NodeDescription):
                 described[name] = answer
+            elif isinstance(answer, asyncio.CancelledError):
+                _log.warning("%s does not describe itself in time", name)
             elif isinstance(answer, BaseException) and not isinstance(answer, DitError):
                 raise answer
             else:

@@ -162,6 +162,7 @@ class FakeNode:
                 async for event in self._follow():
                     yield event
             case Describe():
+                await self._held(verb)
                 yield NodeDescription(
                     name=str(self.name),
                     version="0",

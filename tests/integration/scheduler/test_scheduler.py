@@ -20,6 +20,7 @@ from dit4c_p2p.messages.link import (
 )
 from dit4c_p2p.messages.node import (
     PASSING_CODES,
+    Describe,
     DiscardPod,
     EnsureImage,
     Failure,
@@ -33,6 +34,7 @@ from dit4c_p2p.messages.node import (
     StopPod,
 )
 from dit4c_p2p.scheduler import Limits, driver, errands
+from dit4c_p2p.scheduler import nodes as nodes_module
 from dit4c_p2p.scheduler.errors import StoreFailed
 from dit4c_p2p.scheduler.store import Store
 
@@ -395,6 +397,21 @@ async def test_a_node_that_makes_a_pod_anew_time_and_again_waits_for_its_next_ke
             told_at.append(asyncio.get_running_loop().time())
             await world.portal.until_state("abc", State.RUNNING)
         assert told_at[2] - told_at[1] > 0.5
+
+
+async def test_a_node_that_takes_its_time_holds_up_no_start_elsewhere(world, monkeypatch):
+    monkeypatch.setattr(nodes_module, "QUICK_LIMIT_S", 3600)
+    monkeypatch.setattr(nodes_module, "OTHERS_S", 0.1)
+    slow = FakeNode("node-slow")
+    asked = slow.hold_at(Describe)
+    world.nodes.append(slow)
+    world.dialler = memory_dialler(*world.nodes)
+    both = ClusterState(nodes_up=["node-home", "node-slow"], nodes_down=[])
+    async with world.scheduler():
+        await world.portal.until(lambda: world.portal.cluster == both)
+        await world.start()
+        await world.portal.until_state("abc", State.RUNNING)
+        assert asked.is_set() and "abc" in world.node.pods
 
 
 async def test_an_order_that_can_not_be_meant_is_put_aside(world):
