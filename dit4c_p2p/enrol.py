@@ -33,6 +33,8 @@ def read_access(
 ) -> tuple[str, str]:
     """The portal's URL and an admin's API token: as given, or those of the running ``dit4c up``.
 
+    The token of the running one is for no other portal.
+
     :raises ConfigError: there are none.
     """
     token = environ.get("DIT4C_TOKEN")
@@ -41,12 +43,17 @@ def read_access(
     ready = data_folder / "ready.json"
     try:
         access = json.loads(ready.read_bytes())
-        return portal or access["portal"], token or access["api_token"]
-    except (OSError, ValueError, KeyError):
+        running, its_token = str(access["portal"]), str(access["api_token"])
+    except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(
             f"no running portal is known: {ready} can't be read",
             hint="start 'dit4c up', or give --portal URL and the token in DIT4C_TOKEN",
         ) from None
+    if portal and portal.rstrip("/") != running:
+        raise ConfigError(
+            f"there is no token for {portal}", hint="put an admin's of that portal into DIT4C_TOKEN"
+        )
+    return running, token or its_token
 
 
 class KeyDesk:
