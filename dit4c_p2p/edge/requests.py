@@ -10,6 +10,8 @@ request gets smuggled past one of them (RFC 9112 section 11.2). So its bytes com
 Decides and does no I/O.
 """
 
+from collections.abc import Callable
+
 from dit4c_p2p.http1 import (
     NO_BODY,
     BadRequest,
@@ -24,12 +26,14 @@ from dit4c_p2p.http1 import (
 class Requests:
     """A connection's bytes, from its first on.
 
+    :param check: called with each head before it passes; may raise :class:`BadRequest`.
     :ivar heads: how many heads have passed.
     :ivar refused: what is wrong with the first request that is not good.
     :ivar begun: whether the head of that one has passed before its body was found to be bad.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, check: Callable[[RequestHead], None] = lambda head: None) -> None:
+        self._check = check
         self.heads = 0
         self.refused: BadRequest | None = None
         self.begun = False
@@ -77,6 +81,7 @@ class Requests:
         self._head.clear()
         self._seen = 0
         read = parse_head(head)
+        self._check(read)
         self._body = framer_of(read.body)
         self.heads += 1
         passed.append(_without_offers(head, read) if b"upgrade" in read.connection else head)

@@ -28,8 +28,14 @@ from dit4c_p2p.router import pages
 from dit4c_p2p.router.config import RouterConfig
 from dit4c_p2p.router.metrics import RouterMetrics
 from dit4c_p2p.router.pages import Page, Renderer
+from dit4c_p2p.router.proxied import OneInstance
 from dit4c_p2p.router.relay import INSTANCE_HTTP_PORT
-from dit4c_p2p.router.splice import ChannelEnd, StreamEnd
+from dit4c_p2p.router.splice import (
+    ChannelEnd,
+    ProxiedChannelEnd,
+    ProxiedStreamEnd,
+    StreamEnd,
+)
 from dit4c_p2p.router.ssh import Busy, Switchboard
 from dit4c_p2p.router.states import ClockOff, PageStates, PortalSilent
 from dit4c_p2p.router.windows import Windows
@@ -115,6 +121,13 @@ class FrontDoor:
         if head.get_all(b"x-forwarded-proto") != [b"http"]:
             return None
         return location(self.canonical, head)
+
+    def passing(self, head: RequestHead, place: Place) -> OneInstance | None:
+        """What may pass on the connection of a trusted proxy; None: it is a visitor's own."""
+        proxies = self.config.proxies
+        if proxies.proxy_protocol or not proxies.trusts(place.peer):
+            return None
+        return OneInstance(head.host)
 
     def take_stream(self, instance: PeerName, place: Place) -> Stream | None:
         """Count one more stream of a visitor's into an instance; None: there may be no more.
@@ -262,7 +275,12 @@ class Visitor(FirstRequest):
             lease()
             door.metrics.to_visitors(moved)
 
-        end = ChannelEnd(self._transport, channel_gone)
+        passing = door.passing(head, self._place)
+        end = (
+            ChannelEnd(self._transport, channel_gone)
+            if passing is None
+            else ProxiedChannelEnd(self._transport, channel_gone, passing)
+        )
         try:
             channel = await door.board.open(
                 instance, INSTANCE_HTTP_PORT, lambda: end, self._place.address, lease.size_bytes
@@ -279,24 +297,25 @@ class Visitor(FirstRequest):
         if self._lost:
             channel.abort()
             return
-        first = len(self._buffer)
+        first = len(self._buffer) if passing is None else 0  # its own end counts all
 
         def socket_gone(moved: int) -> None:
             self._gone()
             door.metrics.from_visitors(first + moved)
 
-        channel.write(bytes(self._buffer))
+        data = bytes(self._buffer)
         self._buffer.clear()
-        self._transport.set_protocol(
-            StreamEnd(
-                self._transport,
-                channel,
-                door.limits.stalled_s,
-                socket_gone,
-                room_bytes=lease.size_bytes // 2,
-            )
-        )
-        self._transport.resume_reading()
+        common = (self._transport, channel, door.limits.stalled_s, socket_gone)
+        room_bytes = lease.size_bytes // 2
+        if passing is None:
+            channel.write(data)
+            self._transport.set_protocol(StreamEnd(*common, room_bytes=room_bytes))
+        else:
+            proxied = ProxiedStreamEnd(*common, passing, room_bytes=room_bytes)
+            self._transport.set_protocol(proxied)
+            proxied.data_received(data)
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     # ---- answering
 

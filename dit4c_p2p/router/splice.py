@@ -6,7 +6,7 @@
 This is the hot path of the router: each chunk costs one call here and no task, and packets are made
 and opened by ``overlay.quick``. A side that has
 more than its buffer's limit pauses the reading of the other; an end of file is passed on by itself;
-the end of either side ends the other.
+the end of either side ends the other. A proxy's connection is looked into (``router.proxied``).
 """
 
 import asyncio
@@ -16,7 +16,9 @@ from collections.abc import Callable
 import asyncssh
 
 from dit4c_p2p.edge.tls import is_tls
+from dit4c_p2p.http1 import BadRequest
 from dit4c_p2p.overlay.quick import writer
+from dit4c_p2p.router.proxied import OneInstance
 
 _log = logging.getLogger(__name__)
 
@@ -139,6 +141,52 @@ class StreamEnd(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The peer has caught up."""
         self._channel.resume_reading()
+
+
+class ProxiedChannelEnd(ChannelEnd):
+    """The channel's side of a proxy's connection."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        on_close: Callable[[int], None],
+        passing: OneInstance,
+    ) -> None:
+        super().__init__(transport, on_close)
+        self._passing = passing
+
+    def data_received(self, data: bytes, datatype: int | None) -> None:
+        """Called by asyncssh with the next bytes."""
+        self._passing.answered(data)
+        super().data_received(data, datatype)
+
+
+class ProxiedStreamEnd(StreamEnd):
+    """The socket's side of a proxy's connection: cut by what is not for this instance."""
+
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        channel: asyncssh.SSHTCPChannel[bytes],
+        half_closed_s: float,
+        on_close: Callable[[int], None],
+        passing: OneInstance,
+        *,
+        room_bytes: int = _HIGH_WATER_BYTES,
+    ) -> None:
+        super().__init__(transport, channel, half_closed_s, on_close, room_bytes=room_bytes)
+        self._passing = passing
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the loop with the next bytes."""
+        try:
+            passed = self._passing.asked(data)
+        except BadRequest as error:
+            _log.warning("cut a proxy's connection: %s", error)
+            self._transport.abort()
+            return
+        if passed:
+            super().data_received(passed)
 
 
 class RelayEnd(asyncssh.SSHTCPSession[bytes]):

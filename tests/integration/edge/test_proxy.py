@@ -4,6 +4,7 @@ Real proxies, as docs/proxy.md has them: test_proxy_page.py.
 """
 
 import asyncio
+import contextlib
 
 import aiohttp
 import pytest
@@ -101,6 +102,29 @@ async def test_visitors_behind_a_proxy_are_limited_each(tmp_path):
             assert (await (await visit(address)).read()).startswith(b"HTTP/1.1 503")
         other = await visit("192.0.2.3", "none.apps.example.test")
         assert (await other.read()).startswith(b"HTTP/1.1 404"), "others are let in"
+
+
+async def test_a_proxys_connection_stays_with_one_instance(house):
+    """security.md 1: what is asked of one reaches no other's machine, whatever a proxy mixes up."""
+    got = bytearray()
+
+    async def hold(reader, writer):
+        while data := await reader.read(65536):
+            got.extend(data)
+
+    tunnel = await house.connect(house.peer("instance-abc"))
+    await tunnel.start_server(lambda host, port: hold, "instance-abc", 80, encoding=None)
+    reader, writer = await house.visit()
+    own = f"GET /own HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
+    writer.write(own)
+    await until(lambda: bytes(got) == own)
+    writer.write(own)
+    await until(lambda: bytes(got) == own * 2)
+    writer.write(b"GET /others HTTP/1.1\r\nHost: xyz.apps.example.test\r\nCookie: a=b\r\n\r\n")
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+    assert bytes(got) == own * 2
 
 
 @pytest.mark.parametrize("tls", [False, True])
