@@ -71,7 +71,9 @@ def _has_news(path: Path) -> bool:
 def _write_as(like: Path, path: Path, content: bytes) -> None:
     """Write a file that those may read and write who may ``like``."""
     whose = like.stat()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # The folder may be another user's than who rotates: what is there already is not written to.
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         os.fchown(file.fileno(), whose.st_uid, whose.st_gid)
         os.fchmod(file.fileno(), whose.st_mode & 0o777)

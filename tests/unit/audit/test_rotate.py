@@ -134,6 +134,17 @@ def test_the_new_file_belongs_to_whom_the_old_one_did(path, log):
     assert stat.S_IMODE(after.st_mode) == 0o640
 
 
+def test_what_somebody_has_put_in_the_new_files_place_is_not_written_to(path, log, tmp_path):
+    """Whoever rotates may be another user than whose folder it is."""
+    theirs = tmp_path / "theirs"
+    theirs.write_text("theirs")
+    theirs.chmod(0o640)
+    path.with_name(f"{path.name}.{os.getpid()}.partial").symlink_to(theirs)
+    put_aside(path)
+    assert theirs.read_text() == "theirs" and stat.S_IMODE(theirs.stat().st_mode) == 0o640
+    assert not path.is_symlink() and acts(path) == ["audit.rotate"]
+
+
 def test_without_news_it_stays_as_it_is(path, log, tmp_path):
     put_aside(path)
     before = sorted(one.name for one in tmp_path.iterdir())
