@@ -47,7 +47,7 @@ async def call(
     :raises Refused: the far end has no such subsystem.
     :raises Silent: nothing came for ``silence_s``.
     :raises Unreachable: the connection broke.
-    :raises InvalidMessage: an answer is none of ``replies``.
+    :raises InvalidMessage: an answer is none of ``replies``, or longer than any.
     """
     try:
         async with asyncio.timeout(_OPEN_TIMEOUT_S):
@@ -63,10 +63,11 @@ async def call(
     try:
         stdin.write(encode(request) + b"\n")
         stdin.write_eof()
+        kept = bytearray()
         while True:
             try:
                 async with asyncio.timeout(silence_s):
-                    line = await stdout.readline()
+                    line = await _next_line(stdout, kept)
             except TimeoutError:
                 raise Silent(f"{subsystem} said nothing for {silence_s:.0f} s") from None
             if not line:
@@ -83,6 +84,30 @@ async def call(
         raise Unreachable(f"the connection broke: {error}") from None
     finally:
         stdin.channel.abort()
+
+
+async def _next_line(stream: asyncssh.SSHReader[bytes], kept: bytearray) -> bytes:
+    """The next line with its end; what there is without one at the end of the stream.
+
+    asyncssh's own puts a line together anew for each piece of it that comes, and the pieces are of
+    the far end's making, as is whether the line ever ends.
+
+    :param kept: what has come after the line before; it is kept up to date.
+    :raises InvalidMessage: it is too long.
+    """
+    searched = 0
+    while (end := kept.find(b"\n", searched)) < 0:
+        searched = len(kept)
+        if searched > MAX_MESSAGE_BYTES:
+            raise InvalidMessage(f"a message is over {MAX_MESSAGE_BYTES} bytes")
+        data = await stream.read(MAX_MESSAGE_BYTES)
+        if not data:
+            end = searched - 1
+            break
+        kept += data
+    line = bytes(kept[: end + 1])
+    del kept[: end + 1]
+    return line
 
 
 class CallSession(asyncssh.SSHServerSession[bytes]):

@@ -10,7 +10,7 @@ from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry import Registry
-from dit4c_p2p.messages.codec import InvalidMessage, decode
+from dit4c_p2p.messages.codec import MAX_MESSAGE_BYTES, InvalidMessage, decode
 from dit4c_p2p.messages.node import DiscardPod, NodeReply, NodeRequest, PodGone, Progress
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.overlay.calls import CallSession, call
@@ -155,6 +155,31 @@ async def test_silence_junk_and_no_such_subsystem_are_clear_errors(world):
         await collect(connection, subsystem="sftp")
     with pytest.raises(asyncssh.ChannelOpenError):
         await connection.run("id")
+    connection.close()
+
+
+async def test_a_line_that_does_not_end_is_not_waited_for(world):
+    """Whoever answers makes the line, and whoever asks has to keep what has come of it."""
+
+    class Endless(asyncssh.SSHServerSession):
+        def connection_made(self, channel):
+            self.channel = channel
+
+        def subsystem_requested(self, subsystem):
+            return True
+
+        def session_started(self):
+            self.channel.write(b"x" * (MAX_MESSAGE_BYTES + 1))
+
+    class Server(PeerServer):
+        def session_requested(self):
+            return self.conn.create_server_channel(encoding=None), Endless()
+
+    await world.serve(server=Server)
+    _, key = world.portal.new_peer("scheduler-main")
+    connection = await world.connect("scheduler-main", key)
+    with pytest.raises(InvalidMessage, match=f"over {MAX_MESSAGE_BYTES} bytes"):
+        await collect(connection)
     connection.close()
 
 
