@@ -14,7 +14,8 @@ class DitError(Exception):
     """Something expected went wrong.
 
     Subclasses set ``code``, a stable word for programs (``key_revoked``). ``str(error)`` is a
-    sentence for a person; ``hint`` says what to do and may be empty.
+    sentence for a person, as it goes on after a colon; ``hint`` is another, says what to do and may
+    be empty. It begins with no word that must not be capitalized, such as a command's.
     """
 
     code = "error"
@@ -25,7 +26,7 @@ class DitError(Exception):
 
     def one_line(self) -> str:
         """The message and the hint on one line, as a terminal shows it."""
-        return f"{self}. {self.hint}".strip() if self.hint else str(self)
+        return f"{self}. {self.hint[0].upper()}{self.hint[1:]}" if self.hint else str(self)
 
 
 class ConfigError(DitError):

@@ -161,7 +161,7 @@
 
   // An error's text and its hint as a page shows them.
   function sentences(text) {
-    const begun = text.replace(/(^|\. )(\p{Ll})/gu, (_, before, letter) => before + letter.toUpperCase());
+    const begun = text.charAt(0).toUpperCase() + text.slice(1);
     return /[.!/]$/.test(begun) ? begun : `${begun}.`;
   }
 

@@ -47,7 +47,7 @@ def _run_check(options: argparse.Namespace) -> int:
     from dit4c_p2p.settings.read import unknown_variables
 
     if len(options.words) > 2:
-        raise ConfigError("one file at a time", hint="dit4c config check [KIND] FILE")
+        raise ConfigError("one file at a time", hint="give it as: dit4c config check [KIND] FILE")
     file = Path(options.words[-1])
     kind = options.words[0] if len(options.words) == 2 else kind_of(file)
     if kind not in KINDS:

@@ -204,7 +204,7 @@ def _read(files: TlsFiles, names: Sequence[str], now: float) -> _Pair:
     if stat.S_IMODE(files.key.stat().st_mode) & 0o007:
         raise ConfigError(
             f"the certificate's key {files.key} can be read or changed by every user",
-            hint=f"chmod o= {files.key}",
+            hint=f"take it away from others: chmod o= {files.key}",
         )
     _check_match(files, certificate, key)
     context = _new_context()

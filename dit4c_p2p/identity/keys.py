@@ -88,7 +88,9 @@ def load_or_create(path: Path) -> asyncssh.SSHKey:
         write_private(path, key)
         return key
     if path.stat().st_mode & 0o077:
-        raise InvalidKey(f"{path} can be read by others", hint=f"chmod 600 {path}")
+        raise InvalidKey(
+            f"{path} can be read by others", hint=f"make it yours alone: chmod 600 {path}"
+        )
     try:
         return check_acceptable(asyncssh.read_private_key(path))
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:

@@ -13,9 +13,9 @@ pytestmark = [pytest.mark.engine, *ONLY_ROOT]
 
 # What is said to who asks for something that can't be written; the first file to be full decides.
 REFUSALS = {
-    "the portal can't write right now. try again in a moment",
+    "the portal can't write right now. Try again in a moment",
     "this can't be written into the audit log now, and is not done. "
-    "an admin has to make room on the portal's disk",
+    "An admin has to make room on the portal's disk",
 }
 DONE = "done"
 

@@ -115,7 +115,7 @@ def test_written_by_a_newer_version(component):
         f" VALUES ('{component.kind}', '0999_later', '2030-01-01')"
     )
     before = component.dump()
-    component.refused("was written by a newer version of dit4c-p2p (it has 0999_later). install")
+    component.refused("was written by a newer version of dit4c-p2p (it has 0999_later). Install")
     assert component.dump() == before
 
 
@@ -182,7 +182,7 @@ async def test_locked_by_another_process(component):
         return
     with contextlib.closing(sqlite3.connect(component.spec.path)) as other:
         other.execute("BEGIN IMMEDIATE")
-        await asyncio.to_thread(component.refused, "is in use by another process. stop")
+        await asyncio.to_thread(component.refused, "is in use by another process. Stop")
     await asyncio.to_thread(component.opens)
 
 
@@ -254,7 +254,7 @@ def test_a_server_that_comes_up_later(component, engine):
         if component.kind == "portal":
             done = dit4c("portal", "init", "--config", component.house.file("portal"))
             assert done.returncode == 1
-            assert "is PostgreSQL running there" in done.stderr and done.stderr.count("\n") == 1
+            assert "Is PostgreSQL running there" in done.stderr and done.stderr.count("\n") == 1
     component.house.wait_said(component.kind, OPENED[component.kind])
     assert component.house.stop(component.kind) == 0
     assert "waiting for it, 60 s at most" in component.log

@@ -15,7 +15,7 @@ from dit4c_p2p.audit import verify
 
 pytestmark = ONLY_ROOT
 
-NO_ROOM = "No space left on device. make room on its disk, and try again"
+NO_ROOM = "No space left on device. Make room on its disk, and try again"
 IMAGE = f"sha256:{'0' * 64}"
 TOOL = """
 [[tools]]
@@ -156,7 +156,7 @@ def test_what_makes_a_portal_names_the_file(house):
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1
         assert str(house.data("portal")) in done.stderr
-        assert "make room on its disk, and try again" in done.stderr
+        assert "Make room on its disk, and try again" in done.stderr
     house.disk.make_room()
     house.begin()
 
@@ -244,7 +244,7 @@ async def test_a_nodes_instance_lives_through_it(tmp_path):
 async def lives_through_it(house, api, disk):
     disk.fill()
     instance = await api.start("tool")
-    said = "The disk of the machine it runs on is full. its owner has to make room; trying again"
+    said = "The disk of the machine it runs on is full. Its owner has to make room; trying again"
     async with asyncio.timeout(60):
         while (found := await api.call("GET", f"instances/{instance}"))["info"] != said:
             assert found["state"] != "errored", found

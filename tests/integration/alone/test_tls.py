@@ -136,13 +136,13 @@ def key_for_everybody(authority, files, host):
 
 # What makes a good pair a bad one; what is said of it, and what to do.
 BAD = {
-    expired: (r"the certificate \S+ expired at \S+ \S+ UTC", "have it renewed"),
-    not_yet_valid: (r"the certificate \S+ is not yet valid", "is this machine's clock right?"),
+    expired: (r"the certificate \S+ expired at \S+ \S+ UTC", "Have it renewed"),
+    not_yet_valid: (r"the certificate \S+ is not yet valid", "Is this machine's clock right?"),
     key_of_another: (r"the key \S+ does not belong to the certificate", "made together"),
     certificate_of_garbage: (r"\S+ is not a certificate in PEM form", "BEGIN CERTIFICATE"),
     key_of_garbage: (r"\S+ is not a private key in PEM form", "BEGIN PRIVATE KEY"),
-    no_certificate: (r"the certificate \S+ can't be read: No such file", "see that it is there"),
-    unreadable_key: (r"the certificate's key \S+ can't be read: Is a dir", "see that it is there"),
+    no_certificate: (r"the certificate \S+ can't be read: No such file", "See that it is there"),
+    unreadable_key: (r"the certificate's key \S+ can't be read: Is a dir", "See that it is there"),
     key_for_everybody: (
         r"the certificate's key \S+ can be read or changed by every user",
         "chmod o= ",
@@ -173,7 +173,7 @@ def test_a_certificate_for_another_host(house, authority):
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
         assert re.search(
             r"tls: the certificate \S+ is not for portal.localhost, it is for www.example.org. "
-            "have one made with portal.localhost among its names",
+            "Have one made with portal.localhost among its names",
             done.stderr,
         )
 

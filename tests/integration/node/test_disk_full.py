@@ -31,7 +31,7 @@ from dit4c_p2p.node.pods import Pods
 
 pytestmark = [pytest.mark.engine, *ONLY_ROOT]
 
-FULL = "the disk of the machine it runs on is full. its owner has to make room"
+FULL = "the disk of the machine it runs on is full. Its owner has to make room"
 
 
 @pytest.fixture

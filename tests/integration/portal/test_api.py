@@ -120,7 +120,7 @@ async def test_too_many_instances_says_what_to_do(work):
         )
         assert sorted(answer.status for answer in answers) == [201, 201, 409, 409]
         refused = next(answer for answer in answers if answer.status == 409)
-        assert "discard one" in assert_problem(refused, 409, "conflict")["detail"]
+        assert "Discard one" in assert_problem(refused, 409, "conflict")["detail"]
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ async def test_row_1_other_peoples_instances_look_like_none(work):
         for path in (f"instances/{made}", f"instances/{made}/logs", f"instances/{made}/events"):
             hidden = await stranger.get(path)
             assert (hidden.status, hidden.json) == (nothing.status, nothing.json)
-            assert "only whoever started" in hidden.json["detail"]
+            assert "Only whoever started" in hidden.json["detail"]
         assert (await stranger.post(f"instances/{made}/discard")).status == 404
         assert (await stranger.get("instances")).json == []
         assert (await api.get(f"instances/{made}")).json["actions"] == ["discard"]

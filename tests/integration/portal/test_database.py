@@ -191,7 +191,7 @@ async def locked(work, engine):
 async def is_unavailable(answer) -> None:
     assert (answer.status, answer.headers["Content-Type"][:24]) == (503, "application/problem+json")
     assert answer.json["code"] == "unavailable"
-    assert "try again" in answer.json["detail"]
+    assert "Try again" in answer.json["detail"]
 
 
 async def test_locked_it_says_try_again_and_goes_on(tmp_path, engine, monkeypatch):

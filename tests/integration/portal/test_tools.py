@@ -148,7 +148,7 @@ async def test_the_configurations_are_not_changed_and_their_names_not_taken(work
         assert (twice.status, "already" in twice.json["detail"]) == (409, True)
         await api.request("PATCH", "tools/rstudio", json={"offered": False})
         withdrawn = await api.post("tools", json=RSTUDIO)
-        assert "offer it again" in withdrawn.json["detail"]
+        assert "Offer it again" in withdrawn.json["detail"]
         # A file that is given the name later counts; without it, what was added is there again.
         await work.stop()
         before = work.config.catalogue

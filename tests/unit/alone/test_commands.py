@@ -76,7 +76,7 @@ def test_check_says_everything_a_line_each(file, dit4c):
     path = file("node", scheduller='"main"', policy="{memory = 5}")
     status, _, said = dit4c("config", "check", "node", path)
     assert (status, said.count("\n")) == (1, 2)
-    assert "did you mean scheduler?" in said
+    assert "Did you mean scheduler?" in said
     assert f"{path}: policy.memory: 5 has no unit" in said
     assert dit4c("config", "check", "node", file("node"))[0] == 0
 
@@ -135,7 +135,7 @@ def test_a_port_that_is_taken_names_the_setting(file, dit4c, tmp_path, kind, nam
         1,
         "",
         f"dit4c: {name}: port {port} on 127.0.0.1 is taken by another program. "
-        "end that program, or give another address in the file\n",
+        "End that program, or give another address in the file\n",
     )
     folder = tmp_path / kind
     assert [path.name for path in folder.iterdir()] == ["lock"]
@@ -178,7 +178,7 @@ def test_one_port_twice_is_said_by_check_and_run(file, dit4c, kind, settings, sa
     for command in (("config", "check", kind, path), (kind, "run", "--config", path)):
         status, _, printed = dit4c(*command)
         assert (status, printed.count("\n")) == (1, 1)
-        assert f"{path}: {said}. give each a port of its own" in printed
+        assert f"{path}: {said}. Give each a port of its own" in printed
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,10 @@ def test_a_key_that_others_may_read(file, dit4c, tmp_path):
     for command in ("key", "run"):
         status, _, said = dit4c("node", command, "--config", path)
         assert status == 1
-        assert said.splitlines()[-1] == f"dit4c: {key} can be read by others. chmod 600 {key}"
+        assert (
+            said.splitlines()[-1]
+            == f"dit4c: {key} can be read by others. Make it yours alone: chmod 600 {key}"
+        )
 
 
 def test_a_data_folder_that_cannot_be_written(file, dit4c, tmp_path):
@@ -250,7 +253,7 @@ def test_a_key_is_in_a_file_or_proved(dit4c):
     for more in ([], ["file", "--proof", "dit4c-proof:x"]):
         status, _, said = dit4c("key", "add", "node", "home", *more)
         assert (status, said.count("\n")) == (1, 1)
-        assert "give one of them" in said
+        assert "Give one of them" in said
 
 
 def test_the_first_admin_and_another_link(file, dit4c):

@@ -117,7 +117,7 @@ class TestOnAFullDisk:
         said = capsys.readouterr().err
         assert said.count("\n") == 1
         assert str(disk.folder) in said
-        assert "No space left on device. make room" in said
+        assert "No space left on device. Make room" in said
 
 
 def test_a_data_folder_on_a_full_disk_needs_room_and_not_another_place(tmp_path, monkeypatch):

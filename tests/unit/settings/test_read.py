@@ -76,18 +76,18 @@ def test_the_environment_goes_over_the_file(node):
 
 def test_what_the_environment_has_wrong_names_the_setting(node):
     assert problems(node, DIT4C_POLICY_CPUS="lots") == ['policy.cpus: "lots" is not a number. '
-                                                        "write 0.05"]  # fmt: skip
+                                                        "Write 0.05"]  # fmt: skip
 
 
 def test_an_unknown_key(node):
     assert problems(node, "[policy]\nmemroy = 5\n") == [
-        "policy.memroy: there is no such setting. did you mean memory?"
+        "policy.memroy: there is no such setting. Did you mean memory?"
     ]
     assert problems(node, "[polices]\n") == [
-        "polices: there is no such setting. did you mean policy?"
+        "polices: there is no such setting. Did you mean policy?"
     ]
     (far,) = problems(node, "[policy]\nxyz = 5\n")
-    assert "there are instances, memory" in far
+    assert "There are instances, memory" in far
 
 
 def test_an_unknown_key_that_would_break_the_line(node):
@@ -97,7 +97,7 @@ def test_an_unknown_key_that_would_break_the_line(node):
 
 def test_a_wrong_unit(node):
     assert problems(node, '[pods]\nanswers = "2 GiB"\n') == [
-        'pods.answers: "GiB" is not a unit of a length of time. units are s, min, h, d'
+        'pods.answers: "GiB" is not a unit of a length of time. Units are s, min, h, d'
     ]
 
 
@@ -158,7 +158,7 @@ def test_a_file_that_is_no_toml(tmp_path, content):
 
 def test_a_file_for_another_component(node, tmp_path):
     assert problems(node, begin='kind = "router"\n') == [
-        "kind: this file is for a router. give one for a node"
+        "kind: this file is for a router. Give one for a node"
     ]
     assert node(begin='kind = "node"\n').id == "home"
     file = tmp_path / "x.toml"

@@ -39,7 +39,7 @@ def test_help_is_worth_reading(command, capsys):
 def test_ports_that_are_no_ports(capsys, tmp_path):
     status, said = run(capsys, "up", "--data-dir", tmp_path, "--portal-port", "70000")
     assert status == 1
-    assert said == "dit4c: 70000 is not a TCP port. choose one of 1 to 65535\n"
+    assert said == "dit4c: 70000 is not a TCP port. Choose one of 1 to 65535\n"
     status, said = run(capsys, "up", "--data-dir", tmp_path, "--portal-port", "8081")
     assert (status, said.count("\n")) == (1, 1)
     assert "port 8081 is given twice, as --portal-port and as --router-port" in said
@@ -86,7 +86,7 @@ def test_a_port_that_is_taken_names_the_option(capsys, tmp_path, monkeypatch, op
     assert (status, said) == (
         1,
         f"dit4c: port {port} on {host} is taken by another program. "
-        f"end that program, or choose another with {option}\n",
+        f"End that program, or choose another with {option}\n",
     )
     assert {path.name for path in tmp_path.iterdir()} == {"lock", "dit4c.log"}
     with own_folder(tmp_path):
