@@ -47,9 +47,10 @@ class Machine(House):
         return {role: (id, image) for role, id, image in map(str.split, lines)}
 
     def end(self):
-        for kind in list(self.processes):
-            self.stop(kind)
-        asyncio.run(remove_everything(self.data("node"), self.engine.url))
+        try:
+            self.stop_all()
+        finally:
+            asyncio.run(remove_everything(self.data("node"), self.engine.url))
         assert self.engine.docker("ps", "-aq") == ""
 
 

@@ -18,6 +18,7 @@ STOP_S = 10
 UP = " is up"
 # A first start makes a database, and looks whether the images have changed.
 UP_S = 120
+ENDS_S = 60
 
 
 def bridge() -> str:
@@ -178,8 +179,9 @@ listen_ssh = ["127.0.0.1:{self.ssh_port}", "{here}:{self.ssh_port}"]
 
     def kill(self, kind: str) -> None:
         """``kill -9``."""
-        self.processes[kind].kill()
-        self.processes[kind].wait()
+        process = self.processes.pop(kind)
+        process.kill()
+        process.wait()
 
     def restart(self, kind: str) -> None:
         """Start it again and wait until it is up."""
@@ -187,18 +189,35 @@ listen_ssh = ["127.0.0.1:{self.ssh_port}", "{here}:{self.ssh_port}"]
         self.start(kind)
         self.wait_said(kind, UP, times=before + 1)
 
+    def ended(self, kind: str) -> int:
+        """Wait until it ends by itself; its exit status."""
+        status = self.processes[kind].wait(timeout=ENDS_S)
+        del self.processes[kind]
+        return status
+
     def stop(self, kind: str) -> int:
-        """SIGTERM; its exit status."""
+        """SIGTERM; its exit status, -9 if it had to be killed for it did not end in time."""
         process = self.processes.pop(kind)
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-        return process.wait(timeout=STOP_S)
+        try:
+            return process.wait(timeout=STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+    def stop_all(self) -> None:
+        """Stop what runs: none of them is left, and then each has to have ended as it should."""
+        ended = {kind: self.stop(kind) for kind in list(self.processes)}
+        for kind, status in ended.items():
+            assert status == 0, f"{kind}: {status}\n{self.log(kind).read_text()}"
 
     def end(self) -> None:
         """Leave nothing behind, whatever has happened."""
-        for kind in list(self.processes):
-            self.stop(kind)
-        self.run("down", "--data-dir", self.data("node"))
+        try:
+            self.stop_all()
+        finally:
+            self.run("down", "--data-dir", self.data("node"))
         assert self.at_engine() == []
 
     def at_engine(self) -> list[str]:

@@ -11,7 +11,7 @@ import subprocess
 
 import asyncpg
 import pytest
-from support.alone import House
+from support.alone import ENDS_S, House
 from support.engines import OWN, connection
 from support.postgresql import name_of
 from support.system import dit4c
@@ -31,7 +31,6 @@ KEPT = {
     "portal": "SELECT name FROM person WHERE id = 'ada'",
     "scheduler": "SELECT message_id FROM incoming",
 }
-ENDS_S = 60
 
 
 class Component:
@@ -71,7 +70,7 @@ routers = [{{id = "r1", ssh = ["127.0.0.1:{self.house.ssh_port}"], http = ["127.
         """It ends, and its last line has this text."""
         before = len(self.log)
         self.house.start(self.kind)
-        assert self.house.processes.pop(self.kind).wait(timeout=ENDS_S) == 1
+        assert self.house.ended(self.kind) == 1
         said = self.log[before:]
         last = said.splitlines()[-1]
         assert last.startswith("dit4c: ") and text in last, said
@@ -104,8 +103,17 @@ routers = [{{id = "r1", ssh = ["127.0.0.1:{self.house.ssh_port}"], http = ["127.
 def component(request, tmp_path, engine):
     house = House(tmp_path)
     yield Component(house, request.param, engine)
-    for kind in list(house.processes):
-        house.stop(kind)
+    house.stop_all()
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A house with other folders and ports."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    house = House(folder)
+    yield house
+    house.stop_all()
 
 
 def test_written_by_a_newer_version(component):
@@ -230,12 +238,10 @@ def test_no_room(component, small):
     component.opens()
 
 
-def test_a_second_process(component):
+def test_a_second_process(component, elsewhere):
     component.house.start(component.kind)
     component.house.wait_said(component.kind, OPENED[component.kind])
-    elsewhere = component.house.folder / "elsewhere"
-    elsewhere.mkdir()
-    other = Component(House(elsewhere), component.kind, component.engine)
+    other = Component(elsewhere, component.kind, component.engine)
     other.spec = component.spec
     other.write(component.spec.location)
     other.refused(f"another process serves from {component.spec} already")

@@ -69,7 +69,7 @@ http = ["127.0.0.1:{self.router_port}"]
         """What a component says that ends at once."""
         before = len(self.log(kind).read_text()) if self.log(kind).exists() else 0
         self.start(kind)
-        assert self.processes.pop(kind).wait(60) == 1
+        assert self.ended(kind) == 1
         said = self.log(kind).read_text()[before:]
         assert "Traceback" not in said
         return said.splitlines()[-1]
@@ -89,8 +89,7 @@ def house(tmp_path, request):
     with SmallDisk(tmp_path / request.param, size="4m") as disk:
         house = FullHouse(tmp_path, disk)
         yield house
-        for kind in list(house.processes):
-            assert house.stop(kind) == 0, house.log(kind).read_text()
+        house.stop_all()
         for kind in ("portal", "scheduler", "router"):
             log = house.log(kind)
             assert not log.exists() or "Traceback" not in log.read_text()

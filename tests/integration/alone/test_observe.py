@@ -38,8 +38,7 @@ log = {{format = "json"}}
 """,
     )
     yield house
-    for kind in list(house.processes):
-        assert house.stop(kind) == 0, house.log(kind).read_text()
+    house.stop_all()
 
 
 @pytest.fixture

@@ -52,8 +52,7 @@ portal = {{url = "{house.url}", key = "{key}", connect = ["127.0.0.1:{house.port
     )
     house.run("portal", "init", "--config", house.file("portal"))
     yield house
-    for kind in list(house.processes):
-        assert house.stop(kind) == 0, house.log(kind).read_text()
+    house.stop_all()
 
 
 def certificate_at(port, name, trusted):
@@ -182,7 +181,7 @@ async def test_a_certificate_for_other_hosts_than_the_portal_says(house, authori
     authority.files("router", "www.example.org")
     house.start("router")
     house.start("portal")
-    assert await asyncio.to_thread(house.processes.pop("router").wait, 60) == 1
+    assert await asyncio.to_thread(house.ended, "router") == 1
     said = house.log("router").read_text().splitlines()[-1]
     assert "is not for *.example.localhost" in said
 
