@@ -17,6 +17,7 @@ The slow ones are measured beside once the router has taken for them what it tak
 import argparse
 import asyncio
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -279,6 +280,8 @@ def main() -> None:
         uvloop.run(slow(arguments.slow, arguments.port, arguments.hosts))
         return
     need(NEEDED)
+    # The portal's streams of key events are cut when those who follow them are ended.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(bench(arguments.json))
         return
