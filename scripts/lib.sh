@@ -14,9 +14,12 @@ fail() {
 # run_step NAME COMMAND…: run it, showing the last line of its output while it runs, and all of the
 # end of it if it fails.
 run_step() {
-    local name=$1 began=$SECONDS log status=0 took
+    local name=$1 began=$SECONDS log status=0 took at_interrupt
     shift
     log=$(mktemp)
+    # Ctrl-C ends the command as well; that it failed is not what there is to say then.
+    at_interrupt=$(trap -p INT)
+    trap 'rm -f "$log"; printf "\n%s: interrupted\n" "$name" >&2; exit 130' INT
     if [[ -t 2 ]]; then
         printf '%s: …' "$name" >&2
         "$@" 2>&1 </dev/null | tee "$log" | show_last_line "$name" || status=$?
@@ -24,6 +27,7 @@ run_step() {
         printf '%s: …\n' "$name" >&2
         "$@" >"$log" 2>&1 </dev/null || status=$?
     fi
+    eval "${at_interrupt:-trap - INT}"
     took=$((SECONDS - began))
     if ((status != 0)); then
         [[ ! -t 2 ]] || printf '\n' >&2

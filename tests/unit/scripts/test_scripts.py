@@ -71,6 +71,19 @@ async def test_a_step_that_fails_shows_the_end_of_what_it_said(bash: Bash) -> No
     assert err.endswith("100\nerror: Counting failed; what it said is above\n")
 
 
+async def test_ctrl_c_in_a_step_is_no_failure_of_it(bash: Bash) -> None:
+    step = "sh -c 'kill -INT 0; sleep 60'"
+    (bash.root / "begin").write_text(f"source scripts/lib.sh\nrun_step Counting {step}\n")
+    status, out, err = await bash.run("setsid --wait bash begin")
+    assert (status, out) == (130, "")
+    assert err == "Counting: …\n\nCounting: interrupted\n"
+
+
+async def test_a_step_leaves_the_scripts_own_trap_in_place(bash: Bash) -> None:
+    _, out, _ = await bash.run("trap 'exit 7' INT; run_step Counting true; trap -p INT")
+    assert out == "trap -- 'exit 7' SIGINT\n"
+
+
 async def test_a_step_that_works_is_two_lines(bash: Bash) -> None:
     status, out, err = await bash.run("run_step Counting seq 100")
     assert (status, out) == (0, "")
