@@ -10,13 +10,16 @@ from http import HTTPStatus
 from dit4c_p2p.helpers.auth.headers import STRICT_TRANSPORT
 from dit4c_p2p.http1 import Headers, render_head
 
+# The colours are those of web/portal.css.
 _STYLE = (
-    "body{font:16px/1.5 system-ui,sans-serif;margin:0;color:#1c2733;background:#f5f7f9}"
-    "main{max-width:34rem;margin:12vh auto;padding:2rem;background:#fff;border-radius:8px;"
-    "box-shadow:0 1px 4px #0002}h1{font-size:1.3rem;margin:0 0 .6rem}p{margin:.4rem 0}"
-    "a{color:#0b5cad}"
-    "@media(prefers-color-scheme:dark){body{background:#12181f;color:#e3e9ef}"
-    "main{background:#1b242d}a{color:#7ab8f5}}"
+    ":root{color-scheme:light dark}"
+    "body{font:16px/1.5 system-ui,sans-serif;margin:0;padding:0 1rem;color:#17201d;"
+    "background:#f6f7f6}"
+    "main{max-width:34rem;margin:12vh auto;padding:2rem;background:#fff;border:1px solid #dfe4e1;"
+    "border-radius:14px}h1{font-size:1.4rem;margin:0 0 .6rem}p{margin:.4rem 0}"
+    "a{color:#0f766e}"
+    "@media(prefers-color-scheme:dark){body{background:#101514;color:#e8eeec}"
+    "main{background:#182020;border-color:#2a3533}a{color:#2dbfae}}"
 )
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _FIXED: Headers = [
