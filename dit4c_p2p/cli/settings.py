@@ -20,6 +20,7 @@ def add(commands: "Commands") -> None:
     actions = config.add_subparsers(title="actions", metavar="ACTION", required=True)
     check = actions.add_parser(
         "check",
+        usage="%(prog)s [-h] [KIND] FILE",
         help="say what is wrong with a file",
         description="Reads a component's file as 'run' would, with the environment over it, and "
         "says everything that is wrong, a line each. The certificates that it names are looked at "
@@ -51,7 +52,8 @@ def _run_check(options: argparse.Namespace) -> int:
     file = Path(options.words[-1])
     kind = options.words[0] if len(options.words) == 2 else kind_of(file)
     if kind not in KINDS:
-        raise ConfigError(f"there is no component {kind!r}", hint=f"give one of {', '.join(KINDS)}")
+        hint = f"give one of {', '.join(KINDS)}, or one file at a time"
+        raise ConfigError(f"there is no component {kind!r}", hint=hint)
     for line in unknown_variables(list(KINDS.values()), os.environ):
         print(f"note: {line}", file=sys.stderr)
     try:

@@ -88,6 +88,8 @@ def test_check_needs_to_know_the_kind(file, dit4c):
     assert "does not say which component" in said
     assert dit4c("config", "check", file("node", **{"kind ": '"node"'}))[0] == 0
     assert "no component 'nodes'" in dit4c("config", "check", "nodes", path)[2]
+    assert "[KIND] FILE\n" in dit4c("config", "check", "--help")[1]
+    assert "one file at a time" in dit4c("config", "check", path, path)[2]
 
 
 @pytest.mark.parametrize("kind", ["portal", "scheduler", "router", "node"])
