@@ -90,7 +90,10 @@ async def revoke(person: str, id: str) -> None:
             await ApiToken.filter(digest=token.digest).delete()
             _log.info("token %s of %s: revoked", public_id(token.digest), person)
             return
-    raise NotFound("there is no such token")
+    raise NotFound(
+        "there is no such token",
+        hint="'dit4c token list' and the account page show those there are",
+    )
 
 
 async def find(text: str, last_used: LastUsed, *, now: float) -> Who | None:

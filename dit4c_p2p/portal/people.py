@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 _FREE_IDS_TRIED = 50
 # 1 January 2200: later is a mistake, and far later is no date.
 MAX_END = 7_258_118_400.0
+_WHERE_IDS_ARE = "everybody's id is on the page People"
 
 State = Literal["active", "invited", "disabled", "ended"]
 
@@ -113,7 +114,7 @@ async def get(id: str) -> Person:
     """
     person = await Person.get_or_none(id=id)
     if person is None:
-        raise NotFound("there is no such person")
+        raise NotFound("there is no such person", hint=_WHERE_IDS_ARE)
     return person
 
 
@@ -215,7 +216,7 @@ async def create_login_link(person: str, *, lifetime_s: float, now: float) -> st
     async with in_transaction("portal"):
         found = await Person.get_or_none(id=person)
         if found is None:
-            raise NotFound(f"there is no person called {person!r}")
+            raise NotFound(f"there is no person called {person!r}", hint=_WHERE_IDS_ARE)
         if not in_force(found, now):
             raise Conflict(
                 f"the account {person} is disabled or has ended",
