@@ -101,6 +101,14 @@ class Registry:
         """Whether changes are being heard of as they happen."""
         return time.monotonic() - self._heard < SILENCE_S
 
+    @property
+    def unheard(self) -> str:
+        """What is wrong if they are not, for those who run the component; empty if they are."""
+        if self.live:
+            return ""
+        why = f": {self.trouble}" if self.trouble else ""
+        return f"changes of keys at the portal are not heard of{why}"
+
     async def keys(self, name: PeerName) -> KeyDocument:
         """The keys in force of ``name``; an empty document if it has none.
 

@@ -243,7 +243,11 @@ class Node:
     @property
     def checks(self) -> Mapping[str, Check]:
         """What has to be well."""
-        return {"engine": self._check_engine, "routers": self._check_routers}
+        return {
+            "key events": self._check_events,
+            "engine": self._check_engine,
+            "routers": self._check_routers,
+        }
 
     async def measure(self) -> None:
         """Count what is here now.
@@ -268,6 +272,9 @@ class Node:
             self._trouble.pop(router.name, None)
         elif text:
             self._trouble[router.name] = text
+
+    async def _check_events(self) -> str:
+        return self._registry.unheard
 
     async def _check_engine(self) -> str:
         await self._engine.info()

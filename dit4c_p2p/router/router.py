@@ -106,10 +106,7 @@ class Router:
         self.metrics.refused.labels(reason).inc()
 
     async def _check_events(self) -> str:
-        if self._registry.live:
-            return ""
-        why = self._registry.trouble
-        return "changes of keys at the portal are not heard of" + (f": {why}" if why else "")
+        return self._registry.unheard
 
     async def _check_ssh(self) -> str:
         if self._ssh_acceptors and all(one.sockets for one in self._ssh_acceptors):

@@ -1,6 +1,10 @@
 """What those who run a node see of it."""
 
+import asyncio
+from dataclasses import replace
+
 import pytest
+from support.registry import RegistryPortal
 
 from dit4c_p2p.identity.keys import generate, public_line
 from dit4c_p2p.identity.names import PeerName
@@ -51,6 +55,28 @@ async def test_ready_is_when_a_router_and_the_engine_are_there(tmp_path, monkeyp
         assert await node.checks["routers"]() == ""
     finally:
         await node.stop()
+
+
+async def test_ready_is_when_changes_of_keys_are_heard(tmp_path):
+    own = config(tmp_path, f"unix://{tmp_path}/no.sock")
+    async with RegistryPortal(heartbeat_s=0.05) as portal:
+        portal.clock_offset_s = 600
+        node = Node(replace(own, portal=portal.info))
+        await node.start()
+        try:
+            check = node.checks["key events"]
+            async with asyncio.timeout(20):
+                while "set the clock" not in await check():
+                    await asyncio.sleep(0.02)
+                assert (await check()).startswith("changes of keys at the portal are not heard of")
+                portal.clock_offset_s = 0
+                while await check():
+                    await asyncio.sleep(0.02)
+                await portal.stop()
+                while "does not answer" not in await check():
+                    await asyncio.sleep(0.02)
+        finally:
+            await node.stop()
 
 
 @pytest.mark.engine
