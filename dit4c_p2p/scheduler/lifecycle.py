@@ -293,7 +293,8 @@ def _stopped(instance: Instance, event: Event, now: float, limits: Limits) -> In
         return _remove(instance, event, now, limits)
     if instance.failure:
         return _errored(instance, instance.failure)
-    return _enter(instance, State.EXITED, "Stopped; its files are kept")
+    info = "Stopped; its files are kept" if instance.ran else "Stopped"
+    return _enter(instance, State.EXITED, info)
 
 
 def _stopped_by_itself(
@@ -307,9 +308,10 @@ def _stopped_by_itself(
 def _vanished_while_stopped(
     instance: Instance, event: Event, now: float, limits: Limits
 ) -> Instance:
-    if instance.discard_wanted or (instance.failure and not instance.ran):
-        return _stopped(instance, event, now, limits)
-    return _vanished(instance, event, now, limits)
+    """What was never reachable had nothing of its user's, and may not have been made yet."""
+    if instance.ran and not instance.discard_wanted:
+        return _vanished(instance, event, now, limits)
+    return _stopped(instance, event, now, limits)
 
 
 def _runs_on(instance: Instance, event: PodRunsOn, now: float, limits: Limits) -> Instance:

@@ -34,6 +34,22 @@ async def test_stopped_and_started_again_on_the_same_node(world):
         assert not world.portal.orders
 
 
+async def test_stopped_while_nothing_of_it_was_made_yet_it_starts_again(world):
+    reached = world.node.hold_at(StartPod)
+    async with world.scheduler():
+        await world.start()
+        await reached.wait()
+        world.node.pods.clear()
+        seen = (await world.portal.until_state("abc", State.STARTING)).sequence
+        await world.portal.order(StopInstance(instance="abc", after=seen))
+        report = await world.portal.until_state("abc", State.EXITED)
+        assert report.info == "Stopped"
+        world.node.let_go(StartPod)
+        await world.portal.order(StartAgain(instance="abc", after=report.sequence))
+        await world.portal.until_state("abc", State.RUNNING)
+        assert world.node.made == {"abc": 2}
+
+
 async def test_asked_twice_it_happens_once_and_an_old_wish_is_none(world):
     async with world.scheduler():
         seen = await stopped(world)

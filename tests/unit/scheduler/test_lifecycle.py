@@ -179,6 +179,16 @@ def test_one_that_was_never_reachable_is_tried_anew_from_its_image():
         assert ended.state is (State.DISCARDING if again.pod_asked else State.DISCARDED)
 
 
+@pytest.mark.parametrize("ended", [PodVanished(), PodStopped()])
+def test_one_that_is_stopped_before_it_was_reachable_is_stopped_whatever_there_is_of_it(ended):
+    stopped = play(HOME, ImageReady(), StopAsked(5), ended)
+    assert (stopped.state, stopped.info) == (State.EXITED, "Stopped")
+    again = play(StartAsked(6), instance=stopped)
+    assert (again.state, work(again)) == (State.WAITING_FOR_IMAGE, Work.FETCH_IMAGE)
+    assert play(ImageReady(), PodStarted(), instance=again).state is State.RUNNING
+    assert play(DiscardAsked(), PodGone(), instance=stopped).state is State.DISCARDED
+
+
 def test_what_goes_down_with_its_machine_starts_again_and_says_so():
     again = play(*UP_TO_RUNNING, PodInterrupted())
     assert (again.state, again.run, again.ran) == (State.STARTING, 1, True)
