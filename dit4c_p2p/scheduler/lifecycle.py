@@ -237,10 +237,18 @@ def advance(instance: Instance, event: Event, now: float, limits: Limits) -> Ins
     """What ``instance`` becomes by ``event`` at ``now`` (seconds since 1970); itself if nothing."""
     change = TABLE[instance.state].get(type(event))
     if change is None:
+        level = logging.DEBUG if _is_ordinary(instance, event) else logging.INFO
         name = type(event).__name__
-        _log.info("instance %s: %s ignored while %s", instance.id, name, instance.state)
+        _log.log(level, "instance %s: %s ignored while %s", instance.id, name, instance.state)
         return instance
     return change(instance, event, now, limits)
+
+
+def _is_ordinary(instance: Instance, event: Event) -> bool:
+    """Each list of a node's pods says again how they are; one that was to go is gone at last."""
+    if isinstance(event, PodVanished):
+        return instance.state in (State.DISCARDING, State.DISCARDED)
+    return isinstance(event, PodExited | PodInterrupted | PodNoted)
 
 
 # ---- what an event does to an instance in a state that listens to it

@@ -479,3 +479,12 @@ def test_unknown_events_are_ignored_with_a_log_line(state, caplog):
     for event in unheard:
         assert advance(instance, event, 0, LIMITS) is instance
     assert caplog.text.count(f"ignored while {state}") == len(unheard)
+
+
+def test_a_pod_that_goes_is_a_log_line_only_where_it_was_to_stay(caplog):
+    caplog.set_level("INFO")
+    going = play(*UP_TO_RUNNING, DiscardAsked(), PodStopped())
+    play(PodVanished(), PodGone(), PodVanished(), instance=going)
+    assert not caplog.records
+    play(*STOPPED, PodVanished())
+    assert "PodVanished ignored while exited" in caplog.text

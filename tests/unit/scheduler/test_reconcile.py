@@ -1,16 +1,19 @@
 """A node's pods compared with the instances."""
 
 import pytest
+from msgspec.structs import replace
 
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.node import PodState, PodStatus
 from dit4c_p2p.scheduler.lifecycle import (
     Instance,
+    Limits,
     PodExited,
     PodInterrupted,
     PodNoted,
     PodRunsOn,
     PodVanished,
+    advance,
 )
 from dit4c_p2p.scheduler.reconcile import Findings, compare
 
@@ -59,6 +62,18 @@ def test_a_pod_that_went_down_with_its_machine_and_one_that_is_back():
     back = PodStatus(instance="abc", state=PodState.RUNNING, reason="it was started again")
     findings = compare("node-home", [back], on_home(State.RUNNING))
     assert findings == Findings(events=(("abc", PodNoted("it was started again")),))
+
+
+@pytest.mark.parametrize("state", [one for one in State if one is not State.CREATED])
+@pytest.mark.parametrize("of_pod", PodState)
+def test_what_every_list_says_again_is_no_line_in_the_log(state, of_pod, caplog):
+    caplog.set_level("INFO")
+    for status in (pod(of_pod), replace(pod(of_pod), reason="it was started again")):
+        instances = on_home(state)
+        for _ in range(2):
+            for id, event in compare("node-home", [status], instances).events:
+                instances[id] = advance(instances[id], event, 0, Limits())
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("state", PodState)
