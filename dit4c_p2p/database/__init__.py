@@ -17,6 +17,7 @@ NULL needs ``db_default=``.
 A task that is started inside a transaction inherits it: start tasks after the ``async with`` ends.
 
 - ``spec``       where a database is, as a setting says it
+- ``transaction`` all or nothing, and what is told once it is committed
 - ``opening``    migrating and opening
 - ``serving``    opening as the one process that serves from them
 - ``sqlite``     what a file needs, ``sqlite_client`` how it is spoken to
@@ -25,9 +26,10 @@ A task that is started inside a transaction inherits it: start tasks after the `
 - ``command``    ``python -m dit4c_p2p.database``
 """
 
-from dit4c_p2p.database.opening import FAILURES, databases, in_transaction, missing_migrations
+from dit4c_p2p.database.opening import FAILURES, databases, missing_migrations
 from dit4c_p2p.database.serving import serving
 from dit4c_p2p.database.spec import DatabaseSpec
+from dit4c_p2p.database.transaction import in_transaction, once_committed
 
 __all__ = [
     "FAILURES",
@@ -35,5 +37,6 @@ __all__ = [
     "databases",
     "in_transaction",
     "missing_migrations",
+    "once_committed",
     "serving",
 ]

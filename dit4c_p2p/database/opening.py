@@ -2,10 +2,9 @@
 
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
-import tortoise.transactions
 from tortoise.backends.base.executor import EXECUTOR_CACHE
 from tortoise.context import TortoiseContext, get_current_context, set_global_context
 from tortoise.exceptions import BaseORMException, OperationalError
@@ -16,6 +15,7 @@ from tortoise.migrations.writer import MigrationWriter
 from dit4c_p2p.database.postgresql import PostgresqlServer
 from dit4c_p2p.database.spec import DatabaseSpec
 from dit4c_p2p.database.sqlite import SqliteFile
+from dit4c_p2p.database.transaction import in_transaction
 from dit4c_p2p.errors import ConfigError
 
 # What a database that does not work is told by; no other error is translated.
@@ -53,16 +53,6 @@ async def databases(specs: Sequence[DatabaseSpec]) -> AsyncIterator[None]:
         raise ConfigError(f"a database does not work: {error}") from error
     finally:
         await context.close_connections()
-
-
-def in_transaction(app: str) -> AbstractAsyncContextManager[Any]:
-    """One transaction on ``app``'s database: all or nothing, alone in writing from its start.
-
-    So whatever it reads stays as it is until it ends, on either engine and in every process.
-
-    :raises OperationalError: (of Tortoise) the database does not work, or is in use for too long.
-    """
-    return tortoise.transactions.in_transaction(app)
 
 
 def place_of(spec: DatabaseSpec) -> SqliteFile | PostgresqlServer:

@@ -3,7 +3,7 @@
 import logging
 from typing import Literal
 
-from dit4c_p2p.database import in_transaction
+from dit4c_p2p.database import in_transaction, once_committed
 from dit4c_p2p.portal import people
 from dit4c_p2p.portal.digests import digest, new_token, public_id
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NotFound
@@ -70,7 +70,9 @@ async def create(
             created_at=now,
             expires_at=None if days is None else now + days * _DAY_S,
         )
-    _log.info("token %s of %s: created, scope %s", public_id(made.digest), person, scope)
+    once_committed(
+        _log.info, "token %s of %s: created, scope %s", public_id(made.digest), person, scope
+    )
     return made, token
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from tortoise.functions import Count
 from tortoise.queryset import QuerySet
 
-from dit4c_p2p.database import in_transaction
+from dit4c_p2p.database import in_transaction, once_committed
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.errors import IdentityError
 from dit4c_p2p.identity.keys import fingerprint, parse_public
@@ -152,7 +152,9 @@ class Instances:
                 )
                 await self._send(instance.scheduler, DiscardInstance(instance=instance.id))
                 await self._audit.done("instance.discard", who=owner.id, about=f"instance-{id}")
-                _log.info("instance %s: discard asked for by %s", instance.id, owner.id)
+                once_committed(
+                    _log.info, "instance %s: discard asked for by %s", instance.id, owner.id
+                )
         self._kick(instance.scheduler)
         self._tell(instance)
         return instance
@@ -205,7 +207,7 @@ class Instances:
                 await self._audit.done("instance.stop", who=owner.id, about=f"instance-{id}")
             else:
                 await self._audit.granted("instance.start", who=owner.id, about=f"instance-{id}")
-            _log.info("instance %s: asked to be %s by %s", id, word, owner.id)
+            once_committed(_log.info, "instance %s: asked to be %s by %s", id, word, owner.id)
         self._kick(instance.scheduler)
         self._tell(instance)
         return instance
@@ -243,8 +245,8 @@ class Instances:
         instance = await self._of_scheduler(scheduler, report.instance)
         if report.sequence <= instance.sequence or instance.state in FINAL:
             return []
-        _log.info("instance %s: %s", instance.id, report.state)
         if report.state != instance.state:
+            once_committed(_log.info, "instance %s: %s", instance.id, report.state)
             instance.changed_at = self._clock()
         instance.sequence = report.sequence
         instance.state = report.state

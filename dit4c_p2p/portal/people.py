@@ -14,7 +14,7 @@ from msgspec import UNSET, UnsetType
 from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
-from dit4c_p2p.database import in_transaction
+from dit4c_p2p.database import in_transaction, once_committed
 from dit4c_p2p.portal.digests import digest, new_token
 from dit4c_p2p.portal.errors import AccountClosed, BadRequest, Conflict, NotFound
 from dit4c_p2p.portal.models import (
@@ -158,7 +158,8 @@ async def create(
     person = await Person.create(
         id=id, name=name, is_admin=is_admin, ends_at=ends_at, created_at=now
     )
-    _log.info("person %s: invited by %s%s", id, by, " as an admin" if is_admin else "")
+    as_what = " as an admin" if is_admin else ""
+    once_committed(_log.info, "person %s: invited by %s%s", id, by, as_what)
     return person
 
 
@@ -181,10 +182,10 @@ async def change(id: str, wanted: Change, *, by: str, now: float) -> Person:
         if wanted.disabled is True and person.disabled_at is None:
             person.disabled_at = now
             await end_access(id, now=now)
-            _log.info("person %s: disabled by %s", id, by)
+            once_committed(_log.info, "person %s: disabled by %s", id, by)
         elif wanted.disabled is False and person.disabled_at is not None:
             person.disabled_at = None
-            _log.info("person %s: enabled by %s", id, by)
+            once_committed(_log.info, "person %s: enabled by %s", id, by)
         await person.save(update_fields=["name", "ends_at", "disabled_at"])
         if person.is_admin and not await _lasting_admins().exists():
             raise Conflict(

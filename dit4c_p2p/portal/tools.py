@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from msgspec import UNSET, UnsetType
 
-from dit4c_p2p.database import in_transaction
+from dit4c_p2p.database import in_transaction, once_committed
 from dit4c_p2p.portal.config import CatalogueImage, PortalConfig
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NotFound
 from dit4c_p2p.portal.models import Tool
@@ -65,7 +65,7 @@ async def create(config: PortalConfig, wanted: CatalogueImage, *, by: str, now: 
     for field in ("title", "description", "icon", "image"):
         setattr(tool, field, _checked(field, getattr(wanted, field)))
     await tool.save(force_create=True)
-    _log.info("tool %s: added by %s", name, by)
+    once_committed(_log.info, "tool %s: added by %s", name, by)
     return tool
 
 
@@ -87,7 +87,7 @@ async def change(config: PortalConfig, name: str, wanted: Change, *, by: str, no
         elif wanted.offered is False and tool.withdrawn_at is None:
             tool.withdrawn_at = now
         await tool.save()
-    _log.info("tool %s: changed by %s", name, by)
+    once_committed(_log.info, "tool %s: changed by %s", name, by)
     return tool
 
 

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 from support.postgresql import Postgresql, name_of
 from tortoise.connection import get_connections
+from tortoise.exceptions import OperationalError
 
-from dit4c_p2p.database import DatabaseSpec
+from dit4c_p2p.database import DatabaseSpec, in_transaction
 
 
 class Engine:
@@ -142,6 +143,14 @@ def database(app: str, folder: Path) -> DatabaseSpec:
 def connection(app: str) -> Any:
     """Tortoise's client of an open database."""
     return get_connections().get(app)
+
+
+@asynccontextmanager
+async def commit_fails(app: str) -> AsyncIterator[Any]:
+    """In the place of ``in_transaction``: a transaction that comes to its commit, which fails."""
+    async with in_transaction(app) as client:
+        yield client
+        raise OperationalError("disk I/O error")
 
 
 @pytest.fixture(scope="session")

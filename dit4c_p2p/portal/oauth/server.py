@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from dit4c_p2p.database import in_transaction
+from dit4c_p2p.database import in_transaction, once_committed
 from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.errors import InvalidName, InvalidToken, WrongClock
 from dit4c_p2p.identity.names import Kind, PeerName
@@ -124,7 +124,7 @@ class OAuthServer:
                     expires_at=snapshot.now + self._config.limits.code_s,
                 )
                 await self._audit.granted("authorize", about=str(client.name))
-                _log.info("%s: code issued to %s", client.name, session.who.id)
+                once_committed(_log.info, "%s: code issued to %s", client.name, session.who.id)
             return answer
 
     async def token(self, params: Mapping[str, str]) -> Answer:
@@ -147,7 +147,9 @@ class OAuthServer:
             else:
                 ended = await self._end_tokens_of(code, client, snapshot.now)
                 if ended:
-                    _log.warning("%s: a code came back; its tokens end", client.name)
+                    once_committed(
+                        _log.warning, "%s: a code came back; its tokens end", client.name
+                    )
             answer = Core(snapshot).token(Request("POST", params))
             if snapshot.issued_token is not None and snapshot.issued_to is not None:
                 await OAuthToken.create(
@@ -159,7 +161,7 @@ class OAuthServer:
                     created_at=snapshot.now,
                     expires_at=snapshot.now + snapshot.token_lifetime_s,
                 )
-                _log.info("%s: token issued", client.name)
+                once_committed(_log.info, "%s: token issued", client.name)
         return answer
 
     async def introspect(self, params: Mapping[str, str]) -> Answer:

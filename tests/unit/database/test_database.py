@@ -11,7 +11,7 @@ import pytest
 from support.throwaway import MODELS_1, MODELS_2, model
 from tortoise.exceptions import IntegrityError, OperationalError
 
-from dit4c_p2p.database import databases, in_transaction, sqlite
+from dit4c_p2p.database import databases, in_transaction, once_committed, sqlite
 from dit4c_p2p.database.command import main as database_command
 from dit4c_p2p.errors import ConfigError
 
@@ -140,6 +140,33 @@ async def test_a_transaction_is_all_or_nothing_and_gives_its_lock_back(project, 
         await asyncio.wait_for(asyncio.gather(*(add(number) for number in range(5))), 10)
         names = {row.name.split("-")[1] for row in await parent.all()}
         assert names == {"0", "1", "2", "3", "4"}
+
+
+async def test_what_is_told_once_committed_is_told_then_and_only_then(project, tmp_path):
+    app = project("told")
+    await app.release(MODELS_1)
+    told: list[str] = []
+    once_committed(told.append, "outside")
+    assert told == ["outside"]
+    async with databases([app.spec(tmp_path / "told.sqlite3")]):
+        async with in_transaction("told"):
+            once_committed(told.append, "first")
+            async with in_transaction("told"):
+                once_committed(told.append, "within")
+            with pytest.raises(ZeroDivisionError):
+                async with in_transaction("told"):
+                    once_committed(told.append, "undone")
+                    raise ZeroDivisionError
+            once_committed(told.append, "last")
+            assert told == ["outside"]
+        assert told == ["outside", "first", "within", "last"]
+        with pytest.raises(ZeroDivisionError):
+            async with in_transaction("told"):
+                async with in_transaction("told"):
+                    once_committed(told.append, "undone with what is around it")
+                raise ZeroDivisionError
+        once_committed(told.append, "after")
+        assert told[3:] == ["last", "after"]
 
 
 async def test_written_by_a_newer_version(project, tmp_path):

@@ -1,12 +1,9 @@
 """What is written down, and what the portal is to be told."""
 
-from contextlib import asynccontextmanager
-
 import pytest
-from support.engines import connection
-from tortoise.exceptions import OperationalError
+from support.engines import commit_fails, connection
 
-from dit4c_p2p.database import DatabaseSpec, databases, in_transaction, missing_migrations
+from dit4c_p2p.database import DatabaseSpec, databases, missing_migrations
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import (
     AllocatedKey,
@@ -165,14 +162,6 @@ async def test_what_is_not_written_down_has_not_happened_in_the_log_and_the_figu
         await store.apply("abc", Placed("node-home"))
     assert transitions(caplog) == ["ordered", "created → waiting_for_image"]
     assert moved == [State.CREATED, State.WAITING_FOR_IMAGE]
-
-
-@asynccontextmanager
-async def commit_fails(app):
-    """A transaction that comes to its commit, which fails."""
-    async with in_transaction(app):
-        yield
-        raise OperationalError("disk I/O error")
 
 
 async def test_progress_takes_the_place_of_what_is_not_sent_yet(store):
