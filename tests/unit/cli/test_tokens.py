@@ -110,7 +110,7 @@ class TestOnAFullDisk:
     [
         (("create", "max", "--label", "x", "--admin"), "no admin"),
         (("create", "max", "--label", "x", "--days", "0"), "1 to 366"),
-        (("create", "nobody", "--label", "x"), "no such person. everybody's id is on the page"),
+        (("create", "nobody", "--label", "x"), "no such person. Everybody's id is on the page"),
         (("create", "max", "--label", ""), "at least one letter"),
         (("list", "nobody"), "no such person"),
         (("revoke", "max", "nothing"), "no such token. 'dit4c token list' and the account page"),
