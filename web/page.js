@@ -1,4 +1,5 @@
-/* What every page has: a menu that closes, and buttons that copy what is shown once.
+/* What every page has: a menu that closes, buttons that copy what is shown once, and forms that a
+   double click sends once.
    Everything here is an addition: the pages work without it. */
 
 "use strict";
@@ -14,6 +15,16 @@
   document.addEventListener("click", (event) => {
     const menu = document.querySelector(".account[open]");
     if (menu && !menu.contains(event.target)) menu.open = false;
+  });
+
+  // On a slow line the second click of two would invite somebody twice, or use up a login link.
+  const TWICE_MS = 2000;
+  const sent = new WeakMap();
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (event.defaultPrevented || form.method !== "post") return;
+    if (event.timeStamp - sent.get(form) < TWICE_MS) event.preventDefault();
+    else sent.set(form, event.timeStamp);
   });
 
   for (const button of document.querySelectorAll("[data-copy]")) {

@@ -230,6 +230,32 @@ async def test_inviting_and_disabling_somebody(work, page):
     await guest.close()
 
 
+async def test_clicked_twice_on_a_slow_line_somebody_is_invited_once(work, page):
+    arrived, clicked_again, asked = asyncio.Event(), asyncio.Event(), []
+
+    async def slowly(route):
+        if route.request.method == "POST":
+            asked.append(route.request.post_data)
+            answer = await route.fetch()
+            arrived.set()
+            await clicked_again.wait()
+            await route.fulfill(response=answer)
+        else:
+            await route.continue_()
+
+    await page.route("**/admin/people", slowly)
+    await page.goto(work.url + "/admin/people")
+    await page.get_by_label("Name", exact=True).fill("Zoë")
+    button = await page.get_by_role("button", name="Invite").bounding_box()
+    assert button is not None
+    for _ in range(2):
+        await page.mouse.click(button["x"] + 9, button["y"] + 9)
+        await asyncio.wait_for(arrived.wait(), 10)
+    clicked_again.set()
+    await expect(page.get_by_role("heading", name="Zoë is invited")).to_be_visible()
+    assert len(asked) == 1
+
+
 async def test_the_account_page_and_its_menu(work, page):
     await page.locator(".account summary").click()
     await page.get_by_role("link", name="Your account").click()
