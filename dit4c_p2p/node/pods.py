@@ -373,7 +373,7 @@ class Pods:
             if now is not None and now.state is PodState.INTERRUPTED and now.run == request.run:
                 return "The machine it runs on went down; starting the app again, with its files"
             return "Starting the app again, with its files"
-        return "Making the pod's network and firewall"
+        return "Making its network and firewall"
 
     async def _stand(self, instance: str, image: AppImage, request: StartPod) -> Containers:
         """Have the pod stand. One that can't is down for good, unless it may pass."""
