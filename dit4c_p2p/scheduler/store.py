@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tortoise.functions import Count
 
-from dit4c_p2p.database import FAILURES, DatabaseSpec, in_transaction
+from dit4c_p2p.database import FAILURES, DatabaseSpec, in_transaction, once_committed
 from dit4c_p2p.messages.codec import decode, encode
 from dit4c_p2p.messages.instances import FINAL, State
 from dit4c_p2p.messages.link import (
@@ -79,15 +79,6 @@ class Pending:
     envelope: ToPortalEnvelope
 
 
-@dataclass(frozen=True)
-class _Move:
-    """An instance came into ``state``; ``text`` is for the log."""
-
-    instance: str
-    state: State
-    text: str
-
-
 class Store:
     """The scheduler's memory; its database has to be open.
 
@@ -117,7 +108,7 @@ class Store:
         Returns whether it had not been received before, and the instance as it is now.
         """
         order = envelope.body
-        async with self._moving() as moves:
+        async with _transaction():
             new = not await Incoming.exists(message_id=envelope.id)
             row = await InstanceRow.get_or_none(id=order.instance)
             if new:
@@ -125,17 +116,15 @@ class Store:
                 match order:
                     case StartInstance():
                         if row is None:
-                            row = await self._make(
-                                moves, order.instance, order.image, order.key_nonce
-                            )
+                            row = await self._make(order.instance, order.image, order.key_nonce)
                     case DiscardInstance():
                         # It may come before the start that it ends.
-                        row = row or await self._make(moves, order.instance, "", "")
-                        await self._advance(moves, row, DiscardAsked())
+                        row = row or await self._make(order.instance, "", "")
+                        await self._advance(row, DiscardAsked())
                     case StopInstance(after=after) if row is not None:
-                        await self._advance(moves, row, StopAsked(after))
+                        await self._advance(row, StopAsked(after))
                     case StartAgain(after=after) if row is not None:
-                        await self._advance(moves, row, StartAsked(after))
+                        await self._advance(row, StartAsked(after))
                     case RequestState() if row is not None:
                         await self._report(row)
                         await row.save()
@@ -143,9 +132,7 @@ class Store:
         self._on_outgoing()
         return new, instance
 
-    async def _make(
-        self, moves: list[_Move], instance: str, image: str, key_nonce: str
-    ) -> InstanceRow:
+    async def _make(self, instance: str, image: str, key_nonce: str) -> InstanceRow:
         now = self._clock()
         row = InstanceRow(
             id=instance,
@@ -167,7 +154,7 @@ class Store:
         )
         await self._report(row)
         await row.save(force_create=True)
-        moves.append(_Move(instance, State.CREATED, "ordered"))
+        once_committed(self._moved, instance, State.CREATED, "ordered")
         return row
 
     # ---- what happens to instances
@@ -177,27 +164,17 @@ class Store:
 
         :raises KeyError: no such instance.
         """
-        async with self._moving() as moves:
+        async with _transaction():
             row = await InstanceRow.get_or_none(id=instance)
             if row is None:
                 raise KeyError(instance)
-            changed = await self._advance(moves, row, event)
+            changed = await self._advance(row, event)
             result = _instance(row)
         if changed:
             self._on_outgoing()
         return result
 
-    @asynccontextmanager
-    async def _moving(self) -> AsyncIterator[list[_Move]]:
-        """A transaction; the moves that are put into the list are told once it is committed."""
-        moves: list[_Move] = []
-        async with _transaction():
-            yield moves
-        for move in moves:
-            _log.info("instance %s: %s", move.instance, move.text)
-            self._on_moved(move.instance, move.state)
-
-    async def _advance(self, moves: list[_Move], row: InstanceRow, event: Event) -> bool:
+    async def _advance(self, row: InstanceRow, event: Event) -> bool:
         before = _instance(row)
         after = advance(before, event, self._clock(), self._limits)
         if after == before:
@@ -219,8 +196,12 @@ class Store:
         await row.save()
         if after.state is not before.state:
             text = f"{before.state} → {after.state} ({after.info})"
-            moves.append(_Move(row.id, after.state, text))
+            once_committed(self._moved, row.id, after.state, text)
         return True
+
+    def _moved(self, instance: str, state: State, text: str) -> None:
+        _log.info("instance %s: %s", instance, text)
+        self._on_moved(instance, state)
 
     async def key_made(self, instance: str, key: PodKey) -> bool:
         """Write down that the portal is to publish this key, once for each key.
