@@ -184,7 +184,7 @@ async def test_failures_are_the_last_record(config, images, instance):
             (StopPod(instance=instance), "no_such_pod"),
             (DiscardPod(instance="../x"), "refused"),
             (StartPod(instance=instance, image=images.exits, key_nonce="n"), "app_exited"),
-            (PodGone(instance="x"), "internal"),
+            (PodGone(instance="x"), "unknown_kind"),
         ):
             last = (await ask(line, request))[-1]
             assert isinstance(last, Failure)
