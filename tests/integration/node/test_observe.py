@@ -66,7 +66,7 @@ async def test_ready_is_when_changes_of_keys_are_heard(tmp_path):
         try:
             check = node.checks["key events"]
             async with asyncio.timeout(20):
-                while "set the clock" not in await check():
+                while "Set the clock" not in await check():
                     await asyncio.sleep(0.02)
                 assert (await check()).startswith("changes of keys at the portal are not heard of")
                 portal.clock_offset_s = 0
