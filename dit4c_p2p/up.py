@@ -77,7 +77,7 @@ async def _run(config: UpConfig) -> None:
         )
         progress("DIT4C", "starting portal, router, node agent and scheduler")
         async with AsyncExitStack() as stack:
-            system = _System(config, images, bridge)
+            system = _System(config, images, engine, bridge)
             components = await system.start(stack)
             show = await stack.enter_async_context(shown(config.observe_address, *_KINDS))
             for kind, component in zip(_KINDS, components, strict=True):
@@ -110,7 +110,7 @@ class _Component(Component, Observed, Protocol):
 class _System:
     """The four components and what each is told of the others."""
 
-    def __init__(self, config: UpConfig, images: Images, bridge: str) -> None:
+    def __init__(self, config: UpConfig, images: Images, engine: Engine, bridge: str) -> None:
         self._config = config
         self._keys = {
             name: load_or_create(_key_file(config, name))
@@ -156,6 +156,7 @@ class _System:
                 user_url=config.user_url,
                 pod_portal=self._portal_at(bridge),
                 pod_routers=(self._router_at(bridge),),
+                engine_url=engine.address,
             )
         )
         self.scheduler = Scheduler(

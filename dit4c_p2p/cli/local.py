@@ -111,8 +111,9 @@ def _run_up(options: argparse.Namespace) -> int:
 
 
 def _run_down(options: argparse.Namespace) -> int:
+    from dit4c_p2p.engine_address import engine_address
     from dit4c_p2p.node.agent import remove_everything
 
-    count = len(asyncio.run(remove_everything(options.data_dir.absolute())))
+    count = len(asyncio.run(remove_everything(options.data_dir.absolute(), engine_address())))
     print(f"Removed {count} instance{'' if count == 1 else 's'} of {options.data_dir}.")
     return 0

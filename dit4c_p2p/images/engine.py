@@ -15,6 +15,7 @@ from pathlib import Path
 import aiodocker
 import aiohttp
 
+from dit4c_p2p.engine_address import USUAL, engine_address
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.images.command import CommandFailed, run_command
 from dit4c_p2p.images.progress import Progress
@@ -22,8 +23,6 @@ from dit4c_p2p.images.progress import Progress
 log = logging.getLogger(__name__)
 
 STEP = "Docker engine"
-# Where one is that was installed as usual.
-OWN_URL = "unix:///var/run/docker.sock"
 DAEMON_LOG = Path("/var/log/dit4c-dockerd.log")
 
 # What an engine of a Linux distribution calls a machine, and what wheels and Debian's tools do.
@@ -52,6 +51,11 @@ class Engine:
     architecture: str
     url: str | None = None
     started_pid: int | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it is: what others have to be told to speak to the same one."""
+        return self.url or engine_address()
 
     def client(self, *, call_s: float | None = None) -> aiodocker.Docker:
         """A client of it, to be used as ``async with``; each call may take ``call_s``."""
@@ -152,7 +156,7 @@ def _client(url: str | None, call_s: float | None) -> aiodocker.Docker:
 
 def _elsewhere(url: str | None) -> ConfigError | None:
     """What to say if no engine answers; None: it would be this machine's own, to be started."""
-    if url == OWN_URL:
+    if url == USUAL:
         return None
     address, instead = url, "name another one"
     if url is None:

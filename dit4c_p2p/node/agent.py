@@ -14,6 +14,7 @@ from typing import Any
 
 import asyncssh
 
+from dit4c_p2p.engine_address import USUAL
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity.documents import KeyDocument
 from dit4c_p2p.identity.names import PeerName
@@ -37,7 +38,7 @@ from dit4c_p2p.messages.node import (
 )
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.node.assembly import Assembly
-from dit4c_p2p.node.config import DEFAULT_ENGINE, DEFAULT_NETWORK_RANGE, NodeConfig
+from dit4c_p2p.node.config import DEFAULT_NETWORK_RANGE, NodeConfig
 from dit4c_p2p.node.engine import Engine
 from dit4c_p2p.node.events import Keeper
 from dit4c_p2p.node.failures import FilesFailed, as_failure
@@ -292,7 +293,7 @@ class Node:
             raise Refused(f"this node serves {self._config.scheduler} only")
 
 
-async def remove_everything(data_folder: Path, engine_url: str = DEFAULT_ENGINE) -> list[str]:
+async def remove_everything(data_folder: Path, engine_url: str = USUAL) -> list[str]:
     """Remove all pods, networks, volumes and instance keys of one data folder.
 
     Works while nothing else runs, and while an agent does. Returns the instances removed.

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import asyncssh
 
+from dit4c_p2p.engine_address import USUAL
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
 from dit4c_p2p.node.policy import Policy
 
-DEFAULT_ENGINE = "unix:///var/run/docker.sock"
 DEFAULT_NETWORK_RANGE = IPv4Network("10.213.0.0/16")
 
 
@@ -69,7 +69,7 @@ class NodeConfig:
     network_range: IPv4Network = DEFAULT_NETWORK_RANGE
     resolvers: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
-    engine_url: str = DEFAULT_ENGINE
+    engine_url: str = USUAL
     ca: str = ""
     registry_logins: Path | None = None
 

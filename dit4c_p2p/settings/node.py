@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import asyncssh
 
+from dit4c_p2p.engine_address import USUAL
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
@@ -131,7 +132,7 @@ class NodeSettings(PeerSettings):
         "labelled with this path; 'dit4c down --data-dir' removes it.",
         default=Path("/var/lib/dit4c-node"),
     )
-    engine: str = setting(values.text, "The Docker engine.", default="unix:///var/run/docker.sock")
+    engine: str = setting(values.text, "The Docker engine.", default=USUAL)
     registry_logins: Path | None = setting(
         values.path,
         "Logins at registries that don't serve everybody: a file as 'docker login' writes it. Any "

@@ -6,9 +6,9 @@ from pathlib import Path
 import aiodocker
 import pytest
 
+from dit4c_p2p.engine_address import USUAL
 from dit4c_p2p.images import DiskFull, Engine, Images
 from dit4c_p2p.images.build import BUILD_LABEL, Builder, BuildFailed
-from dit4c_p2p.images.engine import OWN_URL
 from dit4c_p2p.images.recipes import Recipe
 
 pytestmark = pytest.mark.engine
@@ -84,7 +84,7 @@ async def test_built_at_the_engine_that_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
-    workshop = Workshop(docker, tmp_path, repository, url=OWN_URL)
+    workshop = Workshop(docker, tmp_path, repository, url=USUAL)
     made = await workshop.builder.ensure(GIZMO, images.infra)
     assert (await docker.images.inspect(workshop.builder.tag("gizmo")))["Id"] == made
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from dit4c_p2p.engine_address import USUAL
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.images.engine import Engine, ensure_engine, find_engine, on_debian
 
@@ -103,3 +104,22 @@ def test_debian_is_known_by_its_release(
     release.write_text(text)
     assert on_debian(release) is expected
     assert not on_debian(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("named", "environment", "where"),
+    [
+        ("tcp://192.0.2.1:1", "unix:///e.sock", "tcp://192.0.2.1:1"),
+        (None, "unix:///e.sock", "unix:///e.sock"),
+        (None, "", USUAL),
+        (None, None, USUAL),
+    ],
+)
+def test_others_are_told_of_the_same_one(
+    monkeypatch: pytest.MonkeyPatch, named: str | None, environment: str | None, where: str
+) -> None:
+    if environment is None:
+        monkeypatch.delenv("DOCKER_HOST", raising=False)
+    else:
+        monkeypatch.setenv("DOCKER_HOST", environment)
+    assert Engine("1", "x86_64", named).address == where

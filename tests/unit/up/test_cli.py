@@ -129,6 +129,16 @@ def test_an_engine_out_of_reach_is_said_in_a_line(capsys, tmp_path, monkeypatch,
     assert "Traceback" not in (tmp_path / "dit4c.log").read_text()
 
 
+def test_what_is_removed_is_removed_at_the_engine_that_it_was_made_at(
+    capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/no.sock")
+    status, said = run(capsys, "down", "--data-dir", tmp_path)
+    assert status == 1
+    assert "the container engine does not answer" in said
+    assert said.count("\n") == 1
+
+
 def test_a_data_folder_that_cannot_be_written(capsys, tmp_path):
     file = tmp_path / "file"
     file.touch()
