@@ -85,8 +85,9 @@ async def find_engine(url: str | None = None) -> Engine | None:
     elsewhere = _elsewhere(url)
     try:
         docker = _client(url, _ANSWER_S)
-    except (AssertionError, ValueError, aiodocker.DockerError) as error:
-        # Without anything set, this is how aiodocker says that there is no socket.
+    except (AssertionError, AttributeError, ValueError, aiodocker.DockerError) as error:
+        # Without anything set, this is how aiodocker says that there is no socket; and of a pipe of
+        # Windows, that there are none here.
         if elsewhere is not None:
             raise elsewhere from error
         return None
@@ -151,6 +152,8 @@ async def install_packages(packages: tuple[str, ...], progress: Progress, step: 
 
 
 def _client(url: str | None, call_s: float | None) -> aiodocker.Docker:
+    if url is None and os.environ.get("DOCKER_HOST") == "":
+        url = USUAL  # to Docker's own command, empty is as good as not set
     return aiodocker.Docker(url=url, timeout=aiohttp.ClientTimeout(total=call_s))
 
 

@@ -58,7 +58,9 @@ async def test_one_that_has_no_images_is_refused(socket: Path, changes: dict[str
             await find_engine()
 
 
-@pytest.mark.parametrize("address", ["unix:///no/such.sock", "what://is-this"])
+@pytest.mark.parametrize(
+    "address", ["unix:///no/such.sock", "what://is-this", "npipe:////./pipe/docker_engine"]
+)
 async def test_one_at_an_address_of_its_own_is_not_replaced(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
@@ -104,6 +106,13 @@ def test_debian_is_known_by_its_release(
     release.write_text(text)
     assert on_debian(release) is expected
     assert not on_debian(tmp_path / "none")
+
+
+async def test_an_empty_address_is_none(socket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "")
+    monkeypatch.setattr("dit4c_p2p.images.engine.USUAL", f"unix://{socket}")
+    async with answering(socket):
+        assert (await find_engine()) is not None
 
 
 @pytest.mark.parametrize(
