@@ -8,12 +8,15 @@ A tag is not taken, alone or beside the digest, where it would count for nothing
 
 import re
 
+DOCKER_HUB = "docker.io"
+
 _MAX_CHARS = 400
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
 # A registry's host and port, a repository, the digest of the manifest (the OCI's distribution-spec
 # and Docker's reference grammar).
+_REGISTRY = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]{1,5})?", re.ASCII)
 _IMAGE = re.compile(
-    r"(?:(?P<repository>(?:[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?(?::[0-9]{1,5})?/)?"
+    rf"(?:(?P<repository>(?:{_REGISTRY.pattern}/)?"
     r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*)@)?"
     rf"(?P<digest>{_DIGEST.pattern})",
     re.ASCII,
@@ -24,6 +27,22 @@ def split_image(text: str) -> tuple[str, str] | None:
     """The repository, empty for an image's id, and the digest; None: it is neither of the two."""
     found = _IMAGE.fullmatch(text) if len(text) <= _MAX_CHARS else None
     return None if found is None else (found["repository"] or "", found["digest"])
+
+
+def registry_of(repository: str) -> str:
+    """The host, with its port if there is one, that a repository is at; :data:`DOCKER_HUB` if it
+    names none.
+
+    Docker's rule: the first part is a host if it has a dot or a port, or is localhost.
+    """
+    host, slash, _ = repository.partition("/")
+    named = slash and ("." in host or ":" in host or host == "localhost")
+    return host.lower() if named else DOCKER_HUB
+
+
+def is_registry(text: str) -> bool:
+    """Whether it can be a registry's host, with its port if there is one."""
+    return len(text) <= _MAX_CHARS and _REGISTRY.fullmatch(text) is not None
 
 
 def is_digest(text: str) -> bool:

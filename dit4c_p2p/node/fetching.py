@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.messages.image import DOCKER_HUB, registry_of
 from dit4c_p2p.messages.node import Progress
 from dit4c_p2p.node.config import Limits
 from dit4c_p2p.node.engine import Engine
@@ -25,7 +26,7 @@ from dit4c_p2p.node.failures import (
 )
 from dit4c_p2p.node.pod import short_image
 from dit4c_p2p.node.policy import parse_image
-from dit4c_p2p.node.registry_logins import DOCKER_HUB, RegistryLogins
+from dit4c_p2p.node.registry_logins import RegistryLogins
 from dit4c_p2p.node.status import memory_text
 
 _log = logging.getLogger(__name__)
@@ -205,13 +206,6 @@ def _unknown(image: str, repository: str, words: str) -> UnknownImage:
     )
 
 
-def registry_of(repository: str) -> str:
-    """Docker's rule: the first part is a host if it has a dot or a port, or is localhost."""
-    host, slash, _ = repository.partition("/")
-    named = slash and ("." in host or ":" in host or host == "localhost")
-    return host if named else DOCKER_HUB
-
-
 def _registry(repository: str) -> str:
     host = registry_of(repository)
-    return host if host == DOCKER_HUB else f"the registry {host}"
+    return "Docker Hub" if host == DOCKER_HUB else f"the registry {host}"

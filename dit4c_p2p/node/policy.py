@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.names import Kind, PeerName
-from dit4c_p2p.messages.image import split_image
+from dit4c_p2p.messages.image import registry_of, split_image
 from dit4c_p2p.node.failures import PolicyRefused
 
 GIB = 1024**3
@@ -20,7 +20,8 @@ class Policy:
 
     ``disk_bytes_per_pod``: what an app may write, None for any amount.
     ``internet``: whether pods may reach public addresses. ``images``: digests and references that
-    may run, empty for any.
+    may run, empty for any. ``registries``: where they may be fetched from
+    (:func:`~dit4c_p2p.messages.image.registry_of`), empty for anywhere.
     """
 
     max_pods: int = 8
@@ -30,14 +31,18 @@ class Policy:
     disk_bytes_per_pod: int | None = None
     internet: bool = True
     images: frozenset[str] = frozenset()
+    registries: frozenset[str] = frozenset()
 
 
 def check_image(policy: Policy, image: str) -> None:
     """Whether ``image`` may run here.
 
-    :raises PolicyRefused: not a digest, or not among those the owner allows.
+    :raises PolicyRefused: not a digest, or not among those the owner allows, or not from there.
     """
-    _, digest = parse_image(image)
+    repository, digest = parse_image(image)
+    registry = registry_of(repository) if repository else ""
+    if registry and policy.registries and registry not in policy.registries:
+        raise PolicyRefused(f"the owner of this node does not allow images from {registry}")
     if policy.images and not policy.images & {image, digest}:
         raise PolicyRefused(f"the owner of this node does not allow the image {digest[:19]}…")
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.messages.image import DOCKER_HUB
 
-DOCKER_HUB = "Docker Hub"
-_HUB_HOSTS = ("index.docker.io", "docker.io", "registry-1.docker.io")
+_HUB_HOSTS = ("index.docker.io", "registry-1.docker.io")
 _MAX_BYTES = 1024 * 1024
 
 
@@ -29,7 +29,7 @@ class RegistryLogins:
     def of(self, registry: str) -> str | None:
         """What the engine's header ``X-Registry-Auth`` says for a registry, or None.
 
-        :param registry: its host, with its port if there is one, or :data:`DOCKER_HUB`.
+        :param registry: its host, as :func:`~dit4c_p2p.messages.image.registry_of` has it.
         :raises ConfigError: the file can't be read, or is something else.
         """
         return None if self._path is None else _read(self._path).get(registry)
@@ -90,7 +90,7 @@ def _header(host: str, entry: dict[str, Any]) -> str:
 
 def _host(key: str) -> str:
     """``https://index.docker.io/v1/`` is how docker login writes Docker Hub's."""
-    host = key.rpartition("://")[2].partition("/")[0]
+    host = key.rpartition("://")[2].partition("/")[0].lower()
     return DOCKER_HUB if host in _HUB_HOSTS else host
 
 

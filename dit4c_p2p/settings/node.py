@@ -56,6 +56,14 @@ class PolicySettings(Settings):
         example=(f"sha256:{'0' * 64}",),
     )
 
+    registries: tuple[str, ...] = setting(
+        values.list_of(values.registry),
+        "The only registries that images may be fetched from; left out, any that the portal names. "
+        "This machine's engine asks them, from inside your network.",
+        default=(),
+        example=("registry.example.org", "docker.io"),
+    )
+
 
 @dataclass(frozen=True, kw_only=True)
 class PodSettings(Settings):
@@ -194,6 +202,7 @@ class NodeSettings(PeerSettings):
                 disk_bytes_per_pod=policy.disk,
                 internet=policy.internet,
                 images=frozenset(policy.images),
+                registries=frozenset(policy.registries),
             ),
             network_range=self.pods.network_range,
             resolvers=self.pods.resolvers,

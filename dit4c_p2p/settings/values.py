@@ -22,7 +22,7 @@ from dit4c_p2p.identity.errors import InvalidKey, InvalidName
 from dit4c_p2p.identity.keys import parse_public
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import is_loopback_host, split_address
-from dit4c_p2p.messages.image import is_digest, split_image
+from dit4c_p2p.messages.image import is_digest, is_registry, split_image
 from dit4c_p2p.settings.value import (
     Value,
     WrongValue,
@@ -261,6 +261,16 @@ def _digest(raw: object) -> str:
     return string(raw)
 
 
+def _registry(raw: object) -> str:
+    if not is_registry(string(raw)):
+        raise WrongValue(
+            f"{shown(raw)} is not a registry",
+            hint="write its host, with its port if it has one: registry.example.org:5000; Docker "
+            "Hub is docker.io",
+        )
+    return string(raw).lower()
+
+
 path: Value[Path] = Value("", _path, quoted)
 database: Value[str] = Value("a path, or postgres://USER@HOST/NAME", _database, quoted)
 duration: Value[float] = Value("", _duration, lambda v: _write_amount(v, _SECONDS))
@@ -276,5 +286,6 @@ any_network: Value[IPv4Network | IPv6Network] = Value("", _any_network, _write_n
 ipv4: Value[str] = Value("", _ipv4, quoted)
 digest: Value[str] = Value("", _digest, quoted)
 image: Value[str] = Value("", _image, quoted)
+registry: Value[str] = Value("", _registry, quoted)
 
 AnyValue = Value[Any]

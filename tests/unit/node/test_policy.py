@@ -45,6 +45,31 @@ def test_images_that_the_owner_names():
         check_image(Policy(images=frozenset({"sha256:" + "b" * 64})), IMAGE)
 
 
+@pytest.mark.parametrize(
+    ("reference", "registry"),
+    [
+        ("registry.example.org/lab/tool", "registry.example.org"),
+        ("Registry.Example.org/tool", "registry.example.org"),
+        ("192.168.1.1:5000/tool", "192.168.1.1:5000"),
+        ("localhost/tool", "localhost"),
+        ("tool", "docker.io"),
+        ("lab/tool", "docker.io"),
+    ],
+)
+def test_registries_that_the_owner_names(reference, registry):
+    """The engine asks them from inside the owner's network."""
+    image = f"{reference}@{IMAGE}"
+    check_image(Policy(), image)
+    check_image(Policy(registries=frozenset({registry})), image)
+    others = Policy(registries=frozenset({"example.org"}), images=frozenset({image}))
+    with pytest.raises(PolicyRefused, match=f"does not allow images from {registry}"):
+        check_image(others, image)
+
+
+def test_what_is_on_the_machine_comes_from_no_registry():
+    check_image(Policy(registries=frozenset({"registry.example.org"})), IMAGE)
+
+
 @pytest.mark.parametrize("instance", ["", "../x", "A", "a_b", "x" * 41, "-a", "a\n"])
 def test_an_instance_is_an_id(instance):
     with pytest.raises(PolicyRefused):

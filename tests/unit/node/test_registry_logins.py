@@ -6,7 +6,8 @@ import json
 import pytest
 
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.node.registry_logins import DOCKER_HUB, RegistryLogins
+from dit4c_p2p.messages.image import DOCKER_HUB
+from dit4c_p2p.node.registry_logins import RegistryLogins
 
 
 def encoded(text: str) -> str:

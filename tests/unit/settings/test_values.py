@@ -38,6 +38,8 @@ from dit4c_p2p.settings.values import WrongValue
         (values.number(0, 8), 2, 2.0),
         (values.list_of(values.peer_id), ["home", "lab-2"], ("home", "lab-2")),
         (values.digest, f"sha256:{'a' * 64}", f"sha256:{'a' * 64}"),
+        (values.registry, "Registry.example.org:5000", "registry.example.org:5000"),
+        (values.registry, "docker.io", "docker.io"),
         (
             values.image,
             f"r.example:5000/x@sha256:{'a' * 64}",
@@ -84,6 +86,8 @@ def test_what_is_read(kind, raw, value):
         (values.network, "10.213.0.0/30", "too small"),
         (values.ipv4, "dns.example.org", "is not an IPv4 address"),
         (values.digest, "jupyterlab:latest", "is not an image's digest"),
+        (values.registry, "https://registry.example.org", "is not a registry"),
+        (values.registry, "registry.example.org/lab", "is not a registry"),
         (values.image, "registry.example.org/tool:latest", "is not an image by digest"),
         (values.image, f"registry.example.org/tool:1@sha256:{'a' * 64}", "without a tag"),
         (values.image, f"{'a' * 400}@sha256:{'a' * 64}", "is not an image by digest"),
@@ -110,8 +114,8 @@ def test_what_is_refused_and_what_to_do(kind, raw, says):
 
 KINDS = [values.text, values.flag, values.path, values.duration, values.size, values.address,
          values.near, values.origin, values.user_url, values.peer_id, values.public_key,
-         values.network, values.ipv4, values.digest, values.image, values.integer(0, 9),
-         values.number(0, 9),
+         values.network, values.ipv4, values.digest, values.image, values.registry,
+         values.integer(0, 9), values.number(0, 9),
          values.choice("a"), values.list_of(values.duration)]  # fmt: skip
 
 anything = st.recursive(
