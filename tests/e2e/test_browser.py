@@ -4,6 +4,7 @@ import re
 
 import pytest
 from playwright.sync_api import expect
+from support.notebook import run_a_cell
 from support.system import dit4c
 
 pytestmark = [pytest.mark.engine, pytest.mark.browser]
@@ -34,14 +35,7 @@ def test_from_the_link_to_a_cell_and_away_again(system, page, shots):
     lab = page.context.new_page()
     lab.goto(url)
     assert lab.url.startswith(f"http://{instance}.localhost:{system.ports[1]}/")
-    lab.locator(".jp-LauncherCard[data-category='Notebook']").first.click()
-    editor = lab.locator(".jp-Notebook .jp-Cell .cm-content").first
-    editor.click()
-    lab.locator(".jp-Notebook-ExecutionIndicator[data-status='idle']").wait_for(state="attached")
-    lab.keyboard.type("sum(range(1000)) * 7")
-    lab.keyboard.press("Shift+Enter")
-    output = lab.locator(".jp-OutputArea-output").first
-    expect(output).to_have_text(re.compile(r"^\s*3496500\s*$"))
+    run_a_cell(lab)
     lab.screenshot(path=shots / "5-cell.png")
 
     row.locator('[data-action="discard"]').click()

@@ -11,6 +11,7 @@ from playwright.sync_api import expect, sync_playwright
 from support.guide import PAGE, sections
 from support.machine import Machine, missing
 from support.newcomer import CA, OFFLINE, Newcomer
+from support.notebook import run_a_cell
 from support.three_machines import ThreeMachines
 
 pytestmark = [
@@ -117,14 +118,7 @@ def test_from_empty_machines_to_a_cell(machines, tmp_path, shots):
 
         lab = context.new_page()
         lab.goto(url)
-        lab.locator(".jp-LauncherCard[data-category='Notebook']").first.click()
-        lab.locator(".jp-Notebook .jp-Cell .cm-content").first.click()
-        idle = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
-        lab.locator(idle).wait_for(state="attached")
-        lab.keyboard.type("sum(range(1000)) * 7")
-        lab.keyboard.press("Shift+Enter")
-        output = lab.locator(".jp-OutputArea-output").first
-        expect(output).to_have_text(re.compile(r"^\s*3496500\s*$"))
+        run_a_cell(lab)
         lab.screenshot(path=shots / "install-cell.png")
 
         row.locator('[data-action="discard"]').click()

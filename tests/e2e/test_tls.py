@@ -9,7 +9,8 @@ import re
 
 import pytest
 from playwright.sync_api import Error as PlaywrightError
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import sync_playwright
+from support.notebook import run_a_cell
 from support.system import log_in
 from support.tls_house import Image, TlsHouse
 
@@ -113,14 +114,7 @@ async def test_different_parents_to_a_cell(tmp_path):
 
             def a_cell(page):
                 page.goto(running["url"])
-                page.locator(".jp-LauncherCard[data-category='Notebook']").first.click()
-                page.locator(".jp-Notebook .jp-Cell .cm-content").first.click()
-                idle = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
-                page.locator(idle).wait_for(state="attached")
-                page.keyboard.type("sum(range(1000)) * 7")
-                page.keyboard.press("Shift+Enter")
-                output = page.locator(".jp-OutputArea-output").first
-                expect(output).to_have_text(re.compile(r"^\s*3496500\s*$"), timeout=30_000)
+                run_a_cell(page)
 
             await in_chromium(house, a_cell)
             await api.discard(instance)
