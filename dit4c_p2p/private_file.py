@@ -26,11 +26,14 @@ class NotWritten(DitError):
         self.error = error
 
 
-def write_whole(path: Path, content: bytes, *, lasting: bool = True) -> None:
+def write_whole(
+    path: Path, content: bytes, *, lasting: bool = True, like: Path | None = None
+) -> None:
     """Write a file with mode 0600; its folder is made, with mode 0700.
 
     :param lasting: it outlives a power cut from when this returns. What can be had again from
         elsewhere need not wait for the disk.
+    :param like: a file whose owner, group and mode it has instead; it may be ``path``.
     :raises NotWritten: it can't be.
     """
     folder = path.parent
@@ -43,6 +46,10 @@ def write_whole(path: Path, content: bytes, *, lasting: bool = True) -> None:
             partial.unlink(missing_ok=True)
             descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "wb") as file:
+                if like is not None:
+                    whose = like.stat()
+                    os.fchown(descriptor, whose.st_uid, whose.st_gid)
+                    os.fchmod(descriptor, whose.st_mode & 0o777)
                 file.write(content)
                 file.flush()
                 if lasting:

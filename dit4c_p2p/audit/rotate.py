@@ -3,13 +3,13 @@
 import os
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 from dit4c_p2p.audit.line import ROTATED, Act, Place, compose
 from dit4c_p2p.audit.log import AuditLog
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.private_file import NotWritten, sync_folder
+from dit4c_p2p.private_file import NotWritten, write_whole
 
 
 class NothingToRotate(DitError):
@@ -45,20 +45,15 @@ def _replace(path: Path, aside: Path, place: Place, who: str, now: float) -> Non
     """Under the log's lock."""
     if not _has_news(path):
         raise NothingToRotate(f"{path}: nothing happened since it was begun")
-    new = path.with_name(f"{path.name}.{os.getpid()}.partial")
     first = compose(Act(ROTATED, who=who, about=aside.name), place, now)
+    os.link(path, aside)
     try:
-        _write_as(path, new, first + b"\n")
-        os.link(path, aside)
-        try:
-            new.replace(path)
-        except BaseException:
+        write_whole(path, first + b"\n", like=path)
+    except BaseException:
+        # Once the new file is in its place, the log has no other name.
+        if aside.samefile(path):
             aside.unlink()
-            raise
-    finally:
-        with suppress(FileNotFoundError):
-            new.unlink()
-    sync_folder(path.parent)
+        raise
 
 
 def _has_news(path: Path) -> bool:
@@ -66,17 +61,3 @@ def _has_news(path: Path) -> bool:
     with path.open("rb") as file:
         first, second = file.readline(), file.readline()
     return bool(second) or (bool(first) and ROTATED.encode() not in first)
-
-
-def _write_as(like: Path, path: Path, content: bytes) -> None:
-    """Write a file that those may read and write who may ``like``."""
-    whose = like.stat()
-    # The folder may be another user's than who rotates: what is there already is not written to.
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchown(file.fileno(), whose.st_uid, whose.st_gid)
-        os.fchmod(file.fileno(), whose.st_mode & 0o777)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
