@@ -46,10 +46,14 @@ def _read(path: Path) -> dict[str, str]:
     """The header for each registry."""
     try:
         if path.stat().st_mode & 0o007:
-            raise _wrong(path, "everybody on this machine can read it", f"chmod o= {path}")
+            raise _wrong(
+                path,
+                "everybody on this machine can read it",
+                f"take it away from others: chmod o= {path}",
+            )
         with path.open("rb") as file:
             auths = json.loads(file.read(_MAX_BYTES)).get("auths", {})
-        return {_host(key): _header(_host(key), entry) for key, entry in auths.items()}
+        return {(host := _host(key)): _header(host, entry) for key, entry in auths.items()}
     except OSError as error:
         raise _wrong(
             path,
@@ -60,7 +64,7 @@ def _read(path: Path) -> dict[str, str]:
         raise _wrong(
             path,
             f"there is no password for {error} in it",
-            "docker login writes it there where no credential store is set",
+            "where no credential store is set, docker login writes it there",
         ) from None
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise _wrong(

@@ -76,7 +76,7 @@ def test_everybody_s_to_read_or_nobody_s(file):
     file.chmod(0o644)
     with pytest.raises(ConfigError, match="everybody") as caught:
         RegistryLogins(file).check()
-    assert caught.value.hint == f"chmod o= {file}"
+    assert caught.value.hint == f"take it away from others: chmod o= {file}"
     file.unlink()
     with pytest.raises(ConfigError, match="can't be read: No such file"):
         RegistryLogins(file).check()
