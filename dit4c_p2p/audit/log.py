@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from dit4c_p2p.atomic_file import sync_folder
 from dit4c_p2p.audit.line import ROTATED, Act, Place, compose, hash_of, not_ours, read
-from dit4c_p2p.private_file import sync_folder
 
 # The newest line is looked for in this much of the file's end; a line is well under 4 KiB.
 _TAIL_BYTES = 64 * 1024

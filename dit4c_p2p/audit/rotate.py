@@ -6,10 +6,10 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from dit4c_p2p.atomic_file import NotWritten, write_whole
 from dit4c_p2p.audit.line import ROTATED, Act, Place, compose
 from dit4c_p2p.audit.log import AuditLog
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.private_file import NotWritten, write_whole
 
 
 class NothingToRotate(DitError):

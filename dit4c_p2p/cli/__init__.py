@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 
 from dit4c_p2p import __version__
+from dit4c_p2p.atomic_file import what_to_do
 from dit4c_p2p.cli import audit, components, images, keys, local, people, settings, tokens
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.private_file import what_to_do
 
 _PROBLEM = 1
 _INTERRUPTED = 130

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from dit4c_p2p.config import default_data_folder
+from dit4c_p2p.run.all_in_one_config import default_data_folder
 
 if TYPE_CHECKING:
     from dit4c_p2p.settings import PortalSettings, Settings

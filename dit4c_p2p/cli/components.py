@@ -93,7 +93,7 @@ def _add_init(actions: "Commands") -> None:
 def _run_run(options: argparse.Namespace) -> int:
     import uvloop
 
-    from dit4c_p2p.alone.components import run
+    from dit4c_p2p.run.component import run
 
     uvloop.run(run(read_settings(options.kind, options.config)))
     return 0
@@ -110,22 +110,22 @@ def _run_key(options: argparse.Namespace) -> int:
 
 
 def _run_prove(options: argparse.Namespace) -> int:
-    from dit4c_p2p import proof
+    from dit4c_p2p.admin import key_proof
     from dit4c_p2p.identity.keys import fingerprint, load_or_create
 
-    nonce = proof.read_nonce(options.nonce)
+    nonce = key_proof.read_nonce(options.nonce)
     settings = cast("PeerSettings", read_settings(options.kind, options.config))
     key = load_or_create(settings.key_path)
-    new_key = proof.signed(
+    new_key = key_proof.signed(
         key, settings.name, settings.portal.url, nonce, settings.scheduler_served
     )
-    print(proof.write(new_key))
+    print(key_proof.write(new_key))
     print(f"fingerprint {fingerprint(key)}", file=sys.stderr)
     return 0
 
 
 def _run_init(options: argparse.Namespace) -> int:
-    from dit4c_p2p.alone.portal import first_login
+    from dit4c_p2p.admin.local_portal import first_login
 
     settings = read_portal_settings(options.config)
     link = asyncio.run(first_login(settings, options.admin))

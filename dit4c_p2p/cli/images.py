@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from dit4c_p2p.cli.arguments import Commands
-    from dit4c_p2p.images import CatalogueImage
+    from dit4c_p2p.imagebuild import CatalogueImage
 
 
 def add(commands: "Commands") -> None:
@@ -44,7 +44,7 @@ def add(commands: "Commands") -> None:
 
 
 def _run_build(options: argparse.Namespace) -> int:
-    from dit4c_p2p.images import (
+    from dit4c_p2p.imagebuild import (
         TerminalProgress,
         choose_tools,
         default_cache_folder,
@@ -62,7 +62,7 @@ def _run_build(options: argparse.Namespace) -> int:
 
 
 def _run_load(options: argparse.Namespace) -> int:
-    from dit4c_p2p.images import TerminalProgress, load_images, tools_of
+    from dit4c_p2p.imagebuild import TerminalProgress, load_images, tools_of
 
     progress = TerminalProgress(columns=shutil.get_terminal_size().columns)
     try:

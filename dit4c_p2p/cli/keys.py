@@ -11,8 +11,8 @@ from dit4c_p2p.cli.arguments import add_data_dir, add_portal_config, read_portal
 from dit4c_p2p.errors import ConfigError
 
 if TYPE_CHECKING:
+    from dit4c_p2p.admin.keys import KeyDesk
     from dit4c_p2p.cli.arguments import Commands
-    from dit4c_p2p.enrol import KeyDesk
 
 _WHO = (
     "Needs an admin's API token: the one of the running 'dit4c up' (--data-dir), that of --portal "
@@ -85,10 +85,10 @@ def _add_portal(parser: argparse.ArgumentParser) -> None:
 
 async def _desk(options: argparse.Namespace) -> "KeyDesk":
     """The portal's calls for keys, with the token that the options lead to."""
-    from dit4c_p2p.enrol import KeyDesk, read_access
+    from dit4c_p2p.admin.keys import KeyDesk, read_access
 
     if options.config is not None:
-        from dit4c_p2p.alone.portal import admin_token
+        from dit4c_p2p.admin.local_portal import admin_token
 
         settings = read_portal_settings(options.config)
         token = await admin_token(settings, options.admin)
@@ -105,11 +105,11 @@ def _run_add(options: argparse.Namespace) -> int:
 
 
 async def _add_key(options: argparse.Namespace) -> None:
-    from dit4c_p2p import proof
+    from dit4c_p2p.admin import key_proof
     from dit4c_p2p.identity.names import PeerName
 
     name = PeerName.of(options.kind, options.id)
-    new_key = options.proof and proof.read(options.proof, name, options.scheduler)
+    new_key = options.proof and key_proof.read(options.proof, name, options.scheduler)
     async with await _desk(options) as desk:
         if new_key:
             fingerprint = await desk.publish(new_key)
@@ -124,13 +124,13 @@ def _run_challenge(options: argparse.Namespace) -> int:
 
 
 async def _challenge(options: argparse.Namespace) -> None:
-    from dit4c_p2p import proof
+    from dit4c_p2p.admin import key_proof
     from dit4c_p2p.identity.names import PeerName
 
     name = PeerName.of(options.kind, options.id)
     async with await _desk(options) as desk:
         nonce, lifetime_s = await desk.challenge()
-    text = proof.write_nonce(nonce)
+    text = key_proof.write_nonce(nonce)
     print(
         f"Good once, within {lifetime_s / 60:.0f} minutes. On the machine of {name}: "
         f"dit4c {name.kind} prove {text}",

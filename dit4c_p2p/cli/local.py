@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dit4c_p2p.cli.arguments import add_data_dir
-from dit4c_p2p.config import DEFAULT_TOOLS, UpConfig
+from dit4c_p2p.run.all_in_one_config import DEFAULT_TOOLS, UpConfig
 
 if TYPE_CHECKING:
     from dit4c_p2p.cli.arguments import Commands
@@ -86,10 +86,10 @@ def _add_down(commands: "Commands") -> None:
 def _run_up(options: argparse.Namespace) -> int:
     import uvloop
 
-    from dit4c_p2p.images import choose_tools
+    from dit4c_p2p.imagebuild import choose_tools
     from dit4c_p2p.observe.logs import log_to
-    from dit4c_p2p.process import own_folder
-    from dit4c_p2p.up import up
+    from dit4c_p2p.run.all_in_one import up
+    from dit4c_p2p.run.process import own_folder
 
     config = UpConfig(
         data_folder=options.data_dir.absolute(),

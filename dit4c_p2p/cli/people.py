@@ -25,12 +25,12 @@ def add(commands: "Commands") -> None:
 
 def _run_login_link(options: argparse.Namespace) -> int:
     if options.config is not None:
-        from dit4c_p2p.alone import portal
+        from dit4c_p2p.admin import local_portal
 
         settings = read_portal_settings(options.config)
-        print(asyncio.run(portal.login_link(settings, options.person)))
+        print(asyncio.run(local_portal.login_link(settings, options.person)))
     else:
-        from dit4c_p2p.up import login_link
+        from dit4c_p2p.run.all_in_one import login_link
 
         print(asyncio.run(login_link(options.data_dir.absolute(), options.person)))
     return 0

@@ -12,9 +12,9 @@ from dit4c_p2p.cli.arguments import add_data_dir, add_portal_config, read_portal
 from dit4c_p2p.errors import ConfigError
 
 if TYPE_CHECKING:
+    from dit4c_p2p.admin.tokens import TokenDesk
     from dit4c_p2p.cli.arguments import Commands
-    from dit4c_p2p.portal.api_tokens import Scope
-    from dit4c_p2p.token_desk import TokenDesk
+    from dit4c_p2p.portal.accounts.api_tokens import Scope
 
 _WHERE = (
     "On the portal's own machine the data folder (--data-dir) or the portal's file (--config) is "
@@ -78,7 +78,7 @@ def _run(
 
 
 def _desk(options: argparse.Namespace) -> AbstractAsyncContextManager["TokenDesk"]:
-    from dit4c_p2p.token_desk import api_desk, audit_of, database_of, local_desk
+    from dit4c_p2p.admin.tokens import api_desk, audit_of, database_of, local_desk
 
     if options.portal is not None:
         token = os.environ.get("DIT4C_TOKEN")

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+from dit4c_p2p.atomic_file import is_full
 from dit4c_p2p.database.spec import DatabaseSpec
 from dit4c_p2p.database.sqlite_client import statements
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.private_file import is_full
 
 # FULL: a commit that was acknowledged outlives a power cut, also in WAL mode.
 PRAGMAS = {"journal_mode": "WAL", "synchronous": "FULL", "busy_timeout": 5000}

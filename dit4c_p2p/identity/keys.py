@@ -7,8 +7,8 @@ from pathlib import Path
 import asyncssh
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
+from dit4c_p2p.atomic_file import write_whole
 from dit4c_p2p.identity.errors import InvalidKey
-from dit4c_p2p.private_file import write_whole
 
 _MIN_RSA_BITS = 3072
 _ALGORITHMS = {

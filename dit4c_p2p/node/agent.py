@@ -16,10 +16,10 @@ import asyncssh
 
 from dit4c_p2p.engine_address import USUAL
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.identity.documents import KeyDocument
+from dit4c_p2p.identity.key_documents import KeyDocument
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
-from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.codec import decode
 from dit4c_p2p.messages.node import (
     NODE_SUBSYSTEM,
@@ -37,23 +37,23 @@ from dit4c_p2p.messages.node import (
     StopPod,
 )
 from dit4c_p2p.messages.public import RouterInfo
-from dit4c_p2p.node.assembly import Assembly
 from dit4c_p2p.node.config import DEFAULT_NETWORK_RANGE, NodeConfig
-from dit4c_p2p.node.engine import Engine
-from dit4c_p2p.node.events import Keeper
-from dit4c_p2p.node.failures import FilesFailed, as_failure
-from dit4c_p2p.node.folder import InstanceFolder, instances_kept
-from dit4c_p2p.node.host import read
+from dit4c_p2p.node.engine.client import Engine
+from dit4c_p2p.node.errors import FilesFailed, as_failure
 from dit4c_p2p.node.metrics import NodeMetrics
-from dit4c_p2p.node.pod import LABEL_ROLE, Role
-from dit4c_p2p.node.pods import Pods
+from dit4c_p2p.node.network.host_network import read
+from dit4c_p2p.node.pods.builder import Assembly
+from dit4c_p2p.node.pods.manager import Pods
+from dit4c_p2p.node.pods.spec import LABEL_ROLE, Role
+from dit4c_p2p.node.pods.state_dir import InstanceFolder, instances_kept
+from dit4c_p2p.node.pods.supervisor import Keeper
 from dit4c_p2p.observe.metrics import set_all
 from dit4c_p2p.observe.server import Check
-from dit4c_p2p.overlay.calls import CallSession
 from dit4c_p2p.overlay.client import Listening, ListenState
 from dit4c_p2p.overlay.errors import Refused
-from dit4c_p2p.overlay.gate import Gate, PeerServer
-from dit4c_p2p.overlay.ssh import SERVER_OPTIONS, Identity
+from dit4c_p2p.overlay.rpc import CallSession
+from dit4c_p2p.overlay.server import Gate, PeerServer
+from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS, Identity
 
 _log = logging.getLogger(__name__)
 

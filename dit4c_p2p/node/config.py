@@ -9,7 +9,7 @@ import asyncssh
 from dit4c_p2p.engine_address import USUAL
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
-from dit4c_p2p.node.policy import Policy
+from dit4c_p2p.node.owner.policy import Policy
 
 DEFAULT_NETWORK_RANGE = IPv4Network("10.213.0.0/16")
 
@@ -52,7 +52,7 @@ class NodeConfig:
     ``user_url`` has ``{id}`` where an instance's id goes. Pods get networks (/28) out of
     ``network_range``. ``resolvers`` are name servers for pods, none: the machine's own. ``ca`` has
     certificates (PEM) of authorities that agent and pods are to believe beside the usual ones.
-    ``registry_logins`` is the file of :class:`~dit4c_p2p.node.registry_logins.RegistryLogins`.
+    ``registry_logins`` is the file of :class:`~dit4c_p2p.node.engine.registry_auth.RegistryLogins`.
     """
 
     name: PeerName

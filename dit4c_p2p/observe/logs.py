@@ -2,7 +2,7 @@
 
 A line has its time, level, logger and message, as text or as JSON::
 
-    {"time": "2026-11-23T10:00:00.123Z", "level": "info", "logger": "dit4c_p2p.node.pods",
+    {"time": "2026-11-23T10:00:00.123Z", "level": "info", "logger": "dit4c_p2p.node.pods.manager",
      "message": "pod of x1: reachable", "instance": "x1"}
 
 Which instance, peer or connection a line is about is found by itself where its message begins with

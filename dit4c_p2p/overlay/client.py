@@ -19,9 +19,10 @@ from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity.keys import fingerprint
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import split_address
-from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.public import RouterInfo
-from dit4c_p2p.overlay.cut import KeyWatch
+from dit4c_p2p.overlay.asyncssh_ext.backpressure import guard
+from dit4c_p2p.overlay.asyncssh_ext.fastpath import quicken
 from dit4c_p2p.overlay.errors import (
     NotVerified,
     OverlayError,
@@ -29,9 +30,8 @@ from dit4c_p2p.overlay.errors import (
     TurnedAway,
     Unreachable,
 )
-from dit4c_p2p.overlay.guard import guard
-from dit4c_p2p.overlay.quick import quicken
-from dit4c_p2p.overlay.ssh import CLIENT_OPTIONS, Identity
+from dit4c_p2p.overlay.revocation import KeyWatch
+from dit4c_p2p.overlay.ssh_options import CLIENT_OPTIONS, Identity
 
 _log = logging.getLogger(__name__)
 

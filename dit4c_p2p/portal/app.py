@@ -20,36 +20,37 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.observe.metrics import set_all
 from dit4c_p2p.observe.server import Check
-from dit4c_p2p.portal import answers, api_tokens, people
-from dit4c_p2p.portal.api import table as api
+from dit4c_p2p.portal.accounts import api_tokens, people
+from dit4c_p2p.portal.accounts.last_used import LastUsed
+from dit4c_p2p.portal.accounts.sessions import Sessions
+from dit4c_p2p.portal.api import routes as api
 from dit4c_p2p.portal.audit import Audit, local_user
-from dit4c_p2p.portal.bodies import MAX_BODY_BYTES
-from dit4c_p2p.portal.caller import know_caller
 from dit4c_p2p.portal.config import PortalConfig
-from dit4c_p2p.portal.digests import public_id
-from dit4c_p2p.portal.enrolment import Enrolment
+from dit4c_p2p.portal.context import SERVICES, Services
 from dit4c_p2p.portal.errors import Unavailable
-from dit4c_p2p.portal.events import Hub
-from dit4c_p2p.portal.instances import Instances
-from dit4c_p2p.portal.key_events import KeyEvents
-from dit4c_p2p.portal.known import KnownAddresses
-from dit4c_p2p.portal.last_used import LastUsed
-from dit4c_p2p.portal.link import SchedulerLinks
+from dit4c_p2p.portal.http import responses
+from dit4c_p2p.portal.http.client_address import know_caller
+from dit4c_p2p.portal.http.request_body import MAX_BODY_BYTES
+from dit4c_p2p.portal.http.server import HttpServer
+from dit4c_p2p.portal.http.static_files import StaticFiles
+from dit4c_p2p.portal.instances.instances import Instances
+from dit4c_p2p.portal.instances.scheduler_link import SchedulerLinks
+from dit4c_p2p.portal.keys.enrolment import Enrolment
+from dit4c_p2p.portal.keys.events import KeyEvents
+from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
+from dit4c_p2p.portal.keys.registry import KeyRegistry
+from dit4c_p2p.portal.live_updates import Hub
 from dit4c_p2p.portal.metrics import PortalMetrics
 from dit4c_p2p.portal.models import Counter, EnrolNonce, Incoming, LoginLink, Outgoing
-from dit4c_p2p.portal.oauth import handlers as oauth_handlers
 from dit4c_p2p.portal.oauth.server import OAuthServer
+from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages import account, dashboard, login
 from dit4c_p2p.portal.pages import keys as key_pages
 from dit4c_p2p.portal.pages import people as people_pages
 from dit4c_p2p.portal.pages import tools as tool_pages
-from dit4c_p2p.portal.pages.static import StaticFiles
 from dit4c_p2p.portal.peers import instances as peer_instances
+from dit4c_p2p.portal.peers import oauth as oauth_handlers
 from dit4c_p2p.portal.peers import registry as peer_registry
-from dit4c_p2p.portal.registry import KeyRegistry
-from dit4c_p2p.portal.server import HttpServer
-from dit4c_p2p.portal.services import SERVICES, Services
-from dit4c_p2p.portal.sessions import Sessions
 
 _log = logging.getLogger(__name__)
 
@@ -283,8 +284,8 @@ class Portal:
             middlewares=[
                 self.metrics.counting(),
                 know_caller,
-                answers.translate_errors,
-                answers.check_target,
+                responses.translate_errors,
+                responses.check_target,
             ],
             client_max_size=MAX_BODY_BYTES,
         )
@@ -299,10 +300,10 @@ class Portal:
             lstrip_blocks=True,
         )
         environment.globals["static"] = static.url
-        environment.filters["sentence"] = answers.sentence
+        environment.filters["sentence"] = responses.sentence
         environment.filters["day"] = _day
         environment.filters["until"] = _until
-        app.on_response_prepare.append(answers.add_headers)
+        app.on_response_prepare.append(responses.add_headers)
         for routes in (
             peer_registry.routes(),
             peer_instances.routes(),

@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from dit4c_p2p.audit import AuditBroken, AuditLog
-from dit4c_p2p.edge.shares import site_of
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.portal.digests import public_id
+from dit4c_p2p.net.connection_limits import site_of
+from dit4c_p2p.portal.opaque_tokens import public_id
 
 _log = logging.getLogger(__name__)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 from yarl import URL
 
 from dit4c_p2p.database import DatabaseSpec
-from dit4c_p2p.edge.proxies import NOBODY, Proxies
-from dit4c_p2p.edge.tls import TlsFiles
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import is_loopback_host, split_address
 from dit4c_p2p.messages.public import RouterInfo
+from dit4c_p2p.net.tls import TlsFiles
+from dit4c_p2p.net.trusted_proxies import NOBODY, Proxies
 
 AUDIT_FILE = "audit.jsonl"
 

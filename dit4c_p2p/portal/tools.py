@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from msgspec import UNSET, UnsetType
 
 from dit4c_p2p.database import in_transaction, once_committed
+from dit4c_p2p.portal.accounts.names import checked_id, checked_name
 from dit4c_p2p.portal.config import CatalogueImage, PortalConfig
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NotFound
 from dit4c_p2p.portal.models import Tool
-from dit4c_p2p.portal.names import checked_id, checked_name
 from dit4c_p2p.settings import values
 
 _log = logging.getLogger(__name__)

@@ -6,11 +6,11 @@ from urllib.parse import urlsplit
 
 import asyncssh
 
-from dit4c_p2p.edge.proxies import NOBODY, Proxies
-from dit4c_p2p.edge.tls import TlsFiles
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo
+from dit4c_p2p.net.tls import TlsFiles
+from dit4c_p2p.net.trusted_proxies import NOBODY, Proxies
 
 _ID = "{id}"
 

@@ -9,20 +9,20 @@ from collections.abc import Callable, Mapping
 import asyncssh
 
 from dit4c_p2p import resources
-from dit4c_p2p.edge.accept import Listener, Manner, close_all, not_bound
-from dit4c_p2p.edge.redirect import Redirect
-from dit4c_p2p.edge.tls import Certificate
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.portal_client import PortalClient
-from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.identity.registry_client import Registry
+from dit4c_p2p.net.https_redirect import Redirect
+from dit4c_p2p.net.listener import Listener, Manner, close_all, not_bound
+from dit4c_p2p.net.tls import Certificate
 from dit4c_p2p.observe.server import Check
-from dit4c_p2p.overlay.ssh import SERVER_OPTIONS
+from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS
 from dit4c_p2p.router.config import Addresses, RouterConfig
-from dit4c_p2p.router.http import FrontDoor
+from dit4c_p2p.router.error_pages import Renderer
+from dit4c_p2p.router.http_server import FrontDoor
+from dit4c_p2p.router.instance_states import PageStates
 from dit4c_p2p.router.metrics import RouterMetrics
-from dit4c_p2p.router.pages import Renderer
-from dit4c_p2p.router.ssh import Switchboard, gate_for
-from dit4c_p2p.router.states import PageStates
+from dit4c_p2p.router.ssh_server import Switchboard, gate_for
 
 _log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from collections.abc import Callable
 
 import asyncssh
 
-from dit4c_p2p.edge.tls import is_tls
-from dit4c_p2p.http1 import BadRequest
-from dit4c_p2p.overlay.quick import writer
-from dit4c_p2p.router.proxied import OneInstance
+from dit4c_p2p.net.http1 import BadRequest
+from dit4c_p2p.net.tls import is_tls
+from dit4c_p2p.overlay.asyncssh_ext.fastpath import writer
+from dit4c_p2p.router.proxy_pinning import OneInstance
 
 _log = logging.getLogger(__name__)
 

@@ -8,12 +8,12 @@ from typing import Any, Protocol
 import asyncssh
 
 from dit4c_p2p.identity.names import PeerName
-from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.node import NODE_SUBSYSTEM, NodeReply, NodeRequest
 from dit4c_p2p.messages.public import RouterInfo
-from dit4c_p2p.overlay.calls import call
 from dit4c_p2p.overlay.client import dial
-from dit4c_p2p.overlay.ssh import Identity
+from dit4c_p2p.overlay.rpc import call
+from dit4c_p2p.overlay.ssh_options import Identity
 
 NODE_PORT = 22
 

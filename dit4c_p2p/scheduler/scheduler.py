@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
-from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.link import (
     RequestLogs,
     StartAgain,
@@ -19,16 +19,16 @@ from dit4c_p2p.messages.link import (
 )
 from dit4c_p2p.observe.metrics import set_all
 from dit4c_p2p.observe.server import Check
-from dit4c_p2p.overlay.ssh import Identity
+from dit4c_p2p.overlay.ssh_options import Identity
 from dit4c_p2p.scheduler.config import REGISTRY_FOLDER, SchedulerConfig
-from dit4c_p2p.scheduler.driver import Driver
 from dit4c_p2p.scheduler.errors import first_error
+from dit4c_p2p.scheduler.instance_tasks import Driver
 from dit4c_p2p.scheduler.metrics import SchedulerMetrics
 from dit4c_p2p.scheduler.node_connection import Dialler, overlay_dialler
-from dit4c_p2p.scheduler.nodes import Nodes
+from dit4c_p2p.scheduler.node_events import Watcher
+from dit4c_p2p.scheduler.node_links import Nodes
 from dit4c_p2p.scheduler.portal_link import PortalLink
 from dit4c_p2p.scheduler.store import Store
-from dit4c_p2p.scheduler.watcher import Watcher
 
 _log = logging.getLogger(__name__)
 

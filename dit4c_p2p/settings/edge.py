@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dit4c_p2p.edge.proxies import Network, Proxies
-from dit4c_p2p.edge.tls import TlsFiles, check
 from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.net.tls import TlsFiles, check
+from dit4c_p2p.net.trusted_proxies import Network, Proxies
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, setting
 

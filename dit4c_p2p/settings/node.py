@@ -158,7 +158,7 @@ class NodeSettings(PeerSettings):
 
     def file_problems(self) -> Iterator[ConfigError]:
         """See :class:`Settings`."""
-        from dit4c_p2p.node.registry_logins import RegistryLogins
+        from dit4c_p2p.node.engine.registry_auth import RegistryLogins
 
         yield from super().file_problems()
         try:
@@ -180,7 +180,7 @@ class NodeSettings(PeerSettings):
     ) -> "NodeConfig":
         """What the agent is told. Pods reach the portal as it says of itself that it is reached."""
         from dit4c_p2p.node.config import Limits, NodeConfig
-        from dit4c_p2p.node.policy import Policy
+        from dit4c_p2p.node.owner.policy import Policy
 
         policy = self.policy
         return NodeConfig(

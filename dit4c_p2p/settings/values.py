@@ -22,7 +22,7 @@ from dit4c_p2p.identity.errors import InvalidKey, InvalidName
 from dit4c_p2p.identity.keys import parse_public
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import is_loopback_host, split_address
-from dit4c_p2p.messages.image import is_digest, is_registry, split_image
+from dit4c_p2p.oci.reference import is_digest, is_registry, split_image
 from dit4c_p2p.settings.value import (
     Value,
     WrongValue,

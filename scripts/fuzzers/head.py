@@ -15,14 +15,13 @@ import struct
 import atheris
 
 with atheris.instrument_imports(
-    include=["dit4c_p2p.http1", "dit4c_p2p.edge", "dit4c_p2p.helpers.auth.cookies"]
+    include=["dit4c_p2p.net.http1", "dit4c_p2p.net", "dit4c_p2p.helpers.auth.cookies"]
 ):
-    from dit4c_p2p import http1
-    from dit4c_p2p.edge import proxies, proxy_protocol
-    from dit4c_p2p.edge.accept import Place, Room
-    from dit4c_p2p.edge.redirect import Redirect
-    from dit4c_p2p.edge.requests import Requests
     from dit4c_p2p.helpers.auth import cookies
+    from dit4c_p2p.net import http1, proxy_protocol, trusted_proxies
+    from dit4c_p2p.net.https_redirect import Redirect
+    from dit4c_p2p.net.listener import Place, Room
+    from dit4c_p2p.net.request_validator import Requests
 
 from support.fuzzing import run
 
@@ -262,7 +261,7 @@ async def taken_off(data):
         theirs.shutdown(socket.SHUT_WR)
         ours.setblocking(False)
         try:
-            client = await proxies.read_header(ours)
+            client = await trusted_proxies.read_header(ours)
         except (proxy_protocol.BadProxyHeader, ConnectionResetError):
             return None
         left = b""

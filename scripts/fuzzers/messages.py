@@ -18,19 +18,17 @@ with atheris.instrument_imports(
     include=[
         "dit4c_p2p.messages",
         "dit4c_p2p.identity",
-        "dit4c_p2p.proof",
-        "dit4c_p2p.alone.installation",
+        "dit4c_p2p.admin.key_proof",
+        "dit4c_p2p.run.bootstrap",
         "dit4c_p2p.helpers.auth.oauth",
         "dit4c_p2p.portal.paging",
         "asyncssh.sshsig",
     ]
 ):
-    from dit4c_p2p import proof
-    from dit4c_p2p.alone.installation import read_public
+    from dit4c_p2p.admin import key_proof
     from dit4c_p2p.errors import ConfigError
     from dit4c_p2p.helpers.auth import oauth
-    from dit4c_p2p.identity import documents, sshsig, tokens
-    from dit4c_p2p.identity import registry as registry_client
+    from dit4c_p2p.identity import key_documents, registry_client, sshsig, tokens
     from dit4c_p2p.identity.errors import (
         InvalidDocument,
         InvalidName,
@@ -44,6 +42,7 @@ with atheris.instrument_imports(
     from dit4c_p2p.messages.instances import State
     from dit4c_p2p.portal import paging
     from dit4c_p2p.portal.errors import BadRequest
+    from dit4c_p2p.run.bootstrap import read_public
 
 from support.fuzzing import run
 
@@ -99,13 +98,13 @@ RECORDS = [
     router.PageState(state="gone"),
     enrol.NewKey(kind="node", id="a", public_key="k", nonce="n", signature="s", scheduler="main"),
 ]
-DOCUMENT = documents.KeyDocument(
+DOCUMENT = key_documents.KeyDocument(
     name=NAME, serial=1, change=1, issued=NOW, expires=NOW + 3600, keys=(KEY,), scheduler="main"
 )
 
 
 SIGNATURE = sshsig.sign(KEY, b"what is signed", "dit4c-fuzz")
-PROOF = proof.signed(KEY, NAME, PORTAL.url, "nonce", "main")
+PROOF = key_proof.signed(KEY, NAME, PORTAL.url, "nonce", "main")
 
 
 def part(content):
@@ -115,8 +114,8 @@ def part(content):
 
 SEEDS = [
     *map(encode, RECORDS),
-    documents.compose(DOCUMENT),
-    documents.compose(DOCUMENT).partition(b"\n")[0] + b"\n",
+    key_documents.compose(DOCUMENT),
+    key_documents.compose(DOCUMENT).partition(b"\n")[0] + b"\n",
     tokens.issue(KEY, NAME, "http://localhost:8080", now=NOW).encode(),
     b".".join(map(part, (b'{"alg":"none","kid":[1]}', b'{"iss":["node-a"]}', b"s"))),
     b"node-home",
@@ -130,7 +129,7 @@ SEEDS = [
     part(b"[" * 5000) + b"." + part(b'{"iss":"node-a"}') + b".s",
     SIGNATURE.encode(),
     SIGNATURE.encode().replace(b"\n", b"\r\n"),
-    proof.write(PROOF).encode(),
+    key_proof.write(PROOF).encode(),
     b"data: {}\n\n: \n\nevent: x\ndata:\xff\r\n\ndata: cut",
     b"data: " + b"x" * 17_000 + b"\n\n",
     paging._encode(1.5, "abc").encode(),
@@ -158,10 +157,10 @@ def check_records(data):
 def check_document(data):
     """What parses composes to what parses the same."""
     try:
-        document = documents.parse(data, NAME, NOW)
+        document = key_documents.parse(data, NAME, NOW)
     except InvalidDocument:
         return
-    again = documents.parse(documents.compose(document), NAME, NOW)
+    again = key_documents.parse(key_documents.compose(document), NAME, NOW)
     assert again == document, "composed, it reads otherwise"
 
 
@@ -203,10 +202,12 @@ def check_signature(text):
 def check_proof(text):
     """What is read is written as what reads the same."""
     try:
-        said = proof.read(text, NAME, None)
+        said = key_proof.read(text, NAME, None)
     except ConfigError:
         return
-    assert proof.read(proof.write(said), NAME, said.scheduler) == said, "written, it is another"
+    assert key_proof.read(key_proof.write(said), NAME, said.scheduler) == said, (
+        "written, it is another"
+    )
 
 
 def check_public(data):

@@ -14,7 +14,7 @@ from support.pods import docker, make_image
 from support.second_engine import SecondEngine
 from support.system import browser_session, log_in
 
-from dit4c_p2p.images import default_cache_folder, ensure_images
+from dit4c_p2p.imagebuild import default_cache_folder, ensure_images
 from dit4c_p2p.node.agent import remove_everything
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]

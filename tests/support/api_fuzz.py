@@ -7,7 +7,7 @@ import sys
 
 from support.portal import PortalAtWork
 
-from dit4c_p2p.portal.digests import digest, public_id
+from dit4c_p2p.portal.opaque_tokens import digest, public_id
 
 CALLERS = ("admin", "user", "nobody")
 # A run with fewer cases has not come to each operation: too little time, or no document.

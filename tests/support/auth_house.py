@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from aiohttp import web
 from support.oauth_portal import OAuthPortal
 
-from dit4c_p2p.edge import proxy_protocol
 from dit4c_p2p.helpers.auth.server import AuthServer
-from dit4c_p2p.helpers.pod import Pod
-from dit4c_p2p.http1 import (
+from dit4c_p2p.helpers.pod_config import Pod
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.net import proxy_protocol
+from dit4c_p2p.net.http1 import (
     BadResponse,
     ChunkedReader,
     ResponseHead,
     framer_of,
     parse_response_head,
 )
-from dit4c_p2p.identity.names import PeerName
 
 NAME = PeerName.parse("instance-abc")
 HOST = "abc.localhost:8081"

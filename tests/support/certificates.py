@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from dit4c_p2p.edge.tls import TlsFiles
+from dit4c_p2p.net.tls import TlsFiles
 
 DAY_S = 86400
 

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from dit4c_p2p.node.config import NodeConfig
-from dit4c_p2p.node.engine import Engine
-from dit4c_p2p.node.events import Keeper
-from dit4c_p2p.node.pods import Pods
+from dit4c_p2p.node.engine.client import Engine
+from dit4c_p2p.node.pods.manager import Pods
+from dit4c_p2p.node.pods.supervisor import Keeper
 
 
 @asynccontextmanager

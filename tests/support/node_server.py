@@ -9,13 +9,13 @@ import asyncssh
 from support.fake_node import FakeNode
 
 from dit4c_p2p.identity.portal_client import PortalClient
-from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.node import NODE_SUBSYSTEM
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
-from dit4c_p2p.overlay.calls import CallSession
 from dit4c_p2p.overlay.client import Listening
-from dit4c_p2p.overlay.gate import Gate, PeerServer
-from dit4c_p2p.overlay.ssh import SERVER_OPTIONS, Identity
+from dit4c_p2p.overlay.rpc import CallSession
+from dit4c_p2p.overlay.server import Gate, PeerServer
+from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS, Identity
 
 
 @asynccontextmanager

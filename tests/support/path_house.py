@@ -12,7 +12,7 @@ from support.oauth_portal import OAuthPortal
 
 from dit4c_p2p.helpers.auth.server import AuthServer
 from dit4c_p2p.helpers.listener.listener import serve
-from dit4c_p2p.helpers.pod import FOLDER_VARIABLE, load
+from dit4c_p2p.helpers.pod_config import FOLDER_VARIABLE, load
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity.keys import generate, write_private
 from dit4c_p2p.identity.names import PeerName

@@ -20,7 +20,7 @@ from support.waiting import until
 from dit4c_p2p.messages.node import StartPod
 from dit4c_p2p.messages.pod import HELPER_UID
 from dit4c_p2p.node.config import HelperImages
-from dit4c_p2p.node.pods import Pods
+from dit4c_p2p.node.pods.manager import Pods
 
 MIB = 1024**2
 ROOT = Path(__file__).parents[2]

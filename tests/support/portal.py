@@ -124,7 +124,7 @@ class PortalAtWork:
 
     async def person(self, name: str) -> str:
         """A person who is no admin, and their API token."""
-        from dit4c_p2p.portal import people
+        from dit4c_p2p.portal.accounts import people
 
         await people.ensure_person(name, name=name.title(), is_admin=False, now=self.clock())
         return await self.portal.create_api_token(name, "test")

@@ -16,7 +16,7 @@ from pathlib import Path
 from support.certificates import Authority
 from support.nginx import Nginx
 
-from dit4c_p2p.edge.proxies import Proxies, parse_networks
+from dit4c_p2p.net.trusted_proxies import Proxies, parse_networks
 
 PAGE = Path(__file__).parents[2] / "docs" / "proxy.md"
 PORTAL, INSTANCES = "portal.example.org", "*.example.net"

@@ -12,7 +12,7 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.node.agent import Node
 from dit4c_p2p.node.config import HelperImages, NodeConfig
 from dit4c_p2p.overlay.client import connect_router, dial
-from dit4c_p2p.overlay.ssh import Identity
+from dit4c_p2p.overlay.ssh_options import Identity
 
 
 class RealNode:

@@ -16,9 +16,9 @@ from typing import Any, Self
 import asyncssh
 from aiohttp import web
 
-from dit4c_p2p.identity import documents, sshsig
-from dit4c_p2p.identity.documents import KeyDocument
+from dit4c_p2p.identity import key_documents, sshsig
 from dit4c_p2p.identity.errors import InvalidName
+from dit4c_p2p.identity.key_documents import KeyDocument
 from dit4c_p2p.identity.keys import fingerprint, generate, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.codec import decode, encode
@@ -163,13 +163,13 @@ class RegistryPortal:
         self.lookups[name] = self.lookups.get(name, 0) + 1
         self._serial += 1
         now = int(time.time())
-        body = documents.compose(
+        body = key_documents.compose(
             KeyDocument(
                 name=name,
                 serial=self._serial,
                 change=self._change,
                 issued=now,
-                expires=now + documents.LIFETIME_S,
+                expires=now + key_documents.LIFETIME_S,
                 keys=tuple(self._keys.get(name, ())),
                 scheduler=self._schedulers.get(name),
             )

@@ -16,10 +16,10 @@ from support.waiting import until
 from dit4c_p2p.identity.keys import write_private
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
-from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.overlay.client import connect_router
-from dit4c_p2p.overlay.ssh import Identity
+from dit4c_p2p.overlay.ssh_options import Identity
 from dit4c_p2p.router import Limits, Router, RouterConfig
 
 

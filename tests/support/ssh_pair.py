@@ -12,9 +12,9 @@ import asyncssh
 from support.waiting import until
 
 from dit4c_p2p.identity.keys import generate, public_line
-from dit4c_p2p.overlay import quick
-from dit4c_p2p.overlay.guard import guard
-from dit4c_p2p.overlay.ssh import CLIENT_OPTIONS, PACKET_BYTES, SERVER_OPTIONS, WINDOW_BYTES
+from dit4c_p2p.overlay.asyncssh_ext import fastpath
+from dit4c_p2p.overlay.asyncssh_ext.backpressure import guard
+from dit4c_p2p.overlay.ssh_options import CLIENT_OPTIONS, PACKET_BYTES, SERVER_OPTIONS, WINDOW_BYTES
 
 MIB = 1024 * 1024
 
@@ -24,7 +24,7 @@ class Echo(asyncssh.SSHTCPSession[bytes]):
 
     def connection_made(self, chan: Any) -> None:
         self.chan = chan
-        self.write = quick.writer(chan)
+        self.write = fastpath.writer(chan)
 
     def data_received(self, data: bytes, datatype: Any) -> None:
         self.write(data)
@@ -77,7 +77,7 @@ class Server(asyncssh.SSHServer):
 
     def auth_completed(self) -> None:
         if self.quickened:
-            quick.quicken(self.conn)
+            fastpath.quicken(self.conn)
 
     def connection_requested(self, *args: Any) -> Any:
         return self.conn.create_tcp_channel(window=WINDOW_BYTES, max_pktsize=PACKET_BYTES), Echo()
@@ -134,7 +134,7 @@ async def connected(
             **{**CLIENT_OPTIONS, **options},
         ) as connection:
             if quickened:
-                quick.quicken(connection)
+                fastpath.quicken(connection)
             yield connection
 
 
@@ -143,7 +143,7 @@ async def echoed(connection: asyncssh.SSHClientConnection, pieces: list[bytes]) 
     channel, session = await connection.create_connection(
         Collect, "node-a", 22, window=WINDOW_BYTES, max_pktsize=PACKET_BYTES
     )
-    write = quick.writer(channel)
+    write = fastpath.writer(channel)
     for piece in pieces:
         await session.writable.wait()
         write(piece)

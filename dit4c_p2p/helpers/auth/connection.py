@@ -8,18 +8,23 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from dit4c_p2p.edge import proxy_protocol
-from dit4c_p2p.edge.proxy_protocol import BadProxyHeader
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.helpers.auth import cookies, pages
-from dit4c_p2p.helpers.auth.exchange import AppSlow, CutShort, exchange
 from dit4c_p2p.helpers.auth.headers import FromApp, Origin, ToApp
-from dit4c_p2p.helpers.auth.own import Own, is_own
-from dit4c_p2p.helpers.auth.rules import Refused, accepts_html, check_cross_site, check_message
+from dit4c_p2p.helpers.auth.proxy_exchange import AppSlow, CutShort, exchange
+from dit4c_p2p.helpers.auth.request_checks import (
+    Refused,
+    accepts_html,
+    check_cross_site,
+    check_message,
+)
+from dit4c_p2p.helpers.auth.reserved_paths import Own, is_own
 from dit4c_p2p.helpers.auth.sessions import Session, Sessions
+from dit4c_p2p.helpers.auth.stream import Wire
 from dit4c_p2p.helpers.auth.upstream import App, AppUnreachable
-from dit4c_p2p.helpers.auth.wire import Wire
-from dit4c_p2p.http1 import BadMessage, BadRequest, BodyKind, Headers, RequestHead, parse_head
+from dit4c_p2p.net import proxy_protocol
+from dit4c_p2p.net.http1 import BadMessage, BadRequest, BodyKind, Headers, RequestHead, parse_head
+from dit4c_p2p.net.proxy_protocol import BadProxyHeader
 
 logger = logging.getLogger(__name__)
 

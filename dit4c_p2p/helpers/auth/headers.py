@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from yarl import URL
 
-from dit4c_p2p.edge.proxy_protocol import Client
 from dit4c_p2p.helpers.auth import cookies
-from dit4c_p2p.http1 import (
+from dit4c_p2p.net.http1 import (
     BodyKind,
     Headers,
     RequestHead,
@@ -14,6 +13,7 @@ from dit4c_p2p.http1 import (
     parse_response_head,
     render_head,
 )
+from dit4c_p2p.net.proxy_protocol import Client
 
 # Meant for one connection only, ours or the app's.
 _HOP_BY_HOP = frozenset(

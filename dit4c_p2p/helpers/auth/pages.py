@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from dit4c_p2p.helpers.auth.headers import STRICT_TRANSPORT
-from dit4c_p2p.http1 import Headers, render_head
+from dit4c_p2p.net.http1 import Headers, render_head
 
 # The colours are those of web/portal.css.
 _STYLE = (

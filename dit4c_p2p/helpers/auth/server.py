@@ -11,11 +11,11 @@ from dit4c_p2p.helpers.auth.connection import Connection, House
 from dit4c_p2p.helpers.auth.headers import Origin
 from dit4c_p2p.helpers.auth.login import Login
 from dit4c_p2p.helpers.auth.oauth import PortalOAuth
-from dit4c_p2p.helpers.auth.own import Own
+from dit4c_p2p.helpers.auth.reserved_paths import Own
 from dit4c_p2p.helpers.auth.sessions import Sessions
+from dit4c_p2p.helpers.auth.stream import Wire
 from dit4c_p2p.helpers.auth.upstream import App
-from dit4c_p2p.helpers.auth.wire import Wire
-from dit4c_p2p.helpers.pod import Pod
+from dit4c_p2p.helpers.pod_config import Pod
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.messages.pod import CALLBACK_PATH, HelperState

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.helpers.auth.wire import Wire
+from dit4c_p2p.helpers.auth.stream import Wire
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from functools import partial
 import aiohttp
 
 from dit4c_p2p.backoff import Backoff
-from dit4c_p2p.helpers.listener.own_url import ask
-from dit4c_p2p.helpers.pod import Pod
+from dit4c_p2p.helpers.listener.url_probe import ask
+from dit4c_p2p.helpers.pod_config import Pod
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.portal_client import PortalClient, trusting

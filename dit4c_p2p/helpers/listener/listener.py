@@ -5,13 +5,13 @@ import asyncio
 import asyncssh
 
 from dit4c_p2p.helpers.listener.announce import Announcer
-from dit4c_p2p.helpers.listener.splice import Splicer
-from dit4c_p2p.helpers.pod import Pod
+from dit4c_p2p.helpers.listener.auth_socket import Splicer
+from dit4c_p2p.helpers.pod_config import Pod
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity.portal_client import PortalClient
-from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.overlay.client import Listening
-from dit4c_p2p.overlay.ssh import PACKET_BYTES, WINDOW_BYTES, Identity
+from dit4c_p2p.overlay.ssh_options import PACKET_BYTES, WINDOW_BYTES, Identity
 
 # An instance's web port in the overlay, whatever port its app has.
 WEB_PORT = 80

@@ -5,9 +5,9 @@ from typing import Literal
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.link import ClusterState
 from dit4c_p2p.portal.api.endpoint import Call, Endpoint
-from dit4c_p2p.portal.api.records import ClusterView, NodeView, Page
 from dit4c_p2p.portal.models import Peer, SshKey
 from dit4c_p2p.portal.paging import part
+from dit4c_p2p.portal.schemas import ClusterView, NodeView, Page
 
 
 async def list_clusters(call: Call, query: Page) -> list[ClusterView]:

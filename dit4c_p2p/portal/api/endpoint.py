@@ -17,12 +17,12 @@ from typing import Any, Literal, get_type_hints
 
 from aiohttp import web
 
-from dit4c_p2p.portal.api.auth import admin, person
-from dit4c_p2p.portal.api.records import NoQuery, to_json
-from dit4c_p2p.portal.bodies import read_json, read_query_as
+from dit4c_p2p.portal.accounts.people import Who
+from dit4c_p2p.portal.context import Services, services
 from dit4c_p2p.portal.errors import PortalError
-from dit4c_p2p.portal.people import Who
-from dit4c_p2p.portal.services import Services, services
+from dit4c_p2p.portal.http.request_body import read_json, read_query_as
+from dit4c_p2p.portal.http.token_auth import admin, person
+from dit4c_p2p.portal.schemas import NoQuery, to_json
 
 PREFIX = "/api/v1"
 

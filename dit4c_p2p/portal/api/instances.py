@@ -3,16 +3,8 @@
 from aiohttp import web
 
 from dit4c_p2p.messages.instances import FINAL, State
-from dit4c_p2p.portal import presentation
-from dit4c_p2p.portal.api.auth import person
+from dit4c_p2p.portal.accounts.names import composed
 from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
-from dit4c_p2p.portal.api.records import (
-    InstancesQuery,
-    InstanceView,
-    LogsQuery,
-    NewInstance,
-    to_json,
-)
 from dit4c_p2p.portal.errors import (
     Conflict,
     Forbidden,
@@ -22,10 +14,18 @@ from dit4c_p2p.portal.errors import (
     Unauthorized,
     Unavailable,
 )
+from dit4c_p2p.portal.http.sse import KEEPALIVE_S, EventStream
+from dit4c_p2p.portal.http.token_auth import person
+from dit4c_p2p.portal.instances import view
 from dit4c_p2p.portal.models import Instance
-from dit4c_p2p.portal.names import composed
 from dit4c_p2p.portal.paging import page
-from dit4c_p2p.portal.sse import KEEPALIVE_S, EventStream
+from dit4c_p2p.portal.schemas import (
+    InstancesQuery,
+    InstanceView,
+    LogsQuery,
+    NewInstance,
+    to_json,
+)
 
 
 async def list_instances(call: Call, query: InstancesQuery) -> list[InstanceView]:
@@ -127,7 +127,7 @@ async def _mine(call: Call) -> Instance:
 
 
 def _view(call: Call, instance: Instance) -> InstanceView:
-    return presentation.view(instance, call.parts.config)
+    return view.view(instance, call.parts.config)
 
 
 ENDPOINTS = (

@@ -7,9 +7,14 @@ from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.keys import parse_public
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.enrol import NewKey
-from dit4c_p2p.portal import api_tokens
+from dit4c_p2p.portal.accounts import api_tokens
 from dit4c_p2p.portal.api.endpoint import Call, Endpoint
-from dit4c_p2p.portal.api.records import (
+from dit4c_p2p.portal.context import Services
+from dit4c_p2p.portal.errors import BadRequest, Conflict
+from dit4c_p2p.portal.http.peer_auth import authenticate, bearer
+from dit4c_p2p.portal.models import SshKey
+from dit4c_p2p.portal.paging import page
+from dit4c_p2p.portal.schemas import (
     CallerView,
     ChallengeView,
     KeysQuery,
@@ -17,11 +22,6 @@ from dit4c_p2p.portal.api.records import (
     time_or_none,
     time_text,
 )
-from dit4c_p2p.portal.errors import BadRequest, Conflict
-from dit4c_p2p.portal.models import SshKey
-from dit4c_p2p.portal.paging import page
-from dit4c_p2p.portal.peers.auth import authenticate, bearer
-from dit4c_p2p.portal.services import Services
 
 
 async def list_keys(call: Call, query: KeysQuery) -> list[KeyView]:

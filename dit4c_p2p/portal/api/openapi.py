@@ -10,7 +10,6 @@ from aiohttp import web
 
 from dit4c_p2p import __version__
 from dit4c_p2p.portal.api.endpoint import Endpoint
-from dit4c_p2p.portal.api.records import NoQuery, Problem
 from dit4c_p2p.portal.errors import (
     BadRequest,
     Forbidden,
@@ -20,6 +19,7 @@ from dit4c_p2p.portal.errors import (
     Unavailable,
     UnsupportedMedia,
 )
+from dit4c_p2p.portal.schemas import NoQuery, Problem
 
 _REF = "#/components/schemas/{name}"
 _PROBLEM_MEDIA = "application/problem+json"

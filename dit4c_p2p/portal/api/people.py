@@ -6,10 +6,16 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from dit4c_p2p.database import in_transaction
-from dit4c_p2p.portal import api_tokens, people
-from dit4c_p2p.portal.api.auth import self_or_admin
+from dit4c_p2p.portal.accounts import api_tokens, people
+from dit4c_p2p.portal.accounts.people import Change
 from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
-from dit4c_p2p.portal.api.records import (
+from dit4c_p2p.portal.context import Services
+from dit4c_p2p.portal.errors import Conflict
+from dit4c_p2p.portal.http.token_auth import self_or_admin
+from dit4c_p2p.portal.models import ApiToken, Person
+from dit4c_p2p.portal.opaque_tokens import public_id
+from dit4c_p2p.portal.paging import page, part
+from dit4c_p2p.portal.schemas import (
     InvitedView,
     LoginLinkView,
     NewLoginLink,
@@ -24,12 +30,6 @@ from dit4c_p2p.portal.api.records import (
     time_or_none,
     time_text,
 )
-from dit4c_p2p.portal.digests import public_id
-from dit4c_p2p.portal.errors import Conflict
-from dit4c_p2p.portal.models import ApiToken, Person
-from dit4c_p2p.portal.paging import page, part
-from dit4c_p2p.portal.people import Change
-from dit4c_p2p.portal.services import Services
 
 _HOUR_S = 3600
 

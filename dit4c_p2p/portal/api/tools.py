@@ -5,7 +5,13 @@ from msgspec import UNSET
 from dit4c_p2p.database import in_transaction
 from dit4c_p2p.portal import tools
 from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
-from dit4c_p2p.portal.api.records import (
+from dit4c_p2p.portal.config import CatalogueImage
+from dit4c_p2p.portal.context import Services
+from dit4c_p2p.portal.errors import Conflict, NotFound
+from dit4c_p2p.portal.instances.catalogue import Entry, catalogue, entry_of
+from dit4c_p2p.portal.models import Tool
+from dit4c_p2p.portal.paging import part
+from dit4c_p2p.portal.schemas import (
     ImageView,
     NewTool,
     Page,
@@ -14,12 +20,6 @@ from dit4c_p2p.portal.api.records import (
     ToolView,
     time_text,
 )
-from dit4c_p2p.portal.catalogue import Entry, catalogue, entry_of
-from dit4c_p2p.portal.config import CatalogueImage
-from dit4c_p2p.portal.errors import Conflict, NotFound
-from dit4c_p2p.portal.models import Tool
-from dit4c_p2p.portal.paging import part
-from dit4c_p2p.portal.services import Services
 from dit4c_p2p.portal.tools import Change
 
 

@@ -15,12 +15,14 @@ from dit4c_p2p.identity.errors import InvalidName, InvalidToken, WrongClock
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.pod import CALLBACK_PATH
+from dit4c_p2p.portal.accounts.people import in_force
+from dit4c_p2p.portal.accounts.sessions import LoggedIn
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
-from dit4c_p2p.portal.digests import digest
 from dit4c_p2p.portal.errors import NoSuchInstance, NotFound
+from dit4c_p2p.portal.keys.registry import KeyRegistry
 from dit4c_p2p.portal.models import Instance, OAuthCode, OAuthToken, Person, Session, UsedToken
-from dit4c_p2p.portal.oauth.core import (
+from dit4c_p2p.portal.oauth.authlib_adapter import (
     ASSERTION_TYPE,
     AUTH_METHOD,
     Answer,
@@ -31,9 +33,7 @@ from dit4c_p2p.portal.oauth.core import (
     Subject,
     check_assertion,
 )
-from dit4c_p2p.portal.people import in_force
-from dit4c_p2p.portal.registry import KeyRegistry
-from dit4c_p2p.portal.sessions import LoggedIn
+from dit4c_p2p.portal.opaque_tokens import digest
 
 _log = logging.getLogger(__name__)
 

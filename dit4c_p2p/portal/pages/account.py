@@ -4,13 +4,13 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from dit4c_p2p.portal import api_tokens, people
+from dit4c_p2p.portal.accounts import api_tokens, people
 from dit4c_p2p.portal.api.people import end_api_token, new_api_token, person_view, token_view
-from dit4c_p2p.portal.api.records import NewTokenView, time_text
-from dit4c_p2p.portal.digests import public_id
 from dit4c_p2p.portal.errors import BadRequest
-from dit4c_p2p.portal.pages.call import PageCall, sent, shown
+from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages.forms import go_to
+from dit4c_p2p.portal.pages.page import PageCall, sent, shown
+from dit4c_p2p.portal.schemas import NewTokenView, time_text
 
 _DAYS = {"7": "1 week", "30": "30 days", "90": "90 days", "366": "1 year"}
 _NEW = {"label": "", "days": "90", "admin": ""}

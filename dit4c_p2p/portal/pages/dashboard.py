@@ -6,18 +6,18 @@ from typing import Any
 
 from aiohttp import web
 
-from dit4c_p2p.portal import presentation
-from dit4c_p2p.portal.answers import json_answer
-from dit4c_p2p.portal.catalogue import catalogue
+from dit4c_p2p.portal.accounts.people import Who
+from dit4c_p2p.portal.accounts.sessions import LoggedIn
+from dit4c_p2p.portal.context import Services, services
 from dit4c_p2p.portal.errors import Conflict, PortalError, Unauthorized
+from dit4c_p2p.portal.http.responses import json_answer
+from dit4c_p2p.portal.http.sse import KEEPALIVE_S, EventStream
+from dit4c_p2p.portal.instances import view
+from dit4c_p2p.portal.instances.catalogue import catalogue
 from dit4c_p2p.portal.models import Instance
-from dit4c_p2p.portal.pages.call import PageCall, shown
 from dit4c_p2p.portal.pages.forms import checked_form, go_to
 from dit4c_p2p.portal.pages.login import current, still_in
-from dit4c_p2p.portal.people import Who
-from dit4c_p2p.portal.services import Services, services
-from dit4c_p2p.portal.sessions import LoggedIn
-from dit4c_p2p.portal.sse import KEEPALIVE_S, EventStream
+from dit4c_p2p.portal.pages.page import PageCall, shown
 
 
 def routes() -> list[web.RouteDef]:
@@ -144,7 +144,7 @@ async def _view(parts: Services, instance: Instance) -> dict[str, Any]:
 
 async def _views(parts: Services, instances: list[Instance]) -> list[dict[str, Any]]:
     known = await catalogue(parts.config)
-    return [presentation.page_view(instance, parts.config, known) for instance in instances]
+    return [view.page_view(instance, parts.config, known) for instance in instances]
 
 
 def _json(data: object) -> str:

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from dit4c_p2p.portal.bodies import read_form
+from dit4c_p2p.portal.accounts.sessions import LoggedIn
+from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import Forbidden
-from dit4c_p2p.portal.services import services
-from dit4c_p2p.portal.sessions import LoggedIn
+from dit4c_p2p.portal.http.request_body import read_form
 
 
 def go_to(path: str) -> web.Response:

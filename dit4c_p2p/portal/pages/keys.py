@@ -5,8 +5,8 @@ from aiohttp import web
 from dit4c_p2p.portal.api.keys import key_view, revoke_key
 from dit4c_p2p.portal.errors import NotFound
 from dit4c_p2p.portal.models import SshKey
-from dit4c_p2p.portal.pages.call import PageCall, sent, shown
 from dit4c_p2p.portal.pages.forms import go_to
+from dit4c_p2p.portal.pages.page import PageCall, sent, shown
 
 _MAX_SHOWN = 500
 

@@ -11,16 +11,16 @@ from urllib.parse import urlsplit
 import aiohttp_jinja2
 from aiohttp import web
 
-from dit4c_p2p.portal import people
+from dit4c_p2p.portal.accounts import people
+from dit4c_p2p.portal.accounts.sessions import LoggedIn
+from dit4c_p2p.portal.accounts.user_agents import describe
 from dit4c_p2p.portal.audit import calls_with
-from dit4c_p2p.portal.bodies import read_form
-from dit4c_p2p.portal.browsers import describe
-from dit4c_p2p.portal.digests import new_token
+from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import AccountClosed, Forbidden, Misdirected
-from dit4c_p2p.portal.pages import cookies
+from dit4c_p2p.portal.http import cookies
+from dit4c_p2p.portal.http.request_body import read_form
+from dit4c_p2p.portal.opaque_tokens import new_token
 from dit4c_p2p.portal.pages.forms import checked_form, go_to
-from dit4c_p2p.portal.services import services
-from dit4c_p2p.portal.sessions import LoggedIn
 
 _VISIT = "login"
 _AFTER = "after"

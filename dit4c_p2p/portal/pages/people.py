@@ -5,15 +5,15 @@ from datetime import UTC, date, datetime, timedelta
 
 from aiohttp import web
 
-from dit4c_p2p.portal import people
+from dit4c_p2p.portal.accounts import people
+from dit4c_p2p.portal.accounts.people import Change
 from dit4c_p2p.portal.api.people import change_person, invite_person, login_link, person_view
-from dit4c_p2p.portal.api.records import LoginLinkView
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.models import Instance, Person
-from dit4c_p2p.portal.pages.call import PageCall, sent, shown
 from dit4c_p2p.portal.pages.forms import go_to
+from dit4c_p2p.portal.pages.page import PageCall, sent, shown
 from dit4c_p2p.portal.paging import page
-from dit4c_p2p.portal.people import Change
+from dit4c_p2p.portal.schemas import LoginLinkView
 
 _SHOWN = 50
 _HOUR_S = 3600

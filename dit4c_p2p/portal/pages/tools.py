@@ -5,10 +5,10 @@ from aiohttp import web
 
 from dit4c_p2p.portal import tools
 from dit4c_p2p.portal.api.tools import add_tool, change_tool, tool_view
-from dit4c_p2p.portal.catalogue import catalogue, entry_of
 from dit4c_p2p.portal.config import CatalogueImage
-from dit4c_p2p.portal.pages.call import PageCall, sent, shown
+from dit4c_p2p.portal.instances.catalogue import catalogue, entry_of
 from dit4c_p2p.portal.pages.forms import go_to
+from dit4c_p2p.portal.pages.page import PageCall, sent, shown
 from dit4c_p2p.portal.paging import part
 from dit4c_p2p.portal.tools import Change
 

@@ -10,15 +10,15 @@ from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.codec import decode
 from dit4c_p2p.messages.helper import AnswersOn
-from dit4c_p2p.portal import presentation
-from dit4c_p2p.portal.answers import json_answer
-from dit4c_p2p.portal.bodies import read_body
-from dit4c_p2p.portal.catalogue import catalogue
+from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import NotFound, Unauthorized
+from dit4c_p2p.portal.http.peer_auth import authenticate
+from dit4c_p2p.portal.http.request_body import read_body
+from dit4c_p2p.portal.http.responses import json_answer
+from dit4c_p2p.portal.instances import view
+from dit4c_p2p.portal.instances.catalogue import catalogue
 from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.oauth.server import claim
-from dit4c_p2p.portal.peers.auth import authenticate
-from dit4c_p2p.portal.services import services
 
 
 def routes() -> list[web.RouteDef]:
@@ -49,7 +49,7 @@ async def page_state(request: web.Request) -> web.Response:
     await authenticate(request, Kind.ROUTER)
     instance = await Instance.get_or_none(id=request.match_info["id"])
     known = await catalogue(services(request).config)
-    return json_answer(presentation.page_state(instance, known))
+    return json_answer(view.page_state(instance, known))
 
 
 async def link(request: web.Request) -> web.StreamResponse:

@@ -9,12 +9,12 @@ from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.tokens import public_jwk
 from dit4c_p2p.messages.registry import KeyHolder
-from dit4c_p2p.portal.answers import json_answer
+from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import BadRequest, NotFound
+from dit4c_p2p.portal.http.responses import json_answer
+from dit4c_p2p.portal.http.sse import EventStream
+from dit4c_p2p.portal.keys.registry import SignedDocument
 from dit4c_p2p.portal.models import SshKey
-from dit4c_p2p.portal.registry import SignedDocument
-from dit4c_p2p.portal.services import services
-from dit4c_p2p.portal.sse import EventStream
 
 _KINDS = "|".join(Kind)
 _SIGNATURE_TYPE = "application/x-ssh-signature"

@@ -9,13 +9,13 @@ from support.oauth_portal import OAuthPortal
 from support.registry import RegistryPortal
 
 from dit4c_p2p.helpers.auth.cookies import SESSION_COOKIE
-from dit4c_p2p.helpers.pod import FOLDER_VARIABLE
-from dit4c_p2p.http1 import find_head_end, parse_response_head, render_head
+from dit4c_p2p.helpers.pod_config import FOLDER_VARIABLE
 from dit4c_p2p.identity.keys import generate, write_private
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.codec import decode, encode
 from dit4c_p2p.messages.pod import HelperState, HelperStatus, PodConfig
 from dit4c_p2p.messages.public import RouterInfo
+from dit4c_p2p.net.http1 import find_head_end, parse_response_head, render_head
 from parts.peer import Contestant
 from parts.processes import Processes, line_of, until
 

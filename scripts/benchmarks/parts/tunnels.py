@@ -22,11 +22,11 @@ import uvloop
 
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
-from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.codec import decode, encode
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
 from dit4c_p2p.overlay.client import Listening, ListenState
-from dit4c_p2p.overlay.ssh import PACKET_BYTES, WINDOW_BYTES, Identity
+from dit4c_p2p.overlay.ssh_options import PACKET_BYTES, WINDOW_BYTES, Identity
 
 COUNT = 1000
 # Tunnels that stood this long count as good: they come back as fast as they can.

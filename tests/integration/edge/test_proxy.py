@@ -14,8 +14,8 @@ from support.router_house import a_house
 from support.visited import Portal, app, browser
 from support.waiting import until
 
-from dit4c_p2p.edge import proxy_protocol
-from dit4c_p2p.edge.proxies import Proxies, parse_networks
+from dit4c_p2p.net import proxy_protocol
+from dit4c_p2p.net.trusted_proxies import Proxies, parse_networks
 from dit4c_p2p.portal import Limits as PortalLimits
 from dit4c_p2p.router import Limits
 

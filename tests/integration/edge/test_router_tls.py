@@ -6,8 +6,8 @@ import pytest
 from support.router_house import a_house, hello
 from support.waiting import until
 
-from dit4c_p2p.edge import redirect
 from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.net import https_redirect
 from dit4c_p2p.router import Limits
 
 MIB = 1024 * 1024
@@ -230,7 +230,7 @@ async def test_redirects_are_read_as_strictly_as_anything(house):
 
 @pytest.mark.parametrize(("begun", "said"), [(b"GET / HT", b"HTTP/1.1 408 "), (b"", b"")])
 async def test_redirects_wait_for_no_head(house, monkeypatch, begun, said):
-    monkeypatch.setattr(redirect, "_HEAD_S", 0.2)
+    monkeypatch.setattr(https_redirect, "_HEAD_S", 0.2)
     reader, writer = await asyncio.open_connection("127.0.0.1", house.router.redirect_port)
     writer.write(begun)
     answer = await reader.read()

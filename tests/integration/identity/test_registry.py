@@ -13,7 +13,7 @@ from dit4c_p2p.identity.errors import InvalidDocument, PortalUnreachable
 from dit4c_p2p.identity.keys import fingerprint, generate, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
-from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.public import PortalInfo
 

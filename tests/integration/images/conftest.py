@@ -9,11 +9,11 @@ import aiohttp
 import pytest
 from aiodocker.containers import DockerContainer
 
-from dit4c_p2p.images import Images, default_cache_folder, ensure_images
-from dit4c_p2p.node import pod
+from dit4c_p2p.imagebuild import Images, default_cache_folder, ensure_images
 from dit4c_p2p.node.config import HelperImages
-from dit4c_p2p.node.firewall import Reach
-from dit4c_p2p.node.policy import Policy
+from dit4c_p2p.node.network.firewall import Reach
+from dit4c_p2p.node.owner.policy import Policy
+from dit4c_p2p.node.pods import spec as pod
 
 # Where a pod's address would stand.
 CANONICAL = "abc.example.org"

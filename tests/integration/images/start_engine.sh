@@ -8,9 +8,9 @@ mount -t tmpfs tmpfs /var/lib/docker
 mount -t tmpfs tmpfs /var/log
 ip link set lo up
 
-"$python" -m dit4c_p2p.images engine --pid-file "$results/first"
+"$python" -m dit4c_p2p.imagebuild engine --pid-file "$results/first"
 # The daemon has outlived the process that started it, and is found by the next.
-"$python" -m dit4c_p2p.images engine --pid-file "$results/second"
+"$python" -m dit4c_p2p.imagebuild engine --pid-file "$results/second"
 test ! -e "$results/second"
 
 pid=$(cat "$results/first")

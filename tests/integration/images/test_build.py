@@ -7,9 +7,9 @@ import aiodocker
 import pytest
 
 from dit4c_p2p.engine_address import USUAL
-from dit4c_p2p.images import DiskFull, Engine, Images
-from dit4c_p2p.images.build import BUILD_LABEL, Builder, BuildFailed
-from dit4c_p2p.images.recipes import Recipe
+from dit4c_p2p.imagebuild import DiskFull, Engine, Images
+from dit4c_p2p.imagebuild.build import BUILD_LABEL, Builder, BuildFailed
+from dit4c_p2p.imagebuild.recipes import Recipe
 
 pytestmark = pytest.mark.engine
 

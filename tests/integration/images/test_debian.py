@@ -6,7 +6,7 @@ from pathlib import Path
 import aiodocker
 import pytest
 
-from dit4c_p2p.images.debian import ensure_debian
+from dit4c_p2p.imagebuild.debian import ensure_debian
 
 pytestmark = [
     pytest.mark.engine,

@@ -7,7 +7,7 @@ import aiodocker
 import pytest
 from aiodocker.containers import DockerContainer
 
-from dit4c_p2p.images import Images
+from dit4c_p2p.imagebuild import Images
 from dit4c_p2p.messages.pod import HELPER_UID
 
 pytestmark = pytest.mark.engine

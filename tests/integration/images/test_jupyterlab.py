@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiodocker.containers import DockerContainer
 
-from dit4c_p2p.images import Images
+from dit4c_p2p.imagebuild import Images
 
 pytestmark = pytest.mark.engine
 

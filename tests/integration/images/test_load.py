@@ -15,7 +15,7 @@ from support.second_engine import SecondEngine
 
 from dit4c_p2p.cli import main
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.images import load
+from dit4c_p2p.imagebuild import load
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 

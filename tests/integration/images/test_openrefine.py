@@ -6,7 +6,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from dit4c_p2p.node.policy import Policy
+from dit4c_p2p.node.owner.policy import Policy
 
 pytestmark = pytest.mark.engine
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from support.small_disk import ONLY_ROOT, SmallDisk
 
-from dit4c_p2p.images import DiskFull
-from dit4c_p2p.images.wheels import ensure_wheels
+from dit4c_p2p.imagebuild import DiskFull
+from dit4c_p2p.imagebuild.wheels import ensure_wheels
 
 pytestmark = ONLY_ROOT
 

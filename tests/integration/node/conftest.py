@@ -15,9 +15,9 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
 from dit4c_p2p.node.agent import remove_everything
 from dit4c_p2p.node.config import Limits, NodeConfig
-from dit4c_p2p.node.engine import Engine
-from dit4c_p2p.node.pods import Pods
-from dit4c_p2p.node.policy import Policy
+from dit4c_p2p.node.engine.client import Engine
+from dit4c_p2p.node.owner.policy import Policy
+from dit4c_p2p.node.pods.manager import Pods
 
 
 @pytest.fixture(scope="session")

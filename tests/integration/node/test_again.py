@@ -23,8 +23,8 @@ from support.pods import (
 )
 
 from dit4c_p2p.messages.node import LogText, PodRunning, PodState, Progress, StartPod
-from dit4c_p2p.node.failures import AppExited, NoSuchPod, PodBroken
-from dit4c_p2p.node.pods import Pods
+from dit4c_p2p.node.errors import AppExited, NoSuchPod, PodBroken
+from dit4c_p2p.node.pods.manager import Pods
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 

@@ -11,7 +11,7 @@ from support.registry import RegistryPortal
 
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
-from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.node import (
     NODE_SUBSYSTEM,
     Alive,
@@ -33,11 +33,11 @@ from dit4c_p2p.messages.node import (
 )
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.node.agent import Node
-from dit4c_p2p.overlay.calls import call
 from dit4c_p2p.overlay.client import dial
 from dit4c_p2p.overlay.errors import OverlayError, Refused
-from dit4c_p2p.overlay.gate import Gate, PeerServer
-from dit4c_p2p.overlay.ssh import SERVER_OPTIONS, Identity
+from dit4c_p2p.overlay.rpc import call
+from dit4c_p2p.overlay.server import Gate, PeerServer
+from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS, Identity
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 

@@ -12,7 +12,7 @@ import pytest
 from support.pods import app_of, docker, look, run_start, running
 
 from dit4c_p2p.messages.node import PodRunning
-from dit4c_p2p.node.pods import Pods
+from dit4c_p2p.node.pods.manager import Pods
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 

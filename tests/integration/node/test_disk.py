@@ -8,9 +8,9 @@ import pytest
 from support.pods import MIB, docker, inspect, run_start
 
 from dit4c_p2p.messages.node import PodRunning, PodState
-from dit4c_p2p.node import disk
-from dit4c_p2p.node.failures import EngineSaid
-from dit4c_p2p.node.pods import Pods
+from dit4c_p2p.node.errors import EngineSaid
+from dit4c_p2p.node.pods import disk_quota
+from dit4c_p2p.node.pods.manager import Pods
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -20,7 +20,7 @@ LIMIT = 8 * MIB
 @pytest.fixture
 def lent(config, monkeypatch):
     """An agent's configuration whose owner lends so much; it is measured all the time."""
-    monkeypatch.setattr(disk, "MEASURE_EVERY_S", 0.1)
+    monkeypatch.setattr(disk_quota, "MEASURE_EVERY_S", 0.1)
     return replace(config, policy=replace(config.policy, disk_bytes_per_pod=LIMIT))
 
 

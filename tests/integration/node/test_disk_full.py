@@ -24,10 +24,10 @@ from dit4c_p2p.messages.node import (
     StopPod,
 )
 from dit4c_p2p.node.agent import Verbs, remove_everything
-from dit4c_p2p.node.engine import Engine
-from dit4c_p2p.node.events import Keeper
-from dit4c_p2p.node.failures import EngineFull, FilesFailed
-from dit4c_p2p.node.pods import Pods
+from dit4c_p2p.node.engine.client import Engine
+from dit4c_p2p.node.errors import EngineFull, FilesFailed
+from dit4c_p2p.node.pods.manager import Pods
+from dit4c_p2p.node.pods.supervisor import Keeper
 
 pytestmark = [pytest.mark.engine, *ONLY_ROOT]
 

@@ -7,10 +7,10 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from dit4c_p2p.node.config import Limits
-from dit4c_p2p.node.engine import _MAX_SAID_BYTES, Engine
-from dit4c_p2p.node.failures import NotFound, RegistryError
-from dit4c_p2p.node.fetching import fetch
-from dit4c_p2p.node.registry_logins import RegistryLogins
+from dit4c_p2p.node.engine.client import _MAX_SAID_BYTES, Engine
+from dit4c_p2p.node.engine.registry_auth import RegistryLogins
+from dit4c_p2p.node.errors import NotFound, RegistryError
+from dit4c_p2p.node.pods.image_pull import fetch
 
 REFERENCE = "registry.example/tools/web@sha256:" + "5" * 64
 

@@ -27,8 +27,8 @@ from support.second_engine import SecondEngine
 
 from dit4c_p2p.messages.node import PodState
 from dit4c_p2p.node.agent import remove_everything
-from dit4c_p2p.node.engine import Engine
-from dit4c_p2p.node.pods import Pods
+from dit4c_p2p.node.engine.client import Engine
+from dit4c_p2p.node.pods.manager import Pods
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 

@@ -7,9 +7,9 @@ from support.keeping import keeping
 from support.pods import docker, inspect, run_start
 
 from dit4c_p2p.messages.node import PodEvent, PodState
-from dit4c_p2p.node.engine import Engine
-from dit4c_p2p.node.events import FellBehind, Keeper, Subscription
-from dit4c_p2p.node.pods import Pods
+from dit4c_p2p.node.engine.client import Engine
+from dit4c_p2p.node.pods.manager import Pods
+from dit4c_p2p.node.pods.supervisor import FellBehind, Keeper, Subscription
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 

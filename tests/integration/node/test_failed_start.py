@@ -11,8 +11,8 @@ import pytest
 from support.pods import docker, look, make_image, run_start, running
 
 from dit4c_p2p.messages.node import PodRunning, PodState
-from dit4c_p2p.node.failures import EngineError, EngineSaid
-from dit4c_p2p.node.pods import Pods
+from dit4c_p2p.node.errors import EngineError, EngineSaid
+from dit4c_p2p.node.pods.manager import Pods
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 

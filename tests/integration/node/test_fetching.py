@@ -12,9 +12,9 @@ from support.second_engine import SecondEngine
 
 from dit4c_p2p.messages.node import ImageReady, Progress
 from dit4c_p2p.node.config import Limits
-from dit4c_p2p.node.engine import Engine
-from dit4c_p2p.node.failures import DiskFull, EngineError, RegistryError, UnknownImage
-from dit4c_p2p.node.pods import Pods
+from dit4c_p2p.node.engine.client import Engine
+from dit4c_p2p.node.errors import DiskFull, EngineError, RegistryError, UnknownImage
+from dit4c_p2p.node.pods.manager import Pods
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 

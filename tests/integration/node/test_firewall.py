@@ -31,7 +31,7 @@ from support.lan import (
 )
 from support.pods import docker, run_start
 
-from dit4c_p2p.node.pods import Pods
+from dit4c_p2p.node.pods.manager import Pods
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 

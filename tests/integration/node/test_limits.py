@@ -8,9 +8,9 @@ from support.real_node import a_node
 from support.router_house import a_house
 
 from dit4c_p2p.messages.node import NODE_SUBSYSTEM, Alive, Describe, FollowEvents, NodeReply
-from dit4c_p2p.overlay.calls import call
 from dit4c_p2p.overlay.errors import OverlayError, Refused
-from dit4c_p2p.overlay.ssh import CLIENT_OPTIONS, SERVER_OPTIONS
+from dit4c_p2p.overlay.rpc import call
+from dit4c_p2p.overlay.ssh_options import CLIENT_OPTIONS, SERVER_OPTIONS
 from dit4c_p2p.router import Limits
 
 

@@ -19,10 +19,10 @@ from support.lan import LAN, PORT, PYTHON, Connections, attempt, run, tcp, tries
 from support.pods import docker, inspect, look, run_start, running
 
 from dit4c_p2p.messages.node import PodRunning, PodState
-from dit4c_p2p.node import host
-from dit4c_p2p.node.failures import FilesFailed
-from dit4c_p2p.node.folder import InstanceFolder
-from dit4c_p2p.node.pods import Pods
+from dit4c_p2p.node.errors import FilesFailed
+from dit4c_p2p.node.network import host_network
+from dit4c_p2p.node.pods.manager import Pods
+from dit4c_p2p.node.pods.state_dir import InstanceFolder
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -103,7 +103,7 @@ async def test_names_are_asked_for_at_the_name_server_of_the_new_network(
     lan, config, engine, images, instance, tmp_path
 ):
     """The engine goes on to ask the one that the pod was made with."""
-    machine = host.read()
+    machine = host_network.read()
     here = [replace(machine, resolvers=(IPv4Address("192.0.2.53"),))]
     pods = Pods(config, engine, host_now=lambda: here[-1])
     await run_start(pods, instance, images.python)
@@ -137,7 +137,7 @@ async def test_names_are_asked_for_at_the_name_server_of_the_new_network(
 
 async def test_one_that_is_being_made_has_the_rules_of_now(config, engine, images, instance):
     """The machine moves after the pod's rules were made, and before they are loaded."""
-    machine = host.read()
+    machine = host_network.read()
     here = [machine]
 
     class Moving:
@@ -172,7 +172,7 @@ async def test_a_pod_that_can_not_have_the_new_rules_is_stopped(
             return 1, "nft: no"
 
     refusing = Pods(config, NoRules())
-    wanted = refusing.rules.reach(host.read())
+    wanted = refusing.rules.reach(host_network.read())
 
     def no_room(self, reason):
         raise FilesFailed(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))

@@ -5,7 +5,7 @@ from support.real_node import a_node
 from support.router_house import a_house
 
 from dit4c_p2p.messages.node import NODE_SUBSYSTEM, Alive, NodeReply
-from dit4c_p2p.overlay.calls import call
+from dit4c_p2p.overlay.rpc import call
 from dit4c_p2p.router import Limits
 
 

@@ -11,7 +11,7 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
 from dit4c_p2p.node.agent import Node
 from dit4c_p2p.node.config import HelperImages, NodeConfig
-from dit4c_p2p.node.failures import EngineError
+from dit4c_p2p.node.errors import EngineError
 from dit4c_p2p.overlay.client import ListenState
 
 

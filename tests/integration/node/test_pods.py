@@ -12,7 +12,7 @@ from dit4c_p2p.messages.link import INSTANCE_KEY_NAMESPACE, key_statement
 from dit4c_p2p.messages.node import PodKey, PodRunning, PodState, Progress
 from dit4c_p2p.node.agent import remove_everything
 from dit4c_p2p.node.config import Limits
-from dit4c_p2p.node.failures import (
+from dit4c_p2p.node.errors import (
     AppExited,
     NoPort,
     NoSuchPod,
@@ -21,8 +21,8 @@ from dit4c_p2p.node.failures import (
     PolicyRefused,
     UnknownImage,
 )
-from dit4c_p2p.node.pods import Pods
-from dit4c_p2p.node.policy import Policy
+from dit4c_p2p.node.owner.policy import Policy
+from dit4c_p2p.node.pods.manager import Pods
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 

@@ -9,15 +9,15 @@ from support.registry import RegistryPortal
 from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
-from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.codec import MAX_MESSAGE_BYTES, InvalidMessage, decode
 from dit4c_p2p.messages.node import DiscardPod, NodeReply, NodeRequest, PodGone, Progress
 from dit4c_p2p.messages.public import RouterInfo
-from dit4c_p2p.overlay.calls import CallSession, call
 from dit4c_p2p.overlay.client import connect_router
 from dit4c_p2p.overlay.errors import NotVerified, Refused, Silent, Unreachable
-from dit4c_p2p.overlay.gate import Gate, Limits, PeerServer
-from dit4c_p2p.overlay.ssh import CLIENT_OPTIONS, SERVER_OPTIONS, Identity
+from dit4c_p2p.overlay.rpc import CallSession, call
+from dit4c_p2p.overlay.server import Gate, Limits, PeerServer
+from dit4c_p2p.overlay.ssh_options import CLIENT_OPTIONS, SERVER_OPTIONS, Identity
 
 ROUTER = PeerName.parse("router-main")
 ASKS = DiscardPod(instance="abc")

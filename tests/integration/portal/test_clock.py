@@ -14,12 +14,12 @@ import pytest
 from support.portal import running_instance
 
 from dit4c_p2p.helpers.auth.oauth import GrantRefused, PortalOAuth
-from dit4c_p2p.helpers.pod import FOLDER_VARIABLE
+from dit4c_p2p.helpers.pod_config import FOLDER_VARIABLE
 from dit4c_p2p.identity.errors import InvalidDocument
 from dit4c_p2p.identity.keys import write_private
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
-from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.codec import decode, encode
 from dit4c_p2p.messages.pod import HelperState, HelperStatus, PodConfig
 from dit4c_p2p.messages.public import RouterInfo

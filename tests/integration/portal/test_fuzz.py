@@ -4,7 +4,7 @@ import pytest
 from support.api_fuzz import CALLERS, fuzz
 from support.portal import Limits, PortalAtWork, running_instance
 
-from dit4c_p2p.portal.api.table import ENDPOINTS
+from dit4c_p2p.portal.api.routes import ENDPOINTS
 
 # What a body has to be for the call to come to the object at all.
 BODIES = {

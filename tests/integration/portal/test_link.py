@@ -20,7 +20,7 @@ from dit4c_p2p.messages.link import (
     StartInstance,
     ToSchedulerEnvelope,
 )
-from dit4c_p2p.portal import link
+from dit4c_p2p.portal.instances import scheduler_link
 from dit4c_p2p.portal.models import Incoming, Instance, Outgoing, SshKey
 
 
@@ -235,7 +235,7 @@ async def test_an_opening_that_says_nothing_is_not_a_link(work):
 
 @pytest.mark.parametrize("how", ["binary", "close", "gone", "silent"])
 async def test_an_opening_that_is_no_text_is_refused_quietly(work, caplog, monkeypatch, how):
-    monkeypatch.setattr("dit4c_p2p.portal.link._OPENING_S", 0.3)
+    monkeypatch.setattr("dit4c_p2p.portal.instances.scheduler_link._OPENING_S", 0.3)
     opening = work.portal._services.links._opening
     async with aiohttp.ClientSession() as session:
         socket = await session.ws_connect(f"{work.url}/schedulers/main/link", autoclose=False)
@@ -266,8 +266,8 @@ async def test_section_4_one_address_opens_four_links_at_once(work):
 async def test_row_4_a_scheduler_whose_line_is_dead_is_noticed(work, monkeypatch, caplog):
     """security.md section 4: a dead peer is noticed in 15 s, half-open TCP included."""
     # aiohttp rounds up to a second, and waits half of it for the answer.
-    assert link._HEARTBEAT_S + 1 + link._HEARTBEAT_S / 2 <= 15
-    monkeypatch.setattr(link, "_HEARTBEAT_S", 0.2)
+    assert scheduler_link._HEARTBEAT_S + 1 + scheduler_link._HEARTBEAT_S / 2 <= 15
+    monkeypatch.setattr(scheduler_link, "_HEARTBEAT_S", 0.2)
     caplog.set_level("INFO")
     name, links = PeerName.parse("scheduler-main"), work.portal._services.links
     async with Wire(work.port) as wire:

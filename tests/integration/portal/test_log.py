@@ -5,8 +5,8 @@ from support.engines import commit_fails
 from support.portal import IMAGE, running_instance
 
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.portal import instances, link
 from dit4c_p2p.portal.api import people, tools
+from dit4c_p2p.portal.instances import instances, scheduler_link
 from dit4c_p2p.portal.oauth import server
 
 ABOUT = {
@@ -92,7 +92,7 @@ async def test_what_a_scheduler_says_is_in_the_log_once_it_is_written_down(work,
         instance, _ = await running_instance(work, first)
         said()
         with monkeypatch.context() as patched, pytest.raises((ConnectionError, TimeoutError)):
-            patched.setattr(link, "in_transaction", commit_fails)
+            patched.setattr(scheduler_link, "in_transaction", commit_fails)
             await first.report(instance, State.STOPPING)
     assert said() == []
     async with work.scheduler() as again:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 from support.portal import beside, hidden_fields, running_instance
 
-from dit4c_p2p.portal.digests import digest
 from dit4c_p2p.portal.models import OAuthToken, Person, Session
+from dit4c_p2p.portal.opaque_tokens import digest
 
 
 async def invited(api, name="Zoë O’Neil", **more):

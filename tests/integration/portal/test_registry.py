@@ -10,17 +10,17 @@ import pytest
 from support.portal import Limits
 
 from dit4c_p2p.database import in_transaction
-from dit4c_p2p.edge.shares import Shares
-from dit4c_p2p.identity import documents, sshsig, tokens
-from dit4c_p2p.identity.documents import LIFETIME_S
+from dit4c_p2p.identity import key_documents, sshsig, tokens
+from dit4c_p2p.identity.key_documents import LIFETIME_S
 from dit4c_p2p.identity.keys import fingerprint, generate, parse_public, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
-from dit4c_p2p.identity.registry import Registry
+from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, enrol_statement
-from dit4c_p2p.portal.key_events import KeyEvents
+from dit4c_p2p.net.connection_limits import Shares
+from dit4c_p2p.portal.keys.events import KeyEvents
+from dit4c_p2p.portal.keys.registry import KeyRegistry
 from dit4c_p2p.portal.models import KeyChange
-from dit4c_p2p.portal.registry import KeyRegistry
 
 NODE = PeerName.parse("node-main")
 
@@ -78,18 +78,22 @@ async def test_a_change_whose_caller_is_gone_is_told_all_the_same(work):
     registry, told = work.portal._services.registry, asyncio.Queue()
     registry.watch(told.put_nowait)
     async with work.browser() as web, asyncio.timeout(10):
-        before = documents.parse((await web.get("/nodes/main/ssh-keys")).body, NODE, work.clock())
+        before = key_documents.parse(
+            (await web.get("/nodes/main/ssh-keys")).body, NODE, work.clock()
+        )
         assert before.keys
         lost = await committed(registry, work.keys["node-main"])
         assert await told.get() == lost
-        after = documents.parse((await web.get("/nodes/main/ssh-keys")).body, NODE, work.clock())
+        after = key_documents.parse(
+            (await web.get("/nodes/main/ssh-keys")).body, NODE, work.clock()
+        )
         assert (after.keys, after.change) == ((), lost.change)
         registry.announce([lost])
         assert told.empty(), "once"
 
 
 async def test_changes_are_told_in_their_order_although_one_was_not_announced(work, monkeypatch):
-    monkeypatch.setattr("dit4c_p2p.portal.registry._LOOK_EVERY_S", 1e6)
+    monkeypatch.setattr("dit4c_p2p.portal.keys.registry._LOOK_EVERY_S", 1e6)
     registry, told = KeyRegistry(generate(), [], work.portal._services.audit), asyncio.Queue()
     await registry.start()
     registry.watch(told.put_nowait)
@@ -121,13 +125,15 @@ async def test_documents_are_signed_stable_and_reissued(work):
         assert one.headers["Content-Type"].startswith("text/plain")
         again = await web.get("/nodes/main/ssh-keys")
         assert one.body == again.body
-        document = documents.parse(one.body, NODE, work.clock())
+        document = key_documents.parse(one.body, NODE, work.clock())
         path = f"/nodes/main/ssh-keys.sig?serial={document.serial}"
         signature = (await web.get(path)).text
         sshsig.verify(one.body, signature, sshsig.KEYS_NAMESPACE, [portal_key])
 
         work.clock.ahead = LIFETIME_S / 2 + 1
-        later = documents.parse((await web.get("/nodes/main/ssh-keys")).body, NODE, work.clock())
+        later = key_documents.parse(
+            (await web.get("/nodes/main/ssh-keys")).body, NODE, work.clock()
+        )
         assert later.serial > document.serial
         assert later.expires > document.expires
         assert (await web.get(path)).text == signature, "the older body can still be checked"
@@ -136,18 +142,18 @@ async def test_documents_are_signed_stable_and_reissued(work):
 
 
 async def test_a_revoked_peers_empty_document_is_not_pushed_out_by_made_up_names(work, monkeypatch):
-    monkeypatch.setattr("dit4c_p2p.portal.registry._MAX_EMPTY_DOCUMENTS", 4)
+    monkeypatch.setattr("dit4c_p2p.portal.keys.registry._MAX_EMPTY_DOCUMENTS", 4)
     async with work.browser() as web, work.api() as api:
         await api.post(f"keys/{fingerprint(work.keys['node-main'])}/revoke")
         empty = await web.get("/nodes/main/ssh-keys")
-        document = documents.parse(empty.body, NODE, work.clock())
+        document = key_documents.parse(empty.body, NODE, work.clock())
         assert document.keys == ()
         for number in range(8):
             made_up = await web.get(f"/nodes/stranger-{number}/ssh-keys")
         path = "/nodes/main/ssh-keys"
         assert (await web.get(f"{path}.sig?serial={document.serial}")).status == 200
         assert (await web.get(path)).body == empty.body
-        last = documents.parse(made_up.body, PeerName.parse("node-stranger-7"), work.clock())
+        last = key_documents.parse(made_up.body, PeerName.parse("node-stranger-7"), work.clock())
         assert (await web.get(f"/nodes/stranger-7/ssh-keys.sig?serial={last.serial}")).status == 200
 
 
@@ -183,10 +189,14 @@ async def test_section_4_where_a_peer_proved_its_key_there_is_room_left(work):
 
 async def test_serials_go_on_after_a_restart(work):
     async with work.browser() as web:
-        before = documents.parse((await web.get("/nodes/main/ssh-keys")).body, NODE, work.clock())
+        before = key_documents.parse(
+            (await web.get("/nodes/main/ssh-keys")).body, NODE, work.clock()
+        )
         await work.stop()
         await work.start()
-        after = documents.parse((await web.get("/nodes/main/ssh-keys")).body, NODE, work.clock())
+        after = key_documents.parse(
+            (await web.get("/nodes/main/ssh-keys")).body, NODE, work.clock()
+        )
         assert after.serial > before.serial
         assert after.change == before.change
         assert after.keys == before.keys
@@ -197,7 +207,7 @@ async def test_none_can_not_be_forged(work):
     nobody = PeerName.parse("node-nobody")
     async with work.browser() as web:
         empty = await web.get("/nodes/nobody/ssh-keys")
-        document = documents.parse(empty.body, nobody, work.clock())
+        document = key_documents.parse(empty.body, nobody, work.clock())
         assert document.keys == ()
         signature = (await web.get(f"/nodes/nobody/ssh-keys.sig?serial={document.serial}")).text
         sshsig.verify(empty.body, signature, sshsig.KEYS_NAMESPACE, [portal_key])

@@ -12,7 +12,7 @@ from support.certificates import Authority
 from support.portal import Limits, PortalAtWork
 from support.waiting import until
 
-from dit4c_p2p.portal import key_events
+from dit4c_p2p.portal.keys import events
 
 HOST = "portal.example.test"
 # Four times a limit below, and more: what is not cut by then is not cut by it.
@@ -71,7 +71,7 @@ def get(path: str, *fields: str) -> bytes:
 @pytest.fixture(params=["plain", "tls"])
 async def door(request, tmp_path, monkeypatch):
     """A portal that waits for nothing long."""
-    monkeypatch.setattr(key_events, "HEARTBEAT_S", 0.01)
+    monkeypatch.setattr(events, "HEARTBEAT_S", 0.01)
     authority = Authority(tmp_path / "authority")
     limits = Limits(
         head_s=0.5, body_s=2, body_silence_s=0.5, handshake_s=0.5, stalled_s=2,

@@ -13,8 +13,8 @@ import pytest
 from support.router_house import House, a_house, hello
 from support.waiting import until
 
-from dit4c_p2p.overlay import guard
-from dit4c_p2p.overlay.ssh import CLIENT_OPTIONS, PACKET_BYTES, Identity
+from dit4c_p2p.overlay.asyncssh_ext import backpressure
+from dit4c_p2p.overlay.ssh_options import CLIENT_OPTIONS, PACKET_BYTES, Identity
 from dit4c_p2p.router import Limits
 
 MIB = 1024 * 1024
@@ -160,7 +160,7 @@ async def test_a_key_exchange_without_end_holds_writers_up(
 async def test_answers_that_nobody_reads_do_not_pile_up(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(guard, "_MOST_UNSENT_BYTES", 2 * MIB)
+    monkeypatch.setattr(backpressure, "_MOST_UNSENT_BYTES", 2 * MIB)
     connection: Any = await rogue(house, house.peer("instance-abc"))
     await connection.create_server(lambda *_: Swallow(), "instance-abc", 80, encoding=None)
     server = house.holder("instance-abc")
@@ -241,7 +241,7 @@ class Stopped(Swallow):
 # ---- tiny packets
 
 
-@pytest.mark.parametrize("size", [1, guard.LEAST_PACKET_BYTES - 1])
+@pytest.mark.parametrize("size", [1, backpressure.LEAST_PACKET_BYTES - 1])
 async def test_an_instance_that_takes_tiny_packets_is_disconnected(
     house: House, size: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -266,7 +266,7 @@ async def test_the_least_packet_size_is_served(house: House) -> None:
         "instance-abc",
         80,
         encoding=None,
-        max_pktsize=guard.LEAST_PACKET_BYTES,
+        max_pktsize=backpressure.LEAST_PACKET_BYTES,
     )
     assert (await house.get("abc.localhost", "/it")).body == b"/it"
 

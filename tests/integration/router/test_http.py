@@ -17,10 +17,10 @@ from aiohttp import web
 from support.router_house import House, a_house, hello
 from support.waiting import until
 
-from dit4c_p2p.edge.accept import Place
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.net.listener import Place
 from dit4c_p2p.router import Limits, Router, RouterConfig
 
 MIB = 1024 * 1024

@@ -6,7 +6,7 @@ from support.waiting import until
 
 from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.overlay.errors import OverlayError
-from dit4c_p2p.overlay.ssh import Identity
+from dit4c_p2p.overlay.ssh_options import Identity
 
 
 async def value(house: House, name: str, **labels: str) -> float | None:

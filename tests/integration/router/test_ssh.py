@@ -15,10 +15,10 @@ from support.wire import Wire
 from dit4c_p2p.identity.keys import fingerprint, generate, write_private
 from dit4c_p2p.overlay.client import connect_router, dial
 from dit4c_p2p.overlay.errors import NotVerified, OverlayError, Refused, Unreachable
-from dit4c_p2p.overlay.gate import Gate, PeerServer
-from dit4c_p2p.overlay.ssh import SERVER_OPTIONS, Identity
+from dit4c_p2p.overlay.server import Gate, PeerServer
+from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS, Identity
 from dit4c_p2p.router import Limits
-from dit4c_p2p.router.ssh import RouterServer
+from dit4c_p2p.router.ssh_server import RouterServer
 
 # ---- listen
 

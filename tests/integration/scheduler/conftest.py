@@ -16,11 +16,11 @@ from dit4c_p2p.scheduler import (
     Limits,
     Scheduler,
     SchedulerConfig,
-    driver,
-    errands,
+    instance_tasks,
     portal_link,
+    work_runner,
 )
-from dit4c_p2p.scheduler import nodes as nodes_module
+from dit4c_p2p.scheduler import node_links as nodes_module
 
 
 class World:
@@ -69,8 +69,8 @@ class World:
 @pytest.fixture
 def quick(monkeypatch):
     """Short pauses, so that a test doesn't wait for them."""
-    monkeypatch.setattr(errands, "_AGAIN_FIRST_S", 0.02)
-    monkeypatch.setattr(driver, "_AGAIN_FIRST_S", 0.02)
+    monkeypatch.setattr(work_runner, "_AGAIN_FIRST_S", 0.02)
+    monkeypatch.setattr(instance_tasks, "_AGAIN_FIRST_S", 0.02)
     monkeypatch.setattr(nodes_module, "_FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(portal_link, "_FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(portal_link, "_REFUSED_FIRST_PAUSE_S", 0.02)

@@ -33,8 +33,8 @@ from dit4c_p2p.messages.node import (
     StartPod,
     StopPod,
 )
-from dit4c_p2p.scheduler import Limits, driver, errands
-from dit4c_p2p.scheduler import nodes as nodes_module
+from dit4c_p2p.scheduler import Limits, instance_tasks, work_runner
+from dit4c_p2p.scheduler import node_links as nodes_module
 from dit4c_p2p.scheduler.errors import StoreFailed
 from dit4c_p2p.scheduler.store import Store
 
@@ -174,7 +174,7 @@ async def test_removing_goes_on_until_it_is_done(world):
 
 
 async def test_time_limits(world, monkeypatch):
-    monkeypatch.setattr(driver, "RESUME_GRACE_S", 0)
+    monkeypatch.setattr(instance_tasks, "RESUME_GRACE_S", 0)
     world.limits = Limits(image_s=0.2, start_s=0.2)
     world.node.hold_at(EnsureImage)
     async with world.scheduler():
@@ -340,7 +340,7 @@ async def test_state_and_logs_on_request(world, monkeypatch):
         await world.portal.until(lambda: {"r1", "r2"} <= set(world.portal.logs))
         assert set(world.portal.logs["r1"].text) == {"\x1b"}
         assert world.portal.logs["r2"].error == "There is no log yet"
-        monkeypatch.setattr(errands, "LOGS_LIMIT_S", 0.1)
+        monkeypatch.setattr(work_runner, "LOGS_LIMIT_S", 0.1)
         world.node.hold_at(PodLogs)
         await world.portal.order(RequestLogs(request="r3", instance="abc", lines=10))
         await world.portal.until(lambda: "r3" in world.portal.logs)
@@ -383,7 +383,7 @@ async def test_a_node_names_one_key_each_time_it_is_asked(world):
 async def test_a_node_that_makes_a_pod_anew_time_and_again_waits_for_its_next_key(
     world, monkeypatch
 ):
-    monkeypatch.setattr(errands, "KEY_EVERY_S", 1.0)
+    monkeypatch.setattr(work_runner, "KEY_EVERY_S", 1.0)
     told_at = []
     async with world.scheduler():
         await world.start()
@@ -443,7 +443,7 @@ async def test_what_it_can_not_go_on_after_is_raised(world, monkeypatch):
     async def broken(self):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(driver.Driver, "run", broken)
+    monkeypatch.setattr(instance_tasks.Driver, "run", broken)
     async with world.scheduler() as scheduler:
         with pytest.raises(ZeroDivisionError):
             await scheduler.ready()

@@ -5,7 +5,7 @@ import pytest
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import DiscardInstance, StartAgain, StopInstance
 from dit4c_p2p.messages.node import EnsureImage, Failure, PodState, PodStatus, StartPod, StopPod
-from dit4c_p2p.scheduler import Limits, driver
+from dit4c_p2p.scheduler import Limits, instance_tasks
 
 
 async def running(world) -> int:
@@ -92,7 +92,7 @@ async def test_one_that_could_not_start_is_tried_anew(world):
 async def test_one_that_did_not_start_in_time_is_stopped_and_can_be_started_again(
     world, monkeypatch
 ):
-    monkeypatch.setattr(driver, "RESUME_GRACE_S", 0)
+    monkeypatch.setattr(instance_tasks, "RESUME_GRACE_S", 0)
     world.limits = Limits(start_s=0.5)
     stopping = world.node.hold_at(StopPod)
     world.node.hold_at(StartPod)
@@ -111,7 +111,7 @@ async def test_one_that_did_not_start_in_time_is_stopped_and_can_be_started_agai
 
 
 async def test_one_that_did_not_start_in_time_is_stopped_once_its_node_is_back(world, monkeypatch):
-    monkeypatch.setattr(driver, "RESUME_GRACE_S", 0)
+    monkeypatch.setattr(instance_tasks, "RESUME_GRACE_S", 0)
     world.limits = Limits(start_s=0.5)
     reached = world.node.hold_at(StartPod)
     async with world.scheduler():

@@ -3,10 +3,10 @@
 import pytest
 from aiohttp import web
 
-from dit4c_p2p.alone.components import helper_images
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import generate, public_line
-from dit4c_p2p.images import BuildFailed
+from dit4c_p2p.imagebuild import BuildFailed
+from dit4c_p2p.run.component import helper_images
 from dit4c_p2p.settings import NodeSettings
 from dit4c_p2p.settings.shared import PortalReference
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from dit4c_p2p.atomic_file import NotWritten
 from dit4c_p2p.audit import AuditBroken, AuditLog, rotate, verify
 from dit4c_p2p.audit.rotate import NothingToRotate
 from dit4c_p2p.cli import main
-from dit4c_p2p.private_file import NotWritten
 
 NOW = 1_790_000_000.5
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dit4c_p2p.enrol import read_access
+from dit4c_p2p.admin.keys import read_access
 from dit4c_p2p.errors import ConfigError
 
 RUNNING, ELSEWHERE = "http://localhost:8080", "https://portal.example.org"

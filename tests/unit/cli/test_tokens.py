@@ -9,7 +9,7 @@ from support.small_disk import ONLY_ROOT, SmallDisk
 from dit4c_p2p.audit import AuditLog, verify
 from dit4c_p2p.cli import main
 from dit4c_p2p.database import databases
-from dit4c_p2p.portal import people
+from dit4c_p2p.portal.accounts import people
 
 PORTAL = """
 kind = "portal"

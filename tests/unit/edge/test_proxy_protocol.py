@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dit4c_p2p.edge.proxy_protocol import (
+from dit4c_p2p.net.proxy_protocol import (
     FIXED_BYTES,
     SIGNATURE,
     BadProxyHeader,

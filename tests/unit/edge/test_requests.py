@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.probes import CHUNKS, HEADS, SMUGGLED, filled, head
 
-from dit4c_p2p.edge.requests import Requests
+from dit4c_p2p.net.request_validator import Requests
 
 GET = filled(head(), b"a")
 POST = filled(head(b"Content-Length: 3", line=b"POST / HTTP/1.1"), b"a") + b"abc"

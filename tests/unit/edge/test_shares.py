@@ -1,6 +1,6 @@
 """Places for strangers."""
 
-from dit4c_p2p.edge.shares import Shares, site_of
+from dit4c_p2p.net.connection_limits import Shares, site_of
 
 
 def test_one_address_has_its_share_and_no_more():

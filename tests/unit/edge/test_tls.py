@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from support.certificates import DAY_S, Authority, write
 
-from dit4c_p2p.edge.tls import Certificate, TlsFiles, covers
 from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.net.tls import Certificate, TlsFiles, covers
 
 HOST = "portal.example.test"
 

@@ -12,7 +12,7 @@ from support.auth_house import NAME, ORIGIN, App, House, RawApp
 from support.oauth_portal import OAuthPortal
 
 from dit4c_p2p.helpers.auth.server import AuthServer
-from dit4c_p2p.helpers.pod import Pod
+from dit4c_p2p.helpers.pod_config import Pod
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.messages.pod import PodConfig

@@ -2,9 +2,9 @@
 
 import pytest
 
-from dit4c_p2p.edge.proxy_protocol import Client
 from dit4c_p2p.helpers.auth.headers import Origin, ToApp
-from dit4c_p2p.http1 import parse_head
+from dit4c_p2p.net.http1 import parse_head
+from dit4c_p2p.net.proxy_protocol import Client
 
 ORIGIN = Origin(b"http", b"abc.localhost:8081")
 CLIENT = Client("203.0.113.7", 40123)

@@ -6,7 +6,7 @@ import pytest
 from support.auth_house import ORIGIN
 
 from dit4c_p2p.helpers.auth.headers import FromApp
-from dit4c_p2p.http1 import BadResponse
+from dit4c_p2p.net.http1 import BadResponse
 
 A_LINK = (
     "Sec-Fetch-Site: cross-site",

@@ -8,7 +8,7 @@ import pytest
 from aiohttp import web
 from support.auth_house import CLIENT, HOST, ORIGIN
 
-from dit4c_p2p.edge import proxy_protocol
+from dit4c_p2p.net import proxy_protocol
 
 UPGRADE = (
     "Connection: Upgrade",

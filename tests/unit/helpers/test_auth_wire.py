@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from dit4c_p2p.helpers.auth.wire import READ_HIGH_BYTES, WRITE_HIGH_BYTES, Wire
+from dit4c_p2p.helpers.auth.stream import READ_HIGH_BYTES, WRITE_HIGH_BYTES, Wire
 
 # Far more than both ends' buffers and the kernel's together.
 MANY = bytes(range(256)) * (32 * 4096)

@@ -5,11 +5,11 @@ import asyncio
 import asyncssh
 import pytest
 
-from dit4c_p2p.edge import proxy_protocol
-from dit4c_p2p.helpers.listener import splice
-from dit4c_p2p.helpers.listener.splice import Splicer
+from dit4c_p2p.helpers.listener import auth_socket
+from dit4c_p2p.helpers.listener.auth_socket import Splicer
 from dit4c_p2p.identity.keys import generate
-from dit4c_p2p.overlay.ssh import CLIENT_OPTIONS, PACKET_BYTES, SERVER_OPTIONS, WINDOW_BYTES
+from dit4c_p2p.net import proxy_protocol
+from dit4c_p2p.overlay.ssh_options import CLIENT_OPTIONS, PACKET_BYTES, SERVER_OPTIONS, WINDOW_BYTES
 
 MiB = 1024 * 1024
 
@@ -210,7 +210,7 @@ async def test_a_browser_that_goes_away_ends_the_pair(tunnel):
 
 
 async def test_an_auth_helper_that_goes_away_ends_the_channel(tunnel, monkeypatch):
-    monkeypatch.setattr(splice, "FINISHED_LIMIT_S", 0.1)
+    monkeypatch.setattr(auth_socket, "FINISHED_LIMIT_S", 0.1)
 
     async def script(reader, writer):
         writer.write(b"last words")
@@ -240,7 +240,7 @@ async def test_without_an_auth_helper_a_channel_is_refused_and_the_tunnel_stays(
 
 
 async def test_channels_are_capped(tunnel, monkeypatch):
-    monkeypatch.setattr(splice, "MAX_CHANNELS", 3)
+    monkeypatch.setattr(auth_socket, "MAX_CHANNELS", 3)
 
     async def script(reader, writer):
         await reader.read()

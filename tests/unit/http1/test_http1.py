@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.probes import CHUNKS, HEADS
 
-from dit4c_p2p.http1 import (
+from dit4c_p2p.net.http1 import (
     CHUNKED_BODY,
     MAX_HEAD_BYTES,
     NO_BODY,

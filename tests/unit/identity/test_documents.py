@@ -2,9 +2,9 @@ import dataclasses
 
 import pytest
 
-from dit4c_p2p.identity import documents, keys
-from dit4c_p2p.identity.documents import KeyDocument
+from dit4c_p2p.identity import key_documents, keys
 from dit4c_p2p.identity.errors import InvalidDocument
+from dit4c_p2p.identity.key_documents import KeyDocument
 from dit4c_p2p.identity.names import PeerName
 
 NOW = 1_790_000_000
@@ -21,19 +21,19 @@ def document(**changes):
 
 def test_a_document_round_trips():
     made = document()
-    read = documents.parse(documents.compose(made), NODE, NOW + 5)
+    read = key_documents.parse(key_documents.compose(made), NODE, NOW + 5)
     assert read.fingerprints() == made.fingerprints()
     assert dataclasses.replace(read, keys=()) == dataclasses.replace(made, keys=())
 
 
 def test_none_in_force_is_a_document_too():
-    read = documents.parse(documents.compose(document(keys=(), scheduler=None)), NODE, NOW)
+    read = key_documents.parse(key_documents.compose(document(keys=(), scheduler=None)), NODE, NOW)
     assert read.keys == ()
     assert read.scheduler is None
 
 
 def test_a_document_is_an_authorized_keys_file():
-    lines = documents.compose(document()).decode().splitlines()
+    lines = key_documents.compose(document()).decode().splitlines()
     assert lines[0].startswith("# ")
     assert lines[1].startswith("ssh-ed25519 AAAA")
     assert lines[1].endswith(" node-home")
@@ -41,19 +41,19 @@ def test_a_document_is_an_authorized_keys_file():
 
 def test_a_document_of_another_name_is_refused():
     with pytest.raises(InvalidDocument, match="node-home"):
-        documents.parse(documents.compose(document()), PeerName.parse("node-other"), NOW)
+        key_documents.parse(key_documents.compose(document()), PeerName.parse("node-other"), NOW)
 
 
 def test_an_expired_document_is_refused():
     with pytest.raises(InvalidDocument, match="expired"):
-        documents.parse(documents.compose(document()), NODE, NOW + 3600)
+        key_documents.parse(key_documents.compose(document()), NODE, NOW + 3600)
 
 
 def test_a_clock_that_is_behind_is_named():
-    body = documents.compose(document())
-    documents.parse(body, NODE, NOW - 59)
+    body = key_documents.compose(document())
+    key_documents.parse(body, NODE, NOW - 59)
     with pytest.raises(InvalidDocument) as caught:
-        documents.parse(body, NODE, NOW - 600)
+        key_documents.parse(body, NODE, NOW - 600)
     assert "clock" in caught.value.hint
 
 
@@ -66,4 +66,4 @@ def test_a_clock_that_is_behind_is_named():
 )  # fmt: skip
 def test_what_is_no_document_is_refused(body):
     with pytest.raises(InvalidDocument):
-        documents.parse(body, NODE, NOW)
+        key_documents.parse(body, NODE, NOW)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dit4c_p2p.images.archive import CutOff, NotAnArchive, read_archive
+from dit4c_p2p.oci.archive import CutOff, NotAnArchive, read_archive
 
 LAYER = random.Random(1).randbytes(5000)
 CONFIG = b'{"architecture": "amd64"}'

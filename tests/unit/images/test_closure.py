@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import dit4c_p2p
-from dit4c_p2p.images.closure import MissingModule, needed_files
-from dit4c_p2p.images.recipes import RECIPES
+from dit4c_p2p.imagebuild.closure import MissingModule, needed_files
+from dit4c_p2p.imagebuild.recipes import RECIPES
 
 PACKAGES = Path(dit4c_p2p.__file__).parent.parent
 PROGRAMS = [recipe.program for recipe in RECIPES if recipe.program is not None]
@@ -105,8 +105,8 @@ def test_a_module_that_is_missing_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_helper_needs_no_component(program: str) -> None:
     needed = needed_files(program, PACKAGES)
-    allowed = {"identity", "overlay", "messages", "helpers", "edge"}
+    allowed = {"identity", "overlay", "messages", "helpers", "net"}
     folders = {name.split("/")[1] for name in needed if name.count("/") > 1}
     assert folders <= allowed
-    of_the_edge = {name.rpartition("/")[2] for name in needed if name.split("/")[1] == "edge"}
-    assert of_the_edge <= {"__init__.py", "proxy_protocol.py"}
+    of_the_net = {name.rpartition("/")[2] for name in needed if name.split("/")[1] == "net"}
+    assert of_the_net <= {"__init__.py", "http1.py", "proxy_protocol.py"}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dit4c_p2p.images.command import TAIL_LINES, CommandFailed, run_command
+from dit4c_p2p.imagebuild.command import TAIL_LINES, CommandFailed, run_command
 
 
 async def test_every_line_is_told() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dit4c_p2p.images.context import ContextFile, content_hash, files_below, pack
+from dit4c_p2p.imagebuild.context import ContextFile, content_hash, files_below, pack
 
 
 def tree(root: Path) -> Path:

@@ -1,6 +1,6 @@
 """Where Debian's packages come from."""
 
-from dit4c_p2p.images.debian import Mirrors, read_mirrors
+from dit4c_p2p.imagebuild.debian import Mirrors, read_mirrors
 
 DEB = "http://mirror.example/debian/"
 SECURITY = "http://mirror.example/debian-security/"

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from dit4c_p2p.engine_address import USUAL
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.images.engine import Engine, ensure_engine, find_engine, on_debian
+from dit4c_p2p.imagebuild.docker_daemon import Engine, ensure_engine, find_engine, on_debian
 
 VERSION = {"Version": "20.10", "ApiVersion": "1.41", "Arch": "amd64", "Os": "linux"}
 
@@ -110,7 +110,7 @@ def test_debian_is_known_by_its_release(
 
 async def test_an_empty_address_is_none(socket: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_HOST", "")
-    monkeypatch.setattr("dit4c_p2p.images.engine.USUAL", f"unix://{socket}")
+    monkeypatch.setattr("dit4c_p2p.imagebuild.docker_daemon.USUAL", f"unix://{socket}")
     async with answering(socket):
         assert (await find_engine()) is not None
 

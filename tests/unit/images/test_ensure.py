@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dit4c_p2p.images import default_cache_folder
+from dit4c_p2p.imagebuild import default_cache_folder
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What is in an archive, as tools that people can start."""
 
-from dit4c_p2p.images.load import LoadedImage, read_image, tools_of
+from dit4c_p2p.imagebuild.load import LoadedImage, read_image, tools_of
 
 ID = "sha256:" + "1" * 64
 

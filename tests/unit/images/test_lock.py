@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.images.lock import exclusive
+from dit4c_p2p.imagebuild.lock import exclusive
 
 
 async def test_the_second_is_told_and_waits_for_the_first(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import io
 
-from dit4c_p2p.images.progress import TerminalProgress
+from dit4c_p2p.imagebuild.progress import TerminalProgress
 
 
 class Terminal(io.StringIO):

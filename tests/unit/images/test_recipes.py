@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from dit4c_p2p import resources
-from dit4c_p2p.config import DEFAULT_TOOLS
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.images.recipes import (
+from dit4c_p2p.imagebuild.recipes import (
     ALL_TOOLS,
     DEBIAN,
     OFFERS,
@@ -16,6 +15,7 @@ from dit4c_p2p.images.recipes import (
     choose_tools,
     recipes_for,
 )
+from dit4c_p2p.run.all_in_one_config import DEFAULT_TOOLS
 
 SOURCES = resources.folder("image_sources")
 PROJECT = Path(__file__).parents[3] / "pyproject.toml"

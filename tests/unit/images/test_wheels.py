@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.images.wheels import ensure_wheels, platform_tags
+from dit4c_p2p.imagebuild.wheels import ensure_wheels, platform_tags
 
 METADATA = "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n"
 WHEEL = "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dit4c_p2p.messages.image import is_digest, split_image
+from dit4c_p2p.oci.reference import is_digest, split_image
 
 DIGEST = f"sha256:{'0' * 64}"
 

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from dit4c_p2p.node import disk
-from dit4c_p2p.node.disk import Allowance, Disk, Written
-from dit4c_p2p.node.failures import EngineError, FilesFailed
+from dit4c_p2p.node.errors import EngineError, FilesFailed
+from dit4c_p2p.node.pods import disk_quota
+from dit4c_p2p.node.pods.disk_quota import Allowance, Disk, Written
 
 MIB = 1024**2
 LIMIT = 100 * MIB
@@ -55,7 +55,7 @@ def test_an_agent_that_has_just_begun_knows_nothing_of_before():
 
 
 async def test_one_that_can_not_be_stopped_or_measured_is_tried_again(monkeypatch):
-    monkeypatch.setattr(disk, "MEASURE_EVERY_S", 0.0)
+    monkeypatch.setattr(disk_quota, "MEASURE_EVERY_S", 0.0)
     failures = [FilesFailed(OSError(28, "No space left on device")), EngineError("away")]
     measured = [EngineError("away"), {"a": runs(1)}]
     stopped_for = asyncio.get_running_loop().create_future()

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from dit4c_p2p.node.engine import _MAX_EVENT_BYTES, _lines
+from dit4c_p2p.node.engine.client import _MAX_EVENT_BYTES, _lines
 
 
 async def lines_of(*parts):

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dit4c_p2p.node.failures import DiskFull, RegistryError, UnknownImage
-from dit4c_p2p.node.fetching import Layers, in_words
+from dit4c_p2p.node.errors import DiskFull, RegistryError, UnknownImage
+from dit4c_p2p.node.pods.image_pull import Layers, in_words
 
 MIB = 1024**2
 

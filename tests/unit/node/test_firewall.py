@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dit4c_p2p.node.firewall import Reach, refused, ruleset
+from dit4c_p2p.node.network.firewall import Reach, refused, ruleset
 
 REACH = Reach(
     services=frozenset({(IPv4Address("172.17.0.1"), 8080), (IPv4Address("172.17.0.1"), 8022)}),

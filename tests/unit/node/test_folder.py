@@ -1,6 +1,6 @@
 """What is kept of an instance."""
 
-from dit4c_p2p.node.folder import InstanceFolder, instances_kept
+from dit4c_p2p.node.pods.state_dir import InstanceFolder, instances_kept
 
 
 def test_the_key_is_made_once_private_and_goes(tmp_path):

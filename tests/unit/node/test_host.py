@@ -5,7 +5,7 @@ from ipaddress import IPv4Address, IPv4Network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dit4c_p2p.node.host import free_network, parse_fib_trie, parse_resolvers, read
+from dit4c_p2p.node.network.host_network import free_network, parse_fib_trie, parse_resolvers, read
 
 FIB_TRIE = """\
 Id 200:

@@ -7,12 +7,12 @@ from ipaddress import IPv4Address, IPv4Network
 
 import pytest
 
-from dit4c_p2p.node import pod
 from dit4c_p2p.node.config import HelperImages
-from dit4c_p2p.node.failures import EngineSaid, NoPort, PolicyRefused, as_failure
-from dit4c_p2p.node.firewall import Reach, ruleset
-from dit4c_p2p.node.pod import AppImage, PodSpec, Role
-from dit4c_p2p.node.policy import Policy
+from dit4c_p2p.node.errors import EngineSaid, NoPort, PolicyRefused, as_failure
+from dit4c_p2p.node.network.firewall import Reach, ruleset
+from dit4c_p2p.node.owner.policy import Policy
+from dit4c_p2p.node.pods import spec
+from dit4c_p2p.node.pods.spec import AppImage, PodSpec, Role
 
 SPEC = PodSpec(
     instance="abc",
@@ -28,10 +28,10 @@ SPEC = PodSpec(
 
 def definitions():
     return {
-        Role.INFRA: pod.infra(SPEC, "net"),
-        Role.APP: pod.app(SPEC, "infra"),
-        Role.LISTENER: pod.helper(SPEC, Role.LISTENER, "infra"),
-        Role.AUTH: pod.helper(SPEC, Role.AUTH, "infra"),
+        Role.INFRA: spec.infra(SPEC, "net"),
+        Role.APP: spec.app(SPEC, "infra"),
+        Role.LISTENER: spec.helper(SPEC, Role.LISTENER, "infra"),
+        Role.AUTH: spec.helper(SPEC, Role.AUTH, "infra"),
     }
 
 
@@ -95,26 +95,26 @@ def test_helpers_run_as_their_own_user_on_a_read_only_root():
 
 
 def test_the_app_gets_what_its_owner_lends_and_no_more_than_there_is():
-    assert pod.app(SPEC, "infra")["HostConfig"]["NanoCpus"] == 2_000_000_000
+    assert spec.app(SPEC, "infra")["HostConfig"]["NanoCpus"] == 2_000_000_000
     small = replace(SPEC, machine_cpus=1)
-    assert pod.app(small, "infra")["HostConfig"]["NanoCpus"] == 1_000_000_000
-    assert "User" not in pod.app(SPEC, "infra")
+    assert spec.app(small, "infra")["HostConfig"]["NanoCpus"] == 1_000_000_000
+    assert "User" not in spec.app(SPEC, "infra")
 
 
 def test_infra_has_rules_and_resolvers():
     made = definitions()[Role.INFRA]
     assert made["Env"] == [f"DIT4C_RULES={ruleset(SPEC.reach)}"]
     assert made["HostConfig"]["Dns"] == ["9.9.9.9"]
-    assert "Dns" not in pod.infra(replace(SPEC, resolvers=()), "net")["HostConfig"]
+    assert "Dns" not in spec.infra(replace(SPEC, resolvers=()), "net")["HostConfig"]
 
 
 def test_network_and_volumes_carry_labels():
-    network = pod.network(SPEC, IPv4Network("10.213.0.16/28"))
+    network = spec.network(SPEC, IPv4Network("10.213.0.16/28"))
     assert network["IPAM"]["Config"] == [{"Subnet": "10.213.0.16/28"}]
     assert network["EnableIPv6"] is False
-    names = [volume["Name"] for volume in pod.volumes(SPEC)]
+    names = [volume["Name"] for volume in spec.volumes(SPEC)]
     assert names == ["dit4c-abc-pod", "dit4c-abc-app-0", "dit4c-abc-app-1"]
-    for made in (network, *pod.volumes(SPEC)):
+    for made in (network, *spec.volumes(SPEC)):
         assert made["Labels"]["dit4c.instance"] == "abc"
 
 
@@ -131,7 +131,7 @@ def test_the_lowest_tcp_port_is_served(declared, port):
         "Id": "sha256:x",
         "Config": {"ExposedPorts": declared, "Volumes": {"/b": {}, "/a": {}}},
     }
-    assert pod.read_image(image) == AppImage("sha256:x", port, ("/a", "/b"))
+    assert spec.read_image(image) == AppImage("sha256:x", port, ("/a", "/b"))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_the_lowest_tcp_port_is_served(declared, port):
 )
 def test_an_image_without_a_tcp_port(config):
     with pytest.raises(NoPort, match="declares no TCP port"):
-        pod.read_image({"Id": "sha256:x", "Config": config})
+        spec.read_image({"Id": "sha256:x", "Config": config})
 
 
 def test_an_image_gets_no_more_volumes_than_a_node_lends():
@@ -156,9 +156,9 @@ def test_an_image_gets_no_more_volumes_than_a_node_lends():
         declared = {f"/{number}": {} for number in range(volumes)}
         return {"Id": "x", "Config": {"ExposedPorts": {"1/tcp": {}}, "Volumes": declared}}
 
-    assert len(pod.read_image(image(32)).volumes) == 32
+    assert len(spec.read_image(image(32)).volumes) == 32
     with pytest.raises(PolicyRefused, match="33 volumes"):
-        pod.read_image(image(33))
+        spec.read_image(image(33))
 
 
 def test_what_is_said_of_a_failure_is_a_sentence_whatever_an_image_holds():
@@ -167,7 +167,7 @@ def test_what_is_said_of_a_failure_is_a_sentence_whatever_an_image_holds():
 
 
 def test_files_go_in_uncompressed_for_the_helpers_user_only():
-    made = pod.pod_files({"key": b"secret", "config.json": b"{}"})
+    made = spec.pod_files({"key": b"secret", "config.json": b"{}"})
     with tarfile.open(fileobj=io.BytesIO(made), mode="r:") as archive:
         assert [(m.name, m.uid, m.gid, m.mode) for m in archive] == [
             ("config.json", 10001, 10001, 0o600),

@@ -2,8 +2,8 @@
 
 import pytest
 
-from dit4c_p2p.node.failures import PolicyRefused
-from dit4c_p2p.node.policy import (
+from dit4c_p2p.node.errors import PolicyRefused
+from dit4c_p2p.node.owner.policy import (
     Policy,
     check_image,
     check_instance,

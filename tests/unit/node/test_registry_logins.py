@@ -6,8 +6,8 @@ import json
 import pytest
 
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.messages.image import DOCKER_HUB
-from dit4c_p2p.node.registry_logins import RegistryLogins
+from dit4c_p2p.node.engine.registry_auth import RegistryLogins
+from dit4c_p2p.oci.reference import DOCKER_HUB
 
 
 def encoded(text: str) -> str:

@@ -9,12 +9,12 @@ import pytest
 from dit4c_p2p.identity.keys import generate, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
-from dit4c_p2p.node import reach, rules
 from dit4c_p2p.node.config import HelperImages, NodeConfig
-from dit4c_p2p.node.failures import EngineError
-from dit4c_p2p.node.host import HostNetwork
-from dit4c_p2p.node.reach import Services
-from dit4c_p2p.node.rules import Rules
+from dit4c_p2p.node.errors import EngineError
+from dit4c_p2p.node.network import egress, firewall_updater
+from dit4c_p2p.node.network.egress import Services
+from dit4c_p2p.node.network.firewall_updater import Rules
+from dit4c_p2p.node.network.host_network import HostNetwork
 
 HOME = HostNetwork(
     addresses=frozenset({IPv4Address("192.168.1.7")}),
@@ -51,7 +51,7 @@ def names(monkeypatch):
         found = answers[name]
         return None if found is None else [IPv4Address(text) for text in found]
 
-    monkeypatch.setattr(reach, "_look_up", look_up)
+    monkeypatch.setattr(egress, "_look_up", look_up)
     return answers
 
 
@@ -109,7 +109,7 @@ class Loaded:
 @pytest.fixture
 async def follow(config, names, monkeypatch):
     """``here``, whose last the machine is at, and what was loaded."""
-    monkeypatch.setattr(rules, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(firewall_updater, "LOOK_EVERY_S", 0.01)
     here, loaded = [HOME], Loaded()
     following = Rules(config, Services(config), lambda: here[-1], loaded.renew)
     task = asyncio.create_task(following.run())

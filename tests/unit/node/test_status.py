@@ -3,9 +3,9 @@
 import pytest
 
 from dit4c_p2p.messages.node import PodState
-from dit4c_p2p.node.folder import Run
-from dit4c_p2p.node.pod import Role
-from dit4c_p2p.node.status import clean_log, memory_text, read_container, status_of
+from dit4c_p2p.node.pods.spec import Role
+from dit4c_p2p.node.pods.state_dir import Run
+from dit4c_p2p.node.pods.status import clean_log, memory_text, read_container, status_of
 
 GIB = 1024**3
 

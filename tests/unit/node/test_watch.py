@@ -4,8 +4,8 @@ import pytest
 
 from dit4c_p2p.messages.pod import HelperState, HelperStatus
 from dit4c_p2p.node.config import Limits
-from dit4c_p2p.node.failures import NotListening, PodBroken
-from dit4c_p2p.node.watch import Arrival
+from dit4c_p2p.node.errors import NotListening, PodBroken
+from dit4c_p2p.node.pods.readiness import Arrival
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dit4c_p2p.overlay.gate import _comes_from
+from dit4c_p2p.overlay.server import _comes_from
 
 
 class Conn:

@@ -8,35 +8,38 @@ import asyncssh
 import pytest
 from asyncssh.connection import SSHConnection
 
-from dit4c_p2p.overlay import internals
+from dit4c_p2p.overlay.asyncssh_ext import private_api
 
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("names", [internals.GUARD, internals.QUICK])
-def test_every_name_is_there(names: internals.Names) -> None:
-    assert internals.missing(names) == []
-    assert internals.doubt(names) == ""
+@pytest.mark.parametrize("names", [private_api.GUARD, private_api.QUICK])
+def test_every_name_is_there(names: private_api.Names) -> None:
+    assert private_api.missing(names) == []
+    assert private_api.doubt(names) == ""
 
 
 def test_a_name_that_has_gone_is_missed() -> None:
     names = {SSHConnection: {"_transport": "an attribute", "_gone": "nowhere", "_send": "a method"}}
-    assert internals.missing(names) == ["SSHConnection._gone"]
-    assert "_gone" in internals.doubt(names)
+    assert private_api.missing(names) == ["SSHConnection._gone"]
+    assert "_gone" in private_api.doubt(names)
 
 
 def test_another_release_is_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asyncssh, "__version__", "2.25.0")
-    assert "2.25.0" in internals.doubt(internals.QUICK)
+    assert "2.25.0" in private_api.doubt(private_api.QUICK)
 
 
 def test_what_is_touched_is_listed() -> None:
     """Every private name after a dot, of something that is not ``self`` or ``cls``."""
     listed = {
-        name for names in (internals.GUARD, internals.QUICK) for n in names.values() for name in n
+        name
+        for names in (private_api.GUARD, private_api.QUICK)
+        for n in names.values()
+        for name in n
     }
     overlay = ROOT / "dit4c_p2p" / "overlay"
-    for path in (overlay / "guard.py", overlay / "gate.py", *(overlay / "quick").glob("*.py")):
+    for path in (overlay / "server.py", *(overlay / "asyncssh_ext").glob("*.py")):
         touched = set(re.findall(r"(?<!self)(?<!cls)\.(_[a-z]\w*)", path.read_text()))
         assert touched <= listed, path
 

@@ -17,7 +17,7 @@ from support.ssh_pair import (
     pieces_of,
 )
 
-from dit4c_p2p.overlay import quick
+from dit4c_p2p.overlay.asyncssh_ext import fastpath
 
 
 @pytest.mark.parametrize("server", [Server, PlainServer])
@@ -96,7 +96,7 @@ async def test_a_changed_byte_ends_the_connection() -> None:
         assert await echoed(connection, [b"before"]) == b"before"
         channel, session = await connection.create_connection(Collect, "node-a", 22)
         meddle.set()
-        quick.writer(channel)(b"after" * 100)
+        fastpath.writer(channel)(b"after" * 100)
         async with asyncio.timeout(5):
             await connection.wait_closed()
         assert session.received == b""
@@ -108,7 +108,7 @@ async def test_a_reader_that_stops_holds_the_writer_up() -> None:
         channel, session = await connection.create_connection(
             Collect, "node-a", 22, window=256 * 1024, max_pktsize=64 * 1024
         )
-        write = quick.writer(channel)
+        write = fastpath.writer(channel)
         channel.pause_reading()
         sent = 0
         while session.writable.is_set():
@@ -127,25 +127,25 @@ async def test_a_reader_that_stops_holds_the_writer_up() -> None:
 async def test_writing_to_a_closed_channel_raises() -> None:
     async with connected() as connection:
         channel, _ = await connection.create_connection(Collect, "node-a", 22)
-        write = quick.writer(channel)
+        write = fastpath.writer(channel)
         channel.write_eof()
         with pytest.raises(OSError):
             write(b"late")
 
 
 def test_the_installed_release_is_one_that_was_looked_at() -> None:
-    assert quick.DOUBT == ""
+    assert fastpath.DOUBT == ""
 
 
 async def test_an_unknown_release_is_left_alone_and_said_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(quick, "DOUBT", "another release")
-    monkeypatch.setattr(quick, "_doubt_said", False)
+    monkeypatch.setattr(fastpath, "DOUBT", "another release")
+    monkeypatch.setattr(fastpath, "_doubt_said", False)
     pieces = pieces_of(MIB)
     async with connected() as connection:
         channel, _ = await connection.create_connection(Collect, "node-a", 22)
-        assert quick.writer(channel) == channel.write
+        assert fastpath.writer(channel) == channel.write
         assert await echoed(connection, pieces) == b"".join(pieces)
     said = [record for record in caplog.records if "another release" in record.getMessage()]
     assert [record.levelno for record in said] == [logging.WARNING]

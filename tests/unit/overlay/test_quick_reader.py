@@ -10,8 +10,7 @@ from asyncssh.packet import String, UInt32
 from support.ssh_pair import Pair, pair
 from support.waiting import until
 
-from dit4c_p2p.overlay import quick
-from dit4c_p2p.overlay.quick import reader
+from dit4c_p2p.overlay.asyncssh_ext import fast_reader, fastpath
 
 SIZES = [1, 5, 6, 7, 15, 16, 17, 1000, 4096, 70_000]
 
@@ -48,7 +47,7 @@ async def test_the_shorter_way_is_taken() -> None:
             raise AssertionError("asyncssh's way was taken")
 
         ends.far.data_received = longer
-        write = quick.writer(ends.near_channel)
+        write = fastpath.writer(ends.near_channel)
         for size in SIZES:
             write(bytes(size))
         await ends.arrived(sum(SIZES))
@@ -56,7 +55,7 @@ async def test_the_shorter_way_is_taken() -> None:
 
 async def test_the_shorter_way_is_taken_again_with_new_keys() -> None:
     async with pair(near=True, far=True) as ends:
-        write = quick.writer(ends.near_channel)
+        write = fastpath.writer(ends.near_channel)
         write(b"old ")
         await ends.arrived(4)
         old = ends.far._recv_encryption
@@ -168,7 +167,7 @@ async def test_nothing_overtakes_a_packet_that_takes_its_time() -> None:
     async with pair(near=True, far=True) as ends:
         ready = ends.far._recv_handler
         ends.far._recv_handler = lambda: False
-        quick.writer(ends.near_channel)(b"data")
+        fastpath.writer(ends.near_channel)(b"data")
         await until(lambda: len(ends.far._inpbuf) > 4)
         assert ends.session.received == b""
         ends.far._recv_handler = ready
@@ -186,7 +185,7 @@ async def test_what_is_compressed_is_left_to_asyncssh() -> None:
 
     async with pair(near=True, far=True) as ends:
         ends.far._decompressor = Unpacker()
-        quick.writer(ends.near_channel)(b"data")
+        fastpath.writer(ends.near_channel)(b"data")
         await ends.arrived(4)
         assert ends.far._decompressor.used == 1
 
@@ -208,9 +207,9 @@ async def test_a_length_out_of_bounds_ends_the_connection(length: int) -> None:
 
 
 async def test_being_heard_puts_the_next_keepalive_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "_KEEPALIVE_GRAIN_S", 0)
+    monkeypatch.setattr(fast_reader, "_KEEPALIVE_GRAIN_S", 0)
     async with pair(near=True, far=True, keepalive_interval=50) as ends:
-        write = quick.writer(ends.near_channel)
+        write = fastpath.writer(ends.near_channel)
         before = ends.far._keepalive_timer.when()
         await asyncio.sleep(0.01)
         write(b"still here")
@@ -223,7 +222,7 @@ async def test_after_a_cut_nothing_more_is_delivered() -> None:
     async with pair(near=True, far=True) as ends:
         ends.session.on_data = lambda data: ends.far.abort()
         receiver: Any = ends.far._transport.get_protocol()
-        write = quick.writer(ends.near_channel)
+        write = fastpath.writer(ends.near_channel)
         write(b"one")
         write(b"two")
         await ends.cut()
@@ -247,7 +246,7 @@ async def test_a_session_that_raises_ends_its_connection(error: Exception) -> No
             raise error
 
         ends.session.on_data = fail
-        write = quick.writer(ends.near_channel)
+        write = fastpath.writer(ends.near_channel)
         write(b"one")
         write(b"two")
         await ends.cut()
@@ -258,7 +257,7 @@ async def test_a_session_that_raises_ends_its_connection(error: Exception) -> No
 
 async def test_the_buffer_grows_for_a_large_packet_and_keeps_what_is_there() -> None:
     async with pair(near=True, far=True) as ends:
-        write = quick.writer(ends.near_channel)
+        write = fastpath.writer(ends.near_channel)
         content = [bytes([number]) * size for number, size in enumerate((10, 200_000, 3, 250_000))]
         for piece in content:
             write(piece)
@@ -287,10 +286,10 @@ def arrive(ends: Pair, data: bytes) -> None:
         data = data[size:]
 
 
-def receiver_of(ends: Pair) -> reader.Receiver:
+def receiver_of(ends: Pair) -> fast_reader.Receiver:
     """What the far end reads by."""
     receiver = ends.far._transport.get_protocol()
-    assert isinstance(receiver, reader.Receiver)
+    assert isinstance(receiver, fast_reader.Receiver)
     return receiver
 
 
@@ -313,14 +312,14 @@ async def test_only_who_has_half_a_packet_keeps_a_buffer(monkeypatch: pytest.Mon
     async with pair(near=False, far=True) as ends:
         receiver, stream = receiver_of(ends), sealed(ends, bytes(1000), b"x", b"y")
         arrive(ends, stream[:500])
-        assert receiver._view is not reader._shared.view
+        assert receiver._view is not fast_reader._shared.view
         arrive(ends, stream[500:-10])
         arrive(ends, stream[-10:])
         assert ends.session.received == bytes(1000) + b"xy"
-        assert receiver._view is not reader._shared.view, "it is likely to be needed again"
-        monkeypatch.setattr(reader, "_KEEPALIVE_GRAIN_S", 0.0)
+        assert receiver._view is not fast_reader._shared.view, "it is likely to be needed again"
+        monkeypatch.setattr(fast_reader, "_KEEPALIVE_GRAIN_S", 0.0)
         arrive(ends, sealed(ends, b"z"))
-        assert receiver._view is reader._shared.view
+        assert receiver._view is fast_reader._shared.view
 
 
 async def test_an_idle_connection_makes_no_cipher_of_its_own() -> None:
@@ -328,7 +327,7 @@ async def test_an_idle_connection_makes_no_cipher_of_its_own() -> None:
         ends.near_channel.abort()
         await until(lambda: not ends.far._channels)
         receiver = receiver_of(ends)
-        receiver._sealer = reader.Sealer(None)
+        receiver._sealer = fast_reader.Sealer(None)
         seen = ends.far._recv_seq
         ends.near.send_packet(constants.MSG_IGNORE, String(b""))
         await until(lambda: ends.far._recv_seq != seen)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dit4c_p2p.portal import CatalogueImage, PortalConfig
-from dit4c_p2p.portal.catalogue import arranged
+from dit4c_p2p.portal.instances.catalogue import arranged
 from dit4c_p2p.portal.models import Tool
 
 LAB = CatalogueImage("lab", "Lab", "", "sha256:1", "L")

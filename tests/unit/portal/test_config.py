@@ -6,7 +6,8 @@ import pytest
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.messages.public import RouterInfo
-from dit4c_p2p.portal import PortalConfig, known_hosts
+from dit4c_p2p.portal import PortalConfig
+from dit4c_p2p.portal.keys import known_hosts
 from dit4c_p2p.portal.models import SshKey
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from dit4c_p2p.portal.errors import TooMany
-from dit4c_p2p.portal.events import Hub
+from dit4c_p2p.portal.live_updates import Hub
 
 
 async def test_what_changed_is_told_once_to_whom_it_concerns():

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dit4c_p2p.portal.accounts.names import MAX_NAME_CHARS, checked_id, checked_name, id_from
 from dit4c_p2p.portal.errors import BadRequest
-from dit4c_p2p.portal.names import MAX_NAME_CHARS, checked_id, checked_name, id_from
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
+from dit4c_p2p.portal.accounts.user_agents import describe
 from dit4c_p2p.portal.api import openapi
-from dit4c_p2p.portal.api.table import ENDPOINTS
-from dit4c_p2p.portal.browsers import describe
+from dit4c_p2p.portal.api.routes import ENDPOINTS
 
 DOCUMENT = openapi.describe(ENDPOINTS, "https://portal.example.org")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from support.small_disk import ONLY_ROOT, SmallDisk
 
+from dit4c_p2p.atomic_file import NotWritten, is_full, write_whole
 from dit4c_p2p.cli import main
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import fingerprint, load_or_create
-from dit4c_p2p.private_file import NotWritten, is_full, write_whole
-from dit4c_p2p.process import own_folder
+from dit4c_p2p.run.process import own_folder
 
 
 @pytest.fixture

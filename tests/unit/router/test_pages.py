@@ -9,28 +9,28 @@ import pytest
 
 from dit4c_p2p import resources
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.router import pages
+from dit4c_p2p.router import error_pages
 from dit4c_p2p.router.config import user_domain
 
 PORTAL = "https://portal.example.org/"
 ALL = [
-    pages.no_such_instance(PORTAL),
-    pages.starting("JupyterLab", PORTAL),
-    pages.stopped("JupyterLab", PORTAL),
-    pages.gone("JupyterLab", PORTAL),
-    pages.not_connected("JupyterLab", PORTAL),
-    pages.portal_silent(),
-    pages.clock_off(),
-    pages.busy(),
-    pages.wrong_host(),
-    pages.bad_request(431, "the request head is over 65536 bytes"),
-    pages.head_late(10),
+    error_pages.no_such_instance(PORTAL),
+    error_pages.starting("JupyterLab", PORTAL),
+    error_pages.stopped("JupyterLab", PORTAL),
+    error_pages.gone("JupyterLab", PORTAL),
+    error_pages.not_connected("JupyterLab", PORTAL),
+    error_pages.portal_silent(),
+    error_pages.clock_off(),
+    error_pages.busy(),
+    error_pages.wrong_host(),
+    error_pages.bad_request(431, "the request head is over 65536 bytes"),
+    error_pages.head_late(10),
 ]
 
 
 @pytest.fixture(scope="module")
-def renderer() -> pages.Renderer:
-    return pages.Renderer(resources.folder("templates") / "router")
+def renderer() -> error_pages.Renderer:
+    return error_pages.Renderer(resources.folder("templates") / "router")
 
 
 def split(answer: bytes) -> tuple[str, dict[str, str], bytes]:
@@ -41,7 +41,7 @@ def split(answer: bytes) -> tuple[str, dict[str, str], bytes]:
 
 @pytest.mark.parametrize("page", ALL, ids=lambda page: page.code)
 def test_a_page_is_complete_and_its_policy_lets_its_style_through(
-    renderer: pages.Renderer, page: pages.Page
+    renderer: error_pages.Renderer, page: error_pages.Page
 ) -> None:
     first, fields, body = split(renderer.render(page))
     assert first == f"HTTP/1.1 {page.status} {page.reason}"
@@ -57,26 +57,26 @@ def test_a_page_is_complete_and_its_policy_lets_its_style_through(
     assert "<script" not in text and 'lang="en"' in text and "<h1>" in text
 
 
-def test_starting_asks_to_come_back_and_refreshes_by_itself(renderer: pages.Renderer) -> None:
-    _, fields, body = split(renderer.render(pages.starting("x", PORTAL)))
+def test_starting_asks_to_come_back_and_refreshes_by_itself(renderer: error_pages.Renderer) -> None:
+    _, fields, body = split(renderer.render(error_pages.starting("x", PORTAL)))
     assert fields["Retry-After"] == "2"
     assert b'<meta http-equiv="refresh" content="2">' in body
 
 
-def test_a_title_is_text_and_no_markup(renderer: pages.Renderer) -> None:
-    body = renderer.render(pages.gone("<script>alert(1)</script>", PORTAL))
+def test_a_title_is_text_and_no_markup(renderer: error_pages.Renderer) -> None:
+    body = renderer.render(error_pages.gone("<script>alert(1)</script>", PORTAL))
     assert b"<script" not in body and b"&lt;script&gt;" in body
 
 
-def test_a_problem_document(renderer: pages.Renderer) -> None:
-    _, fields, body = split(renderer.render(pages.gone("Lab", PORTAL), as_json=True))
+def test_a_problem_document(renderer: error_pages.Renderer) -> None:
+    _, fields, body = split(renderer.render(error_pages.gone("Lab", PORTAL), as_json=True))
     assert fields["Content-Type"] == "application/problem+json"
     problem = json.loads(body)
     assert problem["status"] == 410 and problem["code"] == "gone" and problem["title"]
 
 
-def test_a_head_without_its_body(renderer: pages.Renderer) -> None:
-    _, fields, body = split(renderer.render(pages.busy(), head_only=True))
+def test_a_head_without_its_body(renderer: error_pages.Renderer) -> None:
+    _, fields, body = split(renderer.render(error_pages.busy(), head_only=True))
     assert int(fields["Content-Length"]) > 0 and not body
 
 
@@ -92,7 +92,7 @@ def test_a_head_without_its_body(renderer: pages.Renderer) -> None:
     ],
 )
 def test_the_form_follows_accept(accept: str, json_wanted: bool) -> None:
-    assert pages.prefers_json(accept) is json_wanted
+    assert error_pages.prefers_json(accept) is json_wanted
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dit4c_p2p.http1 import BadRequest
-from dit4c_p2p.router.proxied import OneInstance
+from dit4c_p2p.net.http1 import BadRequest
+from dit4c_p2p.router.proxy_pinning import OneInstance
 
 HOST = "abc.example.net"
 GET = b"GET / HTTP/1.1\r\nHost: abc.example.net\r\n\r\n"

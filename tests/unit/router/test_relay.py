@@ -4,10 +4,10 @@ import itertools
 
 import pytest
 
-from dit4c_p2p.identity.documents import KeyDocument
+from dit4c_p2p.identity.key_documents import KeyDocument
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.overlay.errors import Refused
-from dit4c_p2p.router.relay import check_listen, check_reach, check_served, parse_target
+from dit4c_p2p.router.access_rules import check_listen, check_reach, check_served, parse_target
 
 
 def document(name: str, scheduler: str | None = None) -> KeyDocument:

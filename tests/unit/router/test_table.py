@@ -1,7 +1,7 @@
 """The map from names to connections."""
 
 from dit4c_p2p.identity.names import PeerName
-from dit4c_p2p.router.table import Table
+from dit4c_p2p.router.name_table import Table
 
 NAME = PeerName.parse("instance-abc")
 

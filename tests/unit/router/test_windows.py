@@ -1,6 +1,6 @@
 """What visitors that read nothing can make the router hold, whatever they do."""
 
-from dit4c_p2p.router.windows import Windows
+from dit4c_p2p.router.window_budget import Windows
 
 MIB = 1024 * 1024
 

@@ -12,7 +12,7 @@ from dit4c_p2p.identity.keys import generate, public_line
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.node.config import HelperImages, NodeConfig
 from dit4c_p2p.node.config import Limits as NodeLimits
-from dit4c_p2p.node.policy import Policy
+from dit4c_p2p.node.owner.policy import Policy
 from dit4c_p2p.portal import Limits as PortalLimits
 from dit4c_p2p.router import Limits as RouterLimits
 from dit4c_p2p.scheduler import Limits as SchedulerLimits

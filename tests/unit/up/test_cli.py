@@ -8,12 +8,12 @@ import aiodocker
 import pytest
 from support.system import free_ports
 
-from dit4c_p2p import up
 from dit4c_p2p.cli import main
-from dit4c_p2p.config import default_data_folder
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.images import Engine
-from dit4c_p2p.process import own_folder
+from dit4c_p2p.imagebuild import Engine
+from dit4c_p2p.run import all_in_one
+from dit4c_p2p.run.all_in_one_config import default_data_folder
+from dit4c_p2p.run.process import own_folder
 
 # Any address of this machine will do.
 BRIDGE = "127.0.0.17"
@@ -59,7 +59,7 @@ PORTS = ("--portal-port", "--router-port", "--router-ssh-port", "--observe-port"
 @pytest.mark.parametrize(
     "option, host",
     [
-        *product(PORTS[:3], up._hosts(BRIDGE)),
+        *product(PORTS[:3], all_in_one._hosts(BRIDGE)),
         ("--observe-port", "127.0.0.1"),
     ],
 )
@@ -72,8 +72,8 @@ def test_a_port_that_is_taken_names_the_option(capsys, tmp_path, monkeypatch, op
     async def bridge(engine):
         return BRIDGE
 
-    monkeypatch.setattr(up, "ensure_engine", engine)
-    monkeypatch.setattr(up, "_bridge_address", bridge)
+    monkeypatch.setattr(all_in_one, "ensure_engine", engine)
+    monkeypatch.setattr(all_in_one, "_bridge_address", bridge)
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as taken:
         taken.bind((host, 0))
         taken.listen()

@@ -1,0 +1,1 @@
+"""Commands that an admin types: keys, tokens and login links."""

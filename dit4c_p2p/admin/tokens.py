@@ -1,0 +1,164 @@
+"""An admin's way to people's API tokens: on the portal's own machine, or through its API."""
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+
+from dit4c_p2p.audit import AuditBroken, AuditLog
+from dit4c_p2p.database import DatabaseSpec, databases, in_transaction
+from dit4c_p2p.errors import ConfigError, DitError
+from dit4c_p2p.identity.portal_client import PortalClient
+from dit4c_p2p.messages.public import PortalInfo
+from dit4c_p2p.portal.accounts import api_tokens, people
+from dit4c_p2p.portal.accounts.api_tokens import Scope
+from dit4c_p2p.portal.api.people import token_view
+from dit4c_p2p.portal.audit import local_user
+from dit4c_p2p.portal.config import AUDIT_FILE
+from dit4c_p2p.portal.opaque_tokens import public_id
+from dit4c_p2p.portal.schemas import NewTokenView, TokenView
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class TokenRefused(DitError):
+    """The portal says no; its own sentence says why."""
+
+    code = "token_refused"
+
+
+class TokenDesk(Protocol):
+    """What can be done with a person's tokens."""
+
+    async def create(self, person: str, label: str, days: int, scope: Scope) -> str:
+        """A new token; returns its text, which is kept nowhere."""
+
+    async def list(self, person: str) -> Sequence[TokenView]:
+        """Those there are, the newest first."""
+
+    async def revoke(self, person: str, token: str) -> None:
+        """End one, by its id or its label."""
+
+
+class DatabaseDesk:
+    """On the portal's database, whether or not the portal runs; ``now`` in seconds since 1970.
+
+    :param audit: the portal's audit log. As at the portal, a token is not made if that can't be
+        written there, and is revoked all the same.
+    """
+
+    def __init__(self, audit: Path, now: float) -> None:
+        self._audit = audit
+        self._now = now
+
+    async def create(self, person: str, label: str, days: int, scope: Scope) -> str:
+        """See :class:`TokenDesk`."""
+        async with in_transaction("portal"):
+            made, text = await api_tokens.create(
+                person, label=label, scope=scope, days=days, now=self._now
+            )
+            about = f"{person} token:{public_id(made.digest)} scope {scope}"
+            self._write("token.create", about)
+        return text
+
+    async def list(self, person: str) -> Sequence[TokenView]:
+        """See :class:`TokenDesk`."""
+        await people.get(person)
+        return [token_view(token) for token in await api_tokens.of(person)]
+
+    async def revoke(self, person: str, token: str) -> None:
+        """See :class:`TokenDesk`."""
+        await people.get(person)
+        await api_tokens.revoke(person, token)
+        try:
+            self._write("token.revoke", f"{person} {token[:40]}")
+        except (OSError, AuditBroken) as error:
+            _log.error("done without a line in the audit log: token.revoke: %s", error)
+
+    def _write(self, what: str, about: str) -> None:
+        """:raises OSError, AuditBroken: it is not written down."""
+        with closing(AuditLog(self._audit)) as log:
+            log.write(what, who=local_user(), about=about)
+
+
+class ApiDesk:
+    """Through the portal's API, with an admin's token."""
+
+    def __init__(self, client: PortalClient, token: str) -> None:
+        self._client = client
+        self._headers = {"Authorization": f"Bearer {token}"}
+
+    async def create(self, person: str, label: str, days: int, scope: Scope) -> str:
+        """See :class:`TokenDesk`."""
+        body = {"label": label, "days": days, "scope": scope}
+        path = f"people/{quote(person, safe='')}/tokens"
+        return (await self._call("POST", path, NewTokenView, json=body)).token
+
+    async def list(self, person: str) -> Sequence[TokenView]:
+        """See :class:`TokenDesk`."""
+        return await self._call("GET", f"people/{quote(person, safe='')}/tokens", list[TokenView])
+
+    async def revoke(self, person: str, token: str) -> None:
+        """See :class:`TokenDesk`."""
+        path = f"people/{quote(person, safe='')}/tokens/{quote(token, safe='')}/revoke"
+        await self._call("POST", path, list[TokenView])
+
+    async def _call(self, method: str, path: str, kind: type[T], **more: Any) -> T:
+        url = self._client.url(f"/api/v1/{path}")
+        try:
+            async with self._client.session.request(
+                method, url, headers=self._headers, **more
+            ) as response:
+                body = await response.read()
+                if response.ok:
+                    return msgspec.json.decode(body, type=kind)
+                problem = msgspec.json.decode(body, type=dict[str, Any])
+        except (aiohttp.ClientError, TimeoutError, msgspec.MsgspecError) as error:
+            raise TokenRefused(
+                f"the portal does not answer as one: {error or 'time is up'}",
+                hint="check its URL and that it runs",
+            ) from None
+        raise TokenRefused(f"the portal says: {problem.get('detail') or response.status}")
+
+
+@asynccontextmanager
+async def local_desk(spec: DatabaseSpec, audit: Path, now: float) -> AsyncIterator[TokenDesk]:
+    """The desk of a portal on this machine; ``audit`` is its audit log."""
+    async with databases([spec]):
+        yield DatabaseDesk(audit, now)
+
+
+@asynccontextmanager
+async def api_desk(url: str, token: str) -> AsyncIterator[TokenDesk]:
+    """The desk of a portal elsewhere.
+
+    :raises ConfigError: the token would cross a network unprotected.
+    """
+    async with PortalClient(PortalInfo(name="", url=url, key="")) as client:
+        yield ApiDesk(client, token)
+
+
+def audit_of(folder: Path) -> Path:
+    """The portal's audit log of a ``dit4c up``."""
+    return folder / "portal" / AUDIT_FILE
+
+
+def database_of(folder: Path) -> DatabaseSpec:
+    """The portal's database of a ``dit4c up``.
+
+    :raises ConfigError: there is none.
+    """
+    path = folder / "portal" / "portal.sqlite3"
+    if not path.exists():
+        raise ConfigError(
+            f"there is no installation in {folder}",
+            hint="start 'dit4c up' once, or say where with --data-dir",
+        )
+    return DatabaseSpec("portal", path, trace=audit_of(folder))

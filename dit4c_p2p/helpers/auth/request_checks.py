@@ -1,0 +1,77 @@
+"""What may pass, decided from a request's head alone; no I/O.
+
+Raised refusals become answers in ``pages``. The order of the checks is that of the functions below.
+"""
+
+from dit4c_p2p.errors import DitError
+from dit4c_p2p.helpers.auth.headers import Origin
+from dit4c_p2p.net.http1 import RequestHead
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+# Naming these in Connection would take away what frames or routes the message.
+_NEVER_HOP_BY_HOP = frozenset({b"host", b"content-length", b"cookie", b"authorization", b"expect"})
+
+
+class Refused(DitError):
+    """The request gets an answer of ours with ``status`` and does not reach the app."""
+
+    code = "refused"
+
+    def __init__(self, status: int, message: str, *, hint: str = "", allow: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.allow = allow  # the methods there are, for 405
+
+
+def check_message(head: RequestHead, origin: Origin) -> None:
+    """The request is for this instance and asks for nothing that we can't do.
+
+    :raises Refused: 421 for any other host, on every request of a connection (RFC 9110 section
+        15.5.20); 417 for an unknown expectation; 400 for hiding fields behind Connection.
+    """
+    if head.host.encode() != origin.host:
+        raise Refused(421, "This address is not served here")
+    if not head.connection.isdisjoint(_NEVER_HOP_BY_HOP):
+        raise Refused(400, "Connection names a field that belongs to the request")
+    expectation = head.get(b"expect")
+    if expectation is not None and expectation.lower() != b"100-continue":
+        raise Refused(417, "Only 100-continue can be expected")
+
+
+def check_cross_site(head: RequestHead, origin: Origin) -> None:
+    """A request that carries our session's cookie was not made by some other site.
+
+    For a WebSocket the exact Origin is required (RFC 6455 section 10.2). Otherwise a request is
+    refused where the browser says that another origin made it: SameSite=Lax lets pages of sibling
+    hosts use our cookie. Only a link to here may be followed from anywhere, and only to become the
+    page itself: in a frame of another site's page the app could be clicked unseen. Browsers say
+    ``Origin: null`` for a form of a page with ``Referrer-Policy: no-referrer``; that alone is let
+    through if the browser adds that it is same-origin.
+
+    :raises Refused: 403.
+    """
+    said = head.get_all(b"origin")
+    if head.upgrade is not None:
+        if said != [origin.text]:
+            raise Refused(403, "A WebSocket must come from a page of this very address")
+        return
+    site = head.get_all(b"sec-fetch-site")
+    if head.method in _SAFE_METHODS and head.get_all(b"sec-fetch-mode") == [b"navigate"]:
+        elsewhere = site not in ([], [b"none"], [b"same-origin"])
+        if elsewhere and head.get_all(b"sec-fetch-dest") != [b"document"]:
+            raise Refused(403, "Another site's page can't show this one inside it")
+        return
+    if said == [origin.text] or (said in ([], [b"null"]) and site == [b"same-origin"]):
+        return
+    if said or site not in ([], [b"none"]):
+        raise Refused(403, "Another site tried to act here in your name")
+
+
+def is_navigation(head: RequestHead) -> bool:
+    """A person opens a page, and can be led to the login; all else gets 401."""
+    return head.method == "GET" and head.upgrade is None and accepts_html(head)
+
+
+def accepts_html(head: RequestHead) -> bool:
+    """Whether an answer of ours is to be a page rather than JSON."""
+    return any(b"text/html" in value.lower() for value in head.get_all(b"accept"))

@@ -1,0 +1,145 @@
+"""What the auth helper answers by itself: all below ``/.dit4c/``, and the way to the login."""
+
+import logging
+
+from dit4c_p2p.helpers.auth import cookies, pages
+from dit4c_p2p.helpers.auth.headers import Origin
+from dit4c_p2p.helpers.auth.login import LIFETIME_S, Login, LoginFailed
+from dit4c_p2p.helpers.auth.oauth import GrantRefused, PortalOAuth, PortalSilent
+from dit4c_p2p.helpers.auth.pages import Answer
+from dit4c_p2p.helpers.auth.request_checks import (
+    Refused,
+    accepts_html,
+    check_cross_site,
+    is_navigation,
+)
+from dit4c_p2p.helpers.auth.sessions import Sessions
+from dit4c_p2p.helpers.auth.upstream import App
+from dit4c_p2p.messages.pod import ALIVE_PATH, CALLBACK_PATH, LOGOUT_PATH, OWN_PREFIX
+from dit4c_p2p.net.http1 import RequestHead
+
+logger = logging.getLogger(__name__)
+
+_OWN_PREFIX = OWN_PREFIX.encode()
+_TRY_AGAIN_S = 5
+_ERRORS_THAT_PASS = frozenset({"temporarily_unavailable", "server_error"})
+
+
+def is_own(head: RequestHead) -> bool:
+    """Whether a request is for us, whatever the app serves."""
+    return head.path.startswith(_OWN_PREFIX)
+
+
+class Own:
+    """Answers of one instance; takes what it needs and holds nothing."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        app: App,
+        sessions: Sessions,
+        login: Login,
+        oauth: PortalOAuth,
+        portal_url: str,
+    ) -> None:
+        self._origin = origin
+        self._app = app
+        self._sessions = sessions
+        self._login = login
+        self._oauth = oauth
+        self._portal_url = portal_url
+
+    async def respond(self, head: RequestHead) -> Answer:
+        """The answer to a request below ``/.dit4c/``.
+
+        :raises Refused: no such page, or a wrong method.
+        """
+        path, _, query = head.path.decode("ascii").partition("?")
+        if path == ALIVE_PATH:
+            _require(head, "GET", "HEAD")
+            if await self._app.answers():
+                return pages.plain(200, "alive")
+            return pages.plain(503, "not yet")
+        if path == CALLBACK_PATH:
+            _require(head, "GET")
+            return await self._callback(head, query)
+        if path == LOGOUT_PATH:
+            _require(head, "POST")
+            return self._logout(head)
+        raise Refused(404, "There is no such page")
+
+    async def to_login(self, head: RequestHead) -> Answer:
+        """The answer to a request of nobody known: to the portal with pages, 401 for the rest."""
+        if not is_navigation(head):
+            return pages.problem(
+                401,
+                "Nobody is logged in here",
+                as_html=accepts_html(head),
+                hint="Open this address in a browser and log in first.",
+            )
+        if not await self._oauth.is_up():
+            return self._try_again(head)
+        secret = cookies.find(head.get_all(b"cookie"), cookies.LOGIN_COOKIE)
+        return_path = b"/" if is_own(head) else head.path
+        begun = self._login.begin(return_path, secret)
+        cookie = cookies.grant(cookies.LOGIN_COOKIE, begun.browser_secret, LIFETIME_S)
+        return pages.redirect(begun.location.encode("ascii"), cookie)
+
+    async def _callback(self, head: RequestHead, query: str) -> Answer:
+        secret = cookies.find(head.get_all(b"cookie"), cookies.LOGIN_COOKIE)
+        try:
+            answered = self._login.finish(query, secret)
+            if answered.error in _ERRORS_THAT_PASS:
+                return self._try_again(head)
+            if answered.error:
+                raise GrantRefused("The portal did not let you in")
+            grant = await self._oauth.exchange(answered.code, answered.verifier)
+        except PortalSilent as error:
+            logger.warning("a login could not be finished: %s", error)
+            return self._try_again(head)
+        except LoginFailed as error:
+            return self._failed(head, 400, str(error), error.hint)
+        except GrantRefused as error:
+            logger.warning("a login was refused: %s", error)
+            return self._failed(head, 403, str(error), error.hint)
+        value, lifetime_s = self._sessions.start(
+            grant.person, grant.access_token, grant.expires_in_s
+        )
+        # Absolute, so that no path can be read as another host.
+        return pages.redirect(
+            self._origin.text + answered.return_path,
+            cookies.grant(cookies.SESSION_COOKIE, value, lifetime_s),
+        )
+
+    def _logout(self, head: RequestHead) -> Answer:
+        check_cross_site(head, self._origin)
+        value = cookies.find(head.get_all(b"cookie"), cookies.SESSION_COOKIE)
+        session = self._sessions.find(value)
+        if session is not None:
+            self._sessions.end_all_of(session.person, "logged out")
+        gone = cookies.grant(cookies.SESSION_COOKIE, "", 0)
+        return pages.redirect(f"{self._portal_url}/".encode("ascii"), gone)
+
+    def _try_again(self, head: RequestHead) -> Answer:
+        return pages.problem(
+            503,
+            "The portal does not answer right now",
+            as_html=accepts_html(head),
+            hint="Logging in needs it. Whoever is logged in already can go on; try again soon.",
+            link=(self._origin.text.decode() + "/", "Try again"),
+        )
+
+    def _failed(self, head: RequestHead, status: int, message: str, hint: str) -> Answer:
+        return pages.problem(
+            status,
+            message,
+            as_html=accepts_html(head),
+            hint=hint,
+            link=(self._origin.text.decode() + "/", "Log in again"),
+        )
+
+
+def _require(head: RequestHead, *methods: str) -> None:
+    if head.method not in methods:
+        allow = ", ".join(methods)
+        raise Refused(405, f"Only {allow} can be asked for here", allow=allow)

@@ -1,0 +1,116 @@
+"""Every image that a node needs, ready and up to date."""
+
+import os
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiodocker
+import aiohttp
+
+from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.imagebuild.build import Builder, BuildFailed
+from dit4c_p2p.imagebuild.debian import ensure_debian
+from dit4c_p2p.imagebuild.docker_daemon import Engine, ensure_engine
+from dit4c_p2p.imagebuild.lock import exclusive
+from dit4c_p2p.imagebuild.progress import Progress
+from dit4c_p2p.imagebuild.recipes import ALL_TOOLS, DEBIAN, OFFERS, recipes_for
+
+LOCK_STEP = "Images"
+
+# Calls that build or pull have limits of their own.
+_CALL_S = 60.0
+
+
+@dataclass(frozen=True)
+class CatalogueImage:
+    """An image that users can start; ``image`` is its id (``sha256:…``)."""
+
+    name: str
+    title: str
+    description: str
+    image: str
+    icon: str = ""
+
+
+@dataclass(frozen=True)
+class Images:
+    """The ids (``sha256:…``) of the images that pods are made of, and the catalogue."""
+
+    infra: str
+    listener: str
+    auth: str
+    catalogue: tuple[CatalogueImage, ...]
+
+
+def default_cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/dit4c-p2p``, or ``~/.cache/dit4c-p2p``."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification says that a relative path counts as unset.
+    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "dit4c-p2p"
+
+
+async def ensure_images(
+    progress: Progress,
+    cache_folder: Path,
+    *,
+    engine: Engine | None = None,
+    tools: Collection[str] = ALL_TOOLS,
+    repository: str = "dit4c",
+) -> Images:
+    """See to the images, building what is missing or has changed.
+
+    :param engine: where they are to be; None: what :func:`ensure_engine` finds.
+    :param tools: the names of those that the catalogue is to have.
+
+    Safe to call in several processes at once: the second waits and finds everything done. A build
+    that is cancelled leaves nothing half done.
+
+    :raises ConfigError: this machine is not as it must be.
+    :raises BuildFailed: an image can't be built, or the engine went away.
+    :raises DiskFull: there is no room.
+    """
+    engine = engine or await ensure_engine(progress)
+    try:
+        cache_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(
+            f"the cache folder {cache_folder} can't be made: {error.strerror}",
+            hint="Set XDG_CACHE_HOME to a folder that you may write to.",
+        ) from error
+    waiting = "waiting for another process that is building them"
+    async with exclusive(cache_folder / "images.lock", lambda: progress(LOCK_STEP, waiting)):
+        try:
+            return await _ensure_all(engine, progress, cache_folder, tools, repository)
+        except (aiodocker.DockerError, aiohttp.ClientError, TimeoutError) as error:
+            raise BuildFailed(
+                f"the Docker engine failed: {error or type(error).__name__}",
+                hint="See that it runs (docker info), and try again.",
+            ) from error
+
+
+async def _ensure_all(
+    engine: Engine,
+    progress: Progress,
+    cache_folder: Path,
+    tools: Collection[str],
+    repository: str,
+) -> Images:
+    async with engine.client(call_s=_CALL_S) as docker:
+        builder = Builder(docker, engine, cache_folder, progress, repository=repository)
+        debian = await ensure_debian(
+            docker, builder.tag(DEBIAN), engine.architecture, cache_folder, progress
+        )
+        ids = {DEBIAN: debian}
+        for recipe in recipes_for(tools):
+            ids[recipe.name] = await builder.ensure(recipe, ids[recipe.parent])
+    return Images(
+        infra=ids["infra"],
+        listener=ids["listener"],
+        auth=ids["auth"],
+        catalogue=tuple(
+            CatalogueImage(offer.name, offer.title, offer.description, ids[offer.name], offer.icon)
+            for offer in OFFERS
+            if offer.name in tools
+        ),
+    )

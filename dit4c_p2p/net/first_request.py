@@ -1,0 +1,130 @@
+"""A connection of which only the first request's head is read, strictly and in time.
+
+What becomes of it then is a subclass's affair; what there is to answer is the last of it.
+
+    reading ──head──▶ the subclass's
+       └──────────┬──────┘
+                  ▼
+               answered: that is sent, what still arrives is thrown away, then closed
+"""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from typing import cast
+
+from dit4c_p2p.net.http1 import BadRequest, RequestHead, find_head_end, parse_head
+from dit4c_p2p.net.listener import Place
+from dit4c_p2p.net.tls import is_tls
+
+_log = logging.getLogger(__name__)
+
+# After an answer: how long and how much of what the visitor still sends is read and thrown away, so
+# that closing doesn't take the answer away from it (RFC 9112 section 9.6).
+_LINGER_S = 2.0
+_LINGER_BYTES = 4 * 1024 * 1024
+
+
+class FirstRequest(ABC, asyncio.Protocol):
+    """One connection, from its first byte on.
+
+    :param head_s: in which the head has to arrive.
+    """
+
+    _transport: asyncio.Transport
+    _timer: asyncio.TimerHandle
+
+    def __init__(self, place: Place, head_s: float) -> None:
+        self._place = place
+        self._head_s = head_s
+        self._buffer = bytearray()
+        self._seen = 0
+        self._reading = True
+        self._to_drain = -1  # ≥ 0: answered; so many bytes more are thrown away
+
+    @abstractmethod
+    def _requested(self, head: RequestHead) -> None:
+        """The head is read; ``_buffer`` holds it and what came after it."""
+
+    @abstractmethod
+    def _refused(self, error: BadRequest) -> None:
+        """It is no request; the answer is due."""
+
+    @abstractmethod
+    def _late(self) -> None:
+        """A part of the head has come, and the time is over; the answer is due."""
+
+    @abstractmethod
+    def _crowded(self) -> None:
+        """There is no room for the connection; the answer is due."""
+
+    def _gone(self) -> None:
+        """The connection has gone, or is another protocol's that calls this when it has."""
+        self._place.leave()
+
+    def _answer(self, content: bytes) -> None:
+        """Send the last answer, then read what is left for a moment, then close."""
+        self._timer.cancel()
+        self._reading = False
+        self._buffer.clear()
+        self._to_drain = _LINGER_BYTES
+        if self._transport.is_closing():
+            return
+        self._transport.write(content)
+        try:
+            self._transport.resume_reading()
+            if is_tls(self._transport):
+                self._transport.close()  # says so, and waits for the visitor to do the same
+            else:
+                self._transport.write_eof()
+        except (OSError, RuntimeError) as error:
+            _log.debug("a visitor went while it was answered: %s", error)
+        self._timer = asyncio.get_running_loop().call_later(_LINGER_S, self._transport.abort)
+
+    # ---- called by the loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A connection was accepted."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._timer = asyncio.get_running_loop().call_later(self._head_s, self._head_late)
+        if not self._place.within:
+            self._crowded()
+
+    def data_received(self, data: bytes) -> None:
+        """The next bytes."""
+        if self._to_drain >= 0:
+            self._to_drain -= len(data)
+            if self._to_drain < 0:
+                self._transport.abort()
+            return
+        self._buffer += data
+        if not self._reading:
+            return  # what was on its way when reading was paused
+        try:
+            end = find_head_end(self._buffer, self._seen)
+            self._seen = len(self._buffer)
+            if end < 0:
+                return
+            self._reading = False
+            self._timer.cancel()
+            head = parse_head(bytes(self._buffer[:end]))
+        except BadRequest as error:
+            self._refused(error)
+            return
+        self._requested(head)
+
+    def eof_received(self) -> bool:
+        """The visitor has nothing more to send: there is nothing to wait for."""
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The visitor has gone."""
+        self._timer.cancel()
+        self._gone()
+
+    def _head_late(self) -> None:
+        if self._buffer:
+            self._late()
+        else:
+            # Browsers open connections ahead, and would show an answer to nothing as a page.
+            self._transport.close()

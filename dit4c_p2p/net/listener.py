@@ -1,0 +1,305 @@
+"""Listening: from a TCP connection to a protocol that may begin, for portal and router alike.
+
+    accepted ──▶ PROXY header (from a trusted proxy) ──▶ TLS handshake ──▶ the protocol
+
+What comes before the protocol is limited in time, and a connection counts from the moment it is
+accepted: one that never finishes its handshake takes up a place like any other.
+"""
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.net.connection_limits import Shares
+from dit4c_p2p.net.proxy_protocol import BadProxyHeader
+from dit4c_p2p.net.trusted_proxies import NOBODY, Proxies, read_header
+
+_log = logging.getLogger(__name__)
+
+HANDSHAKE_S = 10.0
+# What the kernel holds for a visitor beyond what is on its way. Without it, one who reads nothing
+# takes 4 MiB of the kernel's, and 500 of them drive all TCP of the machine into memory pressure.
+_UNSENT_BYTES = 64 * 1024
+# A burst of browsers may wait for the loop's next turn.
+_BACKLOG = 1024
+# At one turn of the loop, so that those who are connected get theirs.
+_ACCEPT_AT_ONCE = 64
+_NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_REST_S = 0.5
+# So many at one time are told that there is no room; others are just closed.
+_TOLD = 64
+
+Address = tuple[str, int]
+
+
+class Room:
+    """Places for connections; those of trusted proxies have no limit by address.
+
+    :param total: connections at one time.
+    :param per_address: the same from one address.
+    """
+
+    def __init__(self, total: int, per_address: int, proxies: Proxies = NOBODY) -> None:
+        self.proxies = proxies
+        self.shares = Shares(total, per_address, proxies.trusts)
+        self.turned_away = 0
+
+    @property
+    def taken(self) -> int:
+        """How many places are taken."""
+        return self.shares.taken
+
+
+class Place:
+    """One connection among the counted: whose it is, and whether there is room for it.
+
+    :ivar address: the visitor's, as a trusted proxy says it or as it is seen; port 0: not known.
+    :ivar peer: the host that the connection comes from, the proxy's if there is one.
+    :ivar within: whether the limits allow for it.
+    """
+
+    def __init__(self, room: Room, peer: Address) -> None:
+        self._room = room
+        self._gone = False
+        self.peer = peer[0]
+        self._sit(peer)
+
+    def move(self, address: Address) -> None:
+        """From now on it counts as ``address``'s: a proxy has said for whom it calls."""
+        if not self._gone:
+            self._stand_up()
+            self._sit(address)
+
+    def leave(self) -> None:
+        """It is gone; more than once does no harm."""
+        if not self._gone:
+            self._gone = True
+            self._stand_up()
+
+    def _sit(self, address: Address) -> None:
+        self.address = address
+        self.within = self._room.shares.take(address[0])
+        self._room.turned_away += not self.within
+
+    def _stand_up(self) -> None:
+        if self.within:
+            self._room.shares.give_back(self.address[0])
+        else:
+            self._room.turned_away -= 1
+
+
+Factory = Callable[[Place], asyncio.BaseProtocol]
+
+
+@dataclass(frozen=True)
+class Manner:
+    """What happens to every connection of a listener.
+
+    :ivar handshake_s: for the PROXY header, and again for the TLS handshake.
+    :ivar stalled_s: one that takes no byte for so long is cut by the kernel; so is one that has
+        been closed for so long and not taken what was left for it.
+    """
+
+    room: Room
+    handshake_s: float = HANDSHAKE_S
+    stalled_s: float = 300.0
+
+
+class Listener:
+    """One address, one kind of protocol.
+
+    :param factory: makes the protocol of a connection, which has to call ``place.leave()`` when
+        the connection is lost. Without TLS it is asked for connections over the limit as well, to
+        say so: ``place.within`` is False then.
+    :param tls: given, connections have to shake hands first.
+    """
+
+    def __init__(
+        self, factory: Factory, manner: Manner, *, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self._factory = factory
+        self._manner = manner
+        self._tls = tls
+        self._sockets: list[socket.socket] = []
+        self._opening: set[asyncio.Task[None]] = set()
+        self._resting: dict[socket.socket, asyncio.TimerHandle] = {}
+
+    def listen(self, host: str, port: int, *, another: str = "choose another port") -> int:
+        """Begin; the port that it is, which with ``port`` 0 the system has chosen.
+
+        :param another: what to do where the port is not to be had.
+        :raises ConfigError: it is taken, not ours to take, or not this machine's.
+        """
+        try:
+            found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            for family, kind, protocol, _, address in dict.fromkeys(found):
+                sock = socket.socket(family, kind, protocol)
+                self._sockets.append(sock)
+                sock.setblocking(False)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.bind((address[0], port, *address[2:]))
+                sock.listen(_BACKLOG)
+                port = port or int(sock.getsockname()[1])
+        except OSError as error:
+            self.close()
+            raise not_bound(host, port, another, error) from None
+        loop = asyncio.get_running_loop()
+        for sock in self._sockets:
+            loop.add_reader(sock.fileno(), self._accept, sock)
+        return port
+
+    def close(self) -> None:
+        """Accept no more, and drop what has not become a protocol's yet."""
+        loop = asyncio.get_running_loop()
+        for timer in self._resting.values():
+            timer.cancel()
+        self._resting.clear()
+        for sock in self._sockets:
+            loop.remove_reader(sock.fileno())
+            sock.close()
+        self._sockets.clear()
+        for task in self._opening:
+            task.cancel()
+
+    async def wait_closed(self) -> None:
+        """Until nothing of it is left, after :meth:`close`."""
+        await asyncio.gather(*self._opening, return_exceptions=True)
+
+    @property
+    def opening(self) -> int:
+        """How many connections are on their way to a protocol."""
+        return len(self._opening)
+
+    def _accept(self, listening: socket.socket) -> None:
+        for _ in range(_ACCEPT_AT_ONCE):
+            try:
+                sock, address = listening.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _NO_DESCRIPTORS:
+                    _log.warning("a connection could not be accepted: %s", error)
+                    return
+                self._rest(listening, error)
+                return
+            self._begin(sock, (str(address[0]), int(address[1])))
+
+    def _rest(self, listening: socket.socket, error: OSError) -> None:
+        """Nothing can be accepted until others have gone."""
+        _log.error("connections can't be accepted now: %s", error.strerror)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(listening.fileno())
+
+        def again() -> None:
+            del self._resting[listening]
+            loop.add_reader(listening.fileno(), self._accept, listening)
+
+        self._resting[listening] = loop.call_later(_REST_S, again)
+
+    def _begin(self, sock: socket.socket, peer: Address) -> None:
+        sock.setblocking(False)
+        place = Place(self._manner.room, peer)
+        if not self._may_stay(place):
+            place.leave()
+            sock.close()
+            return
+        task = asyncio.create_task(self._open(sock, place), name=f"connection from {peer[0]}")
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+
+    def _may_stay(self, place: Place) -> bool:
+        room = self._manner.room
+        if place.within:
+            return True
+        if self._tls is None and room.turned_away <= _TOLD:
+            return True  # the protocol says why, and closes
+        _log.debug("dropped a connection from %s: too many", place.address[0])
+        return False
+
+    async def _open(self, sock: socket.socket, place: Place) -> None:
+        loop = asyncio.get_running_loop()
+        manner = self._manner
+        handed_over = False
+        try:
+            _watch_over(sock, manner.stalled_s)
+            proxies = manner.room.proxies
+            if proxies.proxy_protocol and proxies.trusts(place.peer):
+                async with asyncio.timeout(manner.handshake_s):
+                    client = await read_header(sock)
+                if client is not None:
+                    place.move((client.host, client.port))
+                    if not self._may_stay(place):
+                        return
+            if self._tls is None:
+                await loop.connect_accepted_socket(lambda: self._factory(place), sock)
+            else:
+                await loop.connect_accepted_socket(
+                    lambda: self._factory(place),
+                    sock,
+                    ssl=self._tls,
+                    ssl_handshake_timeout=manner.handshake_s,
+                    ssl_shutdown_timeout=manner.stalled_s,
+                )
+            handed_over = True
+        except BadProxyHeader as error:
+            _log.warning("%s: %s", place.peer, error)
+        except (OSError, TimeoutError) as error:
+            # Scanners and half-open browsers: nothing that anybody could act on.
+            _log.debug("a connection from %s came to nothing: %s", place.address[0], error)
+        finally:
+            if not handed_over:
+                place.leave()
+                sock.close()
+
+
+def _watch_over(sock: socket.socket, stalled_s: float) -> None:
+    """Have the kernel cut visitors that are gone without a word, or take nothing for too long."""
+    with contextlib.suppress(OSError):  # gone already: the loop will say so
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stalled_s * 1000))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+
+
+def not_bound(host: str, port: int, another: str, error: OSError) -> ConfigError:
+    """What to tell whoever chose an address that can't be listened on.
+
+    :param another: what to do where the port is not to be had.
+    """
+    where = f"{host}:{port}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return ConfigError(
+                f"port {port} on {host} is taken by another program",
+                hint=f"end that program, or {another}",
+            )
+        case errno.EADDRNOTAVAIL:
+            return ConfigError(
+                f"{where} can't be listened on: {host} is no address of this machine",
+                hint="give 127.0.0.1, or an address that `ip address` shows",
+            )
+        case errno.EACCES:
+            return ConfigError(
+                f"{where} can't be listened on: ports below 1024 are for root",
+                hint=f"{another}, or grant CAP_NET_BIND_SERVICE",
+            )
+        case _:
+            return ConfigError(f"{where} can't be listened on: {error.strerror or error}")
+
+
+async def close_all(listeners: Sequence[Listener]) -> None:
+    """Close several and wait until nothing of them is left."""
+    for listener in listeners:
+        listener.close()
+    for listener in listeners:
+        await listener.wait_closed()

@@ -1,0 +1,1 @@
+"""Calls to the Docker engine of a node, and what they return."""

@@ -1,0 +1,417 @@
+"""The container engine: the one place that talks to it.
+
+Each call has a time limit, does one thing, and raises nothing but :class:`EngineError` and its
+:class:`NotFound`, :class:`Conflict` and :class:`EngineFull`. Removing what is not there is fine.
+Calls may run at once.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import aiodocker
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+
+from dit4c_p2p.node.errors import Conflict, EngineError, EngineFull, EngineSaid, NotFound
+from dit4c_p2p.node.pods.spec import Definition, filters
+from dit4c_p2p.node.pods.status import ContainerState, clean_log, read_container
+
+_log = logging.getLogger(__name__)
+
+# An engine under load takes seconds for what is done in 50 ms otherwise; past this it is stuck.
+_CALL_S = 60.0
+_CONNECT_S = 5.0
+_INFO_S = 20.0
+# All files are walked through, and there may be millions.
+_MEASURE_S = 900.0
+_REMOVE_TRIES = 3
+MAX_LOG_BYTES = 64 * 1024
+_MAX_LINE_BYTES = 64 * 1024
+# An event names a container and carries its labels, which are of its image's making.
+_MAX_EVENT_BYTES = 256 * 1024
+# While it fetches an image, the engine passes on what a registry has said.
+_MAX_SAID_BYTES = 256 * 1024
+# Of each frame of the engine's log stream: its kind, three zeros, its length (big-endian).
+_FRAME_HEADER_BYTES = 8
+
+
+Called = Callable[[str, str, float], None]
+
+
+class Engine:
+    """A client of the engine at ``url`` (``unix:///…`` or ``tcp://…``), used as ``async with``.
+
+    :param called: told of each call that has ended, and how long it took.
+    """
+
+    def __init__(self, url: str, *, called: Called = lambda method, path, seconds: None) -> None:
+        self._url = url
+        self._called = called
+        self._docker: aiodocker.Docker
+
+    async def __aenter__(self) -> Self:
+        # Without aiohttp's cap on connections: each starting pod holds a few streams open.
+        if self._url.startswith("unix://"):
+            url = "unix://localhost"
+            path = self._url.removeprefix("unix://")
+            self._connector: aiohttp.BaseConnector = aiohttp.UnixConnector(path, limit=0)
+        else:
+            url = self._url.replace("tcp://", "http://", 1)
+            self._connector = aiohttp.TCPConnector(limit=0)
+        self._docker = aiodocker.Docker(
+            url=url,
+            connector=self._connector,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._docker.close()
+        await self._connector.close()
+
+    # ---- the engine itself
+
+    async def info(self) -> dict[str, Any]:
+        """``NCPU``, ``MemTotal`` and more."""
+        return dict(await self._json("info", limit_s=_INFO_S))
+
+    async def image(self, image: str) -> dict[str, Any]:
+        """An image as inspected.
+
+        :raises NotFound: it is not here.
+        """
+        return dict(await self._json(f"images/{image}/json"))
+
+    async def pull(
+        self, repository: str, digest: str, login: str | None = None
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Have an image fetched from its registry; what the engine says of it, until it is here.
+
+        Given up, the engine gives up as well, unless somebody else waits for the same image.
+
+        :param login: for the header ``X-Registry-Auth``.
+        :raises NotFound: the registry has no such image.
+        :raises EngineSaid: in the engine's words, the registry's among them.
+        """
+        params = {"fromImage": repository, "tag": digest}
+        headers = {} if login is None else {"X-Registry-Auth": login}
+        async with self._stream("images/create", params, "POST", headers) as response:
+            try:
+                while line := await response.content.readline(max_line_length=_MAX_SAID_BYTES):
+                    said = json.loads(line)
+                    if "error" in said:
+                        raise EngineSaid(str(said["error"]))
+                    yield said
+            except LineTooLong:
+                raise EngineSaid(
+                    f"more than {_MAX_SAID_BYTES // 1024} KiB of words in one line"
+                ) from None
+
+    async def events(self, data_folder: str) -> AsyncGenerator[dict[str, Any], None]:
+        """Events of containers that carry our label, as they happen, until the engine goes away.
+
+        An empty item says that nothing is missed from then on, but may have been before: the first
+        one is empty, and so is one in the place of an event that is too long.
+        """
+        wanted = json.loads(filters(data_folder))
+        wanted |= {"type": ["container"], "event": ["die", "oom", "destroy"]}
+        async with self._stream("events", {"filters": json.dumps(wanted)}) as response:
+            yield {}
+            async for line in _lines(response.content):
+                yield json.loads(line) if line else {}
+
+    # ---- containers
+
+    async def containers(
+        self, data_folder: str, instance: str | None = None, *, sizes: bool = False
+    ) -> list[Definition]:
+        """All our containers, running or not, as listed (``Id``, ``Labels``, ``State``).
+
+        :param sizes: with ``SizeRw``, what each has written; it may take minutes.
+        """
+        params = {"all": "1", "filters": filters(data_folder, instance)}
+        if sizes:
+            params["size"] = "1"
+        limit_s = _MEASURE_S if sizes else _CALL_S
+        return list(await self._json("containers/json", params=params, limit_s=limit_s))
+
+    async def container(self, id: str) -> ContainerState:
+        """One container's state.
+
+        :raises NotFound: it is not there.
+        """
+        return read_container(await self._json(f"containers/{id}/json"))
+
+    async def create_container(self, name: str, definition: Definition) -> str:
+        """Make a container; returns its id.
+
+        :raises Conflict: the name is in use.
+        """
+        made = await self._json(
+            "containers/create", method="POST", params={"name": name}, data=definition
+        )
+        return str(made["Id"])
+
+    async def start_container(self, id: str) -> None:
+        """Start it; fine if it runs."""
+        await self._json(f"containers/{id}/start", method="POST")
+
+    async def stop_container(self, id: str, grace_s: int) -> None:
+        """Ask it to end, and kill it after ``grace_s``; fine if it does not run or exist."""
+        with contextlib.suppress(NotFound):
+            await self._json(
+                f"containers/{id}/stop",
+                method="POST",
+                params={"t": str(grace_s)},
+                limit_s=grace_s + _CALL_S,
+            )
+
+    async def wait_container(self, id: str) -> int:
+        """Wait, for as long as it takes, until it does not run; returns its exit code.
+
+        :raises NotFound: it is not there.
+        """
+        ended = await self._json(f"containers/{id}/wait", method="POST", limit_s=None)
+        return int(ended["StatusCode"])
+
+    async def remove_container(self, id: str) -> None:
+        """Kill and remove it, its anonymous volumes too; fine if it is not there."""
+        for _ in range(_REMOVE_TRIES):
+            try:
+                await self._json(
+                    f"containers/{id}", method="DELETE", params={"force": "1", "v": "1"}
+                )
+            except NotFound:
+                return
+            except Conflict:
+                # Being removed already: it is gone when a wait for it ends.
+                await self._gone(id)
+            else:
+                return
+        raise EngineError(f"the container {id[:12]} can't be removed")
+
+    async def execute(
+        self, id: str, command: Sequence[str], environment: Sequence[str]
+    ) -> tuple[int, str]:
+        """Run a short program in a running container; its exit code and the end of its output."""
+        definition = {
+            "Cmd": list(command),
+            "Env": list(environment),
+            "AttachStdout": True,
+            "AttachStderr": True,
+        }
+        made = await self._json(f"containers/{id}/exec", method="POST", data=definition)
+        said = bytearray()
+        async with self._limit(_CALL_S):
+            async with self._docker._query(
+                f"exec/{made['Id']}/start",
+                "POST",
+                data=json.dumps({"Detach": False, "Tty": False}),
+            ) as response:
+                async for frame in _frames(response.content):
+                    said += frame[-MAX_LOG_BYTES:]
+        ended = await self._json(f"exec/{made['Id']}/json")
+        return int(ended["ExitCode"]), clean_log(bytes(said[-MAX_LOG_BYTES:]))
+
+    async def put_files(self, id: str, path: str, archive: bytes) -> None:
+        """Unpack an uncompressed tar at ``path`` of a container, running or not."""
+        await self._json(
+            f"containers/{id}/archive",
+            method="PUT",
+            params={"path": path},
+            data=archive,
+            headers={"Content-Type": "application/x-tar"},
+        )
+
+    async def log_tail(self, id: str, lines: int) -> str:
+        """The newest lines of what a container wrote, at most 64 KiB; empty if it is not there."""
+        params = {"stdout": "1", "stderr": "1", "tail": str(lines)}
+        kept = bytearray()
+        try:
+            async with self._limit(_CALL_S):
+                async with self._stream(f"containers/{id}/logs", params) as response:
+                    async for frame in _frames(response.content):
+                        kept += frame
+                        if len(kept) > 2 * MAX_LOG_BYTES:
+                            del kept[:-MAX_LOG_BYTES]
+        except NotFound:
+            return ""
+        return clean_log(bytes(kept[-MAX_LOG_BYTES:]))
+
+    async def follow_output(self, id: str, since: float = 0) -> AsyncGenerator[str, None]:
+        """Each line that a container writes to its standard output, from the start, until it ends.
+
+        :param since: seconds since 1970; lines written before are left out.
+        """
+        params = {"stdout": "1", "follow": "1", "since": f"{since:.9f}"}
+        rest = b""
+        async with self._stream(f"containers/{id}/logs", params) as response:
+            async for frame in _frames(response.content):
+                *lines, rest = (rest + frame).split(b"\n")
+                for line in lines:
+                    yield line.decode(errors="replace")
+                rest = rest[-_MAX_LINE_BYTES:]
+
+    # ---- networks and volumes
+
+    async def networks(self) -> list[Definition]:
+        """All networks of the engine, whoever's."""
+        return list(await self._json("networks"))
+
+    async def create_network(self, definition: Definition) -> str:
+        """Make a network; returns its id.
+
+        :raises Conflict: the name or the address range is in use.
+        """
+        made = await self._json("networks/create", method="POST", data=definition)
+        return str(made["Id"])
+
+    async def remove_network(self, id: str) -> None:
+        """Remove it; fine if it is not there."""
+        with contextlib.suppress(NotFound):
+            await self._json(f"networks/{id}", method="DELETE")
+
+    async def volumes(self, data_folder: str, instance: str | None = None) -> list[Definition]:
+        """All our volumes."""
+        listed = await self._json("volumes", params={"filters": filters(data_folder, instance)})
+        return list(listed["Volumes"] or [])
+
+    async def volume_sizes(self) -> dict[str, int]:
+        """How many bytes are in each volume of the engine, whoever's; it may take minutes."""
+        found = await self._json("system/df", params={"type": "volume"}, limit_s=_MEASURE_S)
+        return {
+            volume["Name"]: max(0, volume["UsageData"]["Size"])
+            for volume in found["Volumes"] or []
+            if volume.get("UsageData")
+        }
+
+    async def create_volume(self, definition: Definition) -> None:
+        """Make a volume; fine if it is there."""
+        await self._json("volumes/create", method="POST", data=definition)
+
+    async def remove_volume(self, name: str) -> None:
+        """Remove it; fine if it is not there."""
+        with contextlib.suppress(NotFound):
+            await self._json(f"volumes/{name}", method="DELETE", params={"force": "1"})
+
+    # ---- beneath
+
+    async def _gone(self, id: str) -> None:
+        with contextlib.suppress(NotFound):
+            await self._json(
+                f"containers/{id}/wait", method="POST", params={"condition": "removed"}
+            )
+
+    async def _json(
+        self,
+        path: str,
+        *,
+        method: str = "GET",
+        params: dict[str, str] | None = None,
+        data: Definition | bytes | None = None,
+        headers: dict[str, str] | None = None,
+        limit_s: float | None = _CALL_S,
+    ) -> Any:
+        body = json.dumps(data) if isinstance(data, dict) else data
+        began = time.monotonic()
+        try:
+            async with self._limit(limit_s):
+                async with self._docker._query(
+                    path, method, params=params, data=body, headers=headers
+                ) as response:
+                    text = await response.read()
+        finally:
+            # One that waits for a container says nothing of the engine.
+            if not path.endswith("/wait"):
+                self._called(method, path, time.monotonic() - began)
+        return json.loads(text) if text.strip() else None
+
+    @contextlib.asynccontextmanager
+    async def _stream(
+        self,
+        path: str,
+        params: dict[str, str],
+        method: str = "GET",
+        headers: dict[str, str] | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A response without end; only its beginning has a time limit."""
+        async with self._limit(None):
+            async with asyncio.timeout(_CALL_S):
+                request = self._docker._query(path, method, params=params, headers=headers)
+                response = await request.__aenter__()
+            try:
+                yield response
+            finally:
+                response.close()
+
+    @contextlib.asynccontextmanager
+    async def _limit(self, limit_s: float | None) -> AsyncIterator[None]:
+        """The one translation of what can go wrong."""
+        try:
+            async with asyncio.timeout(limit_s):
+                yield
+        except TimeoutError:
+            raise EngineError(
+                "the container engine did not answer in time", hint="is it overloaded?"
+            ) from None
+        except aiodocker.DockerError as error:
+            raise _mapped(error) from None
+        except (
+            aiohttp.ClientError,
+            HttpProcessingError,
+            OSError,
+            asyncio.IncompleteReadError,
+            ValueError,
+        ) as error:
+            raise EngineError(f"the connection to the container engine broke: {error}") from None
+
+
+def _mapped(error: aiodocker.DockerError) -> EngineError:
+    message = str(error.message).strip()
+    if error.status == 404:
+        return NotFound(message)
+    if error.status == 409 or "overlaps with other one" in message:
+        return Conflict(message)
+    if error.status == 900:
+        return EngineError("the container engine does not answer", hint="is it running?")
+    if "no space left on device" in message.lower():
+        # Which place is full is for the machine's owner, and its user is told in our words.
+        _log.error("the container engine said: %s", message)
+        return EngineFull(message)
+    return EngineSaid(message)
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Each line of a stream without its end; an empty one in the place of one that is too long."""
+    rest = b""
+    skipping = False
+    async for part in content.iter_any():
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            yield b"" if skipping or len(line) > _MAX_EVENT_BYTES else line
+            skipping = False
+        if len(rest) > _MAX_EVENT_BYTES:
+            rest, skipping = b"", True
+
+
+async def _frames(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """What a container without a terminal wrote, from the engine's multiplexed stream."""
+    while True:
+        try:
+            header = await content.readexactly(_FRAME_HEADER_BYTES)
+        except asyncio.IncompleteReadError as error:
+            if error.partial:
+                raise
+            return
+        yield await content.readexactly(int.from_bytes(header[4:8]))

@@ -1,0 +1,1 @@
+"""The host's network and the firewall of pods."""

@@ -1,0 +1,120 @@
+"""Who the pods of this node may reach now: the configuration and the machine → :class:`Reach`."""
+
+import asyncio
+import ipaddress
+import logging
+import time
+from collections.abc import Callable
+from ipaddress import IPv4Address, IPv4Network
+
+from yarl import URL
+
+from dit4c_p2p.identity.portal_client import split_address
+from dit4c_p2p.node.config import NodeConfig
+from dit4c_p2p.node.network.firewall import Reach
+from dit4c_p2p.node.network.host_network import HostNetwork
+
+_log = logging.getLogger(__name__)
+
+_LOOKUP_S = 5.0
+# Name servers answer in turns, and a pod stays connected to what it was told before.
+_KEPT_S = 3600.0
+
+Service = tuple[IPv4Address, int]
+
+
+def resolvers_for_pods(config: NodeConfig, host: HostNetwork) -> tuple[IPv4Address, ...]:
+    """The name servers pods are given; none: the engine asks the machine's own on their behalf."""
+    if config.resolvers:
+        return tuple(IPv4Address(text) for text in config.resolvers)
+    return host.resolvers
+
+
+def reach_of(config: NodeConfig, host: HostNetwork, services: frozenset[Service]) -> Reach:
+    """Put everything together."""
+    private = {IPv4Network((int(address), 32)) for address in host.addresses}
+    return Reach(
+        services=services,
+        resolvers=frozenset(resolvers_for_pods(config, host)),
+        internet=config.policy.internet,
+        private=frozenset(private | host.on_link | {config.network_range}),
+    )
+
+
+def service_addresses(config: NodeConfig) -> list[tuple[str, int]]:
+    """Host and port of everything of the installation that a pod connects to."""
+    portal = config.portal_for_pods()
+    pairs = [split_address(text) for text in portal.connect]
+    if not pairs:
+        url = URL(portal.url)
+        pairs = [(url.host or "", url.port or 443)]
+    for router in config.routers_for_pods():
+        pairs += [split_address(text) for text in (*router.ssh, *router.http)]
+    return sorted(set(pairs))
+
+
+class Services:
+    """The IPv4 addresses and ports of the installation's services, by what name servers say.
+
+    An address counts for an hour after it was answered last. While a name can't be looked up, what
+    was answered before goes on to count.
+
+    :param clock: seconds, of any origin.
+    """
+
+    def __init__(self, config: NodeConfig, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._pairs = service_addresses(config)
+        # When each was answered last.
+        self._answered: dict[tuple[str, int], dict[Service, float]] = {}
+
+    @property
+    def addresses(self) -> frozenset[Service]:
+        """As far as is known."""
+        return frozenset(service for known in self._answered.values() for service in known)
+
+    @property
+    def known(self) -> bool:
+        """Whether there was an answer for each of them."""
+        return len(self._answered) == len(self._pairs)
+
+    async def look_up(self) -> None:
+        """Ask for all of them anew."""
+        answers = await asyncio.gather(*(_resolve(*pair) for pair in self._pairs))
+        now = self._clock()
+        for pair, found in zip(self._pairs, answers, strict=True):
+            if found is not None:
+                known = self._answered.get(pair, {}) | dict.fromkeys(found, now)
+                self._answered[pair] = {
+                    service: at for service, at in known.items() if now - at < _KEPT_S
+                }
+
+
+async def _resolve(host: str, port: int) -> set[Service] | None:
+    """The IPv4 addresses of a host; loopback ones are left out, they are the pod's own.
+
+    None: its name can't be looked up.
+    """
+    try:
+        found = [ipaddress.ip_address(host)]
+    except ValueError:
+        answers = await _look_up(host)
+        if answers is None:
+            return None
+        found = answers
+    return {
+        (address, port)
+        for address in found
+        if isinstance(address, IPv4Address) and not address.is_loopback
+    }
+
+
+async def _look_up(host: str) -> list[IPv4Address | ipaddress.IPv6Address] | None:
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(_LOOKUP_S):
+            answers = await loop.getaddrinfo(host, None, type=1)
+    except (OSError, TimeoutError) as error:
+        _log.warning("%s can't be looked up, and pods may not reach it: %s", host, error)
+        return None
+    return [ipaddress.ip_address(answer[4][0]) for answer in answers]

@@ -1,0 +1,79 @@
+"""The rules of running pods stay those of the network that the machine is in now.
+
+A laptop is carried home and its network there is the owner's own, with prefixes that were somebody
+else's an hour ago. So the machine's addresses, networks and name servers are looked at every few
+seconds, the names of portal and routers are looked up every minute, and what has changed is loaded
+into each pod that runs. How a pod's rules are replaced at one stroke, see :mod:`firewall`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from dit4c_p2p.backoff import Backoff
+from dit4c_p2p.node.config import NodeConfig
+from dit4c_p2p.node.errors import Passing
+from dit4c_p2p.node.network.egress import Services, reach_of
+from dit4c_p2p.node.network.firewall import Reach, ruleset
+from dit4c_p2p.node.network.host_network import HostNetwork
+
+_log = logging.getLogger(__name__)
+
+# Reading the kernel's table takes a fraction of a millisecond.
+LOOK_EVERY_S = 2.0
+_LOOK_UP_EVERY_S = 60.0
+_AGAIN_LONGEST_S = 30.0
+
+
+class Rules:
+    """Follows the machine for as long as :meth:`run` runs.
+
+    :param host_now: reads the machine's networks.
+    :param renew: has each running pod's rules be those of a :class:`Reach`; raises
+        :class:`Passing` when that may have failed for one of them.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        services: Services,
+        host_now: Callable[[], HostNetwork],
+        renew: Callable[[Reach], Awaitable[None]],
+    ) -> None:
+        self._config = config
+        self._services = services
+        self._host_now = host_now
+        self._renew = renew
+
+    async def run(self) -> None:
+        """Until cancelled. What was loaded before is not known, so all is loaded at first."""
+        machine: HostNetwork | None = None
+        in_force = ""
+        backoff = Backoff(LOOK_EVERY_S, _AGAIN_LONGEST_S)
+        now = asyncio.get_running_loop().time
+        # Without an answer a pod that runs would be cut off from what it is connected to.
+        await self._services.look_up()
+        looked_up_at = now()
+        while True:
+            pause_s = LOOK_EVERY_S
+            try:
+                before, machine = machine, self._host_now()
+                reach = self.reach(machine)
+                if (rules := ruleset(reach)) != in_force:
+                    await self._renew(reach)
+                    in_force = rules
+                    _log.info("pods' rules are those of the network as it is now")
+                backoff.reset()
+                # Last, for it may take seconds; the next look sees what it brings.
+                settled = machine == before and self._services.known
+                if not settled or now() - looked_up_at > _LOOK_UP_EVERY_S:
+                    await self._services.look_up()
+                    looked_up_at = now()
+            except (Passing, OSError) as error:
+                pause_s = backoff.pause_s()
+                _log.warning("pods' rules may not be those of this network yet: %s", error)
+            await asyncio.sleep(pause_s)
+
+    def reach(self, machine: HostNetwork) -> Reach:
+        """Who pods may reach where the machine is, as far as names are known."""
+        return reach_of(self._config, machine, self._services.addresses)

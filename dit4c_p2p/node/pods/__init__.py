@@ -1,0 +1,1 @@
+"""Pods: their specification, creation, supervision and removal."""

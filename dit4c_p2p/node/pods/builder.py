@@ -1,0 +1,368 @@
+"""Putting a pod together and taking it apart, by the engine's calls in their order.
+
+Nothing here remembers anything: what exists is asked of the engine each time. A step that was cut
+off leaves labelled parts, and :meth:`Assembly.remove` finds them all.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import aclosing
+from ipaddress import IPv4Network
+from typing import Any
+
+from dit4c_p2p.messages.pod import POD_FOLDER
+from dit4c_p2p.node.engine.client import Engine
+from dit4c_p2p.node.errors import (
+    Conflict,
+    EngineError,
+    EngineFull,
+    EngineSaid,
+    NodeFailure,
+    NotFound,
+    PodBroken,
+)
+from dit4c_p2p.node.network import firewall
+from dit4c_p2p.node.network.firewall import Reach
+from dit4c_p2p.node.network.host_network import HostNetwork, free_network
+from dit4c_p2p.node.pods import spec as pod
+from dit4c_p2p.node.pods.disk_quota import Written
+from dit4c_p2p.node.pods.spec import HELPERS, Definition, PodSpec, Role
+from dit4c_p2p.node.pods.status import Containers, ContainerState
+
+_log = logging.getLogger(__name__)
+
+# Another agent may take the same network between our look and our call.
+_NETWORK_TRIES = 8
+_REMOVE_ROUNDS = 5
+# The pod's own containers end at once when asked; nothing of theirs is worth waiting for.
+_HELPER_GRACE_S = 2
+# A shell's and the engine's exit code of a program that a signal has ended is more than that.
+_KILLED_FROM = 128
+
+
+class Assembly:
+    """Makes and unmakes pods of one agent.
+
+    :param data_folder: the label that tells this agent's objects from others'.
+    :param network_range: pods' networks come out of it.
+    :param host: the machine's networks as they are now.
+    :param firewall_s: how long the infra container may take to load the rules.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        data_folder: str,
+        network_range: IPv4Network,
+        host: Callable[[], HostNetwork],
+        firewall_s: float,
+    ) -> None:
+        self._engine = engine
+        self._data_folder = data_folder
+        self._range = network_range
+        self._host = host
+        self._firewall_s = firewall_s
+        # Until it has refused one.
+        self._sets_quotas = True
+
+    async def look(self, instance: str) -> Containers:
+        """The pod's containers as they are now, by role."""
+        listed = await self._engine.containers(self._data_folder, instance)
+        found: dict[Role, ContainerState] = {}
+
+        async def inspect(item: Definition) -> None:
+            try:
+                state = await self._engine.container(item["Id"])
+            except NotFound:
+                return
+            found[Role(item["Labels"][pod.LABEL_ROLE])] = state
+
+        await together(*(inspect(item) for item in listed))
+        return found
+
+    async def exists(self, instance: str) -> bool:
+        """Whether anything of the pod is at the engine."""
+        return instance in await self.instances()
+
+    async def instances(self) -> set[str]:
+        """Every instance of which anything at all is at the engine."""
+        containers, networks, volumes = await asyncio.gather(
+            self._engine.containers(self._data_folder),
+            self._networks(),
+            self._engine.volumes(self._data_folder),
+        )
+        parts = [*containers, *networks, *volumes]
+        return {part["Labels"][pod.LABEL_INSTANCE] for part in parts if _is_pods(part)}
+
+    async def written(self) -> dict[str, Written]:
+        """What the apps have written, in their containers and in their volumes, by instance."""
+        containers, volumes = await together(
+            self._engine.containers(self._data_folder, sizes=True),
+            self._engine.volumes(self._data_folder),
+        )
+        in_volumes: Counter[str] = Counter()
+        of_apps = {
+            volume["Name"]: volume["Labels"][pod.LABEL_INSTANCE]
+            for volume in volumes
+            if pod.is_app_volume(volume["Labels"].get(pod.LABEL_INSTANCE, ""), volume["Name"])
+        }
+        if of_apps:
+            for name, size in (await self._engine.volume_sizes()).items():
+                if name in of_apps:
+                    in_volumes[of_apps[name]] += size
+        return {
+            instance: Written(
+                item.get("SizeRw", 0) + in_volumes[instance], item["State"] == "running"
+            )
+            for item in containers
+            if item["Labels"].get(pod.LABEL_ROLE) == Role.APP
+            for instance in (item["Labels"][pod.LABEL_INSTANCE],)
+        }
+
+    async def build(self, spec: PodSpec, files: Mapping[str, bytes]) -> None:
+        """Make the whole pod and start it: the firewall stands before anything else runs.
+
+        If it can't be, nothing of the pod is left.
+
+        :raises Conflict: a part was there already; build again.
+        :raises PodBroken: the firewall could not be loaded.
+        """
+        try:
+            await self._build(spec, files)
+        except NodeFailure:
+            await _undo(spec.instance, self.remove(spec.instance))
+            raise
+        _log.info("pod of %s: started", spec.instance)
+
+    async def _build(self, spec: PodSpec, files: Mapping[str, bytes]) -> None:
+        network_id, _ = await together(self._make_network(spec), self._make_volumes(spec))
+        name = pod.container_name(spec.instance, Role.INFRA)
+        infra = await self._engine.create_container(name, pod.infra(spec, network_id))
+        _, app, listener, auth = await together(
+            self._start_infra(infra),
+            self._create_app(spec, infra),
+            self._create(spec, Role.LISTENER, pod.helper(spec, Role.LISTENER, infra)),
+            self._create_auth(spec, infra, files),
+        )
+        await together(*(self._engine.start_container(id) for id in (app, listener, auth)))
+
+    async def resume(
+        self, spec: PodSpec, files: Mapping[str, bytes], containers: Containers, grace_s: int
+    ) -> None:
+        """Start a kept app again: the same container with its files, in a namespace with rules.
+
+        ``infra`` has to be the same container as well, because the app is bound to it by its id:
+        started again it has a new, empty namespace, and loads the rules that it was made with. If
+        others hold by now, these are loaded before anything else runs. The helpers are made anew.
+        If it can't be, nothing of the pod runs, and the app's container is there as before.
+
+        :raises PodBroken: infra is gone, or the firewall could not be loaded.
+        """
+        try:
+            await self._resume(spec, files, containers)
+        except NodeFailure:
+            await _undo(spec.instance, self.stop(spec.instance, grace_s))
+            raise
+        _log.info("pod of %s: started again", spec.instance)
+
+    async def _resume(
+        self, spec: PodSpec, files: Mapping[str, bytes], containers: Containers
+    ) -> None:
+        infra, app = containers.get(Role.INFRA), containers[Role.APP]
+        if infra is None:
+            raise PodBroken(
+                "the pod's network holder (infra) was removed, so its app can't start any more",
+                hint="its files are still in the container on its node",
+            )
+        helpers = [state.id for role, state in containers.items() if role in HELPERS]
+        await together(*(self._engine.remove_container(id) for id in helpers))
+        await self._start_infra(infra.id, infra.finished)
+        if infra.rules != firewall.ruleset(spec.reach, infra.name_servers):
+            await self.renew(infra, spec.reach)
+        listener, auth = await together(
+            self._create(spec, Role.LISTENER, pod.helper(spec, Role.LISTENER, infra.id)),
+            self._create_auth(spec, infra.id, files),
+        )
+        await together(*(self._engine.start_container(id) for id in (app.id, listener, auth)))
+
+    async def complete(
+        self, spec: PodSpec, files: Mapping[str, bytes], containers: Containers
+    ) -> None:
+        """Add and start the helpers that a standing pod (infra and app run) lacks.
+
+        One that runs is left alone, whatever its image; one that doesn't is made of today's.
+        """
+        infra = containers[Role.INFRA].id
+        for role, image in (
+            (Role.AUTH, spec.helpers.auth),
+            (Role.LISTENER, spec.helpers.listener),
+        ):
+            state = containers.get(role)
+            if state is not None and state.running:
+                continue
+            if state is not None and state.image != image:
+                await self._engine.remove_container(state.id)
+                state = None
+            if state is None and role is Role.AUTH:
+                id = await self._create_auth(spec, infra, files)
+            elif state is None:
+                id = await self._create(spec, role, pod.helper(spec, role, infra))
+            else:
+                id = state.id
+                if role is Role.AUTH:
+                    await self._engine.put_files(id, POD_FOLDER, pod.pod_files(files))
+            await self._engine.start_container(id)
+            _log.info("pod of %s: %s started", spec.instance, role)
+
+    async def renew(self, infra: ContainerState, reach: Reach) -> None:
+        """Put the rules for ``reach`` in the place of a running infra's, at one stroke.
+
+        :raises PodBroken: they could not be loaded; those of before are in force.
+        :raises EngineError: it was not seen to its end.
+        """
+        rules = firewall.replacing(firewall.ruleset(reach, infra.name_servers))
+        environment = [f"{pod.RULES_VARIABLE}={rules}"]
+        code, said = await self._engine.execute(infra.id, pod.LOAD_RULES, environment)
+        if code > _KILLED_FROM:
+            raise EngineError("the loading of a pod's firewall was ended by force")
+        if code:
+            raise _no_firewall(said)
+
+    async def stop(self, instance: str, grace_s: int) -> None:
+        """Stop the app first, then what serves it; the containers stay."""
+        containers = await self.look(instance)
+        app = containers.get(Role.APP)
+        if app is not None and app.running:
+            await self._engine.stop_container(app.id, grace_s)
+        others = [state.id for role, state in containers.items() if role is not Role.APP]
+        await together(*(self._engine.stop_container(id, _HELPER_GRACE_S) for id in others))
+
+    async def remove(self, instance: str) -> None:
+        """Nothing of the pod is left at the engine after this.
+
+        What a call that was cut off makes late is seen by another look.
+        """
+        for _ in range(_REMOVE_ROUNDS):
+            containers = await self._engine.containers(self._data_folder, instance)
+            # The namespace's holder last: its rules bind for as long as anything else runs.
+            infra = [c["Id"] for c in containers if c["Labels"][pod.LABEL_ROLE] == Role.INFRA]
+            others = [c["Id"] for c in containers if c["Id"] not in infra]
+            await together(*(self._engine.remove_container(id) for id in others))
+            await together(*(self._engine.remove_container(id) for id in infra))
+            networks, volumes = await together(
+                self._networks(instance), self._engine.volumes(self._data_folder, instance)
+            )
+            await together(
+                *(self._engine.remove_network(network["Id"]) for network in networks),
+                *(self._engine.remove_volume(volume["Name"]) for volume in volumes),
+            )
+            if not (containers or networks or volumes):
+                return
+        raise EngineError(f"parts of the pod of {instance} come back", hint="who makes them?")
+
+    async def _make_network(self, spec: PodSpec) -> str:
+        refused: set[IPv4Network] = set()
+        for _ in range(_NETWORK_TRIES):
+            taken = refused | self._host().routed | _subnets(await self._engine.networks())
+            subnet = free_network(self._range, taken, spec.instance)
+            if subnet is None:
+                break
+            try:
+                return await self._engine.create_network(pod.network(spec, subnet))
+            except Conflict:
+                refused.add(subnet)
+        raise EngineError(
+            f"there is no free network left in {self._range}",
+            hint="discard instances, or set a larger network range",
+        )
+
+    async def _make_volumes(self, spec: PodSpec) -> None:
+        await together(*(self._engine.create_volume(volume) for volume in pod.volumes(spec)))
+
+    async def _create(self, spec: PodSpec, role: Role, definition: Definition) -> str:
+        return await self._engine.create_container(
+            pod.container_name(spec.instance, role), definition
+        )
+
+    async def _create_app(self, spec: PodSpec, infra: str) -> str:
+        """With the owner's limit for its files, if the engine's storage driver can set one."""
+        definition, limit = pod.app(spec, infra), spec.policy.disk_bytes_per_pod
+        if limit is None or not self._sets_quotas:
+            return await self._create(spec, Role.APP, definition)
+        try:
+            return await self._create(spec, Role.APP, pod.with_quota(definition, limit))
+        except EngineFull:
+            raise
+        except EngineSaid as error:
+            made = await self._create(spec, Role.APP, definition)
+            self._sets_quotas = False
+            _log.warning("no quota for apps, they are measured instead: %s", error.words)
+            return made
+
+    async def _create_auth(self, spec: PodSpec, infra: str, files: Mapping[str, bytes]) -> str:
+        """auth is the one that may write to the pod's volume, so the files go in through it."""
+        id = await self._create(spec, Role.AUTH, pod.helper(spec, Role.AUTH, infra))
+        await self._engine.put_files(id, POD_FOLDER, pod.pod_files(files))
+        return id
+
+    async def _start_infra(self, id: str, last_end: float = 0) -> None:
+        """:param last_end: when it ended last; what it said before that is about another run."""
+        await self._engine.start_container(id)
+        try:
+            async with asyncio.timeout(self._firewall_s):
+                async with aclosing(self._engine.follow_output(id, last_end)) as lines:
+                    async for line in lines:
+                        if line.strip() == pod.READY_LINE:
+                            return
+        except TimeoutError:
+            _log.warning("the firewall was not ready in %s s", self._firewall_s)
+        raise _no_firewall(await self._engine.log_tail(id, 20))
+
+    async def _networks(self, instance: str | None = None) -> list[Definition]:
+        return [
+            network
+            for network in await self._engine.networks()
+            if (network.get("Labels") or {}).get(pod.LABEL_DATA_DIR) == self._data_folder
+            and instance in (None, network["Labels"].get(pod.LABEL_INSTANCE))
+        ]
+
+
+def _no_firewall(said: str) -> PodBroken:
+    return PodBroken(
+        f"the pod's firewall could not be loaded: {said.strip() or 'no reason was given'}",
+        hint="Linux 5.16 or newer with nftables is needed",
+    )
+
+
+async def _undo(instance: str, undoing: Coroutine[Any, Any, None]) -> None:
+    """Take back a start that has failed. If that fails too, the next start sees to it."""
+    try:
+        await undoing
+    except EngineError as error:
+        _log.warning("pod of %s: parts of it are left: %s", instance, error.one_line())
+
+
+async def together(*steps: Coroutine[Any, Any, Any]) -> list[Any]:
+    """Run steps at once, each to its end, so that none makes anything later; then the first
+    failure, if there is one, is raised as it is."""
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+    return results
+
+
+def _is_pods(part: Definition) -> bool:
+    return pod.LABEL_INSTANCE in (part.get("Labels") or {})
+
+
+def _subnets(networks: list[Definition]) -> set[IPv4Network]:
+    found = set()
+    for network in networks:
+        for pool in (network.get("IPAM") or {}).get("Config") or []:
+            text = pool.get("Subnet", "")
+            if "." in text:
+                found.add(IPv4Network(text, strict=False))
+    return found

@@ -1,0 +1,101 @@
+"""What apps have written to the machine's disk, held against what its owner lends each.
+
+Some storage drivers set a limit of their own (``assembly``). With the others nothing keeps an app
+from writing, so each is measured every minute, and stopped when it is over; its files are kept. One
+that is started again over the limit may run, for its user to remove something, but hardly grow.
+
+Files count that are in the container and not in its image, and those in its volumes.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from dit4c_p2p.node.errors import Passing
+from dit4c_p2p.node.pods.status import memory_text
+
+_log = logging.getLogger(__name__)
+
+# The engine walks through all files of an app for it.
+MEASURE_EVERY_S = 60.0
+# What one that is over the limit may grow by: a browser's tab alone writes a little.
+_LEEWAY = 1 / 20
+
+
+@dataclass(frozen=True)
+class Written:
+    """What an app has written, in bytes, and whether it runs."""
+
+    size: int
+    running: bool
+
+
+@dataclass
+class Allowance:
+    """How much each app may have written, from one measurement to the next. Pure.
+
+    ``limit`` in bytes. ``begun_at``: what each had written before it ran, or when it was seen first
+    by an agent that has just begun.
+    """
+
+    limit: int
+    begun_at: dict[str, int] = field(default_factory=dict)
+    _first: bool = True
+
+    def over(self, measured: Mapping[str, Written]) -> list[str]:
+        """Instances that run and have written more than they may."""
+        before, first = self.begun_at, self._first
+        self.begun_at, self._first = {}, False
+        over = []
+        for instance, written in sorted(measured.items()):
+            begun_at = before.get(instance, written.size if first else 0)
+            if written.running and written.size > max(self.limit, begun_at * (1 + _LEEWAY)):
+                over.append(instance)
+            self.begun_at[instance] = begun_at if written.running else written.size
+        return over
+
+
+class Disk:
+    """Measures, for as long as :meth:`run` runs.
+
+    :param limit: bytes that each app may write.
+    :param measure: what each has written, by instance.
+    :param end: stop an instance for a reason.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        measure: Callable[[], Awaitable[Mapping[str, Written]]],
+        end: Callable[[str, str], Awaitable[None]],
+    ) -> None:
+        self._allowance = Allowance(limit)
+        self._measure = measure
+        self._end = end
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                measured = await self._measure()
+            except Passing as failure:
+                _log.warning("what apps have written can't be measured: %s", failure.one_line())
+            else:
+                over = self._allowance.over(measured)
+                await asyncio.gather(*(self._stop(one, measured[one].size) for one in over))
+            await asyncio.sleep(MEASURE_EVERY_S)
+
+    async def _stop(self, instance: str, size: int) -> None:
+        """Stop one that is over; if that fails, it is over when it is measured next."""
+        lent = memory_text(self._allowance.limit)
+        reason = (
+            f"the app was stopped: it has written more than the {lent} that the owner of this "
+            "machine lends; its files are kept, and once it is started again some can be removed"
+        )
+        try:
+            await self._end(instance, reason)
+        except Passing as failure:
+            _log.warning("pod of %s: over its disk's limit: %s", instance, failure.one_line())
+        else:
+            self._allowance.begun_at[instance] = size

@@ -1,0 +1,98 @@
+"""What has become of a pod, and its end: from the engine and what the agent wrote down."""
+
+import asyncio
+import logging
+import time
+
+from dit4c_p2p.messages.node import PodState, PodStatus
+from dit4c_p2p.node.config import NodeConfig
+from dit4c_p2p.node.engine.client import Engine
+from dit4c_p2p.node.errors import AppExited, EngineError, NodeFailure, NoSuchPod, OutOfMemory
+from dit4c_p2p.node.pods import status
+from dit4c_p2p.node.pods.builder import Assembly
+from dit4c_p2p.node.pods.spec import Role
+from dit4c_p2p.node.pods.state_dir import InstanceFolder, instances_kept
+from dit4c_p2p.node.pods.status import UNCLEAR_S, Containers
+
+_log = logging.getLogger(__name__)
+
+# Enough to see why a program ended; a status is sent often.
+_TAIL_LINES = 40
+_TAIL_CHARACTERS = 8 * 1024
+
+
+class Condition:
+    """Looks at the pods of one agent, and ends what is to end."""
+
+    def __init__(self, config: NodeConfig, engine: Engine, assembly: Assembly) -> None:
+        self._config = config
+        self._engine = engine
+        self._assembly = assembly
+
+    def folder(self, instance: str) -> InstanceFolder:
+        """What is kept of an instance on disk."""
+        return InstanceFolder(self._config.folder, instance)
+
+    async def status(self, instance: str) -> PodStatus | None:
+        """One pod's status; None when nothing of it is left, not even its key."""
+        found = await self._assembly.look(instance)
+        if not found and instance not in (
+            await self._assembly.instances() | instances_kept(self._config.folder)
+        ):
+            return None
+        return await self.read(instance, found)
+
+    async def read(self, instance: str, found: Containers) -> PodStatus:
+        """The status of a pod whose containers were just looked at."""
+        folder = self.folder(instance)
+        app = found.get(Role.APP)
+        return status.status_of(
+            instance,
+            found,
+            note=folder.reason,
+            notice=folder.notice,
+            published=folder.published,
+            run=folder.run,
+            now=time.time(),
+            log_tail=await self.tail(found) if app is not None and app.ended else "",
+        )
+
+    async def settled(self, instance: str) -> PodStatus | None:
+        """As :meth:`status`, after waiting until it is clear how an app that has ended did so."""
+        now = await self.status(instance)
+        if now is not None and now.state is PodState.PARTIAL:
+            found = await self._assembly.look(instance)
+            if Role.APP in found and found[Role.APP].ended:
+                await asyncio.sleep(UNCLEAR_S)
+                now = await self.status(instance)
+        return now
+
+    async def tail(self, containers: Containers) -> str:
+        """The end of the app's log, short."""
+        if Role.APP not in containers:
+            return ""
+        text = await self._engine.log_tail(containers[Role.APP].id, _TAIL_LINES)
+        return text[-_TAIL_CHARACTERS:]
+
+    async def ended(self, instance: str) -> NodeFailure:
+        """Why a starting pod's app does not run any more; what is left of the pod is stopped."""
+        now = await self.settled(instance)
+        if now is None:
+            return NoSuchPod(f"the pod of {instance} was removed while it started")
+        if now.state is not PodState.EXITED:
+            return EngineError("the machine or its container engine went down while it started")
+        found = await self._assembly.look(instance)
+        await self.give_up(instance, now.reason)
+        memory = Role.APP in found and found[Role.APP].out_of_memory
+        kind = OutOfMemory if memory else AppExited
+        return kind(now.reason, log_tail=now.log_tail)
+
+    async def give_up(self, instance: str, reason: str) -> None:
+        """Stop what runs of a pod that is to stay down, and remember why."""
+        self.folder(instance).set_reason(reason)
+        await self._assembly.stop(instance, self._config.limits.stop_grace_s)
+
+    async def lose(self, instance: str) -> None:
+        """The namespace's holder has ended: nothing may run without the firewall in its place."""
+        _log.error("pod of %s: its infra container ended", instance)
+        await self._assembly.stop(instance, self._config.limits.stop_grace_s)

@@ -1,0 +1,411 @@
+"""The verbs on pods, each idempotent and safe to cut off between any two of its steps.
+
+What exists is read from the labels at the engine; what it means for StartPod is decided here, and
+done in ``making``:
+
+| found                                              | StartPod                             |
+|----------------------------------------------------|--------------------------------------|
+| infra and app run                                  | add and start missing helpers        |
+| app runs without infra                             | stop the app; then as below          |
+| never reachable: nothing, parts, went down         | remove the parts, build              |
+| reachable once, and went down with infra           | start infra, rules, helpers, app     |
+| reachable once, and a new run is asked for         | start infra, rules, helpers, app     |
+| app has ended in this run, or was stopped          | fail: its reason                     |
+| reachable once, its app's container is gone        | fail: its reason                     |
+
+An app that was reachable keeps its container, whose files may be a user's work: it is started
+again, never made anew. It is bound to its infra container by id; started again, that has a new
+network namespace, and nothing else starts before the rules are in it.
+
+Helpers belong to the agent. Those that run are left alone when an agent with other images takes
+over; whenever one has to be started (a start, a restart, one that died), it is made of the images
+of the agent that starts it. Only infra stays as it was made, for as long as its app is kept.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from weakref import WeakValueDictionary
+
+import asyncssh
+import msgspec
+
+from dit4c_p2p import __version__
+from dit4c_p2p.identity import sshsig
+from dit4c_p2p.identity.keys import fingerprint, public_line
+from dit4c_p2p.messages.link import INSTANCE_KEY_NAMESPACE, key_statement
+from dit4c_p2p.messages.node import (
+    ImageReady,
+    LogText,
+    NodeDescription,
+    PodGone,
+    PodKey,
+    PodList,
+    PodRunning,
+    PodState,
+    PodStatus,
+    PodStopped,
+    Progress,
+    StartPod,
+)
+from dit4c_p2p.node.config import NodeConfig
+from dit4c_p2p.node.engine.client import Engine
+from dit4c_p2p.node.engine.registry_auth import RegistryLogins
+from dit4c_p2p.node.errors import (
+    FilesFailed,
+    NodeFailure,
+    NoSuchPod,
+    NotListening,
+    Passing,
+    PodBroken,
+)
+from dit4c_p2p.node.network import host_network
+from dit4c_p2p.node.network.egress import Services
+from dit4c_p2p.node.network.firewall import Reach
+from dit4c_p2p.node.network.firewall_updater import Rules
+from dit4c_p2p.node.owner import policy
+from dit4c_p2p.node.pods import spec
+from dit4c_p2p.node.pods.builder import Assembly, together
+from dit4c_p2p.node.pods.disk_quota import Disk
+from dit4c_p2p.node.pods.image_pull import fetch
+from dit4c_p2p.node.pods.inspector import Condition
+from dit4c_p2p.node.pods.readiness import Arrival, watch
+from dit4c_p2p.node.pods.reconciler import Making
+from dit4c_p2p.node.pods.spec import AppImage, Role
+from dit4c_p2p.node.pods.state_dir import instances_kept
+from dit4c_p2p.node.pods.status import Containers
+
+_log = logging.getLogger(__name__)
+
+# For the ends of all logs in one list, so that it stays below codec.MAX_MESSAGE_BYTES.
+_LIST_CHARACTERS = 32 * 1024
+MAX_LOG_LINES = 5000
+
+_STOPPED = "it was stopped as asked"
+
+
+class Pods:
+    """All pods of one agent.
+
+    :param host_now: reads the machine's networks; called for each pod.
+    :param gone: told of an instance when nothing of it is left.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        engine: Engine,
+        *,
+        host_now: Callable[[], host_network.HostNetwork] = host_network.read,
+        gone: Callable[[str], None] = lambda instance: None,
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self.gone = gone
+        self._data_folder = str(config.data_folder)
+        self._assembly = Assembly(
+            engine, self._data_folder, config.network_range, host_now, config.limits.firewall_s
+        )
+        self._condition = Condition(config, engine, self._assembly)
+        services = Services(config)
+        self._making = Making(config, engine, self._assembly, self._condition, services, host_now)
+        self.rules = Rules(config, services, host_now, self.renew_rules)
+        limit = config.policy.disk_bytes_per_pod
+        self.disk = None if limit is None else Disk(limit, self._assembly.written, self.end)
+        # One at a time changes a pod; a lock is forgotten when nobody holds or awaits it.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._starting: set[str] = set()
+        self.discarding: set[str] = set()
+
+    # ---- verbs
+
+    async def describe(self) -> NodeDescription:
+        """The node as its owner offers it: for all pods together, within what the machine has."""
+        info, running = await asyncio.gather(self._engine.info(), self._occupied())
+        lent = self._config.policy
+        return NodeDescription(
+            name=str(self._config.name),
+            version=__version__,
+            cpus=min(float(info["NCPU"]), lent.cpus_per_pod * lent.max_pods),
+            memory_bytes=min(int(info["MemTotal"]), lent.memory_bytes_per_pod * lent.max_pods),
+            pods=len(running),
+            max_pods=lent.max_pods,
+        )
+
+    async def ensure_image(self, image: str) -> AsyncGenerator[Progress | ImageReady, None]:
+        """Have the image here: fetched, if it names a registry, and can be served.
+
+        :raises PolicyRefused, UnknownImage, NoPort: it can't run on this node.
+        :raises RegistryError, DiskFull: it can't be fetched.
+        """
+        policy.check_image(self._config.policy, image)
+        logins = RegistryLogins(self._config.registry_logins)
+        async with aclosing(fetch(self._engine, image, self._config.limits, logins)) as said:
+            async for progress in said:
+                yield progress
+        yield ImageReady(image=image, port=(await self._making.image(image)).port)
+
+    async def start(
+        self, request: StartPod
+    ) -> AsyncGenerator[Progress | PodKey | PodRunning, None]:
+        """Have the pod running; the last item is :class:`PodRunning`.
+
+        Given up half-way it leaves parts, which the same request takes up again.
+
+        :raises NodeFailure: it can't be, and nothing of it runs.
+        """
+        instance = request.instance
+        policy.check_instance(instance)
+        policy.check_image(self._config.policy, request.image)
+        folder = self._condition.folder(instance)
+        async with self._lock(instance):
+            image = await self._making.image(request.image)
+            # Claimed before it is counted: of two at once, each sees the other.
+            self._starting.add(instance)
+            try:
+                policy.check_room(self._config.policy, instance, await self._occupied())
+                key = folder.key()
+                yield self._proofs(instance, key, request.key_nonce)
+                yield Progress(info=await self._what_starts(request), fraction=0.2)
+                containers = await self._stand(instance, image, request)
+            finally:
+                self._starting.discard(instance)
+        arrival = Arrival(image.port, self._config.limits, time.monotonic())
+        try:
+            async with aclosing(watch(self._engine, containers, arrival)) as said:
+                async for progress in said:
+                    yield progress
+        except (NotListening, PodBroken) as failure:
+            async with self._lock(instance):
+                if await self._assembly.look(instance):
+                    failure.log_tail = await self._condition.tail(containers)
+                    await self._condition.give_up(instance, str(failure))
+            raise
+        async with self._lock(instance):
+            found = await self._assembly.look(instance)
+            if not arrival.published or Role.APP not in found:
+                raise await self._condition.ended(instance)
+            folder.set_published()
+        _log.info("pod of %s: reachable", instance)
+        yield PodRunning(instance=instance, notice=folder.notice)
+
+    async def stop(self, instance: str) -> PodStopped:
+        """Stop the pod's containers and keep them, and the machine's restart does not undo it.
+
+        :raises NoSuchPod: nothing of it is here.
+        """
+        policy.check_instance(instance)
+        async with self._lock(instance):
+            found = await self._assembly.look(instance)
+            if not found:
+                raise NoSuchPod(f"there is no pod of {instance} on this node")
+            now = await self._condition.read(instance, found)
+            if now.state is not PodState.EXITED:
+                self._condition.folder(instance).set_reason(_STOPPED)
+            if any(state.running for state in found.values()):
+                await self._assembly.stop(instance, self._config.limits.stop_grace_s)
+                _log.info("pod of %s: stopped", instance)
+        return PodStopped(instance=instance)
+
+    async def discard(self, instance: str) -> PodGone:
+        """Remove everything of the pod, the key last; fine if there is nothing."""
+        policy.check_instance(instance)
+        self.discarding.add(instance)
+        try:
+            async with self._lock(instance):
+                await self._assembly.remove(instance)
+                self._condition.folder(instance).remove()
+        finally:
+            self.discarding.discard(instance)
+        _log.info("pod of %s: gone", instance)
+        self.gone(instance)
+        return PodGone(instance=instance)
+
+    async def list(self) -> PodList:
+        """The truth about what exists here, parts of pods included."""
+        known = await self._assembly.instances()
+        known |= await asyncio.to_thread(instances_kept, self._config.folder)
+        found = await asyncio.gather(*(self.status(instance) for instance in sorted(known)))
+        tail = _LIST_CHARACTERS // max(1, len(found))
+        return PodList(
+            pods=[
+                msgspec.structs.replace(one, log_tail=one.log_tail[-tail:])
+                for one in found
+                if one is not None
+            ]
+        )
+
+    async def logs(self, instance: str, lines: int) -> LogText:
+        """The newest lines of the app's log.
+
+        :raises NoSuchPod: its app has no container here.
+        """
+        policy.check_instance(instance)
+        found = await self._assembly.look(instance)
+        if Role.APP not in found:
+            raise NoSuchPod(f"there is no app of {instance} on this node")
+        wanted = max(1, min(lines, MAX_LOG_LINES))
+        return LogText(text=await self._engine.log_tail(found[Role.APP].id, wanted))
+
+    # ---- for who follows the engine's events
+
+    @property
+    def memory_bytes(self) -> int:
+        """What one app may use."""
+        return self._config.policy.memory_bytes_per_pod
+
+    async def status(self, instance: str) -> PodStatus | None:
+        """One pod's status; None when nothing of it is left, not even its key."""
+        return await self._condition.status(instance)
+
+    async def settle(self, instance: str) -> PodStatus | None:
+        """An app has ended: if it did so by itself, its pod stays down, and gives back its memory.
+
+        Returns the pod's status.
+        """
+        async with self._lock(instance):
+            now = await self._condition.settled(instance)
+            if now is not None and now.state is PodState.EXITED:
+                found = await self._assembly.look(instance)
+                if any(state.running for state in found.values()):
+                    await self._condition.give_up(instance, now.reason)
+            return now
+
+    async def resume(self, instance: str) -> None:
+        """Start a pod again that went down with its machine, its engine or its infra container.
+
+        :raises NodeFailure: it can't be. Unless that is :class:`Passing`, it is written down and
+            the pod stays down.
+        """
+        async with self._lock(instance):
+            found = await self._assembly.look(instance)
+            now = await self._condition.read(instance, found)
+            if now.state is not PodState.INTERRUPTED or Role.APP not in found:
+                return
+            folder = self._condition.folder(instance)
+            self._starting.add(instance)
+            try:
+                policy.check_room(self._config.policy, instance, await self._occupied())
+                image = await self._making.image(found[Role.APP].image)
+                await self._making.converge(instance, image, folder.run.number, kept=True)
+            except Passing:
+                raise
+            except NodeFailure as failure:
+                await self._condition.give_up(instance, failure.one_line())
+                raise
+            finally:
+                self._starting.discard(instance)
+        _log.warning("pod of %s: had gone down, started again", instance)
+
+    async def mend(self, instance: str, role: Role) -> bool:
+        """Start a helper again that has ended, if its pod is to run; whether all is settled.
+
+        False: the pod is still being made, look again.
+        """
+        async with self._lock(instance):
+            found = await self._assembly.look(instance)
+            app, infra, helper = (found.get(one) for one in (Role.APP, Role.INFRA, role))
+            if app is None or infra is None or helper is None or helper.running or app.ended:
+                return True
+            if not app.started:
+                return False
+            if not infra.running:
+                await self._condition.lose(instance)
+                return True
+            await self._making.complete(instance, found)
+            _log.warning("pod of %s: %s had ended, started again", instance, role)
+            return True
+
+    async def infra_ended(self, instance: str) -> None:
+        """The holder of a pod's namespace has ended: the app can't stay without its firewall."""
+        async with self._lock(instance):
+            found = await self._assembly.look(instance)
+            app, infra = found.get(Role.APP), found.get(Role.INFRA)
+            if app is not None and app.running and (infra is None or not infra.running):
+                await self._condition.lose(instance)
+
+    # ---- for who measures what apps write, and who follows the machine's network
+
+    async def end(self, instance: str, reason: str) -> None:
+        """Stop a pod that runs, for a reason that its user is told; its containers stay.
+
+        :raises FilesFailed: that can't be written down, and it may be started again.
+        """
+        async with self._lock(instance):
+            now = await self._condition.status(instance)
+            if now is None or now.state is not PodState.RUNNING:
+                return
+            _log.warning("pod of %s: %s", instance, reason)
+            try:
+                await self._condition.give_up(instance, reason)
+            except FilesFailed:
+                # A full disk may be its doing: all the more it must not run on.
+                await self._assembly.stop(instance, self._config.limits.stop_grace_s)
+                raise
+
+    async def renew_rules(self, reach: Reach) -> None:
+        """Have the rules of every running pod be those for ``reach``.
+
+        :raises Passing: that may have failed for one; the others have them.
+        """
+        instances = await self._assembly.instances() | self._starting
+        await together(*(self._renew_rules(instance, reach) for instance in instances))
+
+    async def _renew_rules(self, instance: str, reach: Reach) -> None:
+        if instance in self._starting:
+            # It may be about to load rules of before.
+            async with self._lock(instance):
+                pass
+        infra = (await self._assembly.look(instance)).get(Role.INFRA)
+        if infra is None or not infra.running:
+            return
+        try:
+            await self._assembly.renew(infra, reach)
+        except PodBroken as failure:
+            await self.end(instance, failure.one_line())
+
+    # ---- beneath
+
+    async def _what_starts(self, request: StartPod) -> str:
+        """A sentence for the instance's user."""
+        if self._condition.folder(request.instance).published:
+            now = await self._condition.status(request.instance)
+            if now is not None and now.state is PodState.INTERRUPTED and now.run == request.run:
+                return "The machine it runs on went down; starting the app again, with its files"
+            return "Starting the app again, with its files"
+        return "Making its network and firewall"
+
+    async def _stand(self, instance: str, image: AppImage, request: StartPod) -> Containers:
+        """Have the pod stand. One that can't is down for good, unless it may pass."""
+        try:
+            return await self._making.converge(instance, image, request.run, kept=request.kept)
+        except Passing:
+            raise
+        except NodeFailure as failure:
+            now = await self._condition.status(instance)
+            if now is not None and now.state is PodState.INTERRUPTED:
+                await self._condition.give_up(instance, failure.one_line())
+            raise
+
+    def _lock(self, instance: str) -> asyncio.Lock:
+        return self._locks.setdefault(instance, asyncio.Lock())
+
+    async def _occupied(self) -> set[str]:
+        """Instances whose app runs, or is about to."""
+        listed = await self._engine.containers(self._data_folder)
+        running = {
+            item["Labels"][spec.LABEL_INSTANCE]
+            for item in listed
+            if item["Labels"].get(spec.LABEL_ROLE) == Role.APP and item["State"] != "exited"
+        }
+        return running | self._starting
+
+    def _proofs(self, instance: str, key: asyncssh.SSHKey, nonce: str) -> PodKey:
+        statement = key_statement(instance, str(self._config.name), fingerprint(key), nonce)
+        return PodKey(
+            public_key=public_line(key),
+            instance_signature=sshsig.sign(key, statement, INSTANCE_KEY_NAMESPACE),
+            node_signature=sshsig.sign(self._config.key, statement, INSTANCE_KEY_NAMESPACE),
+        )

@@ -1,0 +1,170 @@
+"""From whatever there is of a pod to one whose four containers were started; see ``pods``."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import asyncssh
+
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.codec import encode
+from dit4c_p2p.messages.node import PodState
+from dit4c_p2p.messages.pod import PodConfig
+from dit4c_p2p.node.config import NodeConfig
+from dit4c_p2p.node.engine.client import Engine
+from dit4c_p2p.node.errors import (
+    Conflict,
+    EngineError,
+    NodeFailure,
+    NoSuchPod,
+    NotFound,
+    UnknownImage,
+)
+from dit4c_p2p.node.network import host_network
+from dit4c_p2p.node.network.egress import Services, reach_of, resolvers_for_pods
+from dit4c_p2p.node.pods import spec as pod
+from dit4c_p2p.node.pods.builder import Assembly
+from dit4c_p2p.node.pods.inspector import Condition
+from dit4c_p2p.node.pods.spec import AppImage, PodSpec, Role
+from dit4c_p2p.node.pods.state_dir import Run
+from dit4c_p2p.node.pods.status import UNCLEAR_S, Containers
+
+_log = logging.getLogger(__name__)
+
+_BUILD_TRIES = 4
+_AGAIN = "The machine it runs on went down; the app was started again, with its files"
+
+
+class Making:
+    """Makes and completes pods of one agent. The caller holds the pod's lock.
+
+    :param host_now: reads the machine's networks; called for each pod.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        engine: Engine,
+        assembly: Assembly,
+        condition: Condition,
+        services: Services,
+        host_now: Callable[[], host_network.HostNetwork],
+    ) -> None:
+        self._config = config
+        self._engine = engine
+        self._assembly = assembly
+        self._condition = condition
+        self._services = services
+        self._host_now = host_now
+
+    async def image(self, image: str) -> AppImage:
+        """What an image that is here declares.
+
+        :raises UnknownImage: it is not here.
+        :raises NoPort: it declares no TCP port.
+        """
+        try:
+            return pod.read_image(await self._engine.image(image))
+        except NotFound:
+            raise UnknownImage(
+                f"the image {pod.short_image(image)} is not on this node",
+                hint="ask its owner to load it",
+            ) from None
+
+    async def converge(
+        self, instance: str, image: AppImage, run: int, *, kept: bool = False
+    ) -> Containers:
+        """Have the pod stand in the run of that number.
+
+        :param kept: the app's container has to be there already.
+        :raises NodeFailure: it can't, or its app has ended in this run.
+        """
+        folder = self._condition.folder(instance)
+        files = self._files(instance, image, folder.key())
+        spec = await self._spec(instance, image)
+        for _ in range(_BUILD_TRIES):
+            found = await self._assembly.look(instance)
+            app, infra = found.get(Role.APP), found.get(Role.INFRA)
+            if kept and app is None:
+                raise NoSuchPod("its container, with its files, is gone from the machine it ran on")
+            if app is not None and app.running:
+                if infra is None or not infra.running:
+                    await self._condition.lose(instance)
+                    continue
+                if run > folder.run.number:
+                    folder.begin(Run(run, folder.run.before))
+                await self._assembly.complete(spec, files, found)
+                return await self._assembly.look(instance)
+            if run > folder.run.number:
+                folder.begin(Run(run, app.started_at if app is not None else ""))
+            now = await self._condition.read(instance, found)
+            if now.state is PodState.EXITED:
+                raise await self._condition.ended(instance)
+            try:
+                if now.state is PodState.INTERRUPTED:
+                    # The app starts in this run at most once: it goes on from here after a crash.
+                    started_at = app.started_at if app is not None else ""
+                    if started_at != folder.run.before:
+                        folder.begin(Run(folder.run.number, started_at))
+                        folder.set_notice(_AGAIN)
+                    await self._resume(spec, files, found)
+                elif app is not None and app.ended and infra is not None and infra.running:
+                    # Not clear yet whether the whole pod goes down.
+                    await asyncio.sleep(UNCLEAR_S)
+                    continue
+                else:
+                    await self._assembly.remove(instance)
+                    folder.set_reason("")
+                    await self._assembly.build(spec, files)
+            except Conflict as error:
+                # What an earlier call, cut off on our side, still made.
+                _log.warning("pod of %s: made anew: %s", instance, error.one_line())
+                continue
+            return await self._assembly.look(instance)
+        raise EngineError(f"the pod of {instance} can't be made: its names are in use")
+
+    async def _resume(self, spec: PodSpec, files: dict[str, bytes], containers: Containers) -> None:
+        """Start a kept app again. If that fails, what ran of it for a moment was no run."""
+        try:
+            grace_s = self._config.limits.stop_grace_s
+            await self._assembly.resume(spec, files, containers, grace_s)
+        except NodeFailure:
+            folder = self._condition.folder(spec.instance)
+            run, notice = folder.run, folder.notice
+            app = (await self._assembly.look(spec.instance)).get(Role.APP)
+            if app is not None and not app.running and app.started_at != run.before:
+                folder.begin(Run(run.number, app.started_at))
+                folder.set_notice(notice)
+            raise
+
+    async def complete(self, instance: str, found: Containers) -> None:
+        """Start the helpers that a standing pod lacks."""
+        image = await self.image(found[Role.APP].image)
+        key = self._condition.folder(instance).key()
+        spec = await self._spec(instance, image)
+        await self._assembly.complete(spec, self._files(instance, image, key), found)
+
+    async def _spec(self, instance: str, image: AppImage) -> PodSpec:
+        machine = self._host_now()
+        await self._services.look_up()
+        return PodSpec(
+            instance=instance,
+            data_folder=str(self._config.data_folder),
+            image=image,
+            helpers=self._config.images,
+            policy=self._config.policy,
+            machine_cpus=int((await self._engine.info())["NCPU"]),
+            reach=reach_of(self._config, machine, self._services.addresses),
+            resolvers=resolvers_for_pods(self._config, machine),
+        )
+
+    def _files(self, instance: str, image: AppImage, key: asyncssh.SSHKey) -> dict[str, bytes]:
+        told = PodConfig(
+            instance=str(PeerName(Kind.INSTANCE, instance)),
+            url=self._config.url_of(instance),
+            app_port=image.port,
+            portal=self._config.portal_for_pods(),
+            routers=list(self._config.routers_for_pods()),
+            ca=self._config.ca,
+        )
+        return {"config.json": encode(told), "key": key.export_private_key("openssh")}

@@ -1,0 +1,314 @@
+"""An instance → the exact definitions of its containers, network and volumes. Pure.
+
+A pod is four containers in one network namespace. ``infra`` holds it and loads the firewall;
+``app`` is the user's image; ``listener`` and ``auth`` share the private volume with the instance's
+key, which the app has not. Everything is named after the instance and carries labels, which are the
+truth about what exists on a node. Nothing restarts by itself: the agent decides.
+
+The JSON is the Docker engine's API 1.41, ``POST /containers/create`` and its like.
+"""
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+from dit4c_p2p.messages.pod import HELPER_UID, POD_FOLDER
+from dit4c_p2p.node.config import HelperImages
+from dit4c_p2p.node.errors import NoPort, PolicyRefused
+from dit4c_p2p.node.network.firewall import Reach, ruleset
+from dit4c_p2p.node.owner.policy import Policy
+
+LABEL_INSTANCE = "dit4c.instance"
+LABEL_ROLE = "dit4c.role"
+LABEL_DATA_DIR = "dit4c.data-dir"
+LABEL_APP_PORT = "dit4c.app-port"
+
+RULES_VARIABLE = "DIT4C_RULES"
+READY_LINE = "ready"
+# In a running infra container: what its own script does first.
+LOAD_RULES = ("/bin/sh", "-c", f'printf "%s\\n" "${RULES_VARIABLE}" | nft -f -')
+
+# security.md, section 4. NET_RAW never: a raw socket passes the firewall.
+APP_CAPABILITIES = (
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "SETGID",
+    "SETUID",
+    "KILL",
+    "NET_BIND_SERVICE",
+)
+MIB = 1024**2
+# No image that was made for people declares more; each is made at the engine.
+_MAX_VOLUMES = 32
+_MAX_PORT = 65535
+_NUMBER = re.compile(r"[0-9]{1,5}", re.ASCII)
+# nft is done in a blink and then a sleep remains.
+_INFRA_MEMORY_BYTES = 64 * MIB
+# Idle they need about 50 MiB; the rest is for windows of 4 MiB on busy streams.
+_HELPER_MEMORY_BYTES = 512 * MIB
+_HELPER_PROCESSES = 64
+
+Definition = dict[str, Any]
+
+
+class Role(StrEnum):
+    """The containers of a pod."""
+
+    INFRA = "infra"
+    APP = "app"
+    LISTENER = "listener"
+    AUTH = "auth"
+
+
+HELPERS = (Role.LISTENER, Role.AUTH)
+
+
+@dataclass(frozen=True)
+class AppImage:
+    """What an image declares: its id, the lowest TCP port, and where it wants volumes."""
+
+    id: str
+    port: int
+    volumes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PodSpec:
+    """Everything a pod's definitions are made of."""
+
+    instance: str
+    data_folder: str
+    image: AppImage
+    helpers: HelperImages
+    policy: Policy
+    machine_cpus: int
+    reach: Reach
+    resolvers: tuple[IPv4Address, ...]
+
+
+def read_image(inspected: Mapping[str, Any]) -> AppImage:
+    """What the engine's answer to ``GET /images/{id}/json`` says of an image.
+
+    Whoever made it has written that, and a registry passes on whatever it is.
+
+    :raises NoPort: it declares no TCP port.
+    :raises PolicyRefused: it wants more volumes than anybody lends.
+    """
+    config = inspected.get("Config") or {}
+    ports = []
+    for declared in config.get("ExposedPorts") or {}:
+        number, _, protocol = str(declared).partition("/")
+        is_port = _NUMBER.fullmatch(number) and 0 < int(number) <= _MAX_PORT
+        if protocol in ("", "tcp") and is_port:
+            ports.append(int(number))
+    volumes = config.get("Volumes") or {}
+    if len(volumes) > _MAX_VOLUMES:
+        raise PolicyRefused(
+            f"the image wants {len(volumes)} volumes, and a node makes {_MAX_VOLUMES} at the most"
+        )
+    if not ports:
+        raise NoPort(
+            "the image declares no TCP port, so it is not known where its page is",
+            hint="add a line like EXPOSE 8888 to its Dockerfile",
+        )
+    return AppImage(inspected["Id"], min(ports), tuple(sorted(volumes)))
+
+
+def short_image(image: str) -> str:
+    """An image's reference for a sentence: its digest cut off."""
+    name, _, digest = image.rpartition("@")
+    return f"{name}@{digest[:19]}…" if name else f"{image[:19]}…"
+
+
+def container_name(instance: str, role: Role) -> str:
+    """The one name that a pod's container has at the engine."""
+    return f"dit4c-{instance}-{role}"
+
+
+def network_name(instance: str) -> str:
+    """The name of a pod's own network."""
+    return f"dit4c-{instance}"
+
+
+def pod_volume_name(instance: str) -> str:
+    """The name of the volume with the instance's key, which only the helpers have."""
+    return f"dit4c-{instance}-pod"
+
+
+def app_volume_name(instance: str, index: int) -> str:
+    """The name of the volume for the ``index``-th path that the app's image declares."""
+    return f"{_app_volumes(instance)}{index}"
+
+
+def is_app_volume(instance: str, name: str) -> bool:
+    """Whether a volume of that instance is one that its app writes to."""
+    return name.startswith(_app_volumes(instance))
+
+
+def _app_volumes(instance: str) -> str:
+    return f"dit4c-{instance}-app-"
+
+
+def labels(spec: PodSpec, role: str) -> dict[str, str]:
+    """What every object of a pod carries."""
+    return {
+        LABEL_INSTANCE: spec.instance,
+        LABEL_ROLE: role,
+        LABEL_DATA_DIR: spec.data_folder,
+        LABEL_APP_PORT: str(spec.image.port),
+    }
+
+
+def network(spec: PodSpec, subnet: IPv4Network) -> Definition:
+    """The pod's own bridge: ``subnet``, IPv4 only, no name twice."""
+    return {
+        "Name": network_name(spec.instance),
+        "CheckDuplicate": True,
+        "Driver": "bridge",
+        "EnableIPv6": False,
+        "Labels": labels(spec, "network"),
+        "IPAM": {"Driver": "default", "Config": [{"Subnet": str(subnet)}]},
+    }
+
+
+def volumes(spec: PodSpec) -> list[Definition]:
+    """The pod's private volume first, then one for each path that the app's image declares.
+
+    These would be anonymous volumes otherwise, without labels to find them by.
+    """
+    names = [pod_volume_name(spec.instance)]
+    names += [app_volume_name(spec.instance, index) for index in range(len(spec.image.volumes))]
+    return [{"Name": name, "Driver": "local", "Labels": labels(spec, "volume")} for name in names]
+
+
+def infra(spec: PodSpec, network_id: str) -> Definition:
+    """Holds the namespace and loads the rules; the only one with NET_ADMIN."""
+    host = _confined(memory_bytes=_INFRA_MEMORY_BYTES, processes=16, log_size="1m")
+    host |= {"CapAdd": ["NET_ADMIN"], "NetworkMode": network_id, "ReadonlyRootfs": True}
+    if spec.resolvers:
+        host["Dns"] = [str(address) for address in spec.resolvers]
+    return {
+        "Image": spec.helpers.infra,
+        "Hostname": spec.instance,
+        "User": "0:0",
+        "Env": [f"{RULES_VARIABLE}={ruleset(spec.reach)}"],
+        "Labels": labels(spec, Role.INFRA),
+        "HostConfig": host,
+    }
+
+
+def app(spec: PodSpec, infra_id: str) -> Definition:
+    """The user's image, as that image's user, with what the owner lends and no more."""
+    policy = spec.policy
+    host = _confined(
+        memory_bytes=policy.memory_bytes_per_pod,
+        processes=policy.max_processes_per_pod,
+        log_size="10m",
+    )
+    host |= {
+        "CapAdd": list(APP_CAPABILITIES),
+        "NetworkMode": f"container:{infra_id}",
+        "NanoCpus": int(min(policy.cpus_per_pod, spec.machine_cpus) * 1_000_000_000),
+        # When the machine itself runs out of memory, apps go before its owner's programs.
+        "OomScoreAdj": 500,
+        "Mounts": [
+            {"Type": "volume", "Source": app_volume_name(spec.instance, index), "Target": path}
+            for index, path in enumerate(spec.image.volumes)
+        ],
+    }
+    return {
+        "Image": spec.image.id,
+        "Labels": labels(spec, Role.APP),
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": host,
+    }
+
+
+def with_quota(definition: Definition, disk_bytes: int) -> Definition:
+    """An app's definition with a limit that the engine's storage driver is to set.
+
+    It is about the container's own files, and not about its volumes.
+    """
+    host = {**definition["HostConfig"], "StorageOpt": {"size": str(disk_bytes)}}
+    return {**definition, "HostConfig": host}
+
+
+def helper(spec: PodSpec, role: Role, infra_id: str) -> Definition:
+    """``listener`` or ``auth``: no capability, nothing to write but /tmp and the socket's place."""
+    host = _confined(memory_bytes=_HELPER_MEMORY_BYTES, processes=_HELPER_PROCESSES, log_size="1m")
+    host |= {
+        "NetworkMode": f"container:{infra_id}",
+        "ReadonlyRootfs": True,
+        "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,size=16m,mode=1777"},
+        "Mounts": [
+            {
+                "Type": "volume",
+                "Source": pod_volume_name(spec.instance),
+                "Target": POD_FOLDER,
+                # auth makes its socket there; the listener only connects to it. An empty volume
+                # takes over the owner of the folder in auth's image, which is the helpers' user.
+                "ReadOnly": role is not Role.AUTH,
+                "VolumeOptions": {"NoCopy": role is not Role.AUTH},
+            }
+        ],
+    }
+    return {
+        "Image": spec.helpers.auth if role is Role.AUTH else spec.helpers.listener,
+        "User": f"{HELPER_UID}:{HELPER_UID}",
+        "Labels": labels(spec, role),
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": host,
+    }
+
+
+def pod_files(files: Mapping[str, bytes]) -> bytes:
+    """An uncompressed tar for the root of the pod's volume: the helpers' user's own, mode 0600.
+
+    Uncompressed because the engine would run the container's decompressor as root otherwise.
+    """
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name, content in sorted(files.items()):
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode, entry.uid, entry.gid = (
+                len(content),
+                0o600,
+                HELPER_UID,
+                HELPER_UID,
+            )
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def filters(data_folder: str, instance: str | None = None) -> str:
+    """The engine's ``filters`` parameter for all that is one agent's, or one instance's."""
+    wanted = [f"{LABEL_DATA_DIR}={data_folder}"]
+    if instance is not None:
+        wanted.append(f"{LABEL_INSTANCE}={instance}")
+    return json.dumps({"label": wanted})
+
+
+def _confined(*, memory_bytes: int, processes: int, log_size: str) -> Definition:
+    """What all containers of a pod have in common."""
+    return {
+        "CapDrop": ["ALL"],
+        "SecurityOpt": ["no-new-privileges:true"],
+        "Privileged": False,
+        "IpcMode": "private",
+        "PidMode": "",
+        "RestartPolicy": {"Name": "no"},
+        "AutoRemove": False,
+        "PidsLimit": processes,
+        "Memory": memory_bytes,
+        # Memory and swap together: as much as memory alone, so no swap.
+        "MemorySwap": memory_bytes,
+        "LogConfig": {"Type": "json-file", "Config": {"max-size": log_size, "max-file": "2"}},
+    }

@@ -1,0 +1,1 @@
+"""Extensions of asyncssh that depend on its private parts, each checked at import."""

@@ -1,0 +1,224 @@
+"""What a peer that has logged in can't do to us by the terms of its channels.
+
+- Announce packets so small that a megabyte takes a million of them: refused when a channel opens,
+  with a disconnect that says why.
+- Grant a window without end and read nothing, or begin a key exchange and never end it, so that
+  all that is written for it piles up here. While a connection's socket takes no more, or its keys
+  are being exchanged, what is written waits in the channels and everyone who writes is told to
+  stop; a connection that stays so for too long, or whose own answers pile up, is cut.
+
+Windows don't bound anything by themselves: it is the far end that grants them (up to 4 GiB, and RFC
+4254 section 5.2 has us accept that). asyncssh leaves its transport's back-pressure unheard.
+
+    socket full │ keys exchanged ──▶ held: sessions stopped, writes kept in their channels
+                                      │ socket empty enough and keys there: in turn, oldest first
+                                      ▼
+                                    going ──▶ sent, sessions resumed
+"""
+
+import asyncio
+import functools
+import inspect
+import logging
+from typing import Any
+
+import asyncssh
+from asyncssh.channel import SSHChannel
+
+from dit4c_p2p.overlay.asyncssh_ext import private_api
+from dit4c_p2p.overlay.ssh_options import WINDOW_BYTES
+
+_log = logging.getLogger(__name__)
+
+if _lacking := private_api.missing(private_api.GUARD):
+    raise ImportError(f"asyncssh {asyncssh.__version__} has no {', '.join(_lacking)}")
+
+Connection = asyncssh.SSHClientConnection | asyncssh.SSHServerConnection
+
+# Every implementation takes 32 KiB (RFC 4253 section 6.1), and OpenSSH announces 16 KiB at least.
+LEAST_PACKET_BYTES = 4096
+# How long a peer may take nothing of what waits for it.
+STALLED_S = 300.0
+# What waits for the socket before writers are stopped, and down to what before they go on. One
+# stream whose window is of our size is not stopped by the first: that would cost a third of its
+# speed.
+_HIGH_WATER_BYTES = WINDOW_BYTES
+_LOW_WATER_BYTES = WINDOW_BYTES // 4
+# Answers to requests are sent while writers are stopped. No peer that reads has so many to come.
+_MOST_UNSENT_BYTES = 16 * 1024 * 1024
+_MOST_DEFERRED_PACKETS = 16 * 1024
+_LOOK_S = 1.0
+
+
+def guard(connection: Connection, stalled_s: float = STALLED_S) -> None:
+    """Watch over a connection from now on; called once, when it is made, before any channel.
+
+    :param stalled_s: how long it may be held up in one go.
+    """
+    Guard(connection, stalled_s)
+
+
+class Guard:
+    """Holds up what is written on one connection while its peer doesn't take it."""
+
+    def __init__(self, connection: Any, stalled_s: float) -> None:
+        self._conn = connection
+        self._stalled_s = stalled_s
+        self._loop = asyncio.get_running_loop()
+        self._full = False
+        self._since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        # By number, those that have something to send or somebody to resume, in turn.
+        self._waiting: dict[int, Any] = {}
+        # asyncssh's own ways, and ours in their place.
+        self._add_channel = connection.add_channel
+        self._remove_channel = connection.remove_channel
+        self._send_kexinit = connection._send_kexinit
+        self._send_deferred_packets = connection._send_deferred_packets
+        connection.add_channel = self.add_channel
+        connection.remove_channel = self.remove_channel
+        connection._send_kexinit = self.send_kexinit
+        connection._send_deferred_packets = self.send_deferred_packets
+        connection.pause_writing = self.pause_writing
+        connection.resume_writing = self.resume_writing
+        connection._transport.set_write_buffer_limits(_HIGH_WATER_BYTES, _LOW_WATER_BYTES)
+
+    @property
+    def held(self) -> bool:
+        """Whether nothing of a channel is to be sent now."""
+        return self._full or not self._conn._kex_complete
+
+    def wait(self, channel: Any) -> None:
+        """Have ``channel`` go on when the connection does, after those that wait already."""
+        self._waiting.setdefault(channel._recv_chan, channel)
+
+    # ---- called by asyncssh and its transport
+
+    def add_channel(self, channel: Any) -> int:
+        """A channel is being made, by us or by the peer."""
+        number: int = self._add_channel(channel)
+        channel.__class__ = _guarded(channel.__class__)
+        channel.guard = self
+        return number
+
+    def remove_channel(self, number: int) -> None:
+        """A channel has ended."""
+        self._waiting.pop(number, None)
+        self._remove_channel(number)
+
+    def pause_writing(self) -> None:
+        """The socket has enough to send."""
+        self._full = True
+        self._hold()
+
+    def resume_writing(self) -> None:
+        """The socket can do with more."""
+        self._full = False
+        self._release()
+
+    def send_kexinit(self) -> None:
+        """Keys are to be exchanged: from here on packets of channels are kept."""
+        self._send_kexinit()
+        self._hold()
+
+    def send_deferred_packets(self) -> None:
+        """What was kept may go now, if the keys are there."""
+        self._send_deferred_packets()
+        self._release()
+
+    # ---- holding
+
+    def _hold(self) -> None:
+        for channel in list(self._conn._channels.values()):
+            channel._pause_resume_writing()
+        if self._timer is None:
+            self._since = self._loop.time()
+            self._look_later()
+
+    def _release(self) -> None:
+        if self.held:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        try:
+            while self._waiting and not self.held:
+                channel = self._waiting.pop(next(iter(self._waiting)))
+                channel._flush_send_buf()
+        except Exception:  # noqa: BLE001  asyncssh's own answer to a session that raises
+            self._conn.internal_error()
+
+    def _look_later(self) -> None:
+        self._timer = self._loop.call_later(min(_LOOK_S, self._stalled_s), self._look)
+
+    def _look(self) -> None:
+        """Cut the peer if it has gone too far."""
+        self._timer = None
+        conn = self._conn
+        if conn._transport is None or not self.held:
+            return
+        if self._loop.time() - self._since >= self._stalled_s:
+            reason = f"it has taken nothing for {self._stalled_s:.0f} s"
+        elif (
+            conn._transport.get_write_buffer_size() > _MOST_UNSENT_BYTES
+            or len(conn._deferred_packets) > _MOST_DEFERRED_PACKETS
+        ):
+            reason = "it asks and asks, and takes no answer"
+        else:
+            self._look_later()
+            return
+        name, address = conn.get_extra_info("username"), conn.get_extra_info("peername")
+        _log.warning("cut the connection of %s with %s: %s", name, address, reason)
+        conn.abort()
+
+
+class _GuardedChannel(SSHChannel[Any]):
+    """What is different in a channel of a guarded connection."""
+
+    guard: Guard
+
+    def process_open(
+        self, send_chan: int, send_window: int, send_pktsize: int, session: Any
+    ) -> None:
+        """Called by asyncssh when the peer opens a channel."""
+        if send_pktsize < LEAST_PACKET_BYTES and inspect.iscoroutine(session):
+            session.close()
+        _check_packets(send_pktsize)
+        super().process_open(send_chan, send_window, send_pktsize, session)
+
+    def process_open_confirmation(
+        self, send_chan: int, send_window: int, send_pktsize: int, packet: Any
+    ) -> None:
+        """Called by asyncssh when the peer has accepted a channel."""
+        _check_packets(send_pktsize)
+        super().process_open_confirmation(send_chan, send_window, send_pktsize, packet)
+
+    def _flush_send_buf(self) -> None:
+        if self._send_buf and self.guard.held:
+            self._pause_resume_writing()
+        else:
+            super()._flush_send_buf()
+
+    def _pause_resume_writing(self) -> None:
+        if not self.guard.held:
+            super()._pause_resume_writing()
+            return
+        if not self._send_paused and self._session is not None and self._send_state == "open":
+            self._send_paused = True
+            self._session.pause_writing()
+        if self._send_paused or self._send_buf:
+            self.guard.wait(self)
+
+
+def _check_packets(send_pktsize: int) -> None:
+    """:raises ProtocolError: (which disconnects) the peer takes only tiny packets."""
+    if send_pktsize < LEAST_PACKET_BYTES:
+        raise asyncssh.ProtocolError(
+            f"maximum packet size {send_pktsize} is below {LEAST_PACKET_BYTES}"
+        )
+
+
+@functools.cache
+def _guarded(kind: type) -> type:
+    """The same kind of channel, guarded."""
+    return type(kind.__name__, (_GuardedChannel, kind), {})

@@ -1,0 +1,136 @@
+"""Revocation reaches live connections: each is cut when its peer's key is no longer in force.
+
+A thousand idle connections are watched over: one costs a timer, and a task only while its key is
+looked at.
+"""
+
+import asyncio
+import logging
+
+import asyncssh
+
+from dit4c_p2p.identity.errors import IdentityError, InvalidDocument
+from dit4c_p2p.identity.key_documents import LIFETIME_S
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.identity.registry_client import Registry
+
+_log = logging.getLogger(__name__)
+
+# Heard of at once while events are live; the slow look only catches documents that expire.
+_LIVE_LOOK_S = 60.0
+_UNHEARD_LOOK_S = 4.0
+# A change of this very peer was told, and what it is can't be found out: the worst is assumed.
+_UNRESOLVED_S = 7.0
+
+
+class KeyWatch:
+    """Aborts ``connection`` once ``fingerprint`` is not in force for ``peer``; :meth:`end` ends it.
+
+    It is cut as well when the portal can't be asked and the last signed copy has expired, and when
+    a change of its keys was told and no proper document says what it is.
+
+    :param connection: whoever made it calls :meth:`end` when it is lost.
+    """
+
+    __slots__ = (
+        "_again",
+        "_connection",
+        "_fingerprint",
+        "_good_at",
+        "_loop",
+        "_peer",
+        "_registry",
+        "_task",
+        "_timer",
+        "_told_at",
+        "_unwatch",
+    )
+
+    def __init__(
+        self,
+        connection: asyncssh.SSHClientConnection | asyncssh.SSHServerConnection,
+        peer: PeerName,
+        fingerprint: str,
+        registry: Registry,
+    ) -> None:
+        self._connection = connection
+        self._peer = peer
+        self._fingerprint = fingerprint
+        self._registry = registry
+        self._loop = asyncio.get_running_loop()
+        self._good_at = self._loop.time()
+        self._told_at: float | None = None
+        self._again = False
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._unwatch = registry.watch(self._tell)
+        self._look()
+
+    def end(self) -> None:
+        """Watch no more; what is under way is dropped."""
+        self._unwatch()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._task is not None:
+            self._task.cancel()
+
+    def _tell(self, name: PeerName | None) -> None:
+        """Called by the registry: the keys of ``name``, or of anybody, have changed."""
+        if name == self._peer and self._told_at is None:
+            self._told_at = self._loop.time()
+        if name in (None, self._peer):
+            self._look()
+
+    def _look(self) -> None:
+        """Find out now, or once more after what is under way."""
+        if self._task is not None:
+            self._again = True
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._task = self._loop.create_task(self._check(), name=f"watch over {self._peer}")
+
+    async def _check(self) -> None:
+        pause_s = None
+        try:
+            self._again = True
+            while self._again:
+                self._again = False
+                pause_s = await self._checked()
+        finally:
+            self._task = None
+        if pause_s is not None:
+            self._timer = self._loop.call_later(pause_s, self._look)
+
+    async def _checked(self) -> float | None:
+        """Cut it if that is due; otherwise in how many seconds to look again."""
+        peer, loop = self._peer, self._loop
+        pause_s = _LIVE_LOOK_S if self._registry.live else _UNHEARD_LOOK_S
+        asked_at = loop.time()
+        try:
+            document = await self._registry.keys(peer)
+        except InvalidDocument as error:
+            _log.warning("keys of %s: %s", peer, error.one_line())
+            now = loop.time()
+            unresolved = self._told_at is not None and now - self._told_at > _UNRESOLVED_S
+            if unresolved or now - self._good_at > LIFETIME_S:
+                self._cut("what has become of its key can't be found out")
+                return None
+            return _UNHEARD_LOOK_S
+        except IdentityError as error:
+            self._cut(f"its key can't be looked up: {error.one_line()}")
+            return None
+        if self._fingerprint not in document.fingerprints():
+            self._cut(f"its key {self._fingerprint} is not in force")
+            return None
+        self._good_at = loop.time()
+        if self._told_at is not None and self._told_at <= asked_at:
+            self._told_at = None
+        return pause_s
+
+    def _cut(self, why: str) -> None:
+        _log.warning("cut %s: %s", self._peer, why)
+        self._unwatch()
+        self._connection.abort()

@@ -1,0 +1,331 @@
+"""Who may come in: the part of an SSH server that every component shares.
+
+A peer logs in with its name as the user name and a key that is published for that name at that
+moment. Before login, connections are few, short and counted by where they come from; after it, they
+are counted by key and each by its channels, and each is cut when its key is revoked.
+"""
+
+import asyncio
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, TypeVar
+
+import asyncssh
+
+from dit4c_p2p.identity.errors import IdentityError, InvalidName
+from dit4c_p2p.identity.key_documents import KeyDocument
+from dit4c_p2p.identity.keys import fingerprint as fingerprint_of
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.identity.registry_client import Registry
+from dit4c_p2p.net.connection_limits import site_of
+from dit4c_p2p.overlay.asyncssh_ext.backpressure import STALLED_S, guard
+from dit4c_p2p.overlay.asyncssh_ext.fastpath import quicken
+from dit4c_p2p.overlay.errors import Refused
+from dit4c_p2p.overlay.revocation import KeyWatch
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """security.md, section 4: what one server bears. An address is what ``site_of`` makes of it:
+    of IPv6 one /64."""
+
+    unauthenticated: int = 64
+    unauthenticated_per_address: int = 8
+    # Of the 64, kept for addresses that have logged in before: eight hostile ones can't fill them.
+    kept_for_known: int = 16
+    tries_per_connection: int = 6
+    # After repeated failures an address waits, doubling up to this, before it may try again.
+    max_delay_s: float = 5.0
+    # After login. Channels are counted whoever opens them, from when they are being opened.
+    connections_per_key: int = 4
+    channels_per_connection: int = 256
+
+
+_MAX_REMEMBERED = 4096
+V = TypeVar("V")
+
+Admit = Callable[[PeerName, KeyDocument], None]
+
+
+def admit_all(name: PeerName, document: KeyDocument) -> None:
+    """Any peer whose key is published."""
+
+
+class Gate:
+    """What the connections of one SSH server share.
+
+    :param admit: raises :class:`Refused` for a peer that this server does not serve; called with
+        its verified document at each login.
+    :param per_key: how many connections a key of this peer may have, where that is not
+        ``limits.connections_per_key`` for every kind of peer.
+    :param refused: told of each refusal with one of a few words for its reason.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        admit: Admit = admit_all,
+        limits: Limits | None = None,
+        per_key: Callable[[PeerName], int] | None = None,
+        refused: Callable[[str], None] = lambda reason: None,
+    ) -> None:
+        self.registry = registry
+        self.admit = admit
+        self.refused = refused
+        self.limits = limits or Limits()
+        self._per_key = per_key or (lambda name: self.limits.connections_per_key)
+        self._by_key: Counter[str] = Counter()
+        self._waiting: Counter[str] = Counter()
+        self._known: OrderedDict[str, None] = OrderedDict()
+        self._failures: OrderedDict[str, int] = OrderedDict()
+        self._watching: set[PeerServer] = set()
+
+    def enter(self, address: str) -> bool:
+        """Count one more connection before login; False if there is no room for it."""
+        limits, site = self.limits, site_of(address)
+        room = limits.unauthenticated
+        if site not in self._known:
+            room -= limits.kept_for_known
+        if self._waiting.total() >= room:
+            return False
+        if self._waiting[site] >= limits.unauthenticated_per_address:
+            return False
+        self._waiting[site] += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """One fewer before login: it has logged in or gone."""
+        _count_down(self._waiting, site_of(address))
+
+    def failed(self, address: str) -> None:
+        """A login from ``address`` was refused."""
+        site = site_of(address)
+        _remember(self._failures, site, self._failures.get(site, 0) + 1)
+
+    def logged_in(self, server: "PeerServer") -> int:
+        """``server.peer`` has proven its key: count its connection and watch over it.
+
+        Returns 0, or how many connections its key may have, and has: then this one must end.
+        """
+        site = site_of(server.address)
+        _remember(self._known, site, None)
+        self._failures.pop(site, None)
+        most = self._per_key(server.peer)
+        if self._by_key[server.fingerprint] >= most:
+            return most
+        self._by_key[server.fingerprint] += 1
+        server.watch = KeyWatch(server.conn, server.peer, server.fingerprint, self.registry)
+        self._watching.add(server)
+        return 0
+
+    def gone(self, server: "PeerServer") -> None:
+        """The connection of one that had logged in has ended."""
+        if server in self._watching:
+            self._watching.discard(server)
+            server.watch.end()
+            _count_down(self._by_key, server.fingerprint)
+
+    def delay_s(self, address: str) -> float:
+        """How long a login from ``address`` has to wait now."""
+        failures = self._failures.get(site_of(address), 0)
+        return 0.0 if failures < 3 else min(self.limits.max_delay_s, 0.1 * 2 ** (failures - 3))
+
+    async def close(self) -> None:
+        """Stop watching; the server's connections are closed by who made the server."""
+        for server in list(self._watching):
+            self.gone(server)
+
+
+class PeerServer(asyncssh.SSHServer):
+    """One connection of a peer. Components subclass it and answer its requests.
+
+    After login ``peer`` is its name, ``fingerprint`` its key's, ``document`` what was published for
+    it then, ``address`` where it comes from, ``conn`` the connection, and ``authenticated`` is True
+    if it may stay. Subclasses that override a method of this class call it too. Nothing is allowed
+    that a subclass does not allow. A channel beyond the gate's limit can't be made: trying raises
+    :class:`asyncssh.ChannelOpenError` (``OPEN_RESOURCE_SHORTAGE``), with which asyncssh answers.
+    ``stalled_s`` is how long the peer may take nothing of what waits for it.
+    """
+
+    stalled_s = STALLED_S
+
+    conn: asyncssh.SSHServerConnection
+    peer: PeerName
+    fingerprint: str
+    document: KeyDocument
+    watch: KeyWatch
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        self.address = ""
+        self._port = 0
+        self.authenticated = False
+        self._entered = False
+        self._tries = 0
+        # By claimed name and key: a peer may claim one name after the other, and ask about keys
+        # that it doesn't have.
+        self._answers: dict[tuple[str, str], KeyDocument | None] = {}
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        """Called by asyncssh when a connection opens, before anything is known of it."""
+        self.conn = conn
+        guard(conn, self.stalled_s)
+        self._cap_channels(conn)
+        self.address, self._port = _comes_from(conn)
+        self._entered = self.gate.enter(self.address)
+        if not self._entered:
+            self.gate.refused("too_many_before_login")
+            _log.warning(
+                "turned away %s: too many connections before login", self.address, extra=self._about
+            )
+            conn.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncssh when the connection has ended, for whatever reason."""
+        self._left()
+        if self.authenticated:
+            self.gate.gone(self)
+            why = f": {exc}" if exc else ""
+            _log.info("%s from %s has gone%s", self.peer, self.address, why, extra=self._about)
+
+    async def begin_auth(self, username: str) -> bool:
+        """Called with the name that the peer claims; always demands a proof."""
+        await asyncio.sleep(self.gate.delay_s(self.address))
+        return True
+
+    def public_key_auth_supported(self) -> bool:
+        """The only way in."""
+        return True
+
+    async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:
+        """Whether ``key`` is in force for the claimed name. Called twice a login, answered once.
+
+        Each time it is, the peer is who it claims to be now: asyncssh's next step is to see whether
+        it has signed with this very key, and only then it is logged in.
+        """
+        offered = fingerprint_of(key)
+        asked = username, offered
+        if asked not in self._answers:
+            self._tries += 1
+            if self._tries > self.gate.limits.tries_per_connection:
+                self.gate.refused("too_many_tries")
+                self.conn.disconnect(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many tries")
+                return False
+            document = self._answers[asked] = await self._look_up(username, offered)
+            if document is None:
+                self.gate.failed(self.address)
+        document = self._answers[asked]
+        if document is None:
+            return False
+        self.peer, self.document, self.fingerprint = document.name, document, offered
+        return True
+
+    async def _look_up(self, username: str, offered: str) -> KeyDocument | None:
+        """What is published for the claimed name, if the key is in force for it and may come in."""
+        try:
+            name = PeerName.parse(username)
+            document = await self.gate.registry.keys(name)
+            if offered in document.fingerprints():
+                self.gate.admit(name, document)
+                return document
+            word = "key_not_in_force"
+            reason = "the key is not published for this name, or is revoked"
+        except InvalidName:
+            word, reason = "not_a_peer_name", "not a peer name"
+        except (IdentityError, Refused) as error:
+            word = "not_served" if isinstance(error, Refused) else error.code
+            reason = error.one_line()
+        self.gate.refused(word)
+        _log.warning(
+            "refused %r from %s: %s", username[:60], self.address, reason, extra=self._about
+        )
+        return None
+
+    def auth_completed(self) -> None:
+        """Called by asyncssh when the peer has proven its key."""
+        self._left()
+        if most := self.gate.logged_in(self):
+            self.gate.refused("too_many_connections")
+            _log.warning(
+                "turned away %s from %s: %d connections",
+                *(self.peer, self.address, most),
+                extra=self._about,
+            )
+            self.conn.disconnect(
+                asyncssh.DISC_TOO_MANY_CONNECTIONS,
+                f"the key of {self.peer} has {most} connections here already",
+            )
+            return
+        self.authenticated = True
+        _log.info("%s logged in from %s", self.peer, self.address, extra=self._about)
+        quicken(self.conn)
+
+    @property
+    def channels(self) -> int:
+        """How many channels there are, whoever opened them or is opening them."""
+        return len(self.conn._channels)
+
+    def _cap_channels(self, conn: Any) -> None:
+        add_channel = conn.add_channel
+        most = self.gate.limits.channels_per_connection
+
+        def add(channel: Any) -> int:
+            if self.channels >= most:
+                raise asyncssh.ChannelOpenError(
+                    asyncssh.OPEN_RESOURCE_SHORTAGE,
+                    f"this connection has {most} channels open already",
+                )
+            number: int = add_channel(channel)
+            return number
+
+        conn.add_channel = add
+
+    @property
+    def _about(self) -> dict[str, str]:
+        """What a log line of this connection has besides."""
+        return {"connection": f"{self.address}:{self._port}"}
+
+    def _left(self) -> None:
+        if self._entered:
+            self._entered = False
+            self.gate.leave(self.address)
+
+
+def _comes_from(conn: asyncssh.SSHServerConnection) -> tuple[str, int]:
+    """Address and port of who connects; empty and 0 if there is none.
+
+    Through a router they are those that it has seen, in the channel's originator fields. One that
+    lies there gains little: it can keep anybody away as it is, and the limit in all stands.
+    """
+    for kind in ("peername", "remote_peername"):
+        name = conn.get_extra_info(kind)
+        if isinstance(name, tuple) and len(name) > 1 and _is_address(name[0]):
+            return str(name[0]), int(name[1])
+    return "", 0
+
+
+def _is_address(text: object) -> bool:
+    try:
+        ip_address(str(text))
+    except ValueError:
+        return False
+    return True
+
+
+def _count_down(counts: Counter[str], key: str) -> None:
+    counts[key] -= 1
+    if counts[key] <= 0:
+        del counts[key]
+
+
+def _remember(memory: OrderedDict[str, V], key: str, value: V) -> None:
+    memory[key] = value
+    memory.move_to_end(key)
+    while len(memory) > _MAX_REMEMBERED:
+        memory.popitem(last=False)

@@ -1,0 +1,120 @@
+"""Tokens for the HTTP API: named, with an end, and with no more rights than they were made with."""
+
+import logging
+from typing import Literal
+
+from dit4c_p2p.database import in_transaction, once_committed
+from dit4c_p2p.portal.accounts import people
+from dit4c_p2p.portal.accounts.last_used import LastUsed
+from dit4c_p2p.portal.accounts.names import checked_name
+from dit4c_p2p.portal.accounts.people import Who
+from dit4c_p2p.portal.errors import BadRequest, Conflict, NotFound
+from dit4c_p2p.portal.models import ApiToken, Person
+from dit4c_p2p.portal.opaque_tokens import digest, new_token, public_id
+
+_log = logging.getLogger(__name__)
+
+Scope = Literal["admin", "user"]
+MAX_DAYS = 366
+_MAX_TOKENS = 50
+_DAY_S = 24 * 3600
+# For how long a token that is over is still listed as such.
+_KEPT_S = 30 * _DAY_S
+
+
+async def create(
+    person: str,
+    *,
+    label: str,
+    scope: Scope,
+    days: float | None,
+    now: float,
+    replace: bool = False,
+) -> tuple[ApiToken, str]:
+    """A new token, and its text, which is kept nowhere.
+
+    :param label: what its person knows it by.
+    :param days: after which it ends; None for a token without an end.
+    :param replace: whether it takes the place of one with the same label.
+    :raises NotFound: no such person.
+    :raises BadRequest: not a label, a length that can't be, or more than the person may.
+    :raises Conflict: the label is taken, there are too many, or the account is not in force.
+    """
+    label = checked_name(label, field="label", required=True)
+    if days is not None and not 0 < days <= MAX_DAYS:
+        raise BadRequest(f"a token lasts from 1 to {MAX_DAYS} days", field="days")
+    token = new_token()
+    async with in_transaction("portal"):
+        await ApiToken.filter(person_id=person, expires_at__lt=now).delete()
+        await ApiToken.filter(person_id=person, label=label).exclude(ended_at=None).delete()
+        owner = await people.get(person)
+        if not people.in_force(owner, now):
+            raise Conflict(f"the account {person} is disabled or has ended")
+        if scope == "admin" and not owner.is_admin:
+            raise BadRequest(f"{person} is no admin", field="scope", hint="make a user's token")
+        if replace:
+            await ApiToken.filter(person_id=person, label=label).delete()
+        elif await ApiToken.exists(person_id=person, label=label):
+            raise Conflict(
+                f"{person} has a token labelled {label!r} already",
+                field="label",
+                hint="revoke that one first, or choose another label",
+            )
+        if await ApiToken.filter(person_id=person).count() >= _MAX_TOKENS:
+            raise Conflict(f"{person} has {_MAX_TOKENS} tokens", hint="revoke one first")
+        made = await ApiToken.create(
+            digest=digest(token),
+            person_id=person,
+            label=label,
+            scope=scope,
+            created_at=now,
+            expires_at=None if days is None else now + days * _DAY_S,
+        )
+    once_committed(
+        _log.info, "token %s of %s: created, scope %s", public_id(made.digest), person, scope
+    )
+    return made, token
+
+
+async def of(person: str) -> list[ApiToken]:
+    """A person's tokens, the newest first; those that were ended are not among them."""
+    return await ApiToken.filter(person_id=person, ended_at=None).order_by("-created_at", "digest")
+
+
+async def revoke(person: str, id: str) -> None:
+    """End a token at once.
+
+    :param id: its :func:`~dit4c_p2p.portal.opaque_tokens.public_id`, or its label.
+    :raises NotFound: the person has none such.
+    """
+    for token in await of(person):
+        if id in (public_id(token.digest), token.label):
+            await ApiToken.filter(digest=token.digest).delete()
+            _log.info("token %s of %s: revoked", public_id(token.digest), person)
+            return
+    raise NotFound(
+        "there is no such token",
+        hint="'dit4c token list' and the account page show those there are",
+    )
+
+
+async def find(text: str, last_used: LastUsed, *, now: float) -> Who | None:
+    """Whose token this is, as far as it goes: with a user's scope even an admin is none.
+
+    :raises AccountClosed: the person may not come in any more.
+    """
+    token = await ApiToken.get_or_none(digest=digest(text)).prefetch_related("person")
+    if token is None:
+        return None
+    people.check_in_force(token.person, now)
+    if token.ended_at is not None or (token.expires_at is not None and token.expires_at <= now):
+        return None
+    await last_used.note(token)
+    person: Person = token.person
+    return Who(person.id, person.name, person.is_admin and token.scope == "admin")
+
+
+async def remove_expired(now: float) -> None:
+    """Forget those that have been over for a while."""
+    await ApiToken.filter(expires_at__lt=now - _KEPT_S).delete()
+    await ApiToken.filter(ended_at__lt=now - _KEPT_S).delete()

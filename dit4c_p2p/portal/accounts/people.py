@@ -1,0 +1,275 @@
+"""Accounts: who there is, who may come in, and the one-time links that let somebody in.
+
+An account is in force until it is disabled or its end has come. What it started goes on; only its
+person has to stay outside. Of the admins, one stays in force without an end.
+"""
+
+import logging
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from msgspec import UNSET, UnsetType
+from tortoise.expressions import Q
+from tortoise.queryset import QuerySet
+
+from dit4c_p2p.database import in_transaction, once_committed
+from dit4c_p2p.portal.accounts.names import checked_id, checked_name, composed, id_from
+from dit4c_p2p.portal.errors import AccountClosed, BadRequest, Conflict, NotFound
+from dit4c_p2p.portal.models import (
+    ApiToken,
+    LoginLink,
+    OAuthCode,
+    OAuthToken,
+    Person,
+    Session,
+)
+from dit4c_p2p.portal.opaque_tokens import digest, new_token
+
+_log = logging.getLogger(__name__)
+
+_FREE_IDS_TRIED = 50
+# 1 January 2200: later is a mistake, and far later is no date.
+MAX_END = 7_258_118_400.0
+_WHERE_IDS_ARE = "everybody's id is on the page People"
+
+State = Literal["active", "invited", "disabled", "ended"]
+
+
+@dataclass(frozen=True)
+class Who:
+    """Whoever is asking."""
+
+    id: str
+    name: str
+    is_admin: bool
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is to become of an account; what is UNSET stays. ``ends_at`` None is no end."""
+
+    name: str | UnsetType = UNSET
+    ends_at: float | UnsetType | None = UNSET
+    disabled: bool | UnsetType = UNSET
+
+
+def who(person: Person) -> Who:
+    """What the rest of the portal needs to know of a person."""
+    return Who(person.id, person.name, person.is_admin)
+
+
+def in_force(person: Person, now: float) -> bool:
+    """Whether the account lets its person in."""
+    return person.disabled_at is None and (person.ends_at is None or person.ends_at > now)
+
+
+def state_of(person: Person, now: float) -> State:
+    """In a word; invited is whoever may come in and has not been seen yet."""
+    if person.disabled_at is not None:
+        return "disabled"
+    if not in_force(person, now):
+        return "ended"
+    return "active" if person.seen_at is not None else "invited"
+
+
+def search(text: str = "", state: State | UnsetType = UNSET, *, now: float) -> QuerySet[Person]:
+    """Accounts with ``text`` in their name or id, and in this state (:func:`state_of`)."""
+    rows = Person.all()
+    if text:
+        wanted = composed(text)
+        rows = rows.filter(Q(name__icontains=wanted) | Q(id__icontains=wanted))
+    if state is UNSET:
+        return rows
+    if state == "disabled":
+        return rows.exclude(disabled_at=None)
+    rows = rows.filter(disabled_at=None)
+    if state == "ended":
+        return rows.filter(ends_at__lte=now)
+    rows = rows.filter(Q(ends_at=None) | Q(ends_at__gt=now))
+    return rows.filter(seen_at=None) if state == "invited" else rows.exclude(seen_at=None)
+
+
+def check_in_force(person: Person, now: float) -> None:
+    """:raises AccountClosed: the account is disabled, or its end has come."""
+    if person.disabled_at is not None:
+        raise AccountClosed(
+            f"the account {person.id} is disabled",
+            hint="ask an admin of this installation; what you have started goes on meanwhile",
+        )
+    if person.ends_at is not None and person.ends_at <= now:
+        day = datetime.fromtimestamp(person.ends_at, UTC)
+        raise AccountClosed(
+            f"the account {person.id} ended on {day:%-d %B %Y, %H:%M} UTC",
+            hint="ask an admin of this installation for a later end; what you have started goes on "
+            "meanwhile",
+        )
+
+
+async def get(id: str) -> Person:
+    """One account.
+
+    :raises NotFound: there is none with this id.
+    """
+    person = await Person.get_or_none(id=id)
+    if person is None:
+        raise NotFound("there is no such person", hint=_WHERE_IDS_ARE)
+    return person
+
+
+async def ensure_person(person: str, *, name: str, is_admin: bool, now: float) -> None:
+    """See that there is such an account; one that is there already stays as it is.
+
+    :raises BadRequest: not an id.
+    """
+    checked_id(person)
+    async with in_transaction("portal"):
+        await Person.get_or_create(
+            id=person, defaults={"name": name, "is_admin": is_admin, "created_at": now}
+        )
+
+
+async def create(
+    name: str,
+    *,
+    id: str = "",
+    is_admin: bool = False,
+    ends_at: float | None = None,
+    by: str,
+    now: float,
+) -> Person:
+    """A new account, in the caller's transaction.
+
+    :param id: made from the name if empty.
+    :raises BadRequest: not a name, not an id, or an end that is not to come.
+    :raises Conflict: the id is taken.
+    """
+    name = checked_name(name, required=True)
+    _check_end(ends_at, now)
+    if id:
+        checked_id(id)
+        if await Person.exists(id=id):
+            raise Conflict(
+                f"there is a person called {id} already", field="id", hint="choose another id"
+            )
+    else:
+        id = await _free_id(name)
+    person = await Person.create(
+        id=id, name=name, is_admin=is_admin, ends_at=ends_at, created_at=now
+    )
+    as_what = " as an admin" if is_admin else ""
+    once_committed(_log.info, "person %s: invited by %s%s", id, by, as_what)
+    return person
+
+
+async def change(id: str, wanted: Change, *, by: str, now: float) -> Person:
+    """Change an account; disabling it ends whatever lets its person in, for good.
+
+    :raises NotFound: no such person.
+    :raises BadRequest: not a name, or an end that is not to come.
+    :raises Conflict: the last admin would be gone.
+    """
+    async with in_transaction("portal"):
+        # Two admins who disable each other at once have to see one another.
+        await _lasting_admins().select_for_update()
+        person = await get(id)
+        if wanted.name is not UNSET:
+            person.name = checked_name(wanted.name, required=True)
+        if wanted.ends_at is not UNSET:
+            _check_end(wanted.ends_at, now)
+            person.ends_at = wanted.ends_at
+        if wanted.disabled is True and person.disabled_at is None:
+            person.disabled_at = now
+            await end_access(id, now=now)
+            once_committed(_log.info, "person %s: disabled by %s", id, by)
+        elif wanted.disabled is False and person.disabled_at is not None:
+            person.disabled_at = None
+            once_committed(_log.info, "person %s: enabled by %s", id, by)
+        await person.save(update_fields=["name", "ends_at", "disabled_at"])
+        if person.is_admin and not await _lasting_admins().exists():
+            raise Conflict(
+                f"{id} is the last admin who is enabled and has no end date",
+                hint="make another admin first",
+            )
+    return person
+
+
+async def end_access(id: str, *, now: float) -> None:
+    """End sessions, tokens, links and instances' sessions of a person; in a transaction."""
+    await Session.filter(person_id=id, ended_at=None).update(ended_at=now)
+    await ApiToken.filter(person_id=id, ended_at=None).update(ended_at=now)
+    await LoginLink.filter(person_id=id, spent_at=None).update(spent_at=now)
+    await OAuthCode.filter(person_id=id).delete()
+    await OAuthToken.filter(person_id=id, revoked_at=None).update(revoked_at=now)
+
+
+# ---- one-time links
+
+
+async def create_login_link(person: str, *, lifetime_s: float, now: float) -> str:
+    """The token of a new one-time link, ``/login/<token>``.
+
+    :raises NotFound: no such person.
+    :raises Conflict: the account is not in force.
+    """
+    token = new_token()
+    async with in_transaction("portal"):
+        found = await Person.get_or_none(id=person)
+        if found is None:
+            raise NotFound(f"there is no person called {person!r}", hint=_WHERE_IDS_ARE)
+        if not in_force(found, now):
+            raise Conflict(
+                f"the account {person} is disabled or has ended",
+                hint="enable it or give it another end date first",
+            )
+        await LoginLink.create(digest=digest(token), person_id=person, expires_at=now + lifetime_s)
+    return token
+
+
+async def link_person(token: str, *, now: float) -> Who | None:
+    """Whom a link would log in, without spending it; None if it is spent, too old or unknown.
+
+    :raises AccountClosed: whoever holds it may know that this is why.
+    """
+    link = await LoginLink.get_or_none(digest=digest(token)).prefetch_related("person")
+    if link is None:
+        return None
+    check_in_force(link.person, now)
+    return who(link.person) if link.spent_at is None and link.expires_at > now else None
+
+
+async def spend_link(token: str, *, now: float) -> Who | None:
+    """Spend a link, in the caller's transaction; of several at once one gets the person.
+
+    :raises AccountClosed: the link stays unspent.
+    """
+    spent = await LoginLink.filter(digest=digest(token), spent_at=None, expires_at__gt=now).update(
+        spent_at=now
+    )
+    link = await LoginLink.get_or_none(digest=digest(token)).prefetch_related("person")
+    if link is None:
+        return None
+    check_in_force(link.person, now)
+    return who(link.person) if spent else None
+
+
+# ---- inside
+
+
+def _lasting_admins() -> QuerySet[Person]:
+    return Person.filter(is_admin=True, disabled_at=None, ends_at=None)
+
+
+def _check_end(ends_at: float | None, now: float) -> None:
+    if ends_at is not None and not now < ends_at < MAX_END:
+        raise BadRequest("an end date is one to come, before the year 2200", field="ends")
+
+
+async def _free_id(name: str) -> str:
+    """An id that nobody has yet, as near to the name as can be."""
+    for number in range(1, _FREE_IDS_TRIED):
+        id = id_from(name, number)
+        if not await Person.exists(id=id):
+            return id
+    return f"{id_from(name)[:30].rstrip('-')}-{secrets.token_hex(4)}"

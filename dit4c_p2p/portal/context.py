@@ -1,0 +1,48 @@
+"""Everything a request handler may need, in one typed place."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from dit4c_p2p.messages.public import PublicConfig
+from dit4c_p2p.portal.accounts.last_used import LastUsed
+from dit4c_p2p.portal.accounts.sessions import Sessions
+from dit4c_p2p.portal.audit import Audit
+from dit4c_p2p.portal.config import PortalConfig
+from dit4c_p2p.portal.instances.instances import Instances
+from dit4c_p2p.portal.instances.scheduler_link import SchedulerLinks
+from dit4c_p2p.portal.keys.enrolment import Enrolment
+from dit4c_p2p.portal.keys.events import KeyEvents
+from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
+from dit4c_p2p.portal.keys.registry import KeyRegistry
+from dit4c_p2p.portal.live_updates import Hub
+from dit4c_p2p.portal.oauth.server import OAuthServer
+
+
+@dataclass(frozen=True)
+class Services:
+    """The portal's parts, made once at its start."""
+
+    config: PortalConfig
+    public: PublicConfig
+    clock: Callable[[], float]
+    audit: Audit
+    hub: Hub
+    registry: KeyRegistry
+    key_events: KeyEvents
+    enrolment: Enrolment
+    sessions: Sessions
+    last_used: LastUsed
+    instances: Instances
+    links: SchedulerLinks
+    oauth: OAuthServer
+    known: KnownAddresses
+
+
+SERVICES = web.AppKey("services", Services)
+
+
+def services(request: web.Request) -> Services:
+    """The parts, from inside a handler."""
+    return request.app[SERVICES]

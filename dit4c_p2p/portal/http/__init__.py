@@ -1,0 +1,1 @@
+"""HTTP of the portal: server, requests, responses and who sent them."""

@@ -1,0 +1,51 @@
+"""The portal's cookies: ``__Host-``, so Secure, for this host only, and for no subdomain to set.
+
+Cookies don't know ports, and ``dit4c up`` runs more than once on one machine: where the canonical
+URL has a port, the names end with it.
+"""
+
+from aiohttp import web
+from yarl import URL
+
+from dit4c_p2p.portal.context import services
+
+
+def name(request: web.Request, purpose: str = "") -> str:
+    """``__Host-dit4c``, with a purpose and a port where there is one."""
+    port = URL(services(request).config.url).explicit_port
+    parts = ["__Host-dit4c", purpose, str(port) if port else ""]
+    return "-".join(part for part in parts if part)
+
+
+def read(request: web.Request, purpose: str = "") -> str:
+    """The value, or an empty text; ours are ASCII."""
+    value = request.cookies.get(name(request, purpose), "")
+    return value if value.isascii() else ""
+
+
+def write(
+    request: web.Request,
+    response: web.StreamResponse,
+    value: str,
+    *,
+    purpose: str = "",
+    max_age_s: float,
+    same_site: str = "Lax",
+) -> None:
+    """Set it."""
+    response.set_cookie(
+        name(request, purpose),
+        value,
+        max_age=int(max_age_s),
+        path="/",
+        secure=True,
+        httponly=True,
+        samesite=same_site,
+    )
+
+
+def remove(request: web.Request, response: web.StreamResponse, purpose: str = "") -> None:
+    """Take it back."""
+    response.del_cookie(
+        name(request, purpose), path="/", secure=True, httponly=True, samesite="Lax"
+    )

@@ -1,0 +1,1 @@
+"""Instances and tools: what people want, and the link to schedulers."""

@@ -1,0 +1,376 @@
+"""Instances as the portal sees them: what people want, and what their scheduler says became of it.
+
+A wish and the message that carries it are written in one transaction; the message waits in
+:class:`~dit4c_p2p.portal.models.Outgoing` until the scheduler has it.
+"""
+
+import logging
+import secrets
+import string
+import time
+import uuid
+from collections.abc import Callable
+
+from tortoise.functions import Count
+from tortoise.queryset import QuerySet
+
+from dit4c_p2p.database import in_transaction, once_committed
+from dit4c_p2p.identity import sshsig
+from dit4c_p2p.identity.errors import IdentityError
+from dit4c_p2p.identity.keys import fingerprint, parse_public
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.codec import encode
+from dit4c_p2p.messages.instances import FINAL, State
+from dit4c_p2p.messages.link import (
+    INSTANCE_KEY_NAMESPACE,
+    AllocatedKey,
+    DiscardInstance,
+    InstanceReport,
+    StartAgain,
+    StartInstance,
+    StopInstance,
+    ToScheduler,
+    key_statement,
+)
+from dit4c_p2p.messages.registry import KeyEvent
+from dit4c_p2p.portal.accounts.names import checked_name
+from dit4c_p2p.portal.accounts.people import Who
+from dit4c_p2p.portal.audit import Audit
+from dit4c_p2p.portal.config import CatalogueImage, PortalConfig
+from dit4c_p2p.portal.errors import BadRequest, Conflict, NoSuchInstance, NotFound, PortalError
+from dit4c_p2p.portal.instances.catalogue import Catalogue, catalogue
+from dit4c_p2p.portal.keys.registry import KeyRegistry, instance_name
+from dit4c_p2p.portal.live_updates import Hub
+from dit4c_p2p.portal.models import Instance, OAuthToken, Outgoing
+from dit4c_p2p.portal.opaque_tokens import new_token
+
+_log = logging.getLogger(__name__)
+
+_LETTERS = string.ascii_lowercase
+_ID_CHARS = _LETTERS + string.digits
+_ID_LENGTH = 10  # 52 bits: ids are public in URLs, guessing one gives nothing
+_MAX_INFO_CHARS = 1000
+MAX_LOG_CHARS = 64 * 1024
+# What can be stopped, what can be started again, and where either is on its way already.
+_STOPPABLE = frozenset({State.STARTING, State.RUNNING})
+_STARTABLE = frozenset({State.EXITED, State.ERRORED})
+_STARTS = frozenset({State.WAITING_FOR_IMAGE, State.STARTING, State.RUNNING})
+_STOPPED = frozenset({State.STOPPING, State.EXITED, State.ERRORED})
+# From these on the instance's key is of no more use, and its URL says so.
+_GOING = frozenset({State.DISCARDING, State.DISCARDED})
+
+
+class Instances:
+    """What can be done with instances.
+
+    :param kick: called with a scheduler's id when there is a new message for it.
+    """
+
+    def __init__(
+        self,
+        config: PortalConfig,
+        registry: KeyRegistry,
+        hub: Hub,
+        kick: Callable[[str], None],
+        audit: Audit,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._hub = hub
+        self._kick = kick
+        self._audit = audit
+        self._clock = clock
+
+    # ---- by people
+
+    async def start(self, owner: Who, image: str, name: str = "") -> Instance:
+        """A new instance of a catalogue image, on its way to the scheduler.
+
+        :param image: the image's name in the catalogue, or its id.
+        :param name: what the person calls it; the image's title if empty.
+        :raises BadRequest: no such image, or not any more, or not a name.
+        :raises Conflict: the person has as many as they may.
+        """
+        name = checked_name(name)
+        now, limit = self._clock(), self._config.limits.instances_per_person
+        async with in_transaction("portal"):
+            chosen = _chosen(await catalogue(self._config), image)
+            names = await self.of(owner).values_list("name", flat=True)
+            if len(names) >= limit:
+                raise Conflict(
+                    f"you have {limit} instances, as many as you may have at once",
+                    hint="discard one that you no longer need, then start again",
+                )
+            instance = await Instance.create(
+                id=secrets.choice(_LETTERS)
+                + "".join(secrets.choice(_ID_CHARS) for _ in range(_ID_LENGTH - 1)),
+                owner_id=owner.id,
+                name=name or _free_name(chosen.title, {str(taken) for taken in names}),
+                image_name=chosen.name,
+                image=chosen.image,
+                scheduler=self._config.scheduler,
+                key_nonce=new_token(),
+                state=State.CREATED,
+                info="Waiting for the scheduler to choose a machine.",
+                progress=None,
+                sequence=-1,
+                log_tail="",
+                answers_on=[],
+                created_at=now,
+                changed_at=now,
+            )
+            await self._send(
+                instance.scheduler,
+                StartInstance(
+                    instance=instance.id, image=instance.image, key_nonce=instance.key_nonce
+                ),
+            )
+            about = f"instance-{instance.id} of {chosen.name}"
+            await self._audit.granted("instance.create", who=owner.id, about=about)
+        _log.info("instance %s of %s: created by %s", instance.id, chosen.name, owner.id)
+        self._kick(instance.scheduler)
+        self._tell(instance)
+        return instance
+
+    async def discard(self, owner: Who, id: str) -> Instance:
+        """Have the scheduler remove an instance; asking again changes nothing.
+
+        Nobody is let in any more from now on; its key goes when the scheduler begins.
+
+        :raises NotFound: not this person's.
+        """
+        async with in_transaction("portal"):
+            instance = await self.get(owner, id)
+            asked = instance.discard_asked_at is not None
+            if not asked and instance.state not in _GOING:
+                instance.discard_asked_at = self._clock()
+                await instance.save(update_fields=["discard_asked_at"])
+                await OAuthToken.filter(instance=id, revoked_at=None).update(
+                    revoked_at=instance.discard_asked_at
+                )
+                await self._send(instance.scheduler, DiscardInstance(instance=instance.id))
+                await self._audit.done("instance.discard", who=owner.id, about=f"instance-{id}")
+                once_committed(
+                    _log.info, "instance %s: discard asked for by %s", instance.id, owner.id
+                )
+        self._kick(instance.scheduler)
+        self._tell(instance)
+        return instance
+
+    async def stop(self, owner: Who, id: str) -> Instance:
+        """Have the app stopped; its container and its key are kept. Again changes nothing.
+
+        :raises NotFound: not this person's.
+        :raises Conflict: it has not started yet, or is being discarded.
+        """
+        return await self._wish(owner, id, StopInstance, _STOPPABLE, _STOPPED, "stopped")
+
+    async def start_again(self, owner: Who, id: str) -> Instance:
+        """Have an app that was stopped, or has ended, started where it is. Again changes nothing.
+
+        :raises NotFound: not this person's.
+        :raises Conflict: it is being stopped or discarded, or was never placed on a machine.
+        """
+        return await self._wish(owner, id, StartAgain, _STARTABLE, _STARTS, "started again")
+
+    async def _wish(
+        self,
+        owner: Who,
+        id: str,
+        kind: type[StopInstance] | type[StartAgain],
+        possible: frozenset[State],
+        done: frozenset[State],
+        word: str,
+    ) -> Instance:
+        async with in_transaction("portal"):
+            instance = await self.get(owner, id)
+            state = State(instance.state)
+            if instance.discard_asked_at is not None or state in _GOING:
+                raise Conflict("it is being discarded")
+            if state in done and state not in possible:
+                return instance
+            nowhere = kind is StartAgain and instance.node is None
+            if state not in possible or nowhere:
+                raise Conflict(
+                    f"it is {state.replace('_', ' ')}, and can't be {word} now",
+                    hint="try again in a moment",
+                )
+            order = kind(instance=id, after=instance.sequence)
+            if await self._waits(instance.scheduler, order):
+                return instance
+            await self._send(instance.scheduler, order)
+            instance.info = f"Asked to be {word}."
+            await instance.save(update_fields=["info"])
+            if kind is StopInstance:
+                await self._audit.done("instance.stop", who=owner.id, about=f"instance-{id}")
+            else:
+                await self._audit.granted("instance.start", who=owner.id, about=f"instance-{id}")
+            once_committed(_log.info, "instance %s: asked to be %s by %s", id, word, owner.id)
+        self._kick(instance.scheduler)
+        self._tell(instance)
+        return instance
+
+    async def get(self, owner: Who, id: str) -> Instance:
+        """One of the person's instances.
+
+        :raises NotFound: no such instance, or somebody else's.
+        """
+        instance = await Instance.get_or_none(id=id, owner_id=owner.id)
+        if instance is None:
+            raise NoSuchInstance()
+        return instance
+
+    def of(self, owner: Who, *, discarded: bool = False) -> QuerySet[Instance]:
+        """The person's instances, newest first; those that are gone only if asked for."""
+        found = Instance.filter(owner_id=owner.id).order_by("-created_at")
+        return found if discarded else found.exclude(state__in=list(FINAL))
+
+    async def counts(self) -> dict[str, float]:
+        """How many instances, not counting those that are gone, are in which state."""
+        rows = Instance.exclude(state__in=list(FINAL)).annotate(count=Count("id"))
+        found = await rows.group_by("state").values_list("state", "count")
+        return {str(state): float(count) for state, count in found}
+
+    # ---- by schedulers, in the transaction that takes their message
+
+    async def take_report(self, scheduler: str, report: InstanceReport) -> list[KeyEvent]:
+        """Write down what a scheduler says, if it is its own instance and news.
+
+        An instance that is being discarded loses its key with the same commit.
+
+        :raises NotFound: not this scheduler's.
+        """
+        instance = await self._of_scheduler(scheduler, report.instance)
+        if report.sequence <= instance.sequence or instance.state in FINAL:
+            return []
+        if report.state != instance.state:
+            once_committed(_log.info, "instance %s: %s", instance.id, report.state)
+            instance.changed_at = self._clock()
+        instance.sequence = report.sequence
+        instance.state = report.state
+        instance.info = _storable(report.info[:_MAX_INFO_CHARS])
+        instance.progress = _fraction(report.progress)
+        instance.log_tail = _storable(report.log_tail[-MAX_LOG_CHARS:])
+        instance.node = report.node or instance.node
+        if report.state not in (State.STARTING, State.RUNNING):
+            instance.answers_on = []
+        await instance.save()
+        if report.state in _GOING:
+            return await self._registry.revoke_all(
+                instance_name(instance.id), by=f"scheduler-{scheduler}"
+            )
+        return []
+
+    async def take_key(self, scheduler: str, allocated: AllocatedKey) -> list[KeyEvent]:
+        """Publish an instance's key that the instance and its node have both signed for.
+
+        A pod that had to be made again has a new key; the one before goes out of force with it.
+
+        :raises NotFound: not this scheduler's instance, or not its node.
+        :raises Conflict: the instance is going, or the key has another holder.
+        :raises IdentityError: a signature does not verify.
+        """
+        instance = await self._of_scheduler(scheduler, allocated.instance)
+        if instance.state in _GOING:
+            raise Conflict(f"instance {instance.id} is {instance.state}")
+        node = PeerName.parse(allocated.node)
+        if node.kind is not Kind.NODE or await self._registry.scheduler_of(node) != scheduler:
+            raise NotFound(f"{node} is not a node of scheduler-{scheduler}")
+        key = parse_public(allocated.public_key)
+        statement = key_statement(instance.id, str(node), fingerprint(key), instance.key_nonce)
+        sshsig.verify(statement, allocated.instance_signature, INSTANCE_KEY_NAMESPACE, [key])
+        sshsig.verify(
+            statement,
+            allocated.node_signature,
+            INSTANCE_KEY_NAMESPACE,
+            await self._registry.in_force(node),
+        )
+        name = instance_name(instance.id)
+        in_force = {fingerprint(known) for known in await self._registry.in_force(name)}
+        changes = await self._registry.publish(name, key, by=str(node))
+        for superseded in in_force - {fingerprint(key)}:
+            changes += await self._registry.revoke(superseded, by=str(node))
+        return changes
+
+    def changed(self, instance: Instance) -> None:
+        """Tell the owner's live views; after the commit."""
+        self._tell(instance)
+
+    # ---- by the instance itself
+
+    async def answers_on(self, id: str, routers: list[str]) -> Instance:
+        """The listener saw its own URL answer through these routers, in the caller's transaction.
+
+        :raises BadRequest: not routers of this installation.
+        :raises Conflict: the instance is not being started and not running.
+        """
+        known = {router.name for router in self._config.routers}
+        if not routers or not known.issuperset(routers):
+            raise BadRequest("not routers of this installation", field="routers")
+        instance = await Instance.get(id=id)
+        if instance.state in _GOING or instance.state == State.ERRORED:
+            raise Conflict(f"instance {id} is {instance.state}")
+        instance.answers_on = sorted(set(routers))
+        await instance.save(update_fields=["answers_on"])
+        return instance
+
+    # ---- inside
+
+    async def _of_scheduler(self, scheduler: str, id: str) -> Instance:
+        instance = await Instance.get_or_none(id=id, scheduler=scheduler)
+        if instance is None:
+            raise NotFound(f"{id!r} is not an instance of scheduler-{scheduler}")
+        return instance
+
+    async def _waits(self, scheduler: str, message: ToScheduler) -> bool:
+        """Whether exactly this is on its way already."""
+        return await Outgoing.exists(scheduler=scheduler, body=encode(message).decode())
+
+    async def _send(self, scheduler: str, message: ToScheduler) -> None:
+        await Outgoing.create(
+            message_id=uuid.uuid4().hex,
+            scheduler=scheduler,
+            body=encode(message).decode(),
+            created_at=self._clock(),
+        )
+
+    def _tell(self, instance: Instance) -> None:
+        self._hub.tell(f"person:{instance.owner_id}", instance.id)
+
+
+# What :meth:`Instances.take_report` and :meth:`Instances.take_key` may refuse a message for.
+REFUSALS = (PortalError, IdentityError)
+
+
+def _storable(text: str) -> str:
+    """An app writes what it likes; PostgreSQL takes no text with a zero in it."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def _chosen(known: Catalogue, image: str) -> CatalogueImage:
+    found = known.offers(image)
+    if found is not None:
+        return found
+    names = ", ".join(offered.name for offered in known.offered) or "none"
+    gone = known.named(image)
+    raise BadRequest(
+        f"{gone.title} is not offered any more" if gone else f"there is no image called {image!r}",
+        field="image",
+        hint=f"images are: {names}",
+    )
+
+
+def _free_name(title: str, taken: set[str]) -> str:
+    """The title, with a number if the person has an instance of that name."""
+    if title not in taken:
+        return title
+    number = 2
+    while f"{title} {number}" in taken:
+        number += 1
+    return f"{title} {number}"
+
+
+def _fraction(progress: float | None) -> float | None:
+    return None if progress is None else min(max(progress, 0.0), 1.0)

@@ -1,0 +1,1 @@
+"""Published keys: registry, enrolment and events."""

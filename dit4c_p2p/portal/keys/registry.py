@@ -1,0 +1,352 @@
+"""The published keys: who holds which, since when, until when; and the documents that say so.
+
+A key has one holder for ever. Publishing and revoking happen inside the caller's transaction and
+return what changed; :meth:`KeyRegistry.announce` is called when it has been committed, right after
+the ``async with`` and without waiting in between, so that changes are told in their order::
+
+    async with in_transaction("portal"):
+        changes = await registry.revoke(fingerprint, by="admin")
+    registry.announce(changes)
+
+A caller may not come to that: it is cancelled, or the database's answer to the commit is lost.
+:meth:`KeyRegistry.run` finds what was committed and not told, and tells it in its turn.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import asyncssh
+from tortoise.expressions import F
+
+from dit4c_p2p.database import FAILURES, in_transaction
+from dit4c_p2p.identity import key_documents, sshsig
+from dit4c_p2p.identity.key_documents import LIFETIME_S, KeyDocument
+from dit4c_p2p.identity.keys import fingerprint, parse_public, public_line
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.public import RouterInfo
+from dit4c_p2p.messages.registry import KeyEvent
+from dit4c_p2p.portal.audit import Audit
+from dit4c_p2p.portal.errors import Conflict, NotFound
+from dit4c_p2p.portal.keys import known_hosts
+from dit4c_p2p.portal.models import Counter, KeyChange, Peer, SshKey
+
+_log = logging.getLogger(__name__)
+
+# Serials are taken from the database by the thousand, so that reading costs no write.
+_SERIAL_BLOCK = 1000
+# Names that never had a key are kept apart: asking for many of them evicts nobody else's.
+_MAX_DOCUMENTS = 8192
+_MAX_EMPTY_DOCUMENTS = 512
+# A document is replaced at its half-life, so that a copy always has that long to serve.
+_REISSUE_S = LIFETIME_S // 2
+_KNOWN_HOSTS = "known_hosts"
+# A revoked key is refused everywhere within 5 s (security.md), whatever became of the caller.
+_LOOK_EVERY_S = 3.0
+
+T = TypeVar("T")
+Watcher = Callable[[KeyEvent], None]
+
+
+@dataclass(frozen=True)
+class SignedDocument:
+    """A body as served, and the portal's signature of exactly these bytes."""
+
+    serial: int
+    change: int
+    issued: int
+    body: bytes
+    signature: str
+
+
+class KeyRegistry:
+    """The one place that changes keys.
+
+    :param key: the portal's private key.
+    :param routers: whose addresses go into ``known_hosts``.
+    """
+
+    def __init__(
+        self,
+        key: asyncssh.SSHKey,
+        routers: Sequence[RouterInfo],
+        audit: Audit,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._key = key
+        self._routers = routers
+        self._audit = audit
+        self._clock = clock
+        self._watchers: set[Watcher] = set()
+        self._newest: dict[str, SignedDocument] = {}
+        self._full: OrderedDict[tuple[str, int], SignedDocument] = OrderedDict()
+        self._empty: OrderedDict[tuple[str, int], SignedDocument] = OrderedDict()
+        self._serial = self._serials_end = 0
+        self._seen: dict[str, float] = {}
+        self._behind = asyncio.Event()
+        # The newest change that was told of, and so was every one before it.
+        self.change = 0
+
+    async def start(self) -> None:
+        """Read where the numbers stand; called once, before anything else."""
+        counter = await Counter.get_or_none(name="change")
+        self.change = counter.value if counter else 0
+        await self._reserve_serials()
+        self._serial = self._serials_end - _SERIAL_BLOCK
+
+    # ---- changing
+
+    async def publish(
+        self, name: PeerName, key: asyncssh.SSHKey, *, by: str, scheduler: str | None = None
+    ) -> list[KeyEvent]:
+        """Bring a key into force, in the caller's transaction; whoever calls has had it proved.
+
+        Returns no change if it is in force for this name already.
+
+        :param scheduler: for a node, the id of the scheduler that it belongs to.
+        :raises Conflict: the key was revoked or has another holder; the node has another scheduler.
+        :raises NotAudited: it can't be written down.
+        """
+        known = await SshKey.get_or_none(fingerprint=fingerprint(key))
+        if known is not None and known.name != str(name):
+            raise Conflict(
+                f"this key belongs to {known.name}; a key has one holder for ever",
+                hint="make a new key pair",
+            )
+        if known is not None and known.revoked_at is not None:
+            raise Conflict("this key was revoked and can't come back", hint="make a new key pair")
+        peer, _ = await Peer.get_or_create(
+            name=str(name), defaults={"scheduler": scheduler, "enrolled_at": self._clock()}
+        )
+        if peer.scheduler != scheduler:
+            raise Conflict(
+                f"{name} belongs to {peer.scheduler or 'no scheduler'}",
+                hint="enrol the machine under another id",
+            )
+        if known is not None:
+            return []
+        await SshKey.create(
+            fingerprint=fingerprint(key),
+            name=str(name),
+            line=public_line(key),
+            published_at=self._clock(),
+        )
+        about = f"{name} {fingerprint(key)}"
+        await self._audit.granted("key.publish", who=by, about=about)
+        return [await self._changed(str(name), fingerprint(key), "published", by)]
+
+    async def revoke(self, key_fingerprint: str, *, by: str) -> list[KeyEvent]:
+        """Put a key out of force, in the caller's transaction; no change if it is already.
+
+        :raises NotFound: no such key.
+        """
+        revoked = await SshKey.filter(fingerprint=key_fingerprint, revoked_at=None).update(
+            revoked_at=self._clock()
+        )
+        key = await SshKey.get_or_none(fingerprint=key_fingerprint)
+        if key is None:
+            raise NotFound("there is no such key")
+        if not revoked:
+            return []
+        await self._audit.done("key.revoke", who=by, about=f"{key.name} {key_fingerprint}")
+        return [await self._changed(key.name, key_fingerprint, "revoked", by)]
+
+    async def revoke_all(self, name: PeerName, *, by: str) -> list[KeyEvent]:
+        """Put every key of ``name`` out of force, in the caller's transaction."""
+        changes: list[KeyEvent] = []
+        for key in await SshKey.filter(name=str(name), revoked_at=None):
+            changes += await self.revoke(key.fingerprint, by=by)
+        return changes
+
+    def announce(self, changes: Iterable[KeyEvent]) -> None:
+        """Tell everybody of changes that have been committed."""
+        for change in changes:
+            if change.change > self.change + 1:
+                # One before it was not told of; :meth:`run` tells both.
+                self._behind.set()
+            elif change.change > self.change:
+                self._tell(change)
+
+    async def run(self) -> None:
+        """Tell of committed changes that their callers did not come to announce, for ever."""
+        works = True
+        while True:
+            self._behind.clear()
+            try:
+                for row in await KeyChange.filter(change__gt=self.change).order_by("change"):
+                    # It may have been announced meanwhile.
+                    if row.change > self.change:
+                        self._tell(_event(row))
+                works = True
+            except FAILURES as error:
+                _log.log(
+                    logging.WARNING if works else logging.DEBUG,
+                    "whether keys have changed can't be read: %s",
+                    error,
+                )
+                works = False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY_S):
+                    await self._behind.wait()
+
+    def watch(self, callback: Watcher) -> Callable[[], None]:
+        """Have ``callback`` called with every change; returns a function that ends it."""
+        self._watchers.add(callback)
+        return lambda: self._watchers.discard(callback)
+
+    # ---- reading
+
+    async def in_force(self, name: PeerName) -> tuple[asyncssh.SSHKey, ...]:
+        """The keys in force of a peer."""
+        rows = await SshKey.filter(name=str(name), revoked_at=None).order_by("published_at")
+        return tuple(parse_public(row.line) for row in rows)
+
+    async def scheduler_of(self, node: PeerName) -> str | None:
+        """The id of the scheduler that a node belongs to."""
+        peer = await Peer.get_or_none(name=str(node))
+        return peer.scheduler if peer else None
+
+    async def document(self, name: PeerName) -> SignedDocument:
+        """The newest document of ``name``, the same bytes until something changes or it is old."""
+        current = self._newest.get(str(name))
+        if current is not None and self._serves(current):
+            return current
+        scheduler = await self.scheduler_of(name)
+        change, keys = await self._as_of_now(lambda: self.in_force(name))
+        # An empty document of a peer whose keys were revoked is among those that strangers' made-up
+        # names can't push out.
+        known = bool(keys) or await SshKey.exists(name=str(name))
+        serial, now = self._take_serial(), int(self._clock())
+        body = key_documents.compose(
+            KeyDocument(name, serial, change, now, now + LIFETIME_S, keys, scheduler)
+        )
+        document = self._sign(str(name), serial, change, now, body, known=known)
+        await self._keep_serials()
+        return document
+
+    async def known_hosts(self) -> SignedDocument:
+        """A file for stock OpenSSH of every peer that runs an SSH server, signed like the rest."""
+        current = self._newest.get(_KNOWN_HOSTS)
+        if current is not None and self._serves(current):
+            return current
+        change, rows = await self._as_of_now(lambda: SshKey.all().order_by("published_at"))
+        serial, now = self._take_serial(), int(self._clock())
+        body = known_hosts.compose(rows, self._routers, serial, change, now, now + LIFETIME_S)
+        document = self._sign(_KNOWN_HOSTS, serial, change, now, body, known=True)
+        await self._keep_serials()
+        return document
+
+    def signature(self, name: PeerName | None, serial: int) -> str:
+        """The signature of the body with this serial; ``None`` stands for ``known_hosts``.
+
+        :raises NotFound: not a serial served lately.
+        """
+        key = (str(name) if name else _KNOWN_HOSTS, serial)
+        document = self._full.get(key) or self._empty.get(key)
+        if document is None:
+            raise NotFound("there is no such document any more", hint="fetch the keys again")
+        return document.signature
+
+    def seen(self, key_fingerprint: str) -> None:
+        """A peer has just proved that it holds this key."""
+        self._seen[key_fingerprint] = self._clock()
+
+    async def write_seen(self) -> None:
+        """Write down who has been seen since the last call; if that fails, the next call does."""
+        seen, self._seen = self._seen, {}
+        if not seen:
+            return
+        try:
+            async with in_transaction("portal"):
+                for key_fingerprint, at in seen.items():
+                    await SshKey.filter(fingerprint=key_fingerprint).update(seen_at=at)
+        except FAILURES as error:
+            self._seen = {**seen, **self._seen}
+            _log.warning("who was seen is not written down yet: %s", error)
+
+    # ---- inside
+
+    async def _as_of_now(self, read: Callable[[], Awaitable[T]]) -> tuple[int, T]:
+        """The newest change that is told of, and what was read at no earlier time.
+
+        What is read may be newer, but never older than the change says: that would show a key that
+        was revoked as one in force.
+        """
+        while True:
+            change = self.change
+            found = await read()
+            if change == self.change:
+                return change, found
+
+    def _serves(self, document: SignedDocument) -> bool:
+        age = self._clock() - document.issued
+        return document.change == self.change and 0 <= age < _REISSUE_S
+
+    def _sign(
+        self, name: str, serial: int, change: int, now: int, body: bytes, *, known: bool
+    ) -> SignedDocument:
+        signature = sshsig.sign(self._key, body, sshsig.KEYS_NAMESPACE)
+        document = SignedDocument(serial, change, now, body, signature)
+        store, cap = (self._full, _MAX_DOCUMENTS) if known else (self._empty, _MAX_EMPTY_DOCUMENTS)
+        self._newest[name] = document
+        store[(name, serial)] = document
+        while len(store) > cap:
+            (old_name, old_serial), _ = store.popitem(last=False)
+            if (newest := self._newest.get(old_name)) and newest.serial == old_serial:
+                del self._newest[old_name]
+        return document
+
+    def _take_serial(self) -> int:
+        self._serial += 1
+        return self._serial
+
+    async def _keep_serials(self) -> None:
+        """Reserve the next block long before this one is used up."""
+        if self._serial > self._serials_end - _SERIAL_BLOCK // 2:
+            await self._reserve_serials()
+
+    async def _reserve_serials(self) -> None:
+        async with in_transaction("portal"):
+            self._serials_end = await _count("serial", _SERIAL_BLOCK)
+
+    async def _changed(self, name: str, key_fingerprint: str, what: str, by: str) -> KeyEvent:
+        number, at = await _count("change", 1), self._clock()
+        row = await KeyChange.create(
+            change=number, name=name, fingerprint=key_fingerprint, what=what, by=by, at=at
+        )
+        return _event(row)
+
+    def _tell(self, change: KeyEvent) -> None:
+        self.change = change.change
+        _log.info("key %s of %s %s", change.fingerprint, change.name, change.what)
+        for watcher in list(self._watchers):
+            watcher(change)
+
+
+def _event(row: KeyChange) -> KeyEvent:
+    return KeyEvent(
+        change=row.change,
+        name=row.name,
+        fingerprint=row.fingerprint,
+        what="published" if row.what == "published" else "revoked",
+        at=int(row.at),
+    )
+
+
+async def _count(name: str, by: int) -> int:
+    """Add to a counter in the current transaction and return where it stands."""
+    if not await Counter.filter(name=name).update(value=F("value") + by):
+        await Counter.create(name=name, value=by)
+    counter = await Counter.get(name=name)
+    return int(counter.value)
+
+
+def instance_name(instance: str) -> PeerName:
+    """The peer name of an instance."""
+    return PeerName(Kind.INSTANCE, instance)

@@ -1,0 +1,354 @@
+"""Authlib's authorization server over a snapshot: what was read before, decided without I/O.
+
+Stricter than Authlib's defaults: PKCE with S256 always, ``private_key_jwt`` only, the algorithm
+fixed by the key, redirect URIs compared as they are, no parameter twice.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import asyncssh
+from authlib.common.urls import add_params_to_uri
+from authlib.oauth2 import OAuth2Error
+from authlib.oauth2.rfc6749 import (
+    AuthorizationServer,
+    ClientMixin,
+    InvalidClientError,
+    InvalidRequestError,
+    OAuth2Request,
+)
+from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant
+from authlib.oauth2.rfc6749.requests import BasicOAuth2Payload
+from authlib.oauth2.rfc6750 import BearerTokenGenerator
+from authlib.oauth2.rfc7523 import JWTBearerClientAssertion
+from authlib.oauth2.rfc7636 import CodeChallenge
+from authlib.oauth2.rfc7662 import IntrospectionEndpoint
+from joserfc.jwk import KeySet
+
+from dit4c_p2p.identity import tokens
+from dit4c_p2p.identity.errors import InvalidToken
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.portal.models import OAuthCode, OAuthToken
+from dit4c_p2p.portal.opaque_tokens import new_token
+
+ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+AUTH_METHOD = "private_key_jwt"
+
+
+class Client(ClientMixin):  # type: ignore[misc]
+    """An instance as an OAuth client: it exists while a key of it is in force."""
+
+    def __init__(
+        self, name: PeerName, redirect_uri: str, keys: tuple[asyncssh.SSHKey, ...]
+    ) -> None:
+        self.name = name
+        self.redirect_uri = redirect_uri
+        self.keys = keys
+
+    def get_client_id(self) -> str:
+        """``instance-<id>``."""
+        return str(self.name)
+
+    def get_default_redirect_uri(self) -> None:
+        """None: it has to be said."""
+
+    def get_allowed_scope(self, scope: str | None) -> str:
+        """There are no scopes."""
+        return ""
+
+    def check_redirect_uri(self, redirect_uri: str) -> bool:
+        """Equal, to the letter."""
+        return redirect_uri == self.redirect_uri
+
+    def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
+        """A JWT by its own key, at every endpoint."""
+        return method == AUTH_METHOD
+
+    def check_response_type(self, response_type: str) -> bool:
+        """``code`` only."""
+        return response_type == "code"
+
+    def check_grant_type(self, grant_type: str) -> bool:
+        """Authorization codes only."""
+        return grant_type == "authorization_code"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Who grants: the person of this session."""
+
+    person: str
+    session: str
+
+
+@dataclass
+class Code:
+    """A code's row as Authlib reads it."""
+
+    row: OAuthCode
+
+    @property
+    def code_challenge(self) -> str:
+        """RFC 7636 section 4.2."""
+        return self.row.challenge
+
+    @property
+    def code_challenge_method(self) -> str:
+        """The only one."""
+        return "S256"
+
+    def get_redirect_uri(self) -> str:
+        """What the code was sent to."""
+        return self.row.redirect_uri
+
+    def get_scope(self) -> str:
+        """There are no scopes."""
+        return ""
+
+
+@dataclass
+class AccessToken:
+    """An access token's row as Authlib reads it."""
+
+    row: OAuthToken
+    now: float
+
+    def is_expired(self) -> bool:
+        """Past its end."""
+        return self.row.expires_at <= self.now
+
+    def is_revoked(self) -> bool:
+        """Ended before."""
+        return self.row.revoked_at is not None
+
+
+@dataclass
+class Snapshot:
+    """What was read, and (``issued_…``) what the core decided to write."""
+
+    issuer: str
+    now: float
+    token_lifetime_s: int
+    client: Client | None = None
+    code: OAuthCode | None = None
+    token: OAuthToken | None = None
+    issued_code: str | None = None
+    issued_token: str | None = None
+    issued_to: Subject | None = None
+    challenge: str = ""
+
+
+@dataclass
+class Answer:
+    """An HTTP answer; ``body`` is JSON to be, or empty with a ``location``."""
+
+    status: int
+    body: Any = ""
+    location: str | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Request(OAuth2Request):  # type: ignore[misc]
+    """Parameters that were read already, each of them once."""
+
+    def __init__(self, method: str, params: Mapping[str, str]) -> None:
+        # Authlib only looks whether this is https. Plain HTTP exists on loopback alone, and that is
+        # checked where the portal's URL is configured.
+        super().__init__(method, "https://portal.invalid/")
+        self.payload = BasicOAuth2Payload(dict(params))
+
+    @property
+    def form(self) -> Mapping[str, str]:
+        """Of a POST."""
+        params: Mapping[str, str] = self.payload.data
+        return params
+
+    @property
+    def args(self) -> Mapping[str, str]:
+        """Of a GET."""
+        params: Mapping[str, str] = self.payload.data
+        return params
+
+
+class _Pkce(CodeChallenge):  # type: ignore[misc]
+    """Authlib requires PKCE of public clients only and allows ``plain``."""
+
+    SUPPORTED_CODE_CHALLENGE_METHOD = ["S256"]
+
+    def validate_code_challenge(self, grant: Any, redirect_uri: str) -> None:
+        params = grant.request.payload.data
+        if not params.get("code_challenge") or params.get("code_challenge_method") != "S256":
+            raise InvalidRequestError("PKCE with code_challenge_method=S256 is required.")
+        super().validate_code_challenge(grant, redirect_uri)
+
+
+class _CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]
+    TOKEN_ENDPOINT_AUTH_METHODS = [AUTH_METHOD]
+
+    def generate_authorization_code(self) -> str:
+        return new_token()
+
+    def save_authorization_code(self, code: str, request: Request) -> None:
+        snapshot: Snapshot = self.server.snapshot
+        snapshot.issued_code = code
+        snapshot.issued_to = request.user
+        snapshot.challenge = request.payload.data["code_challenge"]
+
+    def query_authorization_code(self, code: str, client: Client) -> Code | None:
+        row = self.server.snapshot.code
+        if row is None or row.instance != client.name.id:
+            return None
+        return Code(row)
+
+    def delete_authorization_code(self, authorization_code: Code) -> None:
+        """It was spent by a conditional update before the core was asked."""
+
+    def authenticate_user(self, authorization_code: Code) -> Subject:
+        return Subject(authorization_code.row.person_id, authorization_code.row.session)
+
+
+class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]
+    """Authlib's own check refuses EdDSA; ours fixes the algorithm by the key and caps the lifetime.
+
+    That a token is used once is seen to by the transaction around the core.
+    """
+
+    CLIENT_AUTH_METHOD = AUTH_METHOD
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__(validate_jti=False)
+        self._snapshot = snapshot
+
+    def resolve_client_public_key(self, client: Client) -> KeySet:
+        return KeySet([tokens.to_jwk(key) for key in client.keys])
+
+    def process_assertion_claims(self, assertion: str, resolve_key: Any) -> Mapping[str, Any]:
+        client = self._snapshot.client
+        try:
+            if client is None:
+                raise InvalidToken("no such client")
+            return check_assertion(assertion, client, self._snapshot).claims
+        except InvalidToken as error:
+            raise InvalidClientError(description=_plain(str(error))) from error
+
+
+class _Introspection(IntrospectionEndpoint):  # type: ignore[misc]
+    CLIENT_AUTH_METHODS = [AUTH_METHOD]
+
+    def query_token(self, token_string: str, token_type_hint: str | None) -> AccessToken | None:
+        snapshot: Snapshot = self.server.snapshot
+        return AccessToken(snapshot.token, snapshot.now) if snapshot.token else None
+
+    def check_permission(self, token: AccessToken, client: Client, request: Request) -> bool:
+        return token.row.instance == client.name.id
+
+    def introspect_token(self, token: AccessToken) -> dict[str, Any]:
+        snapshot: Snapshot = self.server.snapshot
+        return {
+            "active": True,
+            "client_id": str(snapshot.client.name) if snapshot.client else "",
+            "sub": token.row.person_id,
+            "iss": snapshot.issuer,
+            "token_type": "Bearer",
+            "exp": int(token.row.expires_at),
+        }
+
+
+class Core(AuthorizationServer):  # type: ignore[misc]
+    """One request's worth of authorization server."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        super().__init__()
+        self.snapshot = snapshot
+        self.register_client_auth_method(AUTH_METHOD, _Assertion(snapshot))
+        self.register_token_generator(
+            "default",
+            BearerTokenGenerator(
+                lambda **_: new_token(), expires_generator=snapshot.token_lifetime_s
+            ),
+        )
+        self.register_grant(_CodeGrant, [_Pkce(required=True)])
+        self.register_endpoint(_Introspection)
+
+    # ---- what Authlib asks of a framework
+
+    def query_client(self, client_id: str) -> Client | None:
+        """Only the client of this request is there."""
+        client = self.snapshot.client
+        return client if client is not None and client.get_client_id() == client_id else None
+
+    def save_token(self, token: dict[str, Any], request: Request) -> None:
+        """Note the token and add whom it is for."""
+        self.snapshot.issued_token = token["access_token"]
+        self.snapshot.issued_to = request.user
+        token["sub"] = request.user.person
+
+    def send_signal(self, name: str, *args: Any, **kwargs: Any) -> None:
+        """Nobody listens."""
+
+    def create_oauth2_request(self, request: Request) -> Request:
+        """It is one already."""
+        return request
+
+    def handle_response(self, status: int, body: Any, headers: Any) -> Answer:
+        """Authlib's triple as one thing."""
+        fields = dict(headers)
+        location = fields.pop("Location", None)
+        if isinstance(body, list):
+            body = dict(body)
+        return Answer(status, body, location, fields)
+
+    # ---- the three endpoints
+
+    def authorize(self, request: Request, subject: Subject) -> Answer:
+        """RFC 6749 section 4.1.2; every redirect says who sends it (RFC 9207)."""
+        try:
+            grant = self.get_authorization_grant(request)
+            answer: Answer = self.create_authorization_response(request, subject, grant)
+        except OAuth2Error as error:
+            error.state = request.payload.state
+            answer = self.handle_error_response(request, error)
+        except ValueError:
+            answer = self.handle_error_response(request, self._malformed(request))
+        if answer.location is not None:
+            answer.location = add_params_to_uri(answer.location, [("iss", self.snapshot.issuer)])
+        return answer
+
+    def token(self, request: Request) -> Answer:
+        """RFC 6749 section 4.1.3."""
+        try:
+            answer: Answer = self.create_token_response(request)
+        except ValueError:
+            answer = self.handle_error_response(request, InvalidRequestError("malformed"))
+        return answer
+
+    def introspect(self, request: Request) -> Answer:
+        """RFC 7662."""
+        answer: Answer = self.create_endpoint_response(IntrospectionEndpoint.ENDPOINT_NAME, request)
+        return answer
+
+    def _malformed(self, request: Request) -> InvalidRequestError:
+        """Authlib puts what it was sent into its texts, and fails when that has odd characters."""
+        client = self.snapshot.client
+        return InvalidRequestError(
+            "a parameter is malformed",
+            redirect_uri=client.redirect_uri if client else None,
+            state=request.payload.state,
+        )
+
+
+def check_assertion(assertion: str, client: Client, snapshot: Snapshot) -> tokens.Token:
+    """A client's JWT (RFC 7523 section 3), not yet marked as used.
+
+    :raises InvalidToken: not signed by the client's key, not for this issuer, too old.
+    """
+    token = tokens.verify(assertion, client.keys, snapshot.issuer, now=snapshot.now)
+    if token.issuer != client.name or token.claims.get("sub") != str(client.name):
+        raise InvalidToken("iss and sub must both be the client")
+    return token
+
+
+def _plain(text: str) -> str:
+    """Without the characters that RFC 6749 section 5.2 forbids in a description."""
+    return "".join(char for char in text if " " <= char <= "~" and char not in '"\\')

@@ -1,0 +1,116 @@
+"""A page that is asked for, or a form that is sent, by somebody who is logged in.
+
+A handler takes a :class:`PageCall`; who may come is said where its route is::
+
+    web.get("/admin/tools", shown(everything, admins=True)),
+    web.post("/admin/tools", sent(add, again=everything, admins=True)),
+
+A form that is refused is shown again by the page that it came from, with what was typed in it.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import aiohttp_jinja2
+from aiohttp import web
+
+from dit4c_p2p.portal.accounts.sessions import LoggedIn
+from dit4c_p2p.portal.context import Services, services
+from dit4c_p2p.portal.errors import NotFound, PortalError
+from dit4c_p2p.portal.pages.forms import checked_form
+from dit4c_p2p.portal.pages.login import current, login_needed
+from dit4c_p2p.portal.paging import MAX_CURSOR_CHARS
+
+
+@dataclass(frozen=True)
+class PageCall:
+    """A request whose session is known.
+
+    ``form`` holds the fields that were sent, none if nothing was; ``error`` is why they were
+    refused.
+    """
+
+    request: web.Request
+    session: LoggedIn
+    form: Mapping[str, str] = field(default_factory=dict)
+    error: PortalError | None = None
+
+    @property
+    def parts(self) -> Services:
+        """The portal's."""
+        return services(self.request)
+
+    @property
+    def by(self) -> str:
+        """The id of the person."""
+        return self.session.who.id
+
+    @property
+    def cursor(self) -> str:
+        """After which item a list begins; empty for its beginning."""
+        return self.request.query.get("cursor", "")[:MAX_CURSOR_CHARS]
+
+    def path(self, name: str) -> str:
+        """A part of the path."""
+        return self.request.match_info[name]
+
+    def page(self, template: str, **shown: Any) -> web.Response:
+        """The answer: a template with ``shown``, the session and the error."""
+        return aiohttp_jinja2.render_template(
+            template,
+            self.request,
+            {"session": self.session, "error": self.error, **shown},
+            status=self.error.status if self.error else 200,
+        )
+
+
+PageHandler = Callable[[PageCall], Awaitable[web.Response]]
+_Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def shown(handler: PageHandler, *, admins: bool = False) -> _Handler:
+    """For aiohttp: a page.
+
+    :param admins: whether it is for them alone; for everybody else it does not exist.
+    """
+
+    async def serve(request: web.Request) -> web.Response:
+        call = await _call(request, admins=admins)
+        return login_needed(request) if call is None else await handler(call)
+
+    return serve
+
+
+def sent(
+    handler: PageHandler, *, again: PageHandler | None = None, admins: bool = False
+) -> _Handler:
+    """For aiohttp: a form from one of the portal's own pages (:func:`checked_form`).
+
+    :param again: the page that shows the form and what was wrong with it; without one, an error is
+        a page of its own.
+    :param admins: as for :func:`shown`.
+    """
+
+    async def serve(request: web.Request) -> web.Response:
+        call = await _call(request, admins=admins)
+        if call is None:
+            return login_needed(request)
+        call = replace(call, form=await checked_form(request, call.session))
+        if again is None:
+            return await handler(call)
+        try:
+            return await handler(call)
+        except PortalError as error:
+            return await again(replace(call, error=error))
+
+    return serve
+
+
+async def _call(request: web.Request, *, admins: bool) -> PageCall | None:
+    session = await current(request)
+    if session is None:
+        return None
+    if admins and not session.who.is_admin:
+        raise NotFound("there is no such page")
+    return PageCall(request, session)

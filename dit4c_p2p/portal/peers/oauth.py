@@ -1,0 +1,58 @@
+"""The authorization server's URLs."""
+
+from aiohttp import web
+
+from dit4c_p2p.portal.context import services
+from dit4c_p2p.portal.errors import BadRequest
+from dit4c_p2p.portal.http.request_body import read_form, read_query
+from dit4c_p2p.portal.http.responses import json_answer
+from dit4c_p2p.portal.oauth.authlib_adapter import Answer
+from dit4c_p2p.portal.oauth.server import AUTHORIZE_PATH, INTROSPECT_PATH, TOKEN_PATH
+from dit4c_p2p.portal.pages.login import current, login_needed
+
+
+def routes() -> list[web.RouteDef]:
+    """The three endpoints and where to find them."""
+    return [
+        web.get("/.well-known/oauth-authorization-server", metadata),
+        web.get(AUTHORIZE_PATH, authorize),
+        web.post(TOKEN_PATH, token),
+        web.post(INTROSPECT_PATH, introspect),
+    ]
+
+
+async def metadata(request: web.Request) -> web.Response:
+    """RFC 8414 section 3."""
+    return json_answer(services(request).oauth.metadata())
+
+
+async def authorize(request: web.Request) -> web.Response:
+    """Back to the instance with a code, for its creator; others see that there is no such thing."""
+    session = await current(request)
+    if session is None:
+        return login_needed(request, after_login=request.raw_path)
+    answer = await services(request).oauth.authorize(read_query(request), session)
+    if answer.location is None:
+        error = answer.body if isinstance(answer.body, dict) else {}
+        raise BadRequest(str(error.get("error_description") or error.get("error") or "refused"))
+    return web.Response(status=302, headers={"Location": answer.location})
+
+
+async def token(request: web.Request) -> web.Response:
+    """A code for an access token."""
+    return _json(await services(request).oauth.token(await _parameters(request)))
+
+
+async def introspect(request: web.Request) -> web.Response:
+    """Whether a token is still good."""
+    return _json(await services(request).oauth.introspect(await _parameters(request)))
+
+
+async def _parameters(request: web.Request) -> dict[str, str]:
+    if request.query_string:
+        raise BadRequest("parameters belong into the body")
+    return dict(await read_form(request))
+
+
+def _json(answer: Answer) -> web.Response:
+    return json_answer(answer.body, status=answer.status, Pragma="no-cache")

@@ -1,0 +1,305 @@
+"""What the API takes and gives: these records check a call, make the answer, and document both.
+
+Inputs (:class:`~dit4c_p2p.portal.http.request_body.Body`) refuse what they don't know; answers
+(:class:`View`) may gain fields. Times are RFC 3339 in UTC.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from dit4c_p2p.identity.names import Kind
+from dit4c_p2p.messages.instances import State
+from dit4c_p2p.portal.accounts import people
+from dit4c_p2p.portal.accounts.api_tokens import MAX_DAYS, Scope
+from dit4c_p2p.portal.accounts.names import MAX_NAME_CHARS
+from dit4c_p2p.portal.http.request_body import Body
+from dit4c_p2p.portal.paging import MAX_CURSOR_CHARS, MAX_LIMIT
+from dit4c_p2p.portal.tools import MAX_DESCRIPTION_CHARS, MAX_ICON_CHARS
+
+_MAX_LINES = 2000
+MAX_LINK_HOURS = 30 * 24
+
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Name = Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
+Reference = Annotated[str, Meta(max_length=400)]
+Description = Annotated[str, Meta(max_length=MAX_DESCRIPTION_CHARS)]
+Icon = Annotated[str, Meta(max_length=MAX_ICON_CHARS)]
+Moment = Annotated[datetime, Meta(tz=True, description="with a time zone, such as a closing Z")]
+
+
+def time_text(at: float, precision: Literal["seconds", "milliseconds"] = "seconds") -> str:
+    """A time as the API writes it: ``2026-09-21T10:00:00Z``."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def time_or_none(at: float | None) -> str | None:
+    """:func:`time_text`, or None."""
+    return None if at is None else time_text(at)
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of what is answered."""
+
+
+# ---- queries
+
+
+class NoQuery(Body, frozen=True):
+    """No parameter is known."""
+
+
+class Page(Body, frozen=True):
+    """Which part of a list: the ``Link`` header with ``rel="next"`` leads to the one after."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_LIMIT, description="how many at most")] = MAX_LIMIT
+    cursor: Annotated[
+        str, Meta(max_length=MAX_CURSOR_CHARS, description="as a Link header gave it")
+    ] = ""
+
+
+class InstancesQuery(Page, frozen=True):
+    """Which instances."""
+
+    all: Annotated[bool, Meta(description="discarded ones too")] = False
+    state: Annotated[State | UnsetType, Meta(description="only those in this state")] = UNSET
+    image: Annotated[str, Meta(max_length=100, description="only of the image of this name")] = ""
+    q: Annotated[str, Meta(max_length=100, description="only with this in their name")] = ""
+
+
+class LogsQuery(Body, frozen=True):
+    """How much of a log."""
+
+    lines: Annotated[int, Meta(ge=1, le=_MAX_LINES)] = 200
+
+
+class PeopleQuery(Page, frozen=True):
+    """Which people."""
+
+    state: Annotated[people.State | UnsetType, Meta(description="only those in this state")] = UNSET
+    q: Annotated[str, Meta(max_length=100, description="only with this in their name or id")] = ""
+
+
+class ToolsQuery(Page, frozen=True):
+    """Which tools."""
+
+    offered: Annotated[bool | UnsetType, Meta(description="only those that are, or are not")] = (
+        UNSET
+    )
+
+
+class KeysQuery(Page, frozen=True):
+    """Which keys."""
+
+    kind: Annotated[Kind | UnsetType, Meta(description="only of peers of this kind")] = UNSET
+    in_force: Annotated[bool | UnsetType, Meta(description="only those that are, or are not")] = (
+        UNSET
+    )
+
+
+# ---- bodies
+
+
+class NewInstance(Body, frozen=True):
+    """``image`` is the name or the id of an image of the catalogue."""
+
+    image: Reference
+    name: Name = ""
+
+
+class NewTool(Body, frozen=True):
+    """Something to be offered; ``image`` is by digest, ``icon`` one or two letters."""
+
+    name: Annotated[str, Meta(max_length=40)]
+    title: Name
+    image: Reference
+    description: Description = ""
+    icon: Icon = ""
+
+
+class ToolChange(Body, frozen=True):
+    """What is left out stays; ``offered`` false withdraws it."""
+
+    title: Name | UnsetType = UNSET
+    description: Description | UnsetType = UNSET
+    icon: Icon | UnsetType = UNSET
+    image: Reference | UnsetType = UNSET
+    offered: bool | UnsetType = UNSET
+
+
+class NewPerson(Body, frozen=True):
+    """Somebody to be invited; ``id`` is made from the name if it is left out."""
+
+    name: Name
+    id: Annotated[str, Meta(max_length=40)] = ""
+    admin: bool = False
+    ends: Moment | None = None
+    link_hours: Annotated[int, Meta(ge=1, le=MAX_LINK_HOURS)] = 7 * 24
+
+
+class PersonChange(Body, frozen=True):
+    """What is left out stays; ``ends`` null is no end."""
+
+    name: Name | UnsetType = UNSET
+    ends: Moment | UnsetType | None = UNSET
+    disabled: bool | UnsetType = UNSET
+
+
+class NewLoginLink(Body, frozen=True):
+    """How long the link may be used."""
+
+    link_hours: Annotated[int, Meta(ge=1, le=MAX_LINK_HOURS)] = 24
+
+
+class NewToken(Body, frozen=True):
+    """``scope`` user: never what only admins may, whoever its person is."""
+
+    label: Name
+    days: Annotated[int, Meta(ge=1, le=MAX_DAYS)] = 90
+    scope: Scope = "user"
+
+
+# ---- answers
+
+
+class Problem(View, frozen=True):
+    """RFC 9457; ``code`` is a stable word, ``field`` names what is wrong if one thing is."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    field: str | UnsetType = UNSET
+
+
+class ImageView(View, frozen=True):
+    """An image of the catalogue."""
+
+    name: str
+    title: str
+    description: str
+    image: str
+    icon: str
+
+
+class ToolView(ImageView, frozen=True):
+    """An image of the catalogue as admins see it; ``added_by`` is the id of a person."""
+
+    source: Literal["configuration", "added"]
+    offered: bool
+    added: Time | None
+    added_by: str | None
+
+
+class InstanceView(View, frozen=True):
+    """An instance; ``url`` is there once it can be opened, ``actions`` are of ``open``,
+    ``stop``, ``start`` (again, where it is) and ``discard``.
+
+    ``info`` is a sentence for its user, ``progress`` runs from 0 to 1.
+    """
+
+    id: str
+    name: str
+    state: State
+    info: str
+    progress: float | None
+    url: str | None
+    image: str
+    actions: list[str]
+    created: Time
+
+
+class NodeView(View, frozen=True):
+    """A machine; unknown is one whose scheduler is not connected, or has not spoken of it."""
+
+    id: str
+    name: str
+    state: Literal["up", "down", "unknown"]
+
+
+class ClusterView(View, frozen=True):
+    """A scheduler and its machines."""
+
+    id: str
+    name: str
+    connected: bool
+    nodes: list[NodeView]
+
+
+class KeyView(View, frozen=True):
+    """A published key and its holder."""
+
+    fingerprint: str
+    name: str
+    kind: str
+    id: str
+    published: Time
+    revoked: Time | None
+    last_seen: Time | None
+    in_force: bool
+
+
+class ChallengeView(View, frozen=True):
+    """What a new key has to sign, within ``expires_in`` seconds."""
+
+    nonce: str
+    expires_in: int
+
+
+class CallerView(View, frozen=True):
+    """Who the portal takes the caller for; ``admin`` is what this token may."""
+
+    kind: str
+    id: str
+    name: str
+    admin: bool
+
+
+class PersonView(View, frozen=True):
+    """An account; ``state`` invited is one whose person has not been seen yet."""
+
+    id: str
+    name: str
+    admin: bool
+    state: people.State
+    created: Time
+    ends: Time | None
+    last_seen: Time | None
+
+
+class LoginLinkView(View, frozen=True):
+    """A link that logs its person in once; it is shown this one time."""
+
+    url: str
+    expires: Time
+
+
+class InvitedView(PersonView, frozen=True):
+    """A new account with its first link."""
+
+    login: LoginLinkView
+
+
+class TokenView(View, frozen=True):
+    """A token for this API, without its text."""
+
+    id: str
+    label: str
+    scope: Scope
+    created: Time
+    expires: Time | None
+    last_used: Time | None
+
+
+class NewTokenView(TokenView, frozen=True):
+    """A token just made; its text is shown this one time."""
+
+    token: str
+
+
+def to_json(data: Any) -> bytes:
+    """A record, or a list of them, as a line."""
+    return msgspec.json.encode(data) + b"\n"

@@ -1,0 +1,92 @@
+"""Who may listen for what, and who may reach whom: the whole of it. Plain functions, no I/O.
+
+Names only, never an address, and the port is fixed by the kind of peer. Whoever is not in
+:data:`_REACHES` reaches nobody.
+"""
+
+from collections.abc import Callable, Mapping
+
+from dit4c_p2p.identity.errors import InvalidName
+from dit4c_p2p.identity.key_documents import KeyDocument
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.overlay.errors import Refused
+
+INSTANCE_HTTP_PORT = 80
+SSH_PORT = 22
+
+LISTENS: Mapping[Kind, frozenset[int]] = {
+    Kind.INSTANCE: frozenset({INSTANCE_HTTP_PORT, SSH_PORT}),
+    Kind.NODE: frozenset({SSH_PORT}),
+}
+
+# (caller's kind, target's kind) → (the only port, whether this caller may reach this target)
+_Allowed = Callable[[PeerName, KeyDocument], bool]
+_Rule = tuple[int, _Allowed]
+_REACHES: Mapping[tuple[Kind, Kind], _Rule] = {
+    (Kind.SCHEDULER, Kind.NODE): (SSH_PORT, lambda caller, node: node.scheduler == caller.id),
+}
+
+# Those who have something to do at a router.
+SERVED = frozenset({*LISTENS, *(caller for caller, _ in _REACHES)})
+
+
+def check_served(name: PeerName, document: KeyDocument) -> None:
+    """Whether a peer may log in at all; has the form of ``overlay.gate.Admit``.
+
+    :raises Refused: its kind has nothing to do here.
+    """
+    if name.kind not in SERVED:
+        raise Refused(f"a router does not serve a {name.kind}")
+
+
+def check_listen(peer: PeerName, host: str, port: int) -> None:
+    """Whether ``peer`` may ask for ``tcpip-forward`` of (host, port).
+
+    :raises Refused: not its own name, or not a port of its kind; says what to ask for.
+    """
+    ports = LISTENS.get(peer.kind, frozenset())
+    if not ports:
+        raise Refused(f"a {peer.kind} listens for nothing here")
+    allowed = " or ".join(f"{peer}:{each}" for each in sorted(ports, reverse=True))
+    if host != str(peer):
+        raise Refused(f"{peer} may not listen for {host[:60]!r}", hint=f"ask for {allowed}")
+    if port not in ports:
+        raise Refused(f"{peer} may not listen for port {port}", hint=f"ask for {allowed}")
+
+
+def parse_target(host: str) -> PeerName:
+    """The peer that a ``direct-tcpip`` names.
+
+    :raises Refused: an address or another host's name; a router connects to peers only.
+    """
+    try:
+        return PeerName.parse(host)
+    except InvalidName:
+        raise Refused(
+            f"{host[:60]!r} is not the name of a peer", hint="a router never connects to addresses"
+        ) from None
+
+
+def check_reach(caller: PeerName, target: PeerName, port: int, document: KeyDocument) -> None:
+    """Whether ``caller`` may open a stream to (target, port).
+
+    :param document: the target's verified key document.
+    :raises Refused: the table says no.
+    """
+    allowed = rule_for(caller, target, port)
+    if document.name != target or not allowed(caller, document):
+        raise Refused(f"{caller} may not reach {target}")
+
+
+def rule_for(caller: PeerName, target: PeerName, port: int) -> _Allowed:
+    """What is left to see once the target's document is there; most ask for none.
+
+    :raises Refused: the table says no, whatever is published for the target.
+    """
+    rule = _REACHES.get((caller.kind, target.kind))
+    if rule is None:
+        raise Refused(f"a {caller.kind} may not reach a {target.kind}")
+    only_port, allowed = rule
+    if port != only_port:
+        raise Refused(f"{target} is reached at port {only_port} only")
+    return allowed

@@ -1,0 +1,338 @@
+"""The router's HTTP side: from a connection's first Host to a stream into that instance.
+
+Of each connection only the first request's head is read, strictly; from there on bytes are moved as
+they are, keep-alive and WebSockets included. What can't be passed on is answered with a page.
+
+    reading ──head──▶ opening ──channel──▶ spliced (StreamEnd has the socket now)
+       └──────────┬──────┘
+                  ▼
+               answered: the page is sent, what still arrives is thrown away, then closed
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from typing import Any, cast
+
+from dit4c_p2p.errors import DitError
+from dit4c_p2p.identity.errors import InvalidName
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.net.connection_limits import site_of
+from dit4c_p2p.net.first_request import FirstRequest
+from dit4c_p2p.net.http1 import BadRequest, RequestHead
+from dit4c_p2p.net.https_redirect import answer, host_of, location
+from dit4c_p2p.net.listener import Place, Room
+from dit4c_p2p.net.tls import is_tls
+from dit4c_p2p.overlay.ssh_options import WINDOW_BYTES
+from dit4c_p2p.router import error_pages
+from dit4c_p2p.router.access_rules import INSTANCE_HTTP_PORT
+from dit4c_p2p.router.config import RouterConfig
+from dit4c_p2p.router.error_pages import Page, Renderer
+from dit4c_p2p.router.instance_states import ClockOff, PageStates, PortalSilent
+from dit4c_p2p.router.metrics import RouterMetrics
+from dit4c_p2p.router.proxy_pinning import OneInstance
+from dit4c_p2p.router.splice import (
+    ChannelEnd,
+    ProxiedChannelEnd,
+    ProxiedStreamEnd,
+    StreamEnd,
+)
+from dit4c_p2p.router.ssh_server import Busy, Switchboard
+from dit4c_p2p.router.window_budget import Windows
+
+_log = logging.getLogger(__name__)
+
+# An instance's id, and whose streams into it are counted.
+Stream = tuple[str, str]
+
+
+class FrontDoor:
+    """What all visitors share.
+
+    :param board: where the tunnels are.
+    :param states: asked when there is none.
+    :ivar room: counts them.
+    :ivar windows: of their channels.
+    """
+
+    def __init__(
+        self,
+        board: Switchboard,
+        states: PageStates,
+        renderer: Renderer,
+        config: RouterConfig,
+        metrics: RouterMetrics,
+    ) -> None:
+        self.board = board
+        self.metrics = metrics
+        self.config = config
+        self.limits = limits = config.limits
+        self.room = Room(limits.visitors, limits.visitors_per_address, config.proxies)
+        self.windows = Windows(WINDOW_BYTES)
+        self._states = states
+        self._renderer = renderer
+        self._suffix = "." + config.user_domain
+        self._portal_url = config.portal.url + "/"
+        self._transports: set[asyncio.Transport] = set()
+        self._streams: Counter[Stream] = Counter()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def visitor(self, place: Place) -> "Visitor":
+        """The factory that the listener calls for each connection."""
+        return Visitor(self, place)
+
+    @property
+    def visitors(self) -> int:
+        """How many connections there are, those that shake hands included."""
+        return self.room.taken
+
+    def enter(self, transport: asyncio.Transport) -> None:
+        """Know a connection, to cut it in the end."""
+        self._transports.add(transport)
+
+    def leave(self, transport: asyncio.Transport) -> None:
+        """A connection is gone."""
+        self._transports.discard(transport)
+
+    def canonical(self, host: str) -> str | None:
+        """The origin by which instance ``host`` is to be visited, or None: it is none of ours."""
+        instance = self._named(host)
+        return self.config.instance_origin(instance.id) if instance is not None else None
+
+    def forwarded(self, head: RequestHead, place: Place) -> Place:
+        """Take a trusted proxy's word for whom it calls; the place counts for them from now on.
+
+        A proxy that speaks the PROXY protocol passes on what visitors say as it is: then the field
+        is theirs, and not believed.
+        """
+        proxies = self.config.proxies
+        if not proxies.proxy_protocol and proxies.trusts(place.peer):
+            said = [value.decode("latin-1") for value in head.get_all(b"x-forwarded-for")]
+            visitor = proxies.visitor(place.peer, said)
+            if visitor != place.peer:
+                place.move((visitor, 0))
+        return place
+
+    def insecure(self, head: RequestHead, place: Place) -> str | None:
+        """Where to send a visitor whom a trusted proxy had by plain HTTP; None: all is well."""
+        proxies = self.config.proxies
+        if proxies.proxy_protocol or not self.config.secure or not proxies.trusts(place.peer):
+            return None
+        if head.get_all(b"x-forwarded-proto") != [b"http"]:
+            return None
+        return location(self.canonical, head)
+
+    def passing(self, head: RequestHead, place: Place) -> OneInstance | None:
+        """What may pass on the connection of a trusted proxy; None: it is a visitor's own."""
+        proxies = self.config.proxies
+        if proxies.proxy_protocol or not proxies.trusts(place.peer):
+            return None
+        return OneInstance(head.host)
+
+    def take_stream(self, instance: PeerName, place: Place) -> Stream | None:
+        """Count one more stream of a visitor's into an instance; None: there may be no more.
+
+        A proxy that doesn't say for whom it calls has no share of its own.
+        """
+        stream = (instance.id, site_of(place.address[0]))
+        if self._streams[stream] >= self.limits.channels_per_visitor and not (
+            self.config.proxies.trusts(place.address[0])
+        ):
+            return None
+        self._streams[stream] += 1
+        return stream
+
+    def give_stream_back(self, stream: Stream) -> None:
+        """Called once for each that was taken."""
+        self._streams[stream] -= 1
+        if not self._streams[stream]:
+            del self._streams[stream]
+
+    @property
+    def streams(self) -> int:
+        """How many streams are open or opening."""
+        return self._streams.total()
+
+    def start(self, work: Any, name: str) -> None:
+        """Run a coroutine of a visitor, kept until it ends."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("%s failed", task.get_name(), exc_info=task.exception())
+
+    def instance_of(self, head: RequestHead) -> PeerName | Page:
+        """The instance that a request is for, or the page that says why it is for none."""
+        host = host_of(head.host)
+        label = host.removesuffix(self._suffix)
+        if label == host or "." in label:
+            return error_pages.wrong_host()
+        return self._named(host) or error_pages.no_such_instance(self._portal_url)
+
+    def _named(self, host: str) -> PeerName | None:
+        """The instance that a host in lower case can only be the name of."""
+        if not host.endswith(self._suffix):
+            return None
+        try:
+            return PeerName(Kind.INSTANCE, host.removesuffix(self._suffix))
+        except InvalidName:
+            return None
+
+    async def absent(self, instance: PeerName, address: str) -> Page:
+        """The page for an instance that is not connected here; ``address`` wants to know."""
+        try:
+            known = await self._states.of(instance.id, address)
+        except ClockOff:
+            return error_pages.clock_off()
+        except PortalSilent:
+            return error_pages.portal_silent()
+        page = error_pages.STATES.get(known.state, error_pages.STATES["unknown"])
+        return page(known.title, self._portal_url)
+
+    def render(self, page: Page, head: RequestHead | None) -> bytes:
+        """The bytes of a page, in the form that the request prefers."""
+        if head is None:
+            return self._renderer.render(page)
+        accept = b",".join(head.get_all(b"accept")).decode("latin-1")
+        return self._renderer.render(
+            page, as_json=error_pages.prefers_json(accept), head_only=head.method == "HEAD"
+        )
+
+    async def close(self) -> None:
+        """Cut every visitor."""
+        for transport in list(self._transports):
+            transport.abort()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._states.close()
+
+
+class Visitor(FirstRequest):
+    """One connection until it is spliced or answered."""
+
+    def __init__(self, door: FrontDoor, place: Place) -> None:
+        super().__init__(place, door.limits.head_s)
+        self._door = door
+        self._lost = False
+        self._stream: Stream | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by the loop when a connection was accepted."""
+        self._door.enter(cast(asyncio.Transport, transport))
+        super().connection_made(transport)
+
+    def eof_received(self) -> bool:
+        """The visitor has nothing more to send; it is kept only while its stream is opening."""
+        return not self._reading and self._to_drain < 0 and not is_tls(self._transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the loop when the visitor has gone."""
+        self._lost = True
+        super().connection_lost(exc)
+
+    def _gone(self) -> None:
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            self._door.give_stream_back(stream)
+        super()._gone()
+        self._door.leave(self._transport)
+
+    # ---- opening
+
+    def _requested(self, head: RequestHead) -> None:
+        place = self._door.forwarded(head, self._place)
+        if not place.within:
+            self._turn_away(head)
+            return
+        if (elsewhere := self._door.insecure(head, place)) is not None:
+            self._answer(answer(308, elsewhere))
+            return
+        instance = self._door.instance_of(head)
+        if isinstance(instance, Page):
+            self._show(instance, head)
+            return
+        self._stream = self._door.take_stream(instance, place)
+        if self._stream is None:
+            most = self._door.limits.channels_per_visitor
+            who = place.address[0]
+            _log.warning("turned away a visitor of %s from %s: %d streams", instance, who, most)
+            self._show(error_pages.crowded(most), head)
+            return
+        self._transport.pause_reading()
+        self._door.start(self._open(instance, head), f"visit to {instance}")
+
+    async def _open(self, instance: PeerName, head: RequestHead) -> None:
+        """Open a stream to ``instance`` and hand the socket over, or answer with a page."""
+        door = self._door
+        lease = door.windows.lease()
+
+        def channel_gone(moved: int) -> None:
+            lease()
+            door.metrics.to_visitors(moved)
+
+        passing = door.passing(head, self._place)
+        end = (
+            ChannelEnd(self._transport, channel_gone)
+            if passing is None
+            else ProxiedChannelEnd(self._transport, channel_gone, passing)
+        )
+        try:
+            channel = await door.board.open(
+                instance, INSTANCE_HTTP_PORT, lambda: end, self._place.address, lease.size_bytes
+            )
+        except DitError as error:
+            lease()
+            if isinstance(error, Busy):
+                _log.warning("a visitor of %s was turned away: %s", instance, error)
+                page = error_pages.busy()
+            else:
+                page = await door.absent(instance, self._place.address[0])
+            self._show(page, head)
+            return
+        if self._lost:
+            channel.abort()
+            return
+        first = len(self._buffer) if passing is None else 0  # its own end counts all
+
+        def socket_gone(moved: int) -> None:
+            self._gone()
+            door.metrics.from_visitors(first + moved)
+
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        common = (self._transport, channel, door.limits.stalled_s, socket_gone)
+        room_bytes = lease.size_bytes // 2
+        if passing is None:
+            channel.write(data)
+            self._transport.set_protocol(StreamEnd(*common, room_bytes=room_bytes))
+        else:
+            proxied = ProxiedStreamEnd(*common, passing, room_bytes=room_bytes)
+            self._transport.set_protocol(proxied)
+            proxied.data_received(data)
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # ---- answering
+
+    def _refused(self, error: BadRequest) -> None:
+        self._show(error_pages.bad_request(error.status, str(error)))
+
+    def _late(self) -> None:
+        self._show(error_pages.head_late(self._door.limits.head_s))
+
+    def _crowded(self) -> None:
+        self._turn_away()
+
+    def _turn_away(self, head: RequestHead | None = None) -> None:
+        _log.warning("turned away a visitor from %s: too many", self._place.address[0])
+        self._show(error_pages.busy(), head)
+
+    def _show(self, page: Page, head: RequestHead | None = None) -> None:
+        """Send a page as the last answer."""
+        self._door.metrics.pages.labels(page.status).inc()
+        self._answer(self._door.render(page, head))

@@ -1,0 +1,147 @@
+"""What a peer learns from the portal at its start: who the portal is, and where the routers are.
+
+Of the two the peer's own file says the first, and it is what counts: an answer that names another
+key is refused. The rest is kept on disk, so that a peer starts while the portal is down.
+"""
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from dit4c_p2p.atomic_file import NotWritten, write_whole
+from dit4c_p2p.backoff import Backoff
+from dit4c_p2p.errors import DitError
+from dit4c_p2p.identity.errors import InvalidKey, PortalUnreachable
+from dit4c_p2p.identity.keys import fingerprint, parse_public
+from dit4c_p2p.identity.portal_client import PortalClient
+from dit4c_p2p.messages.codec import InvalidMessage, encode
+from dit4c_p2p.messages.public import PortalInfo, PublicConfig, RouterInfo
+from dit4c_p2p.settings.shared import PortalReference
+
+_log = logging.getLogger(__name__)
+
+_PATH = "/config.json"
+_COPY = "installation.json"
+_MAX_BYTES = 256 * 1024
+_FIRST_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 10.0
+_SAY_AGAIN_S = 60.0
+
+
+class WrongPortal(DitError):
+    """What answers at the portal's URL is not the portal of this peer's file."""
+
+    code = "wrong_portal"
+
+
+async def learn(reference: PortalReference, data_folder: Path) -> tuple[PortalInfo, PublicConfig]:
+    """The portal as this peer reaches it, and all that the portal makes known.
+
+    Waits for the portal, and says so, unless there is a copy of what it said before.
+
+    :raises WrongPortal: another portal answers, or the copy is of another.
+    """
+    copy = data_folder / _COPY
+    own = PortalInfo(name="", url=reference.url, key=reference.key, connect=list(reference.connect))
+    loop = asyncio.get_running_loop()
+    backoff, said = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S), float("-inf")
+    async with PortalClient(own, ca=reference.ca) as client:
+        while True:
+            try:
+                public = await _fetch(client)
+            except PortalUnreachable as error:
+                kept = _read_copy(copy, reference)
+                if kept is not None:
+                    _log.warning("%s: going on with what it said before", error)
+                    public = kept
+                    break
+                if loop.time() - said > _SAY_AGAIN_S:
+                    said = loop.time()
+                    _log.warning("%s: waiting for it", error)
+                await asyncio.sleep(backoff.pause_s())
+                continue
+            _check(public, reference)
+            _keep_copy(copy, public)
+            break
+    _log.info("the portal is %s at %s", public.portal.name, public.portal.url)
+    return msgspec.structs.replace(own, name=public.portal.name), public
+
+
+async def _fetch(client: PortalClient) -> PublicConfig:
+    """:raises PortalUnreachable: nothing answers, or not as a portal does."""
+    url = client.url(_PATH)
+    try:
+        async with client.session.get(url, allow_redirects=False) as response:
+            if response.status != 200:
+                raise PortalUnreachable(f"{url} answers {response.status}")
+            body = b""
+            while len(body) <= _MAX_BYTES and (more := await response.content.read(_MAX_BYTES)):
+                body += more
+        return read_public(body)
+    except InvalidMessage as error:
+        raise PortalUnreachable(f"{url} does not answer as a portal does ({error})") from None
+    except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        reason = str(error) or "time is up"
+        raise PortalUnreachable(f"the portal does not answer: {reason}") from None
+
+
+def read_public(body: bytes) -> PublicConfig:
+    """A portal's ``config.json``; what a newer portal says beyond it is left out.
+
+    :raises InvalidMessage: not such a document.
+    """
+    try:
+        raw = json.loads(body)
+        document = _known(raw, PublicConfig)
+        document["portal"] = _known(document.get("portal"), PortalInfo)
+        document["routers"] = [_known(one, RouterInfo) for one in document.get("routers", ())]
+        public = msgspec.convert(document, PublicConfig)
+        parse_public(public.portal.key)
+        return public
+    except (InvalidKey, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InvalidMessage(f"not a portal's config.json: {error}") from None
+
+
+def _known(raw: Any, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    return {name: value for name, value in raw.items() if name in kind.__struct_fields__}
+
+
+def _check(public: PublicConfig, reference: PortalReference) -> None:
+    """:raises WrongPortal: it is not the one of the peer's file."""
+    said, pinned = parse_public(public.portal.key), parse_public(reference.key)
+    if said.public_data != pinned.public_data:
+        raise WrongPortal(
+            f"the portal at {reference.url} has the key {fingerprint(said)}, "
+            f"and portal.key says {fingerprint(pinned)}",
+            hint="if its admin says that the new key is right, put it into the file",
+        )
+    if public.portal.url != reference.url:
+        raise WrongPortal(
+            f"the portal calls itself {public.portal.url}, and portal.url says {reference.url}",
+            hint="write portal.url as the portal does",
+        )
+
+
+def _read_copy(copy: Path, reference: PortalReference) -> PublicConfig | None:
+    """What the same portal said before, if it has been kept."""
+    try:
+        public = read_public(copy.read_bytes())
+        _check(public, reference)
+    except FileNotFoundError:
+        return None
+    except (OSError, DitError) as error:
+        _log.info("%s is of no use: %s", copy, error)
+        return None
+    return public
+
+
+def _keep_copy(copy: Path, public: PublicConfig) -> None:
+    try:
+        write_whole(copy, encode(public))
+    except NotWritten as error:
+        _log.warning("what the portal said is not kept: %s", error.one_line())

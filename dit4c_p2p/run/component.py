@@ -1,0 +1,164 @@
+"""The four components, each run from its settings until SIGINT or SIGTERM."""
+
+import logging
+import shutil
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import asyncssh
+
+from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.identity.keys import fingerprint, load_or_create
+from dit4c_p2p.messages.public import PortalInfo, PublicConfig
+from dit4c_p2p.node.config import HelperImages
+from dit4c_p2p.observe.logs import log_to
+from dit4c_p2p.observe.server import Observed, shown
+from dit4c_p2p.run.bootstrap import learn
+from dit4c_p2p.run.process import Component, check_port, own_folder, running, until_signal
+from dit4c_p2p.settings import (
+    NodeSettings,
+    PeerSettings,
+    PortalSettings,
+    RouterSettings,
+    SchedulerSettings,
+    Settings,
+)
+
+_log = logging.getLogger(__name__)
+
+_ANOTHER_FOLDER = "choose another data_folder in the file"
+_ANOTHER_ADDRESS = "give another address in the file"
+
+Show = Callable[[Observed], None]
+Work = Callable[[Show], Awaitable[None]]
+
+
+class ObservedComponent(Component, Observed, Protocol):
+    """One that runs and can be looked at."""
+
+
+async def run(settings: Settings) -> None:
+    """Run the component that the settings are for.
+
+    :raises DitError: it can't be started, or can't go on.
+    """
+    match settings:
+        case PortalSettings():
+            await _run(settings, lambda show: _portal(settings, show))
+        case SchedulerSettings():
+            await _run(settings, lambda show: _scheduler(settings, show))
+        case RouterSettings():
+            await _run(settings, lambda show: _router(settings, show))
+        case NodeSettings():
+            await _run(settings, lambda show: _node(settings, show))
+        case _:
+            raise TypeError(f"{type(settings).__name__} is for no component")
+
+
+async def _run(settings: PortalSettings | PeerSettings, work: Work) -> None:
+    log_to(None, terminal=settings.log.number, form=settings.log.format)
+    program = f"dit4c {settings.KIND} run"
+    with own_folder(settings.data_folder, program=program, another=_ANOTHER_FOLDER):
+        for setting, addresses in settings.listening.items():
+            for host, port in addresses:
+                check_port(host, port, another=_ANOTHER_ADDRESS, setting=setting)
+        for problem in settings.file_problems():
+            raise problem
+
+        async def working() -> None:
+            async with shown(settings.observe.listen, settings.KIND) as show:
+                await work(lambda component: show(settings.KIND, component))
+
+        await until_signal(working(), "Stopping. Instances live on.")
+
+
+async def _portal(settings: PortalSettings, show: Show) -> None:
+    from dit4c_p2p.database import serving
+    from dit4c_p2p.portal import Portal
+
+    key = load_or_create(settings.key_path)
+    _log.info("%s has the key %s", settings.name, fingerprint(key))
+    config = settings.config()
+    async with serving([config.database_spec]):
+        await _serve(settings.name, Portal(config), show)
+
+
+async def _router(settings: RouterSettings, show: Show) -> None:
+    from dit4c_p2p.router import Router
+
+    key, portal, public = await _begin(settings)
+    await _serve(settings.name, Router(settings.config(key, portal, public)), show)
+
+
+async def _scheduler(settings: SchedulerSettings, show: Show) -> None:
+    from dit4c_p2p.database import serving
+    from dit4c_p2p.scheduler import Scheduler, database
+
+    async with serving([database(settings.data_folder, settings.database)]):
+        key, portal, public = await _begin(settings)
+        await _serve(settings.name, Scheduler(settings.config(key, portal, public)), show)
+
+
+async def _node(settings: NodeSettings, show: Show) -> None:
+    from dit4c_p2p.node.agent import Node
+
+    key, portal, public = await _begin(settings)
+    images = await helper_images(settings)
+    await _serve(settings.name, Node(settings.config(key, portal, public, images)), show)
+
+
+async def _begin(settings: PeerSettings) -> tuple[asyncssh.SSHKey, PortalInfo, PublicConfig]:
+    """The peer's key, the portal as the peer reaches it, and what the portal makes known."""
+    key = load_or_create(settings.key_path)
+    _log.info("%s has the key %s", settings.name, fingerprint(key))
+    portal, public = await learn(settings.portal, settings.data_folder)
+    return key, portal, public
+
+
+async def _serve(name: object, component: ObservedComponent, show: Show) -> None:
+    async with running(component):
+        show(component)
+        _log.info("%s is up", name)
+        await component.wait()
+
+
+async def helper_images(settings: NodeSettings) -> HelperImages:
+    """The ids of the images of a pod's helpers: those named, or else the ones built here.
+
+    :raises ConfigError: the engine has no such image, or does not answer.
+    :raises DitError: they can't be built.
+    """
+    from dit4c_p2p.imagebuild import (
+        TerminalProgress,
+        default_cache_folder,
+        ensure_engine,
+        ensure_images,
+    )
+    from dit4c_p2p.node.engine.client import Engine
+    from dit4c_p2p.node.errors import EngineError, NotFound
+
+    given = settings.images.given
+    if not given:
+        progress = TerminalProgress(columns=shutil.get_terminal_size().columns)
+        try:
+            found = await ensure_engine(progress, settings.engine)
+            built = await ensure_images(progress, default_cache_folder(), engine=found, tools=())
+        finally:
+            progress.close()
+        return HelperImages(built.infra, built.listener, built.auth)
+    ids = {}
+    async with Engine(settings.engine) as engine:
+        for name, image in given.items():
+            try:
+                ids[name] = str((await engine.image(image))["Id"])
+            except NotFound:
+                raise ConfigError(
+                    f"images.{name}: the engine has no image {image}",
+                    hint="make it with 'dit4c images build', or load it",
+                ) from None
+            except EngineError as error:
+                raise ConfigError(
+                    f"engine: {settings.engine} does not answer: {error}",
+                    hint="see that it runs, and that this user may use it",
+                ) from None
+    return HelperImages(**ids)

@@ -1,0 +1,195 @@
+"""One task for each instance that there is something to do for.
+
+The task reads what its instance has become from the store, does what that state calls for, writes
+down what came of it, and begins again; it ends when there is nothing to do. When the state changes
+from elsewhere (a discard, a pod that ends), the work in hand is given up and the task looks anew.
+So a scheduler that was killed goes on by nothing more than starting the tasks again.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from dit4c_p2p.backoff import Backoff
+from dit4c_p2p.errors import DitError
+from dit4c_p2p.messages.instances import State
+from dit4c_p2p.messages.link import RequestLogs
+from dit4c_p2p.scheduler.errors import StoreFailed, first_error
+from dit4c_p2p.scheduler.lifecycle import Event, Instance, Progressed, TimeUp, Work, work
+from dit4c_p2p.scheduler.node_links import Nodes
+from dit4c_p2p.scheduler.store import Store
+from dit4c_p2p.scheduler.work_runner import Errands
+
+_log = logging.getLogger(__name__)
+
+# At most four reports a second about one instance's progress.
+PROGRESS_EVERY_S = 0.25
+# After a start, what ran out of time meanwhile gets this long to show how far it has come.
+RESUME_GRACE_S = 120
+_AGAIN_FIRST_S = 1.0
+_AGAIN_LONGEST_S = 30.0
+
+
+class _Life:
+    """A task, the state that it works for, and whether that has changed."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.changed = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+
+class Driver:
+    """Keeps the tasks. Everything that happens to an instance goes through :meth:`apply`."""
+
+    def __init__(
+        self, store: Store, nodes: Nodes, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._errands = Errands(store, nodes, self.apply)
+        self._lives: dict[str, _Life] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._grace_until = clock() + RESUME_GRACE_S
+        self._removing: set[str] = set()
+
+    async def run(self) -> None:
+        """Go on with every unfinished instance, and serve until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for instance in await self._store.unfinished():
+                if work(instance) is not None:
+                    _log.info("instance %s: going on, it is %s", instance.id, instance.state)
+                self.wake(instance)
+            await asyncio.get_running_loop().create_future()
+
+    async def apply(self, instance: str, event: Event) -> Instance:
+        """Write down an event, and see to what it calls for.
+
+        :raises StoreFailed: it is not written down.
+        """
+        after = await self._store.apply(instance, event)
+        self.wake(after)
+        return after
+
+    def wake(self, instance: Instance) -> None:
+        """The instance has become this: see to it, unless that is being done."""
+        life = self._lives.get(instance.id)
+        if life is not None:
+            if life.state != instance.state:
+                life.changed.set()
+        elif work(instance) is not None:
+            life = self._lives[instance.id] = _Life(instance.state)
+            life.task = self._start(self._live(instance.id, life), f"instance {instance.id}")
+        if not instance.occupies:
+            self._errands.room_changed()
+
+    def room_changed(self) -> None:
+        """A node came or went."""
+        self._errands.room_changed()
+
+    def send_logs(self, request: RequestLogs) -> None:
+        """Have the portal told the newest lines of an app's log."""
+        self._start(self._logs(request), f"logs of {request.instance}")
+
+    def remove_leftover(self, node: str, instance: str) -> None:
+        """Have the pod of a discarded instance removed."""
+        if instance not in self._removing:
+            self._removing.add(instance)
+            self._start(self._remove_leftover(node, instance), f"leftover of {instance}")
+
+    def _start(self, work_in_hand: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        if self._group is None:
+            raise RuntimeError("the driver does not run")
+        return self._group.create_task(work_in_hand, name=name)
+
+    async def _logs(self, request: RequestLogs) -> None:
+        try:
+            await self._store.tell(await self._errands.logs(request))
+        except StoreFailed as error:
+            _log.warning("logs of %s: %s", request.instance, error.one_line())
+
+    async def _remove_leftover(self, node: str, instance: str) -> None:
+        try:
+            await self._errands.remove_leftover(node, instance)
+        finally:
+            self._removing.discard(instance)
+
+    async def _live(self, id: str, life: _Life) -> None:
+        backoff = Backoff(_AGAIN_FIRST_S, _AGAIN_LONGEST_S)
+        while True:
+            life.changed.clear()
+            try:
+                instance = await self._store.get(id)
+                if instance is not None:
+                    life.state = instance.state
+                    todo = work(instance)
+                    if todo is not None:
+                        await self._step(todo, instance, life)
+                        backoff.reset()
+                        continue
+                if life.changed.is_set():
+                    continue
+                del self._lives[id]
+                return
+            except* DitError as group:
+                _log.warning("instance %s: %s", id, first_error(group))
+            await asyncio.sleep(backoff.pause_s())
+
+    async def _step(self, todo: Work, instance: Instance, life: _Life) -> None:
+        """Do the work until it is done, its time is up, or its state has changed."""
+        job = asyncio.create_task(self._do(todo, instance), name=f"{instance.id} {todo.name}")
+        changed = asyncio.create_task(life.changed.wait())
+        try:
+            done, _ = await asyncio.wait(
+                (job, changed),
+                timeout=self._left_s(instance),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        finally:
+            for task in (job, changed):
+                task.cancel()
+            await asyncio.gather(job, changed, return_exceptions=True)
+        if job in done:
+            job.result()
+        elif not done:
+            await self.apply(instance.id, TimeUp())
+
+    def _left_s(self, instance: Instance) -> float | None:
+        if instance.deadline is None:
+            return None
+        return max(0.0, max(instance.deadline, self._grace_until) - self._clock())
+
+    async def _do(self, todo: Work, instance: Instance) -> None:
+        teller = _Teller(self._store, instance)
+        async with asyncio.TaskGroup() as group:
+            telling = group.create_task(teller.run())
+            event = await self._errands.run(todo, instance, teller.say)
+            telling.cancel()
+        if event is not None:
+            await self.apply(instance.id, event)
+
+
+class _Teller:
+    """Writes down an instance's progress: the newest, and not too often."""
+
+    def __init__(self, store: Store, instance: Instance) -> None:
+        self._store = store
+        self._instance = instance
+        self._news = asyncio.Event()
+        self._info = ""
+        self._fraction: float | None = None
+
+    def say(self, info: str, fraction: float | None) -> None:
+        self._info, self._fraction = info, fraction
+        self._news.set()
+
+    async def run(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            event = Progressed(self._instance.state, self._info, self._fraction)
+            await self._store.apply(self._instance.id, event)
+            await asyncio.sleep(PROGRESS_EVERY_S)

@@ -1,0 +1,84 @@
+"""Hears what the nodes say of their pods, and has it applied to the instances.
+
+A node is believed about the instances that were placed on it, and about no others.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+from dit4c_p2p.messages.link import ClusterState
+from dit4c_p2p.messages.node import PodEvent, PodStatus
+from dit4c_p2p.scheduler.instance_tasks import Driver
+from dit4c_p2p.scheduler.lifecycle import Instance
+from dit4c_p2p.scheduler.node_links import Nodes
+from dit4c_p2p.scheduler.reconcile import compare, what_happened
+from dit4c_p2p.scheduler.store import Store
+
+_log = logging.getLogger(__name__)
+
+
+class Watcher:
+    """The scheduler's :class:`~dit4c_p2p.scheduler.node_links.Listener`."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._driver: Driver
+        self._nodes: Nodes
+        self._told: ClusterState | None = None
+        self._unknown: dict[str, tuple[str, ...]] = {}
+
+    def watch(self, nodes: Nodes, driver: Driver) -> None:
+        """Called once, before the nodes run."""
+        self._nodes = nodes
+        self._driver = driver
+
+    async def line_changed(self) -> None:
+        """Tell the portal which nodes are reached, if that has changed."""
+        up = sorted(self._nodes.up)
+        state = ClusterState(nodes_up=up, nodes_down=sorted(set(self._nodes.names) - set(up)))
+        if state != self._told:
+            self._driver.room_changed()
+            await self._store.tell(state)
+            self._told = state
+
+    async def pod_changed(self, node: str, event: PodEvent) -> None:
+        """An event of a pod."""
+        instance = await self._store.get(event.instance)
+        if instance is None or instance.node != node:
+            _log.warning("%s speaks of %r, which is not placed there", node, event.instance[:60])
+            return
+        happened = what_happened(event.status)
+        if happened is not None:
+            await self._driver.apply(instance.id, happened)
+
+    async def before_list(self, node: str) -> Mapping[str, Instance]:
+        """The unfinished instances on the node, as they are before it looks at its pods."""
+        return {
+            instance.id: instance
+            for instance in await self._store.unfinished()
+            if instance.node == node
+        }
+
+    async def listed(
+        self, node: str, before: Mapping[str, Instance], pods: Sequence[PodStatus]
+    ) -> None:
+        """Compare, and see to the differences."""
+        instances = dict(before)
+        for pod in pods:
+            if pod.instance not in instances:
+                instance = await self._store.get(pod.instance)
+                if instance is not None:
+                    instances[pod.instance] = instance
+        findings = compare(node, pods, instances)
+        for id, event in findings.events:
+            await self._driver.apply(id, event)
+        for id in findings.leftovers:
+            self._driver.remove_leftover(node, id)
+        if findings.unknown != self._unknown.get(node, ()):
+            self._unknown[node] = findings.unknown
+            if findings.unknown:
+                _log.warning(
+                    "%s has pods of no instance here, left alone: %s",
+                    node,
+                    ", ".join(repr(id[:60]) for id in findings.unknown[:20]),
+                )

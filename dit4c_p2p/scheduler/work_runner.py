@@ -1,0 +1,288 @@
+"""What an instance's state calls for, carried out at its node; each errand ends with an event.
+
+An errand may be given up at any moment and run again: the verbs of a node are idempotent, and
+nothing is concluded from a line that breaks. A node that can't be reached is waited for.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+from dit4c_p2p.backoff import Backoff
+from dit4c_p2p.messages.codec import encode
+from dit4c_p2p.messages.instances import FINAL, State
+from dit4c_p2p.messages.link import InstanceLogs, RequestLogs
+from dit4c_p2p.messages.node import (
+    PASSING_CODES,
+    DiscardPod,
+    EnsureImage,
+    Failure,
+    LogText,
+    NodeDescription,
+    NodeRequest,
+    NodeResult,
+    PodGone,
+    PodKey,
+    PodLogs,
+    PodRunning,
+    PodStopped,
+    Progress,
+    StartPod,
+    StopPod,
+)
+from dit4c_p2p.messages.node import ImageReady as ImageIsReady
+from dit4c_p2p.scheduler import lifecycle
+from dit4c_p2p.scheduler.errors import NodeUnreachable
+from dit4c_p2p.scheduler.lifecycle import (
+    Event,
+    ImageReady,
+    Instance,
+    Placed,
+    PodStarted,
+    Work,
+    WorkFailed,
+)
+from dit4c_p2p.scheduler.node_links import QUICK_LIMIT_S, Nodes
+from dit4c_p2p.scheduler.placement import Place, choose
+from dit4c_p2p.scheduler.store import Store
+
+_log = logging.getLogger(__name__)
+
+# Tell the instance's user something: a sentence, and 0..1 or None.
+Say = Callable[[str, float | None], None]
+Apply = Callable[[str, Event], Awaitable[Instance]]
+
+# A node that works on a verb says something every 5 s.
+SILENCE_S = 30
+# Removing may have to wait for a start that is under way to let go.
+REMOVE_LIMIT_S = 300
+# A node that has got room by itself says so to nobody.
+PLACE_AGAIN_S = 15
+# Within this time a node's description is as good as new: our own placements are counted anyway.
+DESCRIPTION_GOOD_S = 2
+# Every key that is published is told to every peer and kept for ever, and a pod has one. Where a
+# node makes pods anew time and again, the next key of an instance waits.
+KEY_EVERY_S = 10.0
+# A person waits for the logs, and the portal for 10 s.
+LOGS_LIMIT_S = 8
+MAX_LOGS_AT_ONCE = 8
+# 64 KiB of log may become six times that in JSON; a message may be 256 KiB.
+_MAX_LOG_CHARS = 64 * 1024
+_SAFE_LOG_CHARS = 32 * 1024
+_MAX_LOG_MESSAGE_BYTES = 200 * 1024
+_AGAIN_FIRST_S = 0.5
+_AGAIN_LONGEST_S = 15.0
+
+
+class Errands:
+    """Runs errands to the nodes.
+
+    :param apply: writes down an event, as :meth:`Store.apply` does.
+    """
+
+    def __init__(self, store: Store, nodes: Nodes, apply: Apply) -> None:
+        self._store = store
+        self._nodes = nodes
+        self._apply = apply
+        self._placing = asyncio.Lock()
+        self._waiting_for_room: set[asyncio.Event] = set()
+        self._described: dict[str, NodeDescription] = {}
+        self._described_at = float("-inf")
+        self._log_slots = asyncio.Semaphore(MAX_LOGS_AT_ONCE)
+        # When an instance was given another key, where it had one.
+        self._replaced_at: dict[str, float] = {}
+
+    def room_changed(self) -> None:
+        """A node came, or an instance went: who waits for a place looks again."""
+        self._described_at = float("-inf")
+        for event in self._waiting_for_room:
+            event.set()
+
+    async def run(self, work: Work, instance: Instance, say: Say) -> Event | None:
+        """Do the work; returns what has happened by it, or None if that is written down already."""
+        match work:
+            case Work.PLACE:
+                await self._place(instance, say)
+                return None
+            case Work.FETCH_IMAGE:
+                wanted = EnsureImage(image=instance.image)
+                answer = await self._ask(instance, wanted, ImageIsReady, say)
+                return _failed(instance, answer) or ImageReady()
+            case Work.START_POD:
+                request = StartPod(
+                    instance=instance.id,
+                    image=instance.image,
+                    key_nonce=instance.key_nonce,
+                    run=instance.run,
+                    kept=instance.ran,
+                )
+                answer = await self._ask(instance, request, PodRunning, say)
+                notice = answer.notice if isinstance(answer, PodRunning) else ""
+                return _failed(instance, answer) or PodStarted(notice)
+            case Work.STOP_POD:
+                return await self._stop(instance, say)
+            case Work.REMOVE_POD:
+                return await self._remove(instance, say)
+
+    async def _place(self, instance: Instance, say: Say) -> None:
+        changed = asyncio.Event()
+        self._waiting_for_room.add(changed)
+        try:
+            while True:
+                changed.clear()
+                async with self._placing:
+                    placed = Counter(
+                        other.node
+                        for other in await self._store.unfinished()
+                        if other.node is not None and other.occupies
+                    )
+                    choice = choose(self._nodes.names, await self._descriptions(), placed)
+                    if isinstance(choice, Place):
+                        await self._apply(instance.id, Placed(choice.node))
+                        return
+                say(choice.info, None)
+                try:
+                    async with asyncio.timeout(PLACE_AGAIN_S):
+                        await changed.wait()
+                except TimeoutError:
+                    _log.debug("instance %s: still waiting for a machine", instance.id)
+        finally:
+            self._waiting_for_room.discard(changed)
+
+    async def _descriptions(self) -> dict[str, NodeDescription]:
+        now = asyncio.get_running_loop().time()
+        if now - self._described_at > DESCRIPTION_GOOD_S:
+            self._described = await self._nodes.describe()
+            self._described_at = now
+        return self._described
+
+    async def _stop(self, instance: Instance, say: Say) -> Event:
+        backoff = Backoff(_AGAIN_FIRST_S, _AGAIN_LONGEST_S)
+        while True:
+            request = StopPod(instance=instance.id)
+            answer = await self._ask(instance, request, PodStopped, say)
+            if not isinstance(answer, Failure):
+                return lifecycle.PodStopped()
+            if answer.code == "no_such_pod":
+                return lifecycle.PodVanished()
+            _log.warning("instance %s: not stopped: %s (%s)", instance.id, answer.text, answer.code)
+            if instance.discard_wanted:
+                # Removing stops it as well, and goes on trying.
+                return lifecycle.PodStopped()
+            say(f"{answer.text}; trying again", None)
+            await asyncio.sleep(backoff.pause_s())
+
+    async def _remove(self, instance: Instance, say: Say) -> Event:
+        backoff = Backoff(_AGAIN_FIRST_S, _AGAIN_LONGEST_S)
+        while True:
+            request = DiscardPod(instance=instance.id)
+            answer = await self._ask(instance, request, PodGone, say)
+            if not isinstance(answer, Failure) or answer.code == "no_such_pod":
+                return lifecycle.PodGone()
+            _log.warning("instance %s: not removed: %s (%s)", instance.id, answer.text, answer.code)
+            say(f"{answer.text}; trying again", None)
+            await asyncio.sleep(backoff.pause_s())
+
+    async def _ask(
+        self,
+        instance: Instance,
+        request: NodeRequest,
+        last: type[ImageIsReady] | type[PodRunning] | type[PodStopped] | type[PodGone],
+        say: Say,
+    ) -> NodeResult | Failure:
+        """Ask until there is an answer: ``last`` if it was done, or why it can't be."""
+        backoff = Backoff(_AGAIN_FIRST_S, _AGAIN_LONGEST_S)
+        name = instance.node or ""
+        while True:
+            has_key = False
+            try:
+                link = self._nodes.link(name)
+                async with aclosing(link.ask(request, SILENCE_S)) as replies:
+                    async for reply in replies:
+                        match reply:
+                            case Progress():
+                                say(reply.info, reply.fraction)
+                            case PodKey() if has_key:
+                                _log.debug("instance %s: %s names more keys", instance.id, name)
+                            case PodKey():
+                                has_key = True
+                                await self._key_made(instance.id, reply)
+                            case Failure(code=code) if code in PASSING_CODES:
+                                say(f"{reply.text}; trying again", None)
+                                break
+                            case Failure():
+                                return reply
+                            case _ if isinstance(reply, last):
+                                return reply
+                _log.info("instance %s: %s will be asked again", instance.id, name)
+            except NodeUnreachable as error:
+                _log.info("instance %s: %s", instance.id, error.one_line())
+                say(f"Waiting for {name} to answer", None)
+                await self._wait_for(name)
+            await asyncio.sleep(backoff.pause_s())
+
+    async def _key_made(self, instance: str, key: PodKey) -> None:
+        """Have it published; not too soon after another one of the same instance."""
+        loop = asyncio.get_running_loop()
+        replaced_at = self._replaced_at.get(instance, float("-inf"))
+        await asyncio.sleep(replaced_at + KEY_EVERY_S - loop.time())
+        self._replaced_at.pop(instance, None)
+        if await self._store.key_made(instance, key):
+            self._replaced_at[instance] = loop.time()
+
+    async def _wait_for(self, node: str) -> None:
+        """Until the node is heard; one that isn't ours any more may become so by a restart."""
+        try:
+            await self._nodes.link(node).wait_up()
+        except NodeUnreachable:
+            await asyncio.sleep(_AGAIN_LONGEST_S)
+
+    async def remove_leftover(self, node: str, instance: str) -> None:
+        """Remove the pod of an instance that was discarded; it is found again if this fails."""
+        request = DiscardPod(instance=instance)
+        try:
+            answer = await self._nodes.link(node).result(request, PodGone, REMOVE_LIMIT_S)
+        except NodeUnreachable as error:
+            _log.warning("instance %s: leftover on %s: %s", instance, node, error.one_line())
+            return
+        if isinstance(answer, Failure):
+            _log.warning(
+                "instance %s: leftover on %s: %s (%s)", instance, node, answer.text, answer.code
+            )
+        else:
+            _log.info("instance %s: leftover on %s removed", instance, node)
+
+    async def logs(self, request: RequestLogs) -> InstanceLogs:
+        """The newest lines of an app's log, or why there are none, within 8 s."""
+        instance = await self._store.get(request.instance)
+        if instance is None or instance.node is None or not instance.pod_asked:
+            return _no_logs(request, "There is no log yet")
+        if instance.state in FINAL or instance.state is State.DISCARDING:
+            return _no_logs(request, "The log was discarded with the instance")
+        question = PodLogs(instance=request.instance, lines=request.lines)
+        try:
+            async with asyncio.timeout(LOGS_LIMIT_S), self._log_slots:
+                link = self._nodes.link(instance.node)
+                answer = await link.result(question, LogText, QUICK_LIMIT_S)
+        except (NodeUnreachable, TimeoutError):
+            return _no_logs(request, f"{instance.node} does not answer at the moment")
+        if isinstance(answer, Failure):
+            return _no_logs(request, answer.text)
+        text = answer.text[-_MAX_LOG_CHARS:]
+        if len(encode(text)) > _MAX_LOG_MESSAGE_BYTES:
+            text = text[-_SAFE_LOG_CHARS:]
+        return InstanceLogs(request=request.request, instance=request.instance, text=text)
+
+
+def _failed(instance: Instance, answer: NodeResult | Failure) -> WorkFailed | None:
+    if not isinstance(answer, Failure):
+        return None
+    _log.warning("instance %s: %s (%s)", instance.id, answer.text, answer.code)
+    return WorkFailed(instance.state, answer.text, answer.log_tail)
+
+
+def _no_logs(request: RequestLogs, error: str) -> InstanceLogs:
+    short = error[: lifecycle.MAX_INFO_CHARS]
+    return InstanceLogs(request=request.request, instance=request.instance, error=short)
