@@ -9,6 +9,7 @@
 - ``pod``        what a node agent gives its pod's helpers, and what they say back
 - ``helper``     helper → portal
 - ``router``     router → portal
+- ``grants``     portal ⇄ file server: whose files, and which keys have logged in
 - ``instances``  the states of an instance
 - ``image``      how an image is called
 """

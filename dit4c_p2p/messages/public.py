@@ -24,13 +24,26 @@ class RouterInfo(Record, frozen=True):
     http: list[str]
 
 
+class FileServerInfo(Record, frozen=True):
+    """A file server: SFTP over SSH. ``url`` is canonical, such as ``sftp://files.example.org:2222``.
+
+    ``connect`` lists the ``host:port`` pairs to connect to instead; an empty list means the URL's
+    own.
+    """
+
+    name: str
+    url: str
+    connect: list[str] = []
+
+
 class PublicConfig(Record, frozen=True):
     """Everything a peer needs to find the others.
 
     ``user_url`` is the canonical URL of an instance with ``{id}`` in the place of its id, such as
-    ``http://{id}.localhost:8081/``.
+    ``http://{id}.localhost:8081/``. The first file server is the home of new people and groups.
     """
 
     portal: PortalInfo
     routers: list[RouterInfo]
     user_url: str
+    fileservers: list[FileServerInfo] = []

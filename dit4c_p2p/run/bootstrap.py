@@ -20,7 +20,7 @@ from dit4c_p2p.identity.errors import InvalidKey, PortalUnreachable
 from dit4c_p2p.identity.keys import fingerprint, parse_public
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.messages.codec import InvalidMessage, encode
-from dit4c_p2p.messages.public import PortalInfo, PublicConfig, RouterInfo
+from dit4c_p2p.messages.public import FileServerInfo, PortalInfo, PublicConfig, RouterInfo
 from dit4c_p2p.settings.shared import PortalReference
 
 _log = logging.getLogger(__name__)
@@ -100,6 +100,9 @@ def read_public(body: bytes) -> PublicConfig:
         document = _known(raw, PublicConfig)
         document["portal"] = _known(document.get("portal"), PortalInfo)
         document["routers"] = [_known(one, RouterInfo) for one in document.get("routers", ())]
+        document["fileservers"] = [
+            _known(one, FileServerInfo) for one in document.get("fileservers", ())
+        ]
         public = msgspec.convert(document, PublicConfig)
         parse_public(public.portal.key)
         return public
