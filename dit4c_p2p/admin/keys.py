@@ -56,7 +56,7 @@ def read_access(
     return running, token or its_token
 
 
-class KeyDesk:
+class KeyAdminClient:
     """The portal's calls for keys, with an admin's token; used as ``async with``.
 
     :param connect: ``host:port`` pairs to connect to instead of the URL's own.

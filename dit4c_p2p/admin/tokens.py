@@ -34,7 +34,7 @@ class TokenRefused(DitError):
     code = "token_refused"
 
 
-class TokenDesk(Protocol):
+class TokenAdmin(Protocol):
     """What can be done with a person's tokens."""
 
     async def create(self, person: str, label: str, days: int, scope: Scope) -> str:
@@ -47,7 +47,7 @@ class TokenDesk(Protocol):
         """End one, by its id or its label."""
 
 
-class DatabaseDesk:
+class DatabaseTokenAdmin:
     """On the portal's database, whether or not the portal runs; ``now`` in seconds since 1970.
 
     :param audit: the portal's audit log. As at the portal, a token is not made if that can't be
@@ -59,7 +59,7 @@ class DatabaseDesk:
         self._now = now
 
     async def create(self, person: str, label: str, days: int, scope: Scope) -> str:
-        """See :class:`TokenDesk`."""
+        """See :class:`TokenAdmin`."""
         async with in_transaction("portal"):
             made, text = await api_tokens.create(
                 person, label=label, scope=scope, days=days, now=self._now
@@ -69,12 +69,12 @@ class DatabaseDesk:
         return text
 
     async def list(self, person: str) -> Sequence[TokenView]:
-        """See :class:`TokenDesk`."""
+        """See :class:`TokenAdmin`."""
         await people.get(person)
         return [token_view(token) for token in await api_tokens.of(person)]
 
     async def revoke(self, person: str, token: str) -> None:
-        """See :class:`TokenDesk`."""
+        """See :class:`TokenAdmin`."""
         await people.get(person)
         await api_tokens.revoke(person, token)
         try:
@@ -88,7 +88,7 @@ class DatabaseDesk:
             log.write(what, who=local_user(), about=about)
 
 
-class ApiDesk:
+class ApiTokenAdmin:
     """Through the portal's API, with an admin's token."""
 
     def __init__(self, client: PortalClient, token: str) -> None:
@@ -96,17 +96,17 @@ class ApiDesk:
         self._headers = {"Authorization": f"Bearer {token}"}
 
     async def create(self, person: str, label: str, days: int, scope: Scope) -> str:
-        """See :class:`TokenDesk`."""
+        """See :class:`TokenAdmin`."""
         body = {"label": label, "days": days, "scope": scope}
         path = f"people/{quote(person, safe='')}/tokens"
         return (await self._call("POST", path, NewTokenView, json=body)).token
 
     async def list(self, person: str) -> Sequence[TokenView]:
-        """See :class:`TokenDesk`."""
+        """See :class:`TokenAdmin`."""
         return await self._call("GET", f"people/{quote(person, safe='')}/tokens", list[TokenView])
 
     async def revoke(self, person: str, token: str) -> None:
-        """See :class:`TokenDesk`."""
+        """See :class:`TokenAdmin`."""
         path = f"people/{quote(person, safe='')}/tokens/{quote(token, safe='')}/revoke"
         await self._call("POST", path, list[TokenView])
 
@@ -129,20 +129,20 @@ class ApiDesk:
 
 
 @asynccontextmanager
-async def local_desk(spec: DatabaseSpec, audit: Path, now: float) -> AsyncIterator[TokenDesk]:
+async def local_desk(spec: DatabaseSpec, audit: Path, now: float) -> AsyncIterator[TokenAdmin]:
     """The desk of a portal on this machine; ``audit`` is its audit log."""
     async with databases([spec]):
-        yield DatabaseDesk(audit, now)
+        yield DatabaseTokenAdmin(audit, now)
 
 
 @asynccontextmanager
-async def api_desk(url: str, token: str) -> AsyncIterator[TokenDesk]:
+async def api_desk(url: str, token: str) -> AsyncIterator[TokenAdmin]:
     """The desk of a portal elsewhere.
 
     :raises ConfigError: the token would cross a network unprotected.
     """
     async with PortalClient(PortalInfo(name="", url=url, key="")) as client:
-        yield ApiDesk(client, token)
+        yield ApiTokenAdmin(client, token)
 
 
 def audit_of(folder: Path) -> Path:

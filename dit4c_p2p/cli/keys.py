@@ -11,7 +11,7 @@ from dit4c_p2p.cli.arguments import add_data_dir, add_portal_config, read_portal
 from dit4c_p2p.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dit4c_p2p.admin.keys import KeyDesk
+    from dit4c_p2p.admin.keys import KeyAdminClient
     from dit4c_p2p.cli.arguments import Commands
 
 _WHO = (
@@ -83,18 +83,18 @@ def _add_portal(parser: argparse.ArgumentParser) -> None:
     add_data_dir(parser)
 
 
-async def _desk(options: argparse.Namespace) -> "KeyDesk":
+async def _desk(options: argparse.Namespace) -> "KeyAdminClient":
     """The portal's calls for keys, with the token that the options lead to."""
-    from dit4c_p2p.admin.keys import KeyDesk, read_access
+    from dit4c_p2p.admin.keys import KeyAdminClient, read_access
 
     if options.config is not None:
         from dit4c_p2p.admin.local_portal import admin_token
 
         settings = read_portal_settings(options.config)
         token = await admin_token(settings, options.admin)
-        return KeyDesk(settings.url, token, connect=settings.connect)
+        return KeyAdminClient(settings.url, token, connect=settings.connect)
     url, token = read_access(options.portal, options.data_dir, os.environ)
-    return KeyDesk(url, token)
+    return KeyAdminClient(url, token)
 
 
 def _run_add(options: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dit4c_p2p.cli.arguments import add_data_dir
-from dit4c_p2p.run.all_in_one_config import DEFAULT_TOOLS, UpConfig
+from dit4c_p2p.run.all_in_one_config import DEFAULT_TOOLS, AllInOneConfig
 
 if TYPE_CHECKING:
     from dit4c_p2p.cli.arguments import Commands
@@ -89,9 +89,9 @@ def _run_up(options: argparse.Namespace) -> int:
     from dit4c_p2p.imagebuild import choose_tools
     from dit4c_p2p.observe.logs import log_to
     from dit4c_p2p.run.all_in_one import up
-    from dit4c_p2p.run.process import own_folder
+    from dit4c_p2p.run.process import locked_data_folder
 
-    config = UpConfig(
+    config = AllInOneConfig(
         data_folder=options.data_dir.absolute(),
         portal_port=options.portal_port,
         router_port=options.router_port,
@@ -100,7 +100,7 @@ def _run_up(options: argparse.Namespace) -> int:
         tools=choose_tools(options.tools),
         observe_port=options.observe_port,
     )
-    with own_folder(config.data_folder):
+    with locked_data_folder(config.data_folder):
         log_to(
             config.data_folder / "dit4c.log",
             terminal=logging.INFO if options.verbose else logging.WARNING,

@@ -12,7 +12,7 @@ from dit4c_p2p.cli.arguments import add_data_dir, add_portal_config, read_portal
 from dit4c_p2p.errors import ConfigError
 
 if TYPE_CHECKING:
-    from dit4c_p2p.admin.tokens import TokenDesk
+    from dit4c_p2p.admin.tokens import TokenAdmin
     from dit4c_p2p.cli.arguments import Commands
     from dit4c_p2p.portal.accounts.api_tokens import Scope
 
@@ -67,7 +67,7 @@ def _add_where(parser: argparse.ArgumentParser) -> None:
 
 def _run(
     options: argparse.Namespace,
-    action: Callable[[argparse.Namespace, "TokenDesk"], Awaitable[None]],
+    action: Callable[[argparse.Namespace, "TokenAdmin"], Awaitable[None]],
 ) -> int:
     async def run() -> None:
         async with _desk(options) as desk:
@@ -77,7 +77,7 @@ def _run(
     return 0
 
 
-def _desk(options: argparse.Namespace) -> AbstractAsyncContextManager["TokenDesk"]:
+def _desk(options: argparse.Namespace) -> AbstractAsyncContextManager["TokenAdmin"]:
     from dit4c_p2p.admin.tokens import api_desk, audit_of, database_of, local_desk
 
     if options.portal is not None:
@@ -94,18 +94,18 @@ def _desk(options: argparse.Namespace) -> AbstractAsyncContextManager["TokenDesk
     return local_desk(database_of(folder), audit_of(folder), time.time())
 
 
-async def _create(options: argparse.Namespace, desk: "TokenDesk") -> None:
+async def _create(options: argparse.Namespace, desk: "TokenAdmin") -> None:
     scope: Scope = "admin" if options.admin else "user"
     print(await desk.create(options.person, options.label, options.days, scope))
 
 
-async def _list(options: argparse.Namespace, desk: "TokenDesk") -> None:
+async def _list(options: argparse.Namespace, desk: "TokenAdmin") -> None:
     for token in await desk.list(options.person):
         ends = f"ends {token.expires}" if token.expires else "without an end"
         used = f"last used {token.last_used}" if token.last_used else "not used yet"
         print(f"{token.id}  {token.scope:<5}  {ends}  {used}  {token.label}")
 
 
-async def _revoke(options: argparse.Namespace, desk: "TokenDesk") -> None:
+async def _revoke(options: argparse.Namespace, desk: "TokenAdmin") -> None:
     await desk.revoke(options.person, options.token)
     print(f"Revoked {options.token} of {options.person}.")

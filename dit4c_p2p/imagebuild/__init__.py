@@ -7,7 +7,7 @@ when what goes into it has changed.
 
 from dit4c_p2p.imagebuild.build import BuildFailed
 from dit4c_p2p.imagebuild.disk import DiskFull
-from dit4c_p2p.imagebuild.docker_daemon import Engine, ensure_engine, find_engine
+from dit4c_p2p.imagebuild.docker_daemon import DockerDaemon, ensure_engine, find_engine
 from dit4c_p2p.imagebuild.ensure import (
     CatalogueImage,
     Images,
@@ -24,7 +24,7 @@ __all__ = [
     "CatalogueImage",
     "CutOff",
     "DiskFull",
-    "Engine",
+    "DockerDaemon",
     "Images",
     "LoadFailed",
     "LoadedImage",

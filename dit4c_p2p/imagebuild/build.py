@@ -16,7 +16,7 @@ from dit4c_p2p.errors import DitError
 from dit4c_p2p.imagebuild.closure import needed_files
 from dit4c_p2p.imagebuild.context import ContextFile, content_hash, files_below, pack
 from dit4c_p2p.imagebuild.disk import DiskFull, says_disk_full
-from dit4c_p2p.imagebuild.docker_daemon import Engine
+from dit4c_p2p.imagebuild.docker_daemon import DockerDaemon
 from dit4c_p2p.imagebuild.progress import Progress
 from dit4c_p2p.imagebuild.recipes import Recipe
 from dit4c_p2p.imagebuild.wheels import PYTHON_VERSION, ensure_wheels
@@ -56,7 +56,7 @@ class Builder:
     def __init__(
         self,
         docker: aiodocker.Docker,
-        engine: Engine,
+        engine: DockerDaemon,
         cache_folder: Path,
         progress: Progress,
         *,

@@ -40,7 +40,7 @@ _PACKAGES = ("docker.io", "apparmor", "cgroupfs-mount")
 
 
 @dataclass(frozen=True)
-class Engine:
+class DockerDaemon:
     """An engine that answers. ``architecture`` is ``x86_64`` or ``aarch64``.
 
     ``url`` is None where this user's environment says where it is, or nothing does.
@@ -62,7 +62,7 @@ class Engine:
         return _client(self.url, call_s)
 
 
-async def ensure_engine(progress: Progress, url: str | None = None) -> Engine:
+async def ensure_engine(progress: Progress, url: str | None = None) -> DockerDaemon:
     """The engine at ``url``; None: that of this user's environment, or else this machine's own.
 
     This machine's own is started if need be; the daemon outlives this process.
@@ -76,7 +76,7 @@ async def ensure_engine(progress: Progress, url: str | None = None) -> Engine:
     return engine
 
 
-async def find_engine(url: str | None = None) -> Engine | None:
+async def find_engine(url: str | None = None) -> DockerDaemon | None:
     """The engine that answers, or None; for ``url`` see :func:`ensure_engine`.
 
     :raises ConfigError: it is there but of no use: this user may not speak to it, it is at an
@@ -109,7 +109,7 @@ async def find_engine(url: str | None = None) -> Engine | None:
             f"the Docker engine is for {version['Os']} on {version['Arch']}",
             hint="One for Linux on amd64 or arm64 is needed.",
         )
-    return Engine(version=version["Version"], architecture=architecture, url=url)
+    return DockerDaemon(version=version["Version"], architecture=architecture, url=url)
 
 
 def on_debian(release: Path = Path("/etc/os-release")) -> bool:
@@ -184,7 +184,7 @@ def _not_permitted(error: BaseException) -> bool:
     return False
 
 
-async def _start(progress: Progress, url: str | None) -> Engine:
+async def _start(progress: Progress, url: str | None) -> DockerDaemon:
     if os.geteuid() != 0:
         raise ConfigError(
             "no Docker engine answers and only root can start one",
@@ -204,7 +204,7 @@ async def _start(progress: Progress, url: str | None) -> Engine:
     return await _start_daemon(url)
 
 
-async def _start_service(url: str | None) -> Engine:
+async def _start_service(url: str | None) -> DockerDaemon:
     """Where systemd runs the machine, it runs the engine too."""
     try:
         await run_command(
@@ -223,7 +223,7 @@ async def _start_service(url: str | None) -> Engine:
     return engine
 
 
-async def _start_daemon(url: str | None) -> Engine:
+async def _start_daemon(url: str | None) -> DockerDaemon:
     """A daemon of our own, in a session of its own, writing to :data:`DAEMON_LOG`."""
     daemon = _spawn_daemon()
     engine = await _wait(daemon, url)
@@ -248,7 +248,7 @@ def _spawn_daemon() -> subprocess.Popen[bytes]:
         )
 
 
-async def _wait(daemon: subprocess.Popen[bytes] | None, url: str | None) -> Engine | None:
+async def _wait(daemon: subprocess.Popen[bytes] | None, url: str | None) -> DockerDaemon | None:
     """The engine once it answers; None if its process ends or the time is up."""
     try:
         async with asyncio.timeout(_START_S):

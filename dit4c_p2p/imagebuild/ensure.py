@@ -11,7 +11,7 @@ import aiohttp
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.imagebuild.build import Builder, BuildFailed
 from dit4c_p2p.imagebuild.debian import ensure_debian
-from dit4c_p2p.imagebuild.docker_daemon import Engine, ensure_engine
+from dit4c_p2p.imagebuild.docker_daemon import DockerDaemon, ensure_engine
 from dit4c_p2p.imagebuild.lock import exclusive
 from dit4c_p2p.imagebuild.progress import Progress
 from dit4c_p2p.imagebuild.recipes import ALL_TOOLS, DEBIAN, OFFERS, recipes_for
@@ -54,7 +54,7 @@ async def ensure_images(
     progress: Progress,
     cache_folder: Path,
     *,
-    engine: Engine | None = None,
+    engine: DockerDaemon | None = None,
     tools: Collection[str] = ALL_TOOLS,
     repository: str = "dit4c",
 ) -> Images:
@@ -90,7 +90,7 @@ async def ensure_images(
 
 
 async def _ensure_all(
-    engine: Engine,
+    engine: DockerDaemon,
     progress: Progress,
     cache_folder: Path,
     tools: Collection[str],

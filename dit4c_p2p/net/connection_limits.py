@@ -9,7 +9,7 @@ from ipaddress import IPv6Address, ip_address
 _ONE_SITE_BITS = 64
 
 
-class Shares:
+class PerAddressLimiter:
     """Counts who has a place.
 
     :param total: places in all.
@@ -28,7 +28,7 @@ class Shares:
 
     def take(self, address: str | None) -> bool:
         """A place for ``address``, to be given back; False if there is none for it."""
-        site = site_of(address)
+        site = rate_limit_key(address)
         full = self._by_site[site] >= self._per_address and not (
             self._exempt is not None and address and self._exempt(address)
         )
@@ -42,7 +42,7 @@ class Shares:
 
     def give_back(self, address: str | None) -> None:
         """The other half of a :meth:`take` that was True."""
-        site = site_of(address)
+        site = rate_limit_key(address)
         self.taken -= 1
         self._by_site[site] -= 1
         if not self._by_site[site]:
@@ -59,7 +59,7 @@ class Shares:
                 self.give_back(address)
 
 
-def site_of(address: str | None) -> str:
+def rate_limit_key(address: str | None) -> str:
     """What counts as one address: all that is no IP address is one, too."""
     if not address or ":" not in address:
         return address or ""

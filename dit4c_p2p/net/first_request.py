@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from typing import cast
 
 from dit4c_p2p.net.http1 import BadRequest, RequestHead, find_head_end, parse_head
-from dit4c_p2p.net.listener import Place
+from dit4c_p2p.net.listener import ConnectionSlot
 from dit4c_p2p.net.tls import is_tls
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class FirstRequest(ABC, asyncio.Protocol):
     _transport: asyncio.Transport
     _timer: asyncio.TimerHandle
 
-    def __init__(self, place: Place, head_s: float) -> None:
+    def __init__(self, place: ConnectionSlot, head_s: float) -> None:
         self._place = place
         self._head_s = head_s
         self._buffer = bytearray()

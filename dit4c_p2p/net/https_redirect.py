@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from dit4c_p2p.net.first_request import FirstRequest
 from dit4c_p2p.net.http1 import BadRequest, RequestHead, render_head
-from dit4c_p2p.net.listener import Place
+from dit4c_p2p.net.listener import ConnectionSlot
 
 _HEAD_S = 10.0
 _TEXTS = {
@@ -55,7 +55,7 @@ def location(canonical: Canonical, head: RequestHead) -> str | None:
 class Redirect(FirstRequest):
     """One connection."""
 
-    def __init__(self, canonical: Canonical, place: Place) -> None:
+    def __init__(self, canonical: Canonical, place: ConnectionSlot) -> None:
         super().__init__(place, _HEAD_S)
         self._canonical = canonical
 

@@ -16,9 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.net.connection_limits import Shares
+from dit4c_p2p.net.connection_limits import PerAddressLimiter
 from dit4c_p2p.net.proxy_protocol import BadProxyHeader
-from dit4c_p2p.net.trusted_proxies import NOBODY, Proxies, read_header
+from dit4c_p2p.net.trusted_proxies import NOBODY, TrustedProxies, read_header
 
 _log = logging.getLogger(__name__)
 
@@ -38,16 +38,16 @@ _TOLD = 64
 Address = tuple[str, int]
 
 
-class Room:
+class ConnectionLimiter:
     """Places for connections; those of trusted proxies have no limit by address.
 
     :param total: connections at one time.
     :param per_address: the same from one address.
     """
 
-    def __init__(self, total: int, per_address: int, proxies: Proxies = NOBODY) -> None:
+    def __init__(self, total: int, per_address: int, proxies: TrustedProxies = NOBODY) -> None:
         self.proxies = proxies
-        self.shares = Shares(total, per_address, proxies.trusts)
+        self.shares = PerAddressLimiter(total, per_address, proxies.trusts)
         self.turned_away = 0
 
     @property
@@ -56,7 +56,7 @@ class Room:
         return self.shares.taken
 
 
-class Place:
+class ConnectionSlot:
     """One connection among the counted: whose it is, and whether there is room for it.
 
     :ivar address: the visitor's, as a trusted proxy says it or as it is seen; port 0: not known.
@@ -64,7 +64,7 @@ class Place:
     :ivar within: whether the limits allow for it.
     """
 
-    def __init__(self, room: Room, peer: Address) -> None:
+    def __init__(self, room: ConnectionLimiter, peer: Address) -> None:
         self._room = room
         self._gone = False
         self.peer = peer[0]
@@ -94,11 +94,11 @@ class Place:
             self._room.turned_away -= 1
 
 
-Factory = Callable[[Place], asyncio.BaseProtocol]
+Factory = Callable[[ConnectionSlot], asyncio.BaseProtocol]
 
 
 @dataclass(frozen=True)
-class Manner:
+class ListenerOptions:
     """What happens to every connection of a listener.
 
     :ivar handshake_s: for the PROXY header, and again for the TLS handshake.
@@ -106,7 +106,7 @@ class Manner:
         been closed for so long and not taken what was left for it.
     """
 
-    room: Room
+    room: ConnectionLimiter
     handshake_s: float = HANDSHAKE_S
     stalled_s: float = 300.0
 
@@ -121,7 +121,7 @@ class Listener:
     """
 
     def __init__(
-        self, factory: Factory, manner: Manner, *, tls: ssl.SSLContext | None = None
+        self, factory: Factory, manner: ListenerOptions, *, tls: ssl.SSLContext | None = None
     ) -> None:
         self._factory = factory
         self._manner = manner
@@ -206,7 +206,7 @@ class Listener:
 
     def _begin(self, sock: socket.socket, peer: Address) -> None:
         sock.setblocking(False)
-        place = Place(self._manner.room, peer)
+        place = ConnectionSlot(self._manner.room, peer)
         if not self._may_stay(place):
             place.leave()
             sock.close()
@@ -215,7 +215,7 @@ class Listener:
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
-    def _may_stay(self, place: Place) -> bool:
+    def _may_stay(self, place: ConnectionSlot) -> bool:
         room = self._manner.room
         if place.within:
             return True
@@ -224,7 +224,7 @@ class Listener:
         _log.debug("dropped a connection from %s: too many", place.address[0])
         return False
 
-    async def _open(self, sock: socket.socket, place: Place) -> None:
+    async def _open(self, sock: socket.socket, place: ConnectionSlot) -> None:
         loop = asyncio.get_running_loop()
         manner = self._manner
         handed_over = False

@@ -22,7 +22,7 @@ _MAX_HOPS = 32
 
 
 @dataclass(frozen=True)
-class Proxies:
+class TrustedProxies:
     """The proxies to believe.
 
     :ivar networks: their addresses; none: nobody is believed.
@@ -65,7 +65,7 @@ class Proxies:
         return peer
 
 
-NOBODY = Proxies()
+NOBODY = TrustedProxies()
 
 
 def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:

@@ -42,17 +42,17 @@ from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import FilesFailed, as_failure
 from dit4c_p2p.node.metrics import NodeMetrics
 from dit4c_p2p.node.network.host_network import read
-from dit4c_p2p.node.pods.builder import Assembly
-from dit4c_p2p.node.pods.manager import Pods
+from dit4c_p2p.node.pods.builder import PodBuilder
+from dit4c_p2p.node.pods.manager import PodManager
 from dit4c_p2p.node.pods.spec import LABEL_ROLE, Role
 from dit4c_p2p.node.pods.state_dir import InstanceFolder, instances_kept
-from dit4c_p2p.node.pods.supervisor import Keeper
+from dit4c_p2p.node.pods.supervisor import PodSupervisor
 from dit4c_p2p.observe.metrics import set_all
 from dit4c_p2p.observe.server import Check
 from dit4c_p2p.overlay.client import Listening, ListenState
 from dit4c_p2p.overlay.errors import Refused
 from dit4c_p2p.overlay.rpc import CallSession
-from dit4c_p2p.overlay.server import Gate, PeerServer
+from dit4c_p2p.overlay.server import ConnectionAdmission, PeerServer
 from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS, Identity
 
 _log = logging.getLogger(__name__)
@@ -72,8 +72,8 @@ class Verbs:
 
     def __init__(
         self,
-        pods: Pods,
-        keeper: Keeper,
+        pods: PodManager,
+        keeper: PodSupervisor,
         answered: Callable[[str, str], None] = lambda verb, code: None,
     ) -> None:
         self._pods = pods
@@ -170,7 +170,7 @@ async def _speaking(
 class _SchedulerSide(PeerServer):
     """A connection of the scheduler."""
 
-    def __init__(self, gate: Gate, verbs: Verbs) -> None:
+    def __init__(self, gate: ConnectionAdmission, verbs: Verbs) -> None:
         super().__init__(gate)
         self._verbs = verbs
 
@@ -190,8 +190,8 @@ class Node:
         self._listening: dict[str, ListenState] = {}
         # Why, at each router where it does not.
         self._trouble: dict[str, str] = {}
-        self.pods = Pods(config, self._engine)
-        self.keeper = Keeper(self.pods, self._engine, str(config.data_folder))
+        self.pods = PodManager(config, self._engine)
+        self.keeper = PodSupervisor(self.pods, self._engine, str(config.data_folder))
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = AsyncExitStack()
 
@@ -201,7 +201,7 @@ class Node:
         await stack.enter_async_context(self._engine)
         client = await stack.enter_async_context(PortalClient(config.portal, ca=config.ca))
         registry = self._registry = Registry(client, config.folder / "registry")
-        gate = Gate(registry, admit=self._admit)
+        gate = ConnectionAdmission(registry, admit=self._admit)
         stack.push_async_callback(gate.close)
         verbs = Verbs(self.pods, self.keeper, self.metrics.answered)
 
@@ -302,7 +302,7 @@ async def remove_everything(data_folder: Path, engine_url: str = USUAL) -> list[
     """
     node_folder = data_folder / "node"
     async with Engine(engine_url) as engine:
-        assembly = Assembly(engine, str(data_folder), DEFAULT_NETWORK_RANGE, read, firewall_s=0)
+        assembly = PodBuilder(engine, str(data_folder), DEFAULT_NETWORK_RANGE, read, firewall_s=0)
         instances = sorted(await assembly.instances() | instances_kept(node_folder))
         for instance in instances:
             await assembly.remove(instance)

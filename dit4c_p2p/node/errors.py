@@ -44,11 +44,11 @@ class NodeFailure(DitError):
         self.log_tail = log_tail
 
 
-class Passing(NodeFailure):
+class TransientError(NodeFailure):
     """It may be otherwise in a minute: the same is tried again, and nothing is concluded."""
 
 
-class EngineError(Passing):
+class EngineError(TransientError):
     """The container engine does not answer, or did not do what it was asked."""
 
     code = "engine"
@@ -79,7 +79,7 @@ class Conflict(EngineError):
     """A name or an address range is in use, or the object is in another state than thought."""
 
 
-class FilesFailed(Passing):
+class FilesFailed(TransientError):
     """What the agent keeps of a pod can't be written or read, because of ``error``."""
 
     code = "storage"

@@ -147,7 +147,7 @@ class HealthServer:
 
 
 @asynccontextmanager
-async def shown(
+async def serve_health(
     address: Address | None, *kinds: str
 ) -> AsyncIterator[Callable[[str, Observed], None]]:
     """Have the pages served inside; what comes out is :meth:`HealthServer.add`.

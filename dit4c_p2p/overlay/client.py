@@ -21,8 +21,8 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import split_address
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.public import RouterInfo
-from dit4c_p2p.overlay.asyncssh_ext.backpressure import guard
-from dit4c_p2p.overlay.asyncssh_ext.fastpath import quicken
+from dit4c_p2p.overlay.asyncssh_ext.backpressure import install_backpressure
+from dit4c_p2p.overlay.asyncssh_ext.fastpath import enable_fast_path
 from dit4c_p2p.overlay.errors import (
     NotVerified,
     OverlayError,
@@ -30,7 +30,7 @@ from dit4c_p2p.overlay.errors import (
     TurnedAway,
     Unreachable,
 )
-from dit4c_p2p.overlay.revocation import KeyWatch
+from dit4c_p2p.overlay.revocation import RevocationMonitor
 from dit4c_p2p.overlay.ssh_options import CLIENT_OPTIONS, Identity
 
 _log = logging.getLogger(__name__)
@@ -62,10 +62,10 @@ class _Client(asyncssh.SSHClient):
 
     def __init__(self, beneath: asyncssh.SSHClientConnection | None) -> None:
         self._beneath = beneath
-        self._watch: KeyWatch | None = None
+        self._watch: RevocationMonitor | None = None
         self._lost = False
 
-    def watched_by(self, watch: KeyWatch) -> None:
+    def watched_by(self, watch: RevocationMonitor) -> None:
         """End ``watch`` with the connection."""
         self._watch = watch
         if self._lost:
@@ -73,7 +73,7 @@ class _Client(asyncssh.SSHClient):
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
         """Called by asyncssh when the connection opens."""
-        guard(conn)
+        install_backpressure(conn)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by asyncssh when the connection has ended."""
@@ -187,8 +187,8 @@ async def _connect(
     if seen is None or fingerprint(seen) not in published.fingerprints():
         connection.abort()
         raise NotVerified(f"the host key of {peer} is not published")
-    quicken(connection)
-    client.watched_by(KeyWatch(connection, peer, fingerprint(seen), registry))
+    enable_fast_path(connection)
+    client.watched_by(RevocationMonitor(connection, peer, fingerprint(seen), registry))
     return connection
 
 

@@ -23,7 +23,7 @@ _UNHEARD_LOOK_S = 4.0
 _UNRESOLVED_S = 7.0
 
 
-class KeyWatch:
+class RevocationMonitor:
     """Aborts ``connection`` once ``fingerprint`` is not in force for ``peer``; :meth:`end` ends it.
 
     It is cut as well when the portal can't be asked and the last signed copy has expired, and when
@@ -116,21 +116,21 @@ class KeyWatch:
             now = loop.time()
             unresolved = self._told_at is not None and now - self._told_at > _UNRESOLVED_S
             if unresolved or now - self._good_at > LIFETIME_S:
-                self._cut("what has become of its key can't be found out")
+                self._disconnect("what has become of its key can't be found out")
                 return None
             return _UNHEARD_LOOK_S
         except IdentityError as error:
-            self._cut(f"its key can't be looked up: {error.one_line()}")
+            self._disconnect(f"its key can't be looked up: {error.one_line()}")
             return None
         if self._fingerprint not in document.fingerprints():
-            self._cut(f"its key {self._fingerprint} is not in force")
+            self._disconnect(f"its key {self._fingerprint} is not in force")
             return None
         self._good_at = loop.time()
         if self._told_at is not None and self._told_at <= asked_at:
             self._told_at = None
         return pause_s
 
-    def _cut(self, why: str) -> None:
+    def _disconnect(self, why: str) -> None:
         _log.warning("cut %s: %s", self._peer, why)
         self._unwatch()
         self._connection.abort()

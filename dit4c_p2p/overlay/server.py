@@ -20,11 +20,11 @@ from dit4c_p2p.identity.key_documents import KeyDocument
 from dit4c_p2p.identity.keys import fingerprint as fingerprint_of
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.registry_client import Registry
-from dit4c_p2p.net.connection_limits import site_of
-from dit4c_p2p.overlay.asyncssh_ext.backpressure import STALLED_S, guard
-from dit4c_p2p.overlay.asyncssh_ext.fastpath import quicken
+from dit4c_p2p.net.connection_limits import rate_limit_key
+from dit4c_p2p.overlay.asyncssh_ext.backpressure import STALLED_S, install_backpressure
+from dit4c_p2p.overlay.asyncssh_ext.fastpath import enable_fast_path
 from dit4c_p2p.overlay.errors import Refused
-from dit4c_p2p.overlay.revocation import KeyWatch
+from dit4c_p2p.overlay.revocation import RevocationMonitor
 
 _log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def admit_all(name: PeerName, document: KeyDocument) -> None:
     """Any peer whose key is published."""
 
 
-class Gate:
+class ConnectionAdmission:
     """What the connections of one SSH server share.
 
     :param admit: raises :class:`Refused` for a peer that this server does not serve; called with
@@ -88,7 +88,7 @@ class Gate:
 
     def enter(self, address: str) -> bool:
         """Count one more connection before login; False if there is no room for it."""
-        limits, site = self.limits, site_of(address)
+        limits, site = self.limits, rate_limit_key(address)
         room = limits.unauthenticated
         if site not in self._known:
             room -= limits.kept_for_known
@@ -101,11 +101,11 @@ class Gate:
 
     def leave(self, address: str) -> None:
         """One fewer before login: it has logged in or gone."""
-        _count_down(self._waiting, site_of(address))
+        _count_down(self._waiting, rate_limit_key(address))
 
     def failed(self, address: str) -> None:
         """A login from ``address`` was refused."""
-        site = site_of(address)
+        site = rate_limit_key(address)
         _remember(self._failures, site, self._failures.get(site, 0) + 1)
 
     def logged_in(self, server: "PeerServer") -> int:
@@ -113,14 +113,16 @@ class Gate:
 
         Returns 0, or how many connections its key may have, and has: then this one must end.
         """
-        site = site_of(server.address)
+        site = rate_limit_key(server.address)
         _remember(self._known, site, None)
         self._failures.pop(site, None)
         most = self._per_key(server.peer)
         if self._by_key[server.fingerprint] >= most:
             return most
         self._by_key[server.fingerprint] += 1
-        server.watch = KeyWatch(server.conn, server.peer, server.fingerprint, self.registry)
+        server.watch = RevocationMonitor(
+            server.conn, server.peer, server.fingerprint, self.registry
+        )
         self._watching.add(server)
         return 0
 
@@ -133,7 +135,7 @@ class Gate:
 
     def delay_s(self, address: str) -> float:
         """How long a login from ``address`` has to wait now."""
-        failures = self._failures.get(site_of(address), 0)
+        failures = self._failures.get(rate_limit_key(address), 0)
         return 0.0 if failures < 3 else min(self.limits.max_delay_s, 0.1 * 2 ** (failures - 3))
 
     async def close(self) -> None:
@@ -159,9 +161,9 @@ class PeerServer(asyncssh.SSHServer):
     peer: PeerName
     fingerprint: str
     document: KeyDocument
-    watch: KeyWatch
+    watch: RevocationMonitor
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: ConnectionAdmission) -> None:
         self.gate = gate
         self.address = ""
         self._port = 0
@@ -175,7 +177,7 @@ class PeerServer(asyncssh.SSHServer):
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         """Called by asyncssh when a connection opens, before anything is known of it."""
         self.conn = conn
-        guard(conn, self.stalled_s)
+        install_backpressure(conn, self.stalled_s)
         self._cap_channels(conn)
         self.address, self._port = _comes_from(conn)
         self._entered = self.gate.enter(self.address)
@@ -264,7 +266,7 @@ class PeerServer(asyncssh.SSHServer):
             return
         self.authenticated = True
         _log.info("%s logged in from %s", self.peer, self.address, extra=self._about)
-        quicken(self.conn)
+        enable_fast_path(self.conn)
 
     @property
     def channels(self) -> int:

@@ -26,10 +26,10 @@ from dit4c_p2p.portal.accounts.sessions import Sessions
 from dit4c_p2p.portal.api import routes as api
 from dit4c_p2p.portal.audit import Audit, local_user
 from dit4c_p2p.portal.config import PortalConfig
-from dit4c_p2p.portal.context import SERVICES, Services
+from dit4c_p2p.portal.context import SERVICES, PortalContext
 from dit4c_p2p.portal.errors import Unavailable
 from dit4c_p2p.portal.http import responses
-from dit4c_p2p.portal.http.client_address import know_caller
+from dit4c_p2p.portal.http.client_address import resolve_client_address
 from dit4c_p2p.portal.http.request_body import MAX_BODY_BYTES
 from dit4c_p2p.portal.http.server import HttpServer
 from dit4c_p2p.portal.http.static_files import StaticFiles
@@ -39,7 +39,7 @@ from dit4c_p2p.portal.keys.enrolment import Enrolment
 from dit4c_p2p.portal.keys.events import KeyEvents
 from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
 from dit4c_p2p.portal.keys.registry import KeyRegistry
-from dit4c_p2p.portal.live_updates import Hub
+from dit4c_p2p.portal.live_updates import LiveUpdates
 from dit4c_p2p.portal.metrics import PortalMetrics
 from dit4c_p2p.portal.models import Counter, EnrolNonce, Incoming, LoginLink, Outgoing
 from dit4c_p2p.portal.oauth.server import OAuthServer
@@ -111,7 +111,9 @@ class Portal:
         logging.getLogger("authlib").setLevel(logging.INFO)
         parts = self._services
         self._open_audit()
-        await parts.audit.done("portal.start", who=str(self.config.name), about=__version__)
+        await parts.audit.record_best_effort(
+            "portal.start", who=str(self.config.name), about=__version__
+        )
         await parts.registry.start()
         async with in_transaction("portal"):
             changes = await parts.registry.publish(
@@ -147,7 +149,7 @@ class Portal:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await parts.registry.write_seen()
-        await parts.audit.done("portal.stop", who=str(self.config.name))
+        await parts.audit.record_best_effort("portal.stop", who=str(self.config.name))
         parts.audit.close()
         _log.info("portal %s has stopped", self.config.url)
 
@@ -199,7 +201,9 @@ class Portal:
             token = await people.create_login_link(
                 person, lifetime_s=self.config.limits.login_link_s, now=self._clock()
             )
-            await self._services.audit.granted("login_link.create", who=local_user(), about=person)
+            await self._services.audit.record_required(
+                "login_link.create", who=local_user(), about=person
+            )
         return token
 
     async def create_api_token(self, person: str, label: str) -> str:
@@ -219,7 +223,9 @@ class Portal:
                 replace=True,
             )
             about = f"{person} token:{public_id(made.digest)} scope {made.scope}"
-            await self._services.audit.granted("token.create", who=local_user(), about=about)
+            await self._services.audit.record_required(
+                "token.create", who=local_user(), about=about
+            )
         return text
 
     async def enrol_own(
@@ -245,15 +251,15 @@ class Portal:
                 hint="it has to be the portal's own file",
             ) from None
 
-    def _make_services(self) -> Services:
+    def _make_services(self) -> PortalContext:
         config, clock = self.config, self._clock
         limits = config.limits
-        hub = Hub(limits.event_streams, limits.event_streams_per_person)
+        hub = LiveUpdates(limits.event_streams, limits.event_streams_per_person)
         audit = Audit(config.audit_path, clock=clock, told=self.metrics.told)
         registry = KeyRegistry(self._key, config.routers, audit, clock=clock)
         known, last_used = KnownAddresses(), LastUsed(clock)
         links = SchedulerLinks(self._key, config.url, registry, known, audit, clock=clock)
-        return Services(
+        return PortalContext(
             config=config,
             public=PublicConfig(
                 portal=self.info, routers=list(config.routers), user_url=config.user_url
@@ -283,7 +289,7 @@ class Portal:
         app = web.Application(
             middlewares=[
                 self.metrics.counting(),
-                know_caller,
+                resolve_client_address,
                 responses.translate_errors,
                 responses.check_target,
             ],

@@ -2,15 +2,16 @@
 
 There are three ways to write, by what the act does:
 
-- :meth:`Audit.granted`   lets somebody in, or gives them something: it is written down before it
-  counts, in the transaction that does it, and an act that can't be written down is not done;
-- :meth:`Audit.done`      takes something away, or only happened: it goes on when the log can't be
-  written, for a key must be revocable on a full disk; the missing lines are counted, and the
-  number is the next line that is written;
-- :meth:`Audit.refused`   somebody was turned away: the first few in each minute have a line each,
-  the rest share one, so that a flood doesn't fill the disk.
+- :meth:`Audit.record_required`: an act that lets somebody in, or gives them something. The line is
+  written before the act counts, in the same transaction; without the line the act is not done.
+- :meth:`Audit.record_best_effort`: an act that takes something away, or an event. It goes on when
+  the log can't be written, because a key must be revocable on a full disk; missing lines are
+  counted, and the next line that is written carries their number.
+- :meth:`Audit.record_refusal`: somebody was turned away. The first few in each minute have a line
+  each, the rest share one, so that a flood doesn't fill the disk.
 
-Whose doing it is, is known once for each request: :func:`calls_from` and :func:`calls_with`.
+The origin and the identity of each request are set once: :func:`set_request_origin` and
+:func:`set_request_identity`.
 """
 
 import asyncio
@@ -27,7 +28,7 @@ from typing import Any
 
 from dit4c_p2p.audit import AuditBroken, AuditLog
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.net.connection_limits import site_of
+from dit4c_p2p.net.connection_limits import rate_limit_key
 from dit4c_p2p.portal.opaque_tokens import public_id
 
 _log = logging.getLogger(__name__)
@@ -59,12 +60,12 @@ _NOBODY = _Caller()
 _caller: ContextVar[_Caller] = ContextVar("caller", default=_NOBODY)
 
 
-def calls_from(origin: str | None) -> None:
+def set_request_origin(origin: str | None) -> None:
     """A request has come from this address; nothing else is known of its caller yet."""
     _caller.set(_Caller(origin or ""))
 
 
-def calls_with(who: str, *, key: str = "", session: str = "", token: str = "") -> None:
+def set_request_identity(who: str, *, key: str = "", session: str = "", token: str = "") -> None:
     """The caller has proved who they are.
 
     :param key: the fingerprint of a peer's key.
@@ -134,7 +135,7 @@ class Audit:
         if file is not None:
             file.close()
 
-    async def granted(
+    async def record_required(
         self, what: str, *, who: str = "", about: str = "", outcome: str = "done"
     ) -> None:
         """Write down what is about to count. Whoever calls has not committed yet.
@@ -152,20 +153,22 @@ class Audit:
             ) from None
         self._told(what, True)
 
-    async def done(
+    async def record_best_effort(
         self, what: str, *, who: str = "", about: str = "", outcome: str = "done"
     ) -> None:
         """Write down what is done in any case."""
         await self._note(what, who, about, outcome)
         self._told(what, True)
 
-    async def refused(self, what: str, reason: object, *, who: str = "", about: str = "") -> None:
+    async def record_refusal(
+        self, what: str, reason: object, *, who: str = "", about: str = ""
+    ) -> None:
         """Write down that somebody was turned away, or count it if there are many.
 
         :param reason: an error that is safe to show, or a text.
         """
         self._told(what, False)
-        now, address = self._clock(), site_of(_caller.get().origin)
+        now, address = self._clock(), rate_limit_key(_caller.get().origin)
         counted = self._refusals.get(what)
         if counted is None or not 0 <= now - counted.began < _MINUTE_S:
             await self._finish(what)

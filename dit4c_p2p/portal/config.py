@@ -11,7 +11,7 @@ from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import is_loopback_host, split_address
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.net.tls import TlsFiles
-from dit4c_p2p.net.trusted_proxies import NOBODY, Proxies
+from dit4c_p2p.net.trusted_proxies import NOBODY, TrustedProxies
 
 AUDIT_FILE = "audit.jsonl"
 
@@ -85,7 +85,7 @@ class PortalConfig:
     secure_addresses: tuple[tuple[str, int], ...] = ()
     redirect_addresses: tuple[tuple[str, int], ...] = ()
     tls: TlsFiles | None = None
-    proxies: Proxies = NOBODY
+    proxies: TrustedProxies = NOBODY
 
     def __post_init__(self) -> None:
         url = URL(self.url)

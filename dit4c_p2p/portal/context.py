@@ -16,19 +16,19 @@ from dit4c_p2p.portal.keys.enrolment import Enrolment
 from dit4c_p2p.portal.keys.events import KeyEvents
 from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
 from dit4c_p2p.portal.keys.registry import KeyRegistry
-from dit4c_p2p.portal.live_updates import Hub
+from dit4c_p2p.portal.live_updates import LiveUpdates
 from dit4c_p2p.portal.oauth.server import OAuthServer
 
 
 @dataclass(frozen=True)
-class Services:
+class PortalContext:
     """The portal's parts, made once at its start."""
 
     config: PortalConfig
     public: PublicConfig
     clock: Callable[[], float]
     audit: Audit
-    hub: Hub
+    hub: LiveUpdates
     registry: KeyRegistry
     key_events: KeyEvents
     enrolment: Enrolment
@@ -40,9 +40,9 @@ class Services:
     known: KnownAddresses
 
 
-SERVICES = web.AppKey("services", Services)
+SERVICES = web.AppKey("services", PortalContext)
 
 
-def services(request: web.Request) -> Services:
+def services(request: web.Request) -> PortalContext:
     """The parts, from inside a handler."""
     return request.app[SERVICES]

@@ -42,7 +42,7 @@ class Subscription:
         return items
 
 
-class Hub:
+class LiveUpdates:
     """Topics are ``person:<id>``; what changes is an instance's id, or ``session``."""
 
     def __init__(self, max_all: int, max_per_topic: int) -> None:

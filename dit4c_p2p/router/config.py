@@ -10,7 +10,7 @@ from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo
 from dit4c_p2p.net.tls import TlsFiles
-from dit4c_p2p.net.trusted_proxies import NOBODY, Proxies
+from dit4c_p2p.net.trusted_proxies import NOBODY, TrustedProxies
 
 _ID = "{id}"
 
@@ -76,7 +76,7 @@ class RouterConfig:
     https: Addresses = ()
     redirect: Addresses = ()
     tls: TlsFiles | None = None
-    proxies: Proxies = NOBODY
+    proxies: TrustedProxies = NOBODY
     ca: str = ""
 
     @property

@@ -17,11 +17,11 @@ from typing import Any, cast
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.names import Kind, PeerName
-from dit4c_p2p.net.connection_limits import site_of
+from dit4c_p2p.net.connection_limits import rate_limit_key
 from dit4c_p2p.net.first_request import FirstRequest
 from dit4c_p2p.net.http1 import BadRequest, RequestHead
 from dit4c_p2p.net.https_redirect import answer, host_of, location
-from dit4c_p2p.net.listener import Place, Room
+from dit4c_p2p.net.listener import ConnectionLimiter, ConnectionSlot
 from dit4c_p2p.net.tls import is_tls
 from dit4c_p2p.overlay.ssh_options import WINDOW_BYTES
 from dit4c_p2p.router import error_pages
@@ -30,15 +30,15 @@ from dit4c_p2p.router.config import RouterConfig
 from dit4c_p2p.router.error_pages import Page, Renderer
 from dit4c_p2p.router.instance_states import ClockOff, PageStates, PortalSilent
 from dit4c_p2p.router.metrics import RouterMetrics
-from dit4c_p2p.router.proxy_pinning import OneInstance
+from dit4c_p2p.router.proxy_pinning import HostPinnedStream
 from dit4c_p2p.router.splice import (
     ChannelEnd,
     ProxiedChannelEnd,
     ProxiedStreamEnd,
     StreamEnd,
 )
-from dit4c_p2p.router.ssh_server import Busy, Switchboard
-from dit4c_p2p.router.window_budget import Windows
+from dit4c_p2p.router.ssh_server import Busy, TunnelRegistry
+from dit4c_p2p.router.window_budget import WindowBudget
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 Stream = tuple[str, str]
 
 
-class FrontDoor:
+class HttpFrontend:
     """What all visitors share.
 
     :param board: where the tunnels are.
@@ -57,7 +57,7 @@ class FrontDoor:
 
     def __init__(
         self,
-        board: Switchboard,
+        board: TunnelRegistry,
         states: PageStates,
         renderer: Renderer,
         config: RouterConfig,
@@ -67,8 +67,8 @@ class FrontDoor:
         self.metrics = metrics
         self.config = config
         self.limits = limits = config.limits
-        self.room = Room(limits.visitors, limits.visitors_per_address, config.proxies)
-        self.windows = Windows(WINDOW_BYTES)
+        self.room = ConnectionLimiter(limits.visitors, limits.visitors_per_address, config.proxies)
+        self.windows = WindowBudget(WINDOW_BYTES)
         self._states = states
         self._renderer = renderer
         self._suffix = "." + config.user_domain
@@ -77,9 +77,9 @@ class FrontDoor:
         self._streams: Counter[Stream] = Counter()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def visitor(self, place: Place) -> "Visitor":
+    def visitor(self, place: ConnectionSlot) -> "ClientConnection":
         """The factory that the listener calls for each connection."""
-        return Visitor(self, place)
+        return ClientConnection(self, place)
 
     @property
     def visitors(self) -> int:
@@ -99,7 +99,7 @@ class FrontDoor:
         instance = self._named(host)
         return self.config.instance_origin(instance.id) if instance is not None else None
 
-    def forwarded(self, head: RequestHead, place: Place) -> Place:
+    def forwarded(self, head: RequestHead, place: ConnectionSlot) -> ConnectionSlot:
         """Take a trusted proxy's word for whom it calls; the place counts for them from now on.
 
         A proxy that speaks the PROXY protocol passes on what visitors say as it is: then the field
@@ -113,7 +113,7 @@ class FrontDoor:
                 place.move((visitor, 0))
         return place
 
-    def insecure(self, head: RequestHead, place: Place) -> str | None:
+    def insecure(self, head: RequestHead, place: ConnectionSlot) -> str | None:
         """Where to send a visitor whom a trusted proxy had by plain HTTP; None: all is well."""
         proxies = self.config.proxies
         if proxies.proxy_protocol or not self.config.secure or not proxies.trusts(place.peer):
@@ -122,19 +122,19 @@ class FrontDoor:
             return None
         return location(self.canonical, head)
 
-    def passing(self, head: RequestHead, place: Place) -> OneInstance | None:
+    def passing(self, head: RequestHead, place: ConnectionSlot) -> HostPinnedStream | None:
         """What may pass on the connection of a trusted proxy; None: it is a visitor's own."""
         proxies = self.config.proxies
         if proxies.proxy_protocol or not proxies.trusts(place.peer):
             return None
-        return OneInstance(head.host)
+        return HostPinnedStream(head.host)
 
-    def take_stream(self, instance: PeerName, place: Place) -> Stream | None:
+    def take_stream(self, instance: PeerName, place: ConnectionSlot) -> Stream | None:
         """Count one more stream of a visitor's into an instance; None: there may be no more.
 
         A proxy that doesn't say for whom it calls has no share of its own.
         """
-        stream = (instance.id, site_of(place.address[0]))
+        stream = (instance.id, rate_limit_key(place.address[0]))
         if self._streams[stream] >= self.limits.channels_per_visitor and not (
             self.config.proxies.trusts(place.address[0])
         ):
@@ -212,10 +212,10 @@ class FrontDoor:
         await self._states.close()
 
 
-class Visitor(FirstRequest):
+class ClientConnection(FirstRequest):
     """One connection until it is spliced or answered."""
 
-    def __init__(self, door: FrontDoor, place: Place) -> None:
+    def __init__(self, door: HttpFrontend, place: ConnectionSlot) -> None:
         super().__init__(place, door.limits.head_s)
         self._door = door
         self._lost = False

@@ -16,7 +16,7 @@ from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.problems import read_problem
 from dit4c_p2p.messages.codec import InvalidMessage, decode
 from dit4c_p2p.messages.router import PageState
-from dit4c_p2p.net.connection_limits import Shares
+from dit4c_p2p.net.connection_limits import PerAddressLimiter
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class PageStates:
         self._clock = clock
         self._known: Answers = OrderedDict()
         self._unknown: Answers = OrderedDict()
-        self._shares = Shares(_MAX_ASKING, _MAX_ASKING_PER_ADDRESS)
+        self._shares = PerAddressLimiter(_MAX_ASKING, _MAX_ASKING_PER_ADDRESS)
         self._asking: dict[str, asyncio.Task[PageState]] = {}
 
     async def of(self, instance: str, address: str) -> PageState:

@@ -7,7 +7,7 @@ from dit4c_p2p.identity.names import PeerName
 Owner = TypeVar("Owner")
 
 
-class Claim(Generic[Owner]):
+class Registration(Generic[Owner]):
     """One ``tcpip-forward`` in force; compared by identity."""
 
     __slots__ = ("name", "owner", "port")
@@ -18,27 +18,29 @@ class Claim(Generic[Owner]):
         self.owner = owner
 
 
-class Table(Generic[Owner]):
+class NameTable(Generic[Owner]):
     """The map. Does no I/O: whoever claims closes the owner that was displaced."""
 
     def __init__(self) -> None:
-        self._claims: dict[tuple[PeerName, int], Claim[Owner]] = {}
+        self._claims: dict[tuple[PeerName, int], Registration[Owner]] = {}
 
     def __len__(self) -> int:
         return len(self._claims)
 
-    def claim(self, name: PeerName, port: int, owner: Owner) -> tuple[Claim[Owner], Owner | None]:
+    def claim(
+        self, name: PeerName, port: int, owner: Owner
+    ) -> tuple[Registration[Owner], Owner | None]:
         """Have ``owner`` hold (name, port) from now on; the newest always wins.
 
         Returns the claim, to be given to :meth:`release`, and the owner it was taken from: None if
         there was none or it is the same one.
         """
         before = self._claims.get((name, port))
-        claim = self._claims[name, port] = Claim(name, port, owner)
+        claim = self._claims[name, port] = Registration(name, port, owner)
         displaced = None if before is None or before.owner is owner else before.owner
         return claim, displaced
 
-    def release(self, claim: Claim[Owner]) -> bool:
+    def release(self, claim: Registration[Owner]) -> bool:
         """End a claim. False if another has taken over since, which then stays."""
         if self._claims.get((claim.name, claim.port)) is not claim:
             return False

@@ -12,7 +12,7 @@ from dit4c_p2p.net.request_validator import Requests
 _SWITCHED = b"HTTP/1.1 101 "
 
 
-class OneInstance:
+class HostPinnedStream:
     """What passes on one connection of a proxy.
 
     :param host: of its first request, as in :class:`RequestHead`.

@@ -13,16 +13,16 @@ from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.net.https_redirect import Redirect
-from dit4c_p2p.net.listener import Listener, Manner, close_all, not_bound
+from dit4c_p2p.net.listener import Listener, ListenerOptions, close_all, not_bound
 from dit4c_p2p.net.tls import Certificate
 from dit4c_p2p.observe.server import Check
 from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS
 from dit4c_p2p.router.config import Addresses, RouterConfig
 from dit4c_p2p.router.error_pages import Renderer
-from dit4c_p2p.router.http_server import FrontDoor
+from dit4c_p2p.router.http_server import HttpFrontend
 from dit4c_p2p.router.instance_states import PageStates
 from dit4c_p2p.router.metrics import RouterMetrics
-from dit4c_p2p.router.ssh_server import Switchboard, gate_for
+from dit4c_p2p.router.ssh_server import TunnelRegistry, gate_for
 
 _log = logging.getLogger(__name__)
 
@@ -49,8 +49,8 @@ class Router:
     https_port: int
     redirect_port: int
     ssh_port: int
-    board: Switchboard
-    door: FrontDoor
+    board: TunnelRegistry
+    door: HttpFrontend
 
     def __init__(self, config: RouterConfig, *, clock: Callable[[], float] = time.time) -> None:
         self.config = config
@@ -127,7 +127,7 @@ class Router:
 
         gate = gate_for(registry, limits, self._refused)
         self._stack.push_async_callback(gate.close)
-        board = self.board = Switchboard(gate, limits)
+        board = self.board = TunnelRegistry(gate, limits)
         self._stack.push_async_callback(_cut_all, board)
         self.ssh_port = await self._listen_ssh(board)
 
@@ -140,7 +140,7 @@ class Router:
             clock=self._clock,
         )
         renderer = Renderer(resources.folder("templates") / "router", secure=config.secure)
-        door = self.door = FrontDoor(board, states, renderer, config, self.metrics)
+        door = self.door = HttpFrontend(board, states, renderer, config, self.metrics)
         self._stack.push_async_callback(door.close)
         self._listen_http(door, certificate)
         _log.info(
@@ -168,10 +168,12 @@ class Router:
         self._following.append(task)
         self._stack.push_async_callback(_end, task)
 
-    def _listen_http(self, door: FrontDoor, certificate: Certificate | None) -> None:
+    def _listen_http(self, door: HttpFrontend, certificate: Certificate | None) -> None:
         """Visitors' addresses: plain, with TLS, and those that lead to the latter."""
         config, limits = self.config, self.config.limits
-        manner = Manner(door.room, handshake_s=limits.handshake_s, stalled_s=limits.stalled_s)
+        manner = ListenerOptions(
+            door.room, handshake_s=limits.handshake_s, stalled_s=limits.stalled_s
+        )
         listeners: list[Listener] = []
         self._stack.push_async_callback(close_all, listeners)
 
@@ -191,7 +193,7 @@ class Router:
             lambda: Listener(lambda place: Redirect(door.canonical, place), manner),
         )
 
-    async def _listen_ssh(self, board: Switchboard) -> int:
+    async def _listen_ssh(self, board: TunnelRegistry) -> int:
         """Peers' addresses, listened on until :meth:`stop`; returns the first one's port."""
         first = 0
         for host, wanted in self.config.ssh:
@@ -215,7 +217,7 @@ class Router:
         return first
 
 
-async def _cut_all(board: Switchboard) -> None:
+async def _cut_all(board: TunnelRegistry) -> None:
     """Close every SSH connection; peers come back to the next router by themselves."""
     live = list(board.live)
     for server in live:

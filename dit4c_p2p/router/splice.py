@@ -18,7 +18,7 @@ import asyncssh
 from dit4c_p2p.net.http1 import BadRequest
 from dit4c_p2p.net.tls import is_tls
 from dit4c_p2p.overlay.asyncssh_ext.fastpath import writer
-from dit4c_p2p.router.proxy_pinning import OneInstance
+from dit4c_p2p.router.proxy_pinning import HostPinnedStream
 
 _log = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ class ProxiedChannelEnd(ChannelEnd):
         self,
         transport: asyncio.Transport,
         on_close: Callable[[int], None],
-        passing: OneInstance,
+        passing: HostPinnedStream,
     ) -> None:
         super().__init__(transport, on_close)
         self._passing = passing
@@ -170,7 +170,7 @@ class ProxiedStreamEnd(StreamEnd):
         channel: asyncssh.SSHTCPChannel[bytes],
         half_closed_s: float,
         on_close: Callable[[int], None],
-        passing: OneInstance,
+        passing: HostPinnedStream,
         *,
         room_bytes: int = _HIGH_WATER_BYTES,
     ) -> None:

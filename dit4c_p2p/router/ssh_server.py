@@ -19,7 +19,7 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.overlay import server
 from dit4c_p2p.overlay.errors import OverlayError, Refused
-from dit4c_p2p.overlay.server import Gate, PeerServer
+from dit4c_p2p.overlay.server import ConnectionAdmission, PeerServer
 from dit4c_p2p.overlay.ssh_options import PACKET_BYTES, WINDOW_BYTES
 from dit4c_p2p.router.access_rules import (
     LISTENS,
@@ -30,7 +30,7 @@ from dit4c_p2p.router.access_rules import (
     rule_for,
 )
 from dit4c_p2p.router.config import Limits
-from dit4c_p2p.router.name_table import Claim, Table
+from dit4c_p2p.router.name_table import NameTable, Registration
 from dit4c_p2p.router.splice import relay_pair
 
 _log = logging.getLogger(__name__)
@@ -50,13 +50,15 @@ class NotConnected(OverlayError):
     code = "not_connected"
 
 
-def gate_for(registry: Registry, limits: Limits, refused: Callable[[str], None]) -> Gate:
+def gate_for(
+    registry: Registry, limits: Limits, refused: Callable[[str], None]
+) -> ConnectionAdmission:
     """Lets in who has something to do at a router.
 
     A peer that listens has ``limits.tunnels_per_key`` connections; a scheduler, which has one for
     each node that it reaches through here, ``limits.dials_per_key``.
     """
-    return Gate(
+    return ConnectionAdmission(
         registry,
         admit=check_served,
         limits=server.Limits(channels_per_connection=limits.channels_per_tunnel),
@@ -67,13 +69,13 @@ def gate_for(registry: Registry, limits: Limits, refused: Callable[[str], None])
     )
 
 
-class Switchboard:
+class TunnelRegistry:
     """What the router's SSH connections share: the table, the gate, the limits."""
 
-    def __init__(self, gate: Gate, limits: Limits) -> None:
+    def __init__(self, gate: ConnectionAdmission, limits: Limits) -> None:
         self.gate = gate
         self.limits = limits
-        self.table: Table[RouterServer] = Table()
+        self.table: NameTable[RouterServer] = NameTable()
         self.live: set[RouterServer] = set()
 
     def server(self) -> "RouterServer":
@@ -104,7 +106,9 @@ class Switchboard:
 class NameListener(asyncssh.SSHListener):
     """One claim on a name; asyncssh closes it when the forward or its connection ends."""
 
-    def __init__(self, table: "Table[RouterServer]", claim: "Claim[RouterServer]") -> None:
+    def __init__(
+        self, table: "NameTable[RouterServer]", claim: "Registration[RouterServer]"
+    ) -> None:
         super().__init__()
         self._table = table
         self._claim = claim
@@ -125,7 +129,7 @@ class NameListener(asyncssh.SSHListener):
 class RouterServer(PeerServer):
     """One peer's connection."""
 
-    def __init__(self, board: Switchboard) -> None:
+    def __init__(self, board: TunnelRegistry) -> None:
         super().__init__(board.gate)
         self._board = board
         self.stalled_s = board.limits.stalled_s
@@ -181,7 +185,7 @@ class RouterServer(PeerServer):
         origin: tuple[str, int],
         window_bytes: int,
     ) -> asyncssh.SSHTCPChannel[bytes]:
-        """Open a channel into this connection; see :meth:`Switchboard.open`."""
+        """Open a channel into this connection; see :meth:`TunnelRegistry.open`."""
         try:
             channel = self.conn.create_tcp_channel(
                 window=window_bytes, max_pktsize=min(PACKET_BYTES, window_bytes)

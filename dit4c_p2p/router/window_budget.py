@@ -7,7 +7,7 @@ _LEAST_BYTES = 64 * 1024
 _SHARE = 16
 
 
-class Windows:
+class WindowBudget:
     """All of them together.
 
     :param most_bytes: for one channel.
@@ -18,20 +18,20 @@ class Windows:
         self._most_bytes = most_bytes
         self.leased_bytes = 0
 
-    def lease(self) -> "Lease":
+    def lease(self) -> "WindowLease":
         """The window of one more channel."""
         left = _BUDGET_BYTES - self.leased_bytes
         size = max(_LEAST_BYTES, min(self._most_bytes, left // _SHARE))
         self.leased_bytes += size
-        return Lease(self, size)
+        return WindowLease(self, size)
 
 
-class Lease:
+class WindowLease:
     """A part of the memory for windows, until it is called for the first time."""
 
-    def __init__(self, windows: Windows, size_bytes: int) -> None:
+    def __init__(self, windows: WindowBudget, size_bytes: int) -> None:
         self.size_bytes = size_bytes
-        self._windows: Windows | None = windows
+        self._windows: WindowBudget | None = windows
 
     def __call__(self) -> None:
         """End the lease."""

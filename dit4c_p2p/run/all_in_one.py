@@ -24,7 +24,7 @@ from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import load_or_create, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.imagebuild import (
-    Engine,
+    DockerDaemon,
     Images,
     TerminalProgress,
     default_cache_folder,
@@ -34,12 +34,12 @@ from dit4c_p2p.imagebuild import (
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
 from dit4c_p2p.node.agent import Node
 from dit4c_p2p.node.config import HelperImages, NodeConfig
-from dit4c_p2p.observe.server import Observed, shown
+from dit4c_p2p.observe.server import Observed, serve_health
 from dit4c_p2p.portal import CatalogueImage, Portal, PortalConfig
 from dit4c_p2p.portal.errors import Conflict
 from dit4c_p2p.router import Router, RouterConfig
-from dit4c_p2p.run.all_in_one_config import UpConfig
-from dit4c_p2p.run.process import Component, check_port, running, until_signal
+from dit4c_p2p.run.all_in_one_config import AllInOneConfig
+from dit4c_p2p.run.process import Component, check_port, run_until_signal, running
 from dit4c_p2p.scheduler import Scheduler, SchedulerConfig
 from dit4c_p2p.scheduler import database as scheduler_database
 
@@ -57,15 +57,15 @@ _LOOPBACK = "127.0.0.1"
 _ABOUT = "about.json"
 
 
-async def up(config: UpConfig) -> None:
+async def up(config: AllInOneConfig) -> None:
     """Run until SIGINT or SIGTERM.
 
     :raises ConfigError: this machine or the settings are not as they must be.
     """
-    await until_signal(_run(config), "Stopping. Instances live on.")
+    await run_until_signal(_run(config), "Stopping. Instances live on.")
 
 
-async def _run(config: UpConfig) -> None:
+async def _run(config: AllInOneConfig) -> None:
     progress = TerminalProgress(columns=shutil.get_terminal_size().columns)
     config.ready_path.unlink(missing_ok=True)
     try:
@@ -79,7 +79,7 @@ async def _run(config: UpConfig) -> None:
         async with AsyncExitStack() as stack:
             system = _System(config, images, engine, bridge)
             components = await system.start(stack)
-            show = await stack.enter_async_context(shown(config.observe_address, *_KINDS))
+            show = await stack.enter_async_context(serve_health(config.observe_address, *_KINDS))
             for kind, component in zip(_KINDS, components, strict=True):
                 show(kind, component)
             async with asyncio.timeout(_READY_S):
@@ -110,7 +110,9 @@ class _Component(Component, Observed, Protocol):
 class _System:
     """The four components and what each is told of the others."""
 
-    def __init__(self, config: UpConfig, images: Images, engine: Engine, bridge: str) -> None:
+    def __init__(
+        self, config: AllInOneConfig, images: Images, engine: DockerDaemon, bridge: str
+    ) -> None:
         self._config = config
         self._keys = {
             name: load_or_create(_key_file(config, name))
@@ -229,7 +231,7 @@ class _System:
         )
 
 
-def _key_file(config: UpConfig, name: PeerName) -> Path:
+def _key_file(config: AllInOneConfig, name: PeerName) -> Path:
     return config.data_folder / name.kind / "key"
 
 
@@ -257,7 +259,7 @@ async def login_link(folder: Path, person: str) -> str:
     return f"{portal_url}/login/{token}"
 
 
-async def _bridge_address(engine: Engine) -> str:
+async def _bridge_address(engine: DockerDaemon) -> str:
     """The machine's address on the engine's bridge, where pods reach portal and router.
 
     :raises ConfigError: the engine has no bridge.
@@ -297,7 +299,7 @@ def _has_ipv6_loopback() -> bool:
     return True
 
 
-def _check_ports(config: UpConfig, *hosts: str) -> None:
+def _check_ports(config: AllInOneConfig, *hosts: str) -> None:
     """Say that a port is taken before minutes go into images; binding is what counts.
 
     :param hosts: where portal and router are to listen.

@@ -24,7 +24,7 @@ def default_data_folder(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 @dataclass(frozen=True)
-class UpConfig:
+class AllInOneConfig:
     """What ``dit4c up`` needs to know.
 
     ``data_folder`` holds keys, databases and logs; it also labels the pods, so that two systems on

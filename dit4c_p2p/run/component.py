@@ -12,9 +12,15 @@ from dit4c_p2p.identity.keys import fingerprint, load_or_create
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.node.config import HelperImages
 from dit4c_p2p.observe.logs import log_to
-from dit4c_p2p.observe.server import Observed, shown
+from dit4c_p2p.observe.server import Observed, serve_health
 from dit4c_p2p.run.bootstrap import learn
-from dit4c_p2p.run.process import Component, check_port, own_folder, running, until_signal
+from dit4c_p2p.run.process import (
+    Component,
+    check_port,
+    locked_data_folder,
+    run_until_signal,
+    running,
+)
 from dit4c_p2p.settings import (
     NodeSettings,
     PeerSettings,
@@ -58,7 +64,7 @@ async def run(settings: Settings) -> None:
 async def _run(settings: PortalSettings | PeerSettings, work: Work) -> None:
     log_to(None, terminal=settings.log.number, form=settings.log.format)
     program = f"dit4c {settings.KIND} run"
-    with own_folder(settings.data_folder, program=program, another=_ANOTHER_FOLDER):
+    with locked_data_folder(settings.data_folder, program=program, another=_ANOTHER_FOLDER):
         for setting, addresses in settings.listening.items():
             for host, port in addresses:
                 check_port(host, port, another=_ANOTHER_ADDRESS, setting=setting)
@@ -66,10 +72,10 @@ async def _run(settings: PortalSettings | PeerSettings, work: Work) -> None:
             raise problem
 
         async def working() -> None:
-            async with shown(settings.observe.listen, settings.KIND) as show:
+            async with serve_health(settings.observe.listen, settings.KIND) as show:
                 await work(lambda component: show(settings.KIND, component))
 
-        await until_signal(working(), "Stopping. Instances live on.")
+        await run_until_signal(working(), "Stopping. Instances live on.")
 
 
 async def _portal(settings: PortalSettings, show: Show) -> None:

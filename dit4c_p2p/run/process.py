@@ -33,7 +33,7 @@ class Component(Protocol):
         """Wait for ever; raises if the component can't go on."""
 
 
-async def until_signal(work: Coroutine[Any, Any, None], goodbye: str) -> None:
+async def run_until_signal(work: Coroutine[Any, Any, None], goodbye: str) -> None:
     """Do ``work`` until it ends, or SIGINT or SIGTERM ends it; then ``goodbye`` is written."""
     raise_file_limit()
     stopping = asyncio.Event()
@@ -64,7 +64,7 @@ async def running(component: Component) -> AsyncIterator[None]:
 
 
 @contextmanager
-def own_folder(
+def locked_data_folder(
     folder: Path,
     *,
     program: str = "dit4c up",

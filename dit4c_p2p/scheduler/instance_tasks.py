@@ -20,7 +20,7 @@ from dit4c_p2p.scheduler.errors import StoreFailed, first_error
 from dit4c_p2p.scheduler.lifecycle import Event, Instance, Progressed, TimeUp, Work, work
 from dit4c_p2p.scheduler.node_links import Nodes
 from dit4c_p2p.scheduler.store import Store
-from dit4c_p2p.scheduler.work_runner import Errands
+from dit4c_p2p.scheduler.work_runner import WorkRunner
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ _AGAIN_FIRST_S = 1.0
 _AGAIN_LONGEST_S = 30.0
 
 
-class _Life:
+class _InstanceTask:
     """A task, the state that it works for, and whether that has changed."""
 
     def __init__(self, state: State) -> None:
@@ -41,7 +41,7 @@ class _Life:
         self.task: asyncio.Task[None] | None = None
 
 
-class Driver:
+class InstanceTasks:
     """Keeps the tasks. Everything that happens to an instance goes through :meth:`apply`."""
 
     def __init__(
@@ -49,8 +49,8 @@ class Driver:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._errands = Errands(store, nodes, self.apply)
-        self._lives: dict[str, _Life] = {}
+        self._errands = WorkRunner(store, nodes, self.apply)
+        self._lives: dict[str, _InstanceTask] = {}
         self._group: asyncio.TaskGroup | None = None
         self._grace_until = clock() + RESUME_GRACE_S
         self._removing: set[str] = set()
@@ -81,7 +81,7 @@ class Driver:
             if life.state != instance.state:
                 life.changed.set()
         elif work(instance) is not None:
-            life = self._lives[instance.id] = _Life(instance.state)
+            life = self._lives[instance.id] = _InstanceTask(instance.state)
             life.task = self._start(self._live(instance.id, life), f"instance {instance.id}")
         if not instance.occupies:
             self._errands.room_changed()
@@ -117,7 +117,7 @@ class Driver:
         finally:
             self._removing.discard(instance)
 
-    async def _live(self, id: str, life: _Life) -> None:
+    async def _live(self, id: str, life: _InstanceTask) -> None:
         backoff = Backoff(_AGAIN_FIRST_S, _AGAIN_LONGEST_S)
         while True:
             life.changed.clear()
@@ -138,7 +138,7 @@ class Driver:
                 _log.warning("instance %s: %s", id, first_error(group))
             await asyncio.sleep(backoff.pause_s())
 
-    async def _step(self, todo: Work, instance: Instance, life: _Life) -> None:
+    async def _step(self, todo: Work, instance: Instance, life: _InstanceTask) -> None:
         """Do the work until it is done, its time is up, or its state has changed."""
         job = asyncio.create_task(self._do(todo, instance), name=f"{instance.id} {todo.name}")
         changed = asyncio.create_task(life.changed.wait())
@@ -163,7 +163,7 @@ class Driver:
         return max(0.0, max(instance.deadline, self._grace_until) - self._clock())
 
     async def _do(self, todo: Work, instance: Instance) -> None:
-        teller = _Teller(self._store, instance)
+        teller = _ProgressReporter(self._store, instance)
         async with asyncio.TaskGroup() as group:
             telling = group.create_task(teller.run())
             event = await self._errands.run(todo, instance, teller.say)
@@ -172,7 +172,7 @@ class Driver:
             await self.apply(instance.id, event)
 
 
-class _Teller:
+class _ProgressReporter:
     """Writes down an instance's progress: the newest, and not too often."""
 
     def __init__(self, store: Store, instance: Instance) -> None:

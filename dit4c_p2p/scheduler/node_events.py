@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from dit4c_p2p.messages.link import ClusterState
 from dit4c_p2p.messages.node import PodEvent, PodStatus
-from dit4c_p2p.scheduler.instance_tasks import Driver
+from dit4c_p2p.scheduler.instance_tasks import InstanceTasks
 from dit4c_p2p.scheduler.lifecycle import Instance
 from dit4c_p2p.scheduler.node_links import Nodes
 from dit4c_p2p.scheduler.reconcile import compare, what_happened
@@ -17,17 +17,17 @@ from dit4c_p2p.scheduler.store import Store
 _log = logging.getLogger(__name__)
 
 
-class Watcher:
+class NodeEventHandler:
     """The scheduler's :class:`~dit4c_p2p.scheduler.node_links.Listener`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._driver: Driver
+        self._driver: InstanceTasks
         self._nodes: Nodes
         self._told: ClusterState | None = None
         self._unknown: dict[str, tuple[str, ...]] = {}
 
-    def watch(self, nodes: Nodes, driver: Driver) -> None:
+    def watch(self, nodes: Nodes, driver: InstanceTasks) -> None:
         """Called once, before the nodes run."""
         self._nodes = nodes
         self._driver = driver

@@ -22,10 +22,10 @@ from dit4c_p2p.observe.server import Check
 from dit4c_p2p.overlay.ssh_options import Identity
 from dit4c_p2p.scheduler.config import REGISTRY_FOLDER, SchedulerConfig
 from dit4c_p2p.scheduler.errors import first_error
-from dit4c_p2p.scheduler.instance_tasks import Driver
+from dit4c_p2p.scheduler.instance_tasks import InstanceTasks
 from dit4c_p2p.scheduler.metrics import SchedulerMetrics
 from dit4c_p2p.scheduler.node_connection import Dialler, overlay_dialler
-from dit4c_p2p.scheduler.node_events import Watcher
+from dit4c_p2p.scheduler.node_events import NodeEventHandler
 from dit4c_p2p.scheduler.node_links import Nodes
 from dit4c_p2p.scheduler.portal_link import PortalLink
 from dit4c_p2p.scheduler.store import Store
@@ -88,9 +88,9 @@ class Scheduler:
                 on_outgoing=lambda: self._link.outgoing_changed(),
                 on_moved=self.metrics.moved,
             )
-            watcher = Watcher(self._store)
+            watcher = NodeEventHandler(self._store)
             nodes = self._nodes = Nodes(config.nodes, dialler, watcher)
-            self._driver = Driver(self._store, nodes, clock=self._clock)
+            self._driver = InstanceTasks(self._store, nodes, clock=self._clock)
             watcher.watch(nodes, self._driver)
             self._link = PortalLink(config.name, config.key, client, self._store, self._order)
             await self._store.tidy()

@@ -76,7 +76,7 @@ _AGAIN_FIRST_S = 0.5
 _AGAIN_LONGEST_S = 15.0
 
 
-class Errands:
+class WorkRunner:
     """Runs errands to the nodes.
 
     :param apply: writes down an event, as :meth:`Store.apply` does.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.net.tls import TlsFiles, check
-from dit4c_p2p.net.trusted_proxies import Network, Proxies
+from dit4c_p2p.net.trusted_proxies import Network, TrustedProxies
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, setting
 
@@ -54,7 +54,7 @@ class TlsSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class ProxySettings(Settings):
-    """Proxies in front, whose word about a visitor's address is believed."""
+    """TrustedProxies in front, whose word about a visitor's address is believed."""
 
     addresses: tuple[Network, ...] = setting(
         values.list_of(values.any_network),
@@ -70,9 +70,9 @@ class ProxySettings(Settings):
     )
 
     @property
-    def believed(self) -> Proxies:
+    def believed(self) -> TrustedProxies:
         """As the component is told."""
-        return Proxies(self.addresses, self.proxy_protocol)
+        return TrustedProxies(self.addresses, self.proxy_protocol)
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """A protocol is spoken by somebody."""

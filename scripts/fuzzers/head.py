@@ -20,7 +20,7 @@ with atheris.instrument_imports(
     from dit4c_p2p.helpers.auth import cookies
     from dit4c_p2p.net import http1, proxy_protocol, trusted_proxies
     from dit4c_p2p.net.https_redirect import Redirect
-    from dit4c_p2p.net.listener import Place, Room
+    from dit4c_p2p.net.listener import ConnectionLimiter, ConnectionSlot
     from dit4c_p2p.net.request_validator import Requests
 
 from support.fuzzing import run
@@ -231,7 +231,7 @@ class Wire(asyncio.Transport):
 
 async def redirected(parts):
     """What is answered to these bytes."""
-    wire, place = Wire(), Place(Room(1, 1), ("192.0.2.1", 1))
+    wire, place = Wire(), ConnectionSlot(ConnectionLimiter(1, 1), ("192.0.2.1", 1))
     redirect = Redirect({"a.example": "https://a.example"}.get, place)
     redirect.connection_made(wire)
     for part in parts:

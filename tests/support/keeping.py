@@ -6,14 +6,16 @@ from contextlib import asynccontextmanager
 
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine.client import Engine
-from dit4c_p2p.node.pods.manager import Pods
-from dit4c_p2p.node.pods.supervisor import Keeper
+from dit4c_p2p.node.pods.manager import PodManager
+from dit4c_p2p.node.pods.supervisor import PodSupervisor
 
 
 @asynccontextmanager
-async def keeping(pods: Pods, engine: Engine, config: NodeConfig) -> AsyncIterator[Keeper]:
+async def keeping(
+    pods: PodManager, engine: Engine, config: NodeConfig
+) -> AsyncIterator[PodSupervisor]:
     """A keeper that runs, and hears the engine."""
-    keeper = Keeper(pods, engine, str(config.data_folder))
+    keeper = PodSupervisor(pods, engine, str(config.data_folder))
     task = asyncio.create_task(keeper.run())
     try:
         async with asyncio.timeout(20):

@@ -14,7 +14,7 @@ from dit4c_p2p.messages.node import NODE_SUBSYSTEM
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
 from dit4c_p2p.overlay.client import Listening
 from dit4c_p2p.overlay.rpc import CallSession
-from dit4c_p2p.overlay.server import Gate, PeerServer
+from dit4c_p2p.overlay.server import ConnectionAdmission, PeerServer
 from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS, Identity
 
 
@@ -25,7 +25,7 @@ async def in_the_overlay(
     """Serve the node's verbs at (its name, 22) of every router."""
     async with PortalClient(portal) as client:
         registry = Registry(client, None)
-        gate = Gate(registry)
+        gate = ConnectionAdmission(registry)
 
         class Server(PeerServer):
             def session_requested(self) -> Any:

@@ -20,7 +20,7 @@ from support.waiting import until
 from dit4c_p2p.messages.node import StartPod
 from dit4c_p2p.messages.pod import HELPER_UID
 from dit4c_p2p.node.config import HelperImages
-from dit4c_p2p.node.pods.manager import Pods
+from dit4c_p2p.node.pods.manager import PodManager
 
 MIB = 1024**2
 ROOT = Path(__file__).parents[2]
@@ -174,14 +174,14 @@ def work_is_there(instance: str) -> bool:
     return docker("exec", app_of(instance), "cat", "/data/work", "/work") == "kept\nkept"
 
 
-async def ensure_image(pods: Pods, image: str) -> list[Any]:
+async def ensure_image(pods: PodManager, image: str) -> list[Any]:
     """All records of an EnsureImage."""
     async with asyncio.timeout(120):
         return [reply async for reply in pods.ensure_image(image)]
 
 
 async def run_start(
-    pods: Pods, instance: str, image: str, *, run: int = 1, kept: bool = False
+    pods: PodManager, instance: str, image: str, *, run: int = 1, kept: bool = False
 ) -> list[Any]:
     """All records of a StartPod."""
     request = StartPod(instance=instance, image=image, key_nonce="nonce", run=run, kept=kept)

@@ -16,7 +16,7 @@ from pathlib import Path
 from support.certificates import Authority
 from support.nginx import Nginx
 
-from dit4c_p2p.net.trusted_proxies import Proxies, parse_networks
+from dit4c_p2p.net.trusted_proxies import TrustedProxies, parse_networks
 
 PAGE = Path(__file__).parents[2] / "docs" / "proxy.md"
 PORTAL, INSTANCES = "portal.example.org", "*.example.net"
@@ -45,13 +45,13 @@ def blocks(language: str) -> list[str]:
     return [body for name, body in found if name == language]
 
 
-def believed(*, proxy_protocol: bool) -> Proxies:
+def believed(*, proxy_protocol: bool) -> TrustedProxies:
     """Whom the settings of the page believe."""
     (text,) = blocks("toml")
     if proxy_protocol:
         text = written(text, {"#proxy_protocol": "proxy_protocol"})
     table = tomllib.loads(text)["proxies"]
-    return Proxies(parse_networks(table["addresses"]), table.get("proxy_protocol", False))
+    return TrustedProxies(parse_networks(table["addresses"]), table.get("proxy_protocol", False))
 
 
 def written(text: str, changes: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ from support.waiting import until
 
 from dit4c_p2p.identity.keys import generate, public_line
 from dit4c_p2p.overlay.asyncssh_ext import fastpath
-from dit4c_p2p.overlay.asyncssh_ext.backpressure import guard
+from dit4c_p2p.overlay.asyncssh_ext.backpressure import install_backpressure
 from dit4c_p2p.overlay.ssh_options import CLIENT_OPTIONS, PACKET_BYTES, SERVER_OPTIONS, WINDOW_BYTES
 
 MIB = 1024 * 1024
@@ -73,11 +73,11 @@ class Server(asyncssh.SSHServer):
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self.conn = conn
-        guard(conn)
+        install_backpressure(conn)
 
     def auth_completed(self) -> None:
         if self.quickened:
-            fastpath.quicken(self.conn)
+            fastpath.enable_fast_path(self.conn)
 
     def connection_requested(self, *args: Any) -> Any:
         return self.conn.create_tcp_channel(window=WINDOW_BYTES, max_pktsize=PACKET_BYTES), Echo()
@@ -93,7 +93,7 @@ class Client(asyncssh.SSHClient):
     """Watched over, as all of ours."""
 
     def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
-        guard(conn)
+        install_backpressure(conn)
 
 
 Through = Callable[[int], Awaitable[int]]
@@ -134,7 +134,7 @@ async def connected(
             **{**CLIENT_OPTIONS, **options},
         ) as connection:
             if quickened:
-                fastpath.quicken(connection)
+                fastpath.enable_fast_path(connection)
             yield connection
 
 

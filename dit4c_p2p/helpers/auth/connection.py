@@ -18,10 +18,10 @@ from dit4c_p2p.helpers.auth.request_checks import (
     check_cross_site,
     check_message,
 )
-from dit4c_p2p.helpers.auth.reserved_paths import Own, is_own
+from dit4c_p2p.helpers.auth.reserved_paths import ReservedPaths, is_own
 from dit4c_p2p.helpers.auth.sessions import Session, Sessions
-from dit4c_p2p.helpers.auth.stream import Wire
-from dit4c_p2p.helpers.auth.upstream import App, AppUnreachable
+from dit4c_p2p.helpers.auth.stream import BufferedStream
+from dit4c_p2p.helpers.auth.upstream import AppUnreachable, Upstream
 from dit4c_p2p.net import proxy_protocol
 from dit4c_p2p.net.http1 import BadMessage, BadRequest, BodyKind, Headers, RequestHead, parse_head
 from dit4c_p2p.net.proxy_protocol import BadProxyHeader
@@ -38,19 +38,19 @@ _RETRY_AFTER_S = 2
 
 
 @dataclass(frozen=True)
-class House:
+class InstanceContext:
     """What every connection of this instance shares."""
 
     origin: Origin
-    app: App
+    app: Upstream
     sessions: Sessions
-    own: Own
+    own: ReservedPaths
 
 
 class Connection:
     """Serves one wire; :meth:`cut` ends it from outside."""
 
-    def __init__(self, house: House, wire: Wire) -> None:
+    def __init__(self, house: InstanceContext, wire: BufferedStream) -> None:
         self._house = house
         self._wire = wire
         self._to_app: ToApp

@@ -5,8 +5,8 @@ import contextlib
 
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.helpers.auth.headers import FromApp
-from dit4c_p2p.helpers.auth.stream import Wire
-from dit4c_p2p.helpers.auth.upstream import App
+from dit4c_p2p.helpers.auth.stream import BufferedStream
+from dit4c_p2p.helpers.auth.upstream import Upstream
 from dit4c_p2p.net.http1 import (
     BadMessage,
     BadRequest,
@@ -45,7 +45,7 @@ class _Stale(Exception):
 
 
 async def exchange(
-    client: Wire, head: RequestHead, request: bytes, app: App, from_app: FromApp
+    client: BufferedStream, head: RequestHead, request: bytes, app: Upstream, from_app: FromApp
 ) -> bool:
     """Pass a request on and its response back; whether ``client`` may be used for another.
 
@@ -71,10 +71,10 @@ class _Attempt:
 
     def __init__(
         self,
-        client: Wire,
+        client: BufferedStream,
         head: RequestHead,
-        upstream: Wire,
-        app: App,
+        upstream: BufferedStream,
+        app: Upstream,
         from_app: FromApp,
         *,
         is_kept: bool,
@@ -213,7 +213,7 @@ class _Attempt:
         return self._body_error or BadResponse("the app closed the connection without an answer")
 
 
-async def _pump(source: Wire, framer: Framer, sink: Wire) -> None:
+async def _pump(source: BufferedStream, framer: Framer, sink: BufferedStream) -> None:
     """Pass on the rest of one body.
 
     :raises BadMessage: malformed.
@@ -236,7 +236,7 @@ async def _pump(source: Wire, framer: Framer, sink: Wire) -> None:
             await sink.drain(SILENCE_LIMIT_S)
 
 
-async def _copy(source: Wire, sink: Wire) -> None:
+async def _copy(source: BufferedStream, sink: BufferedStream) -> None:
     """Pass on everything, then the end."""
     try:
         await source.pour_into(sink, SILENCE_LIMIT_S)

@@ -14,7 +14,7 @@ from dit4c_p2p.helpers.auth.request_checks import (
     is_navigation,
 )
 from dit4c_p2p.helpers.auth.sessions import Sessions
-from dit4c_p2p.helpers.auth.upstream import App
+from dit4c_p2p.helpers.auth.upstream import Upstream
 from dit4c_p2p.messages.pod import ALIVE_PATH, CALLBACK_PATH, LOGOUT_PATH, OWN_PREFIX
 from dit4c_p2p.net.http1 import RequestHead
 
@@ -30,13 +30,13 @@ def is_own(head: RequestHead) -> bool:
     return head.path.startswith(_OWN_PREFIX)
 
 
-class Own:
+class ReservedPaths:
     """Answers of one instance; takes what it needs and holds nothing."""
 
     def __init__(
         self,
         origin: Origin,
-        app: App,
+        app: Upstream,
         sessions: Sessions,
         login: Login,
         oauth: PortalOAuth,

@@ -7,14 +7,14 @@ import os
 from yarl import URL
 
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.helpers.auth.connection import Connection, House
+from dit4c_p2p.helpers.auth.connection import Connection, InstanceContext
 from dit4c_p2p.helpers.auth.headers import Origin
 from dit4c_p2p.helpers.auth.login import Login
 from dit4c_p2p.helpers.auth.oauth import PortalOAuth
-from dit4c_p2p.helpers.auth.reserved_paths import Own
+from dit4c_p2p.helpers.auth.reserved_paths import ReservedPaths
 from dit4c_p2p.helpers.auth.sessions import Sessions
-from dit4c_p2p.helpers.auth.stream import Wire
-from dit4c_p2p.helpers.auth.upstream import App
+from dit4c_p2p.helpers.auth.stream import BufferedStream
+from dit4c_p2p.helpers.auth.upstream import Upstream
 from dit4c_p2p.helpers.pod_config import Pod
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity.portal_client import PortalClient
@@ -39,15 +39,15 @@ class AuthServer:
         self._pod = pod
         self._status = status
         self._client = PortalClient(pod.config.portal, ca=pod.config.ca)
-        self.app = App(pod.config.app_port)
+        self.app = Upstream(pod.config.app_port)
         origin = Origin.of(url)
         redirect_uri = str(url.origin()) + CALLBACK_PATH
         self._oauth = oauth = PortalOAuth(self._client, pod.name, pod.key, redirect_uri)
         self.sessions = Sessions(oauth.is_active)
         portal_url = pod.config.portal.url
         login = Login(portal_url, str(pod.name), redirect_uri)
-        own = Own(origin, self.app, self.sessions, login, oauth, portal_url)
-        self._house = House(origin, self.app, self.sessions, own)
+        own = ReservedPaths(origin, self.app, self.sessions, login, oauth, portal_url)
+        self._house = InstanceContext(origin, self.app, self.sessions, own)
         self._connections: dict[asyncio.Task[None], Connection] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
@@ -65,7 +65,7 @@ class AuthServer:
         mask = os.umask(0o177)  # for the helpers' own user only
         try:
             self._server = await asyncio.get_running_loop().create_unix_server(
-                lambda: Wire(self._accept), str(path)
+                lambda: BufferedStream(self._accept), str(path)
             )
         finally:
             os.umask(mask)
@@ -93,7 +93,7 @@ class AuthServer:
         await self._oauth.stop()
         await self._client.__aexit__(None, None, None)
 
-    def _accept(self, wire: Wire) -> None:
+    def _accept(self, wire: BufferedStream) -> None:
         if len(self._connections) >= MAX_CONNECTIONS:
             logger.warning("refused a connection: %d are open", len(self._connections))
             wire.abort()

@@ -15,14 +15,14 @@ _SILENT = "the other end was silent for too long"
 Data = bytes | bytearray
 
 
-class Wire(asyncio.Protocol):
+class BufferedStream(asyncio.Protocol):
     """One connection, read and written by one task each at a time.
 
     ``on_gone`` is called once, when the other end has closed or half-closed; a half-close counts
     as gone, as with nginx: a browser that closes a connection looks just so.
     """
 
-    def __init__(self, on_made: Callable[["Wire"], None] | None = None) -> None:
+    def __init__(self, on_made: Callable[["BufferedStream"], None] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._on_made = on_made
         self.on_gone: Callable[[], None] | None = None
@@ -31,7 +31,7 @@ class Wire(asyncio.Protocol):
         self.lost = False
         self.was_reset = False  # the end was no orderly one
         self._buffer: Data = b""
-        self._sink: Wire | None = None  # where all that comes goes at once
+        self._sink: BufferedStream | None = None  # where all that comes goes at once
         self._reader: asyncio.Future[None] | None = None
         self._drainer: asyncio.Future[None] | None = None
         self._reading_paused = False
@@ -124,7 +124,7 @@ class Wire(asyncio.Protocol):
         if data:
             self._buffer = data + self._buffer if self._buffer else data
 
-    async def pour_into(self, sink: "Wire", limit_s: float) -> None:
+    async def pour_into(self, sink: "BufferedStream", limit_s: float) -> None:
         """Pass on all that has come and comes, until the end of the stream, as it comes.
 
         :param limit_s: how long ``sink`` may take nothing.
@@ -145,7 +145,7 @@ class Wire(asyncio.Protocol):
         finally:
             self._sink = None
 
-    def _pour(self, sink: "Wire", data: bytes) -> None:
+    def _pour(self, sink: "BufferedStream", data: bytes) -> None:
         if not sink.lost and not sink.transport.is_closing():
             sink.transport.write(data)
         if sink.is_behind:

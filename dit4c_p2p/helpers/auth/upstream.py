@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.helpers.auth.stream import Wire
+from dit4c_p2p.helpers.auth.stream import BufferedStream
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class AppUnreachable(DitError):
         self.was_ready = was_ready
 
 
-class App:
+class Upstream:
     """The app of this pod, wherever in the pod's network namespace it listens on ``port``.
 
     :param clock: seconds, never going back.
@@ -48,7 +48,7 @@ class App:
         self.ready = asyncio.Event()
         self._clock = clock
         self._address: str | None = None  # the one that answered last
-        self._idle: deque[tuple[Wire, float]] = deque()
+        self._idle: deque[tuple[BufferedStream, float]] = deque()
         self._probe: asyncio.Task[bool] | None = None
         self._probed_at = float("-inf")
 
@@ -69,7 +69,7 @@ class App:
             self._probe = asyncio.create_task(self._look(), name="probe the app")
         return await asyncio.shield(self._probe)
 
-    async def connect(self) -> Wire:
+    async def connect(self) -> BufferedStream:
         """A new connection.
 
         :raises AppUnreachable: nothing listens, or it does not accept within 5 s.
@@ -78,7 +78,7 @@ class App:
         for address in self._addresses():
             try:
                 async with asyncio.timeout(CONNECT_LIMIT_S):
-                    _, wire = await loop.create_connection(Wire, address, self.port)
+                    _, wire = await loop.create_connection(BufferedStream, address, self.port)
             except (OSError, TimeoutError):
                 continue
             self._address = address
@@ -86,7 +86,7 @@ class App:
             return wire
         raise AppUnreachable(self.port, was_ready=self.ready.is_set())
 
-    def take(self) -> Wire | None:
+    def take(self) -> BufferedStream | None:
         """A connection that was given back and is still good, or None."""
         now = self._clock()
         while self._idle:
@@ -97,7 +97,7 @@ class App:
             wire.abort()
         return None
 
-    def give_back(self, wire: Wire) -> None:
+    def give_back(self, wire: BufferedStream) -> None:
         """Keep a connection whose last response is over for the next request."""
         if wire.at_end or wire.lost or wire.buffered or len(self._idle) >= MAX_IDLE:
             wire.abort()

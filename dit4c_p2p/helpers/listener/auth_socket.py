@@ -171,7 +171,7 @@ class _ChannelEnd(asyncssh.SSHTCPSession[bytes]):
             self._chan.resume_reading()
 
 
-def room_for(others: int) -> int:
+def write_buffer_limit(others: int) -> int:
     """How much each end of one more pair holds, when there are so many others."""
     share = ALL_WRITE_HIGH_BYTES // (others + 1)
     return max(LEAST_WRITE_HIGH_BYTES, min(WRITE_HIGH_BYTES, share))
@@ -199,7 +199,7 @@ class Splicer:
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_RESOURCE_SHORTAGE, "too many connections to this instance"
             )
-        end = _SocketEnd(self._open.discard, room_for(len(self._open)))
+        end = _SocketEnd(self._open.discard, write_buffer_limit(len(self._open)))
         self._open.add(end)
         try:
             async with asyncio.timeout(CONNECT_LIMIT_S):

@@ -1,4 +1,4 @@
-"""Who the pods of this node may reach now: the configuration and the machine → :class:`Reach`."""
+"""What the pods of this node may reach now, as an :class:`EgressPolicy`."""
 
 import asyncio
 import ipaddress
@@ -11,7 +11,7 @@ from yarl import URL
 
 from dit4c_p2p.identity.portal_client import split_address
 from dit4c_p2p.node.config import NodeConfig
-from dit4c_p2p.node.network.firewall import Reach
+from dit4c_p2p.node.network.firewall import EgressPolicy
 from dit4c_p2p.node.network.host_network import HostNetwork
 
 _log = logging.getLogger(__name__)
@@ -30,10 +30,12 @@ def resolvers_for_pods(config: NodeConfig, host: HostNetwork) -> tuple[IPv4Addre
     return host.resolvers
 
 
-def reach_of(config: NodeConfig, host: HostNetwork, services: frozenset[Service]) -> Reach:
+def egress_policy(
+    config: NodeConfig, host: HostNetwork, services: frozenset[Service]
+) -> EgressPolicy:
     """Put everything together."""
     private = {IPv4Network((int(address), 32)) for address in host.addresses}
-    return Reach(
+    return EgressPolicy(
         services=services,
         resolvers=frozenset(resolvers_for_pods(config, host)),
         internet=config.policy.internet,
@@ -53,7 +55,7 @@ def service_addresses(config: NodeConfig) -> list[tuple[str, int]]:
     return sorted(set(pairs))
 
 
-class Services:
+class ServiceAddresses:
     """The IPv4 addresses and ports of the installation's services, by what name servers say.
 
     An address counts for an hour after it was answered last. While a name can't be looked up, what

@@ -49,7 +49,7 @@ _NOT_PUBLIC = tuple(
 
 
 @dataclass(frozen=True)
-class Reach:
+class EgressPolicy:
     """Who a pod may reach.
 
     ``services``: exact addresses and TCP ports of portal and routers. ``resolvers``: name servers,
@@ -68,7 +68,7 @@ def refused(private: Iterable[IPv4Network]) -> list[IPv4Network]:
     return sorted(ipaddress.collapse_addresses([*_NOT_PUBLIC, *private]))
 
 
-def ruleset(reach: Reach, given: Sequence[IPv4Address] = ()) -> str:
+def ruleset(reach: EgressPolicy, given: Sequence[IPv4Address] = ()) -> str:
     """The rules; the same text for the same arguments.
 
     :param given: the name servers that the pod was made with; none: those of now.

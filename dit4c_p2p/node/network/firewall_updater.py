@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.node.config import NodeConfig
-from dit4c_p2p.node.errors import Passing
-from dit4c_p2p.node.network.egress import Services, reach_of
-from dit4c_p2p.node.network.firewall import Reach, ruleset
+from dit4c_p2p.node.errors import TransientError
+from dit4c_p2p.node.network.egress import ServiceAddresses, egress_policy
+from dit4c_p2p.node.network.firewall import EgressPolicy, ruleset
 from dit4c_p2p.node.network.host_network import HostNetwork
 
 _log = logging.getLogger(__name__)
@@ -25,20 +25,20 @@ _LOOK_UP_EVERY_S = 60.0
 _AGAIN_LONGEST_S = 30.0
 
 
-class Rules:
+class FirewallUpdater:
     """Follows the machine for as long as :meth:`run` runs.
 
     :param host_now: reads the machine's networks.
-    :param renew: has each running pod's rules be those of a :class:`Reach`; raises
-        :class:`Passing` when that may have failed for one of them.
+    :param renew: has each running pod's rules be those of a :class:`EgressPolicy`; raises
+        :class:`TransientError` when that may have failed for one of them.
     """
 
     def __init__(
         self,
         config: NodeConfig,
-        services: Services,
+        services: ServiceAddresses,
         host_now: Callable[[], HostNetwork],
-        renew: Callable[[Reach], Awaitable[None]],
+        renew: Callable[[EgressPolicy], Awaitable[None]],
     ) -> None:
         self._config = config
         self._services = services
@@ -69,11 +69,11 @@ class Rules:
                 if not settled or now() - looked_up_at > _LOOK_UP_EVERY_S:
                     await self._services.look_up()
                     looked_up_at = now()
-            except (Passing, OSError) as error:
+            except (TransientError, OSError) as error:
                 pause_s = backoff.pause_s()
                 _log.warning("pods' rules may not be those of this network yet: %s", error)
             await asyncio.sleep(pause_s)
 
-    def reach(self, machine: HostNetwork) -> Reach:
+    def reach(self, machine: HostNetwork) -> EgressPolicy:
         """Who pods may reach where the machine is, as far as names are known."""
-        return reach_of(self._config, machine, self._services.addresses)
+        return egress_policy(self._config, machine, self._services.addresses)

@@ -1,7 +1,7 @@
 """Putting a pod together and taking it apart, by the engine's calls in their order.
 
 Nothing here remembers anything: what exists is asked of the engine each time. A step that was cut
-off leaves labelled parts, and :meth:`Assembly.remove` finds them all.
+off leaves labelled parts, and :meth:`PodBuilder.remove` finds them all.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from dit4c_p2p.node.errors import (
     PodBroken,
 )
 from dit4c_p2p.node.network import firewall
-from dit4c_p2p.node.network.firewall import Reach
+from dit4c_p2p.node.network.firewall import EgressPolicy
 from dit4c_p2p.node.network.host_network import HostNetwork, free_network
 from dit4c_p2p.node.pods import spec as pod
 from dit4c_p2p.node.pods.disk_quota import Written
@@ -42,7 +42,7 @@ _HELPER_GRACE_S = 2
 _KILLED_FROM = 128
 
 
-class Assembly:
+class PodBuilder:
     """Makes and unmakes pods of one agent.
 
     :param data_folder: the label that tells this agent's objects from others'.
@@ -79,7 +79,7 @@ class Assembly:
                 return
             found[Role(item["Labels"][pod.LABEL_ROLE])] = state
 
-        await together(*(inspect(item) for item in listed))
+        await gather_all(*(inspect(item) for item in listed))
         return found
 
     async def exists(self, instance: str) -> bool:
@@ -98,7 +98,7 @@ class Assembly:
 
     async def written(self) -> dict[str, Written]:
         """What the apps have written, in their containers and in their volumes, by instance."""
-        containers, volumes = await together(
+        containers, volumes = await gather_all(
             self._engine.containers(self._data_folder, sizes=True),
             self._engine.volumes(self._data_folder),
         )
@@ -137,16 +137,16 @@ class Assembly:
         _log.info("pod of %s: started", spec.instance)
 
     async def _build(self, spec: PodSpec, files: Mapping[str, bytes]) -> None:
-        network_id, _ = await together(self._make_network(spec), self._make_volumes(spec))
+        network_id, _ = await gather_all(self._make_network(spec), self._make_volumes(spec))
         name = pod.container_name(spec.instance, Role.INFRA)
         infra = await self._engine.create_container(name, pod.infra(spec, network_id))
-        _, app, listener, auth = await together(
+        _, app, listener, auth = await gather_all(
             self._start_infra(infra),
             self._create_app(spec, infra),
             self._create(spec, Role.LISTENER, pod.helper(spec, Role.LISTENER, infra)),
             self._create_auth(spec, infra, files),
         )
-        await together(*(self._engine.start_container(id) for id in (app, listener, auth)))
+        await gather_all(*(self._engine.start_container(id) for id in (app, listener, auth)))
 
     async def resume(
         self, spec: PodSpec, files: Mapping[str, bytes], containers: Containers, grace_s: int
@@ -177,15 +177,15 @@ class Assembly:
                 hint="its files are still in the container on its node",
             )
         helpers = [state.id for role, state in containers.items() if role in HELPERS]
-        await together(*(self._engine.remove_container(id) for id in helpers))
+        await gather_all(*(self._engine.remove_container(id) for id in helpers))
         await self._start_infra(infra.id, infra.finished)
         if infra.rules != firewall.ruleset(spec.reach, infra.name_servers):
             await self.renew(infra, spec.reach)
-        listener, auth = await together(
+        listener, auth = await gather_all(
             self._create(spec, Role.LISTENER, pod.helper(spec, Role.LISTENER, infra.id)),
             self._create_auth(spec, infra.id, files),
         )
-        await together(*(self._engine.start_container(id) for id in (app.id, listener, auth)))
+        await gather_all(*(self._engine.start_container(id) for id in (app.id, listener, auth)))
 
     async def complete(
         self, spec: PodSpec, files: Mapping[str, bytes], containers: Containers
@@ -216,7 +216,7 @@ class Assembly:
             await self._engine.start_container(id)
             _log.info("pod of %s: %s started", spec.instance, role)
 
-    async def renew(self, infra: ContainerState, reach: Reach) -> None:
+    async def renew(self, infra: ContainerState, reach: EgressPolicy) -> None:
         """Put the rules for ``reach`` in the place of a running infra's, at one stroke.
 
         :raises PodBroken: they could not be loaded; those of before are in force.
@@ -237,7 +237,7 @@ class Assembly:
         if app is not None and app.running:
             await self._engine.stop_container(app.id, grace_s)
         others = [state.id for role, state in containers.items() if role is not Role.APP]
-        await together(*(self._engine.stop_container(id, _HELPER_GRACE_S) for id in others))
+        await gather_all(*(self._engine.stop_container(id, _HELPER_GRACE_S) for id in others))
 
     async def remove(self, instance: str) -> None:
         """Nothing of the pod is left at the engine after this.
@@ -249,12 +249,12 @@ class Assembly:
             # The namespace's holder last: its rules bind for as long as anything else runs.
             infra = [c["Id"] for c in containers if c["Labels"][pod.LABEL_ROLE] == Role.INFRA]
             others = [c["Id"] for c in containers if c["Id"] not in infra]
-            await together(*(self._engine.remove_container(id) for id in others))
-            await together(*(self._engine.remove_container(id) for id in infra))
-            networks, volumes = await together(
+            await gather_all(*(self._engine.remove_container(id) for id in others))
+            await gather_all(*(self._engine.remove_container(id) for id in infra))
+            networks, volumes = await gather_all(
                 self._networks(instance), self._engine.volumes(self._data_folder, instance)
             )
-            await together(
+            await gather_all(
                 *(self._engine.remove_network(network["Id"]) for network in networks),
                 *(self._engine.remove_volume(volume["Name"]) for volume in volumes),
             )
@@ -279,7 +279,7 @@ class Assembly:
         )
 
     async def _make_volumes(self, spec: PodSpec) -> None:
-        await together(*(self._engine.create_volume(volume) for volume in pod.volumes(spec)))
+        await gather_all(*(self._engine.create_volume(volume) for volume in pod.volumes(spec)))
 
     async def _create(self, spec: PodSpec, role: Role, definition: Definition) -> str:
         return await self._engine.create_container(
@@ -344,7 +344,7 @@ async def _undo(instance: str, undoing: Coroutine[Any, Any, None]) -> None:
         _log.warning("pod of %s: parts of it are left: %s", instance, error.one_line())
 
 
-async def together(*steps: Coroutine[Any, Any, Any]) -> list[Any]:
+async def gather_all(*steps: Coroutine[Any, Any, Any]) -> list[Any]:
     """Run steps at once, each to its end, so that none makes anything later; then the first
     failure, if there is one, is raised as it is."""
     results = await asyncio.gather(*steps, return_exceptions=True)

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from dit4c_p2p.node.errors import Passing
+from dit4c_p2p.node.errors import TransientError
 from dit4c_p2p.node.pods.status import memory_text
 
 _log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ class Allowance:
         return over
 
 
-class Disk:
+class DiskQuotaMonitor:
     """Measures, for as long as :meth:`run` runs.
 
     :param limit: bytes that each app may write.
@@ -79,7 +79,7 @@ class Disk:
         while True:
             try:
                 measured = await self._measure()
-            except Passing as failure:
+            except TransientError as failure:
                 _log.warning("what apps have written can't be measured: %s", failure.one_line())
             else:
                 over = self._allowance.over(measured)
@@ -95,7 +95,7 @@ class Disk:
         )
         try:
             await self._end(instance, reason)
-        except Passing as failure:
+        except TransientError as failure:
             _log.warning("pod of %s: over its disk's limit: %s", instance, failure.one_line())
         else:
             self._allowance.begun_at[instance] = size

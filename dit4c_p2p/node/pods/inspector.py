@@ -9,7 +9,7 @@ from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import AppExited, EngineError, NodeFailure, NoSuchPod, OutOfMemory
 from dit4c_p2p.node.pods import status
-from dit4c_p2p.node.pods.builder import Assembly
+from dit4c_p2p.node.pods.builder import PodBuilder
 from dit4c_p2p.node.pods.spec import Role
 from dit4c_p2p.node.pods.state_dir import InstanceFolder, instances_kept
 from dit4c_p2p.node.pods.status import UNCLEAR_S, Containers
@@ -21,10 +21,10 @@ _TAIL_LINES = 40
 _TAIL_CHARACTERS = 8 * 1024
 
 
-class Condition:
+class PodInspector:
     """Looks at the pods of one agent, and ends what is to end."""
 
-    def __init__(self, config: NodeConfig, engine: Engine, assembly: Assembly) -> None:
+    def __init__(self, config: NodeConfig, engine: Engine, assembly: PodBuilder) -> None:
         self._config = config
         self._engine = engine
         self._assembly = assembly
@@ -92,7 +92,7 @@ class Condition:
         self.folder(instance).set_reason(reason)
         await self._assembly.stop(instance, self._config.limits.stop_grace_s)
 
-    async def lose(self, instance: str) -> None:
+    async def stop_without_infra(self, instance: str) -> None:
         """The namespace's holder has ended: nothing may run without the firewall in its place."""
         _log.error("pod of %s: its infra container ended", instance)
         await self._assembly.stop(instance, self._config.limits.stop_grace_s)

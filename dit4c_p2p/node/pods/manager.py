@@ -58,21 +58,21 @@ from dit4c_p2p.node.errors import (
     NodeFailure,
     NoSuchPod,
     NotListening,
-    Passing,
     PodBroken,
+    TransientError,
 )
 from dit4c_p2p.node.network import host_network
-from dit4c_p2p.node.network.egress import Services
-from dit4c_p2p.node.network.firewall import Reach
-from dit4c_p2p.node.network.firewall_updater import Rules
+from dit4c_p2p.node.network.egress import ServiceAddresses
+from dit4c_p2p.node.network.firewall import EgressPolicy
+from dit4c_p2p.node.network.firewall_updater import FirewallUpdater
 from dit4c_p2p.node.owner import policy
 from dit4c_p2p.node.pods import spec
-from dit4c_p2p.node.pods.builder import Assembly, together
-from dit4c_p2p.node.pods.disk_quota import Disk
+from dit4c_p2p.node.pods.builder import PodBuilder, gather_all
+from dit4c_p2p.node.pods.disk_quota import DiskQuotaMonitor
 from dit4c_p2p.node.pods.image_pull import fetch
-from dit4c_p2p.node.pods.inspector import Condition
-from dit4c_p2p.node.pods.readiness import Arrival, watch
-from dit4c_p2p.node.pods.reconciler import Making
+from dit4c_p2p.node.pods.inspector import PodInspector
+from dit4c_p2p.node.pods.readiness import ReadinessTracker, wait_until_ready
+from dit4c_p2p.node.pods.reconciler import PodReconciler
 from dit4c_p2p.node.pods.spec import AppImage, Role
 from dit4c_p2p.node.pods.state_dir import instances_kept
 from dit4c_p2p.node.pods.status import Containers
@@ -86,7 +86,7 @@ MAX_LOG_LINES = 5000
 _STOPPED = "it was stopped as asked"
 
 
-class Pods:
+class PodManager:
     """All pods of one agent.
 
     :param host_now: reads the machine's networks; called for each pod.
@@ -105,15 +105,19 @@ class Pods:
         self._engine = engine
         self.gone = gone
         self._data_folder = str(config.data_folder)
-        self._assembly = Assembly(
+        self._assembly = PodBuilder(
             engine, self._data_folder, config.network_range, host_now, config.limits.firewall_s
         )
-        self._condition = Condition(config, engine, self._assembly)
-        services = Services(config)
-        self._making = Making(config, engine, self._assembly, self._condition, services, host_now)
-        self.rules = Rules(config, services, host_now, self.renew_rules)
+        self._condition = PodInspector(config, engine, self._assembly)
+        services = ServiceAddresses(config)
+        self._making = PodReconciler(
+            config, engine, self._assembly, self._condition, services, host_now
+        )
+        self.rules = FirewallUpdater(config, services, host_now, self.renew_rules)
         limit = config.policy.disk_bytes_per_pod
-        self.disk = None if limit is None else Disk(limit, self._assembly.written, self.end)
+        self.disk = (
+            None if limit is None else DiskQuotaMonitor(limit, self._assembly.written, self.end)
+        )
         # One at a time changes a pod; a lock is forgotten when nobody holds or awaits it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._starting: set[str] = set()
@@ -172,9 +176,9 @@ class Pods:
                 containers = await self._stand(instance, image, request)
             finally:
                 self._starting.discard(instance)
-        arrival = Arrival(image.port, self._config.limits, time.monotonic())
+        arrival = ReadinessTracker(image.port, self._config.limits, time.monotonic())
         try:
-            async with aclosing(watch(self._engine, containers, arrival)) as said:
+            async with aclosing(wait_until_ready(self._engine, containers, arrival)) as said:
                 async for progress in said:
                     yield progress
         except (NotListening, PodBroken) as failure:
@@ -260,7 +264,7 @@ class Pods:
         """One pod's status; None when nothing of it is left, not even its key."""
         return await self._condition.status(instance)
 
-    async def settle(self, instance: str) -> PodStatus | None:
+    async def finish_exit(self, instance: str) -> PodStatus | None:
         """An app has ended: if it did so by itself, its pod stays down, and gives back its memory.
 
         Returns the pod's status.
@@ -276,8 +280,8 @@ class Pods:
     async def resume(self, instance: str) -> None:
         """Start a pod again that went down with its machine, its engine or its infra container.
 
-        :raises NodeFailure: it can't be. Unless that is :class:`Passing`, it is written down and
-            the pod stays down.
+        :raises NodeFailure: it can't be. Unless that is :class:`TransientError`, it is written down
+            and the pod stays down.
         """
         async with self._lock(instance):
             found = await self._assembly.look(instance)
@@ -290,7 +294,7 @@ class Pods:
                 policy.check_room(self._config.policy, instance, await self._occupied())
                 image = await self._making.image(found[Role.APP].image)
                 await self._making.converge(instance, image, folder.run.number, kept=True)
-            except Passing:
+            except TransientError:
                 raise
             except NodeFailure as failure:
                 await self._condition.give_up(instance, failure.one_line())
@@ -299,7 +303,7 @@ class Pods:
                 self._starting.discard(instance)
         _log.warning("pod of %s: had gone down, started again", instance)
 
-    async def mend(self, instance: str, role: Role) -> bool:
+    async def restart_helper(self, instance: str, role: Role) -> bool:
         """Start a helper again that has ended, if its pod is to run; whether all is settled.
 
         False: the pod is still being made, look again.
@@ -312,7 +316,7 @@ class Pods:
             if not app.started:
                 return False
             if not infra.running:
-                await self._condition.lose(instance)
+                await self._condition.stop_without_infra(instance)
                 return True
             await self._making.complete(instance, found)
             _log.warning("pod of %s: %s had ended, started again", instance, role)
@@ -324,7 +328,7 @@ class Pods:
             found = await self._assembly.look(instance)
             app, infra = found.get(Role.APP), found.get(Role.INFRA)
             if app is not None and app.running and (infra is None or not infra.running):
-                await self._condition.lose(instance)
+                await self._condition.stop_without_infra(instance)
 
     # ---- for who measures what apps write, and who follows the machine's network
 
@@ -345,15 +349,15 @@ class Pods:
                 await self._assembly.stop(instance, self._config.limits.stop_grace_s)
                 raise
 
-    async def renew_rules(self, reach: Reach) -> None:
+    async def renew_rules(self, reach: EgressPolicy) -> None:
         """Have the rules of every running pod be those for ``reach``.
 
         :raises Passing: that may have failed for one; the others have them.
         """
         instances = await self._assembly.instances() | self._starting
-        await together(*(self._renew_rules(instance, reach) for instance in instances))
+        await gather_all(*(self._renew_rules(instance, reach) for instance in instances))
 
-    async def _renew_rules(self, instance: str, reach: Reach) -> None:
+    async def _renew_rules(self, instance: str, reach: EgressPolicy) -> None:
         if instance in self._starting:
             # It may be about to load rules of before.
             async with self._lock(instance):
@@ -375,13 +379,13 @@ class Pods:
             if now is not None and now.state is PodState.INTERRUPTED and now.run == request.run:
                 return "The machine it runs on went down; starting the app again, with its files"
             return "Starting the app again, with its files"
-        return "Making its network and firewall"
+        return "PodReconciler its network and firewall"
 
     async def _stand(self, instance: str, image: AppImage, request: StartPod) -> Containers:
         """Have the pod stand. One that can't is down for good, unless it may pass."""
         try:
             return await self._making.converge(instance, image, request.run, kept=request.kept)
-        except Passing:
+        except TransientError:
             raise
         except NodeFailure as failure:
             now = await self._condition.status(instance)

@@ -1,7 +1,7 @@
 """From "the containers run" to "the instance's own URL answers": what a starting pod says.
 
-:class:`Arrival` is pure: told of each line and of time, it says what the user sees and when it is
-over. :func:`watch` feeds it from the engine.
+:class:`ReadinessTracker` is pure: told of each line and of time, it says what the user sees and
+when it is over. :func:`wait_until_ready` feeds it from the engine.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _FOLLOW_AGAIN_S = 0.5
 
 
 @dataclass
-class Arrival:
+class ReadinessTracker:
     """A pod on its way to being reachable. Times in seconds of any one clock.
 
     :param port: where the app is to listen.
@@ -94,10 +94,10 @@ class Arrival:
         return PodBroken(f"the instance did not become reachable: {self.trouble or 'no reason'}")
 
 
-async def watch(
+async def wait_until_ready(
     engine: Engine,
     containers: Containers,
-    arrival: Arrival,
+    arrival: ReadinessTracker,
     clock: Callable[[], float] = time.monotonic,
 ) -> AsyncGenerator[Progress, None]:
     """Say how ``arrival`` goes on; ends when it is published, or when the app has ended.

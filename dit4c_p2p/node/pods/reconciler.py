@@ -21,10 +21,10 @@ from dit4c_p2p.node.errors import (
     UnknownImage,
 )
 from dit4c_p2p.node.network import host_network
-from dit4c_p2p.node.network.egress import Services, reach_of, resolvers_for_pods
+from dit4c_p2p.node.network.egress import ServiceAddresses, egress_policy, resolvers_for_pods
 from dit4c_p2p.node.pods import spec as pod
-from dit4c_p2p.node.pods.builder import Assembly
-from dit4c_p2p.node.pods.inspector import Condition
+from dit4c_p2p.node.pods.builder import PodBuilder
+from dit4c_p2p.node.pods.inspector import PodInspector
 from dit4c_p2p.node.pods.spec import AppImage, PodSpec, Role
 from dit4c_p2p.node.pods.state_dir import Run
 from dit4c_p2p.node.pods.status import UNCLEAR_S, Containers
@@ -35,7 +35,7 @@ _BUILD_TRIES = 4
 _AGAIN = "The machine it runs on went down; the app was started again, with its files"
 
 
-class Making:
+class PodReconciler:
     """Makes and completes pods of one agent. The caller holds the pod's lock.
 
     :param host_now: reads the machine's networks; called for each pod.
@@ -45,9 +45,9 @@ class Making:
         self,
         config: NodeConfig,
         engine: Engine,
-        assembly: Assembly,
-        condition: Condition,
-        services: Services,
+        assembly: PodBuilder,
+        condition: PodInspector,
+        services: ServiceAddresses,
         host_now: Callable[[], host_network.HostNetwork],
     ) -> None:
         self._config = config
@@ -89,7 +89,7 @@ class Making:
                 raise NoSuchPod("its container, with its files, is gone from the machine it ran on")
             if app is not None and app.running:
                 if infra is None or not infra.running:
-                    await self._condition.lose(instance)
+                    await self._condition.stop_without_infra(instance)
                     continue
                 if run > folder.run.number:
                     folder.begin(Run(run, folder.run.before))
@@ -154,7 +154,7 @@ class Making:
             helpers=self._config.images,
             policy=self._config.policy,
             machine_cpus=int((await self._engine.info())["NCPU"]),
-            reach=reach_of(self._config, machine, self._services.addresses),
+            reach=egress_policy(self._config, machine, self._services.addresses),
             resolvers=resolvers_for_pods(self._config, machine),
         )
 

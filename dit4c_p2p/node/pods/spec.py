@@ -21,7 +21,7 @@ from typing import Any
 from dit4c_p2p.messages.pod import HELPER_UID, POD_FOLDER
 from dit4c_p2p.node.config import HelperImages
 from dit4c_p2p.node.errors import NoPort, PolicyRefused
-from dit4c_p2p.node.network.firewall import Reach, ruleset
+from dit4c_p2p.node.network.firewall import EgressPolicy, ruleset
 from dit4c_p2p.node.owner.policy import Policy
 
 LABEL_INSTANCE = "dit4c.instance"
@@ -90,7 +90,7 @@ class PodSpec:
     helpers: HelperImages
     policy: Policy
     machine_cpus: int
-    reach: Reach
+    reach: EgressPolicy
     resolvers: tuple[IPv4Address, ...]
 
 

@@ -1,7 +1,7 @@
 """The engine's events: apps that end are told of, helpers that end are started again.
 
-:class:`Keeper` follows the engine, over its restarts, and after each (re)connect compares what is
-there with what it knew, so that nothing missed in between stays unnoticed.
+:class:`PodSupervisor` follows the engine, over its restarts, and after each (re)connect compares
+what is there with what it knew, so that nothing missed in between stays unnoticed.
 
 | container | when it ends while its app runs                                       |
 |-----------|-----------------------------------------------------------------------|
@@ -23,9 +23,9 @@ from typing import Any
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.messages.node import PodEvent, PodState, PodStatus
 from dit4c_p2p.node.engine.client import Engine
-from dit4c_p2p.node.errors import FilesFailed, NodeFailure, Passing
+from dit4c_p2p.node.errors import FilesFailed, NodeFailure, TransientError
 from dit4c_p2p.node.pods import spec
-from dit4c_p2p.node.pods.manager import Pods
+from dit4c_p2p.node.pods.manager import PodManager
 from dit4c_p2p.node.pods.spec import HELPERS, Role
 from dit4c_p2p.node.pods.status import memory_text
 
@@ -73,10 +73,10 @@ class Subscription:
             return None
 
 
-class Keeper:
+class PodSupervisor:
     """Watches over the pods of one agent for as long as :meth:`run` runs."""
 
-    def __init__(self, pods: Pods, engine: Engine, data_folder: str) -> None:
+    def __init__(self, pods: PodManager, engine: Engine, data_folder: str) -> None:
         self._pods = pods
         self._engine = engine
         self._data_folder = data_folder
@@ -111,7 +111,7 @@ class Keeper:
                             tries = 0
                             await self._take(event)
                     _log.warning("the engine ended its events")
-                except Passing as error:
+                except TransientError as error:
                     _log.warning("the engine's events: %s", error.one_line())
                 self.connected.clear()
                 await asyncio.sleep(_RECONNECT_S[min(tries, len(_RECONNECT_S) - 1)])
@@ -183,7 +183,7 @@ class Keeper:
         """An app does not run: tell how it ended, or start it again; see ``status``."""
         if instance not in self._ending:
             self._ending.add(instance)
-            self._spawn(self._settle(instance), f"settle {instance}")
+            self._spawn(self._settle(instance), f"finish exit of {instance}")
 
     async def _settle(self, instance: str) -> None:
         try:
@@ -200,14 +200,14 @@ class Keeper:
         """Tell how the pod is; False: it is to be started again, or that can't be said or kept."""
         try:
             try:
-                status = await self._pods.settle(instance)
+                status = await self._pods.finish_exit(instance)
             except FilesFailed as failure:
                 # That it is to stay down can't be written yet; that it has ended can be told.
                 _log.warning("pod of %s: %s", instance, failure.one_line())
                 await self._tell(instance)
                 return False
             await self._tell(instance)
-        except Passing as failure:
+        except TransientError as failure:
             _log.warning("pod of %s: %s", instance, failure.one_line())
             return False
         return status is None or status.state is not PodState.INTERRUPTED
@@ -217,7 +217,7 @@ class Keeper:
         if key in self._waiting:
             return
         self._waiting.add(key)
-        self._spawn(self._mend(key, self._pause_s(key)), f"mend {role}")
+        self._spawn(self._mend(key, self._pause_s(key)), f"restart {role}")
 
     def _pause_s(self, key: tuple[str, Role]) -> float:
         """How long to wait before it is started again; longer each time, until it was well."""
@@ -234,8 +234,8 @@ class Keeper:
         finally:
             self._waiting.discard(key)
         try:
-            settled = await self._pods.mend(*key)
-        except Passing as failure:
+            settled = await self._pods.restart_helper(*key)
+        except TransientError as failure:
             _log.warning("pod of %s: %s: %s", *key, failure.one_line())
             settled = False
         if not settled:
@@ -266,7 +266,7 @@ class Keeper:
         """An engine that went away is noticed by :meth:`run` too, which then compares all."""
         try:
             await work
-        except Passing as failure:
+        except TransientError as failure:
             _log.warning("%s", failure.one_line())
 
 

@@ -50,15 +50,15 @@ _MOST_DEFERRED_PACKETS = 16 * 1024
 _LOOK_S = 1.0
 
 
-def guard(connection: Connection, stalled_s: float = STALLED_S) -> None:
+def install_backpressure(connection: Connection, stalled_s: float = STALLED_S) -> None:
     """Watch over a connection from now on; called once, when it is made, before any channel.
 
     :param stalled_s: how long it may be held up in one go.
     """
-    Guard(connection, stalled_s)
+    BackpressureGuard(connection, stalled_s)
 
 
-class Guard:
+class BackpressureGuard:
     """Holds up what is written on one connection while its peer doesn't take it."""
 
     def __init__(self, connection: Any, stalled_s: float) -> None:
@@ -175,7 +175,7 @@ class Guard:
 class _GuardedChannel(SSHChannel[Any]):
     """What is different in a channel of a guarded connection."""
 
-    guard: Guard
+    guard: BackpressureGuard
 
     def process_open(
         self, send_chan: int, send_window: int, send_pktsize: int, session: Any

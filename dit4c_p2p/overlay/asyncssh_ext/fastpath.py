@@ -4,9 +4,9 @@ asyncssh puts each piece of channel data through a dozen calls and nine copies, 
 packet before every one (a measure for CBC ciphers). For plain data under AES-GCM, which is nearly
 everything that peers exchange, two shorter ways stand in for that:
 
-- :func:`quicken` puts a receiver in front of a logged-in connection, which opens packets of channel
-  data by itself and hands everything else to asyncssh, still encrypted; and an outbox behind it,
-  which sends what is written during one turn of the loop by one system call.
+- :func:`enable_fast_path` puts a receiver in front of a logged-in connection, which opens packets
+  of channel data by itself and hands everything else to asyncssh, still encrypted; and an outbox
+  behind it, which sends what is written during one turn of the loop by one system call.
 - :func:`writer` gives a function to use in the place of ``channel.write``.
 
 Both keep asyncssh's own state in step (sequence numbers, nonces, windows, bytes until the next key
@@ -26,19 +26,19 @@ from dit4c_p2p.overlay.asyncssh_ext import private_api
 from dit4c_p2p.overlay.asyncssh_ext.fast_reader import Receiver
 from dit4c_p2p.overlay.asyncssh_ext.fast_writer import Outbox, writer
 
-__all__ = ["DOUBT", "quicken", "writer"]
+__all__ = ["DOUBT", "enable_fast_path", "writer"]
 
 _log = logging.getLogger(__name__)
 
 # Why the shorter way is not taken, in words; empty if it is.
-DOUBT = private_api.doubt(private_api.QUICK)
+DOUBT = private_api.unsupported_reason(private_api.QUICK)
 
 _doubt_said = False
 
 Connection = asyncssh.SSHClientConnection | asyncssh.SSHServerConnection
 
 
-def quicken(connection: Connection) -> None:
+def enable_fast_path(connection: Connection) -> None:
     """Have channel data take the shorter way from now on.
 
     Called once, after the login, for a connection that ``overlay.guard`` watches over.

@@ -91,7 +91,7 @@ def missing(names: Names) -> list[str]:
     ]
 
 
-def doubt(names: Names) -> str:
+def unsupported_reason(names: Names) -> str:
     """Why ``names`` may not be what they were, in words; empty if nothing speaks against them."""
     if lacking := missing(names):
         return f"asyncssh {asyncssh.__version__} has no {', '.join(lacking)}"

@@ -7,7 +7,7 @@ from dit4c_p2p.database import in_transaction, once_committed
 from dit4c_p2p.portal.accounts import people
 from dit4c_p2p.portal.accounts.last_used import LastUsed
 from dit4c_p2p.portal.accounts.names import checked_name
-from dit4c_p2p.portal.accounts.people import Who
+from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NotFound
 from dit4c_p2p.portal.models import ApiToken, Person
 from dit4c_p2p.portal.opaque_tokens import digest, new_token, public_id
@@ -98,7 +98,7 @@ async def revoke(person: str, id: str) -> None:
     )
 
 
-async def find(text: str, last_used: LastUsed, *, now: float) -> Who | None:
+async def find(text: str, last_used: LastUsed, *, now: float) -> Caller | None:
     """Whose token this is, as far as it goes: with a user's scope even an admin is none.
 
     :raises AccountClosed: the person may not come in any more.
@@ -111,7 +111,7 @@ async def find(text: str, last_used: LastUsed, *, now: float) -> Who | None:
         return None
     await last_used.note(token)
     person: Person = token.person
-    return Who(person.id, person.name, person.is_admin and token.scope == "admin")
+    return Caller(person.id, person.name, person.is_admin and token.scope == "admin")
 
 
 async def remove_expired(now: float) -> None:

@@ -38,7 +38,7 @@ State = Literal["active", "invited", "disabled", "ended"]
 
 
 @dataclass(frozen=True)
-class Who:
+class Caller:
     """Whoever is asking."""
 
     id: str
@@ -55,9 +55,9 @@ class Change:
     disabled: bool | UnsetType = UNSET
 
 
-def who(person: Person) -> Who:
+def who(person: Person) -> Caller:
     """What the rest of the portal needs to know of a person."""
-    return Who(person.id, person.name, person.is_admin)
+    return Caller(person.id, person.name, person.is_admin)
 
 
 def in_force(person: Person, now: float) -> bool:
@@ -227,7 +227,7 @@ async def create_login_link(person: str, *, lifetime_s: float, now: float) -> st
     return token
 
 
-async def link_person(token: str, *, now: float) -> Who | None:
+async def link_person(token: str, *, now: float) -> Caller | None:
     """Whom a link would log in, without spending it; None if it is spent, too old or unknown.
 
     :raises AccountClosed: whoever holds it may know that this is why.
@@ -239,7 +239,7 @@ async def link_person(token: str, *, now: float) -> Who | None:
     return who(link.person) if link.spent_at is None and link.expires_at > now else None
 
 
-async def spend_link(token: str, *, now: float) -> Who | None:
+async def spend_link(token: str, *, now: float) -> Caller | None:
     """Spend a link, in the caller's transaction; of several at once one gets the person.
 
     :raises AccountClosed: the link stays unspent.

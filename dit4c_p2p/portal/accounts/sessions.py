@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from dit4c_p2p.database import in_transaction
 from dit4c_p2p.portal.accounts import people
 from dit4c_p2p.portal.accounts.last_used import LastUsed
-from dit4c_p2p.portal.accounts.people import Who
-from dit4c_p2p.portal.audit import Audit, calls_with
+from dit4c_p2p.portal.accounts.people import Caller
+from dit4c_p2p.portal.audit import Audit, set_request_identity
 from dit4c_p2p.portal.errors import AccountClosed, NotFound
-from dit4c_p2p.portal.live_updates import Hub
+from dit4c_p2p.portal.live_updates import LiveUpdates
 from dit4c_p2p.portal.models import OAuthCode, OAuthToken, Person, Session
 from dit4c_p2p.portal.opaque_tokens import digest, new_token, public_id
 
@@ -22,7 +22,7 @@ class LoggedIn:
     """A session in force. ``csrf`` goes into each form; it tells nothing about the cookie."""
 
     digest: str
-    who: Who
+    who: Caller
     csrf: str
 
 
@@ -31,7 +31,7 @@ class Sessions:
 
     def __init__(
         self,
-        hub: Hub,
+        hub: LiveUpdates,
         audit: Audit,
         last_used: LastUsed,
         *,
@@ -56,10 +56,10 @@ class Sessions:
         try:
             token = await self._log_in(link_token, browser)
         except AccountClosed as error:
-            await self._audit.refused("login", error)
+            await self._audit.record_refusal("login", error)
             raise
         if token is None:
-            await self._audit.refused("login", "no such link, or not good any more")
+            await self._audit.record_refusal("login", "no such link, or not good any more")
         return token
 
     async def _log_in(self, link_token: str, browser: str) -> str | None:
@@ -76,8 +76,8 @@ class Sessions:
                 browser=browser,
             )
             await Person.filter(id=person.id).update(seen_at=now)
-            calls_with(person.id, session=digest(token))
-            await self._audit.granted("login", about=person.id)
+            set_request_identity(person.id, session=digest(token))
+            await self._audit.record_required("login", about=person.id)
         return token
 
     async def find(self, token: str, *, use: bool = True) -> LoggedIn | None:
@@ -138,7 +138,7 @@ class Sessions:
             await OAuthCode.filter(**mine).delete()
             await OAuthToken.filter(**mine, revoked_at=None).update(revoked_at=now)
         which = f"session:{public_id(session)}" if session else "all sessions"
-        await self._audit.done("logout", about=f"{person} {which}")
+        await self._audit.record_best_effort("logout", about=f"{person} {which}")
         self.look_again(person)
 
     def look_again(self, person: str) -> None:

@@ -17,8 +17,8 @@ from typing import Any, Literal, get_type_hints
 
 from aiohttp import web
 
-from dit4c_p2p.portal.accounts.people import Who
-from dit4c_p2p.portal.context import Services, services
+from dit4c_p2p.portal.accounts.people import Caller
+from dit4c_p2p.portal.context import PortalContext, services
 from dit4c_p2p.portal.errors import PortalError
 from dit4c_p2p.portal.http.request_body import read_json, read_query_as
 from dit4c_p2p.portal.http.token_auth import admin, person
@@ -28,7 +28,7 @@ PREFIX = "/api/v1"
 
 # A peer is let in by whoami alone, which finds out by itself.
 Allowed = Literal["person", "admin", "anybody"]
-_NOBODY = Who("", "", False)
+_NOBODY = Caller("", "", False)
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Call:
     """A request whose caller is known. ``headers`` are put into the answer."""
 
     request: web.Request
-    parts: Services
-    who: Who
+    parts: PortalContext
+    who: Caller
     headers: dict[str, str] = field(default_factory=dict)
 
     def path(self, name: str) -> str:
@@ -126,7 +126,7 @@ class Endpoint:
             headers={"Cache-Control": "no-store", **call.headers},
         )
 
-    async def _caller(self, request: web.Request) -> Who:
+    async def _caller(self, request: web.Request) -> Caller:
         if self.allowed == "admin":
             return await admin(request)
         if self.allowed == "person":

@@ -9,7 +9,7 @@ from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.enrol import NewKey
 from dit4c_p2p.portal.accounts import api_tokens
 from dit4c_p2p.portal.api.endpoint import Call, Endpoint
-from dit4c_p2p.portal.context import Services
+from dit4c_p2p.portal.context import PortalContext
 from dit4c_p2p.portal.errors import BadRequest, Conflict
 from dit4c_p2p.portal.http.peer_auth import authenticate, bearer
 from dit4c_p2p.portal.models import SshKey
@@ -71,7 +71,7 @@ async def revoke(call: Call) -> KeyView:
     return key_view(await SshKey.get(fingerprint=fingerprint))
 
 
-async def revoke_key(parts: Services, fingerprint: str, *, by: str) -> None:
+async def revoke_key(parts: PortalContext, fingerprint: str, *, by: str) -> None:
     """Revoke and announce; also for the admin's page.
 
     :raises NotFound: no such key.

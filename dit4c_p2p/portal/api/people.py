@@ -9,7 +9,7 @@ from dit4c_p2p.database import in_transaction
 from dit4c_p2p.portal.accounts import api_tokens, people
 from dit4c_p2p.portal.accounts.people import Change
 from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
-from dit4c_p2p.portal.context import Services
+from dit4c_p2p.portal.context import PortalContext
 from dit4c_p2p.portal.errors import Conflict
 from dit4c_p2p.portal.http.token_auth import self_or_admin
 from dit4c_p2p.portal.models import ApiToken, Person
@@ -119,7 +119,7 @@ async def revoke_token(call: Call) -> list[TokenView]:
 
 
 async def invite_person(
-    parts: Services,
+    parts: PortalContext,
     *,
     by: str,
     name: str,
@@ -134,22 +134,22 @@ async def invite_person(
             name, id=id, is_admin=is_admin, ends_at=ends_at, by=by, now=parts.clock()
         )
         about = f"{person.id}{' as an admin' if is_admin else ''}"
-        await parts.audit.granted("person.create", who=by, about=about)
+        await parts.audit.record_required("person.create", who=by, about=about)
         login = await login_link(parts, person.id, link_s=link_s)
     return person, login
 
 
-async def login_link(parts: Services, id: str, *, link_s: float) -> LoginLinkView:
+async def login_link(parts: PortalContext, id: str, *, link_s: float) -> LoginLinkView:
     """A one-time link; see :func:`people.create_login_link`."""
     await people.get(id)
     now = parts.clock()
     async with in_transaction("portal"):
         token = await people.create_login_link(id, lifetime_s=link_s, now=now)
-        await parts.audit.granted("login_link.create", about=id)
+        await parts.audit.record_required("login_link.create", about=id)
     return LoginLinkView(url=f"{parts.config.url}/login/{token}", expires=time_text(now + link_s))
 
 
-async def change_person(parts: Services, id: str, wanted: Change, *, by: str) -> Person:
+async def change_person(parts: PortalContext, id: str, wanted: Change, *, by: str) -> Person:
     """Change an account, and have its open pages see it; see :func:`people.change`."""
     words = {
         "name": wanted.name is not UNSET,
@@ -162,14 +162,14 @@ async def change_person(parts: Services, id: str, wanted: Change, *, by: str) ->
         person = await people.change(id, wanted, by=by, now=parts.clock())
         # Nobody is kept inside by a full disk.
         shuts = wanted.disabled is True
-        write = parts.audit.done if shuts else parts.audit.granted
+        write = parts.audit.record_best_effort if shuts else parts.audit.record_required
         await write("person.change", who=by, about=about)
     parts.sessions.look_again(id)
     return person
 
 
 async def new_api_token(
-    parts: Services, id: str, *, label: str, scope: api_tokens.Scope, days: float | None
+    parts: PortalContext, id: str, *, label: str, scope: api_tokens.Scope, days: float | None
 ) -> NewTokenView:
     """A token and its text; see :func:`api_tokens.create`."""
     async with in_transaction("portal"):
@@ -177,15 +177,15 @@ async def new_api_token(
             id, label=label, scope=scope, days=days, now=parts.clock()
         )
         about = f"{id} token:{public_id(made.digest)} scope {scope}"
-        await parts.audit.granted("token.create", about=about)
+        await parts.audit.record_required("token.create", about=about)
     view = token_view(made)
     return NewTokenView(**msgspec.structs.asdict(view), token=text)
 
 
-async def end_api_token(parts: Services, id: str, token: str) -> None:
+async def end_api_token(parts: PortalContext, id: str, token: str) -> None:
     """End a token, and have what it has open see it; see :func:`api_tokens.revoke`."""
     await api_tokens.revoke(id, token)
-    await parts.audit.done("token.revoke", about=f"{id} {token[:40]}")
+    await parts.audit.record_best_effort("token.revoke", about=f"{id} {token[:40]}")
     parts.sessions.look_again(id)
 
 

@@ -6,7 +6,7 @@ from dit4c_p2p.database import in_transaction
 from dit4c_p2p.portal import tools
 from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
 from dit4c_p2p.portal.config import CatalogueImage
-from dit4c_p2p.portal.context import Services
+from dit4c_p2p.portal.context import PortalContext
 from dit4c_p2p.portal.errors import Conflict, NotFound
 from dit4c_p2p.portal.instances.catalogue import Entry, catalogue, entry_of
 from dit4c_p2p.portal.models import Tool
@@ -83,15 +83,15 @@ async def change(call: Call, body: ToolChange) -> ToolView:
 # ---- also for the pages
 
 
-async def add_tool(parts: Services, wanted: CatalogueImage, *, by: str) -> Tool:
+async def add_tool(parts: PortalContext, wanted: CatalogueImage, *, by: str) -> Tool:
     """A new tool; see :func:`tools.create`."""
     async with in_transaction("portal"):
         tool = await tools.create(parts.config, wanted, by=by, now=parts.clock())
-        await parts.audit.granted("tool.create", who=by, about=f"{tool.name} {tool.image}")
+        await parts.audit.record_required("tool.create", who=by, about=f"{tool.name} {tool.image}")
     return tool
 
 
-async def change_tool(parts: Services, name: str, wanted: Change, *, by: str) -> Tool:
+async def change_tool(parts: PortalContext, name: str, wanted: Change, *, by: str) -> Tool:
     """Change a tool; see :func:`tools.change`."""
     async with in_transaction("portal"):
         tool = await tools.change(parts.config, name, wanted, by=by, now=parts.clock())
@@ -106,7 +106,7 @@ async def change_tool(parts: Services, name: str, wanted: Change, *, by: str) ->
         about = f"{name}: {', '.join(word for word, said in words.items() if said) or 'nothing'}"
         # A tool that must not be started any more goes also on a full disk.
         shuts = wanted == Change(offered=False)
-        write = parts.audit.done if shuts else parts.audit.granted
+        write = parts.audit.record_best_effort if shuts else parts.audit.record_required
         await write("tool.change", who=by, about=about)
     return tool
 

@@ -6,24 +6,24 @@ from aiohttp import web
 from yarl import URL
 
 from dit4c_p2p.net.https_redirect import host_of
-from dit4c_p2p.net.listener import Place
-from dit4c_p2p.portal.audit import calls_from
+from dit4c_p2p.net.listener import ConnectionSlot
+from dit4c_p2p.portal.audit import set_request_origin
 from dit4c_p2p.portal.context import services
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @web.middleware
-async def know_caller(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def resolve_client_address(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Have ``request.remote`` say the visitor's address, and lead plain HTTP at a proxy to HTTPS.
 
     ``X-Forwarded-For`` and ``X-Forwarded-Proto`` count from the addresses that the admin has named
     and from nobody else. From a proxy that speaks the PROXY protocol they don't: it passes on what
     visitors say as it is.
     """
-    place: Place | None = getattr(request.protocol, "place", None)
+    place: ConnectionSlot | None = getattr(request.protocol, "place", None)
     if place is None:
-        calls_from(request.remote)
+        set_request_origin(request.remote)
         return await handler(request)
     config = services(request).config
     proxies, address = config.proxies, place.address[0]
@@ -32,7 +32,7 @@ async def know_caller(request: web.Request, handler: Handler) -> web.StreamRespo
         proto = request.headers.getall("X-Forwarded-Proto", [])
         if proto == ["http"] and config.url.startswith("https:"):
             return _to_https(request, config.url)
-    calls_from(address)
+    set_request_origin(address)
     return await handler(request.clone(remote=address))
 
 

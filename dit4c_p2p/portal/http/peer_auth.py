@@ -6,7 +6,7 @@ from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.errors import InvalidToken
 from dit4c_p2p.identity.names import Kind
 from dit4c_p2p.identity.tokens import Token
-from dit4c_p2p.portal.audit import calls_with
+from dit4c_p2p.portal.audit import set_request_identity
 from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import Forbidden, Unauthorized
 
@@ -30,13 +30,13 @@ async def authenticate(request: web.Request, *kinds: Kind) -> Token:
             now=parts.clock(),
         )
     except InvalidToken as error:
-        await parts.audit.refused("peer.login", error, about=claimed)
+        await parts.audit.record_refusal("peer.login", error, about=claimed)
         refused = Unauthorized(str(error), hint=error.hint)
         refused.code = error.code
         raise refused from None
     if token.issuer.kind not in kinds:
         raise Forbidden(f"this is not for a {token.issuer.kind}")
-    calls_with(str(token.issuer), key=token.fingerprint)
+    set_request_identity(str(token.issuer), key=token.fingerprint)
     parts.registry.seen(token.fingerprint)
     parts.known.proved(request.remote)
     return token

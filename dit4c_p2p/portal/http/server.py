@@ -17,7 +17,14 @@ from yarl import URL
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.net.https_redirect import Redirect
-from dit4c_p2p.net.listener import Factory, Listener, Manner, Place, Room, close_all
+from dit4c_p2p.net.listener import (
+    ConnectionLimiter,
+    ConnectionSlot,
+    Factory,
+    Listener,
+    ListenerOptions,
+    close_all,
+)
 from dit4c_p2p.net.request_validator import Requests
 from dit4c_p2p.net.tls import Certificate
 from dit4c_p2p.portal.config import PortalConfig
@@ -58,7 +65,12 @@ class _Connection(web.RequestHandler):
     )
 
     def __init__(
-        self, server: web.Server, place: Place, *, head_s: float, refuse: Callable[[int], bytes]
+        self,
+        server: web.Server,
+        place: ConnectionSlot,
+        *,
+        head_s: float,
+        refuse: Callable[[int], bytes],
     ) -> None:
         super().__init__(
             server,
@@ -177,8 +189,8 @@ class HttpServer:
         self._runner = web.AppRunner(app, shutdown_timeout=_SHUTDOWN_S, handle_signals=False)
         self._config = config
         limits = config.limits
-        self._manner = Manner(
-            Room(limits.connections, limits.connections_per_address, config.proxies),
+        self._manner = ListenerOptions(
+            ConnectionLimiter(limits.connections, limits.connections_per_address, config.proxies),
             handshake_s=limits.handshake_s,
             stalled_s=limits.stalled_s,
         )
@@ -232,10 +244,10 @@ class HttpServer:
         refuse = partial(refusal, https=config.url.startswith("https:"))
         head_s = config.limits.head_s
 
-        def visitor(place: Place) -> asyncio.BaseProtocol:
+        def visitor(place: ConnectionSlot) -> asyncio.BaseProtocol:
             return _Connection(server, place, head_s=head_s, refuse=refuse)
 
-        def astray(place: Place) -> asyncio.BaseProtocol:
+        def astray(place: ConnectionSlot) -> asyncio.BaseProtocol:
             return Redirect(self._canonical, place)
 
         context = None if self._certificate is None else self._certificate.context

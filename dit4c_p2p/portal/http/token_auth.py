@@ -1,17 +1,17 @@
-"""Who calls the API."""
+"""Caller calls the API."""
 
 from aiohttp import web
 
 from dit4c_p2p.portal.accounts import api_tokens
-from dit4c_p2p.portal.accounts.people import Who
-from dit4c_p2p.portal.audit import calls_with
+from dit4c_p2p.portal.accounts.people import Caller
+from dit4c_p2p.portal.audit import set_request_identity
 from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import AccountClosed, Forbidden, NotFound, Unauthorized
 from dit4c_p2p.portal.http.peer_auth import bearer
 from dit4c_p2p.portal.opaque_tokens import digest
 
 
-async def person(request: web.Request) -> Who:
+async def person(request: web.Request) -> Caller:
     """Whose token it is.
 
     :raises Unauthorized: no token, or not one in force.
@@ -21,28 +21,28 @@ async def person(request: web.Request) -> Who:
     try:
         who = await api_tokens.find(text, parts.last_used, now=parts.clock())
     except AccountClosed as error:
-        await parts.audit.refused("api.login", error)
+        await parts.audit.record_refusal("api.login", error)
         raise
     if who is None:
-        await parts.audit.refused("api.login", "the token is not in force")
+        await parts.audit.record_refusal("api.login", "the token is not in force")
         raise Unauthorized("the token is not in force", hint="use one that is, or make a new one")
-    calls_with(who.id, token=digest(text))
+    set_request_identity(who.id, token=digest(text))
     return who
 
 
-async def admin(request: web.Request) -> Who:
+async def admin(request: web.Request) -> Caller:
     """:func:`person`, who must be an admin, with a token that may be one's.
 
     :raises Forbidden: is none.
     """
     who = await person(request)
     if not who.is_admin:
-        await services(request).audit.refused("api.admin", "not an admin's token")
+        await services(request).audit.record_refusal("api.admin", "not an admin's token")
         raise Forbidden("this is for admins")
     return who
 
 
-def self_or_admin(who: Who, id: str) -> None:
+def self_or_admin(who: Caller, id: str) -> None:
     """:raises NotFound: somebody else is meant; for an admin nobody is somebody else."""
     if who.id != id and not who.is_admin:
         raise NotFound("there is no such person")

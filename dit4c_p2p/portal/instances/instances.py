@@ -34,13 +34,13 @@ from dit4c_p2p.messages.link import (
 )
 from dit4c_p2p.messages.registry import KeyEvent
 from dit4c_p2p.portal.accounts.names import checked_name
-from dit4c_p2p.portal.accounts.people import Who
+from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import CatalogueImage, PortalConfig
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NoSuchInstance, NotFound, PortalError
 from dit4c_p2p.portal.instances.catalogue import Catalogue, catalogue
 from dit4c_p2p.portal.keys.registry import KeyRegistry, instance_name
-from dit4c_p2p.portal.live_updates import Hub
+from dit4c_p2p.portal.live_updates import LiveUpdates
 from dit4c_p2p.portal.models import Instance, OAuthToken, Outgoing
 from dit4c_p2p.portal.opaque_tokens import new_token
 
@@ -70,7 +70,7 @@ class Instances:
         self,
         config: PortalConfig,
         registry: KeyRegistry,
-        hub: Hub,
+        hub: LiveUpdates,
         kick: Callable[[str], None],
         audit: Audit,
         *,
@@ -85,7 +85,7 @@ class Instances:
 
     # ---- by people
 
-    async def start(self, owner: Who, image: str, name: str = "") -> Instance:
+    async def start(self, owner: Caller, image: str, name: str = "") -> Instance:
         """A new instance of a catalogue image, on its way to the scheduler.
 
         :param image: the image's name in the catalogue, or its id.
@@ -128,13 +128,13 @@ class Instances:
                 ),
             )
             about = f"instance-{instance.id} of {chosen.name}"
-            await self._audit.granted("instance.create", who=owner.id, about=about)
+            await self._audit.record_required("instance.create", who=owner.id, about=about)
         _log.info("instance %s of %s: created by %s", instance.id, chosen.name, owner.id)
         self._kick(instance.scheduler)
         self._tell(instance)
         return instance
 
-    async def discard(self, owner: Who, id: str) -> Instance:
+    async def discard(self, owner: Caller, id: str) -> Instance:
         """Have the scheduler remove an instance; asking again changes nothing.
 
         Nobody is let in any more from now on; its key goes when the scheduler begins.
@@ -151,7 +151,9 @@ class Instances:
                     revoked_at=instance.discard_asked_at
                 )
                 await self._send(instance.scheduler, DiscardInstance(instance=instance.id))
-                await self._audit.done("instance.discard", who=owner.id, about=f"instance-{id}")
+                await self._audit.record_best_effort(
+                    "instance.discard", who=owner.id, about=f"instance-{id}"
+                )
                 once_committed(
                     _log.info, "instance %s: discard asked for by %s", instance.id, owner.id
                 )
@@ -159,7 +161,7 @@ class Instances:
         self._tell(instance)
         return instance
 
-    async def stop(self, owner: Who, id: str) -> Instance:
+    async def stop(self, owner: Caller, id: str) -> Instance:
         """Have the app stopped; its container and its key are kept. Again changes nothing.
 
         :raises NotFound: not this person's.
@@ -167,7 +169,7 @@ class Instances:
         """
         return await self._wish(owner, id, StopInstance, _STOPPABLE, _STOPPED, "stopped")
 
-    async def start_again(self, owner: Who, id: str) -> Instance:
+    async def start_again(self, owner: Caller, id: str) -> Instance:
         """Have an app that was stopped, or has ended, started where it is. Again changes nothing.
 
         :raises NotFound: not this person's.
@@ -177,7 +179,7 @@ class Instances:
 
     async def _wish(
         self,
-        owner: Who,
+        owner: Caller,
         id: str,
         kind: type[StopInstance] | type[StartAgain],
         possible: frozenset[State],
@@ -204,15 +206,19 @@ class Instances:
             instance.info = f"Asked to be {word}."
             await instance.save(update_fields=["info"])
             if kind is StopInstance:
-                await self._audit.done("instance.stop", who=owner.id, about=f"instance-{id}")
+                await self._audit.record_best_effort(
+                    "instance.stop", who=owner.id, about=f"instance-{id}"
+                )
             else:
-                await self._audit.granted("instance.start", who=owner.id, about=f"instance-{id}")
+                await self._audit.record_required(
+                    "instance.start", who=owner.id, about=f"instance-{id}"
+                )
             once_committed(_log.info, "instance %s: asked to be %s by %s", id, word, owner.id)
         self._kick(instance.scheduler)
         self._tell(instance)
         return instance
 
-    async def get(self, owner: Who, id: str) -> Instance:
+    async def get(self, owner: Caller, id: str) -> Instance:
         """One of the person's instances.
 
         :raises NotFound: no such instance, or somebody else's.
@@ -222,7 +228,7 @@ class Instances:
             raise NoSuchInstance()
         return instance
 
-    def of(self, owner: Who, *, discarded: bool = False) -> QuerySet[Instance]:
+    def of(self, owner: Caller, *, discarded: bool = False) -> QuerySet[Instance]:
         """The person's instances, newest first; those that are gone only if asked for."""
         found = Instance.filter(owner_id=owner.id).order_by("-created_at")
         return found if discarded else found.exclude(state__in=list(FINAL))

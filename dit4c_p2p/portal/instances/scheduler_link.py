@@ -52,8 +52,8 @@ from dit4c_p2p.messages.link import (
     opening_statement,
 )
 from dit4c_p2p.messages.registry import KeyEvent
-from dit4c_p2p.net.connection_limits import Shares
-from dit4c_p2p.portal.audit import Audit, calls_with
+from dit4c_p2p.net.connection_limits import PerAddressLimiter
+from dit4c_p2p.portal.audit import Audit, set_request_identity
 from dit4c_p2p.portal.errors import NotFound, TookTooLong, TooMany, Unavailable
 from dit4c_p2p.portal.instances.instances import REFUSALS, Instances
 from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
@@ -128,7 +128,7 @@ class SchedulerLinks:
         self._links: dict[str, Link] = {}
         self._known = known
         self._audit = audit
-        self._opening = Shares(_MAX_OPENING, _MAX_OPENING_PER_ADDRESS)
+        self._opening = PerAddressLimiter(_MAX_OPENING, _MAX_OPENING_PER_ADDRESS)
         self._logs: dict[str, tuple[str, asyncio.Future[InstanceLogs]]] = {}
         self._closed = False
         registry.watch(self._key_changed)
@@ -208,12 +208,12 @@ class SchedulerLinks:
             except (DitError, TimeoutError, ConnectionError) as error:
                 reason = str(error) or "the opening took too long"
                 _log.warning("link of %s refused: %s", scheduler, reason)
-                await self._audit.refused("link.open", reason, about=str(scheduler))
+                await self._audit.record_refusal("link.open", reason, about=str(scheduler))
                 await socket.close(code=REFUSED, message=_reason(reason))
                 return socket
         self._known.proved(request.remote)
-        calls_with(str(scheduler), key=link.fingerprint)
-        await self._audit.done("link.open")
+        set_request_identity(str(scheduler), key=link.fingerprint)
+        await self._audit.record_best_effort("link.open")
         await self._run(link, socket, instances)
         return socket
 
@@ -286,7 +286,7 @@ class SchedulerLinks:
                 _log.error("link of %s failed", link.scheduler, exc_info=result)
                 code, reason = 1011, "the portal could not go on"
         _log.info("link of %s: closed, %s", link.scheduler, reason)
-        await self._audit.done("link.close", outcome=f"done: {reason}")
+        await self._audit.record_best_effort("link.close", outcome=f"done: {reason}")
         await socket.close(code=code, message=_reason(reason))
 
     async def _send(self, link: Link) -> None:
@@ -367,7 +367,9 @@ class SchedulerLinks:
             except REFUSALS as error:
                 _log.warning("message of %s refused: %s", link.scheduler, error)
                 kind = type(body).__name__
-                await self._audit.refused("link.message", error, about=f"{kind} {body.instance}")
+                await self._audit.record_refusal(
+                    "link.message", error, about=f"{kind} {body.instance}"
+                )
         self._registry.announce(changes)
         instance = await Instance.get_or_none(id=body.instance, scheduler=scheduler)
         if instance is not None:

@@ -81,7 +81,7 @@ class Enrolment:
             return await self._enrol(person, name, key, nonce, signature, scheduler)
         except (PortalError, IdentityError) as error:
             about = f"{name} {fingerprint(key)}"
-            await self._audit.refused("key.publish", error, who=person, about=about)
+            await self._audit.record_refusal("key.publish", error, who=person, about=about)
             raise
 
     async def _enrol(

@@ -15,7 +15,7 @@ import asyncssh
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.registry import Heartbeat, KeyEvent, SignedEvent
-from dit4c_p2p.net.connection_limits import Shares
+from dit4c_p2p.net.connection_limits import PerAddressLimiter
 from dit4c_p2p.portal.errors import TooMany
 from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
 from dit4c_p2p.portal.keys.registry import KeyRegistry
@@ -79,8 +79,8 @@ class KeyEvents:
         self._registry = registry
         self._clock = clock
         self._known = known
-        self._shares = Shares(_MAX_LISTENERS, _MAX_LISTENERS_PER_ADDRESS)
-        self._strangers = Shares(_MAX_STRANGERS, _MAX_STRANGERS_PER_ADDRESS)
+        self._shares = PerAddressLimiter(_MAX_LISTENERS, _MAX_LISTENERS_PER_ADDRESS)
+        self._strangers = PerAddressLimiter(_MAX_STRANGERS, _MAX_STRANGERS_PER_ADDRESS)
         self._listeners: set[Listener] = set()
         self._closed = False
         registry.watch(self._tell)
@@ -111,7 +111,7 @@ class KeyEvents:
             finally:
                 self._listeners.discard(listener)
 
-    def _place(self, address: str | None) -> Shares:
+    def _place(self, address: str | None) -> PerAddressLimiter:
         """Which places the next listener at ``address`` is to have one of."""
         return self._shares if self._known.knows(address) else self._strangers
 

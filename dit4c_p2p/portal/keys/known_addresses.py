@@ -4,7 +4,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
-from dit4c_p2p.net.connection_limits import site_of
+from dit4c_p2p.net.connection_limits import rate_limit_key
 
 _REMEMBERED_S = 24 * 3600
 _MAX_REMEMBERED = 4096
@@ -19,7 +19,7 @@ class KnownAddresses:
 
     def proved(self, address: str | None) -> None:
         """A peer has just proved its key from there."""
-        site = site_of(address)
+        site = rate_limit_key(address)
         self._proved[site] = self._clock()
         self._proved.move_to_end(site)
         while len(self._proved) > _MAX_REMEMBERED:
@@ -27,5 +27,5 @@ class KnownAddresses:
 
     def knows(self, address: str | None) -> bool:
         """Whether a peer did so in the last day."""
-        at = self._proved.get(site_of(address))
+        at = self._proved.get(rate_limit_key(address))
         return at is not None and self._clock() - at < _REMEMBERED_S

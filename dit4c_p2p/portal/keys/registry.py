@@ -138,7 +138,7 @@ class KeyRegistry:
             published_at=self._clock(),
         )
         about = f"{name} {fingerprint(key)}"
-        await self._audit.granted("key.publish", who=by, about=about)
+        await self._audit.record_required("key.publish", who=by, about=about)
         return [await self._changed(str(name), fingerprint(key), "published", by)]
 
     async def revoke(self, key_fingerprint: str, *, by: str) -> list[KeyEvent]:
@@ -154,7 +154,9 @@ class KeyRegistry:
             raise NotFound("there is no such key")
         if not revoked:
             return []
-        await self._audit.done("key.revoke", who=by, about=f"{key.name} {key_fingerprint}")
+        await self._audit.record_best_effort(
+            "key.revoke", who=by, about=f"{key.name} {key_fingerprint}"
+        )
         return [await self._changed(key.name, key_fingerprint, "revoked", by)]
 
     async def revoke_all(self, name: PeerName, *, by: str) -> list[KeyEvent]:

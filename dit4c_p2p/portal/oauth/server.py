@@ -92,7 +92,7 @@ class OAuthServer:
             return await self._authorize(params, session)
         except NotFound as error:
             about = params.get("client_id", "")
-            await self._audit.refused("authorize", error, who=session.who.id, about=about)
+            await self._audit.record_refusal("authorize", error, who=session.who.id, about=about)
             raise
 
     async def _authorize(self, params: Mapping[str, str], session: LoggedIn) -> Answer:
@@ -123,7 +123,7 @@ class OAuthServer:
                     challenge=snapshot.challenge,
                     expires_at=snapshot.now + self._config.limits.code_s,
                 )
-                await self._audit.granted("authorize", about=str(client.name))
+                await self._audit.record_required("authorize", about=str(client.name))
                 once_committed(_log.info, "%s: code issued to %s", client.name, session.who.id)
             return answer
 
@@ -219,7 +219,7 @@ class OAuthServer:
             token = check_assertion(assertion, client, snapshot)
         except InvalidToken as error:
             _log.warning("a client's token was refused: %s", error)
-            await self._audit.refused("peer.login", error, about=params.get("client_id", ""))
+            await self._audit.record_refusal("peer.login", error, about=params.get("client_id", ""))
             if isinstance(error, WrongClock):
                 return _refused("invalid_client", error.one_line(), code=error.code)
             return unproved

@@ -9,7 +9,7 @@ from dit4c_p2p.portal.api.people import end_api_token, new_api_token, person_vie
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages.forms import go_to
-from dit4c_p2p.portal.pages.page import PageCall, sent, shown
+from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.schemas import NewTokenView, time_text
 
 _DAYS = {"7": "1 week", "30": "30 days", "90": "90 days", "366": "1 year"}
@@ -19,10 +19,10 @@ _NEW = {"label": "", "days": "90", "admin": ""}
 def routes() -> list[web.RouteDef]:
     """The page and its buttons."""
     return [
-        web.get("/account", shown(account)),
-        web.post("/account/sessions/{session}/end", sent(end_session)),
-        web.post("/account/tokens", sent(make_token, again=account)),
-        web.post("/account/tokens/{token}/revoke", sent(revoke_token)),
+        web.get("/account", page_handler(account)),
+        web.post("/account/sessions/{session}/end", form_handler(end_session)),
+        web.post("/account/tokens", form_handler(make_token, again=account)),
+        web.post("/account/tokens/{token}/revoke", form_handler(revoke_token)),
     ]
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from aiohttp import web
 
-from dit4c_p2p.portal.accounts.people import Who
+from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.accounts.sessions import LoggedIn
-from dit4c_p2p.portal.context import Services, services
+from dit4c_p2p.portal.context import PortalContext, services
 from dit4c_p2p.portal.errors import Conflict, PortalError, Unauthorized
 from dit4c_p2p.portal.http.responses import json_answer
 from dit4c_p2p.portal.http.sse import KEEPALIVE_S, EventStream
@@ -17,18 +17,18 @@ from dit4c_p2p.portal.instances.catalogue import catalogue
 from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.pages.forms import checked_form, go_to
 from dit4c_p2p.portal.pages.login import current, still_in
-from dit4c_p2p.portal.pages.page import PageCall, shown
+from dit4c_p2p.portal.pages.page import PageCall, page_handler
 
 
 def routes() -> list[web.RouteDef]:
     """The page, its buttons, its events."""
     return [
-        web.get("/", shown(dashboard)),
+        web.get("/", page_handler(dashboard)),
         web.get("/events", events, allow_head=False),
         web.post("/start", start),
         web.post("/instances/{id}/stop", stop),
         web.post("/instances/{id}/start", start_again),
-        web.get("/instances/{id}/discard", shown(confirm_discard)),
+        web.get("/instances/{id}/discard", page_handler(confirm_discard)),
         web.post("/instances/{id}/discard", discard),
     ]
 
@@ -69,7 +69,7 @@ async def start_again(request: web.Request) -> web.Response:
 
 
 async def _wish(
-    request: web.Request, ask: Callable[[Who, str], Awaitable[Instance]]
+    request: web.Request, ask: Callable[[Caller, str], Awaitable[Instance]]
 ) -> web.Response:
     session = await _session(request)
     await checked_form(request, session)
@@ -116,8 +116,8 @@ async def events(request: web.Request) -> web.StreamResponse:
                     await stream.send("{}", "session")
                     break
                 found = await Instance.filter(owner_id=session.who.id, id__in=changed)
-                for shown in await _views(parts, found):
-                    await stream.send(_json(shown), "instance")
+                for item in await _views(parts, found):
+                    await stream.send(_json(item), "instance")
                 if not changed:
                     await stream.keep_alive()
     return stream.response
@@ -137,12 +137,12 @@ async def _session(request: web.Request) -> LoggedIn:
     return session
 
 
-async def _view(parts: Services, instance: Instance) -> dict[str, Any]:
-    (shown,) = await _views(parts, [instance])
-    return shown
+async def _view(parts: PortalContext, instance: Instance) -> dict[str, Any]:
+    (found,) = await _views(parts, [instance])
+    return found
 
 
-async def _views(parts: Services, instances: list[Instance]) -> list[dict[str, Any]]:
+async def _views(parts: PortalContext, instances: list[Instance]) -> list[dict[str, Any]]:
     known = await catalogue(parts.config)
     return [view.page_view(instance, parts.config, known) for instance in instances]
 

@@ -6,7 +6,7 @@ from dit4c_p2p.portal.api.keys import key_view, revoke_key
 from dit4c_p2p.portal.errors import NotFound
 from dit4c_p2p.portal.models import SshKey
 from dit4c_p2p.portal.pages.forms import go_to
-from dit4c_p2p.portal.pages.page import PageCall, sent, shown
+from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 
 _MAX_SHOWN = 500
 
@@ -15,9 +15,9 @@ def routes() -> list[web.RouteDef]:
     """The list and the question."""
     one = "/admin/keys/{fingerprint}/revoke"
     return [
-        web.get("/admin/keys", shown(keys, admins=True)),
-        web.get(one, shown(confirm_revoke, admins=True)),
-        web.post(one, sent(revoke, admins=True)),
+        web.get("/admin/keys", page_handler(keys, admins=True)),
+        web.get(one, page_handler(confirm_revoke, admins=True)),
+        web.post(one, form_handler(revoke, admins=True)),
     ]
 
 

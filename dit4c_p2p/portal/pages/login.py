@@ -14,7 +14,7 @@ from aiohttp import web
 from dit4c_p2p.portal.accounts import people
 from dit4c_p2p.portal.accounts.sessions import LoggedIn
 from dit4c_p2p.portal.accounts.user_agents import describe
-from dit4c_p2p.portal.audit import calls_with
+from dit4c_p2p.portal.audit import set_request_identity
 from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import AccountClosed, Forbidden, Misdirected
 from dit4c_p2p.portal.http import cookies
@@ -51,7 +51,7 @@ async def current(request: web.Request, *, use: bool = True) -> LoggedIn | None:
     token = cookies.read(request)
     session = await services(request).sessions.find(token, use=use) if token else None
     if session is not None:
-        calls_with(session.who.id, session=session.digest)
+        set_request_identity(session.who.id, session=session.digest)
     return session
 
 

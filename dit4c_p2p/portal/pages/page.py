@@ -16,7 +16,7 @@ import aiohttp_jinja2
 from aiohttp import web
 
 from dit4c_p2p.portal.accounts.sessions import LoggedIn
-from dit4c_p2p.portal.context import Services, services
+from dit4c_p2p.portal.context import PortalContext, services
 from dit4c_p2p.portal.errors import NotFound, PortalError
 from dit4c_p2p.portal.pages.forms import checked_form
 from dit4c_p2p.portal.pages.login import current, login_needed
@@ -37,7 +37,7 @@ class PageCall:
     error: PortalError | None = None
 
     @property
-    def parts(self) -> Services:
+    def parts(self) -> PortalContext:
         """The portal's."""
         return services(self.request)
 
@@ -69,7 +69,7 @@ PageHandler = Callable[[PageCall], Awaitable[web.Response]]
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-def shown(handler: PageHandler, *, admins: bool = False) -> _Handler:
+def page_handler(handler: PageHandler, *, admins: bool = False) -> _Handler:
     """For aiohttp: a page.
 
     :param admins: whether it is for them alone; for everybody else it does not exist.
@@ -82,14 +82,14 @@ def shown(handler: PageHandler, *, admins: bool = False) -> _Handler:
     return serve
 
 
-def sent(
+def form_handler(
     handler: PageHandler, *, again: PageHandler | None = None, admins: bool = False
 ) -> _Handler:
     """For aiohttp: a form from one of the portal's own pages (:func:`checked_form`).
 
     :param again: the page that shows the form and what was wrong with it; without one, an error is
         a page of its own.
-    :param admins: as for :func:`shown`.
+    :param admins: as for :func:`page_handler`.
     """
 
     async def serve(request: web.Request) -> web.Response:

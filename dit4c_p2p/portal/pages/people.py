@@ -11,7 +11,7 @@ from dit4c_p2p.portal.api.people import change_person, invite_person, login_link
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.models import Instance, Person
 from dit4c_p2p.portal.pages.forms import go_to
-from dit4c_p2p.portal.pages.page import PageCall, sent, shown
+from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.paging import page
 from dit4c_p2p.portal.schemas import LoginLinkView
 
@@ -29,14 +29,14 @@ def routes() -> list[web.RouteDef]:
     """The list, inviting, one person and what can be done."""
     one = "/admin/people/{id}"
     return [
-        web.get("/admin/people", shown(everybody, admins=True)),
-        web.post("/admin/people", sent(invite, again=everybody, admins=True)),
-        web.get(one, shown(somebody, admins=True)),
-        web.post(f"{one}/login-link", sent(make_link, again=somebody, admins=True)),
-        web.post(f"{one}/end", sent(change_end, again=somebody, admins=True)),
-        web.get(f"{one}/disable", shown(confirm_disable, admins=True)),
-        web.post(f"{one}/disable", sent(disable, again=somebody, admins=True)),
-        web.post(f"{one}/enable", sent(enable, again=somebody, admins=True)),
+        web.get("/admin/people", page_handler(everybody, admins=True)),
+        web.post("/admin/people", form_handler(invite, again=everybody, admins=True)),
+        web.get(one, page_handler(somebody, admins=True)),
+        web.post(f"{one}/login-link", form_handler(make_link, again=somebody, admins=True)),
+        web.post(f"{one}/end", form_handler(change_end, again=somebody, admins=True)),
+        web.get(f"{one}/disable", page_handler(confirm_disable, admins=True)),
+        web.post(f"{one}/disable", form_handler(disable, again=somebody, admins=True)),
+        web.post(f"{one}/enable", form_handler(enable, again=somebody, admins=True)),
     ]
 
 

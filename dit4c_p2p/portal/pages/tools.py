@@ -8,7 +8,7 @@ from dit4c_p2p.portal.api.tools import add_tool, change_tool, tool_view
 from dit4c_p2p.portal.config import CatalogueImage
 from dit4c_p2p.portal.instances.catalogue import catalogue, entry_of
 from dit4c_p2p.portal.pages.forms import go_to
-from dit4c_p2p.portal.pages.page import PageCall, sent, shown
+from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.paging import part
 from dit4c_p2p.portal.tools import Change
 
@@ -21,16 +21,16 @@ def routes() -> list[web.RouteDef]:
     """The list, adding, one tool and what can be done."""
     one = "/admin/tools/{name}"
     return [
-        web.get("/admin/tools", shown(everything, admins=True)),
-        web.post("/admin/tools", sent(add, again=everything, admins=True)),
-        web.get(one, shown(something, admins=True)),
-        web.post(one, sent(change, again=something, admins=True)),
-        web.post(f"{one}/withdraw", sent(withdraw, again=something, admins=True)),
-        web.post(f"{one}/offer", sent(offer, again=something, admins=True)),
+        web.get("/admin/tools", page_handler(list_page, admins=True)),
+        web.post("/admin/tools", form_handler(add, again=list_page, admins=True)),
+        web.get(one, page_handler(detail_page, admins=True)),
+        web.post(one, form_handler(change, again=detail_page, admins=True)),
+        web.post(f"{one}/withdraw", form_handler(withdraw, again=detail_page, admins=True)),
+        web.post(f"{one}/offer", form_handler(offer, again=detail_page, admins=True)),
     ]
 
 
-async def everything(call: PageCall) -> web.Response:
+async def list_page(call: PageCall) -> web.Response:
     """What there is, in the catalogue's order, and a form for one more."""
     known = await catalogue(call.parts.config)
     found, further = part(known.entries, _SHOWN, call.cursor, place=lambda entry: entry.place)
@@ -51,7 +51,7 @@ async def add(call: PageCall) -> web.Response:
     return go_to("/admin/tools")
 
 
-async def something(call: PageCall) -> web.Response:
+async def detail_page(call: PageCall) -> web.Response:
     """One tool; what was typed stays in its form.
 
     :raises NotFound, Conflict: it is none that can be changed.

@@ -15,11 +15,11 @@ from support.visited import Portal, app, browser
 from support.waiting import until
 
 from dit4c_p2p.net import proxy_protocol
-from dit4c_p2p.net.trusted_proxies import Proxies, parse_networks
+from dit4c_p2p.net.trusted_proxies import TrustedProxies, parse_networks
 from dit4c_p2p.portal import Limits as PortalLimits
 from dit4c_p2p.router import Limits
 
-NGINX = Proxies(parse_networks(["127.0.0.1"]))
+NGINX = TrustedProxies(parse_networks(["127.0.0.1"]))
 HOST = "abc.apps.example.test"
 LIKE_FORWARDED = {
     "X_Forwarded_For": "203.0.113.7",
@@ -56,7 +56,7 @@ async def test_nginx_leads_its_plain_port_to_https(tmp_path, house, authority):
 
 async def test_forwarded_headers_of_a_stranger_are_ignored(tmp_path):
     """security.md 2.9; issue: forwarded headers from a stranger."""
-    proxies = Proxies(parse_networks(["127.0.0.99"]))
+    proxies = TrustedProxies(parse_networks(["127.0.0.99"]))
     async with a_house(tmp_path, Limits(), **behind(proxies)) as house:
         callers = []
         await app(house, callers)
@@ -130,7 +130,7 @@ async def test_a_proxys_connection_stays_with_one_instance(house):
 @pytest.mark.parametrize("tls", [False, True])
 @pytest.mark.parametrize("version", [1, 2])
 async def test_proxy_protocol_of_a_named_address(tmp_path, authority, tls, version):
-    changes = behind(Proxies(NGINX.networks, proxy_protocol=True)) | {
+    changes = behind(TrustedProxies(NGINX.networks, proxy_protocol=True)) | {
         "https": (("127.0.0.1", 0),),
         "tls": authority.files("router", "*.apps.example.test"),
     }
@@ -153,7 +153,7 @@ async def test_proxy_protocol_of_a_named_address(tmp_path, authority, tls, versi
 
 
 async def test_a_stranger_can_not_speak_the_proxy_protocol(tmp_path):
-    proxies = Proxies(parse_networks(["127.0.0.99"]), proxy_protocol=True)
+    proxies = TrustedProxies(parse_networks(["127.0.0.99"]), proxy_protocol=True)
     async with a_house(tmp_path, Limits(head_s=1), **behind(proxies)) as house:
         callers = []
         await app(house, callers)
@@ -169,7 +169,7 @@ async def test_a_stranger_can_not_speak_the_proxy_protocol(tmp_path):
 
 
 async def test_a_named_address_that_does_not_speak_it_is_cut(tmp_path):
-    proxies = Proxies(NGINX.networks, proxy_protocol=True)
+    proxies = TrustedProxies(NGINX.networks, proxy_protocol=True)
     async with a_house(tmp_path, Limits(handshake_s=0.3), **behind(proxies)) as house:
         for data in (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", b"PROXY", b""):
             reader, writer = await house.visit()
@@ -201,7 +201,7 @@ async def passed_on_portal(tmp_path, authority):
     work.url = "https://portal.example.test"
     work.with_config(
         url=work.url,
-        proxies=Proxies(NGINX.networks, proxy_protocol=True),
+        proxies=TrustedProxies(NGINX.networks, proxy_protocol=True),
         secure_addresses=(("127.0.0.1", 0),),
         tls=authority.files("portal", "portal.example.test"),
     )

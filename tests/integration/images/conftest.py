@@ -11,7 +11,7 @@ from aiodocker.containers import DockerContainer
 
 from dit4c_p2p.imagebuild import Images, default_cache_folder, ensure_images
 from dit4c_p2p.node.config import HelperImages
-from dit4c_p2p.node.network.firewall import Reach
+from dit4c_p2p.node.network.firewall import EgressPolicy
 from dit4c_p2p.node.owner.policy import Policy
 from dit4c_p2p.node.pods import spec as pod
 
@@ -111,7 +111,7 @@ async def serve(
             helpers=HelperImages(images.infra, images.listener, images.auth),
             policy=Policy(),
             machine_cpus=2,
-            reach=Reach(frozenset(), frozenset(), True, frozenset()),
+            reach=EgressPolicy(frozenset(), frozenset(), True, frozenset()),
             resolvers=(),
         )
         confined = pod.app(spec, "infra")["HostConfig"]

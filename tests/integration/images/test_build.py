@@ -7,7 +7,7 @@ import aiodocker
 import pytest
 
 from dit4c_p2p.engine_address import USUAL
-from dit4c_p2p.imagebuild import DiskFull, Engine, Images
+from dit4c_p2p.imagebuild import DiskFull, DockerDaemon, Images
 from dit4c_p2p.imagebuild.build import BUILD_LABEL, Builder, BuildFailed
 from dit4c_p2p.imagebuild.recipes import Recipe
 
@@ -32,7 +32,7 @@ class Workshop:
         self.building = asyncio.Event()
         self.builder = Builder(
             docker,
-            Engine(version="", architecture="x86_64", url=url),
+            DockerDaemon(version="", architecture="x86_64", url=url),
             self.cache_folder,
             self._tell,
             repository=repository,

@@ -17,7 +17,7 @@ from dit4c_p2p.node.agent import remove_everything
 from dit4c_p2p.node.config import Limits, NodeConfig
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.owner.policy import Policy
-from dit4c_p2p.node.pods.manager import Pods
+from dit4c_p2p.node.pods.manager import PodManager
 
 
 @pytest.fixture(scope="session")
@@ -67,8 +67,8 @@ async def engine() -> AsyncIterator[Engine]:
 
 
 @pytest.fixture
-def pods(config: NodeConfig, engine: Engine) -> Pods:
-    return Pods(config, engine)
+def pods(config: NodeConfig, engine: Engine) -> PodManager:
+    return PodManager(config, engine)
 
 
 @pytest.fixture

@@ -24,12 +24,12 @@ from support.pods import (
 
 from dit4c_p2p.messages.node import LogText, PodRunning, PodState, Progress, StartPod
 from dit4c_p2p.node.errors import AppExited, NoSuchPod, PodBroken
-from dit4c_p2p.node.pods.manager import Pods
+from dit4c_p2p.node.pods.manager import PodManager
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
 
-async def started_with_work(pods: Pods, instance: str, image: str) -> dict:
+async def started_with_work(pods: PodManager, instance: str, image: str) -> dict:
     """A running pod with a file in its container and one in its volume; the app as inspected."""
     await run_start(pods, instance, image)
     leave_work(instance)
@@ -117,12 +117,12 @@ async def test_a_start_that_nobody_waits_for_any_more_is_stopped_and_tried_anew(
 
 async def test_row_firewall_of_a_namespace_that_came_anew(config, engine, images, instance):
     """security.md section 4: started again it has the rules that hold now, before the app runs."""
-    pods = Pods(config, engine)
+    pods = PodManager(config, engine)
     await started_with_work(pods, instance, images.app)
     await pods.stop(instance)
     # Since then the machine has moved: another network is the owner's own.
     moved = replace(config, network_range=IPv4Network("10.215.0.0/16"), resolvers=("203.0.113.7",))
-    await run_start(Pods(moved, engine), instance, images.app, run=2, kept=True)
+    await run_start(PodManager(moved, engine), instance, images.app, run=2, kept=True)
     rules = docker("exec", f"dit4c-{instance}-infra", "nft", "list", "ruleset")
     assert rules.count("203.0.113.7") >= 2
     assert rules.count("table inet dit4c") == rules.count("table netdev dit4c") == 1
@@ -134,7 +134,7 @@ async def test_row_firewall_of_a_namespace_that_came_anew(config, engine, images
 
 
 async def test_a_firewall_that_fails_leaves_the_app_down(config, engine, images, instance):
-    pods = Pods(config, engine)
+    pods = PodManager(config, engine)
     await started_with_work(pods, instance, images.app)
     await pods.stop(instance)
 
@@ -147,7 +147,7 @@ async def test_a_firewall_that_fails_leaves_the_app_down(config, engine, images,
 
     moved = replace(config, resolvers=("203.0.113.7",))
     with pytest.raises(PodBroken, match="firewall could not be loaded"):
-        await run_start(Pods(moved, NoRules()), instance, images.app, run=2, kept=True)
+        await run_start(PodManager(moved, NoRules()), instance, images.app, run=2, kept=True)
     assert not running(instance)
     # Its user was told so: it does not come up by itself later.
     (status,) = (await pods.list()).pods
@@ -177,7 +177,7 @@ async def test_a_pod_that_lost_infra_comes_back(pods, engine, config, images, in
 async def test_what_was_stopped_stays_down(pods, engine, config, images, instance):
     await run_start(pods, instance, images.app)
     await pods.stop(instance)
-    async with keeping(Pods(config, engine), engine, config):
+    async with keeping(PodManager(config, engine), engine, config):
         await pods.resume(instance)
     (status,) = (await pods.list()).pods
     assert (status.state, status.reason) == (PodState.EXITED, "it was stopped as asked")
@@ -194,7 +194,7 @@ async def test_a_new_agent_leaves_running_pods_and_takes_its_own_helpers_for_wha
     newer = docker("commit", "-m", "newer", f"dit4c-{instance}-auth")
     try:
         upgraded = replace(config, images=replace(config.images, auth=newer))
-        later = Pods(upgraded, engine)
+        later = PodManager(upgraded, engine)
         async with keeping(later, engine, upgraded):
             said = await run_start(later, instance, images.app)
             assert said[-1] == PodRunning(instance=instance)

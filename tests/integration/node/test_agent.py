@@ -36,7 +36,7 @@ from dit4c_p2p.node.agent import Node
 from dit4c_p2p.overlay.client import dial
 from dit4c_p2p.overlay.errors import OverlayError, Refused
 from dit4c_p2p.overlay.rpc import call
-from dit4c_p2p.overlay.server import Gate, PeerServer
+from dit4c_p2p.overlay.server import ConnectionAdmission, PeerServer
 from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS, Identity
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
@@ -113,7 +113,7 @@ async def world(config):
         registry = Registry(client, None)
         hearing = asyncio.create_task(registry.run())
         name, key = portal.new_peer("router-main")
-        gate = Gate(registry)
+        gate = ConnectionAdmission(registry)
         server = await asyncssh.listen(
             "127.0.0.1", 0, server_factory=lambda: Relay(gate), server_host_keys=[key],
             **SERVER_OPTIONS,

@@ -10,7 +10,7 @@ from support.pods import MIB, docker, inspect, run_start
 from dit4c_p2p.messages.node import PodRunning, PodState
 from dit4c_p2p.node.errors import EngineSaid
 from dit4c_p2p.node.pods import disk_quota
-from dit4c_p2p.node.pods.manager import Pods
+from dit4c_p2p.node.pods.manager import PodManager
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -75,7 +75,7 @@ async def test_over_the_limit_it_is_stopped_and_its_files_are_kept(
 ):
     """In the container's own files, and in a volume that the image declares."""
     counting = Counting(engine)
-    pods = Pods(lent, counting)
+    pods = PodManager(lent, counting)
     await run_start(pods, instance, images.app)
     async with measuring(pods, counting):
         write(instance, path, 6)
@@ -124,7 +124,7 @@ async def test_a_storage_driver_that_sets_limits_is_asked_for_one(
 ):
     other = instance[:-1] + "x"
     quotas = Quotas(engine, refuses=refuses)
-    pods = Pods(lent, quotas)
+    pods = PodManager(lent, quotas)
     for one in (instance, other):
         await run_start(pods, one, images.app)
     options = {"size": str(LIMIT)}
@@ -135,6 +135,6 @@ async def test_a_storage_driver_that_sets_limits_is_asked_for_one(
 async def test_this_machines_engine_is_asked_and_apps_start_whatever_it_says(
     lent, engine, images, instance
 ):
-    said = await run_start(Pods(lent, engine), instance, images.app)
+    said = await run_start(PodManager(lent, engine), instance, images.app)
     assert said[-1] == PodRunning(instance=instance)
     assert inspect(f"dit4c-{instance}-app")["State"]["Running"]

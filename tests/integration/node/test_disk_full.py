@@ -26,8 +26,8 @@ from dit4c_p2p.messages.node import (
 from dit4c_p2p.node.agent import Verbs, remove_everything
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import EngineFull, FilesFailed
-from dit4c_p2p.node.pods.manager import Pods
-from dit4c_p2p.node.pods.supervisor import Keeper
+from dit4c_p2p.node.pods.manager import PodManager
+from dit4c_p2p.node.pods.supervisor import PodSupervisor
 
 pytestmark = [pytest.mark.engine, *ONLY_ROOT]
 
@@ -49,7 +49,7 @@ def data_folder(disk):
 
 async def last_of(pods, engine, config, request):
     """How a verb ends that the scheduler asks for."""
-    verbs = Verbs(pods, Keeper(pods, engine, str(config.data_folder)))
+    verbs = Verbs(pods, PodSupervisor(pods, engine, str(config.data_folder)))
     async with asyncio.timeout(60):
         return [reply async for reply in verbs.serve(encode(request))][-1]
 
@@ -141,7 +141,7 @@ async def test_an_engine_without_room_is_called_so_and_tried_again(
         there = replace(config, engine_url=second.url, network_range=IPv4Network("10.216.0.0/16"))
         filler = second.folder / "data" / "filler"
         async with Engine(second.url) as engine:
-            pods = Pods(there, engine)
+            pods = PodManager(there, engine)
             with pytest.raises(OSError, match="No space left"), filler.open("wb") as file:
                 while True:
                     file.write(os.urandom(1024 * 1024))

@@ -8,8 +8,8 @@ from support.pods import docker, inspect, run_start
 
 from dit4c_p2p.messages.node import PodEvent, PodState
 from dit4c_p2p.node.engine.client import Engine
-from dit4c_p2p.node.pods.manager import Pods
-from dit4c_p2p.node.pods.supervisor import FellBehind, Keeper, Subscription
+from dit4c_p2p.node.pods.manager import PodManager
+from dit4c_p2p.node.pods.supervisor import FellBehind, PodSupervisor, Subscription
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -70,9 +70,9 @@ async def test_what_happened_while_the_agent_was_away(pods, engine, config, imag
     other = instance[:-1] + "x"
     await run_start(pods, other, images.app)
     docker("kill", f"dit4c-{instance}-app", f"dit4c-{other}-auth")
-    again = Pods(config, engine)
+    again = PodManager(config, engine)
     async with keeping(again, engine, config):
-        assert (await again.settle(instance)).state is PodState.EXITED
+        assert (await again.finish_exit(instance)).state is PodState.EXITED
         listed = {status.instance: status for status in (await again.list()).pods}
         assert listed[instance].state is PodState.EXITED
         assert listed[other].state is PodState.RUNNING
@@ -135,7 +135,7 @@ async def test_row_engine_away_and_back_within_15_s(config, images, instance, tm
     await line.open()
     try:
         async with Engine(f"unix://{line.path}") as engine:
-            pods = Pods(config, engine)
+            pods = PodManager(config, engine)
             async with keeping(pods, engine, config) as keeper:
                 await run_start(pods, instance, images.app)
                 with keeper.subscribe() as events:
@@ -151,7 +151,7 @@ async def test_row_engine_away_and_back_within_15_s(config, images, instance, tm
 
 
 async def test_a_subscriber_that_does_not_read_starts_over(pods, engine, config):
-    keeper = Keeper(pods, engine, str(config.data_folder))
+    keeper = PodSupervisor(pods, engine, str(config.data_folder))
     with keeper.subscribe() as events:
         for _ in range(1001):
             events.put(PodEvent(instance="abc", status=None))

@@ -12,7 +12,7 @@ from support.pods import docker, look, make_image, run_start, running
 
 from dit4c_p2p.messages.node import PodRunning, PodState
 from dit4c_p2p.node.errors import EngineError, EngineSaid
-from dit4c_p2p.node.pods.manager import Pods
+from dit4c_p2p.node.pods.manager import PodManager
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -42,17 +42,17 @@ class Refusing:
         return counted
 
 
-async def state(pods: Pods) -> PodState:
+async def state(pods: PodManager) -> PodState:
     (listed,) = (await pods.list()).pods
     return listed.state
 
 
 async def test_starts_make_as_many_calls_as_are_refused(config, engine, images, instance):
     counted = Refusing(engine, 0)
-    await run_start(Pods(config, counted), instance, images.app)
+    await run_start(PodManager(config, counted), instance, images.app)
     assert counted.calls == CALLS_OF_A_START
-    await Pods(config, engine).stop(instance)
-    await run_start(Pods(config, counted), instance, images.app, run=2, kept=True)
+    await PodManager(config, engine).stop(instance)
+    await run_start(PodManager(config, counted), instance, images.app, run=2, kept=True)
     assert counted.calls == CALLS_OF_A_START + CALLS_OF_A_FURTHER_START
 
 
@@ -60,21 +60,21 @@ async def test_starts_make_as_many_calls_as_are_refused(config, engine, images, 
 async def test_nothing_is_left_of_a_first_start(config, engine, images, instance, number):
     refusing = Refusing(engine, number)
     with pytest.raises(EngineError, match="not today"):
-        await run_start(Pods(config, refusing), instance, images.app)
+        await run_start(PodManager(config, refusing), instance, images.app)
     assert not look(instance)
-    pods = Pods(config, engine)
+    pods = PodManager(config, engine)
     assert await state(pods) is PodState.PARTIAL
     assert (await run_start(pods, instance, images.app))[-1] == PodRunning(instance=instance)
 
 
 @pytest.mark.parametrize("number", range(1, CALLS_OF_A_FURTHER_START + 1))
 async def test_a_kept_app_stays_and_nothing_runs(config, engine, images, instance, number):
-    pods = Pods(config, engine)
+    pods = PodManager(config, engine)
     await run_start(pods, instance, images.app)
     docker("exec", f"dit4c-{instance}-app", "touch", "/work")
     app = docker("inspect", "-f", "{{.Id}}", f"dit4c-{instance}-app")
     await pods.stop(instance)
-    refusing = Pods(config, Refusing(engine, number))
+    refusing = PodManager(config, Refusing(engine, number))
     with pytest.raises(EngineError, match="not today"):
         await run_start(refusing, instance, images.app, run=2, kept=True)
     assert running(instance) == []

@@ -14,7 +14,7 @@ from dit4c_p2p.messages.node import ImageReady, Progress
 from dit4c_p2p.node.config import Limits
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import DiskFull, EngineError, RegistryError, UnknownImage
-from dit4c_p2p.node.pods.manager import Pods
+from dit4c_p2p.node.pods.manager import PodManager
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -37,7 +37,7 @@ async def registry(tmp_path):
 async def node(second, config):
     """The verbs of an agent on the second engine."""
     async with Engine(second.url) as engine:
-        yield Pods(replace(config, engine_url=second.url), engine)
+        yield PodManager(replace(config, engine_url=second.url), engine)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ async def test_a_registry_that_does_not_serve_everybody(second, config, made, tm
     """The login is read anew each time: one that was given, or mended, needs no restart."""
     async with ImageRegistry(tmp_path, closed=True) as registry, Engine(second.url) as engine:
         reference = await registry.push(made(1024), "tools/private")
-        stranger = Pods(replace(config, engine_url=second.url), engine)
+        stranger = PodManager(replace(config, engine_url=second.url), engine)
         with pytest.raises(RegistryError) as caught:
             await ensure_image(stranger, reference)
         assert "has to give it a login" in caught.value.hint
@@ -89,9 +89,9 @@ async def test_a_registry_that_does_not_serve_everybody(second, config, made, tm
             else:
                 registry.log_in(*wrong)
             with pytest.raises(RegistryError, match=said):
-                await ensure_image(Pods(known, engine), reference)
+                await ensure_image(PodManager(known, engine), reference)
         registry.log_in(NAME, PASSWORD)
-        assert (await ensure_image(Pods(known, engine), reference))[-1].port == 8080
+        assert (await ensure_image(PodManager(known, engine), reference))[-1].port == 8080
 
 
 async def test_two_at_once_fetch_it_once(node, registry, made):
@@ -134,7 +134,7 @@ async def test_a_registry_that_falls_silent(second, config, registry, made):
     hurried = replace(config, engine_url=second.url, limits=Limits(pull_silence_s=2))
     async with Engine(second.url) as engine:
         with pytest.raises(RegistryError, match="too slow, or silent"):
-            await ensure_image(Pods(hurried, engine), reference)
+            await ensure_image(PodManager(hurried, engine), reference)
 
 
 async def test_a_full_disk_is_called_so_and_nothing_stays_of_it(node, registry, made, second):
@@ -149,4 +149,4 @@ async def test_an_engine_that_is_away_is_no_fault_of_the_registry(config, tmp_pa
     url = f"unix://{tmp_path}/none.sock"
     async with Engine(url) as engine:
         with pytest.raises(EngineError):
-            await ensure_image(Pods(config, engine), f"tool@sha256:{'0' * 64}")
+            await ensure_image(PodManager(config, engine), f"tool@sha256:{'0' * 64}")

@@ -21,7 +21,7 @@ from support.pods import docker, inspect, look, run_start, running
 from dit4c_p2p.messages.node import PodRunning, PodState
 from dit4c_p2p.node.errors import FilesFailed
 from dit4c_p2p.node.network import host_network
-from dit4c_p2p.node.pods.manager import Pods
+from dit4c_p2p.node.pods.manager import PodManager
 from dit4c_p2p.node.pods.state_dir import InstanceFolder
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
@@ -105,7 +105,7 @@ async def test_names_are_asked_for_at_the_name_server_of_the_new_network(
     """The engine goes on to ask the one that the pod was made with."""
     machine = host_network.read()
     here = [replace(machine, resolvers=(IPv4Address("192.0.2.53"),))]
-    pods = Pods(config, engine, host_now=lambda: here[-1])
+    pods = PodManager(config, engine, host_now=lambda: here[-1])
     await run_start(pods, instance, images.python)
     zone = tmp_path / "zone"
     zone.write_text("app.example.net. A 198.51.100.20\n")
@@ -151,7 +151,7 @@ async def test_one_that_is_being_made_has_the_rules_of_now(config, engine, image
             return await engine.create_network(definition)
 
     renewed: list[asyncio.Task[None]] = []
-    pods = Pods(config, Moving(), host_now=lambda: here[-1])
+    pods = PodManager(config, Moving(), host_now=lambda: here[-1])
     reach = pods.rules.reach(replace(machine, addresses=machine.addresses | {IPv4Address(OWN)}))
     await run_start(pods, instance, images.app)
     await asyncio.gather(*renewed)
@@ -171,7 +171,7 @@ async def test_a_pod_that_can_not_have_the_new_rules_is_stopped(
         async def execute(self, id, command, environment):
             return 1, "nft: no"
 
-    refusing = Pods(config, NoRules())
+    refusing = PodManager(config, NoRules())
     wanted = refusing.rules.reach(host_network.read())
 
     def no_room(self, reason):

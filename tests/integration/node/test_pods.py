@@ -22,7 +22,7 @@ from dit4c_p2p.node.errors import (
     UnknownImage,
 )
 from dit4c_p2p.node.owner.policy import Policy
-from dit4c_p2p.node.pods.manager import Pods
+from dit4c_p2p.node.pods.manager import PodManager
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -100,7 +100,7 @@ async def test_an_app_that_takes_too_much_memory(pods, images, instance):
 
 
 async def test_an_app_that_does_not_listen(config, engine, images, instance):
-    pods = Pods(replace(config, limits=Limits(listen_s=2, stop_grace_s=1)), engine)
+    pods = PodManager(replace(config, limits=Limits(listen_s=2, stop_grace_s=1)), engine)
     with pytest.raises(NotListening, match="port 8080 within 2 seconds") as caught:
         await run_start(pods, instance, images.deaf)
     assert "I listen to nobody" in caught.value.log_tail
@@ -117,12 +117,12 @@ async def test_images_that_cannot_run_here(pods, config, engine, images, instanc
     assert (await ensure_image(pods, images.app))[-1].port == 8080
     others = Policy(images=frozenset({images.exits}))
     with pytest.raises(PolicyRefused, match="does not allow"):
-        await run_start(Pods(replace(config, policy=others), engine), instance, images.app)
+        await run_start(PodManager(replace(config, policy=others), engine), instance, images.app)
     assert not look(instance)
 
 
 async def test_the_owner_lends_one_place(config, engine, images, instance):
-    pods = Pods(replace(config, policy=replace(config.policy, max_pods=1)), engine)
+    pods = PodManager(replace(config, policy=replace(config.policy, max_pods=1)), engine)
     other = instance[:-1] + "x"
     results = await asyncio.gather(
         run_start(pods, instance, images.app),

@@ -16,7 +16,7 @@ from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.overlay.client import connect_router
 from dit4c_p2p.overlay.errors import NotVerified, Refused, Silent, Unreachable
 from dit4c_p2p.overlay.rpc import CallSession, call
-from dit4c_p2p.overlay.server import Gate, Limits, PeerServer
+from dit4c_p2p.overlay.server import ConnectionAdmission, Limits, PeerServer
 from dit4c_p2p.overlay.ssh_options import CLIENT_OPTIONS, SERVER_OPTIONS, Identity
 
 ROUTER = PeerName.parse("router-main")
@@ -39,7 +39,7 @@ class World:
                 return self.conn.create_server_channel(encoding=None), CallSession(world.handlers)
 
         options = {} if admit is None else {"admit": admit}
-        self.gate = Gate(self.registry, limits=limits, **options)
+        self.gate = ConnectionAdmission(self.registry, limits=limits, **options)
         self.server = await asyncssh.listen(
             "127.0.0.1",
             0,
@@ -280,7 +280,7 @@ async def test_caps_before_login_by_address_and_in_all(world):
 
 
 def test_slots_are_kept_for_known_addresses():
-    gate = Gate(None, limits=Limits(unauthenticated=4, unauthenticated_per_address=2,
+    gate = ConnectionAdmission(None, limits=Limits(unauthenticated=4, unauthenticated_per_address=2,
                                     kept_for_known=2))  # fmt: skip
     assert [gate.enter(f"10.0.0.{n}") for n in (1, 2, 3)] == [True, True, False]
     gate._known["10.0.0.9"] = None
@@ -291,7 +291,7 @@ def test_slots_are_kept_for_known_addresses():
 
 
 def test_repeated_failures_slow_an_address_down():
-    gate = Gate(None)
+    gate = ConnectionAdmission(None)
     delays = []
     for _ in range(12):
         gate.failed("10.0.0.1")
@@ -304,7 +304,7 @@ def test_repeated_failures_slow_an_address_down():
 
 def test_an_ipv6_site_is_one_address():
     """One machine has 2^64 addresses of its own: they share a place, and a reputation."""
-    gate = Gate(None)
+    gate = ConnectionAdmission(None)
     neighbours = [f"2001:db8:0:1::{n:x}" for n in range(1, 10)]
     assert [gate.enter(one) for one in neighbours] == [True] * 8 + [False]
     assert gate.enter("2001:db8:0:2::1")

@@ -17,7 +17,7 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, enrol_statement
-from dit4c_p2p.net.connection_limits import Shares
+from dit4c_p2p.net.connection_limits import PerAddressLimiter
 from dit4c_p2p.portal.keys.events import KeyEvents
 from dit4c_p2p.portal.keys.registry import KeyRegistry
 from dit4c_p2p.portal.models import KeyChange
@@ -159,7 +159,7 @@ async def test_a_revoked_peers_empty_document_is_not_pushed_out_by_made_up_names
 
 async def test_section_4_key_events_are_shared_out_by_address(work, monkeypatch):
     monkeypatch.setattr(KeyEvents, "_place", lambda self, address: self._strangers)
-    stranger = Shares(3, 2)
+    stranger = PerAddressLimiter(3, 2)
     monkeypatch.setattr(work.portal._services.key_events, "_strangers", stranger)
     async with AsyncExitStack() as stack:
 

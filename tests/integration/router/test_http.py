@@ -20,7 +20,7 @@ from support.waiting import until
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.names import PeerName
-from dit4c_p2p.net.listener import Place
+from dit4c_p2p.net.listener import ConnectionSlot
 from dit4c_p2p.router import Limits, Router, RouterConfig
 
 MIB = 1024 * 1024
@@ -407,7 +407,7 @@ async def test_row_4_one_address_has_only_a_share_of_an_instances_streams(house:
     assert (page.status, page.json()["code"]) == (503, "crowded")
     assert str(most) in page.json()["detail"] and page.headers["Retry-After"]
     assert (await house.get("xyz.localhost", "/other")).body == b"/other"
-    elsewhere = Place(house.router.door.room, ("192.0.2.1", 1))
+    elsewhere = ConnectionSlot(house.router.door.room, ("192.0.2.1", 1))
     instance = PeerName.parse("instance-abc")
     stream = house.router.door.take_stream(instance, elsewhere)
     assert stream is not None, "from other addresses there is room"

@@ -15,7 +15,7 @@ from support.wire import Wire
 from dit4c_p2p.identity.keys import fingerprint, generate, write_private
 from dit4c_p2p.overlay.client import connect_router, dial
 from dit4c_p2p.overlay.errors import NotVerified, OverlayError, Refused, Unreachable
-from dit4c_p2p.overlay.server import Gate, PeerServer
+from dit4c_p2p.overlay.server import ConnectionAdmission, PeerServer
 from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS, Identity
 from dit4c_p2p.router import Limits
 from dit4c_p2p.router.ssh_server import RouterServer
@@ -355,7 +355,7 @@ async def node(house: House, name: str, scheduler: str) -> Identity:
     """A node that listens only in the overlay."""
     identity = house.peer(name, scheduler)
     beneath = await house.connect(identity)
-    gate = Gate(house.registry)
+    gate = ConnectionAdmission(house.registry)
     house.stack.push_async_callback(gate.close)
     await asyncssh.listen(
         name,

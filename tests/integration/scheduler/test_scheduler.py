@@ -443,7 +443,7 @@ async def test_what_it_can_not_go_on_after_is_raised(world, monkeypatch):
     async def broken(self):
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(instance_tasks.Driver, "run", broken)
+    monkeypatch.setattr(instance_tasks.InstanceTasks, "run", broken)
     async with world.scheduler() as scheduler:
         with pytest.raises(ZeroDivisionError):
             await scheduler.ready()

@@ -14,7 +14,7 @@ from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.keys import generate, parse_public, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, enrol_statement
-from dit4c_p2p.run.process import own_folder
+from dit4c_p2p.run.process import locked_data_folder
 from dit4c_p2p.settings.value import quoted
 
 KEY = public_line(generate(), "portal-main")
@@ -141,7 +141,7 @@ def test_a_port_that_is_taken_names_the_setting(file, dit4c, tmp_path, kind, nam
     )
     folder = tmp_path / kind
     assert [path.name for path in folder.iterdir()] == ["lock"]
-    with own_folder(folder):
+    with locked_data_folder(folder):
         pass
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from dit4c_p2p.net import proxy_protocol
 from dit4c_p2p.net.proxy_protocol import BadProxyHeader, Client, decode_v1
-from dit4c_p2p.net.trusted_proxies import NOBODY, Proxies, parse_networks, read_header
+from dit4c_p2p.net.trusted_proxies import NOBODY, TrustedProxies, parse_networks, read_header
 
-PROXIES = Proxies(parse_networks(["127.0.0.1", "10.0.0.0/8", "2001:db8::/32"]))
+PROXIES = TrustedProxies(parse_networks(["127.0.0.1", "10.0.0.0/8", "2001:db8::/32"]))
 
 
 def test_trust():

@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from dit4c_p2p.helpers.auth.stream import READ_HIGH_BYTES, WRITE_HIGH_BYTES, Wire
+from dit4c_p2p.helpers.auth.stream import READ_HIGH_BYTES, WRITE_HIGH_BYTES, BufferedStream
 
 # Far more than both ends' buffers and the kernel's together.
 MANY = bytes(range(256)) * (32 * 4096)
@@ -17,7 +17,7 @@ class Pair:
     async def __aenter__(self):
         near, far = socket.socketpair()
         loop = asyncio.get_running_loop()
-        _, self.wire = await loop.create_connection(Wire, sock=near)
+        _, self.wire = await loop.create_connection(BufferedStream, sock=near)
         self.reader, self.writer = await asyncio.open_connection(sock=far)
         return self
 

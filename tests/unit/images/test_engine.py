@@ -9,7 +9,7 @@ from aiohttp import web
 
 from dit4c_p2p.engine_address import USUAL
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.imagebuild.docker_daemon import Engine, ensure_engine, find_engine, on_debian
+from dit4c_p2p.imagebuild.docker_daemon import DockerDaemon, ensure_engine, find_engine, on_debian
 
 VERSION = {"Version": "20.10", "ApiVersion": "1.41", "Arch": "amd64", "Os": "linux"}
 
@@ -47,7 +47,7 @@ async def test_one_that_answers_is_taken(socket: Path, arch: str, named: str) ->
     told: list[tuple[str, str]] = []
     async with answering(socket, Arch=arch):
         engine = await ensure_engine(lambda *it: told.append(it))
-    assert engine == Engine(version="20.10", architecture=named)
+    assert engine == DockerDaemon(version="20.10", architecture=named)
     assert told == [("Docker engine", "20.10, ready")]
 
 
@@ -131,4 +131,4 @@ def test_others_are_told_of_the_same_one(
         monkeypatch.delenv("DOCKER_HOST", raising=False)
     else:
         monkeypatch.setenv("DOCKER_HOST", environment)
-    assert Engine("1", "x86_64", named).address == where
+    assert DockerDaemon("1", "x86_64", named).address == where

@@ -4,7 +4,7 @@ import asyncio
 
 from dit4c_p2p.node.errors import EngineError, FilesFailed
 from dit4c_p2p.node.pods import disk_quota
-from dit4c_p2p.node.pods.disk_quota import Allowance, Disk, Written
+from dit4c_p2p.node.pods.disk_quota import Allowance, DiskQuotaMonitor, Written
 
 MIB = 1024**2
 LIMIT = 100 * MIB
@@ -72,7 +72,7 @@ async def test_one_that_can_not_be_stopped_or_measured_is_tried_again(monkeypatc
         if not stopped_for.done():
             stopped_for.set_result((instance, reason))
 
-    task = asyncio.create_task(Disk(LIMIT, measure, end).run())
+    task = asyncio.create_task(DiskQuotaMonitor(LIMIT, measure, end).run())
     async with asyncio.timeout(10):
         instance, reason = await stopped_for
     assert instance == "a"

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dit4c_p2p.node.network.firewall import Reach, refused, ruleset
+from dit4c_p2p.node.network.firewall import EgressPolicy, refused, ruleset
 
-REACH = Reach(
+REACH = EgressPolicy(
     services=frozenset({(IPv4Address("172.17.0.1"), 8080), (IPv4Address("172.17.0.1"), 8022)}),
     resolvers=frozenset({IPv4Address("10.255.255.53")}),
     internet=True,
@@ -61,7 +61,7 @@ def test_questions_to_name_servers_of_before_go_to_those_of_now():
 
 
 def test_without_internet_services_or_resolvers_only_what_is_left_is_accepted():
-    text = ruleset(Reach(frozenset(), frozenset(), False, frozenset()))
+    text = ruleset(EgressPolicy(frozenset(), frozenset(), False, frozenset()))
     outbound = text[text.index("chain output") :]
     assert [line.strip() for line in outbound.splitlines() if "accept" in line] == [
         'oifname "lo" accept',

@@ -9,7 +9,7 @@ import pytest
 
 from dit4c_p2p.node.config import HelperImages
 from dit4c_p2p.node.errors import EngineSaid, NoPort, PolicyRefused, as_failure
-from dit4c_p2p.node.network.firewall import Reach, ruleset
+from dit4c_p2p.node.network.firewall import EgressPolicy, ruleset
 from dit4c_p2p.node.owner.policy import Policy
 from dit4c_p2p.node.pods import spec
 from dit4c_p2p.node.pods.spec import AppImage, PodSpec, Role
@@ -21,7 +21,7 @@ SPEC = PodSpec(
     helpers=HelperImages("sha256:infra", "sha256:listener", "sha256:auth"),
     policy=Policy(),
     machine_cpus=2,
-    reach=Reach(frozenset(), frozenset(), True, frozenset()),
+    reach=EgressPolicy(frozenset(), frozenset(), True, frozenset()),
     resolvers=(IPv4Address("9.9.9.9"),),
 )
 

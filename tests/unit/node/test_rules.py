@@ -12,8 +12,8 @@ from dit4c_p2p.messages.public import PortalInfo, RouterInfo
 from dit4c_p2p.node.config import HelperImages, NodeConfig
 from dit4c_p2p.node.errors import EngineError
 from dit4c_p2p.node.network import egress, firewall_updater
-from dit4c_p2p.node.network.egress import Services
-from dit4c_p2p.node.network.firewall_updater import Rules
+from dit4c_p2p.node.network.egress import ServiceAddresses
+from dit4c_p2p.node.network.firewall_updater import FirewallUpdater
 from dit4c_p2p.node.network.host_network import HostNetwork
 
 HOME = HostNetwork(
@@ -61,7 +61,7 @@ def at(*texts):
 
 async def test_an_address_counts_for_an_hour_after_it_was_answered_last(config, names):
     now = 0.0
-    services = Services(config, lambda: now)
+    services = ServiceAddresses(config, lambda: now)
     await services.look_up()
     fixed = at("10.1.1.1") | {(IPv4Address("10.1.1.1"), 8022)}
     assert services.addresses == fixed | at("198.51.100.1")
@@ -75,7 +75,7 @@ async def test_an_address_counts_for_an_hour_after_it_was_answered_last(config, 
 
 async def test_while_a_name_can_not_be_looked_up_the_last_answer_counts(config, names):
     now = 0.0
-    services = Services(config, lambda: now)
+    services = ServiceAddresses(config, lambda: now)
     names["portal.example.org"] = None
     await services.look_up()
     assert not services.known
@@ -111,7 +111,7 @@ async def follow(config, names, monkeypatch):
     """``here``, whose last the machine is at, and what was loaded."""
     monkeypatch.setattr(firewall_updater, "LOOK_EVERY_S", 0.01)
     here, loaded = [HOME], Loaded()
-    following = Rules(config, Services(config), lambda: here[-1], loaded.renew)
+    following = FirewallUpdater(config, ServiceAddresses(config), lambda: here[-1], loaded.renew)
     task = asyncio.create_task(following.run())
     yield here, loaded
     task.cancel()

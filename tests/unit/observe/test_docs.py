@@ -28,11 +28,8 @@ def test_every_act_of_the_portal_is_in_the_table():
     text = "\n".join(
         file.read_text() for name in ("portal", "") for file in (folder / name).glob("*.py")
     ) + "\n".join(file.read_text() for file in (folder / "portal").glob("*/*.py"))
-    acts = set(
-        re.findall(
-            r"(?<!\w)(?:granted|done|refused|write|_apart)\(\s*(?:file, )?\"([a-z_.]+)\"", text
-        )
-    )
+    writers = "record_required|record_best_effort|record_refusal|write|_apart"
+    acts = set(re.findall(rf"(?<!\w)(?:{writers})\(\s*(?:file, )?\"([a-z_.]+)\"", text))
     assert len(acts) > 15
     page = PAGE.read_text()
     assert {act for act in acts if f"`{act}`" not in page} == set()

@@ -16,18 +16,18 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.parametrize("names", [private_api.GUARD, private_api.QUICK])
 def test_every_name_is_there(names: private_api.Names) -> None:
     assert private_api.missing(names) == []
-    assert private_api.doubt(names) == ""
+    assert private_api.unsupported_reason(names) == ""
 
 
 def test_a_name_that_has_gone_is_missed() -> None:
     names = {SSHConnection: {"_transport": "an attribute", "_gone": "nowhere", "_send": "a method"}}
     assert private_api.missing(names) == ["SSHConnection._gone"]
-    assert "_gone" in private_api.doubt(names)
+    assert "_gone" in private_api.unsupported_reason(names)
 
 
 def test_another_release_is_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asyncssh, "__version__", "2.25.0")
-    assert "2.25.0" in private_api.doubt(private_api.QUICK)
+    assert "2.25.0" in private_api.unsupported_reason(private_api.QUICK)
 
 
 def test_what_is_touched_is_listed() -> None:

@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from dit4c_p2p.portal.errors import TooMany
-from dit4c_p2p.portal.live_updates import Hub
+from dit4c_p2p.portal.live_updates import LiveUpdates
 
 
 async def test_what_changed_is_told_once_to_whom_it_concerns():
-    hub = Hub(10, 10)
+    hub = LiveUpdates(10, 10)
     with hub.subscribe("person:a") as mine, hub.subscribe("person:b") as other:
         for item in ("x", "y", "x"):
             hub.tell("person:a", item)
@@ -23,7 +23,7 @@ async def test_what_changed_is_told_once_to_whom_it_concerns():
 
 
 async def test_caps_and_their_release():
-    hub = Hub(3, 2)
+    hub = LiveUpdates(3, 2)
     with hub.subscribe("a"), hub.subscribe("a"):
         with pytest.raises(TooMany), hub.subscribe("a"):
             pass
@@ -34,7 +34,7 @@ async def test_caps_and_their_release():
 
 
 async def test_stopping_wakes_everybody():
-    hub = Hub(10, 10)
+    hub = LiveUpdates(10, 10)
     with hub.subscribe("a") as one:
         waiting = asyncio.create_task(one.changed(60))
         await asyncio.sleep(0)

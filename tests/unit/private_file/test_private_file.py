@@ -11,7 +11,7 @@ from dit4c_p2p.atomic_file import NotWritten, is_full, write_whole
 from dit4c_p2p.cli import main
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import fingerprint, load_or_create
-from dit4c_p2p.run.process import own_folder
+from dit4c_p2p.run.process import locked_data_folder
 
 
 @pytest.fixture
@@ -125,6 +125,9 @@ def test_a_data_folder_on_a_full_disk_needs_room_and_not_another_place(tmp_path,
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "open", full)
-    with pytest.raises(ConfigError, match="No space left") as caught, own_folder(tmp_path / "data"):
+    with (
+        pytest.raises(ConfigError, match="No space left") as caught,
+        locked_data_folder(tmp_path / "data"),
+    ):
         pass
     assert "make room" in caught.value.hint

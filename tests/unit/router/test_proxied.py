@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dit4c_p2p.net.http1 import BadRequest
-from dit4c_p2p.router.proxy_pinning import OneInstance
+from dit4c_p2p.router.proxy_pinning import HostPinnedStream
 
 HOST = "abc.example.net"
 GET = b"GET / HTTP/1.1\r\nHost: abc.example.net\r\n\r\n"
@@ -29,17 +29,17 @@ def asked(passing, data, positions):
 
 @given(st.lists(st.integers(0, 2000), max_size=8))
 def test_its_own_requests_pass_as_they_are(positions):
-    assert asked(OneInstance(HOST), GET + POST + GET, positions) == (GET + POST + GET, False)
+    assert asked(HostPinnedStream(HOST), GET + POST + GET, positions) == (GET + POST + GET, False)
 
 
 @given(st.lists(st.integers(0, 2000), max_size=8), st.sampled_from([b"", GET, POST + GET]))
 def test_nothing_of_anothers_request_passes(positions, before):
-    passed, refused = asked(OneInstance(HOST), before + OTHERS, positions)
+    passed, refused = asked(HostPinnedStream(HOST), before + OTHERS, positions)
     assert refused and before.startswith(passed)
 
 
 def test_a_websocket_passes_once_it_has_begun():
-    passing = OneInstance(HOST)
+    passing = HostPinnedStream(HOST)
     assert passing.asked(GET + SWITCH) == GET + SWITCH
     for part in (b"HTTP/1.1 1", b"01 Switching Protocols\r\n\r\n", b"frames"):
         passing.answered(part)
@@ -48,7 +48,7 @@ def test_a_websocket_passes_once_it_has_begun():
 
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 1", b"HTTP/1.1 200 OK\r\n\r\n", b"101"])
 def test_nothing_passes_after_a_websocket_that_was_only_asked_for(answer):
-    passing = OneInstance(HOST)
+    passing = HostPinnedStream(HOST)
     passing.asked(SWITCH)
     passing.answered(answer)
     with pytest.raises(BadRequest):

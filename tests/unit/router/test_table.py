@@ -1,17 +1,17 @@
 """The map from names to connections."""
 
 from dit4c_p2p.identity.names import PeerName
-from dit4c_p2p.router.name_table import Table
+from dit4c_p2p.router.name_table import NameTable
 
 NAME = PeerName.parse("instance-abc")
 
 
 def test_nobody_is_found_before_a_claim() -> None:
-    assert Table[str]().find(NAME, 80) is None
+    assert NameTable[str]().find(NAME, 80) is None
 
 
 def test_the_newest_claim_takes_over() -> None:
-    table: Table[str] = Table()
+    table: NameTable[str] = NameTable()
     _, displaced = table.claim(NAME, 80, "old")
     assert displaced is None
     _, displaced = table.claim(NAME, 80, "new")
@@ -20,7 +20,7 @@ def test_the_newest_claim_takes_over() -> None:
 
 
 def test_ports_and_names_are_apart() -> None:
-    table: Table[str] = Table()
+    table: NameTable[str] = NameTable()
     table.claim(NAME, 80, "web")
     table.claim(NAME, 22, "ssh")
     table.claim(PeerName.parse("node-abc"), 22, "node")
@@ -29,7 +29,7 @@ def test_ports_and_names_are_apart() -> None:
 
 
 def test_who_was_displaced_takes_nothing_away() -> None:
-    table: Table[str] = Table()
+    table: NameTable[str] = NameTable()
     old, _ = table.claim(NAME, 80, "old")
     new, _ = table.claim(NAME, 80, "new")
     assert not table.release(old)
@@ -40,7 +40,7 @@ def test_who_was_displaced_takes_nothing_away() -> None:
 
 
 def test_asking_twice_displaces_nobody() -> None:
-    table: Table[str] = Table()
+    table: NameTable[str] = NameTable()
     first, _ = table.claim(NAME, 80, "same")
     _, displaced = table.claim(NAME, 80, "same")
     assert displaced is None

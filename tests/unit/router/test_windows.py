@@ -1,12 +1,12 @@
 """What visitors that read nothing can make the router hold, whatever they do."""
 
-from dit4c_p2p.router.window_budget import Windows
+from dit4c_p2p.router.window_budget import WindowBudget
 
 MIB = 1024 * 1024
 
 
 def test_the_first_have_all_they_may_and_the_thousandth_has_the_least():
-    windows = Windows(2 * MIB)
+    windows = WindowBudget(2 * MIB)
     sizes = [windows.lease().size_bytes for _ in range(1000)]
     assert sizes[0] == 2 * MIB
     assert sizes == sorted(sizes, reverse=True)
@@ -16,7 +16,7 @@ def test_the_first_have_all_they_may_and_the_thousandth_has_the_least():
 
 
 def test_a_lease_ends_once():
-    windows = Windows(2 * MIB)
+    windows = WindowBudget(2 * MIB)
     first, second = windows.lease(), windows.lease()
     first()
     first()

@@ -10,10 +10,10 @@ from support.system import free_ports
 
 from dit4c_p2p.cli import main
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.imagebuild import Engine
+from dit4c_p2p.imagebuild import DockerDaemon
 from dit4c_p2p.run import all_in_one
 from dit4c_p2p.run.all_in_one_config import default_data_folder
-from dit4c_p2p.run.process import own_folder
+from dit4c_p2p.run.process import locked_data_folder
 
 # Any address of this machine will do.
 BRIDGE = "127.0.0.17"
@@ -67,7 +67,7 @@ def test_a_port_that_is_taken_names_the_option(capsys, tmp_path, monkeypatch, op
     """issue, bad input: port taken; before anything is built or begun."""
 
     async def engine(progress):
-        return Engine(version="20.10", architecture="x86_64")
+        return DockerDaemon(version="20.10", architecture="x86_64")
 
     async def bridge(engine):
         return BRIDGE
@@ -89,7 +89,7 @@ def test_a_port_that_is_taken_names_the_option(capsys, tmp_path, monkeypatch, op
         f"End that program, or choose another with {option}\n",
     )
     assert {path.name for path in tmp_path.iterdir()} == {"lock", "dit4c.log"}
-    with own_folder(tmp_path):
+    with locked_data_folder(tmp_path):
         pass
 
 
@@ -149,11 +149,14 @@ def test_a_data_folder_that_cannot_be_written(capsys, tmp_path):
 
 
 def test_two_in_one_folder(tmp_path):
-    with own_folder(tmp_path / "data"):
+    with locked_data_folder(tmp_path / "data"):
         assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
-        with pytest.raises(ConfigError, match="another 'dit4c up'"), own_folder(tmp_path / "data"):
+        with (
+            pytest.raises(ConfigError, match="another 'dit4c up'"),
+            locked_data_folder(tmp_path / "data"),
+        ):
             raise AssertionError("let in twice")
-    with own_folder(tmp_path / "data"):
+    with locked_data_folder(tmp_path / "data"):
         assert (tmp_path / "data" / "lock").exists()
 
 
