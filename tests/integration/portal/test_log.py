@@ -11,7 +11,13 @@ from dit4c_p2p.portal.oauth import server
 
 ABOUT = {
     f"dit4c_p2p.portal.{module}"
-    for module in ("instances", "people", "api_tokens", "tools", "oauth.server")
+    for module in (
+        "instances.instances",
+        "accounts.people",
+        "accounts.api_tokens",
+        "tools",
+        "oauth.server",
+    )
 }
 TOOL = {"name": "rstudio", "title": "RStudio", "image": IMAGE}
 
