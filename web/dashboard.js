@@ -9,6 +9,11 @@
   const dialog = byId("confirm");
   const csrf = document.querySelector('meta[name="csrf"]').content;
   let discarding = null;
+  // The number of the newest view of each instance, also of those that are gone: an answer and an
+  // event may arrive in either order, and the older one says nothing any more.
+  const versions = new Map();
+  // The newest view of each instance that has a row, the oldest instance last.
+  let views = new Map();
 
   // ---- rows
 
@@ -31,6 +36,7 @@
 
   function fill(row, it) {
     row.dataset.instance = it.id;
+    row.dataset.version = it.version;
     row.dataset.state = it.state;
     row.dataset.tone = it.tone;
     row.dataset.busy = it.busy ? "yes" : "no";
@@ -76,6 +82,11 @@
   }
 
   function show(it) {
+    if (it.version < (versions.get(it.id) ?? 0)) return;
+    versions.set(it.id, it.version);
+    if (it.gone) views.delete(it.id);
+    else if (views.has(it.id)) views.set(it.id, it);
+    else views = new Map([[it.id, it], ...views]);
     let row = rowOf(it.id);
     if (it.gone) {
       if (row) {
@@ -97,65 +108,45 @@
   function showAll(all) {
     const known = new Set(all.map((it) => it.id));
     for (const row of list.querySelectorAll("[data-instance]")) {
-      if (!known.has(row.dataset.instance)) remove(row);
+      if (!known.has(row.dataset.instance)) {
+        views.delete(row.dataset.instance);
+        remove(row);
+      }
     }
     for (const it of all.reverse()) show(it);
     byId("empty").hidden = list.querySelector("[data-instance]") !== null;
   }
 
+  for (const row of list.querySelectorAll("[data-instance]")) {
+    versions.set(row.dataset.instance, Number(row.dataset.version));
+  }
+
   // ---- events
 
-  // A browser has six connections for one host: a tab that nobody looks at gives its own back.
-  const HIDDEN_MS = 20000;
-  let events = null;
+  const SHOWN_OFFLINE_MS = 2000;
   let offlineTimer = null;
-  let hiddenTimer = null;
 
-  document.addEventListener("visibilitychange", () => {
-    clearTimeout(hiddenTimer);
-    if (document.hidden) {
-      hiddenTimer = setTimeout(() => {
-        events.close();
-        events = null;
-      }, HIDDEN_MS);
-    } else if (!events) {
-      listen();
-    }
+  window.followEvents({
+    url: "/events",
+    key: csrf,
+    names: ["all", "instance", "session"],
+    show(name, data) {
+      if (name === "session") location.reload();
+      else if (name === "all") showAll(JSON.parse(data));
+      else show(JSON.parse(data));
+    },
+    snapshot: () => JSON.stringify([...views.values()]),
+    connected(yes) {
+      if (yes) {
+        clearTimeout(offlineTimer);
+        offlineTimer = null;
+        byId("offline").hidden = true;
+      } else if (!offlineTimer) {
+        // A blink is not worth a word.
+        offlineTimer = setTimeout(() => { byId("offline").hidden = false; }, SHOWN_OFFLINE_MS);
+      }
+    },
   });
-
-  function listen() {
-    events = new EventSource("/events");
-    const mine = events;
-    events.addEventListener("open", () => {
-      clearTimeout(offlineTimer);
-      offlineTimer = null;
-      byId("offline").hidden = true;
-    });
-    events.addEventListener("all", (event) => showAll(JSON.parse(event.data)));
-    events.addEventListener("instance", (event) => show(JSON.parse(event.data)));
-    events.addEventListener("session", () => location.reload());
-    events.addEventListener("error", () => {
-      // A blink is not worth a word.
-      if (!offlineTimer) {
-        offlineTimer = setTimeout(() => { byId("offline").hidden = false; }, 2000);
-      }
-      // The browser comes back by itself unless the portal answered with an error.
-      if (mine.readyState === EventSource.CLOSED) setTimeout(() => again(mine), 2000);
-    });
-  }
-
-  async function again(ended) {
-    try {
-      const answer = await fetch("/", { method: "HEAD", cache: "no-store" });
-      if (answer.status === 401) {
-        location.reload();
-        return;
-      }
-    } catch {
-      // Not reachable yet: the next try of the events says so.
-    }
-    if (events === ended) listen();
-  }
 
   // ---- buttons
 
@@ -205,8 +196,9 @@
       button.disabled = false;
       if (!it) return;
       form.elements.name.value = "";
-      if (!rowOf(it.id)) show(it);
+      show(it);
       const row = rowOf(it.id);
+      if (!row) return;
       row.scrollIntoView({ block: "nearest" });
       heading(row).focus({ preventScroll: true });
     });
@@ -224,7 +216,7 @@
     button.disabled = false;
     if (!it) return;
     show(it);
-    heading(row).focus({ preventScroll: true });
+    if (row.isConnected) heading(row).focus({ preventScroll: true });
   });
 
   list.addEventListener("click", (event) => {
@@ -252,6 +244,4 @@
     const row = rowOf(it.id);
     if (row) heading(row).focus({ preventScroll: true });
   });
-
-  listen();
 })();

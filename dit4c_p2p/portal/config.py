@@ -35,8 +35,8 @@ class Limits:
 
     instances_per_person: int = 10
     login_link_s: int = 24 * 3600
-    session_idle_s: int = 12 * 3600
-    session_s: int = 7 * 24 * 3600
+    session_idle_s: int = 30 * 24 * 3600
+    session_s: int = 180 * 24 * 3600
     code_s: int = 60
     access_token_s: int = 12 * 3600
     enrol_nonce_s: int = 300

@@ -6,6 +6,9 @@ reading the database lets nobody in. After a change here::
     python -m dit4c_p2p.database makemigrations portal
 """
 
+from collections.abc import Iterable
+from typing import Any
+
 from tortoise import fields
 from tortoise.indexes import Index
 from tortoise.models import Model
@@ -44,7 +47,10 @@ class Person(Model):
 
 
 class LoginLink(Model):
-    """A one-time link; spent by a conditional update of ``spent_at``."""
+    """A one-time link; spent by a conditional update of ``spent_at``.
+
+    ``made_by`` is the id of the person who made it; empty for a command on the portal's machine.
+    """
 
     digest = fields.CharField(max_length=_DIGEST, primary_key=True)
     person: fields.ForeignKeyRelation[Person] = fields.ForeignKeyField(
@@ -52,6 +58,7 @@ class LoginLink(Model):
     )
     expires_at = fields.FloatField(db_index=True)
     spent_at = fields.FloatField(null=True)
+    made_by = fields.CharField(max_length=_ID, db_default="")
 
     class Meta:
         table = "login_link"
@@ -111,6 +118,9 @@ class Instance(Model):
     ``sequence`` is the number of the newest report. ``answers_on`` lists the routers through which
     the listener saw its own URL answer. ``changed_at`` is when its state last changed,
     ``discard_asked_at`` the person's wish, on its way.
+
+    ``version`` grows by one with each :meth:`save`, so that a page that gets two views of one
+    instance knows which is newer. Change an instance by :meth:`save` only, never by a bulk update.
     """
 
     id = fields.CharField(max_length=_ID, primary_key=True)
@@ -133,11 +143,25 @@ class Instance(Model):
     created_at = fields.FloatField()
     changed_at = fields.FloatField()
     discard_asked_at = fields.FloatField(null=True)
+    version = fields.BigIntField(default=0, db_default=0)
 
     class Meta:
         table = "instance"
         table_description = "What people wanted and what became of it"
         indexes = (Index(fields=("owner_id", "created_at")),)
+
+    async def save(
+        self,
+        using_db: Any = None,
+        update_fields: Iterable[str] | None = None,
+        force_create: bool = False,
+        force_update: bool = False,
+    ) -> None:
+        """Write the row, or ``update_fields`` of it, under the next :attr:`version`."""
+        self.version += 1
+        if update_fields is not None:
+            update_fields = [*update_fields, "version"]
+        await super().save(using_db, update_fields, force_create, force_update)
 
 
 class Tool(Model):

@@ -91,10 +91,10 @@ class PortalLimits(Settings):
         values.duration, "How long a login link is good for.", default=24 * HOUR_S
     )
     session_idle: float = setting(
-        values.duration, "A login ends after so long without a request.", default=12 * HOUR_S
+        values.duration, "A login ends after so long without a request.", default=30 * 24 * HOUR_S
     )
     session: float = setting(
-        values.duration, "A login ends after so long in any case.", default=7 * 24 * HOUR_S
+        values.duration, "A login ends after so long in any case.", default=180 * 24 * HOUR_S
     )
     access_token: float = setting(
         values.duration, "How long an instance lets its user in after one login.",

@@ -207,9 +207,12 @@ async def end_access(id: str, *, now: float) -> None:
 # ---- one-time links
 
 
-async def create_login_link(person: str, *, lifetime_s: float, now: float) -> str:
+async def create_login_link(
+    person: str, *, lifetime_s: float, now: float, made_by: str = ""
+) -> str:
     """The token of a new one-time link, ``/login/<token>``.
 
+    :param made_by: the id of the person who makes it; empty for a command.
     :raises NotFound: no such person.
     :raises Conflict: the account is not in force.
     """
@@ -223,7 +226,12 @@ async def create_login_link(person: str, *, lifetime_s: float, now: float) -> st
                 f"the account {person} is disabled or has ended",
                 hint="enable it or give it another end date first",
             )
-        await LoginLink.create(digest=digest(token), person_id=person, expires_at=now + lifetime_s)
+        await LoginLink.create(
+            digest=digest(token),
+            person_id=person,
+            expires_at=now + lifetime_s,
+            made_by=made_by,
+        )
     return token
 
 

@@ -13,7 +13,7 @@ from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.audit import Audit, set_request_identity
 from dit4c_p2p.portal.errors import AccountClosed, NotFound
 from dit4c_p2p.portal.live_updates import LiveUpdates
-from dit4c_p2p.portal.models import OAuthCode, OAuthToken, Person, Session
+from dit4c_p2p.portal.models import LoginLink, OAuthCode, OAuthToken, Person, Session
 from dit4c_p2p.portal.opaque_tokens import digest, new_token, public_id
 
 
@@ -112,7 +112,10 @@ class Sessions:
         ).order_by("-used_at", "digest")
 
     async def log_out(self, session: LoggedIn, *, everywhere: bool = False) -> None:
-        """End this session or all of the person's, and every instance's session made from them."""
+        """End this session or all of the person's, and every instance's session made from them.
+
+        :param everywhere: all of them, and the links that the person has made for other browsers.
+        """
         await self._end(session.who.id, None if everywhere else session.digest)
 
     async def end_one(self, person: str, id: str) -> None:
@@ -132,6 +135,10 @@ class Sessions:
             if session is None:
                 mine = {"person_id": person}
                 await Session.filter(person_id=person).delete()
+                # A link made in a browser that somebody else has taken would let them in again.
+                await LoginLink.filter(person_id=person, made_by=person, spent_at=None).update(
+                    spent_at=now
+                )
             else:
                 mine = {"session": session}
                 await Session.filter(digest=session).delete()

@@ -82,7 +82,9 @@ async def change(call: Call, body: PersonChange) -> PersonView:
 
 async def make_login_link(call: Call, body: NewLoginLink) -> LoginLinkView:
     """Another one-time link; earlier ones stay as they are."""
-    return await login_link(call.parts, call.path("id"), link_s=body.link_hours * _HOUR_S)
+    return await login_link(
+        call.parts, call.path("id"), link_s=body.link_hours * _HOUR_S, by=call.who.id
+    )
 
 
 async def list_tokens(call: Call, query: Page) -> list[TokenView]:
@@ -135,16 +137,16 @@ async def invite_person(
         )
         about = f"{person.id}{' as an admin' if is_admin else ''}"
         await parts.audit.record_required("person.create", who=by, about=about)
-        login = await login_link(parts, person.id, link_s=link_s)
+        login = await login_link(parts, person.id, link_s=link_s, by=by)
     return person, login
 
 
-async def login_link(parts: PortalContext, id: str, *, link_s: float) -> LoginLinkView:
-    """A one-time link; see :func:`people.create_login_link`."""
+async def login_link(parts: PortalContext, id: str, *, link_s: float, by: str) -> LoginLinkView:
+    """A one-time link that the person ``by`` makes; see :func:`people.create_login_link`."""
     await people.get(id)
     now = parts.clock()
     async with in_transaction("portal"):
-        token = await people.create_login_link(id, lifetime_s=link_s, now=now)
+        token = await people.create_login_link(id, lifetime_s=link_s, now=now, made_by=by)
         await parts.audit.record_required("login_link.create", about=id)
     return LoginLinkView(url=f"{parts.config.url}/login/{token}", expires=time_text(now + link_s))
 

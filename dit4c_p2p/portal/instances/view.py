@@ -76,6 +76,7 @@ def page_view(instance: Instance, config: PortalConfig, catalogue: Catalogue) ->
         "icon": (image.icon if image else "") or title[:1].upper(),
         "log": instance.log_tail if state is State.ERRORED else "",
         "gone": state is State.DISCARDED,
+        "version": instance.version,
     }
 
 

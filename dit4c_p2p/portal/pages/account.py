@@ -5,14 +5,22 @@ from dataclasses import replace
 from aiohttp import web
 
 from dit4c_p2p.portal.accounts import api_tokens, people
-from dit4c_p2p.portal.api.people import end_api_token, new_api_token, person_view, token_view
+from dit4c_p2p.portal.api.people import (
+    end_api_token,
+    login_link,
+    new_api_token,
+    person_view,
+    token_view,
+)
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
-from dit4c_p2p.portal.schemas import NewTokenView, time_text
+from dit4c_p2p.portal.schemas import LoginLinkView, NewTokenView, time_text
 
 _DAYS = {"7": "1 week", "30": "30 days", "90": "90 days", "366": "1 year"}
+# A link for another browser is opened at once, on a desk or across it.
+_OWN_LINK_S = 3600.0
 _NEW = {"label": "", "days": "90", "admin": ""}
 
 
@@ -21,13 +29,20 @@ def routes() -> list[web.RouteDef]:
     return [
         web.get("/account", page_handler(account)),
         web.post("/account/sessions/{session}/end", form_handler(end_session)),
+        web.post("/account/login-link", form_handler(make_link, again=account)),
         web.post("/account/tokens", form_handler(make_token, again=account)),
         web.post("/account/tokens/{token}/revoke", form_handler(revoke_token)),
     ]
 
 
-async def account(call: PageCall, made: NewTokenView | None = None) -> web.Response:
-    """Browsers and tokens of one's own; what was typed stays in the form."""
+async def account(
+    call: PageCall, made: NewTokenView | None = None, link: LoginLinkView | None = None
+) -> web.Response:
+    """Browsers and tokens of one's own; what was typed stays in the form.
+
+    :param made: a token that is shown this one time.
+    :param link: a link for another browser, shown this one time.
+    """
     now = call.parts.clock()
     return call.page(
         "account.html",
@@ -52,6 +67,7 @@ async def account(call: PageCall, made: NewTokenView | None = None) -> web.Respo
         days=_DAYS,
         form={**_NEW, **call.form},
         made=made,
+        link=link,
     )
 
 
@@ -59,6 +75,12 @@ async def end_session(call: PageCall) -> web.Response:
     """Log another browser out, or this one."""
     await call.parts.sessions.end_one(call.by, call.path("session"))
     return go_to("/account")
+
+
+async def make_link(call: PageCall) -> web.Response:
+    """Make a link that logs another browser in; it is shown this one time."""
+    link = await login_link(call.parts, call.by, link_s=_OWN_LINK_S, by=call.by)
+    return await account(replace(call, form={}), link=link)
 
 
 async def make_token(call: PageCall) -> web.Response:

@@ -35,7 +35,7 @@ def routes() -> list[web.RouteDef]:
         web.post(f"{one}/login-link", form_handler(make_link, again=somebody, admins=True)),
         web.post(f"{one}/end", form_handler(change_end, again=somebody, admins=True)),
         web.get(f"{one}/disable", page_handler(confirm_disable, admins=True)),
-        web.post(f"{one}/disable", form_handler(disable, again=somebody, admins=True)),
+        web.post(f"{one}/disable", form_handler(disable, again=confirm_disable, admins=True)),
         web.post(f"{one}/enable", form_handler(enable, again=somebody, admins=True)),
     ]
 
@@ -89,7 +89,7 @@ async def somebody(call: PageCall) -> web.Response:
 async def make_link(call: PageCall) -> web.Response:
     """Another link; it is shown this one time."""
     id = call.path("id")
-    login = await login_link(call.parts, id, link_s=_link_s(call.form))
+    login = await login_link(call.parts, id, link_s=_link_s(call.form), by=call.by)
     return _link_page(call, await people.get(id), login, invited=False)
 
 
@@ -109,7 +109,12 @@ async def confirm_disable(call: PageCall) -> web.Response:
 
 
 async def disable(call: PageCall) -> web.Response:
-    """The answer "yes"."""
+    """The answer "yes". Disabling oneself takes a ticked box as well: only others can undo it.
+
+    :raises BadRequest: the box is not ticked.
+    """
+    if call.path("id") == call.by and call.form.get("own") != "1":
+        raise BadRequest("this is your own account", hint="tick the box if you mean it")
     return await _change(call, Change(disabled=True))
 
 

@@ -378,8 +378,23 @@ async def test_disabling_by_the_page_and_back(work):
         assert ended.status == 303
         assert "31 May 2090" in (await admin.get("/admin/people/max")).text
         assert (await api.get("people/max")).json["ends"] == "2090-06-01T00:00:00Z"
-        last = await admin.submit("/admin/people/admin/disable", csrf=csrf)
+        last = await admin.submit("/admin/people/admin/disable", csrf=csrf, own="1")
         assert (last.status, "last admin" in last.text) == (409, True)
+
+
+async def test_disabling_oneself_is_asked_about(work):
+    async with work.api() as api, work.browser() as admin:
+        await invited(api, "Other", admin=True)
+        await admin.log_in(await work.login_link())
+        question = await admin.get("/admin/people/admin/disable")
+        assert "Disable your own account?" in question.text
+        csrf = hidden_fields(question.text)["csrf"]
+        asked = await admin.submit("/admin/people/admin/disable", csrf=csrf)
+        assert (asked.status, "tick the box" in asked.text.lower()) == (400, True)
+        assert (await admin.get("/")).status == 200
+        done = await admin.submit("/admin/people/admin/disable", csrf=csrf, own="1")
+        assert done.status == 303
+        assert (await admin.get("/")).status == 403
 
 
 async def test_the_pages_of_people_do_not_exist_for_others(work):
@@ -410,6 +425,7 @@ async def test_every_new_form_is_protected(work):
             "/admin/people/admin/enable",
             "/admin/people/admin/end",
             "/admin/people/admin/login-link",
+            "/account/login-link",
             "/account/tokens",
             "/account/tokens/x/revoke",
             "/account/sessions/x/end",

@@ -1,5 +1,6 @@
 """A filled database of an earlier release is brought to the newest form, and nothing is lost."""
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
@@ -7,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.engines import connection
 from tortoise.fields import Field
 
 from dit4c_p2p.database import DatabaseSpec, databases
@@ -130,8 +132,21 @@ async def test_tools_are_added_to_a_database_of_the_release_before(empty, tmp_pa
         "changed_at": 2.0,
     }
     async with databases([as_of(BEFORE_TOOLS, empty, tmp_path, monkeypatch)]):
-        ada = await Person.create(id="ada", name="Ada", is_admin=True, created_at=1.0)
-        await Instance.create(id="a1", owner=ada, **row)
+        # The models of today have columns that this release did not have.
+        old = connection("portal")
+        await old.execute_script(
+            "INSERT INTO person (id, name, is_admin, created_at) VALUES ('ada', 'Ada', true, 1.0)"
+        )
+        columns = {
+            "id": "a1",
+            "owner_id": "ada",
+            **row,
+            "answers_on": json.dumps(row["answers_on"]),
+        }
+        values = ", ".join(
+            f"'{one}'" if isinstance(one, str) else str(one) for one in columns.values()
+        )
+        await old.execute_script(f"INSERT INTO instance ({', '.join(columns)}) VALUES ({values})")
     for _ in ("migrated", "opened again"):
         async with databases([empty]):
             one = await Instance.get(id="a1").prefetch_related("owner")
