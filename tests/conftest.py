@@ -1,3 +1,3 @@
 """What tests of several components share."""
 
-pytest_plugins = ["support.engines", "support.side_by_side"]
+pytest_plugins = ["lib.database_engines", "lib.side_by_side"]

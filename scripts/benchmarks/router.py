@@ -41,6 +41,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
 
 import asyncssh
+from fakes.oauth_portal import OAuthPortal
 from parts import loads, peer, tunnels
 from parts.ours import (
     DIRECT,
@@ -54,7 +55,6 @@ from parts.ours import (
 from parts.peer import Contestant
 from parts.processes import Processes, need
 from parts.rows import Row, beside, show, write
-from support.oauth_portal import OAuthPortal
 
 from dit4c_p2p.identity.keys import generate
 

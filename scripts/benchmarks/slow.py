@@ -32,11 +32,11 @@ import uvloop
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
 
+from fakes.registry import RegistryPortal
 from parts.ours import Ports, introduce, start_listener, start_router
 from parts.processes import Processes, line_of, need, output_of, resident_kib
 from parts.rows import Row, show, write
-from support.nginx import Nginx
-from support.registry import RegistryPortal
+from systems.nginx import Nginx
 
 from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.identity.names import PeerName

@@ -32,7 +32,7 @@ sys.path.append(str(Path(__file__).parents[2] / "tests"))
 
 from parts.processes import free_port, need, output_of
 from parts.rows import Row, show, write
-from support.system import Api, System, browser_session, log_in
+from systems.all_in_one import Api, System, browser_session, log_in
 
 ROUNDS = 5
 TOOL = "jupyterlab"

@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from support.api_fuzz import CALLERS, fuzz
-from support.portal import PortalAtWork
+from lib.api_fuzz import CALLERS, fuzz
+from systems.portal import PortalAtWork
 
 
 async def main(seconds: int, examples: int) -> int:

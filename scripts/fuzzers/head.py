@@ -23,7 +23,7 @@ with atheris.instrument_imports(
     from dit4c_p2p.net.listener import ConnectionLimiter, ConnectionSlot
     from dit4c_p2p.net.request_validator import Requests
 
-from support.fuzzing import run
+from lib.fuzzing import run
 
 SEEDS = [
     b"GET / HTTP/1.1\r\nHost: abc.localhost:8081\r\n\r\n",

@@ -44,7 +44,7 @@ with atheris.instrument_imports(
     from dit4c_p2p.portal.errors import BadRequest
     from dit4c_p2p.run.bootstrap import read_public
 
-from support.fuzzing import run
+from lib.fuzzing import run
 
 KINDS = [
     node.NodeRequest,

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect, sync_playwright
-from support.system import System
+from systems.all_in_one import System
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [

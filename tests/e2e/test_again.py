@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 
 import pytest
-from support.system import browser_session, log_in
+from systems.all_in_one import browser_session, log_in
 
 pytestmark = pytest.mark.engine
 

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from support.alone import KINDS, UP, House
-from support.system import browser_session, log_in
+from systems.all_in_one import browser_session, log_in
+from systems.four_processes import KINDS, UP, House
 
 pytestmark = pytest.mark.engine
 

@@ -5,7 +5,7 @@ import json
 import stat
 
 import pytest
-from support.system import browser_session, log_in
+from systems.all_in_one import browser_session, log_in
 
 pytestmark = pytest.mark.engine
 

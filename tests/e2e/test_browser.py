@@ -3,9 +3,9 @@
 import re
 
 import pytest
+from lib.notebook import run_a_cell
 from playwright.sync_api import expect
-from support.notebook import run_a_cell
-from support.system import dit4c
+from systems.all_in_one import dit4c
 
 pytestmark = [pytest.mark.engine, pytest.mark.browser]
 

@@ -5,8 +5,8 @@ import json
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support.small_disk import ONLY_ROOT, SmallDisk
-from support.system import System, browser_session, dit4c, free_ports, log_in
+from systems.all_in_one import System, browser_session, dit4c, free_ports, log_in
+from systems.small_disk import ONLY_ROOT, SmallDisk
 from yarl import URL
 
 pytestmark = [pytest.mark.engine, *ONLY_ROOT]

@@ -7,12 +7,12 @@ import time
 from typing import Any
 
 import pytest
+from lib.install_guide import PAGE, sections
+from lib.install_steps import CA, OFFLINE, Newcomer
+from lib.notebook import run_a_cell
 from playwright.sync_api import expect, sync_playwright
-from support.guide import PAGE, sections
-from support.machine import Machine, missing
-from support.newcomer import CA, OFFLINE, Newcomer
-from support.notebook import run_a_cell
-from support.three_machines import ThreeMachines
+from systems.machine import Machine, missing
+from systems.three_machines import ThreeMachines
 
 pytestmark = [
     pytest.mark.engine,

@@ -7,7 +7,7 @@ from itertools import pairwise
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support.system import browser_session, dit4c, free_ports, log_in
+from systems.all_in_one import browser_session, dit4c, free_ports, log_in
 
 pytestmark = pytest.mark.engine
 

@@ -6,7 +6,7 @@ import time
 
 import asyncssh
 import pytest
-from support.system import dit4c
+from systems.all_in_one import dit4c
 
 pytestmark = pytest.mark.engine
 

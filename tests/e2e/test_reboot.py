@@ -9,10 +9,10 @@ import itertools
 from contextlib import asynccontextmanager
 
 import pytest
-from support.alone import KINDS, UP, House
-from support.pods import docker, make_image
-from support.second_engine import SecondEngine
-from support.system import browser_session, log_in
+from systems.all_in_one import browser_session, log_in
+from systems.four_processes import KINDS, UP, House
+from systems.pods import docker, make_image
+from systems.second_engine import SecondEngine
 
 from dit4c_p2p.imagebuild import default_cache_folder, ensure_images
 from dit4c_p2p.node.agent import remove_everything

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from support.system import browser_session, log_in
+from systems.all_in_one import browser_session, log_in
 
 pytestmark = pytest.mark.engine
 

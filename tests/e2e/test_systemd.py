@@ -6,9 +6,9 @@ All four components are on one machine here, each at an address of its own.
 import re
 
 import pytest
-from support.machine import missing
-from support.newcomer import CA, OFFLINE, Luggage, Newcomer
-from support.systemd_machine import SOCKET, SystemdMachine
+from lib.install_steps import CA, OFFLINE, Luggage, Newcomer
+from systems.machine import missing
+from systems.systemd_machine import SOCKET, SystemdMachine
 
 pytestmark = [
     pytest.mark.engine,

@@ -8,11 +8,11 @@ import asyncio
 import re
 
 import pytest
+from lib.notebook import run_a_cell
 from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import sync_playwright
-from support.notebook import run_a_cell
-from support.system import log_in
-from support.tls_house import Image, TlsHouse
+from systems.all_in_one import log_in
+from systems.tls_installation import Image, TlsHouse
 
 pytestmark = pytest.mark.engine
 

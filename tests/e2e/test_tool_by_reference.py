@@ -8,11 +8,11 @@ import threading
 
 import aiohttp
 import pytest
+from lib.dashboard import discard, open_dashboard
 from playwright.sync_api import expect
-from support.dashboard import discard, open_dashboard
-from support.image_registry import ImageRegistry
-from support.pods import docker, make_image
-from support.system import Api, System, browser_session, log_in
+from systems.all_in_one import Api, System, browser_session, log_in
+from systems.docker_registry import ImageRegistry
+from systems.pods import docker, make_image
 
 pytestmark = [pytest.mark.engine, pytest.mark.browser]
 

@@ -3,9 +3,9 @@
 import re
 
 import pytest
+from lib.dashboard import discard, open_dashboard
 from playwright.sync_api import expect
-from support.dashboard import discard, open_dashboard
-from support.system import System
+from systems.all_in_one import System
 
 pytestmark = [pytest.mark.engine, pytest.mark.browser]
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from support.system import STOP_S, System, browser_session, dit4c, log_in
+from systems.all_in_one import STOP_S, System, browser_session, dit4c, log_in
 
 pytestmark = pytest.mark.engine
 

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import asyncssh
-from support.oauth_portal import OAuthPortal
-from support.registry import RegistryPortal
+from fakes.oauth_portal import OAuthPortal
+from fakes.registry import RegistryPortal
 
 from dit4c_p2p.helpers.auth.cookies import SESSION_COOKIE
 from dit4c_p2p.helpers.pod_config import FOLDER_VARIABLE

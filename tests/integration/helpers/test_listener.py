@@ -8,7 +8,7 @@ import sys
 import aiohttp
 import msgspec
 import pytest
-from support.oauth_portal import OAuthPortal
+from fakes.oauth_portal import OAuthPortal
 
 from dit4c_p2p.helpers.auth.server import AuthServer
 from dit4c_p2p.helpers.listener.listener import serve

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 from aiohttp import WSMsgType, web
-from support.path_house import WholePath, a_path
+from systems.web_path import WholePath, a_path
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 MASK = bytes((0x37, 0xFA, 0x21, 0x3D))

@@ -5,8 +5,8 @@ import json
 import time
 
 import pytest
-from support.registry import RegistryPortal
-from support.small_disk import ONLY_ROOT, SmallDisk
+from fakes.registry import RegistryPortal
+from systems.small_disk import ONLY_ROOT, SmallDisk
 
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.errors import InvalidDocument, PortalUnreachable

@@ -7,8 +7,8 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
-from support.lan import Lan, lan_beside
-from support.pods import MIB, Images, drop_images, make_images
+from systems.lan import Lan, lan_beside
+from systems.pods import MIB, Images, drop_images, make_images
 
 from dit4c_p2p.identity.keys import generate, public_line
 from dit4c_p2p.identity.names import PeerName

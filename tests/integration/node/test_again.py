@@ -8,8 +8,8 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 
 import pytest
-from support.keeping import keeping
-from support.pods import (
+from systems.pod_supervisor import keeping
+from systems.pods import (
     app_of,
     docker,
     inspect,

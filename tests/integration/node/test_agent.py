@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import asyncssh
 import pytest
-from support.pods import look
-from support.registry import RegistryPortal
+from fakes.registry import RegistryPortal
+from systems.pods import look
 
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient

@@ -9,7 +9,7 @@ import inspect
 from typing import Any
 
 import pytest
-from support.pods import app_of, docker, look, run_start, running
+from systems.pods import app_of, docker, look, run_start, running
 
 from dit4c_p2p.messages.node import PodRunning
 from dit4c_p2p.node.pods.manager import PodManager

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from support.pods import MIB, docker, inspect, run_start
+from systems.pods import MIB, docker, inspect, run_start
 
 from dit4c_p2p.messages.node import PodRunning, PodState
 from dit4c_p2p.node.errors import EngineSaid

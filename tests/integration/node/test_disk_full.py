@@ -7,10 +7,10 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 
 import pytest
-from support.keeping import keeping
-from support.pods import app_of, docker, inspect, look, run_start, running, until_at_engine
-from support.second_engine import SecondEngine
-from support.small_disk import ONLY_ROOT, SmallDisk
+from systems.pod_supervisor import keeping
+from systems.pods import app_of, docker, inspect, look, run_start, running, until_at_engine
+from systems.second_engine import SecondEngine
+from systems.small_disk import ONLY_ROOT, SmallDisk
 
 from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.node import (

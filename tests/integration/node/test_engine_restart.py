@@ -11,8 +11,8 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 
 import pytest
-from support.keeping import keeping
-from support.pods import (
+from systems.pod_supervisor import keeping
+from systems.pods import (
     app_of,
     docker,
     inspect,
@@ -23,7 +23,7 @@ from support.pods import (
     until_at_engine,
     work_is_there,
 )
-from support.second_engine import SecondEngine
+from systems.second_engine import SecondEngine
 
 from dit4c_p2p.messages.node import PodState
 from dit4c_p2p.node.agent import remove_everything

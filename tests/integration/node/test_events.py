@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from support.keeping import keeping
-from support.pods import docker, inspect, run_start
+from systems.pod_supervisor import keeping
+from systems.pods import docker, inspect, run_start
 
 from dit4c_p2p.messages.node import PodEvent, PodState
 from dit4c_p2p.node.engine.client import Engine

@@ -8,7 +8,7 @@ import inspect as inspection
 from typing import Any
 
 import pytest
-from support.pods import docker, look, make_image, run_start, running
+from systems.pods import docker, look, make_image, run_start, running
 
 from dit4c_p2p.messages.node import PodRunning, PodState
 from dit4c_p2p.node.errors import EngineError, EngineSaid

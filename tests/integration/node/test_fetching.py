@@ -6,9 +6,9 @@ from contextlib import aclosing
 from dataclasses import replace
 
 import pytest
-from support.image_registry import NAME, PASSWORD, ImageRegistry
-from support.pods import docker, ensure_image, make_image
-from support.second_engine import SecondEngine
+from systems.docker_registry import NAME, PASSWORD, ImageRegistry
+from systems.pods import docker, ensure_image, make_image
+from systems.second_engine import SecondEngine
 
 from dit4c_p2p.messages.node import ImageReady, Progress
 from dit4c_p2p.node.config import Limits

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-from support.lan import (
+from systems.lan import (
     LAN,
     METADATA,
     ON_LINK,
@@ -29,7 +29,7 @@ from support.lan import (
     tcp,
     tries,
 )
-from support.pods import docker, run_start
+from systems.pods import docker, run_start
 
 from dit4c_p2p.node.pods.manager import PodManager
 

@@ -4,8 +4,8 @@ import asyncio
 from contextlib import aclosing
 
 import pytest
-from support.real_node import a_node
-from support.router_house import a_house
+from systems.node import a_node
+from systems.router import a_house
 
 from dit4c_p2p.messages.node import NODE_SUBSYSTEM, Alive, Describe, FollowEvents, NodeReply
 from dit4c_p2p.overlay.errors import OverlayError, Refused

@@ -12,11 +12,11 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from ipaddress import IPv4Address
-from pathlib import Path
 
 import pytest
-from support.lan import LAN, PORT, PYTHON, Connections, attempt, run, tcp, tries
-from support.pods import docker, inspect, look, run_start, running
+from lib.paths import ROOT
+from systems.lan import LAN, PORT, PYTHON, Connections, attempt, run, tcp, tries
+from systems.pods import docker, inspect, look, run_start, running
 
 from dit4c_p2p.messages.node import PodRunning, PodState
 from dit4c_p2p.node.errors import FilesFailed
@@ -109,7 +109,7 @@ async def test_names_are_asked_for_at_the_name_server_of_the_new_network(
     await run_start(pods, instance, images.python)
     zone = tmp_path / "zone"
     zone.write_text("app.example.net. A 198.51.100.20\n")
-    script = Path(__file__).parents[2] / "support/name_server.py"
+    script = ROOT / "tests/fakes/name_server.py"
     server = subprocess.Popen(
         ["ip", "netns", "exec", lan.name, sys.executable, script, LAN, zone], stdout=subprocess.PIPE
     )

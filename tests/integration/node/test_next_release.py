@@ -1,8 +1,8 @@
 """An agent that is asked by the scheduler of the next release."""
 
 import pytest
-from support.real_node import a_node
-from support.router_house import a_house
+from systems.node import a_node
+from systems.router import a_house
 
 from dit4c_p2p.messages.node import NODE_SUBSYSTEM, Alive, NodeReply
 from dit4c_p2p.overlay.rpc import call

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from support.registry import RegistryPortal
+from fakes.registry import RegistryPortal
 
 from dit4c_p2p.identity.keys import generate, public_line
 from dit4c_p2p.identity.names import PeerName

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from support.pods import docker, ensure_image, inspect, look, run_start
+from systems.pods import docker, ensure_image, inspect, look, run_start
 
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.keys import fingerprint, parse_public

@@ -4,7 +4,7 @@ import asyncio
 
 import asyncssh
 import pytest
-from support.registry import RegistryPortal
+from fakes.registry import RegistryPortal
 
 from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.identity.names import PeerName

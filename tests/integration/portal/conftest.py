@@ -1,5 +1,5 @@
 import pytest
-from support.portal import PortalAtWork
+from systems.portal import PortalAtWork
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import json
 
 import pytest
-from support.portal import IMAGE, running_instance
+from systems.portal import IMAGE, running_instance
 
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import (

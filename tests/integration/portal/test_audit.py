@@ -6,7 +6,7 @@ import base64
 import json
 
 import pytest
-from support.portal import Client, running_instance
+from systems.portal import Client, running_instance
 
 from dit4c_p2p.audit import AuditLog, verify
 from dit4c_p2p.cli import main

@@ -11,7 +11,7 @@ import sys
 
 import aiohttp
 import pytest
-from support.portal import running_instance
+from systems.portal import running_instance
 
 from dit4c_p2p.helpers.auth.oauth import GrantRefused, PortalOAuth
 from dit4c_p2p.helpers.pod_config import FOLDER_VARIABLE

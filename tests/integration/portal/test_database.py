@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
-from support.engines import OWN, connection
-from support.portal import IMAGE, Limits, PortalAtWork
+from lib.database_engines import OWN, connection
+from systems.portal import IMAGE, Limits, PortalAtWork
 
 from dit4c_p2p.database import in_transaction, postgresql, sqlite
 from dit4c_p2p.identity import sshsig

@@ -1,8 +1,8 @@
 """The whole API by its own document: whatever is sent, and whoever sends it."""
 
 import pytest
-from support.api_fuzz import CALLERS, fuzz
-from support.portal import Limits, PortalAtWork, running_instance
+from lib.api_fuzz import CALLERS, fuzz
+from systems.portal import Limits, PortalAtWork, running_instance
 
 from dit4c_p2p.portal.api.routes import ENDPOINTS
 

@@ -7,7 +7,7 @@ import time
 from contextlib import AsyncExitStack
 
 import pytest
-from support.portal import Limits, PortalAtWork
+from systems.portal import Limits, PortalAtWork
 
 SECRETS = {"cookie": "c00kie-value", "link": "l0gin-link", "token": "ap1-token"}
 

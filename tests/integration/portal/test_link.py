@@ -5,8 +5,8 @@ from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
-from support.portal import FakeScheduler, allocated, running_instance
-from support.wire import Wire
+from lib.silent_wire import Wire
+from systems.portal import FakeScheduler, allocated, running_instance
 
 from dit4c_p2p.identity.keys import fingerprint, generate
 from dit4c_p2p.identity.names import PeerName

@@ -1,8 +1,8 @@
 """What the portal's log says is what has happened: one line for each, once it is committed."""
 
 import pytest
-from support.engines import commit_fails
-from support.portal import IMAGE, running_instance
+from lib.database_engines import commit_fails
+from systems.portal import IMAGE, running_instance
 
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.portal.api import people, tools

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from support.portal import Limits, hidden_fields
+from systems.portal import Limits, hidden_fields
 
 from dit4c_p2p.portal.models import LoginLink, Session
 

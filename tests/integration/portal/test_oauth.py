@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
-from support.portal import Limits, PortalAtWork, running_instance
+from systems.portal import Limits, PortalAtWork, running_instance
 
 from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.keys import fingerprint, generate

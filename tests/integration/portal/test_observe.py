@@ -3,7 +3,7 @@
 import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from support.portal import running_instance
+from systems.portal import running_instance
 
 from dit4c_p2p.observe import server as server_module
 from dit4c_p2p.observe.server import HealthServer

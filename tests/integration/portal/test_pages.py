@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from playwright.async_api import async_playwright, expect
-from support.portal import answers_on, running_instance
+from systems.portal import answers_on, running_instance
 
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import DiscardInstance, StartAgain, StartInstance, StopInstance

@@ -4,7 +4,7 @@ import asyncio
 import socket
 
 import pytest
-from support.portal import Client, PortalAtWork, answers_on, running_instance
+from systems.portal import Client, PortalAtWork, answers_on, running_instance
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import generate

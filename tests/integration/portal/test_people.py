@@ -5,7 +5,7 @@ import html
 from datetime import UTC, datetime
 
 import pytest
-from support.portal import beside, hidden_fields, running_instance
+from systems.portal import beside, hidden_fields, running_instance
 
 from dit4c_p2p.portal.models import OAuthToken, Person, Session
 from dit4c_p2p.portal.opaque_tokens import digest

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
-from support.portal import Limits
+from systems.portal import Limits
 
 from dit4c_p2p.database import in_transaction
 from dit4c_p2p.identity import key_documents, sshsig, tokens

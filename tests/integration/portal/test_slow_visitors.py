@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import repeat
 
 import pytest
-from support.certificates import Authority
-from support.portal import Limits, PortalAtWork
-from support.waiting import until
+from lib.certificates import Authority
+from lib.waiting import until
+from systems.portal import Limits, PortalAtWork
 
 from dit4c_p2p.portal.keys import events
 

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from support.portal import running_instance
+from systems.portal import running_instance
 
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import DiscardInstance, StartAgain, StopInstance

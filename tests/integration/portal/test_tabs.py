@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
+from lib.waiting import until
 from playwright.async_api import async_playwright, expect
-from support.waiting import until
 
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import StartInstance

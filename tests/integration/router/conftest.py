@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from support.router_house import House, a_house
+from systems.router import House, a_house
 
 from dit4c_p2p.router import Limits
 

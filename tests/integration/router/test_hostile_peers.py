@@ -10,8 +10,8 @@ from typing import Any
 
 import asyncssh
 import pytest
-from support.router_house import House, a_house, hello
-from support.waiting import until
+from lib.waiting import until
+from systems.router import House, a_house, hello
 
 from dit4c_p2p.overlay.asyncssh_ext import backpressure
 from dit4c_p2p.overlay.ssh_options import CLIENT_OPTIONS, PACKET_BYTES, Identity

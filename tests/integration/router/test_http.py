@@ -14,8 +14,8 @@ import aiohttp
 import asyncssh
 import pytest
 from aiohttp import web
-from support.router_house import House, a_house, hello
-from support.waiting import until
+from lib.waiting import until
+from systems.router import House, a_house, hello
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity import tokens

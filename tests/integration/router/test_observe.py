@@ -1,8 +1,8 @@
 """What those who run a router see of it."""
 
 import pytest
-from support.router_house import House, hello
-from support.waiting import until
+from lib.waiting import until
+from systems.router import House, hello
 
 from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.overlay.errors import OverlayError

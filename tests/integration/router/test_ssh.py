@@ -8,9 +8,10 @@ from typing import Any
 
 import asyncssh
 import pytest
-from support.router_house import House, a_house, hello
-from support.waiting import until
-from support.wire import Wire
+from lib.paths import ROOT
+from lib.silent_wire import Wire
+from lib.waiting import until
+from systems.router import House, a_house, hello
 
 from dit4c_p2p.identity.keys import fingerprint, generate, write_private
 from dit4c_p2p.overlay.client import connect_router, dial
@@ -464,6 +465,6 @@ async def answer_with(reader: Any, writer: Any, body: bytes) -> None:
 
 def test_known_hosts_are_always_checked() -> None:
     """security.md 2.1: `known_hosts=None` appears nowhere."""
-    package = Path(__file__).parents[3] / "dit4c_p2p"
+    package = ROOT / "dit4c_p2p"
     for source in package.rglob("*.py"):
         assert not re.search(r"known_hosts\s*=\s*None", source.read_text()), source

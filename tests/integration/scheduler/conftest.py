@@ -6,9 +6,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from support import engines
-from support.fake_node import FakeNode, memory_dialler
-from support.link_portal import LinkPortal
+from fakes.link_portal import LinkPortal
+from fakes.node import FakeNode, memory_dialler
+from lib import database_engines
 
 from dit4c_p2p.database import databases
 from dit4c_p2p.messages.link import DiscardInstance, StartInstance
@@ -50,7 +50,7 @@ class World:
     @asynccontextmanager
     async def scheduler(self) -> AsyncIterator[Scheduler]:
         """A running scheduler, stopped at the end."""
-        async with databases([engines.database("scheduler", self.folder)]):
+        async with databases([database_engines.database("scheduler", self.folder)]):
             scheduler = Scheduler(self.config(), dialler=self.dialler)
             await scheduler.start()
             try:

@@ -6,10 +6,10 @@ security.md, section 5: same final state in 30 s, no order lost, nothing started
 import asyncio
 
 import pytest
-from support.fake_node import FakeNode
-from support.link_portal import LinkPortal
-from support.node_server import in_the_overlay
-from support.scheduler_process import Process
+from fakes.link_portal import LinkPortal
+from fakes.node import FakeNode
+from fakes.node_server import in_the_overlay
+from systems.scheduler import Process
 
 from dit4c_p2p.identity.keys import generate, load_or_create
 from dit4c_p2p.identity.names import PeerName

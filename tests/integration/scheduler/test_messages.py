@@ -9,10 +9,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from fakes.link_portal import LinkPortal
+from fakes.node import FakeNode
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.fake_node import FakeNode
-from support.link_portal import LinkPortal
 
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import DiscardInstance, RequestState, StartInstance

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from support.fake_node import FakeNode
+from fakes.node import FakeNode
 
 from dit4c_p2p.messages.instances import State
 

@@ -5,7 +5,7 @@ import json
 
 import aiohttp
 import pytest
-from support.wire import Wire
+from lib.silent_wire import Wire
 
 from dit4c_p2p.identity import portal_client
 from dit4c_p2p.identity.keys import generate

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from support.fake_node import FakeNode, memory_dialler
-from support.portal import PortalAtWork
+from fakes.node import FakeNode, memory_dialler
+from systems.portal import PortalAtWork
 
 from dit4c_p2p.database import databases
 from dit4c_p2p.messages.node import StartPod

@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from support.engines import OWN, database
-from support.fake_node import FakeNode, memory_dialler
+from fakes.node import FakeNode, memory_dialler
+from lib.database_engines import OWN, database
 
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.keys import fingerprint, parse_public

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import closing
 
 import pytest
-from support.small_disk import ONLY_ROOT, SmallDisk
+from systems.small_disk import ONLY_ROOT, SmallDisk
 
 from dit4c_p2p.audit import AuditLog, verify
 from dit4c_p2p.cli import main

@@ -1,3 +1,3 @@
-from support.throwaway import project
+from lib.throwaway_component import project
 
 __all__ = ["project"]

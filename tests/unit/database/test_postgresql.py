@@ -5,10 +5,10 @@ import sys
 
 import asyncpg
 import pytest
-from support.engines import MIGRATE, connection
-from support.postgresql import name_of
-from support.system import free_ports
-from support.throwaway import MODELS_1, MODELS_2, model
+from lib.database_engines import MIGRATE, connection
+from lib.throwaway_component import MODELS_1, MODELS_2, model
+from systems.all_in_one import free_ports
+from systems.postgresql import name_of
 from tortoise.exceptions import IntegrityError, OperationalError
 
 from dit4c_p2p.database import DatabaseSpec, databases, in_transaction

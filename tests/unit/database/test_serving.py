@@ -5,7 +5,7 @@ import sys
 
 import asyncpg
 import pytest
-from support.engines import MIGRATE, OWN
+from lib.database_engines import MIGRATE, OWN
 
 from dit4c_p2p.database import in_transaction, postgresql, postgresql_hold, serving
 from dit4c_p2p.errors import ConfigError

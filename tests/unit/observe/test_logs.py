@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from support.small_disk import ONLY_ROOT, SmallDisk
+from systems.small_disk import ONLY_ROOT, SmallDisk
 
 from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.identity.names import PeerName

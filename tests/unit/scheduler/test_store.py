@@ -1,7 +1,7 @@
 """What is written down, and what the portal is to be told."""
 
 import pytest
-from support.engines import commit_fails, connection
+from lib.database_engines import commit_fails, connection
 
 from dit4c_p2p.database import DatabaseSpec, databases, missing_migrations
 from dit4c_p2p.messages.instances import State

@@ -1,0 +1,180 @@
+"""Tests that run on SQLite and on PostgreSQL (a plugin of pytest, see ``tests/conftest.py``).
+
+Every test that asks for ``engine``, or uses a fixture that does, runs twice. Where its databases
+are it learns from :func:`database`. A PostgreSQL server is started for the first test that needs
+one and stopped at the end; each test has fresh databases, copied from a migrated one. A test that
+stops the server needs one of its own::
+
+    @pytest.mark.parametrize("engine", OWN, indirect=True)
+"""
+
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from systems.postgresql import Postgresql, name_of
+from tortoise.connection import get_connections
+from tortoise.exceptions import OperationalError
+
+from dit4c_p2p.database import DatabaseSpec, in_transaction
+
+
+class Engine:
+    """SQLite: where the databases of one test are, and how to make them fail."""
+
+    is_postgresql = False
+    no_room_text = "database or disk is full"
+
+    def database(self, app: str, folder: Path) -> DatabaseSpec:
+        """The database of a component whose data folder this is: the same one each time."""
+        return DatabaseSpec(app, folder / f"{app}.sqlite3")
+
+    @asynccontextmanager
+    async def no_room(self, app: str) -> AsyncIterator[None]:
+        """An open database can't grow meanwhile."""
+        client = connection(app)
+        (row,) = await client.execute_query_dict("PRAGMA page_count")
+        await client.execute_query(f"PRAGMA max_page_count={row['page_count']}")
+        try:
+            yield
+        finally:
+            await client.execute_query("PRAGMA max_page_count=1000000")
+
+    @contextmanager
+    def gone(self, spec: DatabaseSpec) -> Iterator[None]:
+        """An open database is not there meanwhile."""
+        away = spec.path.with_name("away")
+        spec.path.rename(away)
+        try:
+            yield
+        finally:
+            away.rename(spec.path)
+
+
+class PostgresqlEngine(Engine):
+    """Databases on the tests' server."""
+
+    is_postgresql = True
+    no_room_text = "No space left on device"
+
+    def __init__(self, server: Postgresql, templates: dict[str, str]) -> None:
+        self.server = server
+        self._templates = templates
+        self._urls: dict[tuple[str, Path], str] = {}
+
+    def database(self, app: str, folder: Path) -> DatabaseSpec:
+        key = app, folder
+        if key not in self._urls:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._urls[key] = self.server.create(app, self._template(app))
+        return DatabaseSpec(app, self._urls[key])
+
+    @asynccontextmanager
+    async def no_room(self, app: str) -> AsyncIterator[None]:
+        client = connection(app)
+        await client.execute_script(_NO_ROOM)
+        try:
+            yield
+        finally:
+            await client.execute_script(_ROOM)
+
+    @contextmanager
+    def gone(self, spec: DatabaseSpec) -> Iterator[None]:
+        """The whole server; it has to be the test's own."""
+        self.server.stop()
+        try:
+            yield
+        finally:
+            self.server.start()
+
+    def _template(self, app: str) -> str:
+        if app not in self._templates:
+            url = self.server.create(f"{app}_template")
+            subprocess.run([sys.executable, "-c", MIGRATE, app, url], check=True, timeout=60)
+            self._templates[app] = name_of(url)
+        return self._templates[app]
+
+    def drop(self) -> None:
+        """Away with the databases."""
+        for url in self._urls.values():
+            self.server.drop(url)
+
+
+# A process of its own: in this one other databases may be open.
+MIGRATE = """
+import asyncio, sys
+from dit4c_p2p.database import DatabaseSpec, databases
+
+async def main():
+    async with databases([DatabaseSpec(sys.argv[1], sys.argv[2])]):
+        pass
+
+asyncio.run(main())
+"""
+# What the server says when its disk is full, at each row that is written.
+_NO_ROOM = """
+CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+  RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100';
+END $$;
+DO $$ DECLARE t text; BEGIN
+  FOR t IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' LOOP
+    EXECUTE format('CREATE TRIGGER no_room BEFORE INSERT OR UPDATE ON %I'
+                   ' FOR EACH ROW EXECUTE FUNCTION no_room()', t);
+  END LOOP;
+END $$;
+"""
+_ROOM = "DROP FUNCTION no_room() CASCADE"
+
+OWN = ["sqlite", pytest.param("own postgresql", marks=pytest.mark.postgresql)]
+
+_current: Engine = Engine()
+_templates: dict[str, str] = {}
+
+
+def database(app: str, folder: Path) -> DatabaseSpec:
+    """Where the running test's component with this data folder has its database."""
+    return _current.database(app, folder)
+
+
+def connection(app: str) -> Any:
+    """Tortoise's client of an open database."""
+    return get_connections().get(app)
+
+
+@asynccontextmanager
+async def commit_fails(app: str) -> AsyncIterator[Any]:
+    """In the place of ``in_transaction``: a transaction that comes to its commit, which fails."""
+    async with in_transaction(app) as client:
+        yield client
+        raise OperationalError("disk I/O error")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Postgresql]:
+    """The tests' server."""
+    with Postgresql() as server:
+        yield server
+    _templates.clear()
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """SQLite, then PostgreSQL."""
+    global _current
+    if request.param == "sqlite":
+        yield _current
+        return
+    before = _current
+    if request.param == "own postgresql":
+        with Postgresql() as server:
+            _current = PostgresqlEngine(server, {})
+            yield _current
+    else:
+        _current = on_server = PostgresqlEngine(request.getfixturevalue("postgresql"), _templates)
+        yield on_server
+        on_server.drop()
+    _current = before

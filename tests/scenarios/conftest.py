@@ -1,0 +1,3 @@
+from lib.throwaway_component import project
+
+__all__ = ["project"]
