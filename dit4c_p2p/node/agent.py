@@ -273,6 +273,7 @@ class Node:
             self._trouble.pop(router.name, None)
         elif text:
             self._trouble[router.name] = text
+        self.pods.rules.router_changed(router.name, reached=state is ListenState.LISTENING)
 
     async def _check_events(self) -> str:
         return self._registry.unheard

@@ -1,12 +1,16 @@
 """The four components, each run from its settings until SIGINT or SIGTERM."""
 
+import asyncio
 import logging
+import os
 import shutil
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Protocol
 
 import asyncssh
 
+from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import fingerprint, load_or_create
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
@@ -31,6 +35,9 @@ from dit4c_p2p.settings import (
 )
 
 _log = logging.getLogger(__name__)
+
+_ENGINE_FIRST_PAUSE_S, _ENGINE_LONGEST_PAUSE_S = 0.5, 5.0
+_SAY_AGAIN_S = 60.0
 
 _ANOTHER_FOLDER = "choose another data_folder in the file"
 _ANOTHER_ADDRESS = "give another address in the file"
@@ -109,6 +116,7 @@ async def _node(settings: NodeSettings, show: Show) -> None:
     from dit4c_p2p.node.agent import Node
 
     key, portal, public = await _begin(settings)
+    await wait_for_engine(settings.engine)
     images = await helper_images(settings)
     await _serve(settings.name, Node(settings.config(key, portal, public, images)), show)
 
@@ -126,6 +134,41 @@ async def _serve(name: object, component: ObservedComponent, show: Show) -> None
         show(component)
         _log.info("%s is up", name)
         await component.wait()
+
+
+async def wait_for_engine(address: str) -> None:
+    """Return once the engine at ``address`` answers; after a boot it may come up later than this.
+
+    :raises ConfigError: this user may not use it, which waiting does not change.
+    """
+    from dit4c_p2p.node.engine.client import Engine
+    from dit4c_p2p.node.errors import EngineError
+
+    loop = asyncio.get_running_loop()
+    backoff = Backoff(_ENGINE_FIRST_PAUSE_S, _ENGINE_LONGEST_PAUSE_S)
+    said = float("-inf")
+    async with Engine(address) as engine:
+        while True:
+            try:
+                await engine.info()
+            except EngineError as error:
+                _check_access(address)
+                if loop.time() - said > _SAY_AGAIN_S:
+                    said = loop.time()
+                    _log.warning("waiting for the engine at %s: %s", address, error)
+            else:
+                return
+            await asyncio.sleep(backoff.pause_s())
+
+
+def _check_access(address: str) -> None:
+    path = Path(address.removeprefix("unix://"))
+    is_socket = address.startswith("unix://") and path.exists()
+    if is_socket and not os.access(path, os.R_OK | os.W_OK):
+        raise ConfigError(
+            f"engine: this user may not use {address}",
+            hint="add the user to the group that owns the socket ('docker' as a rule)",
+        )
 
 
 async def helper_images(settings: NodeSettings) -> HelperImages:

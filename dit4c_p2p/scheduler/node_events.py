@@ -34,12 +34,21 @@ class NodeEventHandler:
 
     async def line_changed(self) -> None:
         """Tell the portal which nodes are reached, if that has changed."""
-        up = sorted(self._nodes.up)
-        state = ClusterState(nodes_up=up, nodes_down=sorted(set(self._nodes.names) - set(up)))
+        state = self._cluster()
         if state != self._told:
             self._driver.room_changed()
             await self._store.tell(state)
             self._told = state
+
+    async def portal_connected(self) -> None:
+        """Tell the portal which nodes are reached: a portal that was restarted knows nothing."""
+        state = self._cluster()
+        await self._store.tell(state)
+        self._told = state
+
+    def _cluster(self) -> ClusterState:
+        up = sorted(self._nodes.up)
+        return ClusterState(nodes_up=up, nodes_down=sorted(set(self._nodes.names) - set(up)))
 
     async def pod_changed(self, node: str, event: PodEvent) -> None:
         """An event of a pod."""

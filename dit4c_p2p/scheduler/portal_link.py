@@ -67,6 +67,8 @@ OnOrder = Callable[[ToSchedulerEnvelope], Awaitable[None]]
 class PortalLink:
     """Keeps the line open for as long as :meth:`run` runs.
 
+    :param on_connected: called on each new line; what is kept in the portal's memory only is told
+        again. A :class:`DitError` breaks the line.
     :param on_order: writes an order down; it is acknowledged when this returns. A
         :class:`DitError` breaks the line, and the order comes again on the next one.
     """
@@ -78,20 +80,32 @@ class PortalLink:
         client: PortalClient,
         store: Store,
         on_order: OnOrder,
+        on_connected: Callable[[], Awaitable[None]],
     ) -> None:
         self._name = name
         self._key = key
         self._client = client
         self._store = store
         self._on_order = on_order
+        self._on_connected = on_connected
         self._portal_key = parse_public(client.portal.key)
         self._news = asyncio.Event()
         self._in_flight: dict[str, float] = {}
+        # The pause before a refused line is opened again, while there is one.
+        self._refused_pause: asyncio.Timeout | None = None
+        self._keys_changed = False
         self.connected = asyncio.Event()
 
     def outgoing_changed(self) -> None:
         """There is a new message in the store."""
         self._news.set()
+
+    def keys_changed(self, name: PeerName | None) -> None:
+        """The keys of ``name`` (None: of anybody) have changed: a refusal may be over."""
+        if name in (None, self._name):
+            self._keys_changed = True
+            if self._refused_pause is not None:
+                self._refused_pause.reschedule(asyncio.get_running_loop().time())
 
     async def run(self) -> None:
         """Keep the line open until cancelled."""
@@ -100,6 +114,7 @@ class PortalLink:
         said = ""
         while True:
             pause = lost
+            self._keys_changed = False
             try:
                 await self._once()
             except LinkRefused as error:
@@ -116,7 +131,19 @@ class PortalLink:
                 said = ""
             _log.log(logging.WARNING if reason != said else logging.DEBUG, reason)
             said = reason
-            await asyncio.sleep(pause.pause_s())
+            await self._pause(pause, until_keys_change=pause is refused)
+
+    async def _pause(self, backoff: Backoff, *, until_keys_change: bool) -> None:
+        """Wait before the line is opened again; begin anew when keys change meanwhile."""
+        limit_s = 0 if until_keys_change and self._keys_changed else None
+        try:
+            async with asyncio.timeout(limit_s) as pause:
+                self._refused_pause = pause if until_keys_change else None
+                await asyncio.sleep(backoff.pause_s())
+        except TimeoutError:
+            backoff.reset()
+        finally:
+            self._refused_pause = None
 
     async def _once(self) -> None:
         """One line, from its opening to its end.
@@ -133,6 +160,7 @@ class PortalLink:
                 _log.info("line to the portal is up")
                 self._in_flight.clear()
                 broken: BaseExceptionGroup[BaseException] | None = None
+                await self._on_connected()
                 try:
                     async with asyncio.TaskGroup() as group:
                         group.create_task(self._send(socket), name="to the portal")

@@ -92,7 +92,15 @@ class Scheduler:
             nodes = self._nodes = Nodes(config.nodes, dialler, watcher)
             self._driver = InstanceTasks(self._store, nodes, clock=self._clock)
             watcher.watch(nodes, self._driver)
-            self._link = PortalLink(config.name, config.key, client, self._store, self._order)
+            self._link = PortalLink(
+                config.name,
+                config.key,
+                client,
+                self._store,
+                self._order,
+                watcher.portal_connected,
+            )
+            registry.watch(self._link.keys_changed)
             await self._store.tidy()
             await watcher.line_changed()
         except BaseException:

@@ -307,11 +307,15 @@ class Store:
         await self._put(f"report {row.id} {state}", report)
 
     async def _put(self, topic: str, message: ToPortal) -> None:
+        body = encode(message).decode()
+        if await Outgoing.exists(topic=topic, body=body):
+            # Exactly this is on its way already.
+            return
         await Outgoing.filter(topic=topic).delete()
         await Outgoing.create(
             message_id=uuid.uuid4().hex,
             topic=topic,
-            body=encode(message).decode(),
+            body=body,
             created_at=self._clock(),
         )
 

@@ -7,6 +7,7 @@ into each pod that runs. How a pod's rules are replaced at one stroke, see :mod:
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
@@ -44,6 +45,21 @@ class FirewallUpdater:
         self._services = services
         self._host_now = host_now
         self._renew = renew
+        # While a router is not reached, its name may mean another address by now.
+        self._lost_routers: set[str] = set()
+        self._news = asyncio.Event()
+
+    def router_changed(self, name: str, *, reached: bool) -> None:
+        """The agent's own connection to a router has come up or was lost.
+
+        A router that has moved is found at its new address by the pods as soon as names are looked
+        up again, and not a minute later.
+        """
+        if reached:
+            self._lost_routers.discard(name)
+        elif name not in self._lost_routers:
+            self._lost_routers.add(name)
+            self._news.set()
 
     async def run(self) -> None:
         """Until cancelled. What was loaded before is not known, so all is loaded at first."""
@@ -56,6 +72,7 @@ class FirewallUpdater:
         looked_up_at = now()
         while True:
             pause_s = LOOK_EVERY_S
+            self._news.clear()
             try:
                 before, machine = machine, self._host_now()
                 reach = self.reach(machine)
@@ -65,14 +82,19 @@ class FirewallUpdater:
                     _log.info("pods' rules are those of the network as it is now")
                 backoff.reset()
                 # Last, for it may take seconds; the next look sees what it brings.
-                settled = machine == before and self._services.known
+                settled = machine == before and self._services.known and not self._lost_routers
                 if not settled or now() - looked_up_at > _LOOK_UP_EVERY_S:
+                    before_look_up = self._services.addresses
                     await self._services.look_up()
                     looked_up_at = now()
+                    if self._services.addresses != before_look_up:
+                        continue
             except (TransientError, OSError) as error:
                 pause_s = backoff.pause_s()
                 _log.warning("pods' rules may not be those of this network yet: %s", error)
-            await asyncio.sleep(pause_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._news.wait()
 
     def reach(self, machine: HostNetwork) -> EgressPolicy:
         """Who pods may reach where the machine is, as far as names are known."""

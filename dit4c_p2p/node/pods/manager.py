@@ -177,7 +177,7 @@ class PodManager:
         policy.check_image(self._config.policy, request.image)
         folder = self._condition.folder(instance)
         async with self._lock(instance):
-            image = await self._making.image(request.image)
+            image = await self._image(request)
             # Claimed before it is counted: of two at once, each sees the other.
             self._starting.add(instance)
             try:
@@ -304,7 +304,7 @@ class PodManager:
             self._starting.add(instance)
             try:
                 policy.check_room(self._config.policy, instance, await self._occupied())
-                image = await self._making.image(found[Role.APP].image)
+                image = await self._making.kept_image(found[Role.APP])
                 await self._making.converge(instance, image, folder.run.number, kept=True)
             except TransientError:
                 raise
@@ -391,6 +391,17 @@ class PodManager:
             await self.end(instance, failure.one_line())
 
     # ---- beneath
+
+    async def _image(self, request: StartPod) -> AppImage:
+        """What the image declares; a kept app's container says it itself.
+
+        :raises UnknownImage, NoPort: it has to be here, and is not, or can't be served.
+        """
+        if self._condition.folder(request.instance).published:
+            app = (await self._assembly.look(request.instance)).get(Role.APP)
+            if app is not None:
+                return await self._making.kept_image(app)
+        return await self._making.image(request.image)
 
     async def _what_starts(self, request: StartPod) -> str:
         """A sentence for the instance's user."""

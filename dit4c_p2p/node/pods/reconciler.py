@@ -27,7 +27,7 @@ from dit4c_p2p.node.pods.builder import PodBuilder
 from dit4c_p2p.node.pods.inspector import PodInspector
 from dit4c_p2p.node.pods.spec import AppImage, PodSpec, Role
 from dit4c_p2p.node.pods.state_dir import Run
-from dit4c_p2p.node.pods.status import UNCLEAR_S, Containers
+from dit4c_p2p.node.pods.status import UNCLEAR_S, Containers, ContainerState
 
 _log = logging.getLogger(__name__)
 
@@ -70,6 +70,12 @@ class PodReconciler:
                 f"the image {pod.short_image(image)} is not on this node",
                 hint="ask its owner to load it",
             ) from None
+
+    async def kept_image(self, app: ContainerState) -> AppImage:
+        """What a kept app's image declares, which may have been removed: its container has it."""
+        if app.app_port:
+            return AppImage(app.image, app.app_port, ())
+        return await self.image(app.image)
 
     async def converge(
         self, instance: str, image: AppImage, run: int, *, kept: bool = False
@@ -139,7 +145,7 @@ class PodReconciler:
 
     async def complete(self, instance: str, found: Containers) -> None:
         """Start the helpers that a standing pod lacks."""
-        image = await self.image(found[Role.APP].image)
+        image = await self.kept_image(found[Role.APP])
         key = self._condition.folder(instance).key()
         spec = await self._spec(instance, image)
         await self._assembly.complete(spec, self._files(instance, image, key), found)

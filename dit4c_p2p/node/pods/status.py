@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from dit4c_p2p.messages.node import PodState, PodStatus
-from dit4c_p2p.node.pods.spec import RULES_VARIABLE, Role
+from dit4c_p2p.node.pods.spec import LABEL_APP_PORT, RULES_VARIABLE, Role
 from dit4c_p2p.node.pods.state_dir import Run
 
 # Colours and cursor movements (ECMA-48), and every other control character but tab and line end.
@@ -36,7 +36,8 @@ class ContainerState:
 
     ``memory_bytes`` is its limit. ``started_at``: when it was started last, as the engine writes
     it, empty for never. ``finished``: when it ended last, in seconds since 1970, 0 for never.
-    ``rules`` and ``name_servers`` are those that an infra container was made with.
+    ``rules`` and ``name_servers`` are those that an infra container was made with. ``app_port``:
+    what its label says, 0 for none.
     """
 
     id: str
@@ -51,6 +52,7 @@ class ContainerState:
     finished: float = 0.0
     rules: str = ""
     name_servers: tuple[IPv4Address, ...] = ()
+    app_port: int = 0
 
     @property
     def ended(self) -> bool:
@@ -67,6 +69,7 @@ def read_container(inspected: Mapping[str, Any]) -> ContainerState:
     started_at = state.get("StartedAt", _NEVER)
     exit_code = int(state.get("ExitCode", 0))
     environment = (inspected.get("Config") or {}).get("Env") or []
+    labels = (inspected.get("Config") or {}).get("Labels") or {}
     rules = [one for one in environment if one.startswith(f"{RULES_VARIABLE}=")]
     host = inspected.get("HostConfig") or {}
     return ContainerState(
@@ -84,6 +87,7 @@ def read_container(inspected: Mapping[str, Any]) -> ContainerState:
         finished=_seconds(state.get("FinishedAt", _NEVER)),
         rules=rules[0].partition("=")[2] if rules else "",
         name_servers=tuple(IPv4Address(text) for text in host.get("Dns") or ()),
+        app_port=int(labels.get(LABEL_APP_PORT) or 0),
     )
 
 

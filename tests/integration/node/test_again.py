@@ -213,3 +213,20 @@ async def test_a_new_agent_leaves_running_pods_and_takes_its_own_helpers_for_wha
             await later.discard(instance)
     finally:
         docker("rmi", "-f", "--no-prune", newer, check=False)
+
+
+async def test_a_kept_app_needs_its_image_no_more(pods, engine, config, images, instance):
+    """Its name may be gone, and the whole image: its container has all that is needed."""
+    made = docker("create", images.app)
+    image = docker("commit", "--change", f"LABEL made-for={instance}", made)
+    docker("rm", made)
+    before = await started_with_work(pods, instance, image)
+    await pods.stop(instance)
+    docker("rmi", "--force", image)
+    gone = f"registry.example.org/gone@{image}"
+    await run_start(pods, instance, gone, run=2, kept=True)
+    assert inspect(app_of(instance))["Id"] == before["Id"]
+    assert work_is_there(instance)
+    async with keeping(pods, engine, config):
+        docker("kill", f"dit4c-{instance}-auth")
+        await until_at_engine(lambda: stands(instance))

@@ -196,3 +196,27 @@ async def test_the_line_outlives_the_limit_of_a_request(world, monkeypatch):
         await world.start()
         await world.portal.until_state("abc", State.RUNNING)
         assert world.portal.opened == opened == 1
+
+
+async def test_which_nodes_are_reached_is_told_again_on_every_line(world):
+    """A portal that was restarted keeps nothing of what the line before told."""
+    async with world.scheduler() as scheduler:
+        await scheduler.ready()
+        await world.portal.until(lambda: world.portal.cluster and world.portal.cluster.nodes_up)
+        world.portal.cluster = None
+        await world.portal.stop()
+        await world.portal.start()
+        await world.portal.until(lambda: world.portal.cluster is not None)
+        assert world.portal.cluster.nodes_up == ["node-home"]
+
+
+async def test_a_key_that_is_published_ends_the_pause_after_a_refusal(world, monkeypatch):
+    monkeypatch.setattr(portal_link, "_REFUSED_FIRST_PAUSE_S", 600.0)
+    monkeypatch.setattr(portal_link, "_REFUSED_LONGEST_PAUSE_S", 600.0)
+    world.portal.revoke(world.name)
+    await world.start()
+    async with world.scheduler():
+        await until(lambda: world.portal.opened >= 1)
+        await asyncio.sleep(0.5)
+        world.portal.publish(world.name, world.key)
+        await world.portal.until_state("abc", State.RUNNING, timeout=10)

@@ -1,12 +1,15 @@
 """The images of a pod's helpers are found or built at the engine that the node's file names."""
 
+import asyncio
+
 import pytest
 from aiohttp import web
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import generate, public_line
 from dit4c_p2p.imagebuild import BuildFailed
-from dit4c_p2p.run.component import helper_images
+from dit4c_p2p.run import component
+from dit4c_p2p.run.component import helper_images, wait_for_engine
 from dit4c_p2p.settings import NodeSettings
 from dit4c_p2p.settings.shared import PortalReference
 
@@ -58,3 +61,26 @@ async def test_an_engine_that_is_not_there_is_named(settings):
         await helper_images(settings)
     assert str(failed.value) == f"the Docker engine at {settings.engine} does not answer"
     assert failed.value.hint == "Start it, or name another one."
+
+
+async def test_an_engine_that_comes_up_later_is_waited_for(settings, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(component, "_ENGINE_FIRST_PAUSE_S", 0.05)
+    waiting = asyncio.create_task(wait_for_engine(settings.engine))
+    async with asyncio.timeout(10):
+        while "waiting for the engine" not in caplog.text:
+            await asyncio.sleep(0.01)
+    assert not waiting.done()
+
+    async def answer(request):
+        if request.path.endswith("/version"):
+            return web.json_response(VERSION)
+        return web.json_response({"NCPU": 2})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.UnixSite(runner, settings.engine.removeprefix("unix://")).start()
+    async with asyncio.timeout(10):
+        await waiting
+    await runner.cleanup()

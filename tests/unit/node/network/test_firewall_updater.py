@@ -112,6 +112,7 @@ async def follow(config, names, monkeypatch):
     monkeypatch.setattr(firewall_updater, "LOOK_EVERY_S", 0.01)
     here, loaded = [HOME], Loaded()
     following = FirewallUpdater(config, ServiceAddresses(config), lambda: here[-1], loaded.renew)
+    loaded.updater = following
     task = asyncio.create_task(following.run())
     yield here, loaded
     task.cancel()
@@ -147,3 +148,19 @@ async def test_a_service_that_has_moved_is_reached_where_it_is_now(follow, names
     here.append(CAMPUS)
     while not at("192.168.9.9") <= (await loaded.next()).services:
         pass
+
+
+async def test_a_router_that_was_lost_is_looked_for_at_once(follow, names, monkeypatch):
+    """It has moved, and its name with it: pods follow within a look, and not within a minute."""
+    _, loaded = follow
+    await loaded.next()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):  # after a few looks nothing is looked up any more
+            await loaded.all.get()
+    names["portal.example.org"] = ["198.51.100.7"]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await loaded.all.get()
+    monkeypatch.setattr(firewall_updater, "LOOK_EVERY_S", 60)
+    loaded.updater.router_changed("router-r1", reached=False)
+    assert at("198.51.100.7") <= (await loaded.next()).services
