@@ -17,7 +17,7 @@ import asyncssh
 
 from dit4c_p2p.identity.errors import InvalidDocument, InvalidKey, InvalidName
 from dit4c_p2p.identity.keys import fingerprint, parse_public, public_line
-from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.identity.names import Kind, PeerName
 
 LIFETIME_S = 3600
 # How far two honest clocks may be apart (security.md's figures: JWTs ± 60 s).
@@ -86,7 +86,9 @@ def parse(body: bytes, expected: PeerName, now: float) -> KeyDocument:
             change=int(fields["change"]),
             issued=int(fields["issued"]),
             expires=int(fields["expires"]),
-            keys=tuple(parse_public(line) for line in lines),
+            keys=tuple(
+                parse_public(line, security_keys=expected.kind is Kind.USER) for line in lines
+            ),
             scheduler=fields.get("scheduler"),
         )
     except (KeyError, ValueError, InvalidKey, InvalidName) as error:

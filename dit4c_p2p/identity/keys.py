@@ -18,6 +18,8 @@ _ALGORITHMS = {
     "ecdsa-sha2-nistp521": "ES512",
     "ssh-rsa": "PS256",
 }
+# Kept in a token that its person touches (OpenSSH's PROTOCOL.u2f). They sign SSH logins, no JWTs.
+_SECURITY_KEYS = frozenset({"sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"})
 
 
 def fingerprint(key: asyncssh.SSHKey) -> str:
@@ -36,9 +38,10 @@ def public_line(key: asyncssh.SSHKey, comment: str = "") -> str:
     return f"{algorithm} {data} {comment}".rstrip()
 
 
-def parse_public(line: str) -> asyncssh.SSHKey:
+def parse_public(line: str, *, security_keys: bool = False) -> asyncssh.SSHKey:
     """One OpenSSH public key line.
 
+    :param security_keys: whether ``sk-`` keys are accepted as well; people may have them.
     :raises InvalidKey: not a key, a certificate, or of an algorithm or size not accepted.
     """
     try:
@@ -47,15 +50,18 @@ def parse_public(line: str) -> asyncssh.SSHKey:
         raise InvalidKey(
             f"not an SSH public key: {error}", hint="give the one line of the .pub file"
         ) from None
-    return check_acceptable(key)
+    return check_acceptable(key, security_keys=security_keys)
 
 
-def check_acceptable(key: asyncssh.SSHKey) -> asyncssh.SSHKey:
+def check_acceptable(key: asyncssh.SSHKey, *, security_keys: bool = False) -> asyncssh.SSHKey:
     """The key itself, if its algorithm and size are accepted.
 
+    :param security_keys: as for :func:`parse_public`.
     :raises InvalidKey: anything but Ed25519, ECDSA, and RSA of at least 3072 bits.
     """
     algorithm = key.get_algorithm()
+    if security_keys and algorithm in _SECURITY_KEYS:
+        return key
     if algorithm not in _ALGORITHMS:
         raise InvalidKey(
             f"{algorithm} keys are not accepted", hint="make one with: ssh-keygen -t ed25519"
@@ -74,6 +80,11 @@ def check_acceptable(key: asyncssh.SSHKey) -> asyncssh.SSHKey:
 def jwt_algorithm(key: asyncssh.SSHKey) -> str:
     """The one JWS algorithm a key signs JWTs with (RFC 7518, RFC 9864), fixed by its type."""
     return _ALGORITHMS[check_acceptable(key).get_algorithm()]
+
+
+def signs_tokens(key: asyncssh.SSHKey) -> bool:
+    """Whether a key can sign JWTs; a security key can't."""
+    return key.get_algorithm() in _ALGORITHMS
 
 
 def load_or_create(path: Path) -> asyncssh.SSHKey:
