@@ -17,6 +17,7 @@ SSH_PORT = 22
 LISTENS: Mapping[Kind, frozenset[int]] = {
     Kind.INSTANCE: frozenset({INSTANCE_HTTP_PORT, SSH_PORT}),
     Kind.NODE: frozenset({SSH_PORT}),
+    Kind.FILESERVER: frozenset({SSH_PORT}),
 }
 
 # (caller's kind, target's kind) → (the only port, whether this caller may reach this target)
@@ -24,6 +25,9 @@ _Allowed = Callable[[PeerName, KeyDocument], bool]
 _Rule = tuple[int, _Allowed]
 _REACHES: Mapping[tuple[Kind, Kind], _Rule] = {
     (Kind.SCHEDULER, Kind.NODE): (SSH_PORT, lambda caller, node: node.scheduler == caller.id),
+    # A file server asks the portal itself whom it shows what.
+    (Kind.INSTANCE, Kind.FILESERVER): (SSH_PORT, lambda caller, server: True),
+    (Kind.USER, Kind.FILESERVER): (SSH_PORT, lambda caller, server: True),
 }
 
 # Those who have something to do at a router.

@@ -9,6 +9,12 @@ from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.overlay.errors import Refused
 from dit4c_p2p.router.access_rules import check_listen, check_reach, check_served, parse_target
 
+REACHED = {
+    (Kind.SCHEDULER, Kind.NODE),
+    (Kind.INSTANCE, Kind.FILESERVER),
+    (Kind.USER, Kind.FILESERVER),
+}
+
 
 def document(name: str, scheduler: str | None = None) -> KeyDocument:
     return KeyDocument(PeerName.parse(name), 1, 1, 0, 3600, (), scheduler)
@@ -40,10 +46,16 @@ def test_and_no_other_node(scheduler: str | None) -> None:
 
 @pytest.mark.parametrize(("caller", "target"), list(itertools.product(Kind, Kind)))
 def test_nothing_else(caller: Kind, target: Kind) -> None:
-    if (caller, target) == (Kind.SCHEDULER, Kind.NODE):
+    if (caller, target) in REACHED:
         return
     for port in (22, 80):
         assert not may_reach(f"{caller}-a", f"{target}-b", port, "a")
+
+
+@pytest.mark.parametrize("caller", ["instance-abc", "user-ann"])
+def test_file_servers_are_reached_by_those_who_have_files_there(caller: str) -> None:
+    assert may_reach(caller, "fileserver-main", 22)
+    assert not may_reach(caller, "fileserver-main", 80)
 
 
 def test_another_nodes_document_does_not_count() -> None:
@@ -65,7 +77,8 @@ def test_names_only_never_addresses(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("peer", "port"), [("instance-abc", 80), ("instance-abc", 22), ("node-home", 22)]
+    ("peer", "port"),
+    [("instance-abc", 80), ("instance-abc", 22), ("node-home", 22), ("fileserver-main", 22)],
 )
 def test_peers_listen_for_their_own_names(peer: str, port: int) -> None:
     check_listen(PeerName.parse(peer), peer, port)
@@ -101,7 +114,7 @@ def test_a_refusal_says_what_to_ask_for() -> None:
 @pytest.mark.parametrize("kind", Kind)
 def test_only_those_with_something_to_do_log_in(kind: Kind) -> None:
     name = PeerName(kind, "a")
-    if kind in (Kind.INSTANCE, Kind.NODE, Kind.SCHEDULER):
+    if kind in (Kind.INSTANCE, Kind.NODE, Kind.SCHEDULER, Kind.FILESERVER, Kind.USER):
         check_served(name, document(str(name)))
     else:
         with pytest.raises(Refused):
