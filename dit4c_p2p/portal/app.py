@@ -39,6 +39,7 @@ from dit4c_p2p.portal.keys.enrolment import Enrolment
 from dit4c_p2p.portal.keys.events import KeyEvents
 from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
 from dit4c_p2p.portal.keys.registry import KeyRegistry
+from dit4c_p2p.portal.keys.user_keys import UserKeys
 from dit4c_p2p.portal.live_updates import LiveUpdates
 from dit4c_p2p.portal.metrics import PortalMetrics
 from dit4c_p2p.portal.models import Counter, EnrolNonce, Incoming, LoginLink, Outgoing
@@ -48,9 +49,15 @@ from dit4c_p2p.portal.pages import account, dashboard, login
 from dit4c_p2p.portal.pages import keys as key_pages
 from dit4c_p2p.portal.pages import people as people_pages
 from dit4c_p2p.portal.pages import tools as tool_pages
+from dit4c_p2p.portal.peers import fileserver as peer_fileserver
 from dit4c_p2p.portal.peers import instances as peer_instances
 from dit4c_p2p.portal.peers import oauth as oauth_handlers
 from dit4c_p2p.portal.peers import registry as peer_registry
+from dit4c_p2p.portal.services.user_keys import end_pending_keys
+from dit4c_p2p.portal.storage.events import GrantEvents
+from dit4c_p2p.portal.storage.files import sftp_command
+from dit4c_p2p.portal.storage.grants import StorageGrants
+from dit4c_p2p.portal.storage.homes import Defaults
 
 _log = logging.getLogger(__name__)
 
@@ -125,6 +132,7 @@ class Portal:
         self._tasks = [
             asyncio.create_task(parts.key_events.run(), name="portal heartbeat"),
             asyncio.create_task(parts.registry.run(), name="portal key changes"),
+            asyncio.create_task(parts.grant_events.run(), name="portal grant events"),
             asyncio.create_task(self._keep_house(), name="portal housekeeping"),
             asyncio.create_task(self._server.follow(), name="portal certificate"),
         ]
@@ -143,6 +151,7 @@ class Portal:
         parts = self._services
         parts.hub.close()
         parts.key_events.close()
+        parts.grant_events.close()
         parts.links.close()
         await self._server.stop()
         for task in self._tasks:
@@ -259,10 +268,15 @@ class Portal:
         registry = KeyRegistry(self._key, config.routers, audit, clock=clock)
         known, last_used = KnownAddresses(), LastUsed(clock)
         links = SchedulerLinks(self._key, config.url, registry, known, audit, clock=clock)
+        defaults = Defaults(config.fileservers, limits.person_quota_bytes, limits.group_quota_bytes)
+        grant_events = GrantEvents()
         return PortalContext(
             config=config,
             public=PublicConfig(
-                portal=self.info, routers=list(config.routers), user_url=config.user_url
+                portal=self.info,
+                routers=list(config.routers),
+                user_url=config.user_url,
+                fileservers=list(config.fileservers),
             ),
             clock=clock,
             audit=audit,
@@ -279,10 +293,16 @@ class Portal:
                 clock=clock,
             ),
             last_used=last_used,
-            instances=Instances(config, registry, hub, links.kick, audit, clock=clock),
+            instances=Instances(
+                config, registry, hub, links.kick, audit, grant_events.changed, clock=clock
+            ),
             links=links,
             oauth=OAuthServer(config, registry, audit, clock=clock),
             known=known,
+            user_keys=UserKeys(registry, audit, clock=clock),
+            storage_defaults=defaults,
+            grants=StorageGrants(defaults, limits.instance_files_s, clock=clock),
+            grant_events=grant_events,
         )
 
     def _make_app(self) -> web.Application:
@@ -309,10 +329,12 @@ class Portal:
         environment.filters["sentence"] = responses.sentence
         environment.filters["day"] = _day
         environment.filters["until"] = _until
+        environment.filters["sftp_command"] = sftp_command
         app.on_response_prepare.append(responses.add_headers)
         for routes in (
             peer_registry.routes(),
             peer_instances.routes(),
+            peer_fileserver.routes(),
             oauth_handlers.routes(),
             api.routes(self.config.url),
             login.routes(),
@@ -338,6 +360,7 @@ class Portal:
                 await parts.sessions.remove_expired()
                 await parts.oauth.remove_expired()
                 await api_tokens.remove_expired(now)
+                await end_pending_keys(parts)
                 await EnrolNonce.filter(expires_at__lt=now).delete()
                 await LoginLink.filter(expires_at__lt=now).delete()
                 await Incoming.filter(at__lt=now - _INCOMING_KEPT_S).delete()

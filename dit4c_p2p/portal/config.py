@@ -9,7 +9,7 @@ from dit4c_p2p.database import DatabaseSpec
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import is_loopback_host, split_address
-from dit4c_p2p.messages.public import RouterInfo
+from dit4c_p2p.messages.public import FileServerInfo, RouterInfo
 from dit4c_p2p.net.tls import TlsFiles
 from dit4c_p2p.net.trusted_proxies import NOBODY, TrustedProxies
 
@@ -53,6 +53,10 @@ class Limits:
     handshake_s: float = 10.0
     # A visitor that takes no byte for so long is cut.
     stalled_s: float = 60.0
+    # Of files; None is no limit. How long a discarded instance's files are kept.
+    person_quota_bytes: int | None = 50 * 1024**3
+    group_quota_bytes: int | None = 200 * 1024**3
+    instance_files_s: float = 30 * 24 * 3600.0
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class PortalConfig:
     :param secure_addresses: like ``addresses``, with TLS by ``tls``.
     :param redirect_addresses: the same for plain HTTP that only leads to ``url``.
     :param proxies: whose word about a visitor's address counts.
+    :param fileservers: where files are; the first is the home of new people and groups.
     :param database: where the database is if not in the data folder, as ``DatabaseSpec`` takes it.
     """
 
@@ -86,6 +91,7 @@ class PortalConfig:
     redirect_addresses: tuple[tuple[str, int], ...] = ()
     tls: TlsFiles | None = None
     proxies: TrustedProxies = NOBODY
+    fileservers: tuple[FileServerInfo, ...] = ()
 
     def __post_init__(self) -> None:
         url = URL(self.url)
@@ -106,6 +112,9 @@ class PortalConfig:
             )
         for address in self.connect:
             split_address(address)
+        for server in self.fileservers:
+            for address in server.connect:
+                split_address(address)
         if self.secure_addresses and self.tls is None:
             raise ConfigError("HTTPS needs a certificate", hint="give it one with its key")
 

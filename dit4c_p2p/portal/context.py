@@ -16,8 +16,12 @@ from dit4c_p2p.portal.keys.enrolment import Enrolment
 from dit4c_p2p.portal.keys.events import KeyEvents
 from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
 from dit4c_p2p.portal.keys.registry import KeyRegistry
+from dit4c_p2p.portal.keys.user_keys import UserKeys
 from dit4c_p2p.portal.live_updates import LiveUpdates
 from dit4c_p2p.portal.oauth.server import OAuthServer
+from dit4c_p2p.portal.storage.events import GrantEvents
+from dit4c_p2p.portal.storage.grants import StorageGrants
+from dit4c_p2p.portal.storage.homes import Defaults
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,10 @@ class PortalContext:
     links: SchedulerLinks
     oauth: OAuthServer
     known: KnownAddresses
+    user_keys: UserKeys
+    storage_defaults: Defaults
+    grants: StorageGrants
+    grant_events: GrantEvents
 
 
 SERVICES = web.AppKey("services", PortalContext)

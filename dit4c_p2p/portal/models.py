@@ -185,10 +185,14 @@ class Tool(Model):
 
 
 class Peer(Model):
-    """A peer that was enrolled; ``scheduler`` is the id of the one that a node belongs to."""
+    """A peer that was enrolled; ``scheduler`` is the id of the one that a node belongs to.
+
+    ``owner`` is the id of the person who lends a node; None: the node is the institution's.
+    """
 
     name = fields.CharField(max_length=_NAME, primary_key=True)
     scheduler = fields.CharField(max_length=_ID, null=True)
+    owner = fields.CharField(max_length=_ID, null=True)
     enrolled_at = fields.FloatField()
 
     class Meta:
@@ -197,7 +201,10 @@ class Peer(Model):
 
 
 class SshKey(Model):
-    """A key and its holder, for ever: a revoked key can't come back or go to another."""
+    """A key and its holder, for ever: a revoked key can't come back or go to another.
+
+    ``label`` is what a person calls a key of their own.
+    """
 
     fingerprint = fields.CharField(max_length=_FINGERPRINT, primary_key=True)
     name = fields.CharField(max_length=_NAME, db_index=True)
@@ -205,10 +212,31 @@ class SshKey(Model):
     published_at = fields.FloatField()
     revoked_at = fields.FloatField(null=True)
     seen_at = fields.FloatField(null=True)
+    label = fields.CharField(max_length=100, db_default="")
 
     class Meta:
         table = "ssh_key"
         table_description = "Keys and their holders"
+
+
+class PendingKey(Model):
+    """A person's key that has not logged in yet; it reserves nothing: several people may add it."""
+
+    id = fields.BigIntField(primary_key=True, generated=True)
+    person: fields.ForeignKeyRelation[Person] = fields.ForeignKeyField(
+        "portal.Person", related_name="pending_keys", on_delete=fields.CASCADE
+    )
+    person_id: str
+    fingerprint = fields.CharField(max_length=_FINGERPRINT, db_index=True)
+    line = fields.TextField()
+    label = fields.CharField(max_length=100)
+    added_at = fields.FloatField()
+    expires_at = fields.FloatField(db_index=True)
+
+    class Meta:
+        table = "pending_key"
+        table_description = "Keys of people that have not logged in yet"
+        unique_together = (("person", "fingerprint"),)
 
 
 class KeyChange(Model):
@@ -306,3 +334,80 @@ class OAuthToken(Model):
     class Meta:
         table = "oauth_token"
         table_description = "Access tokens"
+
+
+class Group(Model):
+    """People who share files; ``id`` never changes, ``/mnt/shared/<id>`` is made of it.
+
+    A closed group shares nothing; its files and members stay, and it may be opened again.
+    """
+
+    id = fields.CharField(max_length=_ID, primary_key=True)
+    title = fields.CharField(max_length=100)
+    created_at = fields.FloatField()
+    created_by = fields.CharField(max_length=_ID)
+    closed_at = fields.FloatField(null=True)
+
+    class Meta:
+        table = "person_group"
+        table_description = "Groups"
+
+
+class GroupMember(Model):
+    """A person in a group.
+
+    ``writes``: the person may change its files; ``manages``: the person may change its members.
+    """
+
+    id = fields.BigIntField(primary_key=True, generated=True)
+    group: fields.ForeignKeyRelation[Group] = fields.ForeignKeyField(
+        "portal.Group", related_name="members", on_delete=fields.CASCADE
+    )
+    group_id: str
+    person: fields.ForeignKeyRelation[Person] = fields.ForeignKeyField(
+        "portal.Person", related_name="memberships", on_delete=fields.CASCADE
+    )
+    person_id: str
+    writes = fields.BooleanField()
+    manages = fields.BooleanField()
+    added_at = fields.FloatField()
+    added_by = fields.CharField(max_length=_ID)
+
+    class Meta:
+        table = "group_member"
+        table_description = "Who is in which group"
+        unique_together = (("group", "person"),)
+        indexes = (Index(fields=("person_id",)),)
+
+
+class StorageTree(Model):
+    """Where the files of a person or a group are: ``name`` is ``user-<id>`` or ``group-<id>``.
+
+    ``server`` is the id of the home file server. ``quota_bytes`` is what an admin chose; None: the
+    setting's.
+    """
+
+    name = fields.CharField(max_length=_NAME, primary_key=True)
+    server = fields.CharField(max_length=_ID, null=True)
+    quota_bytes = fields.BigIntField(null=True)
+
+    class Meta:
+        table = "storage_tree"
+        table_description = "Home file servers and quotas"
+
+
+class OwnerConsent(Model):
+    """A person lets their files be opened on the machines of another, ``owner``."""
+
+    id = fields.BigIntField(primary_key=True, generated=True)
+    person: fields.ForeignKeyRelation[Person] = fields.ForeignKeyField(
+        "portal.Person", related_name="consents", on_delete=fields.CASCADE
+    )
+    person_id: str
+    owner = fields.CharField(max_length=_ID)
+    given_at = fields.FloatField()
+
+    class Meta:
+        table = "owner_consent"
+        table_description = "Whose machines may open whose files"
+        unique_together = (("person", "owner"),)

@@ -10,7 +10,7 @@ from yarl import URL
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.names import Kind, PeerName
-from dit4c_p2p.messages.public import RouterInfo
+from dit4c_p2p.messages.public import FileServerInfo, RouterInfo
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, section, sections, setting
 from dit4c_p2p.settings.edge import ProxySettings, TlsSettings, listening_problems
@@ -48,6 +48,31 @@ class RouterEntry(Settings):
         """As it is published."""
         name = str(PeerName(Kind.ROUTER, self.id))
         return RouterInfo(name=name, ssh=list(self.ssh), http=list(self.http))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileServerEntry(Settings):
+    """A file server as everybody reaches it."""
+
+    id: str = setting(values.peer_id, "Its id, as its own file says it.", example="main")
+    url: str = setting(
+        values.sftp_url,
+        "Where people reach it with sftp, sshfs or rclone.",
+        example="sftp://files.example.org:2222",
+    )
+    connect: tuple[str, ...] = setting(
+        values.list_of(values.near),
+        "Addresses that the portal and instances connect to instead of the URL's own; rarely "
+        "needed.",
+        default=(),
+        example=("192.0.2.10:2222",),
+    )
+
+    @property
+    def info(self) -> FileServerInfo:
+        """As it is published."""
+        name = str(PeerName(Kind.FILESERVER, self.id))
+        return FileServerInfo(name=name, url=self.url, connect=list(self.connect))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +150,20 @@ class PortalLimits(Settings):
     stalled: float = setting(
         values.duration, "A visitor that takes no byte for so long is cut.", default=60.0
     )
+    person_quota: int = setting(
+        values.size,
+        "How much the files of one person may take at a file server. Admins may choose another "
+        "quota for a person.",
+        default=50 * 1024**3,
+    )
+    group_quota: int = setting(
+        values.size, "The same for the files of one group.", default=200 * 1024**3
+    )
+    instance_files: float = setting(
+        values.duration,
+        "How long the files in /mnt/instance are kept after their instance was discarded.",
+        default=30 * 24 * HOUR_S,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,6 +239,11 @@ class PortalSettings(Settings):
     routers: tuple[RouterEntry, ...] = sections(
         RouterEntry, "A routing server, as everybody reaches it. Once for each.", shown=True
     )
+    fileservers: tuple[FileServerEntry, ...] = sections(
+        FileServerEntry,
+        "A file server, as everybody reaches it. Once for each; the first is the home of the files "
+        "of new people and groups. Without one there is no /mnt in instances.",
+    )
     tools: tuple[ToolEntry, ...] = sections(
         ToolEntry,
         "Something that people can start. Once for each, in the order of the page. Admins add "
@@ -214,6 +258,7 @@ class PortalSettings(Settings):
             yield "routers", "there is none", "add [[routers]] with id, ssh and http"
         for what, ids in (
             ("routers", [router.id for router in self.routers]),
+            ("fileservers", [server.id for server in self.fileservers]),
             ("tools", [tool.name for tool in self.tools]),
         ):
             for id, count in Counter(ids).items():
@@ -262,6 +307,7 @@ class PortalSettings(Settings):
             connect=self.connect,
             user_url=self.user_url,
             routers=tuple(router.info for router in self.routers),
+            fileservers=tuple(server.info for server in self.fileservers),
             catalogue=tuple(tool.image_entry for tool in self.tools),
             scheduler=self.scheduler,
             limits=Limits(
@@ -278,5 +324,8 @@ class PortalSettings(Settings):
                 connections_per_address=limits.connections_per_address,
                 head_s=limits.head,
                 stalled_s=limits.stalled,
+                person_quota_bytes=limits.person_quota,
+                group_quota_bytes=limits.group_quota,
+                instance_files_s=limits.instance_files,
             ),
         )

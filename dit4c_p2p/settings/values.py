@@ -161,6 +161,18 @@ def _origin(raw: object) -> str:
     return text
 
 
+def _sftp_url(raw: object) -> str:
+    text = string(raw)
+    url = _parsed(text)
+    plain = not (url.user or url.password or url.query_string or url.fragment)
+    if url.scheme != "sftp" or not url.host or url.path not in ("", "/") or not plain:
+        raise WrongValue(
+            f"{shown(raw)} is not the URL of a file server",
+            hint="write it as sftp://files.example.org:2222, without a path",
+        )
+    return text.removesuffix("/")
+
+
 def _user_url(raw: object) -> str:
     text = string(raw)
     url = _parsed(text.replace("{id}", "id", 1))
@@ -278,6 +290,7 @@ size: Value[int] = Value("", _size, _write_size)
 address: Value[Address] = Value("", _address, _write_address)
 near: Value[str] = Value("", _near, quoted)
 origin: Value[str] = Value("", _origin, quoted)
+sftp_url: Value[str] = Value("", _sftp_url, quoted)
 user_url: Value[str] = Value("", _user_url, quoted)
 peer_id: Value[str] = Value("", _id, quoted)
 public_key: Value[str] = Value("", _public_key, quoted)

@@ -71,14 +71,14 @@ def checked_id(text: str, *, of: str = "a person", field: str = "id") -> str:
     return text
 
 
-def id_from(name: str, number: int = 1) -> str:
+def id_from(name: str, number: int = 1, *, otherwise: str = "person") -> str:
     """An id made from a name: ``Zoë O’Neil`` becomes ``zoe-oneil``, a name without Latin letters
-    ``person``.
+    ``otherwise``.
 
     :param number: of the try; from 2 on it is put at the end.
     """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    base = _OTHERS.sub("-", plain).strip("-") or "person"
+    base = _OTHERS.sub("-", plain).strip("-") or otherwise
     tail = f"-{number}" if number > 1 else ""
     return base[: _MAX_ID_CHARS - len(tail)].rstrip("-") + tail
 

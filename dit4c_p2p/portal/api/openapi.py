@@ -28,6 +28,7 @@ _PATH_PARTS = {
     "name": "the name",
     "fingerprint": "base64url of the key's SHA-256, without prefix or padding",
     "token": "the token's id, or its label",
+    "person": "the id of a person",
 }
 # For every endpoint: a query or a path that can't be read, nobody, a closed account, no database.
 _ALWAYS: tuple[type[PortalError], ...] = (BadRequest, Unauthorized, Forbidden, Unavailable)

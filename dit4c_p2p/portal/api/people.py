@@ -12,6 +12,7 @@ from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
 from dit4c_p2p.portal.context import PortalContext
 from dit4c_p2p.portal.errors import Conflict
 from dit4c_p2p.portal.http.token_auth import self_or_admin
+from dit4c_p2p.portal.keys.user_keys import user_name
 from dit4c_p2p.portal.models import ApiToken, Person
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.paging import page, part
@@ -166,6 +167,11 @@ async def change_person(parts: PortalContext, id: str, wanted: Change, *, by: st
         shuts = wanted.disabled is True
         write = parts.audit.record_best_effort if shuts else parts.audit.record_required
         await write("person.change", who=by, about=about)
+        access = wanted.disabled is not UNSET or wanted.ends_at is not UNSET
+        keys = await parts.user_keys.account_changed(person, by=by) if access else []
+    parts.registry.announce(keys)
+    if access:
+        parts.grant_events.changed([str(user_name(id))])
     parts.sessions.look_again(id)
     return person
 

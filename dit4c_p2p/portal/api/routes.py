@@ -2,7 +2,17 @@
 
 from aiohttp import web
 
-from dit4c_p2p.portal.api import clusters, instances, keys, openapi, people, tools
+from dit4c_p2p.portal.api import (
+    clusters,
+    groups,
+    instances,
+    keys,
+    openapi,
+    people,
+    storage,
+    tools,
+    user_keys,
+)
 from dit4c_p2p.portal.api.endpoint import Endpoint
 
 ENDPOINTS: tuple[Endpoint, ...] = (
@@ -11,6 +21,9 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *clusters.ENDPOINTS,
     *people.ENDPOINTS,
     *keys.ENDPOINTS,
+    *user_keys.ENDPOINTS,
+    *groups.ENDPOINTS,
+    *storage.ENDPOINTS,
 )
 
 

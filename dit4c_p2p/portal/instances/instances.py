@@ -9,7 +9,7 @@ import secrets
 import string
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from tortoise.functions import Count
 from tortoise.queryset import QuerySet
@@ -64,6 +64,7 @@ class Instances:
     """What can be done with instances.
 
     :param kick: called with a scheduler's id when there is a new message for it.
+    :param grants_changed: called with the peer names whose storage grants have changed.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Instances:
         hub: LiveUpdates,
         kick: Callable[[str], None],
         audit: Audit,
+        grants_changed: Callable[[Iterable[str]], None],
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -81,6 +83,7 @@ class Instances:
         self._hub = hub
         self._kick = kick
         self._audit = audit
+        self._grants_changed = grants_changed
         self._clock = clock
 
     # ---- by people
@@ -132,6 +135,7 @@ class Instances:
         _log.info("instance %s of %s: created by %s", instance.id, chosen.name, owner.id)
         self._kick(instance.scheduler)
         self._tell(instance)
+        self._tell_grants(instance)
         return instance
 
     async def discard(self, owner: Caller, id: str) -> Instance:
@@ -259,7 +263,10 @@ class Instances:
         instance.info = _storable(report.info[:_MAX_INFO_CHARS])
         instance.progress = _fraction(report.progress)
         instance.log_tail = _storable(report.log_tail[-MAX_LOG_CHARS:])
+        moved = report.node is not None and report.node != instance.node
         instance.node = report.node or instance.node
+        if moved or report.state in FINAL:
+            once_committed(self._tell_grants, instance)
         if report.state not in (State.STARTING, State.RUNNING):
             instance.answers_on = []
         await instance.save()
@@ -293,6 +300,11 @@ class Instances:
             INSTANCE_KEY_NAMESPACE,
             await self._registry.in_force(node),
         )
+        if instance.node != str(node):
+            # Its files are granted by whose machine it is on; a report of it may come later.
+            instance.node = str(node)
+            await instance.save(update_fields=["node"])
+            once_committed(self._tell_grants, instance)
         name = instance_name(instance.id)
         in_force = {fingerprint(known) for known in await self._registry.in_force(name)}
         changes = await self._registry.publish(name, key, by=str(node))
@@ -341,6 +353,10 @@ class Instances:
             body=encode(message).decode(),
             created_at=self._clock(),
         )
+
+    def _tell_grants(self, instance: Instance) -> None:
+        person = PeerName(Kind.USER, instance.owner_id)
+        self._grants_changed([str(instance_name(instance.id)), str(person)])
 
     def _tell(self, instance: Instance) -> None:
         self._hub.tell(f"person:{instance.owner_id}", instance.id)

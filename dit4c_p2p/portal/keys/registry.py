@@ -19,7 +19,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import asyncssh
 from tortoise.expressions import F
@@ -31,10 +31,11 @@ from dit4c_p2p.identity.keys import fingerprint, parse_public, public_line
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.messages.registry import KeyEvent
+from dit4c_p2p.portal.accounts import people
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.errors import Conflict, NotFound
 from dit4c_p2p.portal.keys import known_hosts
-from dit4c_p2p.portal.models import Counter, KeyChange, Peer, SshKey
+from dit4c_p2p.portal.models import Counter, KeyChange, Peer, PendingKey, Person, SshKey
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +52,7 @@ _LOOK_EVERY_S = 3.0
 
 T = TypeVar("T")
 Watcher = Callable[[KeyEvent], None]
+KeyChangeKind = Literal["published", "revoked"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class SignedDocument:
     serial: int
     change: int
     issued: int
+    expires: int
     body: bytes
     signature: str
 
@@ -103,24 +106,24 @@ class KeyRegistry:
     # ---- changing
 
     async def publish(
-        self, name: PeerName, key: asyncssh.SSHKey, *, by: str, scheduler: str | None = None
+        self,
+        name: PeerName,
+        key: asyncssh.SSHKey,
+        *,
+        by: str,
+        scheduler: str | None = None,
+        label: str = "",
     ) -> list[KeyEvent]:
         """Bring a key into force, in the caller's transaction; whoever calls has had it proved.
 
         Returns no change if it is in force for this name already.
 
         :param scheduler: for a node, the id of the scheduler that it belongs to.
+        :param label: what a person calls a key of their own.
         :raises Conflict: the key was revoked or has another holder; the node has another scheduler.
         :raises NotAudited: it can't be written down.
         """
-        known = await SshKey.get_or_none(fingerprint=fingerprint(key))
-        if known is not None and known.name != str(name):
-            raise Conflict(
-                f"this key belongs to {known.name}; a key has one holder for ever",
-                hint="make a new key pair",
-            )
-        if known is not None and known.revoked_at is not None:
-            raise Conflict("this key was revoked and can't come back", hint="make a new key pair")
+        known = await self.check_free(name, fingerprint(key))
         peer, _ = await Peer.get_or_create(
             name=str(name), defaults={"scheduler": scheduler, "enrolled_at": self._clock()}
         )
@@ -136,10 +139,26 @@ class KeyRegistry:
             name=str(name),
             line=public_line(key),
             published_at=self._clock(),
+            label=label,
         )
         about = f"{name} {fingerprint(key)}"
         await self._audit.record_required("key.publish", who=by, about=about)
-        return [await self._changed(str(name), fingerprint(key), "published", by)]
+        return [await self.record_change(name, fingerprint(key), "published", by=by)]
+
+    async def check_free(self, name: PeerName, key_fingerprint: str) -> SshKey | None:
+        """Return the row of a key that is in force for ``name``; None if nobody holds the key.
+
+        :raises Conflict: the key was revoked or has another holder.
+        """
+        known = await SshKey.get_or_none(fingerprint=key_fingerprint)
+        if known is not None and known.name != str(name):
+            raise Conflict(
+                f"this key belongs to {known.name}; a key has one holder for ever",
+                hint="make a new key pair",
+            )
+        if known is not None and known.revoked_at is not None:
+            raise Conflict("this key was revoked and can't come back", hint="make a new key pair")
+        return known
 
     async def revoke(self, key_fingerprint: str, *, by: str) -> list[KeyEvent]:
         """Put a key out of force, in the caller's transaction; no change if it is already.
@@ -157,7 +176,8 @@ class KeyRegistry:
         await self._audit.record_best_effort(
             "key.revoke", who=by, about=f"{key.name} {key_fingerprint}"
         )
-        return [await self._changed(key.name, key_fingerprint, "revoked", by)]
+        name = PeerName.parse(key.name)
+        return [await self.record_change(name, key_fingerprint, "revoked", by=by)]
 
     async def revoke_all(self, name: PeerName, *, by: str) -> list[KeyEvent]:
         """Put every key of ``name`` out of force, in the caller's transaction."""
@@ -165,6 +185,19 @@ class KeyRegistry:
         for key in await SshKey.filter(name=str(name), revoked_at=None):
             changes += await self.revoke(key.fingerprint, by=by)
         return changes
+
+    async def record_change(
+        self, name: PeerName, key_fingerprint: str, what: KeyChangeKind, *, by: str
+    ) -> KeyEvent:
+        """Count a change of what is published for ``name``, in the caller's transaction.
+
+        For keys that come and go without being published or revoked here, see ``user_keys``.
+        """
+        number, at = await _count("change", 1), self._clock()
+        row = await KeyChange.create(
+            change=number, name=str(name), fingerprint=key_fingerprint, what=what, by=by, at=at
+        )
+        return _event(row)
 
     def announce(self, changes: Iterable[KeyEvent]) -> None:
         """Tell everybody of changes that have been committed."""
@@ -207,7 +240,12 @@ class KeyRegistry:
     async def in_force(self, name: PeerName) -> tuple[asyncssh.SSHKey, ...]:
         """The keys in force of a peer."""
         rows = await SshKey.filter(name=str(name), revoked_at=None).order_by("published_at")
-        return tuple(parse_public(row.line) for row in rows)
+        own = name.kind is Kind.USER
+        return tuple(parse_public(row.line, security_keys=own) for row in rows)
+
+    async def holds(self, name: PeerName, key_fingerprint: str) -> bool:
+        """Whether a key is in force for a peer."""
+        return await SshKey.exists(fingerprint=key_fingerprint, name=str(name), revoked_at=None)
 
     async def scheduler_of(self, node: PeerName) -> str | None:
         """The id of the scheduler that a node belongs to."""
@@ -220,15 +258,16 @@ class KeyRegistry:
         if current is not None and self._serves(current):
             return current
         scheduler = await self.scheduler_of(name)
-        change, keys = await self._as_of_now(lambda: self.in_force(name))
+        change, (keys, ends_at) = await self._as_of_now(lambda: self._published(name))
         # An empty document of a peer whose keys were revoked is among those that strangers' made-up
         # names can't push out.
         known = bool(keys) or await SshKey.exists(name=str(name))
         serial, now = self._take_serial(), int(self._clock())
+        expires = now + LIFETIME_S if ends_at is None else min(now + LIFETIME_S, int(ends_at))
         body = key_documents.compose(
-            KeyDocument(name, serial, change, now, now + LIFETIME_S, keys, scheduler)
+            KeyDocument(name, serial, change, now, expires, keys, scheduler)
         )
-        document = self._sign(str(name), serial, change, now, body, known=known)
+        document = self._sign(str(name), serial, change, now, expires, body, known=known)
         await self._keep_serials()
         return document
 
@@ -240,7 +279,8 @@ class KeyRegistry:
         change, rows = await self._as_of_now(lambda: SshKey.all().order_by("published_at"))
         serial, now = self._take_serial(), int(self._clock())
         body = known_hosts.compose(rows, self._routers, serial, change, now, now + LIFETIME_S)
-        document = self._sign(_KNOWN_HOSTS, serial, change, now, body, known=True)
+        expires = now + LIFETIME_S
+        document = self._sign(_KNOWN_HOSTS, serial, change, now, expires, body, known=True)
         await self._keep_serials()
         return document
 
@@ -274,6 +314,24 @@ class KeyRegistry:
 
     # ---- inside
 
+    async def _published(self, name: PeerName) -> tuple[tuple[asyncssh.SSHKey, ...], float | None]:
+        """The keys that are served for a peer, and when they end if that is known.
+
+        A person's are those in force and those that have not logged in yet; none while the
+        account is not in force.
+        """
+        if name.kind is not Kind.USER:
+            return await self.in_force(name), None
+        now = self._clock()
+        person = await Person.get_or_none(id=name.id)
+        if person is None or not people.in_force(person, now):
+            return (), None
+        pending = await PendingKey.filter(person_id=name.id, expires_at__gt=now).order_by("id")
+        keys = {fingerprint(key): key for key in await self.in_force(name)}
+        for row in pending:
+            keys.setdefault(row.fingerprint, parse_public(row.line, security_keys=True))
+        return tuple(keys.values()), person.ends_at
+
     async def _as_of_now(self, read: Callable[[], Awaitable[T]]) -> tuple[int, T]:
         """The newest change that is told of, and what was read at no earlier time.
 
@@ -287,14 +345,23 @@ class KeyRegistry:
                 return change, found
 
     def _serves(self, document: SignedDocument) -> bool:
-        age = self._clock() - document.issued
-        return document.change == self.change and 0 <= age < _REISSUE_S
+        now = self._clock()
+        fresh = 0 <= now - document.issued < _REISSUE_S and now < document.expires
+        return document.change == self.change and fresh
 
     def _sign(
-        self, name: str, serial: int, change: int, now: int, body: bytes, *, known: bool
+        self,
+        name: str,
+        serial: int,
+        change: int,
+        now: int,
+        expires: int,
+        body: bytes,
+        *,
+        known: bool,
     ) -> SignedDocument:
         signature = sshsig.sign(self._key, body, sshsig.KEYS_NAMESPACE)
-        document = SignedDocument(serial, change, now, body, signature)
+        document = SignedDocument(serial, change, now, expires, body, signature)
         store, cap = (self._full, _MAX_DOCUMENTS) if known else (self._empty, _MAX_EMPTY_DOCUMENTS)
         self._newest[name] = document
         store[(name, serial)] = document
@@ -316,13 +383,6 @@ class KeyRegistry:
     async def _reserve_serials(self) -> None:
         async with in_transaction("portal"):
             self._serials_end = await _count("serial", _SERIAL_BLOCK)
-
-    async def _changed(self, name: str, key_fingerprint: str, what: str, by: str) -> KeyEvent:
-        number, at = await _count("change", 1), self._clock()
-        row = await KeyChange.create(
-            change=number, name=name, fingerprint=key_fingerprint, what=what, by=by, at=at
-        )
-        return _event(row)
 
     def _tell(self, change: KeyEvent) -> None:
         self.change = change.change

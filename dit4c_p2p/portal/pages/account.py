@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from dit4c_p2p.portal.accounts import api_tokens, people
+from dit4c_p2p.portal.accounts import api_tokens, groups, people
 from dit4c_p2p.portal.api.people import (
     end_api_token,
     login_link,
@@ -17,11 +17,13 @@ from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.schemas import LoginLinkView, NewTokenView, time_text
+from dit4c_p2p.portal.services.user_keys import add_key, find_key, remove_key
+from dit4c_p2p.portal.storage.schemas import group_view, key_view
 
 _DAYS = {"7": "1 week", "30": "30 days", "90": "90 days", "366": "1 year"}
 # A link for another browser is opened at once, on a desk or across it.
 _OWN_LINK_S = 3600.0
-_NEW = {"label": "", "days": "90", "admin": ""}
+_NEW = {"label": "", "days": "90", "admin": "", "line": "", "key_name": ""}
 
 
 def routes() -> list[web.RouteDef]:
@@ -32,18 +34,22 @@ def routes() -> list[web.RouteDef]:
         web.post("/account/login-link", form_handler(make_link, again=account)),
         web.post("/account/tokens", form_handler(make_token, again=account)),
         web.post("/account/tokens/{token}/revoke", form_handler(revoke_token)),
+        web.post("/account/ssh-keys", form_handler(add_ssh_key, again=account)),
+        web.get("/account/ssh-keys/{fingerprint}/remove", page_handler(confirm_remove_ssh_key)),
+        web.post("/account/ssh-keys/{fingerprint}/remove", form_handler(remove_ssh_key)),
     ]
 
 
 async def account(
     call: PageCall, made: NewTokenView | None = None, link: LoginLinkView | None = None
 ) -> web.Response:
-    """Browsers and tokens of one's own; what was typed stays in the form.
+    """One's own browsers, tokens, SSH keys and groups; what was typed stays in the form.
 
     :param made: a token that is shown this one time.
     :param link: a link for another browser, shown this one time.
     """
     now = call.parts.clock()
+    await call.parts.registry.write_seen()
     return call.page(
         "account.html",
         person=person_view(await people.get(call.by), now),
@@ -64,6 +70,12 @@ async def account(
             }
             for token in await api_tokens.of(call.by)
         ],
+        keys=[key_view(key) for key in await call.parts.user_keys.of(call.by)],
+        groups=[
+            {"view": group_view(member.group), "write": member.writes, "manage": member.manages}
+            for member in await groups.memberships(call.by)
+        ],
+        servers=call.parts.public.fileservers,
         days=_DAYS,
         form={**_NEW, **call.form},
         made=made,
@@ -102,3 +114,22 @@ async def revoke_token(call: PageCall) -> web.Response:
     """End one of one's own tokens."""
     await end_api_token(call.parts, call.by, call.path("token"))
     return go_to("/account")
+
+
+async def add_ssh_key(call: PageCall) -> web.Response:
+    """One more SSH key of one's own; it is pending until its first login."""
+    form = call.form
+    await add_key(call.parts, call.by, line=form.get("line", ""), label=form.get("key_name", ""))
+    return go_to("/account#keys")
+
+
+async def confirm_remove_ssh_key(call: PageCall) -> web.Response:
+    """What removing a key means, before it is done."""
+    key = await find_key(call.parts, call.by, call.path("fingerprint"))
+    return call.page("remove_ssh_key.html", key=key_view(key))
+
+
+async def remove_ssh_key(call: PageCall) -> web.Response:
+    """The answer "yes"."""
+    await remove_key(call.parts, call.by, call.path("fingerprint"), by=call.by)
+    return go_to("/account#keys")

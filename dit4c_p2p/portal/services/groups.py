@@ -1,0 +1,78 @@
+"""Groups and their members: changed, written down, and told to the file servers."""
+
+from dit4c_p2p.database import in_transaction
+from dit4c_p2p.portal.accounts import groups
+from dit4c_p2p.portal.accounts.people import Caller
+from dit4c_p2p.portal.context import PortalContext
+from dit4c_p2p.portal.models import Group, GroupMember
+from dit4c_p2p.portal.services.storage import peers_of_person
+
+
+async def create_group(parts: PortalContext, title: str, *, id: str = "", by: str) -> Group:
+    """A new group; see :func:`groups.create`."""
+    async with in_transaction("portal"):
+        group = await groups.create(title, id=id, by=by, now=parts.clock())
+        await parts.audit.record_required("group.create", who=by, about=group.id)
+    return group
+
+
+async def rename_group(parts: PortalContext, id: str, title: str, *, by: str) -> Group:
+    """Another title; see :func:`groups.rename`."""
+    async with in_transaction("portal"):
+        group = await groups.rename(id, title)
+        await parts.audit.record_required("group.rename", who=by, about=group.id)
+    return group
+
+
+async def close_group(parts: PortalContext, id: str, *, closed: bool, by: str) -> Group:
+    """Take a group's folder away, or give it back; see :func:`groups.set_closed`."""
+    async with in_transaction("portal"):
+        group = await groups.set_closed(id, closed=closed, now=parts.clock())
+        if closed:
+            await parts.audit.record_best_effort("group.close", who=by, about=group.id)
+        else:
+            await parts.audit.record_required("group.open", who=by, about=group.id)
+    parts.grant_events.all_changed()
+    return group
+
+
+async def set_member(
+    parts: PortalContext, who: Caller, id: str, person: str, *, writes: bool, manages: bool
+) -> GroupMember:
+    """Put a person into a group, or change their rights.
+
+    :raises NotFound: no such group or person, or ``who`` may not see the group.
+    :raises Forbidden: ``who`` may not change its members.
+    :raises Conflict: the group has too many members, or the person too many groups.
+    """
+    async with in_transaction("portal"):
+        group = await groups.managed_by(who, id)
+        before = await GroupMember.get_or_none(group_id=id, person_id=person)
+        member = await groups.set_member(
+            group, person, writes=writes, manages=manages, by=who.id, now=parts.clock()
+        )
+        rights = "write" if writes else "read"
+        about = f"{id}: {person} may {rights}{' and manage' if manages else ''}"
+        takes = before is not None and before.writes >= writes and before.manages >= manages
+        write = parts.audit.record_best_effort if takes else parts.audit.record_required
+        await write("group.member", who=who.id, about=about)
+        peers = await peers_of_person(person)
+    parts.grant_events.changed(peers)
+    return member
+
+
+async def remove_member(parts: PortalContext, who: Caller, id: str, person: str) -> None:
+    """Take a person out of a group; everybody may take out themselves.
+
+    :raises NotFound: no such group or member, or ``who`` may not see the group.
+    :raises Forbidden: ``who`` may not change its members.
+    """
+    async with in_transaction("portal"):
+        if person == who.id:
+            group = await groups.seen_by(who, id)
+        else:
+            group = await groups.managed_by(who, id)
+        await groups.remove_member(group, person)
+        await parts.audit.record_best_effort("group.remove", who=who.id, about=f"{id}: {person}")
+        peers = await peers_of_person(person)
+    parts.grant_events.changed(peers)

@@ -1,0 +1,174 @@
+"""Which folders a peer sees at a file server; :mod:`dit4c_p2p.messages.grants` has the records.
+
+- An instance sees its person's ``private``, its own ``instance`` and its person's groups. On a node
+  that another person owns it sees ``instance`` alone until its person has consented to that owner.
+- A person sees ``private``, the folders of their instances, and their groups, while their account
+  is in force.
+- A discarded instance sees nothing. Its folder is kept for a time, in which its person sees it.
+
+A closed account keeps what its running instances see: what was started goes on.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+
+from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.grants import Creator, FolderGrant, Grants, TreeQuota
+from dit4c_p2p.messages.instances import FINAL
+from dit4c_p2p.portal.accounts import groups, people
+from dit4c_p2p.portal.errors import NotFound
+from dit4c_p2p.portal.models import Instance, OwnerConsent, Peer, Person
+from dit4c_p2p.portal.storage.homes import Defaults, homes, tree_of_group, tree_of_person
+
+# The newest are listed; nobody looks through more folders of instances.
+_MAX_INSTANCES = 1000
+
+
+class StorageGrants:
+    """Answers file servers; each is told of the trees alone that it is the home of.
+
+    :param kept_s: how long a discarded instance's folder is kept.
+    """
+
+    def __init__(
+        self, defaults: Defaults, kept_s: float, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._defaults = defaults
+        self._kept_s = kept_s
+        self._clock = clock
+
+    async def creator(self, server: str, instance_id: str) -> Creator:
+        """Caller created an instance.
+
+        :param server: the id of the file server that asks.
+        :raises NotFound: no such instance, or its person's home is another file server.
+        """
+        instance = await self._instance(server, instance_id)
+        return Creator(
+            instance=str(PeerName(Kind.INSTANCE, instance.id)),
+            user=str(PeerName(Kind.USER, instance.owner_id)),
+        )
+
+    async def of_instance(self, server: str, instance_id: str) -> Grants:
+        """What an instance sees at a file server.
+
+        A server that is the home of one of its groups is told of the group's folder alone.
+
+        :raises NotFound: no such instance, or the server has nothing to do with it.
+        """
+        instance = await Instance.get_or_none(id=instance_id)
+        if instance is None:
+            raise _no_such_instance()
+        tree = tree_of_person(instance.owner_id)
+        own = FolderGrant(path="instance", tree=tree, folder=f"instances/{instance.id}", write=True)
+        name = str(PeerName(Kind.INSTANCE, instance.id))
+        if instance.state in FINAL:
+            await self._check_home(server, tree)
+            return Grants(peer=name, delete_after=instance.changed_at + self._kept_s)
+        folders = [own]
+        if await may_open_files(instance):
+            folders.append(FolderGrant(path="private", tree=tree, folder="private", write=True))
+            folders += await _shared(instance.owner_id)
+        granted = await self._at(server, name, folders)
+        if not granted.folders:
+            raise _no_such_instance()
+        return granted
+
+    async def of_person(self, server: str, person_id: str) -> Grants:
+        """What a person sees at a file server; nothing while their account is not in force.
+
+        :raises NotFound: no such person.
+        """
+        person, now = await Person.get_or_none(id=person_id), self._clock()
+        if person is None:
+            raise NotFound("there is no such person")
+        name = str(PeerName(Kind.USER, person.id))
+        if not people.in_force(person, now):
+            return Grants(peer=name)
+        tree = tree_of_person(person.id)
+        folders = [FolderGrant(path="private", tree=tree, folder="private", write=True)]
+        folders += [
+            FolderGrant(
+                path=f"instances/{instance}",
+                tree=tree,
+                folder=f"instances/{instance}",
+                write=True,
+            )
+            for instance in await self._kept_instances(person.id, now)
+        ]
+        folders += await _shared(person.id)
+        return await self._at(server, name, folders, ends_at=person.ends_at)
+
+    # ---- inside
+
+    async def _at(
+        self,
+        server: str,
+        peer: str,
+        folders: Iterable[FolderGrant],
+        *,
+        ends_at: float | None = None,
+    ) -> Grants:
+        """The part of ``folders`` whose home the server is."""
+        found = await homes((folder.tree for folder in folders), self._defaults)
+        here = [folder for folder in folders if found[folder.tree].server == server]
+        trees = dict.fromkeys(folder.tree for folder in here)
+        return Grants(
+            peer=peer,
+            folders=here,
+            quotas=[TreeQuota(tree=tree, bytes=found[tree].quota_bytes) for tree in trees],
+            ends_at=ends_at,
+        )
+
+    async def _instance(self, server: str, id: str) -> Instance:
+        instance = await Instance.get_or_none(id=id)
+        if instance is None:
+            raise _no_such_instance()
+        await self._check_home(server, tree_of_person(instance.owner_id))
+        return instance
+
+    async def _check_home(self, server: str, tree: str) -> None:
+        if (await homes([tree], self._defaults))[tree].server != server:
+            raise _no_such_instance()
+
+    async def _kept_instances(self, person: str, now: float) -> list[str]:
+        """The ids of a person's instances whose folders are still kept, the newest first."""
+        rows = Instance.filter(owner_id=person).order_by("-created_at").limit(_MAX_INSTANCES)
+        kept_since = now - self._kept_s
+        return [
+            row.id
+            for row in await rows.only("id", "state", "changed_at")
+            if row.state not in FINAL or row.changed_at > kept_since
+        ]
+
+
+async def may_open_files(instance: Instance) -> bool:
+    """Whether an instance's person lets their files be opened on the machine that it runs on."""
+    owner = await owner_of_node(instance.node)
+    if owner is None or owner == instance.owner_id:
+        return True
+    return await OwnerConsent.exists(person_id=instance.owner_id, owner=owner)
+
+
+async def owner_of_node(node: str | None) -> str | None:
+    """The id of the person who lends a node; None: the institution's, or not chosen yet."""
+    if node is None:
+        return None
+    peer = await Peer.get_or_none(name=node)
+    return peer.owner if peer else None
+
+
+async def _shared(person: str) -> list[FolderGrant]:
+    return [
+        FolderGrant(
+            path=f"shared/{member.group_id}",
+            tree=tree_of_group(member.group_id),
+            folder="",
+            write=member.writes,
+        )
+        for member in await groups.memberships(person)
+    ]
+
+
+def _no_such_instance() -> NotFound:
+    return NotFound("there is no such instance")
