@@ -11,9 +11,10 @@ elsewhere: ship the file, or its newest hash, to another machine.
 another begins with ``audit.rotate``. Nothing secret is written: no token, key or content.
 """
 
-from dit4c_p2p.audit.line import AuditBroken
+from dit4c_p2p.audit.line import AuditBroken, Place
 from dit4c_p2p.audit.log import AuditLog
+from dit4c_p2p.audit.recent import recent
 from dit4c_p2p.audit.rotate import rotate
 from dit4c_p2p.audit.verify import Verdict, verify
 
-__all__ = ["AuditBroken", "AuditLog", "Verdict", "rotate", "verify"]
+__all__ = ["AuditBroken", "AuditLog", "Place", "Verdict", "recent", "rotate", "verify"]

@@ -11,6 +11,8 @@ from dit4c_p2p.errors import DitError
 FIRST = "0" * 64
 # The first act of a file that follows another.
 ROTATED = "audit.rotate"
+# What a writer adds to a log that lost lines which it had written.
+SHORTENED = "audit.shortened"
 
 _FIELDS = ("n", "at", "who", "key", "from", "what", "about", "outcome", "previous")
 _MAX_TEXT_CHARS = 300

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import logging
 import os
 import threading
 import time
@@ -10,7 +11,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dit4c_p2p.atomic_file import sync_folder
-from dit4c_p2p.audit.line import ROTATED, Act, Place, compose, hash_of, not_ours, read
+from dit4c_p2p.audit.line import (
+    ROTATED,
+    SHORTENED,
+    Act,
+    AuditBroken,
+    Place,
+    compose,
+    hash_of,
+    not_ours,
+    read,
+)
+from dit4c_p2p.audit.newest import read_newest, write_newest
+
+_log = logging.getLogger(__name__)
 
 # The newest line is looked for in this much of the file's end; a line is well under 4 KiB.
 _TAIL_BYTES = 64 * 1024
@@ -23,7 +37,12 @@ class AuditLog:
     off, before anyone was told that it was done, is taken away by whoever writes next. A file that
     was put aside meanwhile is followed by the one that now has its name, in the same chain.
 
+    A file that has lost lines which were written is noticed at the next look, at the next start
+    too: that is an error in the program's log and a line ``audit.shortened``, which carries the
+    hash of the last line that was written, so that the chain is broken for good at that place.
+
     :param clock: seconds since 1970.
+    :ivar shortened: how often that was noticed.
     :raises OSError: the file can't be opened or read.
     :raises AuditBroken: its newest line is not one of ours.
     """
@@ -31,12 +50,13 @@ class AuditLog:
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._path = path
-        self._size, self._place = 0, Place()
+        self._size, self._place = 0, read_newest(path)
+        self.shortened = 0
         self._alone = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._descriptor = self._open()
         try:
-            with self.locked():
+            with self.locked(new=True):
                 pass
         except BaseException:
             os.close(self._descriptor)
@@ -71,9 +91,21 @@ class AuditLog:
             descriptor, self._descriptor = self._descriptor, -1
             os.close(descriptor)
 
+    def newest(self) -> Place:
+        """Where the chain stands now, what other processes have written included.
+
+        :raises OSError: the file can't be read.
+        :raises AuditBroken: it is something else by now.
+        """
+        with self.locked() as place:
+            return place
+
     @contextmanager
-    def locked(self) -> Iterator[Place]:
-        """Be the only one that writes, and know where the chain stands."""
+    def locked(self, *, new: bool = False) -> Iterator[Place]:
+        """Be the only one that writes, and know where the chain stands.
+
+        :param new: nothing was read or written yet.
+        """
         with self._alone:
             self._lock()
             try:
@@ -81,7 +113,10 @@ class AuditLog:
                     self._follow()
                 self._catch_up()
                 if self._size == 0 and self._place.count:
-                    self._append(Act(ROTATED))
+                    if new:
+                        self._alarm(Place())
+                    else:
+                        self._append(Act(ROTATED))
                 yield self._place
             finally:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
@@ -101,14 +136,48 @@ class AuditLog:
     def _follow(self) -> None:
         """Go on in the file that has the name now, from where the one put aside ends."""
         self._catch_up()
+        removed = os.fstat(self._descriptor).st_nlink == 0
         aside, self._descriptor = self._descriptor, self._open()
         os.close(aside)  # with it goes its lock
         self._size = 0
         self._lock()
+        if removed and not self._goes_on():
+            self._catch_up()
+            self._alarm(Place())
+
+    def _goes_on(self) -> bool:
+        """Whether the file begins where the one before it ended."""
+        first = os.pread(self._descriptor, _TAIL_BYTES, 0).partition(b"\n")[0]
+        try:
+            return read(first, self._path, "line 1").previous == self._place.newest
+        except AuditBroken:
+            return False
 
     def _catch_up(self) -> None:
-        if os.fstat(self._descriptor).st_size != self._size:
-            self._resume()
+        if os.fstat(self._descriptor).st_size == self._size:
+            return
+        before = self._place
+        self._resume()
+        found = self._place
+        if found.count < before.count or (
+            found.count == before.count and found.newest != before.newest
+        ):
+            self._place = before
+            self._alarm(found)
+
+    def _alarm(self, found: Place) -> None:
+        """Say that lines are missing after ``found``, and go on after the last that was written."""
+        self.shortened += 1
+        last = self._place
+        _log.error(
+            "the audit log %s was shortened: line %d was written, and it ends with line %d",
+            self._path,
+            last.count,
+            found.count,
+        )
+        about = f"line {last.count}: {last.newest}"
+        outcome = f"lines after {found.count} are missing"
+        self._append(Act(SHORTENED, about=about, outcome=outcome))
 
     def _append(self, act: Act) -> None:
         line = compose(act, self._place, self._clock())
@@ -124,6 +193,7 @@ class AuditLog:
             raise OSError(error.errno, error.strerror, str(self._path)) from None
         self._size += written
         self._place = Place(self._place.count + 1, hash_of(line))
+        write_newest(self._path, self._place)
 
     def _resume(self) -> None:
         """Find out how many lines there are, and the newest one's hash."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dit4c_p2p.audit.line import ROTATED, AuditBroken, Place, hash_of, read
+from dit4c_p2p.audit.line import ROTATED, SHORTENED, AuditBroken, Place, hash_of, read
 
 
 @dataclass(frozen=True)
@@ -13,36 +13,49 @@ class Verdict:
 
     ``first``: the number of its first line; above 1 if the chain began in a file that is not here.
     ``follows``: the hash of the line before that one. ``lines``: how many there are. ``newest``:
-    the hash of the newest.
+    the hash of the newest. ``expected``: the number of the line whose hash was expected; 0 if none
+    was, or if it is ``follows``.
     """
 
     first: int
     follows: str
     lines: int
     newest: str
+    expected: int = 0
 
 
-def verify(*paths: Path) -> Verdict:
+def verify(*paths: Path, expect: str = "") -> Verdict:
     """Read a whole log, of one file or of several in any order, and check its chain.
 
-    :raises AuditBroken: with the number of the first line that is wrong.
+    :param expect: a hash that was the newest once and was kept elsewhere: lines that were taken
+        away from the log's end show by nothing else.
+    :raises AuditBroken: with the number of the first line that is wrong; or no line has ``expect``.
     :raises OSError: a file can't be read.
     """
     start: Place | None = None
-    place, before = Place(), ""
+    place, before, expected = Place(), "", 0
     for path in sorted(paths, key=_begins):
         for number, line in enumerate(_lines(path), 1):
             found = read(line, path, f"line {number}")
             goes_on = (found.number, found.previous) == (place.count + 1, place.newest)
-            if start is None and not goes_on and found.what == ROTATED:
+            if start is None and not goes_on and found.what in (ROTATED, SHORTENED):
                 place = Place(found.number - 1, found.previous)
             elif not goes_on:
                 raise _broken(path, number, before)
             start = start or place
             place = Place(found.number, hash_of(line))
+            if place.newest == expect:
+                expected = place.count
         before = str(path)
     start = start or place
-    return Verdict(start.count + 1, start.newest, place.count - start.count, place.newest)
+    if expect and not expected and expect != start.newest:
+        raise AuditBroken(
+            f"{', '.join(map(str, paths))}: no line has the hash {expect}",
+            hint="lines were taken away from the end, or the hash is of another log; "
+            "name the files that were put aside as well",
+        )
+    lines = place.count - start.count
+    return Verdict(start.count + 1, start.newest, lines, place.newest, expected)
 
 
 def _begins(path: Path) -> int:

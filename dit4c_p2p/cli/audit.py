@@ -1,6 +1,7 @@
 """``dit4c audit``: whether an audit log is what was written, and putting it aside."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,17 @@ def add(commands: "Commands") -> None:
         help="check that no line was changed, removed or put in",
         description="Reads FILE (audit.jsonl in the portal's data folder) from its first line to "
         "its last, checks that each carries the hash of the one before, and prints the hash of the "
-        "newest: keep that elsewhere, and compare it next time. Files that were put aside are read "
-        "as one log with it, if they are named as well, in any order.",
+        "newest. Keep that elsewhere, and give it with --expect next time: lines that are taken "
+        "away from the end show by nothing else. Files that were put aside are read as one log "
+        "with it, if they are named as well, in any order.",
     )
     verify.add_argument("files", metavar="FILE", type=Path, nargs="+")
+    verify.add_argument(
+        "--expect",
+        metavar="HASH",
+        type=_hash,
+        help="fail unless a line has this hash: one that was the newest once, and kept elsewhere",
+    )
     verify.set_defaults(run=_verify)
     rotate = actions.add_parser(
         "rotate",
@@ -36,12 +44,24 @@ def add(commands: "Commands") -> None:
 def _verify(options: argparse.Namespace) -> int:
     from dit4c_p2p.audit import verify
 
-    verdict = verify(*options.files)
+    verdict = verify(*options.files, expect=options.expect or "")
     names = ", ".join(map(str, options.files))
     print(f"{names}: {verdict.lines} lines, unbroken; the newest is {verdict.newest}")
     if verdict.first > 1:
         print(f"lines before {verdict.first} are in an older file, which ends in {verdict.follows}")
+    if verdict.expected:
+        more = verdict.first + verdict.lines - 1 - verdict.expected
+        print(f"the hash expected is that of line {verdict.expected}; {more} follow")
     return 0
+
+
+def _hash(text: str) -> str:
+    """:raises argparse.ArgumentTypeError: not a SHA-256 in hexadecimal."""
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise argparse.ArgumentTypeError(
+            "not a hash: 64 characters 0-9 and a-f, as 'dit4c audit verify' prints it"
+        )
+    return text.lower()
 
 
 def _rotate(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from aiohttp import web
 from tortoise.exceptions import OperationalError
 
 from dit4c_p2p import __version__, resources
+from dit4c_p2p.audit import AuditBroken
 from dit4c_p2p.database import FAILURES, in_transaction
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import fingerprint, load_or_create, public_line
@@ -46,6 +47,7 @@ from dit4c_p2p.portal.models import Counter, EnrolNonce, Incoming, LoginLink, Ou
 from dit4c_p2p.portal.oauth.server import OAuthServer
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages import account, dashboard, login
+from dit4c_p2p.portal.pages import audit as audit_pages
 from dit4c_p2p.portal.pages import keys as key_pages
 from dit4c_p2p.portal.pages import people as people_pages
 from dit4c_p2p.portal.pages import tools as tool_pages
@@ -178,6 +180,13 @@ class Portal:
         metrics.links.set(parts.links.count)
         metrics.connections.set(self._server.connections)
         metrics.lost_lines.set(parts.audit.lost_ever)
+        try:
+            newest = await parts.audit.newest()
+            metrics.audit_lines.set(newest.count)
+            metrics.audit_newest.info({"hash": newest.newest})
+        except (OSError, AuditBroken) as error:
+            _log.warning("the audit log's newest line can't be read: %s", error)
+        metrics.audit_shortened.set(parts.audit.shortened)
         try:
             set_all(metrics.instances, await parts.instances.counts())
             metrics.outbox.set(await Outgoing.all().count())
@@ -340,6 +349,7 @@ class Portal:
             login.routes(),
             dashboard.routes(),
             key_pages.routes(),
+            audit_pages.routes(),
             people_pages.routes(),
             tool_pages.routes(),
             account.routes(),

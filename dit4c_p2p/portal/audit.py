@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from dit4c_p2p.audit import AuditBroken, AuditLog
+from dit4c_p2p.audit import AuditBroken, AuditLog, Place
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.net.connection_limits import rate_limit_key
 from dit4c_p2p.portal.opaque_tokens import public_id
@@ -117,6 +117,7 @@ class Audit:
         self._told = told
         self._file: AuditLog | None = None
         self._refusals: dict[str, _Refusals] = {}
+        self._shortened_before = 0
         self.lost = 0
         self.lost_ever = 0
 
@@ -133,7 +134,25 @@ class Audit:
         """End; one more line would open it again."""
         file, self._file = self._file, None
         if file is not None:
+            self._shortened_before += file.shortened
             file.close()
+
+    @property
+    def shortened(self) -> int:
+        """How often lines that were written were found missing, since the start."""
+        return self._shortened_before + (self._file.shortened if self._file else 0)
+
+    async def newest(self) -> Place:
+        """Where the log's chain stands now.
+
+        :raises OSError: it can't be read.
+        :raises AuditBroken: it is something else.
+        """
+        self.open()
+        file = self._file
+        if file is None:
+            raise OSError("the audit log is not open")
+        return await asyncio.to_thread(file.newest)
 
     async def record_required(
         self, what: str, *, who: str = "", about: str = "", outcome: str = "done"
@@ -184,7 +203,12 @@ class Audit:
         await self._note(what, who, about, f"refused: {text}")
 
     async def finish(self) -> None:
-        """Write down what is only counted so far, of minutes that are over."""
+        """Write down what is only counted so far, of minutes that are over; see what is missing."""
+        if self._file is not None:
+            try:
+                await asyncio.to_thread(self._file.newest)
+            except (OSError, AuditBroken) as error:
+                _log.error("the audit log can't be looked at: %s", _text(error))
         now = self._clock()
         for what, counted in list(self._refusals.items()):
             if not 0 <= now - counted.began < _MINUTE_S:

@@ -4,7 +4,7 @@ import time
 
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram, Info
 
 from dit4c_p2p.observe.metrics import REQUEST_BUCKETS, Metrics
 
@@ -36,6 +36,19 @@ class PortalMetrics(Metrics):
         )
         self.lost_lines = Gauge(
             "dit4c_audit_lost_lines", "Acts without a line in the audit log.", registry=to
+        )
+        self.audit_lines = Gauge(
+            "dit4c_audit_lines", "Lines of the audit log, older files included.", registry=to
+        )
+        self.audit_shortened = Gauge(
+            "dit4c_audit_shortened",
+            "How often the audit log was found to have lost lines since the start.",
+            registry=to,
+        )
+        self.audit_newest = Info(
+            "dit4c_audit_newest",
+            "The hash of the audit log's newest line, to be kept elsewhere.",
+            registry=to,
         )
         self.instances = Gauge(
             "dit4c_instances", "Instances that are not discarded.", ["state"], registry=to

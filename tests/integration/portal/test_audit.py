@@ -14,6 +14,7 @@ from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import fingerprint, generate, public_line
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import DiscardInstance, StartInstance
+from dit4c_p2p.observe.metrics import exposition
 
 
 def lines(work):
@@ -256,3 +257,27 @@ async def test_a_portal_does_not_start_without_its_log(work):
         await work.start()
     work.config.audit_path.rmdir()
     await work.start()
+
+
+async def test_the_newest_hash_is_on_a_page_and_among_the_figures(work):
+    """So that it can be kept elsewhere; and lines that go missing are said there."""
+    audit = work.portal._services.audit
+    link = await work.login_link()
+    async with work.browser() as browser:
+        await browser.log_in(link)
+        page = (await browser.get("/admin/audit")).text
+        newest = verify(work.config.audit_path).newest
+        assert f'data-newest="{newest}"' in page
+        assert "<code>login</code>" in page
+        assert "are missing from the log" not in page
+        await work.portal.measure()
+        figures = exposition([work.portal.metrics]).decode()
+        assert f'hash="{newest}"' in figures
+        kept = work.config.audit_path.read_bytes().splitlines(keepends=True)
+        with work.config.audit_path.open("r+b") as file:
+            file.truncate(len(kept[0]))
+        await audit.finish()
+        assert "are missing from the log" in (await browser.get("/admin/audit")).text
+        await work.portal.measure()
+        figures = exposition([work.portal.metrics]).decode()
+        assert 'dit4c_audit_shortened{component="portal"} 1.0' in figures

@@ -160,7 +160,7 @@ def test_one_that_can_not_be_put_aside_stays_as_it_is(path, log, tmp_path):
     with pytest.raises(NotWritten):
         put_aside(path)
     assert sorted(one.name for one in tmp_path.iterdir()) == [
-        *("audit-20260921-2.jsonl", "audit.jsonl"),
+        *("audit-20260921-2.jsonl", "audit.jsonl", "audit.newest"),
     ]
     log.write("login", who="grace")
     assert acts(path) == ["login", "key.revoke", "login"]
