@@ -93,7 +93,7 @@ class Builder:
         if current is not None and current[1] == wanted:
             self._progress(step, "up to date")
             return current[0]
-        requirements = self._sources / recipe.name / REQUIREMENTS
+        requirements = self._sources / recipe.source_folder / REQUIREMENTS
         if requirements.is_file():
             wheels = await ensure_wheels(
                 requirements, self._engine.architecture, self._cache_folder, self._progress, step
@@ -111,7 +111,7 @@ class Builder:
 
     def _files(self, recipe: Recipe) -> tuple[ContextFile, ...]:
         """Everything the image is made of, but for wheels: their requirements stand for them."""
-        files = files_below(self._sources / recipe.name)
+        files = files_below(self._sources / recipe.source_folder)
         if recipe.program is not None:
             files += tuple(
                 ContextFile(f"app/{name}", self._packages / name)

@@ -10,7 +10,7 @@ DEBIAN = "debian"
 
 @dataclass(frozen=True)
 class Recipe:
-    """One image. Its sources are the shipped folder ``helpers/<name>``.
+    """One image. Its sources are the shipped folder ``helpers/<folder>``, by default its name.
 
     ``parent`` is the recipe it is built upon, or :data:`DEBIAN`. A ``requirements.txt`` among the
     sources has its wheels put into the build as ``wheels/``. ``program`` is what the image runs by
@@ -20,6 +20,12 @@ class Recipe:
     name: str
     parent: str
     program: str | None = None
+    folder: str = ""
+
+    @property
+    def source_folder(self) -> str:
+        """The folder of its sources, relative to ``helpers/``."""
+        return self.folder or self.name
 
 
 @dataclass(frozen=True)
@@ -38,13 +44,13 @@ class Offer:
 # Parents before children.
 RECIPES = (
     Recipe("base", DEBIAN),
-    Recipe("infra", "base"),
-    Recipe("runtime", "base"),
-    Recipe("listener", "runtime", program="dit4c_p2p.helpers.listener"),
-    Recipe("auth", "runtime", program="dit4c_p2p.helpers.auth"),
-    Recipe("jupyterlab", "base"),
-    Recipe("terminal", "base"),
-    Recipe("openrefine", "base"),
+    Recipe("infra", "base", folder="pod/infra"),
+    Recipe("runtime", "base", folder="pod/runtime"),
+    Recipe("listener", "runtime", program="dit4c_p2p.helpers.listener", folder="pod/listener"),
+    Recipe("auth", "runtime", program="dit4c_p2p.helpers.auth", folder="pod/auth"),
+    Recipe("jupyterlab", "base", folder="tools/jupyterlab"),
+    Recipe("terminal", "base", folder="tools/terminal"),
+    Recipe("openrefine", "base", folder="tools/openrefine"),
 )
 
 # In the catalogue's order.

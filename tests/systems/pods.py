@@ -135,7 +135,7 @@ def make_images() -> Images:
     serve = 'CMD ["httpd","-f","-p","8080"]'
     web = ("EXPOSE 9090/tcp 8080/tcp 53/udp", "ENV PATH=/bin:/usr/bin:/usr/sbin")
     page: dict[str, bytes | Path] = {"index.html": b"hello"}
-    infra_script = ROOT / "helpers/infra/infra"
+    infra_script = ROOT / "helpers/pod/infra/infra"
     return Images(
         infra=make_image(
             {**tools, "usr/local/bin/infra": infra_script},

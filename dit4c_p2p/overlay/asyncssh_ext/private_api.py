@@ -1,9 +1,9 @@
 """asyncssh's private names that this package touches: the whole list, and why each.
 
-asyncssh promises nothing about them, so its release is pinned to the one they were tested with
-(``pyproject.toml``, ``helpers/runtime/requirements.txt``), and at import it is seen whether each is
-still there. :mod:`overlay.guard` can't do without its own, as it protects; :mod:`overlay.quick`
-stands back, as it only saves work.
+asyncssh promises nothing about them. Its release is therefore pinned to the tested one
+(``pyproject.toml``, ``helpers/pod/runtime/requirements.txt``), and each name is checked at import.
+:mod:`~dit4c_p2p.overlay.asyncssh_ext.backpressure` can't do without its names, because it protects;
+:mod:`~dit4c_p2p.overlay.asyncssh_ext.fastpath` falls back to asyncssh's own path.
 """
 
 from collections.abc import Mapping

@@ -31,10 +31,10 @@ def test_parents_come_before_their_children() -> None:
 
 def test_every_recipe_has_its_sources() -> None:
     for recipe in RECIPES:
-        dockerfile = (SOURCES / recipe.name / "Dockerfile").read_text()
+        dockerfile = (SOURCES / recipe.source_folder / "Dockerfile").read_text()
         assert "FROM ${PARENT}" in dockerfile
         assert ("COPY app " in dockerfile) == (recipe.program is not None)
-        wheels = (SOURCES / recipe.name / "requirements.txt").exists()
+        wheels = (SOURCES / recipe.source_folder / "requirements.txt").exists()
         assert ("COPY wheels " in dockerfile) == wheels
 
 
@@ -69,18 +69,18 @@ def test_only_what_the_chosen_tools_need_is_built() -> None:
 
 def test_the_helpers_have_the_libraries_that_the_package_asks_for() -> None:
     project = tomllib.loads(PROJECT.read_text())["project"]
-    wanted = (SOURCES / "runtime" / "requirements.txt").read_text().split()
+    wanted = (SOURCES / "pod/runtime" / "requirements.txt").read_text().split()
     assert set(wanted) <= set(project["dependencies"])
 
 
 def test_a_helper_has_no_orm_no_templates_and_no_engine() -> None:
-    wanted = (SOURCES / "runtime" / "requirements.txt").read_text().lower()
+    wanted = (SOURCES / "pod/runtime" / "requirements.txt").read_text().lower()
     for library in ("tortoise", "jinja", "docker", "authlib"):
         assert library not in wanted
 
 
 def test_no_server_is_named_where_this_machine_should_say_which() -> None:
-    places = [SOURCES, PROJECT.parent / "scripts", PROJECT.parent / "dit4c_p2p" / "images"]
+    places = [SOURCES, PROJECT.parent / "scripts", PROJECT.parent / "dit4c_p2p" / "imagebuild"]
     for place in places:
         for path in place.rglob("*"):
             if path.is_file() and path.suffix != ".pyc" and "bench" not in path.name:

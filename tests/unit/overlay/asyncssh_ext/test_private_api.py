@@ -44,7 +44,7 @@ def test_what_is_touched_is_listed() -> None:
 
 def test_the_release_is_pinned_alike_for_peers_and_helpers() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    helpers = (ROOT / "helpers" / "runtime" / "requirements.txt").read_text().splitlines()
+    helpers = (ROOT / "helpers" / "pod" / "runtime" / "requirements.txt").read_text().splitlines()
     pins = [
         next(line for line in lines if line.startswith("asyncssh"))
         for lines in (project["dependencies"], helpers)
