@@ -1,4 +1,4 @@
-"""Which fields pass from browser to app and back (RFC 9110 section 7.6.1, RFC 7239)."""
+"""Which fields pass from browser to app and back (RFC 9110 section 7.6.1)."""
 
 from dataclasses import dataclass
 
@@ -202,17 +202,17 @@ class FromApp:
 
 
 def _forwarding(origin: Origin, client: Client | None) -> Headers:
-    """Who called, as the router saw it (RFC 7239 section 6: IPv6 in brackets and quotes)."""
+    """Return who called, as the router saw it.
+
+    ``Forwarded`` (RFC 7239) is not sent: several apps prefer it to ``X-Forwarded-Host`` and read
+    the quotes that RFC 7239 demands around a host with a port as a part of the host.
+    """
     headers: Headers = [
         (b"X-Forwarded-Proto", origin.scheme),
         (b"X-Forwarded-Host", origin.host),
     ]
-    node = b"unknown"
     if client is not None:
         address = client.host.encode("ascii")
         headers.append((b"X-Forwarded-For", address))
         headers.append((b"X-Real-IP", address))
-        node = b'"[%b]"' % address if b":" in address else address
-    forwarded = b'for=%b;host="%b";proto=%b' % (node, origin.host, origin.scheme)
-    headers.append((b"Forwarded", forwarded))
     return headers
