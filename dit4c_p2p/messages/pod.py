@@ -29,8 +29,9 @@ class PodConfig(Strict, frozen=True):
 
     ``instance`` is the peer name, ``url`` the instance's canonical URL with a closing slash,
     ``app_port`` the port in the pod's network namespace that the app is to listen on. ``ca`` has
-    certificates (PEM) of authorities to believe beside the image's own. It is strict: agent and
-    helpers are of one release, and a setting may be a restriction.
+    certificates (PEM) of authorities to believe beside the image's own. ``silence_s`` is for how
+    many seconds no byte may move in either direction while a request is under way. It is strict:
+    agent and helpers are of one release, and a setting may be a restriction.
     """
 
     instance: str
@@ -39,6 +40,7 @@ class PodConfig(Strict, frozen=True):
     portal: PortalInfo
     routers: list[RouterInfo]
     ca: str = ""
+    silence_s: float = 3600.0
 
 
 class HelperState(StrEnum):

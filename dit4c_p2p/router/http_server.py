@@ -22,6 +22,7 @@ from dit4c_p2p.net.first_request import FirstRequest
 from dit4c_p2p.net.http1 import BadRequest, RequestHead
 from dit4c_p2p.net.https_redirect import answer, host_of, location
 from dit4c_p2p.net.listener import ConnectionLimiter, ConnectionSlot
+from dit4c_p2p.net.reset import reset
 from dit4c_p2p.net.tls import is_tls
 from dit4c_p2p.overlay.ssh_options import WINDOW_BYTES
 from dit4c_p2p.router import error_pages
@@ -204,7 +205,7 @@ class HttpFrontend:
     async def close(self) -> None:
         """Cut every visitor."""
         for transport in list(self._transports):
-            transport.abort()
+            reset(transport)
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

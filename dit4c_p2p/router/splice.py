@@ -6,7 +6,8 @@
 This is the hot path of the router: each chunk costs one call here and no task, and packets are made
 and opened by ``overlay.quick``. A side that has
 more than its buffer's limit pauses the reading of the other; an end of file is passed on by itself;
-the end of either side ends the other. A proxy's connection is looked into (``router.proxied``).
+the end of either side ends the other. An end without an end of file before it is a cut, and passed
+on as one (``net.reset``). A proxy's connection is looked into (``router.proxied``).
 """
 
 import asyncio
@@ -16,7 +17,9 @@ from collections.abc import Callable
 import asyncssh
 
 from dit4c_p2p.net.http1 import BadRequest
+from dit4c_p2p.net.reset import reset
 from dit4c_p2p.net.tls import is_tls
+from dit4c_p2p.overlay.asyncssh_ext.backpressure import had_eof
 from dit4c_p2p.overlay.asyncssh_ext.fastpath import writer
 from dit4c_p2p.router.proxy_pinning import HostPinnedStream
 
@@ -38,9 +41,11 @@ class ChannelEnd(asyncssh.SSHTCPSession[bytes]):
         self._on_close = on_close
         self._write = transport.write
         self._moved = 0
+        self._channel: asyncssh.SSHTCPChannel[bytes]
 
     def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
         """Called by asyncssh when the channel is open."""
+        self._channel = chan
         chan.set_write_buffer_limits(_HIGH_WATER_BYTES)
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
@@ -60,15 +65,15 @@ class ChannelEnd(asyncssh.SSHTCPSession[bytes]):
             self._transport.write_eof()
         except OSError as error:
             _log.debug("end of file not passed on: %s", error)
-            self._transport.abort()
+            reset(self._transport)
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The channel is gone; what has arrived is still delivered."""
-        if exc is None:
+        """The channel is gone; what has arrived is still delivered, unless the stream was cut."""
+        if exc is None and had_eof(self._channel):
             self._transport.close()
-        else:
-            self._transport.abort()
+        elif not self._transport.is_closing():
+            reset(self._transport)
         self._on_close(self._moved)
 
     def pause_writing(self) -> None:
@@ -104,6 +109,7 @@ class StreamEnd(asyncio.Protocol):
         self._on_close = on_close
         self._write = writer(channel)
         self._timer: asyncio.TimerHandle | None = None
+        self._ended = False  # the socket sends no more
         self._moved = 0
         transport.set_write_buffer_limits(min(room_bytes, _HIGH_WATER_BYTES))
 
@@ -118,20 +124,24 @@ class StreamEnd(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The peer has nothing more to send, and may still receive."""
+        self._ended = True
         if not self._channel.is_closing():
             self._channel.write_eof()
         if is_tls(self._transport):
             return False
         self._timer = asyncio.get_running_loop().call_later(
-            self._half_closed_s, self._transport.abort
+            self._half_closed_s, reset, self._transport
         )
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone: nothing that is still under way has anywhere to go."""
+        """The socket is gone: what is still under way to it has nowhere to go."""
         if self._timer is not None:
             self._timer.cancel()
-        self._channel.abort()
+        if exc is None and self._ended:
+            self._channel.close()
+        else:
+            self._channel.abort()
         self._on_close(self._moved)
 
     def pause_writing(self) -> None:
@@ -183,7 +193,7 @@ class ProxiedStreamEnd(StreamEnd):
             passed = self._passing.asked(data)
         except BadRequest as error:
             _log.warning("cut a proxy's connection: %s", error)
-            self._transport.abort()
+            reset(self._transport)
             return
         if passed:
             super().data_received(passed)

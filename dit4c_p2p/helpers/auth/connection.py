@@ -45,6 +45,7 @@ class InstanceContext:
     app: Upstream
     sessions: Sessions
     own: ReservedPaths
+    silence_s: float | None = None
 
 
 class Connection:
@@ -115,7 +116,8 @@ class Connection:
             except TimeoutError:
                 if self._wire.buffered:
                     await self._refuse_unread(408, "The request did not come in time")
-                return
+                    return
+                break
             if self._wire.at_end:
                 return  # gone; see Wire
             self._wire.on_gone = self.cut
@@ -123,7 +125,8 @@ class Connection:
                 keep = await self._handle(head)
             except CutShort as error:
                 logger.info("a response was cut short: %s", error)
-                keep = False
+                await self._wire.break_off(LINGER_LIMIT_S)
+                return
             self._wire.on_gone = None
             if not keep:
                 break
@@ -162,7 +165,9 @@ class Connection:
         request = self._to_app.head(head, session.person)
         session.open.add(self)
         try:
-            return await exchange(self._wire, head, request, house.app, self._from_app)
+            return await exchange(
+                self._wire, head, request, house.app, self._from_app, silence_s=house.silence_s
+            )
         finally:
             session.open.discard(self)
 

@@ -153,7 +153,7 @@ class FromApp:
     def __init__(self, *, secure: bool) -> None:
         self._secure = secure
         self._read: tuple[bytes, str, ResponseHead] | None = None
-        self._made: tuple[ResponseHead, bool, bytes] | None = None
+        self._made: tuple[ResponseHead, bool, bool, bytes] | None = None
 
     def read(self, data: bytes, method: str) -> ResponseHead:
         """The checked head of an answer to a request of ``method``.
@@ -167,17 +167,21 @@ class FromApp:
         self._read = (data, method, head)
         return head
 
-    def head(self, head: ResponseHead, *, close: bool) -> bytes:
-        """The head that the browser gets; ``close`` announces the end of its connection."""
+    def head(self, head: ResponseHead, *, close: bool, chunking: bool = False) -> bytes:
+        """The head that the browser gets.
+
+        :param close: announces the end of its connection.
+        :param chunking: the body is sent in chunks, other than the app does.
+        """
         last = self._made
-        if last is not None and last[0] is head and last[1] == close:
-            return last[2]
+        if last is not None and last[0] is head and last[1] == close and last[2] == chunking:
+            return last[3]
         first = b"HTTP/1.1 %d %b" % (head.status, head.reason)
-        made = render_head(first, self._headers(head, close))
-        self._made = (head, close, made)
+        made = render_head(first, self._headers(head, close, chunking))
+        self._made = (head, close, chunking, made)
         return made
 
-    def _headers(self, head: ResponseHead, close: bool) -> Headers:
+    def _headers(self, head: ResponseHead, close: bool, chunking: bool) -> Headers:
         headers: Headers = []
         for pair in head.headers:
             name = pair[0].lower()
@@ -189,7 +193,7 @@ class FromApp:
                 name in _NOT_FROM_APP or name in head.connection
             ):
                 headers.append(pair)
-        if head.body.kind is BodyKind.CHUNKED:
+        if chunking or head.body.kind is BodyKind.CHUNKED:
             headers.append((b"Transfer-Encoding", b"chunked"))
         if head.status == 101:
             headers.append((b"Connection", b"Upgrade"))

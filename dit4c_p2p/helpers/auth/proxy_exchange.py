@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.helpers.auth.headers import FromApp
-from dit4c_p2p.helpers.auth.stream import BufferedStream
+from dit4c_p2p.helpers.auth.stream import BufferedStream, Data
 from dit4c_p2p.helpers.auth.upstream import Upstream
 from dit4c_p2p.net.http1 import (
     BadMessage,
@@ -18,11 +20,16 @@ from dit4c_p2p.net.http1 import (
     framer_of,
 )
 
-# Without a byte either way; computations are long, so this is ten times nginx's minute.
-SILENCE_LIMIT_S = 600.0
+# Without a byte in either direction; computations are long. A setting of the pod.
+SILENCE_LIMIT_S = 3600.0
 RESPONSE_HEAD_LIMIT_S = 60.0
 # A WebSocket of which one end has closed.
 CLOSING_LIMIT_S = 10.0
+# Interim responses (1xx) to one request; one every 10 s for longer than any request lasts.
+MAX_INTERIM = 1000
+
+_LAST_CHUNK = b"0\r\n\r\n"
+T = TypeVar("T")
 
 # May be sent again when a kept connection turns out to be dead (RFC 9110 section 9.2.2).
 _REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -45,24 +52,32 @@ class _Stale(Exception):
 
 
 async def exchange(
-    client: BufferedStream, head: RequestHead, request: bytes, app: Upstream, from_app: FromApp
+    client: BufferedStream,
+    head: RequestHead,
+    request: bytes,
+    app: Upstream,
+    from_app: FromApp,
+    *,
+    silence_s: float | None = None,
 ) -> bool:
     """Pass a request on and its response back; whether ``client`` may be used for another.
 
     :param request: the head as the app is to get it.
+    :param silence_s: how long no byte may move in either direction; :data:`SILENCE_LIMIT_S`.
     :raises AppUnreachable, AppSlow, BadResponse: nothing has been answered; 502 to 504.
     :raises BadRequest: the body is malformed; nothing has been answered.
     :raises CutShort: too late for an answer.
     """
+    limit_s = SILENCE_LIMIT_S if silence_s is None else silence_s
     bodiless = head.body.kind is not BodyKind.CHUNKED and head.body.length == 0
     if bodiless and head.method in _REPEATABLE and head.upgrade is None:
         kept = app.take()
         if kept is not None:
             with contextlib.suppress(_Stale):
-                attempt = _Attempt(client, head, kept, app, from_app, is_kept=True)
+                attempt = _Attempt(client, head, kept, app, from_app, limit_s, is_kept=True)
                 return await attempt.run(request)
     upstream = await app.connect()
-    attempt = _Attempt(client, head, upstream, app, from_app, is_kept=False)
+    attempt = _Attempt(client, head, upstream, app, from_app, limit_s, is_kept=False)
     return await attempt.run(request)
 
 
@@ -76,9 +91,12 @@ class _Attempt:
         upstream: BufferedStream,
         app: Upstream,
         from_app: FromApp,
+        silence_s: float,
         *,
         is_kept: bool,
     ) -> None:
+        self._silence_s = silence_s
+        self._began_at = asyncio.get_running_loop().time()
         self._client = client
         self._head = head
         self._upstream = upstream
@@ -88,6 +106,7 @@ class _Attempt:
         self._body = framer_of(head.body)
         self._body_error: BadMessage | None = None
         self._reusable = False
+        self._whole = False  # the response was passed on to its end
 
     async def run(self, request: bytes) -> bool:
         """See :func:`exchange`.
@@ -107,8 +126,10 @@ class _Attempt:
         finally:
             if self._reusable:
                 self._app.give_back(self._upstream)
+            elif self._whole:
+                self._upstream.close()
             else:
-                self._upstream.abort()
+                self._upstream.reset()
             if sending is not None:
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
@@ -129,20 +150,21 @@ class _Attempt:
         """The rest of the body. A malformed one ends the exchange; an app that doesn't want it
         may still have answered."""
         try:
-            await _pump(self._client, self._body, self._upstream)
+            await self._pump(self._client, self._body, self._upstream)
         except BadMessage as error:
             self._body_error = error
-            self._upstream.abort()
+            self._upstream.reset()
         except (ConnectionResetError, TimeoutError) as error:
             if not self._upstream.lost:
                 self._body_error = BadRequest(f"the body did not come: {error}")
-                self._upstream.abort()
+                self._upstream.reset()
 
     async def _response_head(self) -> ResponseHead:
         """The final head; interim ones are passed on (RFC 9110 section 15.2)."""
+        interim = 0
         while True:
             try:
-                data = await self._upstream.read_head(SILENCE_LIMIT_S, RESPONSE_HEAD_LIMIT_S)
+                data = await self._next_head()
             except TimeoutError:
                 raise AppSlow("the app has not answered") from None
             except BadRequest as error:
@@ -159,52 +181,144 @@ class _Attempt:
                 raise BadResponse("the app answered HTTP/1.0 with chunks")
             if not response.interim:
                 return response
+            interim += 1
+            if interim > MAX_INTERIM:
+                raise BadResponse(f"the app sent more than {MAX_INTERIM} interim responses")
             if self._head.version == (1, 1):
                 self._client.write(self._from_app.head(response, close=False))
+                if self._client.is_behind:
+                    await self._patiently(self._client.drain)
+
+    async def _next_head(self) -> bytes | None:
+        """A head of the app, however long the request's body takes to move.
+
+        :raises TimeoutError: nothing moved for too long, or the head itself took too long.
+        """
+        while True:
+            try:
+                return await self._upstream.read_head(self._patience_s(), RESPONSE_HEAD_LIMIT_S)
+            except TimeoutError:
+                if self._upstream.buffered or self._patience_s() <= 0:
+                    raise
 
     async def _answer(self, response: ResponseHead) -> bool:
-        """Pass the response on; whether the browser's connection may go on."""
+        """Pass the response on; whether the browser's connection may go on.
+
+        A body that ends with the app's connection is sent in chunks where the browser understands
+        them (HTTP/1.1): without the last chunk it is seen to be incomplete.
+        """
         body = framer_of(response.body, BadResponse)
+        to_close = response.body.kind is BodyKind.UNTIL_CLOSE
+        chunking = to_close and self._head.version == (1, 1)
         keep = (
             self._head.keep_alive
             and self._head.version == (1, 1)
-            and response.body.kind is not BodyKind.UNTIL_CLOSE
+            and (chunking or not to_close)
             and (self._body.complete or response.status < 300)
         )
-        head = self._from_app.head(response, close=not keep)
+        head = self._from_app.head(response, close=not keep, chunking=chunking)
         try:
             data = self._upstream.read_now()
             taken = body.feed(data)
-            self._client.write(head + data[:taken])
+            first = data[:taken]
+            self._client.write(head + (_chunk(first) if chunking else first))
             self._upstream.unread(data[taken:])
             if self._client.is_behind:
-                await self._client.drain(SILENCE_LIMIT_S)
+                await self._patiently(self._client.drain)
             if not body.complete:
-                await _pump(self._upstream, body, self._client)
+                await self._pump(self._upstream, body, self._client, chunking=chunking)
+            if chunking:
+                self._client.write(_LAST_CHUNK)
         except (BadResponse, ConnectionResetError, TimeoutError) as error:
             raise CutShort(str(error)) from None
+        self._whole = True
         self._reusable = response.keep_alive and body.complete and self._body.complete
         return keep and self._body.complete
 
     async def _splice(self, response: ResponseHead) -> None:
-        """After 101: bytes both ways until both ends have closed."""
+        """After 101: bytes both ways until both ends have closed.
+
+        :raises CutShort: one of them was cut, or did not close after the other.
+        """
         self._client.on_gone = None  # a half-close is passed on
         try:
             self._client.write(self._from_app.head(response, close=False))
         except ConnectionResetError as error:
             raise CutShort(str(error)) from None
         ways = {
-            asyncio.create_task(_copy(self._client, self._upstream), name="to the app"),
-            asyncio.create_task(_copy(self._upstream, self._client), name="from the app"),
+            asyncio.create_task(self._copy(self._client, self._upstream), name="to the app"),
+            asyncio.create_task(self._copy(self._upstream, self._client), name="from the app"),
         }
         try:
             _, open_ways = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             if open_ways:
-                await asyncio.wait(open_ways, timeout=CLOSING_LIMIT_S)
+                _, open_ways = await asyncio.wait(open_ways, timeout=CLOSING_LIMIT_S)
         finally:
             for way in ways:
                 way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
+            results = await asyncio.gather(*ways, return_exceptions=True)
+        if not all(result is True for result in results):
+            raise CutShort("a WebSocket was cut")
+        self._whole = True
+
+    async def _pump(
+        self,
+        source: BufferedStream,
+        framer: Framer,
+        sink: BufferedStream,
+        *,
+        chunking: bool = False,
+    ) -> None:
+        """Pass on the rest of one body.
+
+        :param chunking: frame it anew, in chunks; the last one is the caller's.
+        :raises BadMessage: malformed.
+        :raises ConnectionResetError: it ended too early, or nobody takes it.
+        :raises TimeoutError: nothing moved in either direction for too long.
+        """
+        while not framer.complete:
+            data = await self._patiently(source.read)
+            if not data:
+                # An orderly end is how such a body is told to end; a reset is not.
+                if framer.ends_with_stream and not source.was_reset:
+                    return
+                raise ConnectionResetError("the body was cut short")
+            taken = framer.feed(data)
+            if taken < len(data):
+                source.unread(data[taken:])
+                data = data[:taken]
+            sink.write(_chunk(data) if chunking else data)
+            if sink.is_behind:
+                await self._patiently(sink.drain)
+
+    async def _copy(self, source: BufferedStream, sink: BufferedStream) -> bool:
+        """Pass on everything, then the end; False if it was cut, which is passed on as well."""
+        try:
+            await source.pour_into(sink, self._silence_s)
+            if source.was_reset:
+                raise ConnectionResetError("the stream was cut")
+        except (ConnectionResetError, TimeoutError):
+            sink.reset()
+            return False
+        sink.write_eof()
+        return True
+
+    async def _patiently(self, wait: Callable[[float], Awaitable[T]]) -> T:
+        """``await wait(limit_s)``, for as long as bytes move in either direction.
+
+        :raises TimeoutError: none did for too long.
+        """
+        while True:
+            try:
+                return await wait(self._patience_s())
+            except TimeoutError:
+                if self._patience_s() <= 0:
+                    raise
+
+    def _patience_s(self) -> float:
+        """How long from now on nothing may move."""
+        moved_at = max(self._began_at, self._client.moved_at, self._upstream.moved_at)
+        return moved_at + self._silence_s - asyncio.get_running_loop().time()
 
     def _no_answer(self) -> Exception:
         """The app closed before it said anything."""
@@ -213,34 +327,6 @@ class _Attempt:
         return self._body_error or BadResponse("the app closed the connection without an answer")
 
 
-async def _pump(source: BufferedStream, framer: Framer, sink: BufferedStream) -> None:
-    """Pass on the rest of one body.
-
-    :raises BadMessage: malformed.
-    :raises ConnectionResetError: it ended too early, or nobody takes it.
-    :raises TimeoutError: nothing moved for :data:`SILENCE_LIMIT_S`.
-    """
-    while not framer.complete:
-        data = await source.read(SILENCE_LIMIT_S)
-        if not data:
-            # An orderly end is how such a body is told to end; a reset is not.
-            if framer.ends_with_stream and not source.was_reset:
-                return
-            raise ConnectionResetError("the body was cut short")
-        taken = framer.feed(data)
-        if taken < len(data):
-            source.unread(data[taken:])
-            data = data[:taken]
-        sink.write(data)
-        if sink.is_behind:
-            await sink.drain(SILENCE_LIMIT_S)
-
-
-async def _copy(source: BufferedStream, sink: BufferedStream) -> None:
-    """Pass on everything, then the end."""
-    try:
-        await source.pour_into(sink, SILENCE_LIMIT_S)
-    except (ConnectionResetError, TimeoutError):
-        sink.abort()
-    else:
-        sink.write_eof()
+def _chunk(data: Data) -> Data:
+    """One chunk (RFC 9112 section 7.1); nothing for no data, which would be the last one."""
+    return b"%x\r\n%b\r\n" % (len(data), bytes(data)) if data else b""

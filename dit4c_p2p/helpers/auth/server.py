@@ -47,7 +47,7 @@ class AuthServer:
         portal_url = pod.config.portal.url
         login = Login(portal_url, str(pod.name), redirect_uri)
         own = ReservedPaths(origin, self.app, self.sessions, login, oauth, portal_url)
-        self._house = InstanceContext(origin, self.app, self.sessions, own)
+        self._house = InstanceContext(origin, self.app, self.sessions, own, pod.config.silence_s)
         self._connections: dict[asyncio.Task[None], Connection] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None

@@ -1,10 +1,12 @@
 """A byte stream of either side: buffered reading, back-pressure both ways, a limit on each wait."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import cast
 
 from dit4c_p2p.net.http1 import find_head_end
+from dit4c_p2p.net.reset import is_cut_off, reset, unread_bytes
 
 # One read of the event loop is up to 256 KiB; more than two of them are never held.
 READ_HIGH_BYTES = 256 * 1024
@@ -30,6 +32,7 @@ class BufferedStream(asyncio.Protocol):
         self.at_end = False  # no more will come than what is buffered
         self.lost = False
         self.was_reset = False  # the end was no orderly one
+        self.moved_at = self._loop.time()  # when a byte came last, or one was taken
         self._buffer: Data = b""
         self._sink: BufferedStream | None = None  # where all that comes goes at once
         self._reader: asyncio.Future[None] | None = None
@@ -52,6 +55,7 @@ class BufferedStream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Keep ``data`` until it is read, and stop the sender when it is too much."""
+        self.moved_at = self._loop.time()
         if self._sink is not None:
             self._pour(self._sink, data)
             return
@@ -67,13 +71,14 @@ class BufferedStream(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The other end writes no more; ours stays open until closed."""
+        self.was_reset = is_cut_off(self.transport)
         self._end()
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
         """Nothing can be read or written any more, but what is buffered."""
         self.lost = True
-        self.was_reset = error is not None
+        self.was_reset = self.was_reset or error is not None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -86,6 +91,7 @@ class BufferedStream(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """It has caught up."""
+        self.moved_at = self._loop.time()
         self._writing_paused = False
         _wake(self._drainer)
 
@@ -208,9 +214,14 @@ class BufferedStream(asyncio.Protocol):
         :raises TimeoutError: it has taken nothing for ``limit_s`` seconds.
         """
         while self._writing_paused and not self.lost:
+            waiting = self.transport.get_write_buffer_size()
             self._drainer = self._loop.create_future()
             try:
                 await _within(self._loop, self._drainer, limit_s)
+            except TimeoutError:
+                if self.transport.get_write_buffer_size() >= waiting:
+                    raise
+                self.moved_at = self._loop.time()
             finally:
                 self._drainer = None
         if self.lost:
@@ -227,18 +238,36 @@ class BufferedStream(asyncio.Protocol):
             self.transport.close()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close at once. The other end of a Unix socket sees that the stream was cut."""
         if not self.lost:
             self.transport.abort()
+
+    def reset(self) -> None:
+        """Close at once; the other end sees that the stream was cut, over TCP as well."""
+        if not self.lost:
+            reset(self.transport)
+
+    async def break_off(self, flush_s: float) -> None:
+        """Send what was written, then close as :meth:`reset` does.
+
+        :param flush_s: how long the other end may take nothing; the rest is dropped then.
+        """
+        self.on_gone = None
+        if self.lost or self.transport.is_closing():
+            return
+        self.transport.set_write_buffer_limits(high=0)
+        with contextlib.suppress(ConnectionResetError, TimeoutError):
+            await self.drain(flush_s)
+        self.reset()
 
     async def linger(self, flush_s: float, limit_s: float) -> None:
         """Close so that what was written last arrives, although unread bytes may still come.
 
         Closing at once would answer them with a reset, which may overtake our answer
-        (RFC 9112 section 9.6).
+        (RFC 9112 section 9.6). It would also look like a cut, see :mod:`dit4c_p2p.net.reset`.
 
         :param flush_s: how long the other end may take nothing of what was written.
-        :param limit_s: how long it may take to close after that.
+        :param limit_s: how long it may take to close after it has taken all.
         :raises ConnectionResetError, TimeoutError: see :meth:`drain`.
         """
         self.on_gone = None
@@ -247,12 +276,18 @@ class BufferedStream(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=0)
         await self.drain(flush_s)
         self.write_eof()
-        deadline = self._loop.time() + limit_s
-        while not self.at_end and (left := deadline - self._loop.time()) > 0:
+        loop = self._loop
+        deadline, give_up = loop.time() + limit_s, loop.time() + flush_s
+        unread = unread_bytes(self.transport)
+        while not self.at_end and (left := deadline - loop.time()) > 0:
             try:
                 await self.read(left)
             except TimeoutError:
-                break
+                before, unread = unread, unread_bytes(self.transport)
+                if unread < before:
+                    give_up = loop.time() + flush_s
+                if unread and loop.time() < give_up:
+                    deadline = loop.time() + limit_s
         self.close()
 
     def _take(self, size: int) -> bytes:

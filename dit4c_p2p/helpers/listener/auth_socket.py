@@ -2,7 +2,7 @@
 
 Bytes go straight from one end's callback into the other; whichever can't take more stops the one
 that sends. A half-close is passed on, and the pair ends when both ends have finished, or when
-either is gone.
+either is gone. An end that was cut is passed on as a cut, see :mod:`dit4c_p2p.net.reset`.
 """
 
 import asyncio
@@ -15,6 +15,8 @@ from typing import cast
 import asyncssh
 
 from dit4c_p2p.net import proxy_protocol
+from dit4c_p2p.net.reset import is_cut_off
+from dit4c_p2p.overlay.asyncssh_ext.backpressure import had_eof
 from dit4c_p2p.overlay.asyncssh_ext.fastpath import writer
 
 logger = logging.getLogger(__name__)
@@ -25,6 +27,8 @@ MAX_CHANNELS = 1024
 CONNECT_LIMIT_S = 5.0
 # After the app has finished, a browser has nothing more to say to it.
 FINISHED_LIMIT_S = 10.0
+# The auth helper reads the browser's orderly end within this, before its socket closes.
+END_READ_LIMIT_S = 1.0
 # Each end holds so much for the other before it makes it wait: as much as a long way takes where
 # there are few, and a share where there are many, who may not take what they have asked for.
 WRITE_HIGH_BYTES = 1024 * 1024
@@ -54,7 +58,9 @@ class _SocketEnd(asyncio.Protocol):
             self.channel.send(data)
 
     def eof_received(self) -> bool:
-        """The app has finished."""
+        """The app has finished, or the auth helper has cut the stream."""
+        if is_cut_off(self.transport):
+            return False
         self.ended = True
         if self.channel is not None:
             self.channel.finish()
@@ -67,7 +73,10 @@ class _SocketEnd(asyncio.Protocol):
         if self._limit is not None:
             self._limit.cancel()
         if self.channel is not None:
-            self.channel.close()
+            if self.ended:
+                self.channel.close()
+            else:
+                self.channel.cut()
         self._on_gone(self)
 
     def pause_writing(self) -> None:
@@ -123,12 +132,15 @@ class _ChannelEnd(asyncssh.SSHTCPSession[bytes]):
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel, or all of the router's connection, has gone."""
         self._lost = True
-        if self._socket.transport.is_closing():
+        transport = self._socket.transport
+        if transport.is_closing():
             return
-        if exc is None and self._ended:
-            self._socket.transport.close()
-        else:
-            self._socket.transport.abort()
+        if exc is not None or not had_eof(self._chan):
+            transport.abort()
+            return
+        if not self._ended:
+            transport.write_eof()
+        asyncio.get_running_loop().call_later(END_READ_LIMIT_S, transport.close)
 
     def pause_writing(self) -> None:
         """The browser is slower than the app."""
@@ -159,6 +171,11 @@ class _ChannelEnd(asyncssh.SSHTCPSession[bytes]):
         """End the channel after what was sent has gone out."""
         if not self._lost:
             self._chan.close()
+
+    def cut(self) -> None:
+        """End the channel without an end of file."""
+        if not self._lost:
+            self._chan.abort()
 
     def pause(self) -> None:
         """Make the browser wait."""

@@ -11,7 +11,6 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self
 
@@ -250,31 +249,19 @@ class Engine:
             return ""
         return clean_log(bytes(kept[-MAX_LOG_BYTES:]))
 
-    async def follow_output(
-        self, id: str, since: float = 0, silence_s: float | None = None
-    ) -> AsyncGenerator[str, None]:
+    async def follow_output(self, id: str, since: float = 0) -> AsyncGenerator[str, None]:
         """Each line that a container writes to its standard output, from the start, until it ends.
 
         :param since: seconds since 1970; lines written before are left out.
-        :param silence_s: end, too, when nothing was heard for so long: a stream that stays open
-            may have broken, and is asked for again.
         """
         params = {"stdout": "1", "follow": "1", "since": f"{since:.9f}"}
         rest = b""
         async with self._stream(f"containers/{id}/logs", params) as response:
-            async with aclosing(_frames(response.content)) as frames:
-                while True:
-                    try:
-                        async with asyncio.timeout(silence_s):
-                            frame = await anext(frames, None)
-                    except TimeoutError:
-                        return
-                    if frame is None:
-                        return
-                    *lines, rest = (rest + frame).split(b"\n")
-                    for line in lines:
-                        yield line.decode(errors="replace")
-                    rest = rest[-_MAX_LINE_BYTES:]
+            async for frame in _frames(response.content):
+                *lines, rest = (rest + frame).split(b"\n")
+                for line in lines:
+                    yield line.decode(errors="replace")
+                rest = rest[-_MAX_LINE_BYTES:]
 
     # ---- networks and volumes
 
@@ -418,7 +405,7 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
             rest, skipping = b"", True
 
 
-async def _frames(content: aiohttp.StreamReader) -> AsyncGenerator[bytes, None]:
+async def _frames(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
     """What a container without a terminal wrote, from the engine's multiplexed stream."""
     while True:
         try:

@@ -38,8 +38,6 @@ _NETWORK_TRIES = 8
 _REMOVE_ROUNDS = 5
 # The pod's own containers end at once when asked; nothing of theirs is worth waiting for.
 _HELPER_GRACE_S = 2
-# The output of an infra container that says nothing for so long is asked for again.
-_SILENT_S = 3.0
 # A shell's and the engine's exit code of a program that a signal has ended is more than that.
 _KILLED_FROM = 128
 
@@ -314,14 +312,10 @@ class PodBuilder:
         await self._engine.start_container(id)
         try:
             async with asyncio.timeout(self._firewall_s):
-                while True:
-                    output = self._engine.follow_output(id, last_end, _SILENT_S)
-                    async with aclosing(output) as lines:
-                        async for line in lines:
-                            if line.strip() == pod.READY_LINE:
-                                return
-                    if not (await self._engine.container(id)).running:
-                        break
+                async with aclosing(self._engine.follow_output(id, last_end)) as lines:
+                    async for line in lines:
+                        if line.strip() == pod.READY_LINE:
+                            return
         except TimeoutError:
             _log.warning("the firewall was not ready in %s s", self._firewall_s)
         raise _no_firewall(await self._engine.log_tail(id, 20))

@@ -27,7 +27,6 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from enum import Enum, auto
 from weakref import WeakValueDictionary
 
 import asyncssh
@@ -85,17 +84,6 @@ _LIST_CHARACTERS = 32 * 1024
 MAX_LOG_LINES = 5000
 
 _STOPPED = "it was stopped as asked"
-
-
-class HelperRestart(Enum):
-    """What became of a helper that did not run.
-
-    ``WELL``: it runs, or is not to. ``NOT_YET``: its pod is still being made, look again.
-    """
-
-    WELL = auto()
-    RESTARTED = auto()
-    NOT_YET = auto()
 
 
 class PodManager:
@@ -315,32 +303,24 @@ class PodManager:
                 self._starting.discard(instance)
         _log.warning("pod of %s: had gone down, started again", instance)
 
-    async def containers(self) -> dict[tuple[str, Role], bool]:
-        """Every container of every pod here, and whether it runs, in one call to the engine."""
-        return {
-            (item["Labels"][spec.LABEL_INSTANCE], Role(item["Labels"][spec.LABEL_ROLE])): (
-                item["State"] == "running"
-            )
-            for item in await self._engine.containers(self._data_folder)
-            if item["Labels"].get(spec.LABEL_ROLE) in list(Role)
-            and spec.LABEL_INSTANCE in item["Labels"]
-        }
+    async def restart_helper(self, instance: str, role: Role) -> bool:
+        """Start a helper again that has ended, if its pod is to run; whether all is settled.
 
-    async def restart_helper(self, instance: str, role: Role) -> HelperRestart:
-        """Start a helper again that has ended or was removed, if its pod is to run."""
+        False: the pod is still being made, look again.
+        """
         async with self._lock(instance):
             found = await self._assembly.look(instance)
             app, infra, helper = (found.get(one) for one in (Role.APP, Role.INFRA, role))
-            if app is None or infra is None or app.ended or (helper and helper.running):
-                return HelperRestart.WELL
+            if app is None or infra is None or helper is None or helper.running or app.ended:
+                return True
             if not app.started:
-                return HelperRestart.WELL if helper is None else HelperRestart.NOT_YET
+                return False
             if not infra.running:
                 await self._condition.stop_without_infra(instance)
-                return HelperRestart.WELL
+                return True
             await self._making.complete(instance, found)
             _log.warning("pod of %s: %s had ended, started again", instance, role)
-            return HelperRestart.RESTARTED
+            return True
 
     async def infra_ended(self, instance: str) -> None:
         """The holder of a pod's namespace has ended: the app can't stay without its firewall."""

@@ -22,13 +22,9 @@ from dit4c_p2p.node.pods.status import Containers
 
 _log = logging.getLogger(__name__)
 
-# How often time, and the app's container, are looked at while nothing is heard.
+# How often time is looked at while nothing is heard.
 _LOOK_EVERY_S = 5.0
-# A helper's output is asked for again after so long without a line: a stream may break unnoticed.
-_SILENT_S = 10.0
 _FOLLOW_AGAIN_S = 0.5
-# What was said just before a stream was opened again is heard again rather than missed.
-_OVERLAP_S = 1.0
 
 
 @dataclass
@@ -127,8 +123,6 @@ async def wait_until_ready(
             now = clock()
             if heard is not None:
                 arrival.heard(heard, now)
-            elif not ended.done() and await _has_ended(engine, containers[Role.APP].id):
-                break
             if (failure := arrival.overdue(now)) is not None:
                 raise failure
     finally:
@@ -162,27 +156,13 @@ async def _ended(engine: Engine, app: str) -> None:
             await asyncio.sleep(_FOLLOW_AGAIN_S)
 
 
-async def _has_ended(engine: Engine, app: str) -> bool:
-    """Whether the app does not run any more, asked for now; an engine that is away says nothing."""
-    try:
-        return not (await engine.container(app)).running
-    except NotFound:
-        return True
-    except EngineError:
-        return False
-
-
 async def _follow(engine: Engine, id: str, said: asyncio.Queue[HelperStatus]) -> None:
-    """Put what a helper says into ``said``, over its restarts; ends when it is gone.
-
-    A line may come twice, in the order in which it was said.
-    """
+    """Put what a helper says into ``said``, over its restarts; ends when it is gone."""
     since = 0.0
     while True:
         try:
-            async with aclosing(engine.follow_output(id, since, _SILENT_S)) as lines:
+            async with aclosing(engine.follow_output(id, since)) as lines:
                 async for line in lines:
-                    since = time.time() - _OVERLAP_S
                     try:
                         await said.put(decode(line, HelperStatus))
                     except InvalidMessage as error:
@@ -191,4 +171,5 @@ async def _follow(engine: Engine, id: str, said: asyncio.Queue[HelperStatus]) ->
             return
         except EngineError as error:
             _log.warning("following a helper: %s", error.one_line())
+        since = time.time()
         await asyncio.sleep(_FOLLOW_AGAIN_S)

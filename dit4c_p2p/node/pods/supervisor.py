@@ -1,16 +1,13 @@
 """The engine's events: apps that end are told of, helpers that end are started again.
 
 :class:`PodSupervisor` follows the engine, over its restarts, and after each (re)connect compares
-what is there with what it knew, so that nothing missed in between stays unnoticed. A stream that
-stays open may say nothing at all: every few seconds the containers are listed as well
-(:meth:`PodSupervisor.look`), and a stream that did not tell what the list shows is opened again.
+what is there with what it knew, so that nothing missed in between stays unnoticed.
 
 | container | when it ends while its app runs                                       |
 |-----------|-----------------------------------------------------------------------|
 | app       | once it is clear that it was by itself: a :class:`PodEvent` with the  |
 |           | reason and the end of its log, and the rest of the pod is stopped     |
-| listener, | started again, or made anew if it was removed: at first after a       |
-| auth      | second, and after up to a minute when it keeps ending                 |
+| listener, auth | started again, at first after a second, then after up to a minute |
 | infra     | the app is stopped: a pod does not run without who holds its firewall |
 
 A pod that went down with its machine, with the engine or with its infra container is told of as
@@ -19,30 +16,24 @@ interrupted and started again: the app's same container, its files as they were.
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.messages.node import PodEvent, PodState, PodStatus
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import FilesFailed, NodeFailure, TransientError
 from dit4c_p2p.node.pods import spec
-from dit4c_p2p.node.pods.manager import HelperRestart, PodManager
+from dit4c_p2p.node.pods.manager import PodManager
 from dit4c_p2p.node.pods.spec import HELPERS, Role
 from dit4c_p2p.node.pods.status import memory_text
 
 _log = logging.getLogger(__name__)
 
-_RECONNECT_FIRST_S, _RECONNECT_LONGEST_S = 0.2, 5.0
-# One list of containers is one quick call, whatever their number.
-LOOK_EVERY_S = 5.0
-_MEND_FIRST_S, _MEND_LONGEST_S = 1.0, 60.0
-# An engine that does not answer says nothing about the helper.
-_ENGINE_AGAIN_FIRST_S, _ENGINE_AGAIN_LONGEST_S = 1.0, 5.0
-# A container that ran this long was well: the next wait is the first again.
+_RECONNECT_S = (0.2, 0.5, 1.0, 2.0, 5.0)
+_MEND_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+# A helper that ran this long was well: the next wait is the first again.
 _WELL_AFTER_S = 120.0
 # A subscriber that is this far behind is cut off, and asks for the list again.
 _MAX_BEHIND = 1000
@@ -82,28 +73,6 @@ class Subscription:
             return None
 
 
-@dataclass
-class Restarts:
-    """How often a container had to be started again of late. Pure.
-
-    Only what was really started again counts: a look that finds it running is none.
-    """
-
-    count: int = 0
-    last: float = float("-inf")
-
-    def pause_s(self, now: float) -> float:
-        """How long to wait before it is started again now."""
-        if now - self.last > _WELL_AFTER_S:
-            self.count = 0
-        return min(_MEND_FIRST_S * 2.0**self.count, _MEND_LONGEST_S)
-
-    def restarted(self, now: float) -> None:
-        """It was started again."""
-        # Past the longest pause there is nothing left to count.
-        self.count, self.last = min(self.count + 1, 16), now
-
-
 class PodSupervisor:
     """Watches over the pods of one agent for as long as :meth:`run` runs."""
 
@@ -114,17 +83,10 @@ class PodSupervisor:
         self._subscriptions: set[Subscription] = set()
         self._known: dict[str, PodStatus] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        # Helpers about to be started again; and how often each container was of late.
+        # Helpers about to be started again; how often each was already, and when last.
         self._waiting: set[tuple[str, Role]] = set()
-        self._restarts: dict[tuple[str, Role], Restarts] = {}
+        self._tries: dict[tuple[str, Role], tuple[int, float]] = {}
         self._ending: set[str] = set()
-        # What ran at the last look, what has ended since by the stream's word, and what the stream
-        # had not told when it was looked at last.
-        self._ran: frozenset[tuple[str, Role]] = frozenset()
-        self._seen: Mapping[tuple[str, Role], bool] = {}
-        self._told_ends: set[tuple[str, Role]] = set()
-        self._untold: set[tuple[str, Role]] = set()
-        self._stream: asyncio.Task[None] | None = None
         self.connected = asyncio.Event()
         pods.gone = self._gone
 
@@ -140,92 +102,25 @@ class PodSupervisor:
 
     async def run(self) -> None:
         """Follow the engine until cancelled."""
+        tries = 0
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._follow(), name="follow the engine")
-                group.create_task(self._look_again(), name="look at the engine")
+            while True:
+                try:
+                    async with aclosing(self._engine.events(self._data_folder)) as events:
+                        async for event in events:
+                            tries = 0
+                            await self._take(event)
+                    _log.warning("the engine ended its events")
+                except TransientError as error:
+                    _log.warning("the engine's events: %s", error.one_line())
+                self.connected.clear()
+                await asyncio.sleep(_RECONNECT_S[min(tries, len(_RECONNECT_S) - 1)])
+                tries += 1
         finally:
             tasks = list(self._tasks)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _follow(self) -> None:
-        """Keep the stream of events open."""
-        backoff = Backoff(_RECONNECT_FIRST_S, _RECONNECT_LONGEST_S)
-        while True:
-            stream = self._stream = asyncio.create_task(
-                self._hear(backoff), name="the engine's events"
-            )
-            try:
-                await asyncio.wait((stream,))
-            finally:
-                self._stream = None
-                self.connected.clear()
-                stream.cancel()
-                (result,) = await asyncio.gather(stream, return_exceptions=True)
-            if isinstance(result, TransientError):
-                _log.warning("the engine's events: %s", result.one_line())
-            elif isinstance(result, asyncio.CancelledError):
-                _log.warning("the engine's events stayed silent, and are asked for again")
-            elif result is not None:
-                raise result
-            else:
-                _log.warning("the engine ended its events")
-            await asyncio.sleep(backoff.pause_s())
-
-    async def _hear(self, backoff: Backoff) -> None:
-        """One stream of events, from its beginning to its end."""
-        async with aclosing(self._engine.events(self._data_folder)) as events:
-            async for event in events:
-                backoff.reset()
-                await self._take(event)
-
-    async def _look_again(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_EVERY_S)
-            try:
-                await self.look()
-            except TransientError as error:
-                _log.warning("looking at the engine: %s", error.one_line())
-
-    async def look(self) -> None:
-        """See to whatever the containers show now, told by the stream or not."""
-        runs = await self._pods.containers()
-        seen, self._seen = self._seen, runs
-        for instance in {instance for instance, _ in seen.keys() | runs.keys()}:
-            if instance in self._pods.discarding:
-                continue
-            changed = any(
-                seen.get((instance, role)) is not runs.get((instance, role)) for role in Role
-            )
-            self._check(instance, runs, changed=changed)
-        now_running = frozenset(key for key, running in runs.items() if running)
-        ended = {key for key in self._ran - now_running if key[0] not in self._pods.discarding}
-        self._ran = now_running
-        # An event may be under way while the list is made: it has until the next look.
-        silent = self._untold - self._told_ends
-        self._untold = ended - self._told_ends
-        self._told_ends.clear()
-        if silent and self._stream is not None:
-            self._stream.cancel()
-
-    def _check(
-        self, instance: str, runs: Mapping[tuple[str, Role], bool], *, changed: bool
-    ) -> None:
-        """One pod, of which every container's being is known."""
-        if not runs.get((instance, Role.APP)):
-            if changed:
-                self._see_to(instance)
-            return
-        if changed:
-            self._spawn(self._tell(instance), f"tell of {instance}")
-        if not runs.get((instance, Role.INFRA)):
-            self._spawn(self._infra_ended(instance), f"infra of {instance}")
-            return
-        for role in HELPERS:
-            if not runs.get((instance, role)):
-                self._mend_later(instance, role)
 
     async def _take(self, event: dict[str, Any]) -> None:
         if not event:
@@ -237,16 +132,14 @@ class PodSupervisor:
         instance, role = attributes.get(spec.LABEL_INSTANCE), attributes.get(spec.LABEL_ROLE)
         if instance is None or role not in list(Role) or instance in self._pods.discarding:
             return
-        if event["Action"] in ("die", "destroy"):
-            self._told_ends.add((instance, Role(role)))
         match event["Action"], Role(role):
             case "oom", Role.APP:
                 await self._out_of_memory(instance)
             case "oom", _:
                 _log.warning("pod of %s: %s uses too much memory", instance, role)
-            case (("die" | "destroy"), Role.INFRA):
+            case "die", Role.INFRA:
                 self._spawn(self._infra_ended(instance), f"infra of {instance}")
-            case (("die" | "destroy"), (Role.LISTENER | Role.AUTH) as helper):
+            case "die", (Role.LISTENER | Role.AUTH) as helper:
                 self._mend_later(instance, helper)
             case "die", Role.APP:
                 self._see_to(instance)
@@ -263,7 +156,10 @@ class PodSupervisor:
                 self._publish(instance, status)
             if status.state is not PodState.RUNNING:
                 self._see_to(instance)
-        await self.look()
+            else:
+                self._spawn(self._infra_ended(instance), f"look at infra of {instance}")
+                for role in HELPERS:
+                    self._mend_later(instance, role)
 
     async def _tell(self, instance: str) -> None:
         status = await self._pods.status(instance)
@@ -291,11 +187,8 @@ class PodSupervisor:
 
     async def _settle(self, instance: str) -> None:
         try:
-            restarts = self._restarts_of(instance, Role.APP)
-            now = asyncio.get_running_loop().time
             while not await self._settled(instance):
-                await asyncio.sleep(restarts.pause_s(now()))
-                restarts.restarted(now())
+                await asyncio.sleep(self._pause_s((instance, Role.APP)))
                 try:
                     await self._pods.resume(instance)
                 except NodeFailure as failure:
@@ -320,37 +213,37 @@ class PodSupervisor:
         return status is None or status.state is not PodState.INTERRUPTED
 
     def _mend_later(self, instance: str, role: Role) -> None:
-        if (instance, role) not in self._waiting:
-            self._waiting.add((instance, role))
-            self._spawn(self._mend(instance, role), f"mend {role} of {instance}")
+        key = (instance, role)
+        if key in self._waiting:
+            return
+        self._waiting.add(key)
+        self._spawn(self._mend(key, self._pause_s(key)), f"restart {role}")
 
-    async def _mend(self, instance: str, role: Role) -> None:
-        """Start a helper again after a pause. Should it end again, that is told or seen anew."""
-        now = asyncio.get_running_loop().time
-        restarts = self._restarts_of(instance, role)
-        backoff = Backoff(_ENGINE_AGAIN_FIRST_S, _ENGINE_AGAIN_LONGEST_S)
+    def _pause_s(self, key: tuple[str, Role]) -> float:
+        """How long to wait before it is started again; longer each time, until it was well."""
+        now = asyncio.get_running_loop().time()
+        tries, last = self._tries.get(key, (-1, now))
+        tries = 0 if now - last > _WELL_AFTER_S else tries + 1
+        self._tries[key] = (tries, now)
+        return _MEND_S[min(tries, len(_MEND_S) - 1)]
+
+    async def _mend(self, key: tuple[str, Role], pause_s: float) -> None:
+        """Start a helper again after a pause. Should it end again, its event comes back here."""
         try:
-            await asyncio.sleep(restarts.pause_s(now()))
-            while True:
-                try:
-                    match await self._pods.restart_helper(instance, role):
-                        case HelperRestart.WELL:
-                            return
-                        case HelperRestart.RESTARTED:
-                            restarts.restarted(now())
-                            return
-                except NodeFailure as failure:
-                    _log.warning("pod of %s: %s: %s", instance, role, failure.one_line())
-                await asyncio.sleep(backoff.pause_s())
+            await asyncio.sleep(pause_s)
         finally:
-            self._waiting.discard((instance, role))
-
-    def _restarts_of(self, instance: str, role: Role) -> Restarts:
-        return self._restarts.setdefault((instance, role), Restarts())
+            self._waiting.discard(key)
+        try:
+            settled = await self._pods.restart_helper(*key)
+        except TransientError as failure:
+            _log.warning("pod of %s: %s: %s", *key, failure.one_line())
+            settled = False
+        if not settled:
+            self._mend_later(*key)
 
     def _gone(self, instance: str) -> None:
         for role in Role:
-            self._restarts.pop((instance, role), None)
+            self._tries.pop((instance, role), None)
         if self._known.get(instance) is not None:
             self._publish(instance, None)
 

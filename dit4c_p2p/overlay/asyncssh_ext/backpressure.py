@@ -24,6 +24,7 @@ from typing import Any
 
 import asyncssh
 from asyncssh.channel import SSHChannel
+from asyncssh.constants import MSG_CHANNEL_EOF
 
 from dit4c_p2p.overlay.asyncssh_ext import private_api
 from dit4c_p2p.overlay.ssh_options import WINDOW_BYTES
@@ -173,9 +174,15 @@ class BackpressureGuard:
 
 
 class _GuardedChannel(SSHChannel[Any]):
-    """What is different in a channel of a guarded connection."""
+    """What is different in a channel of a guarded connection.
+
+    :ivar got_eof: whether the peer has sent an end of file. A session may not be told of it:
+        asyncssh forgets one that waits behind unread data when the peer closes the channel too.
+    """
 
     guard: BackpressureGuard
+    got_eof = False
+    _closes_after_eof = False
 
     def process_open(
         self, send_chan: int, send_window: int, send_pktsize: int, session: Any
@@ -193,11 +200,29 @@ class _GuardedChannel(SSHChannel[Any]):
         _check_packets(send_pktsize)
         super().process_open_confirmation(send_chan, send_window, send_pktsize, packet)
 
+    def _process_eof(self, pkttype: int, pktid: int, packet: Any) -> None:
+        """Called by asyncssh for ``CHANNEL_EOF``."""
+        self.got_eof = True
+        super()._process_eof(pkttype, pktid, packet)
+
+    def close(self) -> None:
+        """Close when all that was written has been sent, an end of file included.
+
+        asyncssh would leave out one that waits behind data, and the end would look like a cut.
+        """
+        if self._send_state == "eof_pending":
+            self._closes_after_eof = True
+        else:
+            super().close()
+
     def _flush_send_buf(self) -> None:
         if self._send_buf and self.guard.held:
             self._pause_resume_writing()
-        else:
-            super()._flush_send_buf()
+            return
+        super()._flush_send_buf()
+        if self._closes_after_eof and self._send_state == "eof":
+            self._closes_after_eof = False
+            super().close()
 
     def _pause_resume_writing(self) -> None:
         if not self.guard.held:
@@ -208,6 +233,21 @@ class _GuardedChannel(SSHChannel[Any]):
             self._session.pause_writing()
         if self._send_paused or self._send_buf:
             self.guard.wait(self)
+
+
+_GuardedChannel._packet_handlers = {
+    **SSHChannel._packet_handlers,
+    MSG_CHANNEL_EOF: _GuardedChannel._process_eof,
+}
+
+
+def had_eof(channel: Any) -> bool:
+    """Return whether the peer ended its direction of ``channel`` before it closed the channel.
+
+    Without that the stream was cut (:mod:`dit4c_p2p.net.reset`). The channel is one of a guarded
+    connection.
+    """
+    return bool(channel.got_eof)
 
 
 def _check_packets(send_pktsize: int) -> None:

@@ -33,6 +33,8 @@ GUARD: Names = {
         "_recv_chan": "its number, as in the connection's channels",
         "_flush_send_buf": "sends what may be sent; overridden",
         "_pause_resume_writing": "tells the session to stop or to go on; overridden",
+        "_process_eof": "called for CHANNEL_EOF; overridden",
+        "_packet_handlers": "by which it is called",
     },
 }
 

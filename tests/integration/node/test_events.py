@@ -92,16 +92,10 @@ async def test_an_app_that_somebody_removed(pods, engine, config, images, instan
 
 
 class Line:
-    """The engine's socket at another path, which can be cut.
-
-    :ivar mute: streams of events stay open, and nothing of them comes through.
-    :ivar streams: how many of them were asked for.
-    """
+    """The engine's socket at another path, which can be cut."""
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.mute = False
-        self.streams = 0
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -121,35 +115,14 @@ class Line:
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far_writer = await asyncio.open_unix_connection("/var/run/docker.sock")
         try:
-            silent = asyncio.Event()
-            there = self._ask(reader, far_writer, silent)
-            await asyncio.gather(there, _pump(far_reader, writer, silent))
-        except ConnectionError:
-            pass  # either end has hung up
+            await asyncio.gather(_pump(reader, far_writer), _pump(far_reader, writer))
         finally:
             far_writer.close()
             writer.close()
 
-    async def _ask(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, silent: asyncio.Event
-    ) -> None:
-        while data := await reader.read(65536):
-            if b"/events?" in data:
-                self.streams += 1
-                if self.mute:
-                    silent.set()
-            writer.write(data)
-            await writer.drain()
-        if writer.can_write_eof():
-            writer.write_eof()
 
-
-async def _pump(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, silent: asyncio.Event
-) -> None:
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while data := await reader.read(65536):
-        if silent.is_set():
-            data = data[: data.find(b"\r\n\r\n") + 4] if data.startswith(b"HTTP/") else b""
         writer.write(data)
         await writer.drain()
     if writer.can_write_eof():
@@ -184,51 +157,3 @@ async def test_a_subscriber_that_does_not_read_starts_over(pods, engine, config)
             events.put(PodEvent(instance="abc", status=None))
         with pytest.raises(FellBehind):
             await events.next(1)
-
-
-async def test_a_stream_of_events_that_stays_open_and_silent(config, images, instance, tmp_path):
-    """Whatever ends is noticed all the same, and the stream is asked for anew."""
-    line = Line(str(tmp_path / "engine.sock"))
-    line.mute = True
-    await line.open()
-    other = instance[:-1] + "x"
-    try:
-        async with Engine(f"unix://{line.path}") as engine:
-            pods = PodManager(config, engine)
-            async with keeping(pods, engine, config) as keeper:
-                await run_start(pods, instance, images.app)
-                await run_start(pods, other, images.app)
-                await keeper.look()
-                with keeper.subscribe() as events:
-                    docker("kill", f"dit4c-{instance}-auth", f"dit4c-{other}-infra")
-                    docker("rm", "-f", f"dit4c-{instance}-listener")
-                    async with asyncio.timeout(20):
-                        await running(f"dit4c-{instance}-auth")
-                        while not inspected(f"dit4c-{instance}-listener"):
-                            await asyncio.sleep(0.2)
-                        await until(events, PodState.INTERRUPTED)
-                        docker("kill", f"dit4c-{instance}-app")
-                        while (told := await until(events, PodState.EXITED)).instance != instance:
-                            pass
-                    assert told.status.exit_code == 137
-                    async with asyncio.timeout(15):
-                        while line.streams < 2:
-                            await asyncio.sleep(0.1)
-    finally:
-        await line.cut()
-
-
-async def test_looking_often_is_no_failure(pods, engine, config, images, instance):
-    """However often a pod was looked at, a helper's first end is mended after a second."""
-    async with keeping(pods, engine, config) as keeper:
-        await run_start(pods, instance, images.app)
-        for _ in range(20):
-            await keeper.look()
-        docker("kill", f"dit4c-{instance}-auth")
-        async with asyncio.timeout(6):
-            await running(f"dit4c-{instance}-auth")
-
-
-def inspected(name: str) -> bool:
-    """Whether there is such a container."""
-    return name in docker("ps", "-a", "--format", "{{.Names}}").split()

@@ -64,8 +64,8 @@ def make_pod(tmp_path, key, portal):
 async def start_house(make_pod, portal, app):
     houses = []
 
-    async def start(app_port: int | None = None) -> House:
-        pod = make_pod(app.port if app_port is None else app_port)
+    async def start(app_port: int | None = None, **changes) -> House:
+        pod = make_pod(app.port if app_port is None else app_port, **changes)
         output = io.StringIO()
         server = AuthServer(pod, StatusLines("auth", output))
         await server.start()
@@ -88,11 +88,11 @@ async def house(start_house) -> House:
 
 @pytest.fixture
 def raw_house(start_house):
-    """``async with raw_house(script) as (house, app)``."""
+    """``async with raw_house(script) as (house, app)``; further arguments change the pod."""
 
     @contextlib.asynccontextmanager
-    async def make(script):
+    async def make(script, **changes):
         async with RawApp(script) as app:
-            yield await start_house(app.port), app
+            yield await start_house(app.port, **changes), app
 
     return make

@@ -9,6 +9,7 @@ from dit4c_p2p.helpers.listener import auth_socket
 from dit4c_p2p.helpers.listener.auth_socket import Splicer
 from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.net import proxy_protocol
+from dit4c_p2p.overlay.asyncssh_ext.backpressure import install_backpressure
 from dit4c_p2p.overlay.ssh_options import CLIENT_OPTIONS, PACKET_BYTES, SERVER_OPTIONS, WINDOW_BYTES
 
 MiB = 1024 * 1024
@@ -64,6 +65,7 @@ class Tunnel:
             known_hosts=([key.convert_to_public()], [], []),
             **CLIENT_OPTIONS,
         )
+        install_backpressure(self.connection)
         await self.connection.create_server(
             self.splicer.accept,
             "instance-abc",
