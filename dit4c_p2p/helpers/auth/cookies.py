@@ -6,7 +6,9 @@ this host only, whole path: no sibling host and no plain-text neighbour can set 
 
 OWN_PREFIX = b"__Host-dit4c-"
 SESSION_COOKIE = b"__Host-dit4c-instance"
+# Set beside each attempt's own cookie and the same for all: whether a browser keeps cookies at all.
 LOGIN_COOKIE = b"__Host-dit4c-login"
+ATTEMPT_COOKIE_PREFIX = b"__Host-dit4c-login-"
 
 _ATTRIBUTES = b"; Path=/; Secure; HttpOnly; SameSite=Lax"
 _OWN_LOWER = OWN_PREFIX.lower()
@@ -20,6 +22,12 @@ def find(values: list[bytes], name: bytes) -> str | None:
             if equals and key == name:
                 return content.decode("latin-1")
     return None
+
+
+def names(values: list[bytes]) -> list[bytes]:
+    """The names of all cookies in Cookie fields, in their order."""
+    pairs = [pair.strip(b" \t").partition(b"=") for value in values for pair in value.split(b";")]
+    return [name for name, equals, _ in pairs if equals]
 
 
 def without_ours(value: bytes) -> bytes:

@@ -1,9 +1,10 @@
 """The browser's way through OAuth, without anything kept here.
 
-RFC 6749 section 4.1 with PKCE (RFC 7636) and the issuer in the answer (RFC 9207). The browser holds
-a random secret in a ``__Host-`` cookie. ``state`` carries nonce, time and where to return to, under
-a MAC over them and that secret, so it is good for this browser only; the PKCE verifier is derived
-from the same. So no number of strangers opening pages can use up anything.
+RFC 6749 section 4.1 with PKCE (RFC 7636) and the issuer in the answer (RFC 9207). Each attempt has
+a random secret of its own, in a ``__Host-`` cookie of its own: tabs that a browser opens together
+send no cookie yet, and would overwrite a shared one. ``state`` carries the attempt's number, its
+time, the secret's hash and where to return to, under a MAC; so it is good for this browser only.
+The PKCE verifier is derived from the same. Strangers who open pages can't use up anything.
 """
 
 import base64
@@ -19,12 +20,19 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, urlencode
 
 from dit4c_p2p.errors import DitError
+from dit4c_p2p.helpers.auth.cookies import ATTEMPT_COOKIE_PREFIX
 
 LIFETIME_S = 600
 # Longer ones come back to the front page, so that state fits any server's limits.
-MAX_RETURN_BYTES = 512
+MAX_RETURN_BYTES = 1200
+# A browser's attempts under way at one instance; the oldest is given up for one more.
+MAX_ATTEMPTS = 32
+# An attempt that has lost its cookie or is too old begins again by itself, this often.
+MAX_TRIES = 3
 
-_NONCE_BYTES = 16
+_ATTEMPT = struct.Struct("!I8s")  # when it began, in seconds since 1970, and a random number
+_HASH_BYTES = 16
+_FIXED_BYTES = _ATTEMPT.size + 1 + _HASH_BYTES
 _MAC_BYTES = 32
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
 _MAX_PARAMETER_CHARS = 2048
@@ -36,22 +44,42 @@ class LoginFailed(DitError):
     code = "login_failed"
 
 
+class LoginLost(LoginFailed):
+    """The login began here, and can't be finished: its cookie is gone, or it took too long.
+
+    :ivar return_path: where it was to end.
+    :ivar tries: how many logins have been lost in a row, this one included.
+    """
+
+    code = "login_lost"
+
+    def __init__(self, message: str, *, return_path: bytes, tries: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.return_path = return_path
+        self.tries = tries
+
+
 @dataclass(frozen=True)
 class Begun:
-    """Where to send the browser, and the secret that it is to keep meanwhile."""
+    """Where to send the browser, and the cookie with a secret that it is to keep meanwhile."""
 
     location: str
-    browser_secret: str
+    cookie: bytes
+    secret: str
 
 
 @dataclass(frozen=True)
 class Answered:
-    """A checked callback: ``code`` to exchange with ``verifier``, or an ``error`` word."""
+    """A checked callback: ``code`` to exchange with ``verifier``, or an ``error`` word.
+
+    ``cookie`` is the name of the attempt's cookie, which has served.
+    """
 
     code: str
     error: str
     verifier: str
     return_path: bytes
+    cookie: bytes
 
 
 class Login:
@@ -77,65 +105,102 @@ class Login:
         self._clock = clock
         self._key = secrets.token_bytes(32)
 
-    def begin(self, return_path: bytes, browser_secret: str | None) -> Begun:
+    def begin(self, return_path: bytes, *, tries: int = 0) -> Begun:
         """Start a login that ends at ``return_path``, a path of this origin.
 
-        :param browser_secret: what the browser holds already, for several pages opened at once.
+        :param tries: how many logins have been lost before this one, see :class:`LoginLost`.
         """
-        if browser_secret is None or not _SECRET.fullmatch(browser_secret):
-            browser_secret = secrets.token_urlsafe(32)
         if len(return_path) > MAX_RETURN_BYTES:
             return_path = b"/"
-        body = secrets.token_bytes(_NONCE_BYTES) + struct.pack("!Q", int(self._clock()))
-        body += return_path
-        challenge = _base64url(hashlib.sha256(self._verifier(body, browser_secret).encode()))
+        secret = secrets.token_urlsafe(32)
+        attempt = _ATTEMPT.pack(int(self._clock()), secrets.token_bytes(8))
+        body = b"".join((attempt, bytes([tries]), _hash(secret), return_path))
+        challenge = _encode(hashlib.sha256(self._verifier(body, secret).encode()).digest())
         query = urlencode(
             {
                 "response_type": "code",
                 "client_id": self._client_id,
                 "redirect_uri": self.redirect_uri,
-                "state": _encode(body + self._mac(b"state", body, browser_secret)),
+                "state": _encode(body + self._mac(b"state", body)),
                 "code_challenge": challenge,
                 "code_challenge_method": "S256",
             }
         )
-        return Begun(f"{self._portal_url}/oauth/authorize?{query}", browser_secret)
+        return Begun(f"{self._portal_url}/oauth/authorize?{query}", _cookie_of(attempt), secret)
 
-    def finish(self, query: str, browser_secret: str | None) -> Answered:
+    def finish(self, query: str, find: Callable[[bytes], str | None]) -> Answered:
         """Check what the portal sent the browser back with.
 
-        :raises LoginFailed: no login of this browser, too old, or not from our portal.
+        :param find: the value of the browser's cookie of a name, or None.
+        :raises LoginFailed: no login that began here, or not from our portal.
+        :raises LoginLost: a login that has to begin again.
         """
         parameters = _parameters(query)
         if parameters.get("iss") != self._portal_url:
             raise LoginFailed("The answer does not come from the portal")
-        if browser_secret is None or not _SECRET.fullmatch(browser_secret):
-            raise LoginFailed(
-                "This browser did not begin the login, or did not keep its cookie",
-                hint="Allow cookies for this address, then open it again.",
-            )
         try:
             state = _decode(parameters.get("state", ""))
         except ValueError:
             raise LoginFailed("The login is not one that began here") from None
         body, mac = state[:-_MAC_BYTES], state[-_MAC_BYTES:]
-        if not hmac.compare_digest(mac, self._mac(b"state", body, browser_secret)):
-            raise LoginFailed("The login is not one that this browser began")
-        (began,) = struct.unpack_from("!Q", body, _NONCE_BYTES)
+        if not hmac.compare_digest(mac, self._mac(b"state", body)):
+            raise LoginFailed("The login is not one that began here")
+        attempt, return_path = body[: _ATTEMPT.size], body[_FIXED_BYTES:]
+        tries, expected = body[_ATTEMPT.size], body[_ATTEMPT.size + 1 : _FIXED_BYTES]
+        began, _ = _ATTEMPT.unpack(attempt)
+        cookie = _cookie_of(attempt)
+        secret = find(cookie)
         if not 0 <= self._clock() - began + 1 <= LIFETIME_S:
-            raise LoginFailed("The login took too long")
+            raise LoginLost("The login took too long", return_path=return_path, tries=tries + 1)
+        if (
+            secret is None
+            or not _SECRET.fullmatch(secret)
+            or not hmac.compare_digest(_hash(secret), expected)
+        ):
+            raise LoginLost(
+                "This browser did not begin the login, or did not keep its cookie",
+                hint="Allow cookies for this address, then open it again.",
+                return_path=return_path,
+                tries=tries + 1,
+            )
         code, error = parameters.get("code", ""), parameters.get("error", "")
         if bool(code) == bool(error):
             raise LoginFailed("The portal's answer is malformed")
-        return Answered(code, error, self._verifier(body, browser_secret), body[_NONCE_BYTES + 8 :])
+        return Answered(code, error, self._verifier(body, secret), return_path, cookie)
 
-    def _mac(self, purpose: bytes, body: bytes, browser_secret: str) -> bytes:
-        message = b"\0".join((purpose, browser_secret.encode(), body))
-        return hmac.digest(self._key, message, "sha256")
+    def _mac(self, purpose: bytes, body: bytes) -> bytes:
+        return hmac.digest(self._key, purpose + b"\0" + body, "sha256")
 
-    def _verifier(self, body: bytes, browser_secret: str) -> str:
+    def _verifier(self, body: bytes, secret: str) -> str:
         """43 characters of base64url (RFC 7636 section 4.1)."""
-        return _encode(self._mac(b"verifier", body, browser_secret))
+        return _encode(self._mac(b"verifier", secret.encode() + b"\0" + body))
+
+
+def surplus(cookie_names: list[bytes]) -> list[bytes]:
+    """Return those of a browser's cookies that have to go for one more attempt: the oldest ones.
+
+    :param cookie_names: all that it sent.
+    """
+    mine = [name for name in cookie_names if name.startswith(ATTEMPT_COOKIE_PREFIX)]
+    return sorted(set(mine), key=_began)[: max(0, len(set(mine)) + 1 - MAX_ATTEMPTS)]
+
+
+def _cookie_of(attempt: bytes) -> bytes:
+    return ATTEMPT_COOKIE_PREFIX + _encode(attempt).encode()
+
+
+def _began(cookie_name: bytes) -> int:
+    """When an attempt began; 0 for a name that is none of an attempt."""
+    text = cookie_name.removeprefix(ATTEMPT_COOKIE_PREFIX).decode("latin-1")
+    try:
+        data = _decode(text, at_least=_ATTEMPT.size)
+    except ValueError:
+        return 0
+    return int(_ATTEMPT.unpack(data[: _ATTEMPT.size])[0])
+
+
+def _hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()[:_HASH_BYTES]
 
 
 def _parameters(query: str) -> dict[str, str]:
@@ -154,15 +219,11 @@ def _parameters(query: str) -> dict[str, str]:
     return parameters
 
 
-def _base64url(digest: "hashlib._Hash") -> str:
-    return _encode(digest.digest())
-
-
 def _encode(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
-def _decode(text: str) -> bytes:
+def _decode(text: str, *, at_least: int = _FIXED_BYTES + 1 + _MAC_BYTES) -> bytes:
     """Inverse of :func:`_encode` for a state.
 
     :raises ValueError: not base64url, or too short.
@@ -171,6 +232,6 @@ def _decode(text: str) -> bytes:
         data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except binascii.Error as error:
         raise ValueError(str(error)) from None
-    if len(data) < _NONCE_BYTES + 8 + 1 + _MAC_BYTES:
+    if len(data) < at_least:
         raise ValueError("too short")
     return data

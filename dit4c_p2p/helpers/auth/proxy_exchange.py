@@ -107,6 +107,7 @@ class _Attempt:
         self._body_error: BadMessage | None = None
         self._reusable = False
         self._whole = False  # the response was passed on to its end
+        self._switched = False  # from HTTP to WebSocket
 
     async def run(self, request: bytes) -> bool:
         """See :func:`exchange`.
@@ -126,8 +127,8 @@ class _Attempt:
         finally:
             if self._reusable:
                 self._app.give_back(self._upstream)
-            elif self._whole:
-                self._upstream.close()
+            elif self._whole or (self._body.complete and not self._switched):
+                self._upstream.close()  # it has the whole request; nobody wants the answer
             else:
                 self._upstream.reset()
             if sending is not None:
@@ -240,6 +241,7 @@ class _Attempt:
 
         :raises CutShort: one of them was cut, or did not close after the other.
         """
+        self._switched = True
         self._client.on_gone = None  # a half-close is passed on
         try:
             self._client.write(self._from_app.head(response, close=False))

@@ -1,10 +1,18 @@
 """What the auth helper answers by itself: all below ``/.dit4c/``, and the way to the login."""
 
 import logging
+from functools import partial
 
 from dit4c_p2p.helpers.auth import cookies, pages
 from dit4c_p2p.helpers.auth.headers import Origin
-from dit4c_p2p.helpers.auth.login import LIFETIME_S, Login, LoginFailed
+from dit4c_p2p.helpers.auth.login import (
+    LIFETIME_S,
+    MAX_TRIES,
+    Login,
+    LoginFailed,
+    LoginLost,
+    surplus,
+)
 from dit4c_p2p.helpers.auth.oauth import GrantRefused, PortalOAuth, PortalSilent
 from dit4c_p2p.helpers.auth.pages import Answer
 from dit4c_p2p.helpers.auth.request_checks import (
@@ -79,16 +87,23 @@ class ReservedPaths:
             )
         if not await self._oauth.is_up():
             return self._try_again(head)
-        secret = cookies.find(head.get_all(b"cookie"), cookies.LOGIN_COOKIE)
-        return_path = b"/" if is_own(head) else head.path
-        begun = self._login.begin(return_path, secret)
-        cookie = cookies.grant(cookies.LOGIN_COOKIE, begun.browser_secret, LIFETIME_S)
-        return pages.redirect(begun.location.encode("ascii"), cookie)
+        return self._begin(head, b"/" if is_own(head) else head.path)
+
+    def _begin(self, head: RequestHead, return_path: bytes, *, tries: int = 0) -> Answer:
+        """To the portal, with cookies of one more attempt."""
+        begun = self._login.begin(return_path, tries=tries)
+        gone = surplus(cookies.names(head.get_all(b"cookie")))
+        return pages.redirect(
+            begun.location.encode("ascii"),
+            cookies.grant(begun.cookie, begun.secret, LIFETIME_S),
+            cookies.grant(cookies.LOGIN_COOKIE, "1", LIFETIME_S),
+            *(cookies.grant(name, "", 0) for name in gone),
+        )
 
     async def _callback(self, head: RequestHead, query: str) -> Answer:
-        secret = cookies.find(head.get_all(b"cookie"), cookies.LOGIN_COOKIE)
+        sent = head.get_all(b"cookie")
         try:
-            answered = self._login.finish(query, secret)
+            answered = self._login.finish(query, partial(cookies.find, sent))
             if answered.error in _ERRORS_THAT_PASS:
                 return self._try_again(head)
             if answered.error:
@@ -97,6 +112,8 @@ class ReservedPaths:
         except PortalSilent as error:
             logger.warning("a login could not be finished: %s", error)
             return self._try_again(head)
+        except LoginLost as error:
+            return self._lost(head, error)
         except LoginFailed as error:
             return self._failed(head, 400, str(error), error.hint)
         except GrantRefused as error:
@@ -109,7 +126,17 @@ class ReservedPaths:
         return pages.redirect(
             self._origin.text + answered.return_path,
             cookies.grant(cookies.SESSION_COOKIE, value, lifetime_s),
+            cookies.grant(answered.cookie, "", 0),
         )
+
+    def _lost(self, head: RequestHead, error: LoginLost) -> Answer:
+        """A login that began here can't be finished: go on if another tab's was, or begin again."""
+        sent = head.get_all(b"cookie")
+        if self._sessions.find(cookies.find(sent, cookies.SESSION_COOKIE)) is not None:
+            return pages.redirect(self._origin.text + error.return_path)
+        if error.tries < MAX_TRIES and cookies.find(sent, cookies.LOGIN_COOKIE) is not None:
+            return self._begin(head, error.return_path, tries=error.tries)
+        return self._failed(head, 400, str(error), error.hint)
 
     def _logout(self, head: RequestHead) -> Answer:
         check_cross_site(head, self._origin)

@@ -41,7 +41,7 @@ AUTHORIZE_PATH = "/oauth/authorize"
 TOKEN_PATH = "/oauth/token"
 INTROSPECT_PATH = "/oauth/introspect"
 # Far above what an honest client sends; keeps a redirect below any header limit.
-_MAX_STATE_CHARS = 1024
+_MAX_STATE_CHARS = 2048
 # From these on nobody is let in any more.
 _GOING = (State.DISCARDING, State.DISCARDED)
 

@@ -7,7 +7,7 @@ import pytest
 from systems.auth_helper import ORIGIN
 
 from dit4c_p2p.helpers.auth import login as login_module
-from dit4c_p2p.helpers.auth.login import Login, LoginFailed
+from dit4c_p2p.helpers.auth.login import Login, LoginFailed, LoginLost
 from dit4c_p2p.helpers.auth.oauth import _json_object
 from dit4c_p2p.helpers.auth.sessions import MAX_LIFETIME_S, MAX_SESSIONS, Sessions
 
@@ -53,17 +53,79 @@ async def test_row_8_state_is_bound_to_the_browser(house):
     _, location = await begin(house)
     back = house.portal.visit(location)
     other, _ = await begin(house)
-    assert (await come_back(other, back)).status == 400
+    reply = await come_back(other, back)  # to a login of its own
+    assert reply.head.get(b"location").startswith(f"{house.portal.url}/oauth/authorize".encode())
     stranger = await house.browser()
-    assert (await come_back(stranger, back)).status == 400
+    reply = await come_back(stranger, back)
+    assert reply.status == 400 and b"Allow cookies" in reply.body
     assert len(house.server.sessions) == 0
 
 
 async def test_row_8_codes_are_used_once(house):
     browser, location = await begin(house)
+    cookies = dict(browser.jar)
     back = house.portal.visit(location)
     assert (await come_back(browser, back)).status == 303
+    browser.jar = cookies
     assert (await come_back(browser, back)).status == 403
+    assert len(house.server.sessions) == 1
+
+
+async def test_tabs_that_a_browser_restores_all_arrive(house):
+    """They ask before any answer has come: none of them sends a cookie."""
+    jar, begun = {}, []
+    for number in range(10):
+        tab, location = await begin(house, f"/tab/{number}?x={'y' * 1000}")
+        jar |= tab.jar
+        begun.append((number, house.portal.visit(location)))
+    browser = await house.browser()
+    browser.jar = jar
+    for number, back in reversed(begun):
+        reply = await come_back(browser, back)
+        expected = f"{ORIGIN}/tab/{number}?x={'y' * 1000}"
+        assert (reply.status, reply.head.get(b"location")) == (303, expected.encode())
+        await browser.renew()
+        assert (await browser.ask("GET", "/")).status == 200
+    names = [name for name in browser.jar if "login-" in name]
+    assert len(names) == 10 and not any(browser.jar[name] for name in names), "taken away again"
+
+
+async def test_attempts_of_one_browser_are_bounded(house):
+    browser, given = await house.browser(), set()
+    for number in range(login_module.MAX_ATTEMPTS + 10):
+        reply = await browser.ask("GET", f"/{number}", "Accept: text/html")
+        given |= {name for name in reply.cookies() if "login-" in name}
+        browser.jar = {name: value for name, value in browser.jar.items() if value}
+    assert len(given) == login_module.MAX_ATTEMPTS + 10
+    assert sum("login-" in name for name in browser.jar) == login_module.MAX_ATTEMPTS
+    back = house.portal.visit(reply.head.get(b"location").decode())
+    assert (await come_back(browser, back)).head.get(b"location").endswith(f"/{number}".encode())
+
+
+@pytest.mark.parametrize("why", ["cookie", "time"])
+async def test_a_login_that_was_lost_begins_again_a_few_times(house, monkeypatch, why):
+    browser, location = await begin(house, "/page")
+    if why == "time":
+        monkeypatch.setattr(login_module, "LIFETIME_S", -1)
+    for tries in range(1, login_module.MAX_TRIES + 1):
+        if why == "cookie":
+            browser.jar = {name: value for name, value in browser.jar.items() if value == "1"}
+        reply = await come_back(browser, house.portal.visit(location))
+        if tries == login_module.MAX_TRIES:
+            break
+        assert reply.status == 303
+        location = reply.head.get(b"location").decode()
+    assert reply.status == 400
+    monkeypatch.undo()
+    await house.login(browser)
+
+
+async def test_a_login_that_was_lost_goes_on_where_another_tab_has_logged_in(house):
+    _, location = await begin(house, "/page")
+    back = house.portal.visit(location)
+    browser = await house.login()
+    reply = await come_back(browser, back)
+    assert (reply.status, reply.head.get(b"location")) == (303, f"{ORIGIN}/page".encode())
     assert len(house.server.sessions) == 1
 
 
@@ -108,21 +170,23 @@ async def test_row_8_doubled_parameters_are_refused(house):
 def test_row_8_a_login_is_over_after_ten_minutes():
     now = [1_000_000.0]
     login = Login("https://portal.example", "instance-abc", "https://x/cb", clock=lambda: now[0])
-    begun = login.begin(b"/x", None)
+    begun = login.begin(b"/x")
+    kept = {begun.cookie: begun.secret}
     query = parse_qs(urlsplit(begun.location).query)
     answer = urlencode({"state": query["state"][0], "code": "c", "iss": "https://portal.example"})
     now[0] += login_module.LIFETIME_S - 1
-    answered = login.finish(answer, begun.browser_secret)
+    answered = login.finish(answer, kept.get)
     assert (answered.code, answered.return_path) == ("c", b"/x")
     assert len(answered.verifier) == 43
+    for lost in ({}, {begun.cookie: "x"}, {begun.cookie: "x" * 43}, {b"other": begun.secret}):
+        with pytest.raises(LoginLost, match="browser"):
+            login.finish(answer, lost.get)
     now[0] += 10
-    with pytest.raises(LoginFailed, match="too long"):
-        login.finish(answer, begun.browser_secret)
+    with pytest.raises(LoginLost, match="too long"):
+        login.finish(answer, kept.get)
     now[0] -= 10
-    with pytest.raises(LoginFailed, match="browser"):
-        Login("https://portal.example", "instance-abc", "https://x/cb").finish(
-            answer, begun.browser_secret
-        )
+    with pytest.raises(LoginFailed, match="began here"):
+        Login("https://portal.example", "instance-abc", "https://x/cb").finish(answer, kept.get)
 
 
 async def test_section_5_portal_down_login_says_try_again(house):
