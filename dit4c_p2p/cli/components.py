@@ -16,6 +16,7 @@ _WHAT = {
     "scheduler": "owns the life of each instance and tells the nodes what to do",
     "router": "brings visitors to instances, and peers to each other",
     "node": "runs instances on this machine, within what its owner agrees to",
+    "fileserver": "serves people's files by SFTP, to their instances and to themselves",
 }
 
 

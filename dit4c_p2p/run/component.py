@@ -1,4 +1,4 @@
-"""The four components, each run from its settings until SIGINT or SIGTERM."""
+"""The components, each run from its settings until SIGINT or SIGTERM."""
 
 import asyncio
 import logging
@@ -26,6 +26,7 @@ from dit4c_p2p.run.process import (
     running,
 )
 from dit4c_p2p.settings import (
+    FileServerSettings,
     NodeSettings,
     PeerSettings,
     PortalSettings,
@@ -64,6 +65,8 @@ async def run(settings: Settings) -> None:
             await _run(settings, lambda show: _router(settings, show))
         case NodeSettings():
             await _run(settings, lambda show: _node(settings, show))
+        case FileServerSettings():
+            await _run(settings, lambda show: _file_server(settings, show))
         case _:
             raise TypeError(f"{type(settings).__name__} is for no component")
 
@@ -119,6 +122,13 @@ async def _node(settings: NodeSettings, show: Show) -> None:
     await wait_for_engine(settings.engine)
     images = await helper_images(settings)
     await _serve(settings.name, Node(settings.config(key, portal, public, images)), show)
+
+
+async def _file_server(settings: FileServerSettings, show: Show) -> None:
+    from dit4c_p2p.fileserver import FileServer
+
+    key, portal, _ = await _begin(settings)
+    await _serve(settings.name, FileServer(settings.config(key, portal)), show)
 
 
 async def _begin(settings: PeerSettings) -> tuple[asyncssh.SSHKey, PortalInfo, PublicConfig]:

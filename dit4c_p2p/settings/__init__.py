@@ -6,13 +6,14 @@
 - ``declare``   how a setting is declared
 - ``read``      file and environment → settings; what is wrong, a line for each
 - ``example``   the commented example files in ``docs/config``
-- ``portal``, ``scheduler``, ``router``, ``node``, ``shared``   what there is to set
+- ``portal``, ``scheduler``, ``router``, ``node``, ``fileserver``, ``shared``   what there is to set
 """
 
 from pathlib import Path
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.settings.declare import Settings
+from dit4c_p2p.settings.fileserver import FileServerSettings
 from dit4c_p2p.settings.node import NodeSettings
 from dit4c_p2p.settings.portal import PortalSettings
 from dit4c_p2p.settings.read import KIND, InvalidSettings, load, read
@@ -25,10 +26,12 @@ KINDS: dict[str, type[Settings]] = {
     "scheduler": SchedulerSettings,
     "router": RouterSettings,
     "node": NodeSettings,
+    "fileserver": FileServerSettings,
 }
 
 __all__ = [
     "KINDS",
+    "FileServerSettings",
     "InvalidSettings",
     "NodeSettings",
     "PeerSettings",

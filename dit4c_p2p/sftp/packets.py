@@ -332,18 +332,17 @@ class UnknownRequest(MalformedPacket):
 
 
 def decode_request(data: bytes) -> tuple[int, Request]:
-    """Read a request; its id comes first.
+    """Read a request; its id comes first. Bytes after the last field are passed over: rclone sends
+    some after WRITE's data, and OpenSSH's server takes them.
 
     :raises UnknownRequest: of an unknown type; the session goes on.
-    :raises MalformedPacket: fields are missing, too many or too long.
+    :raises MalformedPacket: fields are missing or too long.
     """
     reader = Reader(data, 5)
     if len(data) < 5:
         raise MalformedPacket("a packet without a request id")
     kind, request_id = data[0], int.from_bytes(data[1:5], "big")
-    request = _read_request(kind, request_id, reader)
-    reader.finish()
-    return request_id, request
+    return request_id, _read_request(kind, request_id, reader)
 
 
 def _read_request(kind: int, request_id: int, reader: Reader) -> Request:

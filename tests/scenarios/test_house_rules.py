@@ -8,7 +8,7 @@ from lib.paths import ROOT
 import dit4c_p2p
 
 PACKAGE = Path(dit4c_p2p.__file__).parent
-COMPONENTS = {"portal", "scheduler", "router", "node", "helpers"}
+COMPONENTS = {"portal", "scheduler", "router", "node", "fileserver", "helpers"}
 # What a pod's helpers may import: nothing of these gets into their images.
 NOT_IN_A_POD = {"tortoise", "jinja2", "aiohttp_jinja2", "aiodocker", "authlib"}
 
@@ -42,7 +42,8 @@ def test_what_is_shared_knows_no_component():
     allowed = {"identity": {"identity", "messages", "errors", "backoff", "atomic_file"},
                "overlay": {"overlay", "identity", "messages", "net", "errors", "backoff"},
                "net": {"net", "errors"},
-               "messages": {"messages", "errors"}}  # fmt: skip
+               "messages": {"messages", "errors"},
+               "sftp": {"sftp", "errors"}}  # fmt: skip
     for folder, may in allowed.items():
         for file in modules(folder):
             for name in imports(file):
@@ -52,7 +53,7 @@ def test_what_is_shared_knows_no_component():
 
 
 def test_a_helpers_imports_stay_small():
-    for file in modules("helpers", "identity", "overlay", "messages"):
+    for file in modules("helpers", "identity", "overlay", "messages", "sftp"):
         for name in imports(file):
             assert name.split(".")[0] not in NOT_IN_A_POD, f"{file} imports {name}"
 

@@ -65,11 +65,10 @@ def test_the_first_packets_carry_extensions() -> None:
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda one: type(one).__name__)
-def test_a_request_that_is_cut_short_or_too_long_is_refused(request_: p.Request) -> None:
+def test_a_request_that_is_cut_short_is_refused(request_: p.Request) -> None:
     data = p.encode_request(7, request_)[4:]
     if not isinstance(request_, p.Extended):  # its data may have any length
-        with pytest.raises(MalformedPacket):
-            p.decode_request(data + b"x")
+        assert p.decode_request(data + b"more") == (7, request_)
         with pytest.raises(MalformedPacket):
             p.decode_request(data[:-1])
     with pytest.raises(MalformedPacket):
