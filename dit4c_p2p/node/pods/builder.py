@@ -7,7 +7,7 @@ off leaves labelled parts, and :meth:`PodBuilder.remove` finds them all.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from ipaddress import IPv4Network
 from typing import Any
@@ -28,7 +28,7 @@ from dit4c_p2p.node.network.firewall import EgressPolicy
 from dit4c_p2p.node.network.host_network import HostNetwork, free_network
 from dit4c_p2p.node.pods import spec as pod
 from dit4c_p2p.node.pods.disk_quota import Written
-from dit4c_p2p.node.pods.spec import HELPERS, Definition, PodSpec, Role
+from dit4c_p2p.node.pods.spec import HELPERS, Definition, NameFile, PodSpec, Role
 from dit4c_p2p.node.pods.status import Containers, ContainerState
 
 _log = logging.getLogger(__name__)
@@ -140,9 +140,8 @@ class PodBuilder:
         network_id, _ = await gather_all(self._make_network(spec), self._make_volumes(spec))
         name = pod.container_name(spec.instance, Role.INFRA)
         infra = await self._engine.create_container(name, pod.infra(spec, network_id))
-        _, app, listener, auth = await gather_all(
-            self._start_infra(infra),
-            self._create_app(spec, infra),
+        app, listener, auth = await gather_all(
+            self._start_infra_create_app(spec, infra),
             self._create(spec, Role.LISTENER, pod.helper(spec, Role.LISTENER, infra)),
             self._create_auth(spec, infra, files),
         )
@@ -286,9 +285,21 @@ class PodBuilder:
             pod.container_name(spec.instance, role), definition
         )
 
-    async def _create_app(self, spec: PodSpec, infra: str) -> str:
+    async def _start_infra_create_app(self, spec: PodSpec, infra: str) -> str:
+        """Start infra, and create the app while the firewall is loaded; the app's id.
+
+        The files by which names are resolved in a pod are there once infra was started.
+        """
+        await self._engine.start_container(infra)
+        name_files = (await self._engine.container(infra)).name_files
+        _, app = await gather_all(
+            self._wait_for_firewall(infra), self._create_app(spec, infra, name_files)
+        )
+        return str(app)
+
+    async def _create_app(self, spec: PodSpec, infra: str, name_files: Sequence[NameFile]) -> str:
         """With the owner's limit for its files, if the engine's storage driver can set one."""
-        definition, limit = pod.app(spec, infra), spec.policy.disk_bytes_per_pod
+        definition, limit = pod.app(spec, infra, name_files), spec.policy.disk_bytes_per_pod
         if limit is None or not self._sets_quotas:
             return await self._create(spec, Role.APP, definition)
         try:
@@ -308,8 +319,11 @@ class PodBuilder:
         return id
 
     async def _start_infra(self, id: str, last_end: float = 0) -> None:
-        """:param last_end: when it ended last; what it said before that is about another run."""
         await self._engine.start_container(id)
+        await self._wait_for_firewall(id, last_end)
+
+    async def _wait_for_firewall(self, id: str, last_end: float = 0) -> None:
+        """:param last_end: when it ended last; what it said before that is about another run."""
         try:
             async with asyncio.timeout(self._firewall_s):
                 async with aclosing(self._engine.follow_output(id, last_end)) as lines:

@@ -12,7 +12,7 @@ import io
 import json
 import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
@@ -23,6 +23,7 @@ from dit4c_p2p.node.config import HelperImages
 from dit4c_p2p.node.errors import NoPort, PolicyRefused
 from dit4c_p2p.node.network.firewall import EgressPolicy, ruleset
 from dit4c_p2p.node.owner.policy import Policy
+from dit4c_p2p.node.pods import seccomp
 
 LABEL_INSTANCE = "dit4c.instance"
 LABEL_ROLE = "dit4c.role"
@@ -55,6 +56,8 @@ _INFRA_MEMORY_BYTES = 64 * MIB
 # Idle they need about 50 MiB; the rest is for windows of 4 MiB on busy streams.
 _HELPER_MEMORY_BYTES = 512 * MIB
 _HELPER_PROCESSES = 64
+# Whoever keeps a helper busy takes no more of the machine than this.
+_HELPER_CPUS = 1.0
 
 Definition = dict[str, Any]
 
@@ -69,6 +72,16 @@ class Role(StrEnum):
 
 
 HELPERS = (Role.LISTENER, Role.AUTH)
+
+
+@dataclass(frozen=True)
+class NameFile:
+    """A file by which names are resolved in a pod: ``source`` on the engine's machine (absolute),
+    ``target`` in a container.
+    """
+
+    source: str
+    target: str
 
 
 @dataclass(frozen=True)
@@ -192,7 +205,12 @@ def volumes(spec: PodSpec) -> list[Definition]:
 def infra(spec: PodSpec, network_id: str) -> Definition:
     """Holds the namespace and loads the rules; the only one with NET_ADMIN."""
     host = _confined(memory_bytes=_INFRA_MEMORY_BYTES, processes=16, log_size="1m")
-    host |= {"CapAdd": ["NET_ADMIN"], "NetworkMode": network_id, "ReadonlyRootfs": True}
+    host |= {
+        "CapAdd": ["NET_ADMIN"],
+        "NanoCpus": _nano_cpus(spec, _HELPER_CPUS),
+        "NetworkMode": network_id,
+        "ReadonlyRootfs": True,
+    }
     if spec.resolvers:
         host["Dns"] = [str(address) for address in spec.resolvers]
     return {
@@ -205,8 +223,12 @@ def infra(spec: PodSpec, network_id: str) -> Definition:
     }
 
 
-def app(spec: PodSpec, infra_id: str) -> Definition:
-    """The user's image, as that image's user, with what the owner lends and no more."""
+def app(spec: PodSpec, infra_id: str, name_files: Sequence[NameFile] = ()) -> Definition:
+    """The user's image, as that image's user, with what the owner lends and no more.
+
+    :param name_files: of its infra container. The engine shares them in a pod, writable in whatever
+        container has a writable root; the app gets them read-only, for its helpers resolve by them.
+    """
     policy = spec.policy
     host = _confined(
         memory_bytes=policy.memory_bytes_per_pod,
@@ -216,12 +238,16 @@ def app(spec: PodSpec, infra_id: str) -> Definition:
     host |= {
         "CapAdd": list(APP_CAPABILITIES),
         "NetworkMode": f"container:{infra_id}",
-        "NanoCpus": int(min(policy.cpus_per_pod, spec.machine_cpus) * 1_000_000_000),
+        "NanoCpus": _nano_cpus(spec, policy.cpus_per_pod),
         # When the machine itself runs out of memory, apps go before its owner's programs.
         "OomScoreAdj": 500,
         "Mounts": [
             {"Type": "volume", "Source": app_volume_name(spec.instance, index), "Target": path}
             for index, path in enumerate(spec.image.volumes)
+        ]
+        + [
+            {"Type": "bind", "Source": file.source, "Target": file.target, "ReadOnly": True}
+            for file in name_files
         ],
     }
     return {
@@ -246,6 +272,7 @@ def helper(spec: PodSpec, role: Role, infra_id: str) -> Definition:
     host = _confined(memory_bytes=_HELPER_MEMORY_BYTES, processes=_HELPER_PROCESSES, log_size="1m")
     host |= {
         "NetworkMode": f"container:{infra_id}",
+        "NanoCpus": _nano_cpus(spec, _HELPER_CPUS),
         "ReadonlyRootfs": True,
         "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,size=16m,mode=1777"},
         "Mounts": [
@@ -296,11 +323,16 @@ def filters(data_folder: str, instance: str | None = None) -> str:
     return json.dumps({"label": wanted})
 
 
+def _nano_cpus(spec: PodSpec, cpus: float) -> int:
+    """As the engine takes it; more than the machine has would be an error."""
+    return int(min(cpus, spec.machine_cpus) * 1_000_000_000)
+
+
 def _confined(*, memory_bytes: int, processes: int, log_size: str) -> Definition:
     """What all containers of a pod have in common."""
     return {
         "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges:true"],
+        "SecurityOpt": ["no-new-privileges:true", f"seccomp={seccomp.profile()}"],
         "Privileged": False,
         "IpcMode": "private",
         "PidMode": "",

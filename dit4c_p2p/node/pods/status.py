@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from dit4c_p2p.messages.node import PodState, PodStatus
-from dit4c_p2p.node.pods.spec import LABEL_APP_PORT, RULES_VARIABLE, Role
+from dit4c_p2p.node.pods.spec import LABEL_APP_PORT, RULES_VARIABLE, NameFile, Role
 from dit4c_p2p.node.pods.state_dir import Run
 
 # Colours and cursor movements (ECMA-48), and every other control character but tab and line end.
@@ -25,6 +25,12 @@ UNCLEAR_S = 1.5
 INTERRUPTED = "the machine, or its container engine, went down"
 FIRST = Run()
 REMOVED = "the app's container was removed by somebody on its node"
+# The engine's word for each, and where it is in a container.
+_NAME_FILES = {
+    "HostnamePath": "/etc/hostname",
+    "HostsPath": "/etc/hosts",
+    "ResolvConfPath": "/etc/resolv.conf",
+}
 # 128 + SIGKILL, as a shell and the engine tell it.
 _KILLED = 137
 _SIGNALS = {129: "SIGHUP", 130: "SIGINT", 134: "SIGABRT", 136: "SIGFPE", 139: "SIGSEGV"}
@@ -37,7 +43,8 @@ class ContainerState:
     ``memory_bytes`` is its limit. ``started_at``: when it was started last, as the engine writes
     it, empty for never. ``finished``: when it ended last, in seconds since 1970, 0 for never.
     ``rules`` and ``name_servers`` are those that an infra container was made with. ``app_port``:
-    what its label says, 0 for none.
+    what its label says, 0 for none. ``name_files``: the engine's files by which names are resolved
+    in it, which are there once it was started.
     """
 
     id: str
@@ -53,6 +60,7 @@ class ContainerState:
     rules: str = ""
     name_servers: tuple[IPv4Address, ...] = ()
     app_port: int = 0
+    name_files: tuple[NameFile, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -87,6 +95,11 @@ def read_container(inspected: Mapping[str, Any]) -> ContainerState:
         finished=_seconds(state.get("FinishedAt", _NEVER)),
         rules=rules[0].partition("=")[2] if rules else "",
         name_servers=tuple(IPv4Address(text) for text in host.get("Dns") or ()),
+        name_files=tuple(
+            NameFile(inspected[key], target)
+            for key, target in _NAME_FILES.items()
+            if inspected.get(key)
+        ),
         app_port=int(labels.get(LABEL_APP_PORT) or 0),
     )
 

@@ -193,9 +193,16 @@ async def test_row_app_container_as_promised(pods, images, instance):
     assert host["RestartPolicy"]["Name"] == "no"
     assert host["LogConfig"]["Config"]["max-size"]
     mounts = inspect(f"dit4c-{instance}-app")["Mounts"]
-    assert [(mount["Name"], mount["Destination"]) for mount in mounts] == [
+    volumes = [mount for mount in mounts if mount["Type"] == "volume"]
+    assert [(mount["Name"], mount["Destination"]) for mount in volumes] == [
         (f"dit4c-{instance}-app-0", "/data")
     ]
+    # What the engine mounts into every container of a pod, here read-only.
+    others = [mount for mount in mounts if mount["Type"] != "volume"]
+    assert {mount["Destination"] for mount in others} == {
+        *("/etc/hosts", "/etc/hostname", "/etc/resolv.conf"),
+    }
+    assert not any(mount["RW"] for mount in others)
     for role in ("listener", "auth"):
         status = docker("exec", f"dit4c-{instance}-{role}", "cat", "/proc/1/status")
         fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)

@@ -11,7 +11,7 @@ from dit4c_p2p.node.config import HelperImages
 from dit4c_p2p.node.errors import EngineSaid, NoPort, PolicyRefused, as_failure
 from dit4c_p2p.node.network.firewall import EgressPolicy, ruleset
 from dit4c_p2p.node.owner.policy import Policy
-from dit4c_p2p.node.pods import spec
+from dit4c_p2p.node.pods import seccomp, spec
 from dit4c_p2p.node.pods.spec import AppImage, PodSpec, Role
 
 SPEC = PodSpec(
@@ -40,7 +40,10 @@ def test_row_every_container_is_confined(role):
     made = definitions()[role]
     host = made["HostConfig"]
     assert host["CapDrop"] == ["ALL"]
-    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    privileges, filtered = host["SecurityOpt"]
+    assert privileges == "no-new-privileges:true"
+    assert filtered == f"seccomp={seccomp.profile()}"
+    assert 0 < host["NanoCpus"] <= (2 if role is Role.APP else 1) * 1_000_000_000
     assert host["Privileged"] is False
     assert 0 < host["PidsLimit"] <= 512
     assert host["Memory"] == host["MemorySwap"] > 0
