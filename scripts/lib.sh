@@ -140,3 +140,39 @@ is_installed() {
     [[ $found == "$(installed_stamp "$1")" ]] \
         || [[ -z $1 && $found == "$(installed_stamp "${found%%$'\n'*}")" ]]
 }
+
+# What tests and benchmarks need: a program of each Debian package, or another file of it.
+declare -A NEEDED=(
+    [/usr/lib/nginx/modules/ngx_stream_module.so]=libnginx-mod-stream
+    [busybox]=busybox-static
+    [caddy]=caddy
+    [chromium]=chromium
+    [docker-registry]=docker-registry
+    [initdb]=postgresql
+    [ip]=iproute2
+    [lftp]=lftp
+    [nft]=nftables
+    [nginx]=nginx-light
+    [rclone]=rclone
+    [ssh]=openssh-client
+    [sshd]=openssh-server
+    [sshfs]=sshfs
+    [wrk]=wrk
+)
+
+# ensure_programs: install the Debian packages of NEEDED that are missing.
+ensure_programs() {
+    local program places missing=()
+    # The server's programs are in a folder for each version; its cluster is not used.
+    places=$(printf '%s:' /usr/sbin /sbin /usr/lib/postgresql/*/bin)
+    for program in "${!NEEDED[@]}"; do
+        [[ -e $program ]] || PATH=$PATH:${places%:} command -v "$program" >/dev/null \
+            || missing+=("${NEEDED[$program]}")
+    done
+    ((${#missing[@]})) || return 0
+    if on_debian && ((EUID == 0)); then
+        run_step "Installing ${missing[*]}" install_debian_packages "${missing[@]}"
+    else
+        fail "tests and benchmarks need these Debian packages: sudo apt-get install ${missing[*]}"
+    fi
+}

@@ -17,6 +17,16 @@
     if (menu && !menu.contains(event.target)) menu.open = false;
   });
 
+  // Whoever logs in in one tab is logged in in all: those that ask for it load again.
+  if ("BroadcastChannel" in window) {
+    const channel = new BroadcastChannel("dit4c login");
+    if (document.querySelector("[data-login-page]")) {
+      channel.addEventListener("message", () => location.reload());
+    } else if (document.querySelector(".account")) {
+      channel.postMessage("in");
+    }
+  }
+
   // On a slow line the second click of two would invite somebody twice, or use up a login link.
   const TWICE_MS = 2000;
   const sent = new WeakMap();

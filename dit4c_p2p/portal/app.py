@@ -42,6 +42,8 @@ from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
 from dit4c_p2p.portal.keys.registry import KeyRegistry
 from dit4c_p2p.portal.keys.user_keys import UserKeys
 from dit4c_p2p.portal.live_updates import LiveUpdates
+from dit4c_p2p.portal.login.attempts import LoginAttempts
+from dit4c_p2p.portal.login.passkeys import Passkeys
 from dit4c_p2p.portal.metrics import PortalMetrics
 from dit4c_p2p.portal.models import Counter, EnrolNonce, Incoming, LoginLink, Outgoing
 from dit4c_p2p.portal.oauth.server import OAuthServer
@@ -49,6 +51,7 @@ from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages import account, dashboard, login
 from dit4c_p2p.portal.pages import audit as audit_pages
 from dit4c_p2p.portal.pages import keys as key_pages
+from dit4c_p2p.portal.pages import passkeys as passkey_pages
 from dit4c_p2p.portal.pages import people as people_pages
 from dit4c_p2p.portal.pages import tools as tool_pages
 from dit4c_p2p.portal.peers import fileserver as peer_fileserver
@@ -276,6 +279,7 @@ class Portal:
         audit = Audit(config.audit_path, clock=clock, told=self.metrics.told)
         registry = KeyRegistry(self._key, config.routers, audit, clock=clock)
         known, last_used = KnownAddresses(), LastUsed(clock)
+        attempts = LoginAttempts(self._key, clock)
         links = SchedulerLinks(self._key, config.url, registry, known, audit, clock=clock)
         defaults = Defaults(config.fileservers, limits.person_quota_bytes, limits.group_quota_bytes)
         grant_events = GrantEvents()
@@ -312,6 +316,7 @@ class Portal:
             storage_defaults=defaults,
             grants=StorageGrants(defaults, limits.instance_files_s, clock=clock),
             grant_events=grant_events,
+            passkeys=Passkeys(config.url, attempts, audit, clock=clock),
         )
 
     def _make_app(self) -> web.Application:
@@ -353,6 +358,7 @@ class Portal:
             people_pages.routes(),
             tool_pages.routes(),
             account.routes(),
+            passkey_pages.routes(),
             static.routes(),
         ):
             app.add_routes(routes)

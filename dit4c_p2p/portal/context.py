@@ -18,6 +18,7 @@ from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
 from dit4c_p2p.portal.keys.registry import KeyRegistry
 from dit4c_p2p.portal.keys.user_keys import UserKeys
 from dit4c_p2p.portal.live_updates import LiveUpdates
+from dit4c_p2p.portal.login.passkeys import Passkeys
 from dit4c_p2p.portal.oauth.server import OAuthServer
 from dit4c_p2p.portal.storage.events import GrantEvents
 from dit4c_p2p.portal.storage.grants import StorageGrants
@@ -46,6 +47,7 @@ class PortalContext:
     storage_defaults: Defaults
     grants: StorageGrants
     grant_events: GrantEvents
+    passkeys: Passkeys
 
 
 SERVICES = web.AppKey("services", PortalContext)

@@ -87,6 +87,31 @@ class Session(Model):
         table_description = "Browsers that are logged in"
 
 
+class Passkey(Model):
+    """A WebAuthn credential; ``digest`` is of its id, ``credential``, which is base64url.
+
+    ``public_key`` is COSE in base64url, ``sign_count`` what the authenticator last said.
+    ``transports`` are the ways to reach the authenticator.
+    """
+
+    digest = fields.CharField(max_length=_DIGEST, primary_key=True)
+    person: fields.ForeignKeyRelation[Person] = fields.ForeignKeyField(
+        "portal.Person", related_name="passkeys", on_delete=fields.CASCADE
+    )
+    person_id: str
+    credential = fields.TextField()
+    public_key = fields.TextField()
+    sign_count = fields.BigIntField()
+    transports: fields.Field[list[str]] = fields.JSONField()
+    name = fields.CharField(max_length=100)
+    created_at = fields.FloatField()
+    used_at = fields.FloatField(null=True)
+
+    class Meta:
+        table = "passkey"
+        table_description = "Passkeys that people log in with"
+
+
 class ApiToken(Model):
     """A token for the HTTP API; one for each person and label.
 

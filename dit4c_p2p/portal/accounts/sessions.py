@@ -3,16 +3,18 @@
 import base64
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dit4c_p2p.database import in_transaction
 from dit4c_p2p.portal.accounts import people
 from dit4c_p2p.portal.accounts.last_used import LastUsed
 from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.audit import Audit, set_request_identity
-from dit4c_p2p.portal.errors import AccountClosed, NotFound
+from dit4c_p2p.portal.errors import AccountClosed, NotFound, PortalError
 from dit4c_p2p.portal.live_updates import LiveUpdates
+from dit4c_p2p.portal.login.passkeys import Passkeys
 from dit4c_p2p.portal.models import LoginLink, OAuthCode, OAuthToken, Person, Session
 from dit4c_p2p.portal.opaque_tokens import digest, new_token, public_id
 
@@ -27,7 +29,7 @@ class LoggedIn:
 
 
 class Sessions:
-    """Made by a login link, ended by logout or by their lifetime."""
+    """Begun by a link, a passkey or a provider; ended by logout or by their lifetime."""
 
     def __init__(
         self,
@@ -63,21 +65,49 @@ class Sessions:
         return token
 
     async def _log_in(self, link_token: str, browser: str) -> str | None:
-        token, now = new_token(), self._clock()
         async with in_transaction("portal"):
-            person = await people.spend_link(link_token, now=now)
+            person = await people.spend_link(link_token, now=self._clock())
             if person is None:
                 return None
-            await Session.create(
-                digest=digest(token),
-                person_id=person.id,
-                created_at=now,
-                used_at=now,
-                browser=browser,
-            )
-            await Person.filter(id=person.id).update(seen_at=now)
-            set_request_identity(person.id, session=digest(token))
-            await self._audit.record_required("login", about=person.id)
+            return await self.begin(person.id, browser=browser)
+
+    async def log_in_by_passkey(
+        self, passkeys: Passkeys, sealed: str, answer: Mapping[str, Any], *, browser: str = ""
+    ) -> str:
+        """Let in whoever's passkey has answered; returns the new session's token.
+
+        :param sealed: the attempt as its browser has kept it.
+        :param answer: what the authenticator says.
+        :raises PortalError: see :meth:`Passkeys.finish_login`.
+        :raises NotAudited: it can't be written down.
+        """
+        try:
+            async with in_transaction("portal"):
+                passkey = await passkeys.finish_login(sealed, answer)
+                by = f"passkey:{public_id(passkey.digest)}"
+                return await self.begin(passkey.person_id, by=by, browser=browser)
+        except PortalError as error:
+            await self._audit.record_refusal("login", error)
+            raise
+
+    async def begin(self, person: str, *, by: str = "", browser: str = "") -> str:
+        """Begin a session in the caller's transaction; returns its token.
+
+        :param by: what has let the person in, for the audit log; empty for a link.
+        :param browser: what the person will know the session by.
+        :raises NotAudited: it can't be written down; the caller's transaction must not commit.
+        """
+        token, now = new_token(), self._clock()
+        await Session.create(
+            digest=digest(token),
+            person_id=person,
+            created_at=now,
+            used_at=now,
+            browser=browser,
+        )
+        await Person.filter(id=person).update(seen_at=now)
+        set_request_identity(person, session=digest(token))
+        await self._audit.record_required("login", about=f"{person} {by}".rstrip())
         return token
 
     async def find(self, token: str, *, use: bool = True) -> LoggedIn | None:

@@ -9,11 +9,13 @@ from yarl import URL
 
 from dit4c_p2p.portal.context import services
 
+PREFIX = "__Host-dit4c"
+
 
 def name(request: web.Request, purpose: str = "") -> str:
     """``__Host-dit4c``, with a purpose and a port where there is one."""
     port = URL(services(request).config.url).explicit_port
-    parts = ["__Host-dit4c", purpose, str(port) if port else ""]
+    parts = [PREFIX, purpose, str(port) if port else ""]
     return "-".join(part for part in parts if part)
 
 

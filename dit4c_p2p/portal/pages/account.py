@@ -16,7 +16,7 @@ from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
-from dit4c_p2p.portal.schemas import LoginLinkView, NewTokenView, time_text
+from dit4c_p2p.portal.schemas import LoginLinkView, NewTokenView, time_or_none, time_text
 from dit4c_p2p.portal.services.user_keys import add_key, find_key, remove_key
 from dit4c_p2p.portal.storage.schemas import group_view, key_view
 
@@ -80,6 +80,17 @@ async def account(
         form={**_NEW, **call.form},
         made=made,
         link=link,
+        passkeys=[
+            {
+                "id": public_id(one.digest),
+                "name": one.name,
+                "since": time_text(one.created_at),
+                "used": time_or_none(one.used_at),
+            }
+            for one in await call.parts.passkeys.of(call.by)
+        ],
+        passkeys_offered=call.parts.passkeys.offered,
+        done=call.request.query.get("done", ""),
     )
 
 

@@ -18,6 +18,7 @@ from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.pages.forms import checked_form, go_to
 from dit4c_p2p.portal.pages.login import current, still_in
 from dit4c_p2p.portal.pages.page import PageCall, page_handler
+from dit4c_p2p.portal.pages.passkeys import offer_passkey
 
 
 def routes() -> list[web.RouteDef]:
@@ -40,6 +41,7 @@ async def dashboard(call: PageCall) -> web.Response:
         "dashboard.html",
         images=(await catalogue(call.parts.config)).offered,
         instances=await _views(call.parts, found),
+        offer_passkey=await offer_passkey(call),
     )
 
 

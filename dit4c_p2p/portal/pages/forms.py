@@ -22,9 +22,19 @@ async def checked_form(request: web.Request, session: LoggedIn) -> Mapping[str, 
     :raises Forbidden: the ``Origin`` is not exactly the portal's, or the session's token is not in
         the form.
     """
+    check_origin(request)
+    form = await read_form(request)
+    check_csrf(session, form.get("csrf", ""))
+    return form
+
+
+def check_origin(request: web.Request) -> None:
+    """:raises Forbidden: the ``Origin`` is not exactly the portal's."""
     if request.headers.get("Origin") != services(request).config.url:
         raise Forbidden("the request comes from another site", hint="use the portal's own page")
-    form = await read_form(request)
-    if not hmac.compare_digest(form.get("csrf", "").encode(), session.csrf.encode()):
+
+
+def check_csrf(session: LoggedIn, token: str) -> None:
+    """:raises Forbidden: not the session's own form token."""
+    if not hmac.compare_digest(token.encode(), session.csrf.encode()):
         raise Forbidden("the page was too old for this", hint="load it again and try once more")
-    return form

@@ -1,4 +1,4 @@
-"""Logging in by a one-time link, and out.
+"""The login page, logging in by a one-time link, and logging out.
 
 Opening the link spends nothing, so that a preview can't; a button does. The page is served with
 ``Referrer-Policy: no-referrer``, which makes a browser send ``Origin: null`` with the button's
@@ -74,12 +74,45 @@ def canonical(request: web.Request) -> None:
 
 
 def login_needed(request: web.Request, *, after_login: str = "") -> web.Response:
-    """The page that says how to get a link; where the visitor was going is kept in a cookie."""
-    response = aiohttp_jinja2.render_template("login_needed.html", request, {}, status=401)
+    """The login page; where the visitor was going is kept in a cookie."""
+    response = aiohttp_jinja2.render_template(
+        "login_needed.html", request, {"passkeys": services(request).passkeys.offered}, status=401
+    )
     response.headers["WWW-Authenticate"] = 'Link realm="dit4c"'
     if after_login and len(after_login) <= _MAX_AFTER_CHARS:
         cookies.write(request, response, after_login, purpose=_AFTER, max_age_s=_AFTER_S)
     return response
+
+
+def describe_browser(request: web.Request) -> str:
+    """What a person knows the request's browser by; empty for what is none."""
+    return describe(request.headers.get("User-Agent", ""))
+
+
+async def earlier_session(request: web.Request) -> LoggedIn | None:
+    """The session that a login in this browser takes the place of."""
+    try:
+        return await current(request)
+    except AccountClosed:
+        # Somebody else's, who may not come in any more; it is no reason to keep this person out.
+        return None
+
+
+def after_login(request: web.Request) -> str:
+    """Where the visitor was going; empty for the dashboard."""
+    return _local(cookies.read(request, _AFTER))
+
+
+async def enter(
+    request: web.Request, response: web.StreamResponse, token: str, earlier: LoggedIn | None
+) -> None:
+    """Give the browser the token of its new session, and end the earlier one."""
+    sessions = services(request).sessions
+    if earlier is not None:
+        await sessions.log_out(earlier)
+    cookies.write(request, response, token, max_age_s=sessions.lifetime_s)
+    cookies.remove(request, response, _VISIT)
+    cookies.remove(request, response, _AFTER)
 
 
 async def offer(request: web.Request) -> web.Response:
@@ -109,28 +142,20 @@ async def log_in(request: web.Request) -> web.Response:
             raise Forbidden("the button was not on this page", hint="open the link again")
     elif origin not in (None, parts.config.url):
         raise Forbidden("the request comes from another site", hint="open the link itself")
-    try:
-        earlier = await current(request)
-    except AccountClosed:
-        # Somebody else's, who may not come in any more; it is no reason to keep this person out.
-        earlier = None
+    earlier = await earlier_session(request)
     token = await parts.sessions.log_in(
-        request.match_info["token"], browser=describe(request.headers.get("User-Agent", ""))
+        request.match_info["token"], browser=describe_browser(request)
     )
     if token is None:
         return _private(_spent(request))
-    if earlier is not None:
-        await parts.sessions.log_out(earlier)
-    after = _local(cookies.read(request, _AFTER))
+    after = after_login(request)
     # A redirect would carry the form's Content-Security-Policy along to the instance's host.
     response = (
         aiohttp_jinja2.render_template("logged_in.html", request, {"after": after})
         if after
         else go_to("/")
     )
-    cookies.write(request, response, token, max_age_s=parts.sessions.lifetime_s)
-    cookies.remove(request, response, _VISIT)
-    cookies.remove(request, response, _AFTER)
+    await enter(request, response, token, earlier)
     return _private(response)
 
 
@@ -147,7 +172,9 @@ async def log_out(request: web.Request) -> web.Response:
 
 
 def _spent(request: web.Request) -> web.Response:
-    return aiohttp_jinja2.render_template("login_spent.html", request, {}, status=410)
+    return aiohttp_jinja2.render_template(
+        "login_spent.html", request, {"passkeys": services(request).passkeys.offered}, status=410
+    )
 
 
 def _private(response: web.Response) -> web.Response:
