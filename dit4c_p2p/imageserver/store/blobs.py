@@ -1,0 +1,183 @@
+"""Blobs of repositories: whether they are there, their bytes, mounting and deleting them."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from io import FileIO
+from typing import NamedTuple
+
+from dit4c_p2p.imageserver.store.chunks import Chunks
+from dit4c_p2p.imageserver.store.errors import InUse, NotThere
+from dit4c_p2p.imageserver.store.files import Files
+from dit4c_p2p.imageserver.store.index import (
+    Index,
+    Transaction,
+    ensure_repository,
+    repository_id,
+)
+from dit4c_p2p.imageserver.store.uploads import link_blob
+from dit4c_p2p.oci.chunks import MAX_CHUNKS_IN_BLOB, Chunk, decode_chunks
+from dit4c_p2p.oci.digests import Digest
+from dit4c_p2p.oci.exchange import unpack
+
+_READ_BYTES = 1024 * 1024
+# A blob's last use is written down when the one before is so long ago.
+_TOUCH_S = 600.0
+
+
+class Blob(NamedTuple):
+    """A blob; ``size`` in bytes. ``is_chunked``: it is kept in chunks, and is no file."""
+
+    id: int
+    digest: Digest
+    size: int
+    is_chunked: bool
+
+
+class Blobs:
+    """The blobs of a store."""
+
+    def __init__(
+        self,
+        index: Index,
+        files: Files,
+        chunks: Chunks,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._index, self._files, self._chunks, self._clock = index, files, chunks, clock
+
+    async def find(self, repository: str, digest: Digest) -> Blob:
+        """A blob of the repository; one that was asked for is not collected for a while.
+
+        :raises NotThere: the repository has no such blob.
+        """
+        blob, touched = await self._index.read(lambda at: _find(at, repository, digest))
+        now = self._clock()
+        if now - touched > _TOUCH_S:
+
+            def work(at: Transaction) -> Blob:
+                again, _ = _find(at, repository, digest)
+                link_blob(at, ensure_repository(at, repository), again.id, now)
+                return again
+
+            return await self._index.write(work)
+        return blob
+
+    async def recipe(self, repository: str, digest: Digest) -> bytes:
+        """The list of a blob's chunks.
+
+        :raises NotThere: the repository has no such blob, or it is kept as a file.
+        """
+        blob = await self.find(repository, digest)
+        recipe = await self._index.read(lambda at: _recipe(at, blob))
+        if recipe is None:
+            raise NotThere("the blob is not kept in chunks", hint="get it whole")
+        return recipe
+
+    async def content(self, blob: Blob, start: int, stop: int) -> AsyncIterator[bytes]:
+        """The bytes from ``start`` to before ``stop``, in pieces of a megabyte or less.
+
+        :raises NotThere: it was deleted.
+        """
+        if blob.is_chunked:
+            recipe = await self._index.read(lambda at: _recipe(at, blob))
+            if recipe is None:
+                raise NotThere("there is no such blob")
+            return self._from_chunks(recipe, start, stop)
+        try:
+            file = await asyncio.to_thread(FileIO, self._files.blob(blob.digest.hex), "rb")
+        except FileNotFoundError:
+            raise NotThere("there is no such blob") from None
+        return _from_file(file, start, stop)
+
+    async def whole(self, repository: str, digest: Digest, limit: int) -> bytes:
+        """A small blob's content.
+
+        :raises NotThere: the repository has no such blob, or it is larger than ``limit``.
+        """
+        blob = await self.find(repository, digest)
+        if blob.size > limit:
+            raise NotThere(f"the blob has more than {limit} bytes")
+        return b"".join([part async for part in await self.content(blob, 0, blob.size)])
+
+    async def mount(self, repository: str, source: str, digest: Digest) -> bool:
+        """Have the repository hold a blob of ``source`` as well; False: it has none such."""
+
+        def work(at: Transaction) -> bool:
+            try:
+                blob, _ = _find(at, source, digest)
+            except NotThere:
+                return False
+            link_blob(at, ensure_repository(at, repository), blob.id, self._clock())
+            return True
+
+        return await self._index.write(work)
+
+    async def delete(self, repository: str, digest: Digest) -> None:
+        """Have the repository hold the blob no more.
+
+        :raises NotThere: it does not.
+        :raises InUse: a manifest of the repository names it.
+        """
+
+        def work(at: Transaction) -> None:
+            blob, _ = _find(at, repository, digest)
+            found = repository_id(at, repository)
+            named = at.execute(
+                "SELECT 1 FROM manifest_blob b JOIN manifest m ON m.id = b.manifest "
+                "WHERE b.blob = ? AND m.repository = ?",
+                (blob.id, found),
+            ).fetchone()
+            if named is not None:
+                raise InUse("a manifest names this blob", hint="delete the manifest first")
+            at.execute(
+                "DELETE FROM repository_blob WHERE repository = ? AND blob = ?", (found, blob.id)
+            )
+
+        await self._index.write(work)
+
+    async def _from_chunks(self, recipe: bytes, start: int, stop: int) -> AsyncIterator[bytes]:
+        wanted: list[Chunk] = []
+        skip = end = 0
+        for chunk in decode_chunks(recipe, MAX_CHUNKS_IN_BLOB):
+            begin, end = end, end + chunk.size
+            if end > start and begin < stop:
+                if not wanted:
+                    skip = start - begin
+                wanted.append(chunk)
+        left = stop - start
+        async for packed in self._chunks.read(wanted):
+            part = await asyncio.to_thread(unpack, packed)
+            part = part[skip : skip + left]
+            skip, left = 0, left - len(part)
+            yield part
+
+
+def _find(at: Transaction, repository: str, digest: Digest) -> tuple[Blob, float]:
+    row = at.execute(
+        "SELECT b.id, b.size, b.recipe IS NOT NULL, l.touched FROM blob b "
+        "JOIN repository_blob l ON l.blob = b.id JOIN repository r ON r.id = l.repository "
+        "WHERE b.digest = ? AND r.name = ?",
+        (digest.raw, repository),
+    ).fetchone()
+    if row is None:
+        raise NotThere("there is no such blob in this repository")
+    return Blob(int(row[0]), digest, int(row[1]), bool(row[2])), float(row[3])
+
+
+def _recipe(at: Transaction, blob: Blob) -> bytes | None:
+    row = at.execute("SELECT recipe FROM blob WHERE digest = ?", (blob.digest.raw,)).fetchone()
+    return None if row is None else row[0]
+
+
+async def _from_file(file: FileIO, start: int, stop: int) -> AsyncIterator[bytes]:
+    with file:
+        place = start
+        while place < stop:
+            wanted = min(_READ_BYTES, stop - place)
+            part = await asyncio.to_thread(os.pread, file.fileno(), wanted, place)
+            if not part:
+                raise OSError("a blob's file is shorter than the index says")
+            place += len(part)
+            yield part

@@ -1,0 +1,344 @@
+"""Chunks: which a repository has, taking them in, handing them out, putting blobs together.
+
+A chunk is there for a caller if a blob of the repository (or of a source that the caller may read)
+has it, or if it is pinned: promised to the repository for a time. Each chunk is kept once.
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+from dit4c_p2p.imageserver.store.errors import MissingChunks, NotThere, TooMany, WrongDigest
+from dit4c_p2p.imageserver.store.files import Files, put_in_place
+from dit4c_p2p.imageserver.store.index import (
+    MAX_PARAMETERS,
+    Index,
+    Transaction,
+    ensure_repository,
+    in_batches,
+    marks,
+    repository_id,
+)
+from dit4c_p2p.imageserver.store.packs import PackWriter, Place, locate, read_places
+from dit4c_p2p.imageserver.store.uploads import link_blob
+from dit4c_p2p.oci.chunks import Chunk, encode_chunks
+from dit4c_p2p.oci.digests import Digest
+from dit4c_p2p.oci.errors import InvalidChunks
+from dit4c_p2p.oci.exchange import BundleReader, Packed, unpack
+
+_log = logging.getLogger(__name__)
+
+# Read, verified and sent together: 16 of the largest chunks are 16 MiB.
+_AT_ONCE = 16
+_TRIES = 5
+MAX_ASSEMBLIES = 64
+_ASSEMBLIES_AT_ONCE = 2
+
+IdsByDigest = dict[bytes, int]
+
+
+class Assembly:
+    """A blob on its way to be put together; ``done`` bytes of ``size`` have been verified."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.done = 0
+        self.task: asyncio.Task[None] | None = None
+
+
+class Chunks:
+    """The chunks of a store.
+
+    :param pinned_s: for how long a chunk stays that was promised or sent.
+    """
+
+    def __init__(
+        self, index: Index, files: Files, pinned_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._index, self._files, self._pinned_s, self._clock = index, files, pinned_s, clock
+        self._assemblies: dict[tuple[str, str, bytes], Assembly] = {}
+        self._turns = asyncio.Semaphore(_ASSEMBLIES_AT_ONCE)
+
+    async def missing(
+        self, repository: str, sources: Sequence[str], chunks: Sequence[Chunk]
+    ) -> list[int]:
+        """The places in ``chunks`` of those that are not there; each is named once.
+
+        Those that are there will stay for ``pinned_s``.
+        """
+
+        def work(at: Transaction) -> list[int]:
+            found = ensure_repository(at, repository)
+            there = _visible(at, found, sources, chunks, self._clock())
+            self._pin(at, found, there.values())
+            return _places_of_missing(chunks, there)
+
+        return await self._index.write(work)
+
+    async def store(self, repository: str, parts: AsyncIterator[bytes]) -> int:
+        """Take a bundle in; how many chunks are on disk and pinned for the repository.
+
+        Chunks that came whole before ``parts`` broke off, or before one was bad, are kept as well.
+
+        :raises InvalidChunks: the bundle is malformed, or a chunk's bytes have another digest.
+        :raises DiskFull: there is no room.
+        """
+        self._files.check_room()
+        reader = BundleReader()
+        with PackWriter(self._files) as pack:
+            try:
+                async for part in parts:
+                    await asyncio.to_thread(_take_in, reader, part, pack)
+                if not reader.is_between_chunks:
+                    raise InvalidChunks("the bundle ends inside a chunk", hint="send it again")
+            except asyncio.CancelledError:
+                raise
+            except BaseException:
+                await self._keep(repository, pack)
+                raise
+            return await self._keep(repository, pack)
+
+    async def fetch(self, repository: str, chunks: Sequence[Chunk]) -> AsyncIterator[Packed]:
+        """The chunks, in this order, as they lie on disk.
+
+        :raises NotThere: one of them is not there, or is not the repository's; before the first.
+        """
+
+        def work(at: Transaction) -> bool:
+            found = repository_id(at, repository)
+            if found is None:
+                return False
+            there = _visible(at, found, (), chunks, self._clock())
+            return all(chunk.digest in there for chunk in chunks)
+
+        if not await self._index.read(work):
+            raise NotThere("one of the chunks is not there")
+        return self.read(chunks)
+
+    async def read(self, chunks: Sequence[Chunk]) -> AsyncIterator[Packed]:
+        """Chunks, in this order, wherever they are from.
+
+        :raises NotThere: one is not there any more.
+        """
+        for start in range(0, len(chunks), _AT_ONCE):
+            batch = chunks[start : start + _AT_ONCE]
+            for packed in await self._read_batch(batch):
+                yield packed
+
+    async def assemble(
+        self, repository: str, sources: Sequence[str], digest: Digest, chunks: Sequence[Chunk]
+    ) -> Assembly:
+        """Begin to put a blob together, or find that it has been begun.
+
+        :raises MissingChunks: some are not there.
+        :raises TooMany: too many are being put together.
+        """
+        key = (repository, str(digest), hashlib.sha256(encode_chunks(chunks)).digest())
+        running = self._assemblies.get(key)
+        if running is None:
+            places = await self.missing(repository, sources, chunks)
+            if places:
+                raise MissingChunks(places)
+            if len(self._assemblies) >= MAX_ASSEMBLIES:
+                raise TooMany("too many blobs are being put together", hint="try again soon")
+            running = self._assemblies.get(key)
+        if running is None:
+            running = self._assemblies[key] = Assembly(sum(chunk.size for chunk in chunks))
+            running.task = asyncio.create_task(
+                self._assemble(running, repository, digest, chunks), name=f"assembling {digest}"
+            )
+            running.task.add_done_callback(lambda task: self._ended(key, task))
+        return running
+
+    async def close(self) -> None:
+        """Give up what is being put together; it can be begun again."""
+        tasks = [one.task for one in self._assemblies.values() if one.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # ---- inside
+
+    def _ended(self, key: tuple[str, str, bytes], task: "asyncio.Task[None]") -> None:
+        self._assemblies.pop(key, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.info("a blob of %s was not put together: %s", key[0], error)
+
+    async def _assemble(
+        self, progress: Assembly, repository: str, digest: Digest, chunks: Sequence[Chunk]
+    ) -> None:
+        async with self._turns:
+            sha256 = hashlib.sha256()
+            for start in range(0, len(chunks), _AT_ONCE):
+                batch = chunks[start : start + _AT_ONCE]
+                packed = await self._read_batch(batch)
+                progress.done += await asyncio.to_thread(_hash, sha256, packed)
+            if sha256.digest() != digest.raw:
+                raise WrongDigest("the chunks together have another digest")
+            now = self._clock()
+
+            def work(at: Transaction) -> None:
+                _keep_blob(at, repository, digest, progress.size, chunks, now)
+
+            await self._index.write(work)
+
+    async def _read_batch(self, batch: Sequence[Chunk]) -> list[Packed]:
+        for _ in range(_TRIES):
+            there = await self._index.read(lambda at: locate(at, batch))
+            if any(chunk.digest not in there for chunk in batch):
+                raise NotThere("a chunk is not there any more")
+            places = [there[chunk.digest] for chunk in batch]
+            try:
+                return await asyncio.to_thread(read_places, self._files, places)
+            except FileNotFoundError:
+                continue  # the garbage collection has moved it: the index knows where to
+        raise OSError("a pack that the index names is not there")
+
+    async def _keep(self, repository: str, pack: PackWriter) -> int:
+        """Have the pack's chunks outlive a power cut, without those that there are already."""
+        if not pack.places:
+            return 0
+        count = len(pack.places)
+        held = await self._index.write(lambda at: self._pin_held(at, repository, pack.places))
+        if held:
+            with PackWriter(self._files) as smaller:
+                await asyncio.to_thread(_copy_others, pack, smaller, held)
+                await self._place(repository, smaller)
+        else:
+            await self._place(repository, pack)
+        return count
+
+    async def _place(self, repository: str, pack: PackWriter) -> None:
+        if not pack.places:
+            return
+        await asyncio.to_thread(pack.sync)
+
+        def work(at: Transaction) -> None:
+            put_in_place(pack.path, self._files.pack(pack.name))
+            write_pack(at, pack)
+            found = ensure_repository(at, repository)
+            digests = [place.head.chunk.digest for place in pack.places]
+            self._pin(at, found, _ids(at, digests).values())
+
+        await self._index.write(work)
+
+    def _pin_held(self, at: Transaction, repository: str, places: Sequence[Place]) -> set[bytes]:
+        """Those that are in a pack already: whoever sent them has shown to have them."""
+        held = _ids(at, [place.head.chunk.digest for place in places])
+        self._pin(at, ensure_repository(at, repository), held.values())
+        return set(held)
+
+    def _pin(self, at: Transaction, repository: int, chunks: Iterable[int]) -> None:
+        until = self._clock() + self._pinned_s
+        at.executemany(
+            "INSERT INTO pin VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET until = excluded.until",
+            [(repository, chunk, until) for chunk in chunks],
+        )
+
+
+def write_pack(at: Transaction, pack: PackWriter) -> None:
+    """Write down a pack and where its chunks are; those that another pack has stay there."""
+    made = at.execute(
+        "INSERT INTO pack (name, size) VALUES (?, ?)", (pack.name, pack.size)
+    ).lastrowid
+    at.executemany(
+        "INSERT OR IGNORE INTO chunk (digest, size, pack, start, stored, coding) "
+        "VALUES (?, ?, ?, ?, ?, ?)",
+        [
+            (head.chunk.digest, head.chunk.size, made, start, head.stored, int(head.coding))
+            for head, _, start in pack.places
+        ],
+    )
+
+
+def _take_in(reader: BundleReader, part: bytes, pack: PackWriter) -> None:
+    for packed in reader.feed(part):
+        unpack(packed)
+        pack.add(packed)
+
+
+def _copy_others(pack: PackWriter, target: PackWriter, held: set[bytes]) -> None:
+    for place in pack.places:
+        if place.head.chunk.digest not in held:
+            target.add(pack.read(place))
+
+
+def _hash(sha256: "hashlib._Hash", packed: Sequence[Packed]) -> int:
+    size = 0
+    for one in packed:
+        content = unpack(one)
+        sha256.update(content)
+        size += len(content)
+    return size
+
+
+def _places_of_missing(chunks: Sequence[Chunk], there: IdsByDigest) -> list[int]:
+    seen, places = set(there), []
+    for place, chunk in enumerate(chunks):
+        if chunk.digest not in seen:
+            seen.add(chunk.digest)
+            places.append(place)
+    return places
+
+
+def _visible(
+    at: Transaction,
+    repository: int,
+    sources: Sequence[str],
+    chunks: Sequence[Chunk],
+    now: float,
+) -> IdsByDigest:
+    """Those of ``chunks`` that are there for a caller who may read repository and sources."""
+    readable = [repository]
+    readable += [found for name in sources if (found := repository_id(at, name)) is not None]
+    sizes = {chunk.digest: chunk.size for chunk in chunks}
+    there = {}
+    for batch in in_batches(list(sizes), MAX_PARAMETERS - len(readable) - 2):
+        rows = at.execute(
+            f"SELECT c.digest, c.id, c.size FROM chunk c WHERE c.digest IN ({marks(batch)}) AND ("
+            "EXISTS (SELECT 1 FROM pin p WHERE p.chunk = c.id AND p.repository = ? AND p.until > ?)"
+            " OR EXISTS (SELECT 1 FROM blob_chunk b JOIN repository_blob r ON r.blob = b.blob "
+            f"WHERE b.chunk = c.id AND r.repository IN ({marks(readable)})))",
+            (*batch, repository, now, *readable),
+        )
+        there.update({digest: id for digest, id, size in rows if size == sizes[digest]})
+    return there
+
+
+def _ids(at: Transaction, digests: Sequence[bytes]) -> IdsByDigest:
+    found: IdsByDigest = {}
+    for batch in in_batches(list(set(digests))):
+        query = f"SELECT digest, id FROM chunk WHERE digest IN ({marks(batch)})"
+        found.update(at.execute(query, batch).fetchall())
+    return found
+
+
+def _keep_blob(
+    at: Transaction,
+    repository: str,
+    digest: Digest,
+    size: int,
+    chunks: Sequence[Chunk],
+    now: float,
+) -> None:
+    found = ensure_repository(at, repository)
+    ids = _ids(at, [chunk.digest for chunk in chunks])
+    places = _places_of_missing(chunks, ids)
+    if places:
+        raise MissingChunks(places)
+    row = at.execute("SELECT id FROM blob WHERE digest = ?", (digest.raw,)).fetchone()
+    if row is None:
+        made = at.execute(
+            "INSERT INTO blob (digest, size, recipe) VALUES (?, ?, ?)",
+            (digest.raw, size, encode_chunks(chunks)),
+        ).lastrowid
+        at.executemany("INSERT INTO blob_chunk VALUES (?, ?)", [(id, made) for id in ids.values()])
+        blob = int(made or 0)
+    else:
+        blob = int(row[0])
+    link_blob(at, found, blob, now)
+    at.executemany(
+        "DELETE FROM pin WHERE repository = ? AND chunk = ?", [(found, id) for id in ids.values()]
+    )
