@@ -1,4 +1,4 @@
-"""``dit4c portal|scheduler|router|node …``: each component alone, from its own file."""
+"""``dit4c portal|scheduler|router|node|imageserver …``: each component alone, from its own file."""
 
 import argparse
 import asyncio
@@ -17,6 +17,7 @@ _WHAT = {
     "router": "brings visitors to instances, and peers to each other",
     "node": "runs instances on this machine, within what its owner agrees to",
     "fileserver": "serves people's files by SFTP, to their instances and to themselves",
+    "imageserver": "keeps the images that people save",
 }
 
 

@@ -11,7 +11,7 @@ from dit4c_p2p.errors import ConfigError
 if TYPE_CHECKING:
     from dit4c_p2p.cli.arguments import Commands
 
-_KINDS = ("portal", "scheduler", "router", "node", "fileserver")
+_KINDS = ("portal", "scheduler", "router", "node", "fileserver", "imageserver")
 
 
 def add(commands: "Commands") -> None:

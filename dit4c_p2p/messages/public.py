@@ -36,14 +36,28 @@ class FileServerInfo(Record, frozen=True):
     connect: list[str] = []
 
 
+class ImageServerInfo(Record, frozen=True):
+    """An image server: the OCI Distribution API below ``url``, such as
+    ``https://images.example.org``, which has no closing slash and may have a path.
+
+    ``connect`` as above.
+    """
+
+    name: str
+    url: str
+    connect: list[str] = []
+
+
 class PublicConfig(Record, frozen=True):
     """Everything a peer needs to find the others.
 
     ``user_url`` is the canonical URL of an instance with ``{id}`` in the place of its id, such as
     ``http://{id}.localhost:8081/``. The first file server is the home of new people and groups.
+    Images are saved at the first image server.
     """
 
     portal: PortalInfo
     routers: list[RouterInfo]
     user_url: str
     fileservers: list[FileServerInfo] = []
+    imageservers: list[ImageServerInfo] = []

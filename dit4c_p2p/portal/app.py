@@ -34,6 +34,8 @@ from dit4c_p2p.portal.http.client_address import resolve_client_address
 from dit4c_p2p.portal.http.request_body import MAX_BODY_BYTES
 from dit4c_p2p.portal.http.server import HttpServer
 from dit4c_p2p.portal.http.static_files import StaticFiles
+from dit4c_p2p.portal.instances import images
+from dit4c_p2p.portal.instances.images import ImageAccess
 from dit4c_p2p.portal.instances.instances import Instances
 from dit4c_p2p.portal.instances.scheduler_link import SchedulerLinks
 from dit4c_p2p.portal.keys.enrolment import Enrolment
@@ -55,6 +57,7 @@ from dit4c_p2p.portal.pages import passkeys as passkey_pages
 from dit4c_p2p.portal.pages import people as people_pages
 from dit4c_p2p.portal.pages import tools as tool_pages
 from dit4c_p2p.portal.peers import fileserver as peer_fileserver
+from dit4c_p2p.portal.peers import imageserver as peer_imageserver
 from dit4c_p2p.portal.peers import instances as peer_instances
 from dit4c_p2p.portal.peers import oauth as oauth_handlers
 from dit4c_p2p.portal.peers import registry as peer_registry
@@ -290,6 +293,7 @@ class Portal:
                 routers=list(config.routers),
                 user_url=config.user_url,
                 fileservers=list(config.fileservers),
+                imageservers=[server.info for server in config.imageservers],
             ),
             clock=clock,
             audit=audit,
@@ -317,6 +321,7 @@ class Portal:
             grants=StorageGrants(defaults, limits.instance_files_s, clock=clock),
             grant_events=grant_events,
             passkeys=Passkeys(config.url, attempts, audit, clock=clock),
+            image_access=ImageAccess(clock),
         )
 
     def _make_app(self) -> web.Application:
@@ -349,6 +354,7 @@ class Portal:
             peer_registry.routes(),
             peer_instances.routes(),
             peer_fileserver.routes(),
+            peer_imageserver.routes(),
             oauth_handlers.routes(),
             api.routes(self.config.url),
             login.routes(),
@@ -377,6 +383,7 @@ class Portal:
                 await parts.oauth.remove_expired()
                 await api_tokens.remove_expired(now)
                 await end_pending_keys(parts)
+                await images.remove_expired_secrets(now)
                 await EnrolNonce.filter(expires_at__lt=now).delete()
                 await LoginLink.filter(expires_at__lt=now).delete()
                 await Incoming.filter(at__lt=now - _INCOMING_KEPT_S).delete()

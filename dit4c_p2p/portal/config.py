@@ -9,7 +9,7 @@ from dit4c_p2p.database import DatabaseSpec
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import is_loopback_host, split_address
-from dit4c_p2p.messages.public import FileServerInfo, RouterInfo
+from dit4c_p2p.messages.public import FileServerInfo, ImageServerInfo, RouterInfo
 from dit4c_p2p.net.tls import TlsFiles
 from dit4c_p2p.net.trusted_proxies import NOBODY, TrustedProxies
 
@@ -27,6 +27,16 @@ class CatalogueImage:
     description: str
     image: str
     icon: str = ""
+
+
+@dataclass(frozen=True)
+class KnownImageServer:
+    """An image server. ``token_sha256`` is the SHA-256 in hexadecimal of the static token by which
+    the proxy of a stock registry proves itself in its place; empty: it has a key.
+    """
+
+    info: ImageServerInfo
+    token_sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,7 @@ class PortalConfig:
     :param redirect_addresses: the same for plain HTTP that only leads to ``url``.
     :param proxies: whose word about a visitor's address counts.
     :param fileservers: where files are; the first is the home of new people and groups.
+    :param imageservers: where images are saved; the first is the one that new saves go to.
     :param database: where the database is if not in the data folder, as ``DatabaseSpec`` takes it.
     """
 
@@ -92,6 +103,7 @@ class PortalConfig:
     tls: TlsFiles | None = None
     proxies: TrustedProxies = NOBODY
     fileservers: tuple[FileServerInfo, ...] = ()
+    imageservers: tuple[KnownImageServer, ...] = ()
 
     def __post_init__(self) -> None:
         url = URL(self.url)

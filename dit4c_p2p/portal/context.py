@@ -10,6 +10,7 @@ from dit4c_p2p.portal.accounts.last_used import LastUsed
 from dit4c_p2p.portal.accounts.sessions import Sessions
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
+from dit4c_p2p.portal.instances.images import ImageAccess
 from dit4c_p2p.portal.instances.instances import Instances
 from dit4c_p2p.portal.instances.scheduler_link import SchedulerLinks
 from dit4c_p2p.portal.keys.enrolment import Enrolment
@@ -48,6 +49,7 @@ class PortalContext:
     grants: StorageGrants
     grant_events: GrantEvents
     passkeys: Passkeys
+    image_access: ImageAccess
 
 
 SERVICES = web.AppKey("services", PortalContext)

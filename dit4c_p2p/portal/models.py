@@ -189,6 +189,54 @@ class Instance(Model):
         await super().save(using_db, update_fields, force_create, force_update)
 
 
+class ImageSave(Model):
+    """A save or a checkpoint that a person asked for: its instance may write to its repository at
+    the image server until ``ended_at``, when the image was confirmed or given up.
+
+    ``base`` is the digest of the tool's image whose layers this save uploads to ``bases/``, once it
+    has asked to. ``digest`` is that of the image's manifest, once it is confirmed.
+    """
+
+    id = fields.CharField(max_length=_ID, primary_key=True)
+    instance: fields.ForeignKeyRelation[Instance] = fields.ForeignKeyField(
+        "portal.Instance", related_name="saves", on_delete=fields.CASCADE
+    )
+    instance_id: str
+    is_checkpoint = fields.BooleanField()
+    wanted_at = fields.FloatField()
+    ended_at = fields.FloatField(null=True)
+    base = fields.CharField(max_length=71, null=True)
+    digest = fields.CharField(max_length=71, null=True)
+
+    class Meta:
+        table = "image_save"
+        table_description = "Saves that people asked for"
+        indexes = (Index(fields=("instance_id", "ended_at")),)
+
+
+class ImageSecret(Model):
+    """The password with which a stock client pulls one repository; the user name is ``person``.
+
+    ``digest`` is that of the secret. It ends with ``ends_at`` or ``revoked_at``, and with the
+    person's account.
+    """
+
+    digest = fields.CharField(max_length=_DIGEST, primary_key=True)
+    person: fields.ForeignKeyRelation[Person] = fields.ForeignKeyField(
+        "portal.Person", related_name="image_secrets", on_delete=fields.CASCADE
+    )
+    person_id: str
+    repository = fields.CharField(max_length=200)
+    created_at = fields.FloatField()
+    ends_at = fields.FloatField(db_index=True)
+    used_at = fields.FloatField(null=True)
+    revoked_at = fields.FloatField(null=True)
+
+    class Meta:
+        table = "image_secret"
+        table_description = "Secrets to pull saved images with"
+
+
 class Tool(Model):
     """An image that an admin added to those of the configuration; its name never changes.
 

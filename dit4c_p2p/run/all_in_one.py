@@ -31,11 +31,14 @@ from dit4c_p2p.imagebuild import (
     ensure_engine,
     ensure_images,
 )
-from dit4c_p2p.messages.public import PortalInfo, RouterInfo
+from dit4c_p2p.imageserver.app import ImageServer
+from dit4c_p2p.imageserver.config import ImageServerConfig
+from dit4c_p2p.messages.public import ImageServerInfo, PortalInfo, RouterInfo
 from dit4c_p2p.node.agent import Node
 from dit4c_p2p.node.config import HelperImages, NodeConfig
 from dit4c_p2p.observe.server import Observed, serve_health
 from dit4c_p2p.portal import CatalogueImage, Portal, PortalConfig
+from dit4c_p2p.portal.config import KnownImageServer
 from dit4c_p2p.portal.errors import Conflict
 from dit4c_p2p.router import Router, RouterConfig
 from dit4c_p2p.run.all_in_one_config import AllInOneConfig
@@ -47,9 +50,10 @@ PORTAL = PeerName.parse("portal-main")
 ROUTER = PeerName.parse("router-main")
 SCHEDULER = PeerName.parse("scheduler-main")
 NODE = PeerName.parse("node-main")
+IMAGE_SERVER = PeerName.parse("imageserver-main")
 ADMIN = "admin"
 # In the order in which they are started.
-_KINDS = ("portal", "router", "node", "scheduler")
+_KINDS = ("portal", "router", "imageserver", "node", "scheduler")
 
 _READY_S = 60.0
 _LOOPBACK = "127.0.0.1"
@@ -75,7 +79,7 @@ async def _run(config: AllInOneConfig) -> None:
         images = await ensure_images(
             progress, default_cache_folder(), engine=engine, tools=config.tools
         )
-        progress("DIT4C", "starting portal, router, node agent and scheduler")
+        progress("DIT4C", "starting portal, router, image server, node agent and scheduler")
         async with AsyncExitStack() as stack:
             system = _System(config, images, engine, bridge)
             components = await system.start(stack)
@@ -108,7 +112,7 @@ class _Component(Component, Observed, Protocol):
 
 
 class _System:
-    """The four components and what each is told of the others."""
+    """The components and what each is told of the others."""
 
     def __init__(
         self, config: AllInOneConfig, images: Images, engine: DockerDaemon, bridge: str
@@ -116,7 +120,7 @@ class _System:
         self._config = config
         self._keys = {
             name: load_or_create(_key_file(config, name))
-            for name in (PORTAL, ROUTER, SCHEDULER, NODE)
+            for name in (PORTAL, ROUTER, SCHEDULER, NODE, IMAGE_SERVER)
         }
         self.portal = Portal(
             PortalConfig(
@@ -133,6 +137,25 @@ class _System:
                     for offer in images.catalogue
                 ),
                 scheduler=SCHEDULER.id,
+                imageservers=(
+                    KnownImageServer(
+                        ImageServerInfo(
+                            name=str(IMAGE_SERVER),
+                            url=config.images_url,
+                            connect=[f"{bridge}:{config.images_port}"],
+                        )
+                    ),
+                ),
+            )
+        )
+        self.imageserver = ImageServer(
+            ImageServerConfig(
+                name=IMAGE_SERVER,
+                key=self._keys[IMAGE_SERVER],
+                url=config.images_url,
+                portal=self._portal_at(_LOOPBACK),
+                data_folder=config.data_folder / IMAGE_SERVER.kind,
+                addresses=_addresses(config.images_port, bridge),
             )
         )
         self.router = Router(
@@ -184,7 +207,7 @@ class _System:
         )
         await stack.enter_async_context(running(self.portal))
         await self.portal.ensure_admin(ADMIN)
-        for name in (ROUTER, SCHEDULER, NODE):
+        for name in (ROUTER, SCHEDULER, NODE, IMAGE_SERVER):
             scheduler = SCHEDULER.id if name == NODE else None
             try:
                 await self.portal.enrol_own(ADMIN, name, self._keys[name], scheduler=scheduler)
@@ -194,7 +217,7 @@ class _System:
                     hint=f"remove {_key_file(self._config, name)} and a new one is made",
                 ) from None
         components: list[_Component] = [self.portal]
-        for component in (self.router, self.node, self.scheduler):
+        for component in (self.router, self.imageserver, self.node, self.scheduler):
             await stack.enter_async_context(running(component))
             components.append(component)
         return components
@@ -211,6 +234,7 @@ class _System:
             "portal": config.portal_url,
             "router": f"http://localhost:{config.router_port}",
             "router_ssh": f"{_LOOPBACK}:{config.router_ssh_port}",
+            "images": config.images_url,
             "login_url": f"{config.portal_url}/login/{token}",
             "api_token": await self.portal.create_api_token(ADMIN, "dit4c up"),
         }

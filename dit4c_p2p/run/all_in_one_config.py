@@ -38,6 +38,7 @@ class AllInOneConfig:
     portal_port: int = 8080
     router_port: int = 8081
     router_ssh_port: int = 8022
+    images_port: int = 8082
     ready_file: Path | None = None
     tools: tuple[str, ...] = DEFAULT_TOOLS
     observe_port: int | None = None
@@ -61,6 +62,7 @@ class AllInOneConfig:
             "--portal-port": self.portal_port,
             "--router-port": self.router_port,
             "--router-ssh-port": self.router_ssh_port,
+            "--images-port": self.images_port,
         }
         return ports if self.observe_port is None else ports | {"--observe-port": self.observe_port}
 
@@ -83,3 +85,8 @@ class AllInOneConfig:
     def user_url(self) -> str:
         """The canonical URL of an instance, with ``{id}`` for its id."""
         return f"http://{{id}}.localhost:{self.router_port}/"
+
+    @property
+    def images_url(self) -> str:
+        """The image server's canonical URL."""
+        return f"http://localhost:{self.images_port}"

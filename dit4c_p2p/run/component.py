@@ -27,6 +27,7 @@ from dit4c_p2p.run.process import (
 )
 from dit4c_p2p.settings import (
     FileServerSettings,
+    ImageServerSettings,
     NodeSettings,
     PeerSettings,
     PortalSettings,
@@ -67,6 +68,8 @@ async def run(settings: Settings) -> None:
             await _run(settings, lambda show: _node(settings, show))
         case FileServerSettings():
             await _run(settings, lambda show: _file_server(settings, show))
+        case ImageServerSettings():
+            await _run(settings, lambda show: _image_server(settings, show))
         case _:
             raise TypeError(f"{type(settings).__name__} is for no component")
 
@@ -129,6 +132,13 @@ async def _file_server(settings: FileServerSettings, show: Show) -> None:
 
     key, portal, _ = await _begin(settings)
     await _serve(settings.name, FileServer(settings.config(key, portal)), show)
+
+
+async def _image_server(settings: ImageServerSettings, show: Show) -> None:
+    from dit4c_p2p.imageserver.app import ImageServer
+
+    key, portal, _ = await _begin(settings)
+    await _serve(settings.name, ImageServer(settings.config(key, portal)), show)
 
 
 async def _begin(settings: PeerSettings) -> tuple[asyncssh.SSHKey, PortalInfo, PublicConfig]:

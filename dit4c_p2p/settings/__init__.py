@@ -6,7 +6,8 @@
 - ``declare``   how a setting is declared
 - ``read``      file and environment → settings; what is wrong, a line for each
 - ``example``   the commented example files in ``docs/config``
-- ``portal``, ``scheduler``, ``router``, ``node``, ``fileserver``, ``shared``   what there is to set
+- ``portal``, ``scheduler``, ``router``, ``node``, ``fileserver``, ``imageserver``, ``shared``
+  the settings
 """
 
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.settings.declare import Settings
 from dit4c_p2p.settings.fileserver import FileServerSettings
+from dit4c_p2p.settings.imageserver import ImageServerSettings
 from dit4c_p2p.settings.node import NodeSettings
 from dit4c_p2p.settings.portal import PortalSettings
 from dit4c_p2p.settings.read import KIND, InvalidSettings, load, read
@@ -27,11 +29,13 @@ KINDS: dict[str, type[Settings]] = {
     "router": RouterSettings,
     "node": NodeSettings,
     "fileserver": FileServerSettings,
+    "imageserver": ImageServerSettings,
 }
 
 __all__ = [
     "KINDS",
     "FileServerSettings",
+    "ImageServerSettings",
     "InvalidSettings",
     "NodeSettings",
     "PeerSettings",

@@ -10,7 +10,7 @@ from yarl import URL
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.names import Kind, PeerName
-from dit4c_p2p.messages.public import FileServerInfo, RouterInfo
+from dit4c_p2p.messages.public import FileServerInfo, ImageServerInfo, RouterInfo
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, section, sections, setting
 from dit4c_p2p.settings.edge import ProxySettings, TlsSettings, listening_problems
@@ -23,6 +23,7 @@ from dit4c_p2p.settings.shared import (
 
 if TYPE_CHECKING:
     from dit4c_p2p.portal import CatalogueImage, PortalConfig
+    from dit4c_p2p.portal.config import KnownImageServer
 
 HOUR_S = 3600.0
 
@@ -73,6 +74,40 @@ class FileServerEntry(Settings):
         """As it is published."""
         name = str(PeerName(Kind.FILESERVER, self.id))
         return FileServerInfo(name=name, url=self.url, connect=list(self.connect))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageServerEntry(Settings):
+    """An image server as everybody reaches it."""
+
+    id: str = setting(values.peer_id, "Its id, as its own file says it.", example="main")
+    url: str = setting(
+        values.service_url,
+        "Its URL, exactly as its own file says it.",
+        example="https://images.example.org",
+    )
+    connect: tuple[str, ...] = setting(
+        values.list_of(values.near),
+        "Addresses that nodes and instances connect to instead of the URL's own; rarely needed.",
+        default=(),
+        example=("192.0.2.10:443",),
+    )
+    token_sha256: str = setting(
+        values.sha256,
+        "Only where a stock registry is used in its place: the SHA-256, in hexadecimal, of the "
+        "token by which the proxy in front of that proves itself.",
+        default="",
+        example="0" * 64,
+    )
+
+    @property
+    def known(self) -> "KnownImageServer":
+        """As the portal is told."""
+        from dit4c_p2p.portal.config import KnownImageServer
+
+        name = str(PeerName(Kind.IMAGESERVER, self.id))
+        info = ImageServerInfo(name=name, url=self.url, connect=list(self.connect))
+        return KnownImageServer(info, self.token_sha256)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,6 +279,11 @@ class PortalSettings(Settings):
         "A file server, as everybody reaches it. Once for each; the first is the home of the files "
         "of new people and groups. Without one there is no /mnt in instances.",
     )
+    imageservers: tuple[ImageServerEntry, ...] = sections(
+        ImageServerEntry,
+        "An image server, as everybody reaches it. Once for each; images are saved at the first. "
+        "Without one nothing can be saved.",
+    )
     tools: tuple[ToolEntry, ...] = sections(
         ToolEntry,
         "Something that people can start. Once for each, in the order of the page. Admins add "
@@ -259,6 +299,7 @@ class PortalSettings(Settings):
         for what, ids in (
             ("routers", [router.id for router in self.routers]),
             ("fileservers", [server.id for server in self.fileservers]),
+            ("imageservers", [server.id for server in self.imageservers]),
             ("tools", [tool.name for tool in self.tools]),
         ):
             for id, count in Counter(ids).items():
@@ -309,6 +350,7 @@ class PortalSettings(Settings):
             routers=tuple(router.info for router in self.routers),
             fileservers=tuple(server.info for server in self.fileservers),
             catalogue=tuple(tool.image_entry for tool in self.tools),
+            imageservers=tuple(server.known for server in self.imageservers),
             scheduler=self.scheduler,
             limits=Limits(
                 instances_per_person=limits.instances_per_person,

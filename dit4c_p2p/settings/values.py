@@ -173,6 +173,29 @@ def _sftp_url(raw: object) -> str:
     return text.removesuffix("/")
 
 
+def _service_url(raw: object) -> str:
+    text = string(raw)
+    url = _parsed(text)
+    if (
+        url.scheme not in ("http", "https")
+        or not url.host
+        or text.endswith("/")
+        or url.query_string
+        or url.fragment
+        or url.user
+    ):
+        raise WrongValue(
+            f"{shown(raw)} is not a server's URL",
+            hint="write it as https://images.example.org, without a closing slash",
+        )
+    if url.scheme == "http" and not is_loopback_host(url.host):
+        raise WrongValue(
+            f"{text} would carry secrets over the network unprotected",
+            hint="give an https:// URL; plain HTTP is for this machine only",
+        )
+    return text
+
+
 def _user_url(raw: object) -> str:
     text = string(raw)
     url = _parsed(text.replace("{id}", "id", 1))
@@ -273,6 +296,13 @@ def _digest(raw: object) -> str:
     return string(raw)
 
 
+def _sha256(raw: object) -> str:
+    text = string(raw).lower()
+    if not is_digest(f"sha256:{text}"):
+        raise WrongValue("this is not a SHA-256", hint="write its 64 hexadecimal digits")
+    return text
+
+
 def _registry(raw: object) -> str:
     if not is_registry(string(raw)):
         raise WrongValue(
@@ -291,6 +321,7 @@ address: Value[Address] = Value("", _address, _write_address)
 near: Value[str] = Value("", _near, quoted)
 origin: Value[str] = Value("", _origin, quoted)
 sftp_url: Value[str] = Value("", _sftp_url, quoted)
+service_url: Value[str] = Value("", _service_url, quoted)
 user_url: Value[str] = Value("", _user_url, quoted)
 peer_id: Value[str] = Value("", _id, quoted)
 public_key: Value[str] = Value("", _public_key, quoted)
@@ -300,5 +331,6 @@ ipv4: Value[str] = Value("", _ipv4, quoted)
 digest: Value[str] = Value("", _digest, quoted)
 image: Value[str] = Value("", _image, quoted)
 registry: Value[str] = Value("", _registry, quoted)
+sha256: Value[str] = Value("", _sha256, quoted)
 
 AnyValue = Value[Any]

@@ -8,7 +8,7 @@ from lib.paths import ROOT
 import dit4c_p2p
 
 PACKAGE = Path(dit4c_p2p.__file__).parent
-COMPONENTS = {"portal", "scheduler", "router", "node", "fileserver", "helpers"}
+COMPONENTS = {"portal", "scheduler", "router", "node", "fileserver", "imageserver", "helpers"}
 # What a pod's helpers may import: nothing of these gets into their images.
 NOT_IN_A_POD = {"tortoise", "jinja2", "aiohttp_jinja2", "aiodocker", "authlib"}
 

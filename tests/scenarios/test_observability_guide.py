@@ -5,6 +5,7 @@ import re
 from lib.paths import ROOT
 
 from dit4c_p2p.fileserver.metrics import FileServerMetrics
+from dit4c_p2p.imageserver.metrics import ImageServerMetrics
 from dit4c_p2p.node.metrics import NodeMetrics
 from dit4c_p2p.portal.metrics import PortalMetrics
 from dit4c_p2p.router.metrics import RouterMetrics
@@ -16,7 +17,7 @@ PAGE = ROOT / "docs" / "observability.md"
 def test_every_figure_is_in_the_table_with_its_components():
     said = dict(re.findall(r"^\| `(dit4c_\w+)` \| ([\w, ]+) \|", PAGE.read_text(), re.M))
     peers = [SchedulerMetrics(), RouterMetrics(), NodeMetrics(), FileServerMetrics()]
-    every = [PortalMetrics(), *peers]
+    every = [PortalMetrics(), *peers, ImageServerMetrics()]
     there: dict[str, list[str]] = {}
     for metrics in every:
         for family in metrics.registry.collect():

@@ -49,7 +49,7 @@ def test_it_can_do_no_more_than_it_has_to(kind):
         "UMask": "0077",
     }.items():
         assert service[setting] == value
-    binds = "CAP_NET_BIND_SERVICE" if kind in ("portal", "router") else ""
+    binds = "CAP_NET_BIND_SERVICE" if kind in ("portal", "router", "imageserver") else ""
     assert service["CapabilityBoundingSet"] == binds
     assert ("SupplementaryGroups" in service) == (kind == "node")
 

@@ -23,12 +23,14 @@ class ImageRegistry:
 
     ``rate`` is in bytes a second, None for as fast as can be; ``open`` counts the connections.
 
+    :param deletes: blobs and manifests can be deleted.
     :param closed: it serves only who logs in with :data:`NAME` and :data:`PASSWORD`; ``logins`` is
         a file that says them as docker login would.
     """
 
-    def __init__(self, folder: Path, *, closed: bool = False) -> None:
+    def __init__(self, folder: Path, *, closed: bool = False, deletes: bool = False) -> None:
         self.folder = folder
+        self._deletes = deletes
         self.logins = folder / "docker" / "config.json"
         self._closed = closed
         self.rate: int | None = None
@@ -42,7 +44,8 @@ class ImageRegistry:
         config = self.folder / "registry.yml"
         config.write_text(
             f"version: 0.1\n"
-            f"storage: {{filesystem: {{rootdirectory: {self.folder}/blobs}}}}\n"
+            f"storage: {{filesystem: {{rootdirectory: {self.folder}/blobs}}, "
+            f"delete: {{enabled: {str(self._deletes).lower()}}}}}\n"
             f"http: {{addr: '127.0.0.1:{self._behind}'}}\n" + self._doorkeeper()
         )
         self._process = subprocess.Popen(

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from io import FileIO
 from typing import NamedTuple
 
@@ -75,7 +75,7 @@ class Blobs:
             raise NotThere("the blob is not kept in chunks", hint="get it whole")
         return recipe
 
-    async def content(self, blob: Blob, start: int, stop: int) -> AsyncIterator[bytes]:
+    async def content(self, blob: Blob, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """The bytes from ``start`` to before ``stop``, in pieces of a megabyte or less.
 
         :raises NotThere: it was deleted.
@@ -137,7 +137,9 @@ class Blobs:
 
         await self._index.write(work)
 
-    async def _from_chunks(self, recipe: bytes, start: int, stop: int) -> AsyncIterator[bytes]:
+    async def _from_chunks(
+        self, recipe: bytes, start: int, stop: int
+    ) -> AsyncGenerator[bytes, None]:
         wanted: list[Chunk] = []
         skip = end = 0
         for chunk in decode_chunks(recipe, MAX_CHUNKS_IN_BLOB):
@@ -171,7 +173,7 @@ def _recipe(at: Transaction, blob: Blob) -> bytes | None:
     return None if row is None else row[0]
 
 
-async def _from_file(file: FileIO, start: int, stop: int) -> AsyncIterator[bytes]:
+async def _from_file(file: FileIO, start: int, stop: int) -> AsyncGenerator[bytes, None]:
     with file:
         place = start
         while place < stop:

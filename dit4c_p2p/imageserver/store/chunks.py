@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 
 from dit4c_p2p.imageserver.store.errors import MissingChunks, NotThere, TooMany, WrongDigest
 from dit4c_p2p.imageserver.store.files import Files, put_in_place
@@ -100,7 +100,7 @@ class Chunks:
                 raise
             return await self._keep(repository, pack)
 
-    async def fetch(self, repository: str, chunks: Sequence[Chunk]) -> AsyncIterator[Packed]:
+    async def fetch(self, repository: str, chunks: Sequence[Chunk]) -> AsyncGenerator[Packed, None]:
         """The chunks, in this order, as they lie on disk.
 
         :raises NotThere: one of them is not there, or is not the repository's; before the first.
@@ -117,7 +117,7 @@ class Chunks:
             raise NotThere("one of the chunks is not there")
         return self.read(chunks)
 
-    async def read(self, chunks: Sequence[Chunk]) -> AsyncIterator[Packed]:
+    async def read(self, chunks: Sequence[Chunk]) -> AsyncGenerator[Packed, None]:
         """Chunks, in this order, wherever they are from.
 
         :raises NotThere: one is not there any more.

@@ -15,6 +15,12 @@ class NotThere(StoreError):
     code = "not_there"
 
 
+class NoSuchUpload(NotThere):
+    """The repository has no such upload, or it was given up."""
+
+    code = "no_such_upload"
+
+
 class WrongOffset(StoreError):
     """A part of an upload does not begin where the upload ends; ``offset`` is where it ends."""
 

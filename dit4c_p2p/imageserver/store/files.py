@@ -48,10 +48,9 @@ class Files:
         """What is not finished."""
         return list(self._incoming.iterdir())
 
-    def all_of(self, kind: str) -> Iterator[Path]:
+    def all_of(self, kind: str) -> list[Path]:
         """Every file of ``blobs`` or ``packs``."""
-        for folder in sorted((self.root / kind).iterdir()):
-            yield from folder.iterdir()
+        return [path for folder in (self.root / kind).iterdir() for path in folder.iterdir()]
 
     def check_room(self, size: int = 0) -> None:
         """See that ``size`` more bytes leave enough free.

@@ -133,6 +133,7 @@ class Index:
         self._own = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._connections_lock = threading.Lock()
+        self._once_committed: list[Callable[[], None]] = []
         try:
             with closing(self._open()) as connection:
                 self._migrate(connection)
@@ -149,6 +150,13 @@ class Index:
         return await asyncio.get_running_loop().run_in_executor(
             self._writer, self._in_transaction, work
         )
+
+    def once_committed(self, work: Callable[[], None]) -> None:
+        """From inside :meth:`write`: do ``work`` when the transaction is on disk, before the next.
+
+        It is not done where the transaction fails, nor after a crash.
+        """
+        self._once_committed.append(work)
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """Do ``work`` on what is there at one moment."""
@@ -192,8 +200,12 @@ class Index:
         return connection
 
     def _in_transaction(self, work: Callable[[Transaction], T]) -> T:
+        self._once_committed.clear()
         with _transaction(self._connection(), "IMMEDIATE") as connection:
-            return work(connection)
+            result = work(connection)
+        for after in self._once_committed:
+            after()
+        return result
 
     def _look(self, work: Callable[[Transaction], T]) -> T:
         with _transaction(self._connection(), "DEFERRED") as connection:

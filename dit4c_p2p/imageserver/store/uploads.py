@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dit4c_p2p.imageserver.store.errors import (
     InUse,
-    NotThere,
+    NoSuchUpload,
     TooLarge,
     TooMany,
     WrongDigest,
@@ -93,7 +93,7 @@ class Uploads:
     async def offset(self, repository: str, name: str) -> int:
         """How many bytes an upload has.
 
-        :raises NotThere: there is no such upload in the repository.
+        :raises NoSuchUpload: there is no such upload in the repository.
         """
         await self._find(repository, name)
         try:
@@ -108,7 +108,7 @@ class Uploads:
 
         What has come before ``parts`` breaks off stays, so that the upload can be resumed.
 
-        :raises NotThere: there is no such upload in the repository.
+        :raises NoSuchUpload: there is no such upload in the repository.
         :raises WrongOffset: it does not end at ``start``.
         :raises InUse: another request writes to it.
         :raises TooLarge: it would get over the limit; it is given up.
@@ -148,7 +148,7 @@ class Uploads:
     async def finish(self, repository: str, name: str, digest: Digest) -> None:
         """Make the upload a blob of the repository; once it returns it outlives a power cut.
 
-        :raises NotThere: there is no such upload in the repository.
+        :raises NoSuchUpload: there is no such upload in the repository.
         :raises WrongDigest: it has another digest; it is given up.
         :raises InUse: another request writes to it.
         """
@@ -171,7 +171,7 @@ class Uploads:
     async def cancel(self, repository: str, name: str) -> None:
         """Give an upload up.
 
-        :raises NotThere: there is no such upload in the repository.
+        :raises NoSuchUpload: there is no such upload in the repository.
         :raises InUse: another request writes to it.
         """
         await self._find(repository, name)
@@ -226,7 +226,8 @@ class Uploads:
     async def _remove(self, name: str) -> None:
         def work(at: Transaction) -> None:
             at.execute("DELETE FROM upload WHERE id = ?", (name,))
-            self._files.incoming(name).unlink(missing_ok=True)
+            path = self._files.incoming(name)
+            self._index.once_committed(lambda: path.unlink(missing_ok=True))
 
         await self._index.write(work)
         self._known.pop(name, None)
@@ -242,7 +243,7 @@ class Uploads:
             ).lastrowid
         else:
             blob = row[0]
-            source.unlink(missing_ok=True)
+            self._index.once_committed(lambda: source.unlink(missing_ok=True))
         link_blob(at, ensure_repository(at, repository), int(blob or 0), self._clock())
         at.execute("DELETE FROM upload WHERE id = ?", (name,))
 
@@ -256,8 +257,8 @@ def link_blob(at: Transaction, repository: int, blob: int, now: float) -> None:
     )
 
 
-def _unknown() -> NotThere:
-    return NotThere("there is no such upload", hint="begin a new one")
+def _unknown() -> NoSuchUpload:
+    return NoSuchUpload("there is no such upload", hint="begin a new one")
 
 
 def _open(path: Path) -> int:

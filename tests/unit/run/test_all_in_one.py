@@ -53,13 +53,19 @@ def test_a_tool_that_is_none(capsys, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-PORTS = ("--portal-port", "--router-port", "--router-ssh-port", "--observe-port")
+PORTS = (
+    "--portal-port",
+    "--router-port",
+    "--router-ssh-port",
+    "--images-port",
+    "--observe-port",
+)
 
 
 @pytest.mark.parametrize(
     "option, host",
     [
-        *product(PORTS[:3], all_in_one._hosts(BRIDGE)),
+        *product(PORTS[:4], all_in_one._hosts(BRIDGE)),
         ("--observe-port", "127.0.0.1"),
     ],
 )
@@ -78,7 +84,7 @@ def test_a_port_that_is_taken_names_the_option(capsys, tmp_path, monkeypatch, op
         taken.bind((host, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        ports = {**dict(zip(PORTS, free_ports(4), strict=True)), option: port}
+        ports = {**dict(zip(PORTS, free_ports(len(PORTS)), strict=True)), option: port}
         arguments = [str(word) for pair in ports.items() for word in pair]
         ready = tmp_path / "ready.json"
         ready.write_text("of the last time")
@@ -122,7 +128,7 @@ def test_an_engine_out_of_reach_is_said_in_a_line(capsys, tmp_path, monkeypatch,
         monkeypatch.setenv("DOCKER_HOST", address)
     ready = tmp_path / "ready.json"
     ready.write_text("of the last time")
-    ports = [str(word) for pair in zip(PORTS, free_ports(4), strict=True) for word in pair]
+    ports = [str(word) for pair in zip(PORTS, free_ports(len(PORTS)), strict=True) for word in pair]
     status, said = run(capsys, "up", "--data-dir", tmp_path, *ports)
     assert (status, said) == (1, f"dit4c: {sentence.format(address)}\n")
     assert {path.name for path in tmp_path.iterdir()} == {"lock", "dit4c.log"}

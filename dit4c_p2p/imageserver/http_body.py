@@ -1,0 +1,78 @@
+"""Bodies of requests and answers: read in pieces and in time, sent as fast as they are taken."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+from aiohttp import web
+from aiohttp.client_exceptions import ClientError
+
+from dit4c_p2p.imageserver.http_errors import Refused
+
+# Pieces are gathered to this before they are hashed and written in a thread.
+PART_BYTES = 1024 * 1024
+
+
+class Cut(Refused):
+    """A body ended before its end, or nothing of it came for too long."""
+
+    code = "cut"
+
+    def __init__(self) -> None:
+        super().__init__(400, "BLOB_UPLOAD_INVALID", "the body was cut", hint="go on from there")
+
+
+async def parts_of(request: web.Request, silence_s: float) -> AsyncIterator[bytes]:
+    """The body in pieces of about :data:`PART_BYTES`.
+
+    :raises Cut: after the piece that came last.
+    """
+    gathered: list[bytes] = []
+    size = 0
+    cut = False
+    while True:
+        try:
+            async with asyncio.timeout(silence_s):
+                data = await request.content.readany()
+        except (TimeoutError, OSError, ClientError, web.RequestPayloadError):
+            cut, data = True, b""
+        gathered.append(data)
+        size += len(data)
+        if size >= PART_BYTES or (size and not data):
+            yield b"".join(gathered)
+            gathered, size = [], 0
+        if cut:
+            raise Cut
+        if not data:
+            return
+
+
+async def small_body(request: web.Request, limit: int, silence_s: float) -> bytes:
+    """A whole body.
+
+    :raises Refused: it is larger than ``limit``, or was cut.
+    """
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    body = bytearray()
+    async for part in parts_of(request, silence_s):
+        body += part
+        if len(body) > limit:
+            raise _too_large(limit)
+    return bytes(body)
+
+
+async def send(
+    request: web.Request, response: web.StreamResponse, parts: AsyncGenerator[bytes, None]
+) -> web.StreamResponse:
+    """Send a head and what ``parts`` gives; a client that goes away ends it."""
+    await response.prepare(request)
+    async with aclosing(parts) as pieces:
+        async for part in pieces:
+            await response.write(part)
+    await response.write_eof()
+    return response
+
+
+def _too_large(limit: int) -> Refused:
+    return Refused(413, "SIZE_INVALID", f"the body may have {limit} bytes at the most")
