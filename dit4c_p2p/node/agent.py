@@ -16,6 +16,7 @@ import asyncssh
 
 from dit4c_p2p.engine_address import USUAL
 from dit4c_p2p.errors import DitError
+from dit4c_p2p.identity.installation import InstallationWatcher
 from dit4c_p2p.identity.key_documents import KeyDocument
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
@@ -36,7 +37,7 @@ from dit4c_p2p.messages.node import (
     StartPod,
     StopPod,
 )
-from dit4c_p2p.messages.public import RouterInfo
+from dit4c_p2p.messages.public import PublicConfig, RouterInfo
 from dit4c_p2p.node.config import DEFAULT_NETWORK_RANGE, NodeConfig
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import FilesFailed, as_failure
@@ -216,13 +217,18 @@ class Node:
             )
 
         identity = Identity(config.name, config.key)
-        listening = Listening(identity, config.routers, registry, bind, self._at_router)
+        listening = self._listener = Listening(
+            identity, config.routers, registry, bind, self._at_router
+        )
         self._tasks = [
             asyncio.create_task(registry.run(), name="node registry"),
             asyncio.create_task(self.keeper.run(), name="node keeper"),
             asyncio.create_task(self.pods.rules.run(), name="node rules"),
             asyncio.create_task(listening.run(), name="node listening"),
         ]
+        if config.follow_portal:
+            watcher = InstallationWatcher(client, self._installation_changed)
+            self._tasks.append(asyncio.create_task(watcher.run(), name="node installation"))
         if self.pods.disk is not None:
             self._tasks.append(asyncio.create_task(self.pods.disk.run(), name="node disk"))
 
@@ -274,6 +280,15 @@ class Node:
         elif text:
             self._trouble[router.name] = text
         self.pods.rules.router_changed(router.name, reached=state is ListenState.LISTENING)
+
+    def _installation_changed(self, public: PublicConfig) -> None:
+        self._config.take(public)
+        self._listener.set_routers(public.routers)
+        for name in self._listening.keys() - {router.name for router in public.routers}:
+            del self._listening[name]
+            self._trouble.pop(name, None)
+            self.pods.rules.router_changed(name, reached=True)
+        self.pods.rules.services_changed()
 
     async def _check_events(self) -> str:
         return self._registry.unheard

@@ -8,7 +8,7 @@ import asyncssh
 
 from dit4c_p2p.engine_address import USUAL
 from dit4c_p2p.identity.names import PeerName
-from dit4c_p2p.messages.public import PortalInfo, RouterInfo
+from dit4c_p2p.messages.public import FileServerInfo, PortalInfo, PublicConfig, RouterInfo
 from dit4c_p2p.node.owner.policy import Policy
 
 DEFAULT_NETWORK_RANGE = IPv4Network("10.213.0.0/16")
@@ -41,6 +41,18 @@ class HelperImages:
     auth: str
 
 
+@dataclass
+class Installation:
+    """What pods are told of the installation; replaced when the portal makes something else known.
+
+    ``portal``, ``routers`` and ``fileservers`` are as a pod reaches them.
+    """
+
+    portal: PortalInfo
+    routers: tuple[RouterInfo, ...]
+    fileservers: tuple[FileServerInfo, ...]
+
+
 @dataclass(frozen=True)
 class NodeConfig:
     """Everything the agent is told.
@@ -52,6 +64,8 @@ class NodeConfig:
     ``user_url`` has ``{id}`` where an instance's id goes. Pods get networks (/28) out of
     ``network_range``. ``resolvers`` are name servers for pods, none: the machine's own. ``ca`` has
     certificates (PEM) of authorities that agent and pods are to believe beside the usual ones.
+    ``fileservers`` are as agent and pods reach them. ``follow_portal``: the agent fetches the
+    portal's ``config.json`` every minute, and what that says counts from then on.
     ``registry_logins`` is the file of :class:`~dit4c_p2p.node.engine.registry_auth.RegistryLogins`.
     """
 
@@ -72,6 +86,14 @@ class NodeConfig:
     engine_url: str = USUAL
     ca: str = ""
     registry_logins: Path | None = None
+    fileservers: tuple[FileServerInfo, ...] = ()
+    follow_portal: bool = False
+    installation: Installation = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        pod_routers = self.routers if self.pod_routers is None else self.pod_routers
+        current = Installation(self.pod_portal or self.portal, pod_routers, self.fileservers)
+        object.__setattr__(self, "installation", current)
 
     @property
     def folder(self) -> Path:
@@ -80,11 +102,21 @@ class NodeConfig:
 
     def portal_for_pods(self) -> PortalInfo:
         """The portal as a pod reaches it."""
-        return self.pod_portal or self.portal
+        return self.installation.portal
 
     def routers_for_pods(self) -> tuple[RouterInfo, ...]:
         """The routers as a pod reaches them."""
-        return self.routers if self.pod_routers is None else self.pod_routers
+        return self.installation.routers
+
+    def fileservers_for_pods(self) -> tuple[FileServerInfo, ...]:
+        """The file servers as a pod reaches them."""
+        return self.installation.fileservers
+
+    def take(self, public: PublicConfig) -> None:
+        """Let what the portal makes known now count for pods."""
+        self.installation.portal = public.portal
+        self.installation.routers = tuple(public.routers)
+        self.installation.fileservers = tuple(public.fileservers)
 
     def url_of(self, instance: str) -> str:
         """An instance's canonical URL."""

@@ -20,6 +20,7 @@ from dit4c_p2p.identity.keys import fingerprint
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import split_address
 from dit4c_p2p.identity.registry_client import Registry
+from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.overlay.asyncssh_ext.backpressure import install_backpressure
 from dit4c_p2p.overlay.asyncssh_ext.fastpath import enable_fast_path
@@ -214,15 +215,29 @@ class Listening:
         self._registry = registry
         self._bind = bind
         self._on_state = on_state or (lambda router, state, text: None)
+        self._changed = asyncio.Event()
+
+    def set_routers(self, routers: Sequence[RouterInfo]) -> None:
+        """Listen at these routers from now on, and at no others; known ones stay connected."""
+        if list(routers) != list(self._routers):
+            self._routers = routers
+            self._changed.set()
 
     async def run(self) -> None:
         """Listen at all routers until cancelled."""
-        if len(self._routers) == 1:
-            await self._keep(self._routers[0])
-            return
+        keeping: dict[bytes, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as group:
-            for router in self._routers:
-                group.create_task(self._keep(router), name=f"listen at {router.name}")
+            while True:
+                self._changed.clear()
+                wanted = {encode(router): router for router in self._routers}
+                for gone in keeping.keys() - wanted.keys():
+                    keeping.pop(gone).cancel()
+                for key, router in wanted.items():
+                    if key not in keeping:
+                        keeping[key] = group.create_task(
+                            self._keep(router), name=f"listen at {router.name}"
+                        )
+                await self._changed.wait()
 
     async def _keep(self, router: RouterInfo) -> None:
         loop = asyncio.get_running_loop()

@@ -5,22 +5,20 @@ key is refused. The rest is kept on disk, so that a peer starts while the portal
 """
 
 import asyncio
-import json
 import logging
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import msgspec
 
 from dit4c_p2p.atomic_file import NotWritten, write_whole
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.identity.errors import InvalidKey, PortalUnreachable
+from dit4c_p2p.identity.errors import PortalUnreachable
+from dit4c_p2p.identity.installation import fetch_public, read_public
 from dit4c_p2p.identity.keys import fingerprint, parse_public
 from dit4c_p2p.identity.portal_client import PortalClient
-from dit4c_p2p.messages.codec import InvalidMessage, encode
-from dit4c_p2p.messages.public import FileServerInfo, PortalInfo, PublicConfig, RouterInfo
+from dit4c_p2p.messages.codec import encode
+from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.settings.shared import PortalReference
 
 _log = logging.getLogger(__name__)
@@ -53,7 +51,7 @@ async def learn(reference: PortalReference, data_folder: Path) -> tuple[PortalIn
     async with PortalClient(own, ca=reference.ca) as client:
         while True:
             try:
-                public = await _fetch(client)
+                public = await fetch_public(client)
             except PortalUnreachable as error:
                 kept = _read_copy(copy, reference)
                 if kept is not None:
@@ -70,48 +68,6 @@ async def learn(reference: PortalReference, data_folder: Path) -> tuple[PortalIn
             break
     _log.info("the portal is %s at %s", public.portal.name, public.portal.url)
     return msgspec.structs.replace(own, name=public.portal.name), public
-
-
-async def _fetch(client: PortalClient) -> PublicConfig:
-    """:raises PortalUnreachable: nothing answers, or not as a portal does."""
-    url = client.url(_PATH)
-    try:
-        async with client.session.get(url, allow_redirects=False) as response:
-            if response.status != 200:
-                raise PortalUnreachable(f"{url} answers {response.status}")
-            body = b""
-            while len(body) <= _MAX_BYTES and (more := await response.content.read(_MAX_BYTES)):
-                body += more
-        return read_public(body)
-    except InvalidMessage as error:
-        raise PortalUnreachable(f"{url} does not answer as a portal does ({error})") from None
-    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-        reason = str(error) or "time is up"
-        raise PortalUnreachable(f"the portal does not answer: {reason}") from None
-
-
-def read_public(body: bytes) -> PublicConfig:
-    """A portal's ``config.json``; what a newer portal says beyond it is left out.
-
-    :raises InvalidMessage: not such a document.
-    """
-    try:
-        raw = json.loads(body)
-        document = _known(raw, PublicConfig)
-        document["portal"] = _known(document.get("portal"), PortalInfo)
-        document["routers"] = [_known(one, RouterInfo) for one in document.get("routers", ())]
-        document["fileservers"] = [
-            _known(one, FileServerInfo) for one in document.get("fileservers", ())
-        ]
-        public = msgspec.convert(document, PublicConfig)
-        parse_public(public.portal.key)
-        return public
-    except (InvalidKey, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise InvalidMessage(f"not a portal's config.json: {error}") from None
-
-
-def _known(raw: Any, kind: type[msgspec.Struct]) -> dict[str, Any]:
-    return {name: value for name, value in raw.items() if name in kind.__struct_fields__}
 
 
 def _check(public: PublicConfig, reference: PortalReference) -> None:

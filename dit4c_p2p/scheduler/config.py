@@ -21,6 +21,7 @@ class SchedulerConfig:
     ``key`` is the private key published for ``name``. ``data_folder`` holds its database and the
     signed copies of other peers' keys. ``portal`` is the one it serves, its key pinned. ``nodes``
     are the ids (``home``) of the nodes that belong to it; it reaches them through ``routers``.
+    ``follow_portal``: it fetches the portal's ``config.json`` every minute for the routers.
     ``ca`` has certificates (PEM) of authorities to believe beside the system's.
     """
 
@@ -32,3 +33,4 @@ class SchedulerConfig:
     nodes: Sequence[str]
     limits: Limits = field(default_factory=Limits)
     ca: str = ""
+    follow_portal: bool = False

@@ -51,11 +51,11 @@ class OverlayConnection:
 
 
 def overlay_dialler(
-    identity: Identity, routers: Sequence[RouterInfo], registry: Registry
+    identity: Identity, routers: Callable[[], Sequence[RouterInfo]], registry: Registry
 ) -> Dialler:
-    """Reaches nodes through the routers, their host keys checked."""
+    """Reaches nodes through the routers that there are now, their host keys checked."""
 
     async def reach(node: PeerName) -> NodeConnection:
-        return OverlayConnection(await dial(identity, node, NODE_PORT, routers, registry))
+        return OverlayConnection(await dial(identity, node, NODE_PORT, routers(), registry))
 
     return reach

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 
 from dit4c_p2p.identity.errors import InvalidName
+from dit4c_p2p.identity.installation import InstallationWatcher
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
@@ -17,6 +18,7 @@ from dit4c_p2p.messages.link import (
     StopInstance,
     ToSchedulerEnvelope,
 )
+from dit4c_p2p.messages.public import PublicConfig, RouterInfo
 from dit4c_p2p.observe.metrics import set_all
 from dit4c_p2p.observe.server import Check
 from dit4c_p2p.overlay.ssh_options import Identity
@@ -63,6 +65,7 @@ class Scheduler:
         self._clock = clock
         self._stack = AsyncExitStack()
         self._serving: asyncio.Task[None] | None = None
+        self._routers: Sequence[RouterInfo] = config.routers
         self.metrics = SchedulerMetrics()
 
     async def start(self) -> None:
@@ -80,7 +83,7 @@ class Scheduler:
             registry = Registry(client, config.data_folder / REGISTRY_FOLDER, clock=self._clock)
             self._registry = registry
             dialler = self._dialler or overlay_dialler(
-                Identity(config.name, config.key), config.routers, registry
+                Identity(config.name, config.key), lambda: self._routers, registry
             )
             self._store = Store(
                 clock=self._clock,
@@ -107,16 +110,22 @@ class Scheduler:
             await self._stack.aclose()
             raise
         self._serving = asyncio.create_task(
-            self._serve(registry, nodes), name=f"{config.name} serves"
+            self._serve(client, registry, nodes), name=f"{config.name} serves"
         )
         _log.info("%s serves %s with %s", config.name, config.portal.name, nodes.names or "nobody")
 
-    async def _serve(self, registry: Registry, nodes: Nodes) -> None:
+    async def _serve(self, client: PortalClient, registry: Registry, nodes: Nodes) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._driver.run(), name="scheduler's driver")
             group.create_task(registry.run(), name="scheduler's registry")
             group.create_task(nodes.run(), name="scheduler's nodes")
             group.create_task(self._link.run(), name="scheduler's portal")
+            if self.config.follow_portal:
+                watcher = InstallationWatcher(client, self._installation_changed)
+                group.create_task(watcher.run(), name="scheduler's installation")
+
+    def _installation_changed(self, public: PublicConfig) -> None:
+        self._routers = tuple(public.routers)
 
     async def wait(self) -> None:
         """Return after :meth:`stop`; raises what ended the scheduler otherwise."""

@@ -194,6 +194,8 @@ class NodeSettings(PeerSettings):
             routers=tuple(public.routers),
             user_url=public.user_url,
             pod_portal=public.portal,
+            fileservers=tuple(public.fileservers),
+            follow_portal=True,
             policy=Policy(
                 max_pods=policy.instances,
                 memory_bytes_per_pod=policy.memory,

@@ -75,6 +75,7 @@ class SchedulerSettings(PeerSettings):
             data_folder=self.data_folder,
             portal=portal,
             routers=tuple(public.routers),
+            follow_portal=True,
             nodes=self.nodes,
             limits=Limits(image_s=self.limits.image, start_s=self.limits.start),
         )

@@ -17,6 +17,7 @@ from dit4c_p2p.node.network.host_network import HostNetwork
 _log = logging.getLogger(__name__)
 
 _LOOKUP_S = 5.0
+_SSH_PORT = 22
 # Name servers answer in turns, and a pod stays connected to what it was told before.
 _KEPT_S = 3600.0
 
@@ -52,21 +53,29 @@ def service_addresses(config: NodeConfig) -> list[tuple[str, int]]:
         pairs = [(url.host or "", url.port or 443)]
     for router in config.routers_for_pods():
         pairs += [split_address(text) for text in (*router.ssh, *router.http)]
+    for server in config.fileservers_for_pods():
+        pairs += [split_address(text) for text in server.connect] or [_sftp_address(server.url)]
     return sorted(set(pairs))
+
+
+def _sftp_address(url: str) -> tuple[str, int]:
+    parsed = URL(url)
+    return parsed.host or "", parsed.explicit_port or _SSH_PORT
 
 
 class ServiceAddresses:
     """The IPv4 addresses and ports of the installation's services, by what name servers say.
 
     An address counts for an hour after it was answered last. While a name can't be looked up, what
-    was answered before goes on to count.
+    was answered before goes on to count. A service that the installation does not have any more
+    does not count from the next look-up on.
 
     :param clock: seconds, of any origin.
     """
 
     def __init__(self, config: NodeConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._pairs = service_addresses(config)
+        self._config = config
         # When each was answered last.
         self._answered: dict[tuple[str, int], dict[Service, float]] = {}
 
@@ -78,13 +87,16 @@ class ServiceAddresses:
     @property
     def known(self) -> bool:
         """Whether there was an answer for each of them."""
-        return len(self._answered) == len(self._pairs)
+        return self._answered.keys() >= set(service_addresses(self._config))
 
     async def look_up(self) -> None:
         """Ask for all of them anew."""
-        answers = await asyncio.gather(*(_resolve(*pair) for pair in self._pairs))
+        pairs = service_addresses(self._config)
+        answers = await asyncio.gather(*(_resolve(*pair) for pair in pairs))
         now = self._clock()
-        for pair, found in zip(self._pairs, answers, strict=True):
+        for pair in self._answered.keys() - set(pairs):
+            del self._answered[pair]
+        for pair, found in zip(pairs, answers, strict=True):
             if found is not None:
                 known = self._answered.get(pair, {}) | dict.fromkeys(found, now)
                 self._answered[pair] = {

@@ -61,6 +61,10 @@ class FirewallUpdater:
             self._lost_routers.add(name)
             self._news.set()
 
+    def services_changed(self) -> None:
+        """The installation has other services; their names are looked up at once."""
+        self._news.set()
+
     async def run(self) -> None:
         """Until cancelled. What was loaded before is not known, so all is loaded at first."""
         machine: HostNetwork | None = None

@@ -7,9 +7,10 @@ import logging
 import pytest
 from aiohttp import web
 
+from dit4c_p2p.identity.installation import read_public
 from dit4c_p2p.identity.keys import fingerprint, generate, public_line
 from dit4c_p2p.messages.codec import InvalidMessage
-from dit4c_p2p.run.bootstrap import WrongPortal, learn, read_public
+from dit4c_p2p.run.bootstrap import WrongPortal, learn
 from dit4c_p2p.settings.shared import PortalReference
 
 KEY = generate()

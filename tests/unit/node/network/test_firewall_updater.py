@@ -4,11 +4,12 @@ import asyncio
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network
 
+import msgspec
 import pytest
 
 from dit4c_p2p.identity.keys import generate, public_line
 from dit4c_p2p.identity.names import PeerName
-from dit4c_p2p.messages.public import PortalInfo, RouterInfo
+from dit4c_p2p.messages.public import FileServerInfo, PortalInfo, PublicConfig, RouterInfo
 from dit4c_p2p.node.config import HelperImages, NodeConfig
 from dit4c_p2p.node.errors import EngineError
 from dit4c_p2p.node.network import egress, firewall_updater
@@ -86,6 +87,30 @@ async def test_while_a_name_can_not_be_looked_up_the_last_answer_counts(config, 
     await services.look_up()
     assert services.known
     assert at("198.51.100.1") <= services.addresses
+
+
+async def test_pods_reach_a_new_file_server_and_no_longer_one_that_is_gone(config, names):
+    names["files.example.org"] = ["198.51.100.7"]
+    services = ServiceAddresses(config)
+    await services.look_up()
+    before = services.addresses
+    public = PublicConfig(
+        portal=config.portal,
+        routers=list(config.routers),
+        user_url=config.user_url,
+        fileservers=[
+            FileServerInfo(name="fileserver-a", url="sftp://files.example.org:2222"),
+            FileServerInfo(name="fileserver-b", url="sftp://b.example.org", connect=["10.1.1.9:8"]),
+        ],
+    )
+    config.take(public)
+    assert not services.known
+    await services.look_up()
+    new = {(IPv4Address("198.51.100.7"), 2222), (IPv4Address("10.1.1.9"), 8)}
+    assert services.addresses == before | new
+    config.take(msgspec.structs.replace(public, fileservers=[]))
+    await services.look_up()
+    assert services.addresses == before
 
 
 class Loaded:
