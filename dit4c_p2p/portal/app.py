@@ -52,9 +52,11 @@ from dit4c_p2p.portal.oauth.server import OAuthServer
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages import account, dashboard, login
 from dit4c_p2p.portal.pages import audit as audit_pages
+from dit4c_p2p.portal.pages import groups as group_pages
 from dit4c_p2p.portal.pages import keys as key_pages
 from dit4c_p2p.portal.pages import passkeys as passkey_pages
 from dit4c_p2p.portal.pages import people as people_pages
+from dit4c_p2p.portal.pages import storage as storage_pages
 from dit4c_p2p.portal.pages import tools as tool_pages
 from dit4c_p2p.portal.peers import fileserver as peer_fileserver
 from dit4c_p2p.portal.peers import imageserver as peer_imageserver
@@ -63,7 +65,7 @@ from dit4c_p2p.portal.peers import oauth as oauth_handlers
 from dit4c_p2p.portal.peers import registry as peer_registry
 from dit4c_p2p.portal.services.user_keys import end_pending_keys
 from dit4c_p2p.portal.storage.events import GrantEvents
-from dit4c_p2p.portal.storage.files import sftp_command
+from dit4c_p2p.portal.storage.files import sftp_command, size_text
 from dit4c_p2p.portal.storage.grants import StorageGrants
 from dit4c_p2p.portal.storage.homes import Defaults
 
@@ -349,6 +351,7 @@ class Portal:
         environment.filters["day"] = _day
         environment.filters["until"] = _until
         environment.filters["sftp_command"] = sftp_command
+        environment.filters["size"] = size_text
         app.on_response_prepare.append(responses.add_headers)
         for routes in (
             peer_registry.routes(),
@@ -363,6 +366,8 @@ class Portal:
             audit_pages.routes(),
             people_pages.routes(),
             tool_pages.routes(),
+            group_pages.routes(),
+            storage_pages.routes(),
             account.routes(),
             passkey_pages.routes(),
             static.routes(),

@@ -1,4 +1,4 @@
-"""How people reach a file server from their own machines. Pure."""
+"""How people reach a file server from their own machines, and sizes in words. Pure."""
 
 from yarl import URL
 
@@ -13,3 +13,13 @@ def sftp_command(server: FileServerInfo, person: str) -> str:
     port = url.explicit_port
     option = f"-P {port} " if port not in (None, _SSH_PORT) else ""
     return f"sftp {option}user-{person}@{url.host}"
+
+
+def size_text(size_bytes: int) -> str:
+    """A size for people: ``512 B``, ``1.5 KiB``, ``50 GiB``."""
+    size, unit = float(size_bytes), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        if size < 1024:
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.0f} {unit}" if size >= 100 or size == int(size) else f"{size:.1f} {unit}"

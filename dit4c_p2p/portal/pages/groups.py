@@ -1,0 +1,158 @@
+"""``/groups/{id}``: a group for its members; ``/admin/groups``: all of them, for admins alone."""
+
+from aiohttp import web
+
+from dit4c_p2p.portal.accounts import groups
+from dit4c_p2p.portal.errors import BadRequest
+from dit4c_p2p.portal.models import GroupMember
+from dit4c_p2p.portal.pages.forms import go_to
+from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
+from dit4c_p2p.portal.paging import page
+from dit4c_p2p.portal.services.groups import (
+    close_group,
+    create_group,
+    remove_member,
+    rename_group,
+    set_member,
+)
+from dit4c_p2p.portal.storage.homes import tree_of_group
+from dit4c_p2p.portal.storage.schemas import group_view, member_view
+
+_SHOWN = 50
+_RIGHTS = {"read": "Read", "write": "Read and write"}
+_NEW_GROUP = {"title": "", "id": ""}
+_NEW_MEMBER = {"person": "", "right": "read", "manage": ""}
+
+
+def routes() -> list[web.RouteDef]:
+    """The list, one group, and what can be done."""
+    one = "/groups/{id}"
+    return [
+        web.get("/admin/groups", page_handler(list_page, admins=True)),
+        web.post("/admin/groups", form_handler(create, again=list_page, admins=True)),
+        web.get(one, page_handler(group_page)),
+        web.post(f"{one}/members", form_handler(put_member, again=group_page)),
+        web.post(f"{one}/members/{{person}}/remove", form_handler(take_member)),
+        web.get(f"{one}/leave", page_handler(confirm_leave)),
+        web.post(f"{one}/leave", form_handler(leave)),
+        web.post(f"{one}/title", form_handler(rename, again=group_page, admins=True)),
+        web.post(f"{one}/close", form_handler(close, admins=True)),
+        web.post(f"{one}/open", form_handler(reopen, admins=True)),
+    ]
+
+
+async def list_page(call: PageCall) -> web.Response:
+    """All groups, the newest first, and a form for one more."""
+    wanted = call.request.query.get("q", "")[:100]
+    rows = groups.search(wanted)
+    found, further = await page(rows, _SHOWN, call.cursor, time="created_at", id="id")
+    return call.page(
+        "admin_groups.html",
+        groups=[
+            {
+                "view": group_view(group),
+                "members": await GroupMember.filter(group_id=group.id).count(),
+            }
+            for group in found
+        ],
+        wanted=wanted,
+        first=not call.cursor,
+        further=further,
+        form={**_NEW_GROUP, **call.form},
+    )
+
+
+async def create(call: PageCall) -> web.Response:
+    """A new group; its members are put in on its own page."""
+    form = call.form
+    group = await create_group(
+        call.parts, form.get("title", ""), id=form.get("id", "").strip(), by=call.by
+    )
+    return go_to(f"/groups/{group.id}")
+
+
+async def group_page(call: PageCall) -> web.Response:
+    """A group and its members; forms for whoever may change them."""
+    who = call.session.who
+    group = await groups.seen_by(who, call.path("id"))
+    members = [member_view(member) for member in await groups.members(group)]
+    own = next((member for member in members if member.person == who.id), None)
+    return call.page(
+        "group.html",
+        group=group_view(group),
+        members=members,
+        own=own,
+        manages=who.is_admin or (own is not None and own.manage),
+        rights=_RIGHTS,
+        tree=tree_of_group(group.id),
+        form={**_NEW_MEMBER, "title": group.title, **call.form},
+    )
+
+
+async def put_member(call: PageCall) -> web.Response:
+    """One more member, or other rights for one."""
+    id, form = call.path("id"), call.form
+    right = form.get("right", "read")
+    if right not in _RIGHTS:
+        raise BadRequest("a member may read, or read and write", field="right")
+    person = form.get("person", "").strip()
+    if not person:
+        raise BadRequest("say who, by the person's id", field="person")
+    await set_member(
+        call.parts,
+        call.session.who,
+        id,
+        person,
+        writes=right == "write",
+        manages=form.get("manage") == "1",
+    )
+    return go_to(f"/groups/{id}")
+
+
+async def take_member(call: PageCall) -> web.Response:
+    """One member fewer."""
+    id = call.path("id")
+    await groups.managed_by(call.session.who, id)
+    await remove_member(call.parts, call.session.who, id, call.path("person"))
+    return go_to("/account" if await _gone(call, id) else f"/groups/{id}")
+
+
+async def confirm_leave(call: PageCall) -> web.Response:
+    """What leaving means, before it is done."""
+    group = await groups.seen_by(call.session.who, call.path("id"))
+    return call.page("leave_group.html", group=group_view(group))
+
+
+async def leave(call: PageCall) -> web.Response:
+    """The answer "yes"."""
+    await remove_member(call.parts, call.session.who, call.path("id"), call.by)
+    return go_to("/account")
+
+
+async def rename(call: PageCall) -> web.Response:
+    """Another title."""
+    id = call.path("id")
+    await rename_group(call.parts, id, call.form.get("title", ""), by=call.by)
+    return go_to(f"/groups/{id}")
+
+
+async def close(call: PageCall) -> web.Response:
+    """Its folder is taken away from its members."""
+    return await _close(call, closed=True)
+
+
+async def reopen(call: PageCall) -> web.Response:
+    """Its folder is given back."""
+    return await _close(call, closed=False)
+
+
+async def _close(call: PageCall, *, closed: bool) -> web.Response:
+    id = call.path("id")
+    await close_group(call.parts, id, closed=closed, by=call.by)
+    return go_to(f"/groups/{id}")
+
+
+async def _gone(call: PageCall, id: str) -> bool:
+    """Whether the caller can't see the group any more."""
+    who = call.session.who
+    return not who.is_admin and not await GroupMember.exists(group_id=id, person_id=who.id)
