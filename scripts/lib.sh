@@ -147,6 +147,9 @@ declare -A NEEDED=(
     [busybox]=busybox-static
     [caddy]=caddy
     [chromium]=chromium
+    [fio]=fio
+    [fusermount3]=fuse3
+    [git]=git
     [docker-registry]=docker-registry
     [initdb]=postgresql
     [ip]=iproute2
@@ -162,14 +165,24 @@ declare -A NEEDED=(
     [wrk]=wrk
 )
 
-# ensure_programs: install the Debian packages of NEEDED that are missing.
+# What the test extra's pyfuse3 is compiled with.
+declare -A NEEDED_TO_COMPILE=(
+    [gcc]=gcc
+    [pkg-config]=pkg-config
+    [/usr/include/fuse3/fuse.h]=libfuse3-dev
+    [/usr/include/python3.11/Python.h]=python3-dev
+)
+
+# ensure_programs [TABLE]: install the Debian packages of NEEDED, or of another table, that are
+# missing.
 ensure_programs() {
     local program places missing=()
+    local -n table=${1:-NEEDED}
     # The server's programs are in a folder for each version; its cluster is not used.
     places=$(printf '%s:' /usr/sbin /sbin /usr/lib/postgresql/*/bin)
-    for program in "${!NEEDED[@]}"; do
+    for program in "${!table[@]}"; do
         [[ -e $program ]] || PATH=$PATH:${places%:} command -v "$program" >/dev/null \
-            || missing+=("${NEEDED[$program]}")
+            || missing+=("${table[$program]}")
     done
     ((${#missing[@]})) || return 0
     if on_debian && ((EUID == 0)); then

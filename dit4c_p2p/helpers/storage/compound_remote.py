@@ -1,0 +1,190 @@
+"""A file server of this project: every operation is one message, and its errors are exact."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, TypeVar
+
+from dit4c_p2p.helpers.storage.attributes import Attributes, Changes, from_file_attrs
+from dit4c_p2p.helpers.storage.remote import Entry, Opened
+from dit4c_p2p.helpers.storage.sftp_client import SftpClient
+from dit4c_p2p.sftp.compound import (
+    Operation,
+    Result,
+    decode_results,
+    encode_compound,
+)
+from dit4c_p2p.sftp.extensions import COMPOUND, HELLO, Hello, HelloReply, decode_hello_reply
+from dit4c_p2p.sftp.openssh import StatVfs
+from dit4c_p2p.sftp.operations import (
+    AttrsResult,
+    BytesResult,
+    EntryResult,
+    Failed,
+    FGetAttr,
+    FileResult,
+    FSetAttr,
+    GetAttr,
+    GetXattr,
+    ListDir,
+    ListMore,
+    ListResult,
+    ListXattr,
+    MakeDir,
+    MakeLink,
+    MakeNode,
+    MakeSymlink,
+    NamesResult,
+    NotRun,
+    OpenFile,
+    OpenResult,
+    ReadLink,
+    RemoveDir,
+    RemoveXattr,
+    RenamePath,
+    SetAttr,
+    SetXattr,
+    StatFs,
+    StatFsResult,
+    SyncTree,
+    Unlink,
+)
+from dit4c_p2p.sftp.wire import encode_record
+
+_R = TypeVar("_R", bound=Any)
+
+
+class CompoundRemote:
+    """One session with a server of this project; ``terms`` are what it said to hello."""
+
+    def __init__(self, client: SftpClient, terms: HelloReply) -> None:
+        self.client = client
+        self.terms = terms
+
+    async def run(self, operations: Sequence[Operation], flags: int = 0) -> list[Result]:
+        """The results of several operations in one message.
+
+        :raises BadAnswer: it is not in form.
+        """
+        body = encode_compound(operations, flags)
+        reader = await self.client.extended(COMPOUND, body)
+        return decode_results(operations, reader.rest())
+
+    async def one(self, operation: Operation, kind: type[_R]) -> _R:
+        """The result of one operation.
+
+        :raises OSError: it failed.
+        """
+        (result,) = await self.run((operation,))
+        return checked(result, kind)
+
+    async def getattr(self, path: bytes) -> Attributes:
+        """Attributes; a link is not followed."""
+        return from_file_attrs((await self.one(GetAttr(path), AttrsResult)).attrs)
+
+    async def fgetattr(self, handle: bytes) -> Attributes:
+        """Attributes of an open file."""
+        return from_file_attrs((await self.one(FGetAttr(handle), FileResult)).attrs)
+
+    async def setattr(
+        self, path: bytes, handle: bytes | None, changes: Changes, now: Attributes
+    ) -> Attributes:
+        """Change attributes of an open file, or of a path; returns them afterwards."""
+        attrs = changes.to_set_attrs()
+        if handle is not None:
+            return from_file_attrs((await self.one(FSetAttr(attrs, handle), FileResult)).attrs)
+        return from_file_attrs((await self.one(SetAttr(path, attrs), AttrsResult)).attrs)
+
+    async def open(self, path: bytes, flags: int, mode: int | None = None) -> Opened:
+        """Open a file; ``flags`` are of ``OpenFlag``, ``mode`` is for one that is made."""
+        operation = OpenFile(path, flags, 0o644 if mode is None else mode)
+        opened = await self.one(operation, OpenResult)
+        return Opened(opened.handle, from_file_attrs(opened.attrs))
+
+    async def list_folder(self, path: bytes) -> AsyncIterator[Sequence[Entry]]:
+        """The entries of a folder, some at a time, without ``.`` and ``..``."""
+        listed = await self.one(ListDir(path), ListResult)
+        while True:
+            yield [Entry(one.name, from_file_attrs(one.attrs)) for one in listed.entries]
+            if not listed.handle:
+                return
+            listed = await self.one(ListMore(listed.handle), ListResult)
+
+    async def unlink(self, path: bytes) -> None:
+        """Remove a name that is not a folder's."""
+        await self.one(Unlink(path), object)
+
+    async def rmdir(self, path: bytes) -> None:
+        """Remove an empty folder."""
+        await self.one(RemoveDir(path), object)
+
+    async def mkdir(self, path: bytes, mode: int) -> Attributes:
+        """Make a folder."""
+        return from_file_attrs((await self.one(MakeDir(path, mode), EntryResult)).attrs)
+
+    async def mknod(self, path: bytes, mode: int) -> Attributes:
+        """Make a FIFO, a socket or an empty file."""
+        return from_file_attrs((await self.one(MakeNode(path, mode), EntryResult)).attrs)
+
+    async def rename(self, old: bytes, new: bytes, flags: int) -> None:
+        """Rename as ``renameat2(2)`` does."""
+        await self.one(RenamePath(old, new, flags), object)
+
+    async def link(self, old: bytes, new: bytes) -> Attributes:
+        """One more name for a file."""
+        return from_file_attrs((await self.one(MakeLink(old, new), EntryResult)).attrs)
+
+    async def symlink(self, target: bytes, path: bytes) -> Attributes:
+        """Make a symbolic link."""
+        return from_file_attrs((await self.one(MakeSymlink(target, path), EntryResult)).attrs)
+
+    async def readlink(self, path: bytes) -> bytes:
+        """Where a link points."""
+        return (await self.one(ReadLink(path), BytesResult)).data
+
+    async def fsync(self, handle: bytes) -> None:
+        """What was written to an open file is on the server's disk."""
+        await self.client.fsync(handle)
+
+    async def sync_tree(self, path: bytes, written: Sequence[bytes]) -> None:
+        """What was written below a folder is on the server's disk."""
+        await self.one(SyncTree(path), object)
+
+    async def statfs(self, path: bytes) -> StatVfs:
+        """Room of the tree that ``path`` is in, by its quota."""
+        return (await self.one(StatFs(path), StatFsResult)).room
+
+    async def getxattr(self, path: bytes, name: bytes) -> bytes:
+        """An extended attribute's value."""
+        return (await self.one(GetXattr(path, name), BytesResult)).data
+
+    async def setxattr(self, path: bytes, name: bytes, value: bytes) -> None:
+        """Set an extended attribute."""
+        await self.one(SetXattr(path, name, value), object)
+
+    async def listxattr(self, path: bytes) -> list[bytes]:
+        """Names of the extended attributes."""
+        names = (await self.one(ListXattr(path), NamesResult)).data
+        return [name for name in names.split(b"\0") if name]
+
+    async def removexattr(self, path: bytes, name: bytes) -> None:
+        """Remove an extended attribute."""
+        await self.one(RemoveXattr(path, name), object)
+
+
+def checked(result: Result, kind: type[_R]) -> _R:
+    """``result``, which is of that kind.
+
+    :raises OSError: the operation failed, or was not run.
+    """
+    if isinstance(result, Failed):
+        raise OSError(result.errno, result.message[:200].decode(errors="replace"))
+    if isinstance(result, NotRun) or not isinstance(result, kind):
+        raise OSError(125, "an operation before this one failed")
+    return result
+
+
+async def say_hello(client: SftpClient) -> CompoundRemote | None:
+    """Begin the private extensions; None: the server is of another kind."""
+    if HELLO not in client.extensions or COMPOUND not in client.extensions:
+        return None
+    reader = await client.extended(HELLO, encode_record(Hello()))
+    return CompoundRemote(client, decode_hello_reply(reader.rest()))

@@ -1,0 +1,236 @@
+"""The mount's answers to the kernel about open files."""
+
+import asyncio
+import errno
+import os
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pyfuse3
+
+from dit4c_p2p.helpers.storage.attributes import SECOND_NS
+from dit4c_p2p.helpers.storage.files import NodeFile, OpenFile
+from dit4c_p2p.helpers.storage.filesystem import Folders, Kernel, handler
+from dit4c_p2p.helpers.storage.nodes import Node
+from dit4c_p2p.helpers.storage.remote import Opened, Remote
+from dit4c_p2p.helpers.storage.server_link import RemoteFile
+from dit4c_p2p.sftp.constants import OpenFlag
+
+_PERMISSIONS = 0o7777
+# Two changes within one step of a server's clock can't be told apart by version 3's times.
+_COARSE_NS = 2 * SECOND_NS
+
+
+class StorageFilesystem(Folders):
+    """The whole file system."""
+
+    def __init__(self, owner: tuple[int, int], kernel: Kernel | None = None) -> None:
+        super().__init__(owner, kernel)
+        self._open: dict[int, OpenFile] = {}
+        # Written since they were last known to be on the server's disk.
+        self._unsynced: dict[Node, None] = {}
+
+    @handler
+    async def open(self, inode: int, flags: int, ctx: Any) -> pyfuse3.FileInfo:
+        """Open a file, and see whether its contents are those that the kernel may still have."""
+        node = self.table.get(inode)
+        link = self._link_of(node)
+        await self._settle(node)
+        wire = _wire_flags(flags)
+        before, changes = node.attributes, node.changes
+
+        async def attempt(remote: Remote) -> tuple[Remote, Opened]:
+            return remote, await remote.open(node.path(), wire)
+
+        remote, opened = await link.call(attempt)
+        remote_file = RemoteFile(node.path, wire & ~OpenFlag.TRUNC, (remote, opened.handle))
+        if opened.attributes.file_id != node.attributes.file_id:
+            remote_file.close()
+            raise OSError(errno.ESTALE, "another file has this name now")
+        kept = before.version() == opened.attributes.version() and not _is_recent(opened)
+        if not kept:
+            self.kernel.forget_attributes(inode)
+            if node.file is not None:
+                node.file.forget_reads()
+        if flags & os.O_TRUNC:
+            node.changed()
+            node.attributes.size = 0
+        else:
+            self._learn(node, opened.attributes, changes)
+        return self._add(node, remote_file, flags, kept)
+
+    @handler
+    async def create(
+        self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: Any
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        """Make a file and open it; one that is there already is opened, unless that is refused."""
+        parent = self.table.get(parent_inode)
+        path = self._new_path(parent, name)
+        link = self._link_of(parent)
+        wire = _wire_flags(flags) | OpenFlag.CREAT
+        if flags & os.O_EXCL:
+            wire |= OpenFlag.EXCL
+        tried = False
+
+        async def attempt(remote: Remote) -> tuple[Remote, Opened]:
+            nonlocal tried
+            # A file that is there now was made by the attempt whose end is not known.
+            now = wire & ~OpenFlag.EXCL if tried else wire
+            tried = True
+            return remote, await remote.open(path, now, mode & _PERMISSIONS)
+
+        remote, opened = await link.call(attempt)
+        parent.changed()
+        node = self.table.found(parent, name, opened.attributes)
+        await self._settle(node)
+        node.changed()
+        self._learn(node, opened.attributes, node.changes)
+        again = wire & ~(OpenFlag.TRUNC | OpenFlag.CREAT | OpenFlag.EXCL)
+        remote_file = RemoteFile(node.path, again, (remote, opened.handle))
+        self._unsynced[node] = None
+        info = self._add(node, remote_file, flags, False)
+        node.lookups += 1
+        return info, self._entry(node)
+
+    @handler
+    async def read(self, fh: int, off: int, size: int) -> bytes | memoryview:  # type: ignore[override]
+        """Bytes of an open file; pyfuse3 takes whatever has a buffer."""
+        opening = self._open[fh]
+        return await opening.file.read(opening, off, size)
+
+    @handler
+    async def write(self, fh: int, off: int, buf: bytes) -> int:
+        """Take bytes, which are sent behind."""
+        opening = self._open[fh]
+        await opening.file.write(opening, off, buf)
+        return len(buf)
+
+    @handler
+    async def flush(self, fh: int) -> None:
+        """A program closes one of its descriptors: what was written has arrived, or it is told."""
+        opening = self._open[fh]
+        await opening.file.drain()
+        opening.file.raise_error(opening, told=False)
+
+    @handler
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        """What was written is on the server's disk, or the caller is told."""
+        opening = self._open[fh]
+        await opening.file.drain()
+        opening.file.raise_error(opening, told=True)
+        node = opening.file.node
+        self._unsynced.pop(node, None)
+
+        async def sync(remote: Remote) -> None:
+            await remote.fsync(await opening.remote.on(remote))
+
+        try:
+            await opening.file.link.call(sync)
+        except OSError:
+            self._unsynced[node] = None
+            raise
+
+    @handler
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        """What was written below a folder is on the server's disk, or the caller is told."""
+        folder = self._folders[fh].node
+        below = list(folder.below())
+        await drain(below)
+        for node in below:
+            if node.file is not None:
+                for opening in node.file.openings:
+                    node.file.raise_error(opening, told=False)
+        for top in [folder] if folder.link is not None else below:
+            if top.link is not None and (top is folder or top.base is not None):
+                await self._sync_tree(top)
+
+    @handler
+    async def release(self, fh: int) -> None:
+        """The last descriptor of an opening is closed."""
+        opening = self._open.pop(fh, None)
+        if opening is None:
+            return
+        file, node = opening.file, opening.file.node
+        try:
+            await file.drain()
+        finally:
+            file.remove(opening)
+            opening.remote.close()
+            if not file.openings and node.file is file:
+                node.file = None
+                self.table.release(node)
+
+    async def drain(self) -> None:
+        """Everything that was written has been answered by its server."""
+        await drain(list(self.table.root.below()))
+
+    def unsent(self) -> list[bytes]:
+        """Names, as the mount shows them, of files with writes that have not arrived."""
+        return [
+            shown_path(node)
+            for node in self.table.root.below()
+            if node.file is not None and node.file.dirty
+        ]
+
+    def _add(self, node: Node, remote_file: RemoteFile, flags: int, kept: bool) -> pyfuse3.FileInfo:
+        if node.file is None:
+            link = self._link_of(node)
+
+            def written() -> None:
+                self._unsynced[node] = None
+
+            node.file = NodeFile(node, link, written)
+        number = self._next_number()
+        writable = flags & os.O_ACCMODE != os.O_RDONLY
+        opening = OpenFile(number, node.file, remote_file, writable)
+        node.file.add(opening)
+        self._open[number] = opening
+        return pyfuse3.FileInfo(fh=number, keep_cache=kept)
+
+    async def _sync_tree(self, folder: Node) -> None:
+        known = {node.number for node in folder.below()}
+        nodes = [node for node in self._unsynced if node.number in known and node.names]
+        paths = [node.path() for node in nodes]
+        path = folder.path()
+        for node in nodes:
+            self._unsynced.pop(node, None)
+        try:
+            await self._link_of(folder).call(lambda remote: remote.sync_tree(path, paths))
+        except OSError:
+            self._unsynced.update(dict.fromkeys(nodes))
+            raise
+
+
+async def drain(nodes: Iterable[Node]) -> None:
+    """What was written to these files has been answered by their servers."""
+    files = [node.file for node in nodes if node.file is not None]
+    if files:
+        await asyncio.gather(*(file.drain() for file in files))
+
+
+def shown_path(node: Node) -> bytes:
+    """Where a file is in the mount."""
+    parts: list[bytes] = []
+    while key := next(iter(node.names), None):
+        node, name = key
+        parts.append(name)
+    return b"/".join(reversed(parts))
+
+
+def _wire_flags(flags: int) -> int:
+    """``open(2)``'s flags as SFTP's. Appending is the kernel's doing: it knows the size."""
+    wire = {
+        os.O_RDONLY: OpenFlag.READ,
+        os.O_WRONLY: OpenFlag.WRITE,
+        os.O_RDWR: OpenFlag.READ | OpenFlag.WRITE,
+    }.get(flags & os.O_ACCMODE, OpenFlag.READ)
+    if flags & os.O_TRUNC:
+        wire |= OpenFlag.TRUNC
+    return int(wire)
+
+
+def _is_recent(opened: Opened) -> bool:
+    """Whether an unseen change may hide behind times of whole seconds."""
+    attributes = opened.attributes
+    return attributes.ctime_ns is None and attributes.mtime_ns > time.time_ns() - _COARSE_NS

@@ -1,0 +1,576 @@
+"""The mount's answers to the kernel: names, folders, attributes. ``file_operations`` has the rest.
+
+Every handler ends in an answer: any exception but ``FUSEError`` would leave the caller hanging.
+What a handler waits for is bounded by :class:`ServerLink`'s limit.
+"""
+
+import asyncio
+import errno
+import functools
+import logging
+import stat
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import pyfuse3
+
+from dit4c_p2p.helpers.storage.attributes import Attributes, Changes
+from dit4c_p2p.helpers.storage.nodes import Node, NodeTable
+from dit4c_p2p.helpers.storage.remote import Entry, Remote
+from dit4c_p2p.helpers.storage.server_link import ServerLink
+
+_log = logging.getLogger(__name__)
+
+NAME_MAX = 255
+_PERMISSIONS = 0o7777
+# For how long the kernel and the mount believe what a server has said that grants no leases.
+BELIEVED_S = 1.0
+# Programs read and write in pieces of this size if they go by it.
+_BLOCK_BYTES = 128 * 1024
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S", bound="Folders")
+
+
+def handler(
+    method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
+    """Have every error of ``method`` be an answer."""
+
+    @functools.wraps(method)
+    async def answered(self: S, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return await method(self, *args, **kwargs)
+        except pyfuse3.FUSEError:
+            raise
+        except OSError as error:
+            raise pyfuse3.FUSEError(error.errno or errno.EIO) from None
+        except asyncio.CancelledError:
+            raise pyfuse3.FUSEError(errno.EIO) from None
+        except Exception:  # noqa: BLE001  the kernel's caller would wait for ever
+            _log.exception("%s failed", method.__name__)
+            raise pyfuse3.FUSEError(errno.EIO) from None
+
+    return answered  # type: ignore[return-value]  # wraps() types self by name
+
+
+class Kernel:
+    """What the mount tells the kernel of its own accord; by default nothing, as without a mount."""
+
+    def forget_attributes(self, number: int) -> None:
+        """Attributes of that node are to be asked for again."""
+
+
+class OpenFolder:
+    """One opening of a folder: its entries as they were when it was read from the start."""
+
+    __slots__ = ("changes", "entries", "node")
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.entries: Sequence[Entry] | None = None
+        self.changes = 0
+
+
+class Folders(pyfuse3.Operations):
+    """Names, folders and attributes.
+
+    :param owner: numeric user and group that every file looks owned by.
+    """
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+
+    def __init__(self, owner: tuple[int, int], kernel: Kernel | None = None) -> None:
+        super().__init__()
+        self.uid, self.gid = owner
+        self.table = NodeTable()
+        self.kernel = kernel or Kernel()
+        self._made_ns = time.time_ns()
+        self._folders: dict[int, OpenFolder] = {}
+        self._last_number = 0
+
+    # ---- attributes
+
+    @handler
+    async def lookup(self, parent_inode: int, name: bytes, ctx: Any) -> pyfuse3.EntryAttributes:
+        """A name in a folder."""
+        node = await self._look_up(self.table.get(parent_inode), name)
+        node.lookups += 1
+        return self._entry(node)
+
+    @handler
+    async def getattr(self, inode: int, ctx: Any) -> pyfuse3.EntryAttributes:
+        """Attributes, with everything that was written."""
+        node = self.table.get(inode)
+        await self._refresh(node)
+        return self._entry(node)
+
+    @handler
+    async def setattr(
+        self, inode: int, attr: Any, fields: Any, fh: int | None, ctx: Any
+    ) -> pyfuse3.EntryAttributes:
+        """Change attributes. A file can't be given to anybody else."""
+        if fields.update_uid and attr.st_uid != self.uid:
+            raise OSError(errno.EPERM, "files have one owner")
+        if fields.update_gid and attr.st_gid != self.gid:
+            raise OSError(errno.EPERM, "files have one group")
+        node = self.table.get(inode)
+        link = self._link_of(node)
+        changes = Changes(
+            size=attr.st_size if fields.update_size else None,
+            mode=attr.st_mode & _PERMISSIONS if fields.update_mode else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
+            mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        await self._settle(node)
+        if changes == Changes():
+            # A change of owner that changes nothing: POSIX has it change the time of change.
+            await self._refresh(node)
+            if node.attributes.kind != stat.S_IFLNK:
+                changes = Changes(mode=node.attributes.mode & _PERMISSIONS)
+        if node.file is not None:
+            node.file.forget_reads()
+        if changes != Changes():
+            node.changed()
+            now = node.attributes
+            if changes.atime_ns is None or changes.mtime_ns is None:
+                await self._refresh(node)
+                now = node.attributes
+            opening = self._handle_for(node, fields.update_size)
+
+            async def change(remote: Remote) -> Attributes:
+                handle = await opening.on(remote) if opening is not None else None
+                path = b"" if handle is not None else node.path()
+                return await remote.setattr(path, handle, changes, now)
+
+            self._learn(node, await link.call(change), node.changes)
+        return self._entry(node)
+
+    @handler
+    async def readlink(self, inode: int, ctx: Any) -> bytes:
+        """Where a link points."""
+        node = self.table.get(inode)
+        path = node.path()
+        return await self._link_of(node).call(lambda remote: remote.readlink(path))
+
+    # ---- changes of names
+
+    @handler
+    async def mkdir(
+        self, parent_inode: int, name: bytes, mode: int, ctx: Any
+    ) -> pyfuse3.EntryAttributes:
+        """Make a folder."""
+        permissions = mode & _PERMISSIONS
+        return await self._make(parent_inode, name, lambda r, path: r.mkdir(path, permissions))
+
+    @handler
+    async def mknod(
+        self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: Any
+    ) -> pyfuse3.EntryAttributes:
+        """Make an empty file, a FIFO or a socket; a device is refused."""
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise OSError(errno.EPERM, "no devices here")
+        return await self._make(parent_inode, name, lambda r, path: r.mknod(path, mode))
+
+    @handler
+    async def symlink(
+        self, parent_inode: int, name: bytes, target: bytes, ctx: Any
+    ) -> pyfuse3.EntryAttributes:
+        """Make a symbolic link."""
+        return await self._make(parent_inode, name, lambda r, path: r.symlink(target, path))
+
+    @handler
+    async def link(
+        self, inode: int, new_parent_inode: int, new_name: bytes, ctx: Any
+    ) -> pyfuse3.EntryAttributes:
+        """One more name for a file."""
+        node, parent = self.table.get(inode), self.table.get(new_parent_inode)
+        link = self._link_of(parent)
+        if node.link is not link:
+            raise OSError(errno.EXDEV, "the files are on different servers")
+        await self._settle(node)
+        old, new = node.path(), self._new_path(parent, new_name)
+        attributes = await link.call(lambda remote: remote.link(old, new), already=(errno.EEXIST,))
+        self.table.add_name(node, parent, new_name)
+        parent.changed()
+        node.changed()
+        if attributes is not None:
+            self._learn(node, attributes, node.changes)
+        node.lookups += 1
+        return self._entry(node)
+
+    @handler
+    async def unlink(self, parent_inode: int, name: bytes, ctx: Any) -> None:
+        """Remove a file's name; what has it open goes on with it."""
+        parent, path = self._child(parent_inode, name)
+        link = self._link_of(parent)
+        node = parent.children.get(name)
+        if node is not None:
+            await self._settle(node)
+        await link.call(lambda remote: remote.unlink(path), already=(errno.ENOENT,))
+        self._gone(parent, name)
+
+    @handler
+    async def rmdir(self, parent_inode: int, name: bytes, ctx: Any) -> None:
+        """Remove an empty folder."""
+        parent, path = self._child(parent_inode, name)
+        node = parent.children.get(name)
+        if node is not None and node.base is not None:
+            raise OSError(errno.EBUSY, "this folder is a part of the mount")
+        link = self._link_of(parent)
+        await link.call(lambda remote: remote.rmdir(path), already=(errno.ENOENT,))
+        self._gone(parent, name)
+
+    @handler
+    async def rename(
+        self,
+        parent_inode_old: int,
+        name_old: bytes,
+        parent_inode_new: int,
+        name_new: bytes,
+        flags: int,
+        ctx: Any,
+    ) -> None:
+        """Rename as ``renameat2(2)`` does."""
+        old_parent, old = self._child(parent_inode_old, name_old)
+        new_parent = self.table.get(parent_inode_new)
+        new = self._new_path(new_parent, name_new)
+        link = self._link_of(old_parent)
+        if new_parent.link is not link:
+            raise OSError(errno.EXDEV, "the files are on different servers")
+        moved, target = old_parent.children.get(name_old), new_parent.children.get(name_new)
+        for node in (moved, target):
+            if node is not None and node.base is not None:
+                raise OSError(errno.EBUSY, "this folder is a part of the mount")
+            if node is not None:
+                await self._settle(node)
+        await link.call(lambda remote: remote.rename(old, new, flags), already=(errno.ENOENT,))
+        old_parent.changed()
+        new_parent.changed()
+        if moved is not None and moved is target:
+            return  # two names of one file: both stay
+        if flags & pyfuse3.RENAME_EXCHANGE:
+            self._exchange(old_parent, name_old, new_parent, name_new)
+            return
+        if target is not None:
+            self._gone(new_parent, name_new)
+        if moved is not None:
+            moved.changed()
+            self.table.move(moved, old_parent, name_old, new_parent, name_new)
+
+    # ---- folders
+
+    @handler
+    async def opendir(self, inode: int, ctx: Any) -> int:
+        """A number for one reading of a folder."""
+        number = self._next_number()
+        self._folders[number] = OpenFolder(self.table.get(inode))
+        return number
+
+    @handler
+    async def readdir(self, fh: int, start_id: int, token: Any) -> None:
+        """Give entries from there on, as many as have room."""
+        opening = self._folders[fh]
+        if opening.entries is None or start_id == 0:
+            opening.entries = await self._list(opening)
+        folder, entries = opening.node, opening.entries
+        for index, name in enumerate((b".", b"..")[start_id:], start_id):
+            # The kernel takes these for no references, and needs their type alone.
+            if not pyfuse3.readdir_reply(token, name, self._entry(folder), index + 1):
+                return
+        for index in range(max(start_id - 2, 0), len(entries)):
+            name, attributes = entries[index]
+            child = folder.children.get(name)
+            if child is None or (child.base is None and not _dirty(child)):
+                child = self.table.found(folder, name, attributes)
+            entry = self._entry(child)
+            if folder.changes != opening.changes:
+                # It may have gone since: the kernel is to ask.
+                entry.entry_timeout = entry.attr_timeout = 0
+            if not pyfuse3.readdir_reply(token, name, entry, index + 3):
+                self.table.release(child)
+                return
+            child.lookups += 1
+
+    @handler
+    async def releasedir(self, fh: int) -> None:
+        """A folder is closed."""
+        self._folders.pop(fh, None)
+
+    @handler
+    async def statfs(self, ctx: Any) -> pyfuse3.StatvfsData:
+        """Room of the first folder that a server has."""
+        shown = next((node for node in self.table.root.below() if node.base is not None), None)
+        data = pyfuse3.StatvfsData()
+        data.f_bsize = data.f_frsize = 4096
+        data.f_namemax = NAME_MAX
+        if shown is None:
+            return data
+        base = shown.base or b"/"
+        room = await self._link_of(shown).call(lambda remote: remote.statfs(base))
+        data.f_bsize = _BLOCK_BYTES
+        data.f_frsize = room.fragment_bytes
+        data.f_blocks = room.blocks
+        data.f_bfree = room.blocks_free
+        data.f_bavail = room.blocks_available
+        data.f_files = room.files
+        data.f_ffree = room.files_free
+        data.f_favail = room.files_available
+        return data
+
+    async def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        """The kernel gives references back."""
+        for number, count in inode_list:
+            self.table.forget(number, count)
+
+    # ---- extended attributes
+
+    @handler
+    async def getxattr(self, inode: int, name: bytes, ctx: Any) -> bytes:
+        """An extended attribute's value; only the user's own are kept."""
+        if not name.startswith(b"user."):
+            raise OSError(errno.EOPNOTSUPP, "only attributes of users are kept")
+        path, link = self._named(inode)
+        return await link.call(lambda remote: remote.getxattr(path, name))
+
+    @handler
+    async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: Any) -> None:
+        """Set an extended attribute."""
+        if not name.startswith(b"user."):
+            raise OSError(errno.EOPNOTSUPP, "only attributes of users are kept")
+        path, link = self._named(inode)
+        self.table.get(inode).changed()
+        await link.call(lambda remote: remote.setxattr(path, name, value))
+
+    @handler
+    async def listxattr(self, inode: int, ctx: Any) -> Sequence[bytes]:
+        """Names of the extended attributes."""
+        path, link = self._named(inode)
+        return await link.call(lambda remote: remote.listxattr(path))
+
+    @handler
+    async def removexattr(self, inode: int, name: bytes, ctx: Any) -> None:
+        """Remove an extended attribute."""
+        path, link = self._named(inode)
+        self.table.get(inode).changed()
+        await link.call(lambda remote: remote.removexattr(path, name))
+
+    # ---- beneath
+
+    async def _look_up(self, parent: Node, name: bytes) -> Node:
+        if len(name) > NAME_MAX:
+            raise OSError(errno.ENAMETOOLONG, "the name is too long")
+        child = parent.children.get(name)
+        if child is not None and (child.base is not None or child.link is None):
+            return child
+        if parent.link is None:
+            raise OSError(errno.ENOENT, "no such file")
+        if child is not None:
+            if child.file is not None:
+                await child.file.drain()
+            if self._is_fresh(child):
+                return child
+        changes = 0 if child is None else child.changes
+        path = parent.child_path(name)
+        try:
+            attributes = await parent.link.call(lambda remote: remote.getattr(path))
+        except FileNotFoundError:
+            if parent.children.get(name) is child:
+                self.table.detach(parent, name)
+            raise
+        node = self.table.found(parent, name, attributes)
+        if node is not child or node.changes == changes:
+            node.fresh_until = time.monotonic() + BELIEVED_S
+        return node
+
+    async def _refresh(self, node: Node) -> None:
+        """Have the attributes of ``node`` be the server's of now."""
+        if node.link is None:
+            return
+        if node.file is not None:
+            await node.file.drain()
+        if self._is_fresh(node):
+            return
+        changes = node.changes
+        opening = self._handle_for(node, False) if not node.names and node.base is None else None
+
+        async def ask(remote: Remote) -> Attributes:
+            if opening is not None:
+                return await remote.fgetattr(await opening.on(remote))
+            return await remote.getattr(node.path())
+
+        attributes = await node.link.call(ask)
+        if opening is None and attributes.file_id != node.attributes.file_id and node.base is None:
+            raise OSError(errno.ESTALE, "another file has this name now")
+        self._learn(node, attributes, changes)
+
+    def _learn(self, node: Node, attributes: Attributes, changes: int) -> None:
+        """The server said this of ``node`` when it had been changed so many times."""
+        if node.changes == changes:
+            node.attributes = attributes
+            node.fresh_until = time.monotonic() + BELIEVED_S
+
+    async def _settle(self, node: Node) -> None:
+        """What was written to a file is at the server."""
+        if node.file is not None:
+            await node.file.drain()
+
+    def _handle_for(self, node: Node, writable: bool) -> Any:
+        """The server's handle of a file that is open, which a file without a name is reached by."""
+        if node.file is None:
+            return None
+        openings = node.file.openings
+        fitting = next((one for one in openings if one.writable or not writable), None)
+        if fitting is None or (node.names and not writable):
+            return None
+        return fitting.remote
+
+    async def _make(
+        self,
+        parent_inode: int,
+        name: bytes,
+        make: Callable[[Remote, bytes], Awaitable[Attributes]],
+    ) -> pyfuse3.EntryAttributes:
+        parent = self.table.get(parent_inode)
+        path = self._new_path(parent, name)
+        link = self._link_of(parent)
+        tried = False
+
+        async def attempt(remote: Remote) -> Attributes:
+            nonlocal tried
+            try:
+                again, tried = tried, True
+                return await make(remote, path)
+            except FileExistsError:
+                if not again:
+                    raise
+                return await remote.getattr(path)  # an earlier attempt has made it
+
+        attributes = await link.call(attempt)
+        parent.changed()
+        node = self.table.found(parent, name, attributes)
+        self._learn(node, attributes, node.changes)
+        node.lookups += 1
+        return self._entry(node)
+
+    async def _list(self, opening: OpenFolder) -> Sequence[Entry]:
+        folder = opening.node
+        opening.changes = folder.changes
+        own = [
+            Entry(name, child.attributes)
+            for name, child in folder.children.items()
+            if child.base is not None or child.link is None
+        ]
+        if folder.link is None:
+            return own
+        path = folder.path()
+
+        async def listing(remote: Remote) -> list[Entry]:
+            found: list[Entry] = []
+            async for some in remote.list_folder(path):
+                found.extend(some)
+            return found
+
+        entries = await folder.link.call(listing)
+        own_names = {entry.name for entry in own}
+        valid = [entry for entry in entries if _is_name(entry.name) and entry.name not in own_names]
+        if folder.changes == opening.changes:
+            there = {entry.name for entry in valid} | own_names
+            for name in [name for name in folder.children if name not in there]:
+                self.table.detach(folder, name)
+        return own + valid
+
+    def _gone(self, parent: Node, name: bytes) -> None:
+        parent.changed()
+        node = self.table.detach(parent, name)
+        if node is not None:
+            node.changed()
+            if node.attributes.links:
+                node.attributes.links -= 1
+
+    def _exchange(self, parent: Node, name: bytes, other: Node, other_name: bytes) -> None:
+        first, second = parent.children.get(name), other.children.get(other_name)
+        self.table.detach(parent, name)
+        self.table.detach(other, other_name)
+        for node, new_parent, new_name in (
+            (first, other, other_name),
+            (second, parent, name),
+        ):
+            if node is not None:
+                node.changed()
+                self.table.add_name(node, new_parent, new_name)
+
+    def _child(self, parent_inode: int, name: bytes) -> tuple[Node, bytes]:
+        parent = self.table.get(parent_inode)
+        return parent, self._new_path(parent, name)
+
+    def _new_path(self, parent: Node, name: bytes) -> bytes:
+        if len(name) > NAME_MAX:
+            raise OSError(errno.ENAMETOOLONG, "the name is too long")
+        self._link_of(parent)
+        return parent.child_path(name)
+
+    def _named(self, inode: int) -> tuple[bytes, ServerLink]:
+        node = self.table.get(inode)
+        if node.link is None:
+            raise OSError(errno.EOPNOTSUPP, "a part of the mount")
+        return node.path(), node.link
+
+    @staticmethod
+    def _link_of(node: Node) -> ServerLink:
+        if node.link is None:
+            raise OSError(errno.EROFS, "this folder is a part of the mount")
+        return node.link
+
+    @staticmethod
+    def _is_fresh(node: Node) -> bool:
+        return node.fresh_until > time.monotonic()
+
+    def _next_number(self) -> int:
+        self._last_number += 1
+        return self._last_number
+
+    def _entry(self, node: Node) -> pyfuse3.EntryAttributes:
+        attributes = node.attributes
+        entry = pyfuse3.EntryAttributes()
+        entry.st_ino = node.number
+        entry.st_mode = attributes.mode
+        entry.st_uid, entry.st_gid = self.uid, self.gid
+        folder = attributes.is_folder
+        if attributes.links is not None:
+            entry.st_nlink = attributes.links
+        else:
+            entry.st_nlink = 2 if folder else len(node.names)
+        entry.st_size = attributes.size
+        entry.st_blksize = _BLOCK_BYTES
+        blocks = attributes.blocks
+        entry.st_blocks = -(-attributes.size // 512) if blocks is None else blocks
+        made = self._made_ns if node.link is None else 0
+        entry.st_atime_ns = attributes.atime_ns or made
+        entry.st_mtime_ns = attributes.mtime_ns or made
+        entry.st_ctime_ns = (
+            entry.st_mtime_ns if attributes.ctime_ns is None else attributes.ctime_ns
+        )
+        entry.entry_timeout = entry.attr_timeout = BELIEVED_S
+        return entry
+
+
+def _dirty(node: Node) -> bool:
+    return node.file is not None and node.file.dirty
+
+
+def _is_name(name: bytes) -> bool:
+    """Whether a server's entry can be a name: others would lead out of their folder."""
+    return (
+        0 < len(name) <= NAME_MAX
+        and b"/" not in name
+        and b"\0" not in name
+        and name
+        not in (
+            b".",
+            b"..",
+        )
+    )

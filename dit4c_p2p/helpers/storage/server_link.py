@@ -1,0 +1,178 @@
+"""A connection to one file server that comes back, and calls that outlive its loss."""
+
+import asyncio
+import errno
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from typing import TypeVar
+
+from dit4c_p2p.backoff import Backoff
+from dit4c_p2p.errors import DitError
+from dit4c_p2p.helpers.storage.remote import Remote
+from dit4c_p2p.helpers.storage.sftp_client import ConnectionGone, SftpClient
+
+_log = logging.getLogger(__name__)
+
+# What a call waits for an absent server before it fails with EIO.
+CALL_LIMIT_S = 600.0
+_FIRST_PAUSE_S = 0.1
+_LONGEST_PAUSE_S = 3.0
+_LOOK_S = 1.0
+# Bytes of writes on their way to one server.
+MAX_UNSENT_BYTES = 32 * 1024 * 1024
+
+T = TypeVar("T")
+Connect = Callable[[], Awaitable[Remote]]
+OnState = Callable[[str], None]
+
+
+class ServerLink:
+    """Keeps a session with one file server for as long as :meth:`run` runs.
+
+    :param connect: opens a session; raises :class:`DitError`.
+    :param limit_s: how long a call waits for a server that is absent or does not answer.
+    :param on_state: told why there is no session; empty when there is one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        connect: Connect,
+        *,
+        limit_s: float = CALL_LIMIT_S,
+        on_state: OnState = lambda trouble: None,
+    ) -> None:
+        self.name = name
+        self._connect = connect
+        self._limit_s = limit_s
+        self._on_state = on_state
+        self._remote: Remote | None = None
+        self._changed = asyncio.Event()
+        self.trouble = "not connected yet"
+
+    @property
+    def remote(self) -> Remote | None:
+        """The session, if there is one."""
+        return self._remote
+
+    async def run(self) -> None:
+        """Connect again whenever there is no session, until cancelled."""
+        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+        while True:
+            try:
+                remote = await self._connect()
+            except DitError as error:
+                self._say(error.one_line())
+                await asyncio.sleep(backoff.pause_s())
+                continue
+            backoff.reset()
+            self._remote = remote
+            self._changed.set()
+            self._say("")
+            try:
+                await self._watch(remote.client)
+            finally:
+                self._remote = None
+                remote.client.abort()
+            self._say("the connection to the file server ended")
+
+    async def _watch(self, client: SftpClient) -> None:
+        """Return when the session has ended, or does not answer."""
+        while client.alive:
+            await asyncio.wait([client.closed], timeout=_LOOK_S)
+            if client.oldest_s() > self._limit_s:
+                _log.warning("%s has not answered for %s s", self.name, self._limit_s)
+                return
+
+    async def call(
+        self,
+        operation: Callable[[Remote], Awaitable[T]],
+        *,
+        already: Collection[int] = (),
+        otherwise: T | None = None,
+    ) -> T:
+        """The result of ``operation``, tried again when the connection ends in its middle.
+
+        :param already: errors that mean, after an attempt whose end is not known, that it was
+            carried out; then ``otherwise`` is returned.
+        :raises OSError: the server's error; EIO when time is up.
+        """
+        remote = self._remote
+        since = asyncio.get_running_loop().time()
+        uncertain = False
+        while True:
+            if remote is not None:
+                try:
+                    return await operation(remote)
+                except ConnectionGone:
+                    uncertain = True
+                except OSError as error:
+                    if uncertain and error.errno in already:
+                        return otherwise  # type: ignore[return-value]
+                    raise
+            remote = await self._next_remote(remote, since)
+
+    async def _next_remote(self, last: Remote | None, since: float) -> Remote:
+        try:
+            async with asyncio.timeout_at(since + self._limit_s):
+                while True:
+                    remote = self._remote
+                    if remote is not None and remote is not last and remote.client.alive:
+                        return remote
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise OSError(errno.EIO, f"no file server for {self._limit_s:.0f} s") from None
+
+    def _say(self, trouble: str) -> None:
+        if trouble != self.trouble:
+            self.trouble = trouble
+            _log.info("%s: %s", self.name, trouble or "connected")
+            self._on_state(trouble)
+
+
+class RemoteFile:
+    """An open file at the server, opened again after a loss of the connection.
+
+    :param path: where it is now; raises :class:`OSError` once it has no name any more.
+    :param flags: ``OpenFlag``, without those that act at the first opening only.
+    :param opened: the session in which it has been opened, and its handle there.
+    """
+
+    def __init__(
+        self,
+        path: Callable[[], bytes],
+        flags: int,
+        opened: tuple[Remote, bytes] | None = None,
+    ) -> None:
+        self.flags = flags
+        self._path = path
+        self._remote: Remote | None = None
+        self._handle = b""
+        if opened is not None:
+            self._remote, self._handle = opened
+        self._opening = asyncio.Lock()
+
+    async def on(self, remote: Remote) -> bytes:
+        """Its handle in that session.
+
+        :raises OSError: it can't be opened again.
+        """
+        if self._remote is remote:
+            return self._handle
+        async with self._opening:
+            if self._remote is not remote:
+                self._handle = (await remote.open(self._path(), self.flags)).handle
+                self._remote = remote
+        return self._handle
+
+    def close(self) -> None:
+        """Give the handle back; nobody waits for it."""
+        remote, self._remote = self._remote, None
+        if remote is not None and remote.client.alive:
+            remote.client.close(self._handle).add_done_callback(_closed)
+
+
+def _closed(future: "asyncio.Future[None]") -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        _log.info("a handle could not be given back: %s", error)

@@ -1,0 +1,196 @@
+"""A mount of the storage helper, in a process of its own, over a stock SFTP server.
+
+``python storage_mount.py PORT FOLDER MOUNTPOINT LIMIT_S`` is the mount's process; keys are in the
+folder ``$STORAGE_KEYS``. A line "mounted" on standard output says that it answers.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+KEYS_VARIABLE = "STORAGE_KEYS"
+
+needs_fuse = [
+    pytest.mark.root,
+    pytest.mark.skipif(
+        os.geteuid() != 0 or not Path("/dev/fuse").exists(), reason="root mounts by FUSE"
+    ),
+]
+
+
+class StockServer:
+    """OpenSSH's sshd with its own SFTP server, on a port of loopback; keys lie in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        for name in ("host", "user"):
+            key = asyncssh.generate_private_key("ssh-ed25519")
+            key.write_private_key(folder / name)
+            (folder / name).chmod(0o600)
+            key.write_public_key(folder / f"{name}.pub")
+        (folder / "sshd_config").write_text(
+            f"""Port {self.port}
+ListenAddress 127.0.0.1
+HostKey {folder}/host
+AuthorizedKeysFile {folder}/user.pub
+PermitRootLogin yes
+StrictModes no
+UsePAM no
+PidFile none
+Subsystem sftp internal-sftp -u 0
+"""
+        )
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        Path("/run/sshd").mkdir(exist_ok=True)
+        program = shutil.which("sshd", path="/usr/sbin:/usr/bin:/sbin") or "/usr/sbin/sshd"
+        self._process = subprocess.Popen(
+            [program, "-D", "-f", str(self.folder / "sshd_config")],
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        _until_answered(self.port)
+
+    def kill(self) -> None:
+        """End it and all its connections at once."""
+        if self._process is not None:
+            os.kill(self._process.pid, signal.SIGSTOP)  # it takes no connection any more
+            for process in (*_children(self._process.pid), self._process.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            self._process.wait(10)
+            self._process = None
+
+
+class Mount:
+    """One mount of ``shown`` (a folder of the server) at ``path``."""
+
+    def __init__(
+        self, server_port: int, keys: Path, shown: Path, path: Path, limit_s: float = 30
+    ) -> None:
+        self.path = path
+        path.mkdir(exist_ok=True)
+        arguments = [str(server_port), str(shown), str(path), str(limit_s)]
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, *arguments],
+            stdout=subprocess.PIPE,
+            env=os.environ | {KEYS_VARIABLE: str(keys)},
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line == b"mounted\n", line
+
+    def end(self) -> None:
+        """Unmount, whatever state it is in."""
+        subprocess.run(["umount", "-l", str(self.path)], check=False, stderr=subprocess.DEVNULL)
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(10)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _until_answered(port: int) -> None:
+    end = time.monotonic() + 15
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        assert time.monotonic() < end, f"nothing answers at port {port}"
+        time.sleep(0.02)
+
+
+def _children(parent: int) -> list[int]:
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == parent:
+                child = int(stat.parent.name)
+                found += [child, *_children(child)]
+    return found
+
+
+async def _serve(port: int, shown: str, mountpoint: str, limit_s: float) -> None:
+    from dit4c_p2p.helpers.storage.file_operations import StorageFilesystem
+    from dit4c_p2p.helpers.storage.fuse_session import PyfuseKernel, serve
+    from dit4c_p2p.helpers.storage.plain_remote import PlainRemote
+    from dit4c_p2p.helpers.storage.remote import Remote
+    from dit4c_p2p.helpers.storage.server_link import ServerLink
+    from dit4c_p2p.helpers.storage.sftp_client import ConnectionGone, open_client
+    from dit4c_p2p.overlay.asyncssh_ext.backpressure import install_backpressure
+    from dit4c_p2p.overlay.asyncssh_ext.fastpath import enable_fast_path
+    from dit4c_p2p.overlay.ssh_options import CLIENT_OPTIONS
+
+    keys = Path(os.environ[KEYS_VARIABLE])
+    host_key = asyncssh.read_public_key(keys / "host.pub")
+
+    class Client(asyncssh.SSHClient):
+        def connection_made(self, conn: asyncssh.SSHClientConnection) -> None:
+            install_backpressure(conn)
+
+    async def connect() -> Remote:
+        try:
+            connection = await asyncssh.connect(
+                "127.0.0.1",
+                port,
+                client_factory=Client,
+                username="root",
+                client_keys=[str(keys / "user")],
+                known_hosts=([host_key], [], []),
+                **CLIENT_OPTIONS,
+            )
+        except (OSError, asyncssh.Error) as error:
+            raise ConnectionGone(f"no connection: {error}") from None
+        enable_fast_path(connection)
+        return PlainRemote(await open_client(connection))
+
+    link = ServerLink("stock", connect, limit_s=limit_s)
+    keeping = asyncio.create_task(link.run())
+    filesystem = StorageFilesystem((os.getuid(), os.getgid()), PyfuseKernel())
+    filesystem.table.plant(b"", link, shown.encode())
+
+    def say() -> None:
+        print("mounted", flush=True)
+
+    options = {"fsname=dit4c", "default_permissions", "allow_other"}
+    keeping.add_done_callback(lambda task: task.cancelled() or print(task.exception()))
+    await serve(filesystem, mountpoint, options, mounted=say)
+    keeping.cancel()
+
+
+def main() -> None:
+    """The mount's process."""
+    import logging
+
+    import uvloop
+
+    logging.basicConfig(level=logging.INFO)
+    logging.getLogger("asyncssh").setLevel(logging.WARNING)
+
+    port, shown, mountpoint, limit_s = sys.argv[1:]
+    uvloop.run(_serve(int(port), shown, mountpoint, float(limit_s)))
+
+
+if __name__ == "__main__":
+    main()
