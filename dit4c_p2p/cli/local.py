@@ -23,10 +23,10 @@ def _add_up(commands: "Commands") -> None:
     up = commands.add_parser(
         "up",
         help="run the whole system on this machine",
-        description="Runs portal, scheduler, router, image server and one node agent in one "
-        "process, with SQLite and this machine's Docker engine. Builds the images it needs, then "
-        "prints a one-time link to log in with. Ctrl-C stops it within 10 s; instances live on and "
-        "are found again by the next 'dit4c up' with the same folder.",
+        description="Runs portal, scheduler, router, image server, file server and one node agent, "
+        "with SQLite and this machine's Docker engine. Builds the images it needs, then prints a "
+        "one-time link to log in with. Ctrl-C stops it within 10 s; instances live on and are "
+        "found again by the next 'dit4c up' with the same folder.",
     )
     add_data_dir(up)
     up.add_argument(
@@ -46,11 +46,14 @@ def _add_up(commands: "Commands") -> None:
         "--images-port", type=int, default=8082, metavar="N", help="the image server's port (8082)"
     )
     up.add_argument(
+        "--files-port", type=int, default=8023, metavar="N", help="the file server's port (8023)"
+    )
+    up.add_argument(
         "--ready-file",
         type=Path,
         metavar="FILE",
         help="written (mode 0600) once everything answers: JSON with portal, router, router_ssh, "
-        "images, login_url and api_token (ready.json in the data folder)",
+        "images, files, login_url and api_token (ready.json in the data folder)",
     )
     up.add_argument(
         "--tools",
@@ -100,6 +103,7 @@ def _run_up(options: argparse.Namespace) -> int:
         router_port=options.router_port,
         router_ssh_port=options.router_ssh_port,
         images_port=options.images_port,
+        files_port=options.files_port,
         ready_file=options.ready_file,
         tools=choose_tools(options.tools),
         observe_port=options.observe_port,

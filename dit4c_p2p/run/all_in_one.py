@@ -1,4 +1,7 @@
-"""``dit4c up``: every component in one process, on one machine, over real SSH and real HTTP.
+"""``dit4c up``: every component on one machine, over real SSH and real HTTP.
+
+The file server has a process of its own, so that what it does for files holds nobody else up; all
+others are in this one.
 
 Nothing here does a component's work: it makes keys, enrols them at the portal, tells each component
 where the others are, starts them in order, and stops them in the reverse of it.
@@ -33,7 +36,7 @@ from dit4c_p2p.imagebuild import (
 )
 from dit4c_p2p.imageserver.app import ImageServer
 from dit4c_p2p.imageserver.config import ImageServerConfig
-from dit4c_p2p.messages.public import ImageServerInfo, PortalInfo, RouterInfo
+from dit4c_p2p.messages.public import FileServerInfo, ImageServerInfo, PortalInfo, RouterInfo
 from dit4c_p2p.node.agent import Node
 from dit4c_p2p.node.config import HelperImages, NodeConfig
 from dit4c_p2p.observe.server import Observed, serve_health
@@ -42,6 +45,7 @@ from dit4c_p2p.portal.config import KnownImageServer
 from dit4c_p2p.portal.errors import Conflict
 from dit4c_p2p.router import Router, RouterConfig
 from dit4c_p2p.run.all_in_one_config import AllInOneConfig
+from dit4c_p2p.run.child_component import ChildComponent, Value
 from dit4c_p2p.run.process import Component, check_port, run_until_signal, running
 from dit4c_p2p.scheduler import Scheduler, SchedulerConfig
 from dit4c_p2p.scheduler import database as scheduler_database
@@ -50,10 +54,11 @@ PORTAL = PeerName.parse("portal-main")
 ROUTER = PeerName.parse("router-main")
 SCHEDULER = PeerName.parse("scheduler-main")
 NODE = PeerName.parse("node-main")
+FILESERVER = PeerName.parse("fileserver-main")
 IMAGE_SERVER = PeerName.parse("imageserver-main")
 ADMIN = "admin"
 # In the order in which they are started.
-_KINDS = ("portal", "router", "imageserver", "node", "scheduler")
+_KINDS = ("portal", "fileserver", "router", "imageserver", "node", "scheduler")
 
 _READY_S = 60.0
 _LOOPBACK = "127.0.0.1"
@@ -79,7 +84,7 @@ async def _run(config: AllInOneConfig) -> None:
         images = await ensure_images(
             progress, default_cache_folder(), engine=engine, tools=config.tools
         )
-        progress("DIT4C", "starting portal, router, image server, node agent and scheduler")
+        progress("DIT4C", "starting portal, servers, node agent and scheduler")
         async with AsyncExitStack() as stack:
             system = _System(config, images, engine, bridge)
             components = await system.start(stack)
@@ -120,7 +125,7 @@ class _System:
         self._config = config
         self._keys = {
             name: load_or_create(_key_file(config, name))
-            for name in (PORTAL, ROUTER, SCHEDULER, NODE, IMAGE_SERVER)
+            for name in (PORTAL, ROUTER, SCHEDULER, NODE, FILESERVER, IMAGE_SERVER)
         }
         self.portal = Portal(
             PortalConfig(
@@ -130,6 +135,7 @@ class _System:
                 connect=(f"{bridge}:{config.portal_port}",),
                 user_url=config.user_url,
                 routers=(self._router_at("localhost", _LOOPBACK, bridge),),
+                fileservers=(self._file_server_at(_LOOPBACK, bridge),),
                 catalogue=tuple(
                     CatalogueImage(
                         offer.name, offer.title, offer.description, offer.image, offer.icon
@@ -157,6 +163,13 @@ class _System:
                 data_folder=config.data_folder / IMAGE_SERVER.kind,
                 addresses=_addresses(config.images_port, bridge),
             )
+        )
+        self.file_server = ChildComponent(
+            FILESERVER.kind,
+            _key_file(config, FILESERVER).parent,
+            self._file_server_settings(bridge),
+            config.files_port,
+            observed=config.observe_port is not None,
         )
         self.router = Router(
             RouterConfig(
@@ -207,7 +220,7 @@ class _System:
         )
         await stack.enter_async_context(running(self.portal))
         await self.portal.ensure_admin(ADMIN)
-        for name in (ROUTER, SCHEDULER, NODE, IMAGE_SERVER):
+        for name in (ROUTER, SCHEDULER, NODE, FILESERVER, IMAGE_SERVER):
             scheduler = SCHEDULER.id if name == NODE else None
             try:
                 await self.portal.enrol_own(ADMIN, name, self._keys[name], scheduler=scheduler)
@@ -217,7 +230,8 @@ class _System:
                     hint=f"remove {_key_file(self._config, name)} and a new one is made",
                 ) from None
         components: list[_Component] = [self.portal]
-        for component in (self.router, self.imageserver, self.node, self.scheduler):
+        others = (self.file_server, self.router, self.imageserver, self.node, self.scheduler)
+        for component in others:
             await stack.enter_async_context(running(component))
             components.append(component)
         return components
@@ -235,6 +249,7 @@ class _System:
             "router": f"http://localhost:{config.router_port}",
             "router_ssh": f"{_LOOPBACK}:{config.router_ssh_port}",
             "images": config.images_url,
+            "files": f"sftp://localhost:{config.files_port}",
             "login_url": f"{config.portal_url}/login/{token}",
             "api_token": await self.portal.create_api_token(ADMIN, "dit4c up"),
         }
@@ -246,6 +261,33 @@ class _System:
             key=public_line(self._keys[PORTAL], str(PORTAL)),
             connect=[f"{host}:{self._config.portal_port}"],
         )
+
+    def _file_server_at(self, *hosts: str) -> FileServerInfo:
+        port = self._config.files_port
+        return FileServerInfo(
+            name=str(FILESERVER),
+            url=f"sftp://localhost:{port}",
+            connect=[f"{host}:{port}" for host in hosts],
+        )
+
+    def _file_server_settings(self, bridge: str) -> dict[str, dict[str, Value]]:
+        """What the file server's file says."""
+        config, portal = self._config, self._portal_at(_LOOPBACK)
+        addresses = [
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            for host, port in _addresses(config.files_port, bridge)
+        ]
+        top: dict[str, Value] = {
+            "id": FILESERVER.id,
+            "data_folder": str(_key_file(config, FILESERVER).parent),
+            "listen_ssh": addresses,
+        }
+        reference: dict[str, Value] = {
+            "url": portal.url,
+            "key": portal.key,
+            "connect": portal.connect,
+        }
+        return {"": top, "portal": reference}
 
     def _router_at(self, *hosts: str) -> RouterInfo:
         return RouterInfo(

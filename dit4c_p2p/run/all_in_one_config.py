@@ -1,4 +1,4 @@
-"""The settings of ``dit4c up``: the whole system in one process on one machine.
+"""The settings of ``dit4c up``: the whole system on one machine.
 
 Each setting is declared here once, with its meaning; ``DIT4C_*`` variables of the environment give
 defaults, options of the command line go over them.
@@ -39,6 +39,7 @@ class AllInOneConfig:
     router_port: int = 8081
     router_ssh_port: int = 8022
     images_port: int = 8082
+    files_port: int = 8023
     ready_file: Path | None = None
     tools: tuple[str, ...] = DEFAULT_TOOLS
     observe_port: int | None = None
@@ -63,6 +64,7 @@ class AllInOneConfig:
             "--router-port": self.router_port,
             "--router-ssh-port": self.router_ssh_port,
             "--images-port": self.images_port,
+            "--files-port": self.files_port,
         }
         return ports if self.observe_port is None else ports | {"--observe-port": self.observe_port}
 

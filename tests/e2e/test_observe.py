@@ -1,4 +1,4 @@
-"""A whole system that is watched: an instance's life in the figures of all four components, in the
+"""A whole system that is watched: an instance's life in the figures of all components, in the
 log as JSON and in the audit log."""
 
 import json
@@ -32,7 +32,8 @@ async def test_an_instances_life_can_be_watched(own_system):
         }
 
     ready = json.loads(await get("/readyz"))["components"]
-    assert ready.keys() == {"portal", "router", "node", "scheduler"}
+    kinds = {"portal", "fileserver", "router", "imageserver", "node", "scheduler"}
+    assert ready.keys() == kinds
     async with own_system.api() as api:
         instance = await api.start()
         await api.wait_for(instance, "running", url=True)

@@ -112,7 +112,7 @@ def test_a_cache_that_cannot_be_written(tmp_path):
         ["env", f"XDG_CACHE_HOME={tmp_path / 'file'}", sys.executable, "-m", "dit4c_p2p", "up",
          "--data-dir", str(tmp_path / "data"), "--portal-port", str(ports[0]),
          "--router-port", str(ports[1]), "--router-ssh-port", str(ports[2]),
-         "--images-port", str(ports[3])],
+         "--images-port", str(ports[3]), "--files-port", str(ports[4])],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert done.returncode == 1

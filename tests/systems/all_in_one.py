@@ -54,7 +54,7 @@ class System:
         self.data = folder / "data"
         self.ready_file = folder / "ready.json"
         self.output = folder / "output.txt"
-        self.ports = free_ports(4)
+        self.ports = free_ports(5)
         self.process: subprocess.Popen[bytes] | None = None
         self.access: dict[str, str] = {}
 
@@ -71,12 +71,12 @@ class System:
 
     def start(self) -> None:
         """Start it and wait for the ready file."""
-        portal, router, router_ssh, images = map(str, self.ports)
+        portal, router, router_ssh, images, files = map(str, self.ports)
         command = [
             *(sys.executable, "-m", "dit4c_p2p", "up"),
             *("--data-dir", str(self.data), "--ready-file", str(self.ready_file)),
             *("--portal-port", portal, "--router-port", router, "--router-ssh-port", router_ssh),
-            *("--images-port", images),
+            *("--images-port", images, "--files-port", files),
             *self.options,
         ]
         self.ready_file.unlink(missing_ok=True)

@@ -58,6 +58,7 @@ PORTS = (
     "--router-port",
     "--router-ssh-port",
     "--images-port",
+    "--files-port",
     "--observe-port",
 )
 
@@ -65,7 +66,7 @@ PORTS = (
 @pytest.mark.parametrize(
     "option, host",
     [
-        *product(PORTS[:4], all_in_one._hosts(BRIDGE)),
+        *product(PORTS[:5], all_in_one._hosts(BRIDGE)),
         ("--observe-port", "127.0.0.1"),
     ],
 )
