@@ -1,1 +1,1 @@
-"""Who a peer is: names, SSH keys, the registry's signed documents, JWTs. Knows no component."""
+"""Identity of peers: names, SSH keys, signed key documents, JWTs. Imports no component."""

@@ -1,4 +1,4 @@
-"""Why an identity was not accepted."""
+"""Errors raised when an identity is not accepted."""
 
 from dit4c_p2p.errors import DitError
 
@@ -46,6 +46,6 @@ class InvalidToken(IdentityError):
 
 
 class WrongClock(InvalidToken):
-    """A JWT by a published key is of another time than now: one of two clocks is off."""
+    """A JWT signed by a published key is expired or not yet valid: one of the two clocks is off."""
 
     code = "clock"

@@ -1,13 +1,14 @@
-"""The registry's signed documents: the keys in force of one peer, as text.
+"""Signed key documents: the published keys of one peer, as text.
 
     # dit4c-keys kind=node id=home serial=12 change=7 issued=1790000000 expires=1790003600
     ssh-ed25519 AAAA… node-home
 
-The first line is a comment, so that the body is an ``authorized_keys`` file as it is. The portal
-signs exactly these bytes (SSHSIG, namespace ``dit4c-keys``). No key line means: none in force.
+The first line is a comment, so that the body is a valid ``authorized_keys`` file. The portal signs
+exactly these bytes (SSHSIG, namespace ``dit4c-keys``). A body without key lines says that the peer
+has no key in force.
 
-Fields that are not known are passed over, for those of the next release; one that narrows what the
-keys may do would have to come with another first word, which this release refuses.
+Unknown fields are ignored, because the next release may add some. A field that restricts what the
+keys may do needs another first word (``dit4c-keys``), which this release refuses.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""SSH keys: made, kept, fingerprinted, and their JWK form."""
+"""SSH keys: generate, store, check, fingerprint, and choose their JWT algorithm."""
 
 import base64
 import hashlib
@@ -28,7 +28,7 @@ def fingerprint(key: asyncssh.SSHKey) -> str:
 
 
 def generate() -> asyncssh.SSHKey:
-    """A new Ed25519 key pair."""
+    """Return a new Ed25519 key pair."""
     return asyncssh.generate_private_key("ssh-ed25519")
 
 
@@ -88,11 +88,11 @@ def signs_tokens(key: asyncssh.SSHKey) -> bool:
 
 
 def load_or_create(path: Path) -> asyncssh.SSHKey:
-    """The private key in ``path``, made there with mode 0600 at the first call.
+    """Return the private key in ``path``; the first call generates it with mode 0600.
 
     :raises InvalidKey: the file is no private key, or others may read it.
-    :raises NotWritten: it can't be made.
-    :raises OSError: it can't be read.
+    :raises NotWritten: the file can't be written.
+    :raises OSError: the file can't be read.
     """
     if not path.exists():
         key = generate()

@@ -43,9 +43,9 @@ class PeerName:
 
     @classmethod
     def of(cls, kind: str, id: str) -> Self:
-        """From two texts.
+        """Return the name of this kind and id.
 
-        :raises InvalidName: no such kind, or not an id.
+        :raises InvalidName: the kind is unknown, or the id is malformed.
         """
         try:
             return cls(Kind(kind), id)
@@ -54,9 +54,9 @@ class PeerName:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From ``<kind>-<id>``.
+        """Parse ``<kind>-<id>``.
 
-        :raises InvalidName: not such a text.
+        :raises InvalidName: the text does not have this form.
         """
         kind, dash, id = text.partition("-")
         if not dash:

@@ -1,4 +1,4 @@
-"""HTTP to the portal: the canonical URL is said, a nearer address may be connected to."""
+"""HTTP client of the portal: requests name the canonical URL and may connect to another address."""
 
 import asyncio
 import ipaddress
@@ -17,9 +17,9 @@ TIMEOUT = aiohttp.ClientTimeout(total=10, connect=5)
 
 
 def split_address(text: str) -> tuple[str, int]:
-    """``host:port`` or ``[v6]:port`` in two.
+    """Split ``host:port`` or ``[v6]:port``.
 
-    :raises ConfigError: not of that form.
+    :raises ConfigError: the text does not have this form.
     """
     host, colon, port = text.rpartition(":")
     if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
@@ -38,9 +38,9 @@ def is_loopback_host(host: str) -> bool:
 
 
 def trusting(ca: str) -> ssl.SSLContext:
-    """For a client: the system's authorities (``SSL_CERT_FILE`` counts), and those of ``ca``.
+    """Return a client's TLS context with the system's authorities and those of ``ca``.
 
-    :raises ConfigError: ``ca`` has something else in it.
+    :raises ConfigError: ``ca`` is not PEM of certificates.
     """
     context = ssl.create_default_context()
     if ca:
@@ -55,7 +55,7 @@ def trusting(ca: str) -> ssl.SSLContext:
 
 
 class _FixedResolver(AbstractResolver):
-    """Answers every look-up with the given addresses, a different one first each time."""
+    """Resolve every host to the given addresses, starting with another one each time."""
 
     def __init__(self, addresses: list[tuple[str, int]]) -> None:
         self._addresses = addresses
@@ -81,7 +81,7 @@ class _FixedResolver(AbstractResolver):
         return results
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the resolver holds no resource."""
 
 
 class PortalClient:
@@ -117,7 +117,7 @@ class PortalClient:
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """The open session.
+        """Return the open session.
 
         :raises RuntimeError: the client has not been entered.
         """

@@ -1,4 +1,4 @@
-"""What the portal answers when it refuses a peer something (RFC 9457), for those who are told."""
+"""Problem documents (RFC 9457) by which the portal refuses a peer's request."""
 
 import json
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _MAX_CHARS = 300
 
 @dataclass(frozen=True)
 class Problem:
-    """``code`` is the portal's word for programs, ``detail`` its sentence; empty if it has none."""
+    """``code`` is the portal's error code, ``detail`` its sentence; each may be empty."""
 
     status: int
     code: str = ""
@@ -21,7 +21,7 @@ class Problem:
 
     @property
     def clock(self) -> bool:
-        """Whether one of the two clocks is off."""
+        """Whether the portal refused the request because one of the two clocks is off."""
         return self.code == WrongClock.code
 
     def __str__(self) -> str:
@@ -29,9 +29,9 @@ class Problem:
 
 
 async def read_problem(response: aiohttp.ClientResponse) -> Problem:
-    """The problem in an answer whose status is not the one that was hoped for.
+    """Read the problem document of an error response.
 
-    :raises aiohttp.ClientError, TimeoutError, OSError: as any reading.
+    :raises aiohttp.ClientError, TimeoutError, OSError: the response can't be read.
     """
     body = b""
     while chunk := await response.content.read(_MAX_BYTES - len(body)):
@@ -46,6 +46,6 @@ async def read_problem(response: aiohttp.ClientResponse) -> Problem:
 
 
 def _text(value: object) -> str:
-    """One line that can be shown."""
+    """Return the value as one printable line."""
     text = " ".join(value.split()) if isinstance(value, str) else ""
     return "".join(char for char in text if char.isprintable())[:_MAX_CHARS]

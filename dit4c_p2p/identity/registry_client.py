@@ -1,10 +1,10 @@
-"""The published keys as a peer sees them: looked up live, checked, cached while nothing changes.
+"""Client of the key registry: look keys up live, verify them, cache them while nothing changes.
 
-Every document is verified against the portal's pinned key. ``/keys/events`` tells of changes with a
-signed heartbeat: while it is heard, a cached document counts until it expires or a change of its
-name is told. While it is not, a cached document counts for a few seconds, then the portal is asked
-again; only if that fails does the signed copy serve on, until it expires. A copy known to be out of
-date never serves.
+Every document is verified against the portal's pinned key. ``/keys/events`` announces changes, with
+a signed heartbeat. While heartbeats arrive, a cached document is valid until it expires or a change
+of its name is announced. While they don't, a cached document is valid for a few seconds, then the
+portal is asked again; if the portal can't be reached, the signed copy serves until it expires. A
+copy that is known to be out of date never serves.
 """
 
 import asyncio
@@ -56,7 +56,7 @@ Watcher = Callable[[PeerName | None], None]
 
 
 class _Entry:
-    """A verified document, and when (monotonic) it was last known to be the newest."""
+    """A verified document, and the time (monotonic) at which it was last known to be the newest."""
 
     __slots__ = ("confirmed", "document")
 
@@ -66,7 +66,7 @@ class _Entry:
 
 
 class Registry:
-    """The registry's client. :meth:`run` has to run beside it for changes to be heard at once.
+    """Client of the key registry. Run :meth:`run` beside it to learn of changes at once.
 
     :param client: an entered :class:`PortalClient`; its ``portal.key`` is the pinned key.
     :param cache_folder: where signed copies are kept for a time when the portal is down; None
@@ -98,22 +98,22 @@ class Registry:
 
     @property
     def live(self) -> bool:
-        """Whether changes are being heard of as they happen."""
+        """Whether the client currently receives changes as they happen."""
         return time.monotonic() - self._heard < SILENCE_S
 
     @property
     def unheard(self) -> str:
-        """What is wrong if they are not, for those who run the component; empty if they are."""
+        """Why the client does not receive changes, for the operator; empty if it does."""
         if self.live:
             return ""
         why = f": {self.trouble}" if self.trouble else ""
         return f"changes of keys at the portal are not heard of{why}"
 
     async def keys(self, name: PeerName) -> KeyDocument:
-        """The keys in force of ``name``; an empty document if it has none.
+        """Return the keys in force of ``name``; an empty document if there are none.
 
-        :raises PortalUnreachable: the portal can't be asked and no signed copy is in force.
-        :raises InvalidDocument: what the portal's address answers is not what the portal signed.
+        :raises PortalUnreachable: the portal can't be reached and no signed copy is in force.
+        :raises InvalidDocument: the answer is not signed by the portal.
         """
         entry = self._entries.get(name)
         if entry is not None and self._clock() < entry.document.expires:
@@ -128,15 +128,15 @@ class Registry:
         return await asyncio.shield(task)
 
     def watch(self, callback: Watcher) -> Callable[[], None]:
-        """Have ``callback`` called with a name whose keys changed, or None: any may have.
+        """Call ``callback`` with each name whose keys changed; None: any may have changed.
 
-        Returns a function that ends it.
+        Return a function that ends the subscription.
         """
         self._watchers.add(callback)
         return lambda: self._watchers.discard(callback)
 
     async def run(self) -> None:
-        """Follow the events for ever, coming back by jittered backoff."""
+        """Follow the events until cancelled, reconnecting with jittered backoff."""
         backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         while True:
             try:
@@ -228,7 +228,7 @@ class Registry:
         return document
 
     def _copy_or_raise(self, name: PeerName, error: PortalUnreachable) -> KeyDocument:
-        """The signed copy in memory or on disk while it is in force and not known to be stale."""
+        """Return the signed copy in memory or on disk if it is in force and may be current."""
         entry = self._entries.get(name)
         if entry is not None and self._clock() < entry.document.expires:
             return entry.document
@@ -253,7 +253,7 @@ class Registry:
             self._drop_copy(name)
 
     def _drop_copy(self, name: PeerName) -> None:
-        """What was kept must never serve again."""
+        """Delete the copies in memory and on disk, which must not serve again."""
         if self._folder is None:
             return
         try:
@@ -284,7 +284,7 @@ class Registry:
         raise PortalUnreachable("the portal ended the stream of key events")
 
     def _take(self, data: str) -> KeyEvent | Heartbeat | None:
-        """Act on an event; None for one of a newer portal, of a kind that is not known here."""
+        """Act on an event; None is an event of a kind that only newer releases know."""
         try:
             signed = decode(data, SignedEvent)
             sshsig.verify(
@@ -340,7 +340,7 @@ class Registry:
 
 
 def _serial(body: bytes) -> int:
-    """The serial in a body that is not verified yet, only to ask for its signature."""
+    """Return the serial of an unverified body, which is used only to ask for its signature."""
     for field in body[:512].split(b"\n", 1)[0].split():
         if field.startswith(b"serial=") and field[7:].isdigit():
             return int(field[7:])
@@ -348,7 +348,7 @@ def _serial(body: bytes) -> int:
 
 
 async def _event_data(content: aiohttp.StreamReader) -> AsyncIterator[str]:
-    """The ``data:`` of each event of a server-sent event stream, one line each."""
+    """Yield the ``data:`` line of each event of a server-sent event stream."""
     try:
         while line := await content.readline(max_line_length=_MAX_EVENT_BYTES):
             if line.startswith(b"data:"):

@@ -16,14 +16,14 @@ ENROL_NAMESPACE = "dit4c-enrol"
 
 
 def sign(key: asyncssh.SSHKey, data: bytes, namespace: str) -> str:
-    """An armored signature of ``data``."""
+    """Return an armored signature of ``data``."""
     return asyncssh.create_sshsig(key, bytes(data), namespace=namespace).decode()
 
 
 def verify(data: bytes, signature: str, namespace: str, keys: Iterable[asyncssh.SSHKey]) -> None:
     """Check that one of ``keys`` made ``signature`` over ``data`` for ``namespace``.
 
-    :raises InvalidSignature: none of them did.
+    :raises InvalidSignature: none of the keys made it.
     """
     allowed = "\n".join(f'peer namespaces="{namespace}" {public_line(key)}' for key in keys)
     try:

@@ -28,7 +28,7 @@ JWK = OKPKey | ECKey | RSAKey
 
 @dataclass(frozen=True)
 class TokenHead:
-    """Who a token claims to be from; nothing of it is verified."""
+    """The unverified issuer and key of a token."""
 
     issuer: PeerName
     fingerprint: str
@@ -47,7 +47,7 @@ class Token:
 
 
 def to_jwk(key: asyncssh.SSHKey) -> JWK:
-    """The JWK of an SSH key, private if the key is (RFC 7517, RFC 8037)."""
+    """Return the JWK of an SSH key, private if the key is private (RFC 7517, RFC 8037)."""
     native: Any = key.pyca_key
     match key.get_algorithm():
         case "ssh-ed25519":
@@ -59,7 +59,7 @@ def to_jwk(key: asyncssh.SSHKey) -> JWK:
 
 
 def public_jwk(key: asyncssh.SSHKey) -> dict[str, Any]:
-    """One entry of a ``jwks.json``."""
+    """Return the key's entry in a ``jwks.json``."""
     jwk: dict[str, Any] = dict(to_jwk(key).as_dict(private=False))
     return jwk | {"kid": fingerprint(key), "alg": jwt_algorithm(key), "use": "sig"}
 
@@ -73,7 +73,7 @@ def issue(
     lifetime_s: int = 120,
     claims: Mapping[str, Any] | None = None,
 ) -> str:
-    """A token of ``issuer`` for ``audience``, valid for ``lifetime_s`` (at most 300 s)."""
+    """Return a token of ``issuer`` for ``audience``, valid for ``lifetime_s`` (at most 300 s)."""
     issued = int(now)
     return jwt.encode(
         {"alg": jwt_algorithm(key), "kid": fingerprint(key)},
@@ -91,9 +91,9 @@ def issue(
 
 
 def read_head(token: str) -> TokenHead:
-    """Who a token says it is from, so that the keys to verify it with can be looked up.
+    """Read the unverified head of a token, in order to look up the keys that verify it.
 
-    :raises InvalidToken: not a JWT, or without a proper ``iss`` and ``kid``.
+    :raises InvalidToken: the text is no JWT, or has no valid ``iss`` and ``kid``.
     """
     if len(token) > _MAX_TOKEN_CHARS:
         raise InvalidToken("the token is too long")
@@ -114,11 +114,11 @@ def read_head(token: str) -> TokenHead:
 
 
 def verify(token: str, keys: Iterable[asyncssh.SSHKey], audience: str, *, now: float) -> Token:
-    """Check a token against the keys in force of the peer that it names.
+    """Verify a token against the keys in force of the peer that it names.
 
     :param keys: the published keys of ``read_head(token).issuer``.
-    :raises WrongClock: it is all that it has to be, but expired or not yet valid.
-    :raises InvalidToken: not signed by one of them, for another audience, too long-lived.
+    :raises WrongClock: the token is correct, but expired or not yet valid.
+    :raises InvalidToken: not signed by a published key, for another audience, or too long-lived.
     """
     head = read_head(token)
     key = next((key for key in keys if fingerprint(key) == head.fingerprint), None)

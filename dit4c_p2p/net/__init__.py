@@ -1,5 +1,5 @@
-"""Where strangers' connections arrive: sockets, TLS, trusted proxies, and how many each may have.
+"""Public connections: sockets, TLS, trusted proxies, HTTP/1 parsing, limits for each address.
 
-Portal and router listen by it, the pod's helpers write and read its PROXY headers, and SSH servers
-count by its shares. It knows no component.
+Portal and router listen with it, the pod's helpers write and read its PROXY headers, and SSH
+servers use its limits. It imports no component.
 """

@@ -1,20 +1,20 @@
-"""Places for strangers: so many in all, and so many for each address that they come from."""
+"""Limits on connections: in all, and for each address."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import IPv6Address, ip_address
 
-# What one household or one rented machine has of IPv6 (RFC 6177).
+# A household or a rented machine has one IPv6 /64 at least (RFC 6177).
 _ONE_SITE_BITS = 64
 
 
 class PerAddressLimiter:
-    """Counts who has a place.
+    """Counter of connections in all and for each address.
 
     :param total: places in all.
     :param per_address: how many of them one address may have; of IPv6, one /64.
-    :param exempt: says which address may have any number, because others speak through it.
+    :param exempt: returns whether an address has no limit, because it is a proxy for others.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class PerAddressLimiter:
         self.taken = 0
 
     def take(self, address: str | None) -> bool:
-        """A place for ``address``, to be given back; False if there is none for it."""
+        """Take a place for ``address``; return False if none is free for it."""
         site = rate_limit_key(address)
         full = self._by_site[site] >= self._per_address and not (
             self._exempt is not None and address and self._exempt(address)
@@ -41,7 +41,7 @@ class PerAddressLimiter:
         return True
 
     def give_back(self, address: str | None) -> None:
-        """The other half of a :meth:`take` that was True."""
+        """Give back a place that :meth:`take` returned True for."""
         site = rate_limit_key(address)
         self.taken -= 1
         self._by_site[site] -= 1
@@ -50,7 +50,7 @@ class PerAddressLimiter:
 
     @contextmanager
     def hold(self, address: str | None) -> Iterator[bool]:
-        """Whether there is a place, which is given back after the ``with`` block."""
+        """Take a place for the ``with`` block; yield whether there was one."""
         held = self.take(address)
         try:
             yield held
@@ -60,7 +60,10 @@ class PerAddressLimiter:
 
 
 def rate_limit_key(address: str | None) -> str:
-    """What counts as one address: all that is no IP address is one, too."""
+    """Return the key under which an address is counted: an IPv4 address or an IPv6 /64.
+
+    Everything that is no IP address shares one key.
+    """
     if not address or ":" not in address:
         return address or ""
     try:

@@ -1,6 +1,6 @@
-"""A connection of which only the first request's head is read, strictly and in time.
+"""A connection whose first request head is read strictly and within a time limit.
 
-What becomes of it then is a subclass's affair; what there is to answer is the last of it.
+A subclass decides what to do with the connection then. An answer is always the last thing sent.
 
     reading ──head──▶ the subclass's
        └──────────┬──────┘
@@ -44,26 +44,26 @@ class FirstRequest(ABC, asyncio.Protocol):
 
     @abstractmethod
     def _requested(self, head: RequestHead) -> None:
-        """The head is read; ``_buffer`` holds it and what came after it."""
+        """Handle the complete head; ``_buffer`` holds the head and the bytes after it."""
 
     @abstractmethod
     def _refused(self, error: BadRequest) -> None:
-        """It is no request; the answer is due."""
+        """Answer a malformed request."""
 
     @abstractmethod
     def _late(self) -> None:
-        """A part of the head has come, and the time is over; the answer is due."""
+        """Answer a visitor whose head is incomplete when its time is over."""
 
     @abstractmethod
     def _crowded(self) -> None:
-        """There is no room for the connection; the answer is due."""
+        """Answer a visitor for whom there is no free connection."""
 
     def _gone(self) -> None:
-        """The connection has gone, or is another protocol's that calls this when it has."""
+        """Clean up after the connection; a protocol that took it over calls this at its end."""
         self._place.leave()
 
     def _answer(self, content: bytes) -> None:
-        """Send the last answer, then read what is left for a moment, then close."""
+        """Send the answer, read and discard the rest for a short time, then close."""
         self._timer.cancel()
         self._reading = False
         self._buffer.clear()
@@ -84,14 +84,14 @@ class FirstRequest(ABC, asyncio.Protocol):
     # ---- called by the loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A connection was accepted."""
+        """Start reading; called by asyncio when a connection was accepted."""
         self._transport = cast(asyncio.Transport, transport)
         self._timer = asyncio.get_running_loop().call_later(self._head_s, self._head_late)
         if not self._place.within:
             self._crowded()
 
     def data_received(self, data: bytes) -> None:
-        """The next bytes."""
+        """Take the next bytes; called by asyncio."""
         if self._to_drain >= 0:
             self._to_drain -= len(data)
             if self._to_drain < 0:
@@ -114,11 +114,11 @@ class FirstRequest(ABC, asyncio.Protocol):
         self._requested(head)
 
     def eof_received(self) -> bool:
-        """The visitor has nothing more to send: there is nothing to wait for."""
+        """Stop waiting, because the visitor sends nothing more; called by asyncio."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The visitor has gone."""
+        """Clean up; called by asyncio when the connection has ended."""
         self._timer.cancel()
         self._gone()
 

@@ -1,8 +1,8 @@
-"""HTTP/1 heads and body framing, read strictly; knows no component and does no I/O.
+"""Strict parser of HTTP/1 heads and body framing; imports no component and does no I/O.
 
-Every part that reads a request before another does (the router, the auth helper) has to see in it
-exactly what the next one will see. So whatever RFC 9110 and RFC 9112 leave to the recipient's
-goodwill is refused here: bare line ends, folded fields, blanks before a colon, two lengths, chunk
+Each part that reads a request before another part (the router, the auth helper) must see in it
+exactly what the next part will see. Whatever RFC 9110 and RFC 9112 leave to the recipient is
+therefore refused: bare line feeds, folded fields, blanks before a colon, two lengths, chunk
 extensions, trailers.
 
     end = find_head_end(buffer, seen)          # -1: more bytes are needed
@@ -49,7 +49,7 @@ _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: (.*))?", re.DOTALL)
 
 
 class BadMessage(DitError):
-    """Not a message that we pass on."""
+    """A message that is not passed on."""
 
     code = "bad_message"
 
@@ -65,13 +65,13 @@ class BadRequest(BadMessage):
 
 
 class BadResponse(BadMessage):
-    """What the server sent is no response that we pass on (502)."""
+    """The server's response is malformed and is not passed on (502)."""
 
     code = "bad_response"
 
 
 class BodyKind(Enum):
-    """How the end of a body is told."""
+    """How the end of a body is marked."""
 
     NONE = "none"
     LENGTH = "length"
@@ -92,7 +92,7 @@ UNTIL_CLOSE_BODY = Body(BodyKind.UNTIL_CLOSE)
 
 
 class _Head:
-    """What requests and responses share: fields in their order, case as sent."""
+    """Fields of a request or a response, in their order, with the case as sent."""
 
     __slots__ = ("_index", "body", "connection", "headers", "keep_alive", "version")
 
@@ -153,7 +153,7 @@ class ResponseHead(_Head):
 
 
 def find_head_end(buffer: bytes | bytearray, start: int = 0) -> int:
-    """Where the head at the beginning of ``buffer`` ends, or -1 if it isn't all there.
+    """Return where the head at the beginning of ``buffer`` ends, or -1 if it is incomplete.
 
     ``start`` is how many bytes an earlier call on the same buffer has seen. Raises as soon as more
     bytes can't help.

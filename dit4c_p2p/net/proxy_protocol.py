@@ -23,22 +23,22 @@ _TCP4, _TCP6 = 0x11, 0x21
 
 
 class Client(NamedTuple):
-    """Who is at the far end, as the router saw it; ``host`` is an IP address in its short form."""
+    """The client's address and port, as the router saw them; ``host`` is an IP address."""
 
     host: str
     port: int
 
 
 class BadProxyHeader(DitError):
-    """The stream doesn't begin with a PROXY header."""
+    """The stream does not begin with a PROXY header."""
 
     code = "bad_proxy_header"
 
 
 def encode(host: str, port: int) -> bytes:
-    """The header for a client's address; LOCAL if ``host`` is not an IP address.
+    """Return the header for a client's address; LOCAL if ``host`` is not an IP address.
 
-    The destination is left at zeros: the one who reads it knows where it is.
+    The destination is zero, because the reader knows its own address.
     """
     try:
         address = ipaddress.ip_address(host)
@@ -54,9 +54,9 @@ def encode(host: str, port: int) -> bytes:
 
 
 def length(fixed: bytes) -> int:
-    """How long the whole header is, told by its first :data:`FIXED_BYTES`.
+    """Return the length of the whole header, from its first :data:`FIXED_BYTES`.
 
-    :raises BadProxyHeader: not a header of version 2, or one too long.
+    :raises BadProxyHeader: not a header of version 2, or one that is too long.
     """
     if len(fixed) < FIXED_BYTES or not fixed.startswith(SIGNATURE):
         raise BadProxyHeader("the stream does not begin with a PROXY v2 header")
@@ -69,7 +69,7 @@ def length(fixed: bytes) -> int:
 
 
 def decode(header: bytes) -> Client | None:
-    """The client of a whole header, or None if it is LOCAL or of an unknown family.
+    """Return the client of a whole header, or None if it is LOCAL or of an unknown family.
 
     :raises BadProxyHeader: see :func:`length`; or its addresses are cut short.
     """
@@ -87,9 +87,9 @@ def decode(header: bytes) -> Client | None:
 
 
 def decode_v1(line: bytes) -> Client | None:
-    """The client of a line of version 1, its end included; None if it says UNKNOWN.
+    """Return the client of a version 1 line with its line end; None if it says UNKNOWN.
 
-    :raises BadProxyHeader: not such a line.
+    :raises BadProxyHeader: the line is not a version 1 header.
     """
     words = line.removesuffix(b"\r\n").decode("ascii", "replace").split(" ")
     if words[:2] == ["PROXY", "UNKNOWN"]:

@@ -1,11 +1,11 @@
-"""The requests of one connection, read strictly before what serves them reads them again.
+"""Strict validation of a connection's requests before an HTTP library parses them again.
 
-An HTTP library is kind to what it reads; what two readers are kind to in different ways is how a
-request gets smuggled past one of them (RFC 9112 section 11.2). So its bytes come through here:
+An HTTP library is lenient, and two parsers that are lenient in different ways let a request be
+smuggled past one of them (RFC 9112 section 11.2). All bytes therefore pass through here:
 
     requests = Requests()
     passed = requests.feed(data)      # whole heads, and bodies as they arrive
-    if requests.refused: ...          # nothing that came after them will pass
+    if requests.refused: ...          # nothing after the refused request passes
 
 Decides and does no I/O.
 """
@@ -24,12 +24,12 @@ from dit4c_p2p.net.http1 import (
 
 
 class Requests:
-    """A connection's bytes, from its first on.
+    """Validator of the bytes of one connection.
 
     :param check: called with each head before it passes; may raise :class:`BadRequest`.
     :ivar heads: how many heads have passed.
-    :ivar refused: what is wrong with the first request that is not good.
-    :ivar begun: whether the head of that one has passed before its body was found to be bad.
+    :ivar refused: the error of the first request that was refused.
+    :ivar begun: whether the head of the refused request passed before its body was found to be bad.
     """
 
     def __init__(self, check: Callable[[RequestHead], None] = lambda head: None) -> None:
@@ -43,11 +43,11 @@ class Requests:
 
     @property
     def in_head(self) -> bool:
-        """A part of a head has come, and waits for the rest."""
+        """Whether a part of a head has arrived and the rest is missing."""
         return bool(self._head)
 
     def feed(self, data: bytes) -> bytes:
-        """What may be read now, of ``data`` and of what waited; nothing once one is refused."""
+        """Return the bytes that pass now; none once a request is refused."""
         passed: list[bytes] = []
         begins: int | None = None
         try:
@@ -65,13 +65,13 @@ class Requests:
         return b"".join(passed)
 
     def _feed_body(self, data: bytes, passed: list[bytes]) -> bytes:
-        """Pass on what belongs to the body; what is left after its end."""
+        """Pass on the bytes of the body; return the bytes after its end."""
         taken = self._body.feed(data)
         passed.append(data[:taken])
         return data[taken:]
 
     def _feed_head(self, data: bytes, passed: list[bytes]) -> bytes:
-        """Take in (a part of) a head; what is left after its end."""
+        """Take a head or a part of it; return the bytes after its end."""
         self._head += data
         end = find_head_end(self._head, self._seen)
         if end < 0:
@@ -89,9 +89,9 @@ class Requests:
 
 
 def _without_offers(data: bytes, head: RequestHead) -> bytes:
-    """A head whose offer to speak another protocol is not there (RFC 9110 section 7.8).
+    """Return the head without its ``Upgrade`` (RFC 9110 section 7.8).
 
-    Nobody takes it up, and aiohttp, which waits for what never comes, loses bytes then.
+    No server here accepts one, and aiohttp loses bytes while it waits for the other protocol.
     """
     if head.upgrade is not None:
         return data

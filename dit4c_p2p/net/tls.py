@@ -1,13 +1,13 @@
-"""A certificate and its key as an :class:`ssl.SSLContext` that follows the files.
+"""An :class:`ssl.SSLContext` whose certificate and key follow their files.
 
     certificate = Certificate(TlsFiles(chain, key), ["portal.example.org"])
     certificate.load()                     # ConfigError says in one line what is wrong
     following = asyncio.create_task(certificate.run())
     await loop.create_server(factory, host, port, ssl=certificate.context)
 
-The context is one and the same for as long as the process runs. Each handshake takes the pair that
-was good last: what an ACME client drops in is in force within seconds, a pair that is not good
-(half written, not matching, for another host) is said in the log and left aside.
+The context stays the same while the process runs. Each handshake uses the last valid pair: a pair
+that an ACME client writes is in force within seconds; an invalid one (half written, not matching,
+for another host) is logged and ignored.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ _PUBLIC_FORM = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPu
 
 @dataclass(frozen=True)
 class TlsFiles:
-    """Where the certificate (PEM; what signed it may follow) and its private key (PEM) are."""
+    """Paths of the certificate (PEM, its intermediates may follow) and of its private key (PEM)."""
 
     certificate: Path
     key: Path
@@ -48,14 +48,14 @@ class TlsFiles:
 
 @dataclass(frozen=True)
 class _Pair:
-    """A pair that has been checked."""
+    """A certificate and its key, checked."""
 
     context: ssl.SSLContext
     expires: float
 
 
 class Certificate:
-    """The pair in ``files``, good for every name of ``names``.
+    """The certificate and key in ``files``, valid for every name of ``names``.
 
     :param names: host names, IP addresses, or ``*.example.net`` for every name below a domain.
     :param clock: seconds since 1970.
@@ -82,11 +82,11 @@ class Certificate:
 
     @property
     def expires(self) -> float:
-        """When the pair in force ends, in seconds since 1970; 0 before :meth:`load`."""
+        """Expiry of the certificate in force, in seconds since 1970; 0 before :meth:`load`."""
         return self._pair.expires if self._pair else 0.0
 
     def load(self) -> None:
-        """Take what is in the files now.
+        """Load the files as they are now.
 
         :raises ConfigError: it is unreadable, its key can be read by everybody, the two don't
             belong together, or it is not good now or not for every name.
@@ -97,7 +97,7 @@ class Certificate:
         self._warn()
 
     async def run(self) -> None:
-        """Follow the files and warn before the end of what is in force, for ever."""
+        """Follow the files and warn before the certificate expires, until cancelled."""
         pending: object = None
         while True:
             await asyncio.sleep(self._poll_s)
@@ -124,14 +124,14 @@ class Certificate:
     def _choose(
         self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, own: ssl.SSLContext
     ) -> int | None:
-        """Called by OpenSSL in each handshake, whether or not the client names a host."""
+        """Set the context of a handshake; called by OpenSSL with or without a server name."""
         if self._pair is None:
             return ssl.ALERT_DESCRIPTION_INTERNAL_ERROR
         connection.context = self._pair.context
         return None
 
     def _warn(self) -> None:
-        """Once a day, from two weeks before the end."""
+        """Log a warning once a day, from two weeks before the expiry."""
         now = self._clock()
         left_s = self.expires - now
         if left_s > _WARN_BEFORE_S or now < self._warn_at:
@@ -149,7 +149,7 @@ class Certificate:
 
 
 def check(files: TlsFiles, names: Sequence[str]) -> None:
-    """Look whether the pair in ``files`` could be used now.
+    """Check whether the certificate and key in ``files`` can be used now.
 
     :raises ConfigError: see :meth:`Certificate.load`.
     """
@@ -168,7 +168,7 @@ def covers(patterns: Sequence[str], name: str) -> bool:
 
 
 def is_tls(transport: asyncio.Transport) -> bool:
-    """Whether there is TLS on it, which ends in both directions at once."""
+    """Whether the transport uses TLS, which ends both directions at once."""
     return transport.get_extra_info("sslcontext") is not None
 
 
@@ -182,7 +182,7 @@ def _new_context() -> ssl.SSLContext:
 
 
 def _look(files: TlsFiles) -> object:
-    """Something that is different once one of the files, or what a link leads to, is another."""
+    """Return a value that changes when one of the files, or the target of a link, changes."""
     states: list[object] = []
     for path in (files.certificate, files.key):
         try:

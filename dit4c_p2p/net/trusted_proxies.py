@@ -1,8 +1,8 @@
-"""Whose word about a visitor's address counts, and in which forms it comes.
+"""Trusted proxies, and the two forms in which they give a visitor's address.
 
-A proxy in front of portal or router says for whom it calls: by ``X-Forwarded-For`` in a request,
-or by a PROXY protocol header (version 1 or 2) in front of a connection's bytes. Either is believed
-from the addresses that the admin has named and from nobody else.
+A proxy in front of portal or router gives the visitor's address in ``X-Forwarded-For`` or in a
+PROXY protocol header (version 1 or 2) before a connection's bytes. Both are believed from the addresses
+that the admin has configured, and from no others.
 """
 
 import asyncio
@@ -23,18 +23,18 @@ _MAX_HOPS = 32
 
 @dataclass(frozen=True)
 class TrustedProxies:
-    """The proxies to believe.
+    """The configured proxies.
 
-    :ivar networks: their addresses; none: nobody is believed.
-    :ivar proxy_protocol: whether their connections begin with a PROXY protocol header. By its
-        specification that is never guessed; connections from elsewhere have none.
+    :ivar networks: their addresses; empty means that no proxy is trusted.
+    :ivar proxy_protocol: whether their connections begin with a PROXY protocol header. The
+        specification forbids guessing; connections from other addresses have no header.
     """
 
     networks: tuple[Network, ...] = ()
     proxy_protocol: bool = False
 
     def trusts(self, address: str) -> bool:
-        """Whether ``address`` is one of the proxies'."""
+        """Whether ``address`` belongs to a trusted proxy."""
         if not self.networks:
             return False
         try:
@@ -46,11 +46,11 @@ class TrustedProxies:
         return any(ip in network for network in self.networks)
 
     def visitor(self, peer: str, forwarded_for: Iterable[str]) -> str:
-        """For whom a connection from ``peer`` calls.
+        """Return the visitor's address of a connection from ``peer``.
 
         :param forwarded_for: the values of ``X-Forwarded-For``, in the order of the request. Each
-            proxy adds the address it was called from at the end, so they are read from there, for
-            as long as who added one is believed. What comes before is hearsay.
+            proxy appends the address it was called from, so they are read from the end while the
+            proxy that appended one is trusted. Earlier values are not believed.
         """
         if not self.trusts(peer):
             return peer
@@ -69,19 +69,19 @@ NOBODY = TrustedProxies()
 
 
 def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
-    """Networks and single addresses.
+    """Parse networks and single addresses.
 
-    :raises ValueError: one is neither.
+    :raises ValueError: an item is neither.
     """
     return tuple(ipaddress.ip_network(text) for text in texts)
 
 
 async def read_header(sock: socket.socket) -> Client | None:
-    """Take the PROXY protocol header off a connection, and not a byte more.
+    """Read exactly the PROXY protocol header of a connection.
 
     :param sock: non-blocking.
-    :returns: the visitor; None if the proxy calls for itself, as a health check does.
-    :raises BadProxyHeader: there is none, or it is malformed.
+    :returns: the visitor; None if the proxy calls for itself, as for a health check.
+    :raises BadProxyHeader: the header is missing or malformed.
     :raises OSError: the connection broke.
     """
     head = await _exactly(sock, _LEAST_BYTES)

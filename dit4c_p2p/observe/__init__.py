@@ -1,10 +1,10 @@
-"""What can be seen of a component from outside: its log, its health, its figures.
+"""Observability of a component: logs, health, metrics.
 
-- ``logs``      where log lines go, as text or as JSON
-- ``redact``    the last line of defence against secrets in them
-- ``metrics``   a component's figures, kept in a registry of its own
+- ``logs``      log handlers and formats, text or JSON
+- ``redact``    removal of secrets from log lines
+- ``metrics``   a component's metrics, in a registry of its own
 - ``server``    ``/healthz``, ``/readyz`` and ``/metrics``, on a port of their own
 
-A component has a :class:`~dit4c_p2p.observe.metrics.Metrics` of its own and says how it is
-(:class:`~dit4c_p2p.observe.server.Observed`); whoever runs it decides whether anybody can ask.
+A component has a :class:`~dit4c_p2p.observe.metrics.Metrics` of its own and reports its health by
+:class:`~dit4c_p2p.observe.server.Observed`; its configuration decides whether they are served.
 """

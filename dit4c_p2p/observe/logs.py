@@ -1,16 +1,16 @@
-"""Where log lines go: a file that keeps everything, a terminal that shows what needs a person.
+"""Log handlers: a file for all lines, a terminal for those that need a person.
 
 A line has its time, level, logger and message, as text or as JSON::
 
     {"time": "2026-11-23T10:00:00.123Z", "level": "info", "logger": "dit4c_p2p.node.pods.manager",
      "message": "pod of x1: reachable", "instance": "x1"}
 
-Which instance, peer or connection a line is about is found by itself where its message begins with
-one of :data:`_ABOUT_INSTANCE` or has a peer's name among its arguments; anybody else says so in the
-line's ``extra`` (:data:`FIELDS`).
+The instance, peer or connection of a line is taken from its message, if the message begins with one
+of :data:`_ABOUT_INSTANCE` or has a peer's name among its arguments; otherwise the caller gives them
+in ``extra`` (:data:`FIELDS`).
 
-A line that can't be written, as on a full disk, is counted and no more: what the standard library
-would print instead is neither redacted nor one line.
+A line that can't be written, as on a full disk, is only counted: the standard library's replacement
+is neither redacted nor a single line.
 """
 
 import json
@@ -55,7 +55,7 @@ _counting = threading.Lock()
 
 
 class TextFormatter(logging.Formatter):
-    """One line of text; a traceback is beneath it, indented: no part of it looks like a line."""
+    """Format a record as one line of text, with an indented traceback below it."""
 
     def __init__(self) -> None:
         super().__init__(_TEXT)
@@ -72,7 +72,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object in one line."""
+    """Format a record as one JSON object in one line."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Called by the handler."""
@@ -91,7 +91,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _cut(text: str, most: int) -> str:
-    """``text``, or its first and last parts where it is longer."""
+    """Return ``text``, shortened in the middle if it is too long."""
     gone = len(text) - most
     if gone <= 0:
         return text
@@ -100,12 +100,12 @@ def _cut(text: str, most: int) -> str:
 
 
 def lines_lost() -> int:
-    """How many lines of this process could not be written."""
+    """Return how many lines of this process could not be written."""
     return _Careful.lost
 
 
 class _Careful(logging.Handler):
-    """A handler that counts what it can't write."""
+    """A handler that counts the lines it can't write."""
 
     lost = 0
 
@@ -129,7 +129,7 @@ class _File(_Careful, RotatingFileHandler):
 
 
 def fields(record: logging.LogRecord) -> dict[str, str]:
-    """What a line is about, as far as it is known."""
+    """Return the instance, peer and connection of a record, as far as they are known."""
     found = {
         name: str(value)[:_MAX_FIELD_CHARS]
         for name in FIELDS

@@ -1,7 +1,7 @@
-"""A component's figures, in a registry of its own: four components may live in one process.
+"""Metrics of a component, in a registry of its own, because several may share one process.
 
-Each component has a subclass with its figures as attributes; :func:`exposition` makes the text of
-one or of several together, with the label ``component`` on every sample.
+Each component has a subclass with its metrics as attributes. :func:`exposition` returns the text of
+one or several, with the label ``component`` on every sample.
 """
 
 import platform
@@ -23,7 +23,7 @@ START_BUCKETS = (0.5, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 60.0, 300.0, 900.0, 3
 
 
 class Metrics:
-    """What every component has.
+    """Metrics of every component.
 
     :param component: its kind, the value of the label.
     """
@@ -42,7 +42,7 @@ class Metrics:
 
 
 class PeerMetrics(Metrics):
-    """What every component but the portal has."""
+    """Metrics of every component except the portal."""
 
     def __init__(self, component: str) -> None:
         super().__init__(component)
@@ -54,19 +54,19 @@ class PeerMetrics(Metrics):
 
 
 def set_all(gauge: Gauge, values: Mapping[str, float]) -> None:
-    """Have a gauge with one label hold exactly these; what is not among them is gone."""
+    """Set a gauge with one label to exactly these values, and remove all other labels."""
     gauge.clear()
     for label, value in values.items():
         gauge.labels(label).set(value)
 
 
 def exposition(components: Sequence[Metrics]) -> bytes:
-    """The figures of these components and of the process, in Prometheus' text format 0.0.4."""
+    """Return the metrics of these components in Prometheus' text format 0.0.4."""
     return generate_latest(_Together(components))
 
 
 class _Together(Collector):
-    """Several registries as one: each figure is declared once."""
+    """Several registries as one, in which each metric is declared once."""
 
     def __init__(self, components: Sequence[Metrics]) -> None:
         self._components = components

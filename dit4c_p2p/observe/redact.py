@@ -1,7 +1,7 @@
-"""What no log line may hold, taken out of it: the last line of defence.
+"""Removal of secrets from log lines, as the last line of defence.
 
-Nothing here is relied upon: whoever writes a line leaves secrets out of it. This is for what a
-library says, and for what a mistake lets through.
+Code that logs must leave secrets out by itself. This is for the messages of libraries, and for
+mistakes.
 """
 
 import re
@@ -39,7 +39,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def redact(text: str) -> str:
-    """``text`` without what looks like a secret."""
+    """Return ``text`` without anything that looks like a secret."""
     for pattern, instead in _PATTERNS:
         text = pattern.sub(instead, text)
     return text

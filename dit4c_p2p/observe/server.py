@@ -1,4 +1,4 @@
-"""``/healthz``, ``/readyz``, ``/metrics``: for those who run a component, on a port of its own.
+"""``/healthz``, ``/readyz``, ``/metrics`` for a component's operator, on a port of their own.
 
 | path       | answers                                                                       |
 |------------|-------------------------------------------------------------------------------|
@@ -6,8 +6,8 @@
 | /readyz    | 200 if every check is well, else 503; JSON with each                          |
 | /metrics   | Prometheus' text format                                                       |
 
-Nobody is asked who they are: the address is to be one that only they reach. Nothing secret is said,
-only counts, names of peers, and sentences.
+There is no login: choose an address that only operators reach. The answers hold no secrets, only
+counts, names of peers and sentences.
 """
 
 import asyncio
@@ -37,22 +37,22 @@ Check = Callable[[], Awaitable[str]]
 
 
 class Observed(Protocol):
-    """What a component lets be seen."""
+    """Interface of a component that can be observed."""
 
     @property
     def metrics(self) -> Metrics:
-        """Its figures."""
+        """The component's metrics."""
 
     @property
     def checks(self) -> Mapping[str, Check]:
-        """What has to be well, by name. Each says what is wrong, or nothing; or raises DitError."""
+        """Checks by name. Each returns what is wrong, or an empty text, or raises DitError."""
 
     async def measure(self) -> None:
-        """Bring up to date what is not counted as it happens; called before each reading."""
+        """Update the metrics that are not counted as they happen; called before each reading."""
 
 
 class HealthServer:
-    """The three pages of one process.
+    """HTTP server of the three pages of one process.
 
     :param kinds: of the components that it is going to run; one that has not been added yet is
         starting, and not ready.
@@ -71,7 +71,7 @@ class HealthServer:
         self.port = 0
 
     def add(self, kind: str, component: Observed) -> None:
-        """From now on ``component`` is what there is to see of this kind."""
+        """Observe ``component`` as the one of this kind from now on."""
         self._components[kind] = component
 
     async def start(self) -> None:
@@ -98,7 +98,7 @@ class HealthServer:
         await self._runner.cleanup()
 
     async def look(self) -> dict[str, dict[str, str]]:
-        """Each component's checks, and what is wrong with each: nothing, if it is well."""
+        """Return each component's checks with what is wrong, or an empty text."""
         async with self._looking:
             at, seen = self._seen
             if time.monotonic() - at >= _KEPT_S:
@@ -150,10 +150,10 @@ class HealthServer:
 async def serve_health(
     address: Address | None, *kinds: str
 ) -> AsyncIterator[Callable[[str, Observed], None]]:
-    """Have the pages served inside; what comes out is :meth:`HealthServer.add`.
+    """Serve the pages inside the ``with`` block; yield :meth:`HealthServer.add`.
 
-    :param address: None serves nothing.
-    :raises ConfigError: it can't be listened on.
+    :param address: where to listen; None serves nothing.
+    :raises ConfigError: the address can't be listened on.
     """
     if address is None:
         yield lambda kind, component: None
