@@ -1,12 +1,12 @@
-"""The databases of the components in one process, opened together; SQLite files or PostgreSQL.
+"""Databases of the components in one process, opened together: SQLite files or PostgreSQL.
 
     async with databases([DatabaseSpec("portal", folder / "portal.sqlite3"), …]):
         async with in_transaction("portal"):
             …
 
-Opening brings each to the newest schema, in one transaction each: a migration that fails or is
-killed leaves everything as it was, and of several processes that do it at once one does it. A
-component's models are in ``dit4c_p2p.<app>.models``, its migrations in
+Opening migrates each database to the newest schema in one transaction. A migration that fails or is
+killed changes nothing; of several processes that migrate at once, one does the work. A component's
+models are in ``dit4c_p2p.<app>.models``, its migrations in
 ``dit4c_p2p.<app>.migrations``. After a change of the models::
 
     python -m dit4c_p2p.database makemigrations portal [--name what_changed]

@@ -1,4 +1,4 @@
-"""Migrating and opening the databases of a process. See the package's docstring."""
+"""Migrate and open the databases of a process; see the package's docstring."""
 
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
@@ -56,7 +56,7 @@ async def databases(specs: Sequence[DatabaseSpec]) -> AsyncIterator[None]:
 
 
 def place_of(spec: DatabaseSpec) -> SqliteFile | PostgresqlServer:
-    """What there is to know of the place where a database is."""
+    """Return the object for the kind of place where a database is."""
     return PostgresqlServer(spec) if spec.is_postgresql else SqliteFile(spec)
 
 
@@ -76,7 +76,7 @@ def _config(specs: Sequence[DatabaseSpec], *, migrating: bool) -> dict[str, Any]
 
 
 async def _migrate(spec: DatabaseSpec) -> None:
-    """Bring one database to the newest schema, or leave it as it was."""
+    """Migrate one database to the newest schema, or change nothing."""
     place, context = place_of(spec), TortoiseContext()
     config = _config([spec], migrating=True)
     with context:
@@ -116,7 +116,7 @@ async def _refuse_others(spec: DatabaseSpec, executor: MigrationExecutor) -> Non
 
 
 async def missing_migrations(spec: DatabaseSpec) -> list[MigrationWriter]:
-    """The migrations still to be written for what the models say; nothing is opened."""
+    """Return the migrations that the models need and that are not written yet; open nothing."""
     config = _config([spec], migrating=True)
     with TortoiseContext() as context:
         await context.init(config, init_connections=False)

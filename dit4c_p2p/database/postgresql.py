@@ -41,11 +41,11 @@ _log = logging.getLogger(__name__)
 
 
 class Unreachable(ConfigError):
-    """Nothing takes connections there, at least not now."""
+    """No server accepts connections at the address now."""
 
 
 class PostgresqlServer:
-    """What :func:`~dit4c_p2p.database.databases` has to know of a database on a server."""
+    """A database on a server, as :func:`~dit4c_p2p.database.databases` uses it."""
 
     def __init__(self, spec: DatabaseSpec) -> None:
         self._spec = spec
@@ -74,7 +74,7 @@ class PostgresqlServer:
 
     @property
     def _given(self) -> dict[str, str]:
-        """What asyncpg is told beside the URL.
+        """Return asyncpg's arguments beside the URL.
 
         Where nobody is named, libpq takes the user that the process runs as, which is what "peer"
         in pg_hba.conf goes by; asyncpg would take the environment's, which is root's for a command
@@ -88,9 +88,9 @@ class PostgresqlServer:
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """Be the one process that serves from it; a server that is not up yet is waited for.
+        """Hold the database as the only serving process; wait for a server that is not up yet.
 
-        :raises ConfigError: another process does, also later; or there is no such database.
+        :raises ConfigError: another process holds it, also later; or there is no such database.
         """
         from dit4c_p2p.database import postgresql_hold as hold
 
@@ -134,15 +134,15 @@ class PostgresqlServer:
         )
 
     def prepare(self) -> None:
-        """Nothing: the administrator has made the database, and the server looks after it."""
+        """Do nothing: the administrator has created the database."""
 
     async def finish(self, connection: Any) -> None:
-        """Nothing: PostgreSQL alters tables without making them anew."""
+        """Do nothing: PostgreSQL alters tables in place."""
 
     def translated(self, error: Exception, otherwise: str = "does not work") -> ConfigError:
-        """What the server says, or that there is none, as a sentence with what to do.
+        """Return an error of the server as a sentence that says what to do.
 
-        :param otherwise: what to say of it where there is no better word.
+        :param otherwise: the sentence for an unknown error.
         """
         cause = _cause(error)
         text = " ".join(str(cause).split()) or type(cause).__name__
@@ -184,7 +184,7 @@ class PostgresqlServer:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The error that all began with."""
+    """Return the first error of a chain of causes."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error

@@ -1,14 +1,14 @@
-"""Tortoise ORM's client for asyncpg, with the habits that the components were written for.
+"""Tortoise ORM's client for asyncpg, with the behaviour that the components rely on.
 
 - **One writer at a time**, as on SQLite: a transaction begins by taking an advisory lock of the
-  database (PostgreSQL's manual, "Advisory Locks"), which its end gives back. Within one process
-  transactions queue before they take a connection. So what a transaction has read stays true until
-  it commits, numbers come in the order of commits, and nothing fails for being run at the same
-  time. Reading needs no lock, and sees what was committed.
-- Whatever goes wrong with the server is an :class:`OperationalError`, as on SQLite; the next
-  statement connects again.
-- Each wait has an end: for a connection, for the lock, for an answer.
-- A transaction that can't begin gives back what it took.
+  database (PostgreSQL's manual, "Advisory Locks") and gives it back at its end. Within one process
+  transactions queue before they take a connection. What a transaction has read therefore stays true
+  until it commits, numbers follow the order of commits, and no transaction fails because another
+  runs. Reading needs no lock, and sees committed data.
+- Every failure of the server is an :class:`OperationalError`, as on SQLite; the next statement
+  connects again.
+- Each wait has a limit: for a connection, for the lock, for an answer.
+- A transaction that can't begin gives back its connection and its lock.
 - ``NUL``, which a text in PostgreSQL can't have, is written as U+FFFD.
 
 Tortoise imports this module by name as a connection's ``engine`` and looks for ``client_class``.
@@ -61,7 +61,7 @@ def _storable(value: Any) -> Any:
 
 
 class _Translating:
-    """Every statement of Tortoise's goes through here."""
+    """Translates the errors of each of Tortoise's statements."""
 
     async def _translate_exceptions(
         self, func: Callable[..., Coroutine[None, None, Any]], *args: Any, **kwargs: Any
@@ -75,7 +75,7 @@ class _Translating:
 
 
 class _Transaction(_Translating, TransactionWrapper):
-    """The connection as seen from inside a transaction."""
+    """The connection within a transaction."""
 
     def _in_transaction(self) -> TransactionContext:
         return NestedTransactionContext(_Transaction(self))
@@ -186,7 +186,7 @@ class Client(_Translating, AsyncpgDBClient):
         return self._pool
 
     async def give_back(self, connection: Any) -> None:
-        """Give back a connection; one that is broken is put away."""
+        """Give back a connection; a broken one is discarded."""
         if self._pool is not None:
             try:
                 await self._pool.release(connection, timeout=_WAIT_S)
@@ -215,7 +215,7 @@ class _Borrowed(PoolConnectionWrapper[Any]):
 
 
 async def _reset(connection: Any) -> None:
-    """Nothing outlives a transaction here; asyncpg would reset it at the price of a round trip."""
+    """Do nothing: no state outlives a transaction, and asyncpg's reset costs a round trip."""
 
 
 client_class: type[Any] = Client

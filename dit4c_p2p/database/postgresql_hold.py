@@ -1,8 +1,8 @@
-"""That one process serves from a database on a server: it holds an advisory lock of it.
+"""An advisory lock by which one process alone serves from a database on a server.
 
-The lock is a connection's (PostgreSQL's manual, "Advisory Locks"), and the server gives it back
-when that ends, with its process or by itself. It is taken again then; if another process was
-quicker, this one can't go on.
+The lock belongs to a connection (PostgreSQL's manual, "Advisory Locks"): the server releases it
+when the connection ends. It is then taken again; if another process was quicker, this one can't go
+on.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ Connect = Callable[[], Coroutine[Any, Any, asyncpg.Connection]]
 
 
 class Held(Exception):
-    """Another process has it."""
+    """Another process holds the lock."""
 
 
 async def take(connect: Connect) -> asyncpg.Connection:
-    """A connection that has the lock.
+    """Return a connection that holds the lock.
 
-    :raises Held: another process has it.
+    :raises Held: another process holds it.
     """
     connection = await connect()
     try:
@@ -45,9 +45,9 @@ async def take(connect: Connect) -> asyncpg.Connection:
 
 
 async def keep(connection: asyncpg.Connection, connect: Connect) -> None:
-    """Keep the lock for ever, and give it back when cancelled.
+    """Keep the lock until cancelled, then release it.
 
-    :raises Held: it was lost with its connection, and another process has it now.
+    :raises Held: the lock was lost with its connection, and another process holds it now.
     """
     try:
         while True:

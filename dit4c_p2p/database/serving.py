@@ -1,9 +1,9 @@
-"""The databases of a process that serves, and that no other process serves from meanwhile.
+"""Databases that one process alone serves from.
 
-A portal keeps in memory what it has told whom: changes of keys, live views, the line of each
-scheduler. A second one on the same database would know nothing of it, and a key revoked at one
-would live on at the other. Commands that only write (``dit4c token``, ``dit4c portal init``) may
-use a database that is served from.
+A portal keeps in memory which changes of keys, live views and scheduler links it has served. A
+second portal on the same database would not share that memory: a key revoked at one would stay in
+force at the other. Commands that only write (``dit4c token``, ``dit4c portal init``) may use a
+database while a process serves from it.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -15,12 +15,12 @@ from dit4c_p2p.database.spec import DatabaseSpec
 
 @asynccontextmanager
 async def serving(specs: Sequence[DatabaseSpec]) -> AsyncIterator[None]:
-    """As :func:`~dit4c_p2p.database.databases`, for the one process that serves from them.
+    """Open databases as :func:`~dit4c_p2p.database.databases` does, as their only serving process.
 
-    A server that is not up yet is waited for, a minute at most.
+    Wait at most a minute for a server that is not up yet.
 
-    :raises ConfigError: as there, or another process serves from one; also later, if another has
-        taken it while its server was gone.
+    :raises ConfigError: as there, or another process serves from one of them; also later, if
+        another process has taken it while its server was gone.
     """
     async with AsyncExitStack() as stack:
         for spec in specs:

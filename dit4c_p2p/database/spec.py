@@ -1,4 +1,4 @@
-"""Where a component's database is, as a setting says it, and what there is to know of its place.
+"""The location of a component's database, as a setting gives it.
 
 | as written                                     | is                                            |
 |------------------------------------------------|-----------------------------------------------|

@@ -25,7 +25,8 @@ class RouterInfo(Record, frozen=True):
 
 
 class FileServerInfo(Record, frozen=True):
-    """A file server: SFTP over SSH. ``url`` is canonical, such as ``sftp://files.example.org:2222``.
+    """A file server: SFTP over SSH. ``url`` is canonical, such as
+    ``sftp://files.example.org:2222``.
 
     ``connect`` lists the ``host:port`` pairs to connect to instead; an empty list means the URL's
     own.

@@ -1,8 +1,8 @@
 """Trusted proxies, and the two forms in which they give a visitor's address.
 
 A proxy in front of portal or router gives the visitor's address in ``X-Forwarded-For`` or in a
-PROXY protocol header (version 1 or 2) before a connection's bytes. Both are believed from the addresses
-that the admin has configured, and from no others.
+PROXY protocol header (version 1 or 2) before a connection's bytes. Both are believed from the
+addresses that the admin has configured, and from no others.
 """
 
 import asyncio

@@ -1,1 +1,1 @@
-"""listen and dial: streams between named peers over SSH. Knows identity, and no component."""
+"""Listen and dial: streams between named peers over SSH. Imports identity, and no component."""

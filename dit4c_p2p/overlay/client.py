@@ -1,4 +1,4 @@
-"""listen and dial, from the side that goes out.
+"""Listen and dial, at the end that opens the connection.
 
 :class:`Listening` keeps a reverse forward open at every router; :func:`dial` opens an SSH
 connection to a peer through a router's relay. Both check the far host key against the registry by
@@ -48,7 +48,7 @@ Bind = Callable[[asyncssh.SSHClientConnection], Awaitable[asyncssh.SSHListener]]
 
 
 class ListenState(StrEnum):
-    """How a reverse forward at one router is doing."""
+    """State of a reverse forward at one router."""
 
     CONNECTING = "connecting"
     LISTENING = "listening"
@@ -59,7 +59,7 @@ OnState = Callable[[RouterInfo, ListenState, str], None]
 
 
 class _Client(asyncssh.SSHClient):
-    """Watches over a connection, and closes what it was built on when it ends."""
+    """Client side of a connection; closes the underlying connection when it ends."""
 
     def __init__(self, beneath: asyncssh.SSHClientConnection | None) -> None:
         self._beneath = beneath
@@ -88,7 +88,7 @@ class _Client(asyncssh.SSHClient):
 async def connect_router(
     identity: Identity, router: RouterInfo, registry: Registry
 ) -> asyncssh.SSHClientConnection:
-    """An SSH connection to a router, over the first of its addresses that answers.
+    """Open an SSH connection to a router, over the first of its addresses that answers.
 
     :raises NotVerified: its host key is not published for its name.
     :raises Refused: it does not accept our key.
@@ -112,7 +112,7 @@ async def dial(
     routers: Sequence[RouterInfo],
     registry: Registry,
 ) -> asyncssh.SSHClientConnection:
-    """An SSH connection to ``peer``, end to end, through the first router that has a way to it.
+    """Open an SSH connection to ``peer``, end to end, through the first router that reaches it.
 
     The routers see ciphertext only. The connection to the router ends with the one returned.
 
@@ -194,7 +194,7 @@ async def _connect(
 
 
 class Listening:
-    """Keeps something listened for at every router, for as long as :meth:`run` runs.
+    """Keeps a reverse forward open at every router while :meth:`run` runs.
 
     :param bind: asks for the reverse forward on a fresh connection, such as
         ``lambda connection: connection.create_server(factory, "instance-abc", 80)``; called anew
@@ -261,9 +261,9 @@ class Listening:
             await asyncio.sleep(backoff.pause_s())
 
     async def _once(self, router: RouterInfo) -> str:
-        """Connect, listen, and wait for the end; returns why it ended.
+        """Connect, listen, and wait for the end; return why the connection ended.
 
-        :raises DitError: no connection.
+        :raises DitError: no connection could be made.
         """
         connection = await connect_router(self._identity, router, self._registry)
         try:

@@ -1,4 +1,4 @@
-"""What goes wrong between peers."""
+"""Errors between peers."""
 
 from dit4c_p2p.errors import DitError
 
@@ -10,7 +10,7 @@ class OverlayError(DitError):
 
 
 class Refused(OverlayError):
-    """The far end, or this one, does not do that for that peer; trying again won't help."""
+    """An end refuses the request of that peer; trying again does not help."""
 
     code = "refused"
 
@@ -22,18 +22,18 @@ class NotVerified(OverlayError):
 
 
 class Unreachable(OverlayError):
-    """No way to the peer now; trying again later may help."""
+    """The peer can't be reached now; trying again later may help."""
 
     code = "unreachable"
 
 
 class TurnedAway(Unreachable):
-    """The far end answered and hung up before a login: it has too much to do, or is going."""
+    """The far end closed the connection before the login: it is overloaded, or shutting down."""
 
     code = "turned_away"
 
 
 class Silent(OverlayError):
-    """The far end said nothing for too long."""
+    """The far end sent nothing for too long."""
 
     code = "silent"

@@ -1,7 +1,6 @@
-"""Revocation reaches live connections: each is cut when its peer's key is no longer in force.
+"""Revocation of live connections: each is cut when its peer's key is no longer in force.
 
-A thousand idle connections are watched over: one costs a timer, and a task only while its key is
-looked at.
+An idle connection costs a timer, and a task only while its key is looked up.
 """
 
 import asyncio
@@ -67,7 +66,7 @@ class RevocationMonitor:
         self._look()
 
     def end(self) -> None:
-        """Watch no more; what is under way is dropped."""
+        """Stop monitoring, and cancel a look-up that is under way."""
         self._unwatch()
         if self._timer is not None:
             self._timer.cancel()
@@ -83,7 +82,7 @@ class RevocationMonitor:
             self._look()
 
     def _look(self) -> None:
-        """Find out now, or once more after what is under way."""
+        """Look the key up now, or again after the look-up that is under way."""
         if self._task is not None:
             self._again = True
             return
@@ -105,7 +104,7 @@ class RevocationMonitor:
             self._timer = self._loop.call_later(pause_s, self._look)
 
     async def _checked(self) -> float | None:
-        """Cut it if that is due; otherwise in how many seconds to look again."""
+        """Cut the connection if it is due; otherwise return the seconds until the next look."""
         peer, loop = self._peer, self._loop
         pause_s = _LIVE_LOOK_S if self._registry.live else _UNHEARD_LOOK_S
         asked_at = loop.time()

@@ -1,8 +1,8 @@
 """Typed calls over SSH: one call is one session channel with a subsystem of its own.
 
-The caller writes one record as a line of JSON. The answer is a line of JSON for each record, and
-the end of the file after the last. Which records may come, and which is the last, is the
-conversation's own business (``messages.node`` for one).
+The caller writes one record as a line of JSON. The answer is a line of JSON for each record, then
+the end of file. The records and their order are defined by the caller's protocol, such as
+``messages.node``.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ async def call(
     *,
     silence_s: float,
 ) -> AsyncGenerator[T, None]:
-    """Make one call and yield each record of the answer; those of an unknown kind are left out.
+    """Make one call and yield each record of the answer, except those of an unknown kind.
 
     Closing the iterator closes the channel.
 
@@ -136,7 +136,7 @@ class CallSession(asyncssh.SSHServerSession[bytes]):
         self._channel = chan
 
     def subsystem_requested(self, subsystem: str) -> bool:
-        """Only what there is a handler for; shells and commands are refused by the base class."""
+        """Accept the subsystems that have a handler; the base class refuses shells and commands."""
         self._handler = self._handlers.get(subsystem)
         return self._handler is not None
 
@@ -153,7 +153,7 @@ class CallSession(asyncssh.SSHServerSession[bytes]):
             self._complete.set()
 
     def eof_received(self) -> bool:
-        """The caller has nothing more to say, and still listens."""
+        """Called by asyncssh when the caller sends nothing more; the answer may still be read."""
         self._complete.set()
         return True
 

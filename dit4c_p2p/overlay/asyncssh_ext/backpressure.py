@@ -1,14 +1,14 @@
-"""What a peer that has logged in can't do to us by the terms of its channels.
+"""Back-pressure for SSH connections, against peers that misuse the terms of their channels.
 
-- Announce packets so small that a megabyte takes a million of them: refused when a channel opens,
-  with a disconnect that says why.
-- Grant a window without end and read nothing, or begin a key exchange and never end it, so that
-  all that is written for it piles up here. While a connection's socket takes no more, or its keys
-  are being exchanged, what is written waits in the channels and everyone who writes is told to
-  stop; a connection that stays so for too long, or whose own answers pile up, is cut.
+- A peer may announce packets so small that a megabyte takes a million of them. Such a channel is
+  refused when it opens, with a disconnect that says why.
+- A peer may grant an endless window and read nothing, or begin a key exchange and never end it, so
+  that data for it piles up here. While the socket takes no more, or keys are being exchanged, data
+  waits in the channels and their writers are paused. A connection that stays so for too long, or
+  whose own answers pile up, is cut.
 
-Windows don't bound anything by themselves: it is the far end that grants them (up to 4 GiB, and RFC
-4254 section 5.2 has us accept that). asyncssh leaves its transport's back-pressure unheard.
+Windows bound nothing by themselves, because the far end grants them (up to 4 GiB, which RFC 4254
+section 5.2 makes valid). asyncssh itself ignores its transport's back-pressure.
 
     socket full │ keys exchanged ──▶ held: sessions stopped, writes kept in their channels
                                       │ socket empty enough and keys there: in turn, oldest first
@@ -52,15 +52,15 @@ _LOOK_S = 1.0
 
 
 def install_backpressure(connection: Connection, stalled_s: float = STALLED_S) -> None:
-    """Watch over a connection from now on; called once, when it is made, before any channel.
+    """Guard a connection; called once, when it is made, before any channel.
 
-    :param stalled_s: how long it may be held up in one go.
+    :param stalled_s: seconds for which the peer may take nothing.
     """
     BackpressureGuard(connection, stalled_s)
 
 
 class BackpressureGuard:
-    """Holds up what is written on one connection while its peer doesn't take it."""
+    """Holds data back on one connection while its peer does not take it."""
 
     def __init__(self, connection: Any, stalled_s: float) -> None:
         self._conn = connection
@@ -86,44 +86,44 @@ class BackpressureGuard:
 
     @property
     def held(self) -> bool:
-        """Whether nothing of a channel is to be sent now."""
+        """Whether channel data is held back now."""
         return self._full or not self._conn._kex_complete
 
     def wait(self, channel: Any) -> None:
-        """Have ``channel`` go on when the connection does, after those that wait already."""
+        """Resume ``channel`` when the connection resumes, after the channels that already wait."""
         self._waiting.setdefault(channel._recv_chan, channel)
 
     # ---- called by asyncssh and its transport
 
     def add_channel(self, channel: Any) -> int:
-        """A channel is being made, by us or by the peer."""
+        """Register a channel that either end opens."""
         number: int = self._add_channel(channel)
         channel.__class__ = _guarded(channel.__class__)
         channel.guard = self
         return number
 
     def remove_channel(self, number: int) -> None:
-        """A channel has ended."""
+        """Forget a channel that has ended."""
         self._waiting.pop(number, None)
         self._remove_channel(number)
 
     def pause_writing(self) -> None:
-        """The socket has enough to send."""
+        """Hold data back; called by the transport when its buffer is full."""
         self._full = True
         self._hold()
 
     def resume_writing(self) -> None:
-        """The socket can do with more."""
+        """Send again; called by the transport when its buffer has drained."""
         self._full = False
         self._release()
 
     def send_kexinit(self) -> None:
-        """Keys are to be exchanged: from here on packets of channels are kept."""
+        """Hold channel data back during the key exchange that begins here."""
         self._send_kexinit()
         self._hold()
 
     def send_deferred_packets(self) -> None:
-        """What was kept may go now, if the keys are there."""
+        """Send the packets that were held back, if the new keys are in force."""
         self._send_deferred_packets()
         self._release()
 
@@ -153,7 +153,7 @@ class BackpressureGuard:
         self._timer = self._loop.call_later(min(_LOOK_S, self._stalled_s), self._look)
 
     def _look(self) -> None:
-        """Cut the peer if it has gone too far."""
+        """Cut the peer if it has taken nothing for too long."""
         self._timer = None
         conn = self._conn
         if conn._transport is None or not self.held:
@@ -260,5 +260,5 @@ def _check_packets(send_pktsize: int) -> None:
 
 @functools.cache
 def _guarded(kind: type) -> type:
-    """The same kind of channel, guarded."""
+    """Return the guarded subclass of a channel class."""
     return type(kind.__name__, (_GuardedChannel, kind), {})

@@ -1,4 +1,4 @@
-"""Packets of channel data, opened where the socket's bytes lie."""
+"""Decryption of channel data packets in the buffer that the socket fills."""
 
 import asyncio
 import threading
@@ -37,11 +37,11 @@ _shared = _Shared()
 
 
 class Receiver(asyncio.BufferedProtocol):
-    """Stands between the socket and asyncssh's connection.
+    """Protocol between the socket and asyncssh's connection.
 
-    The socket's bytes are read into one buffer and opened where they lie; ``_filled`` of them are
-    there. Less than one packet is left over after each reading, and only who has something left
-    over has a buffer of its own: a thousand idle tunnels share one.
+    Bytes are read into one buffer and decrypted there; ``_filled`` counts them. Less than one
+    packet remains after each read, and only a connection with a remainder has a buffer of its own:
+    a thousand idle tunnels share one.
     """
 
     def __init__(self, connection: Any) -> None:
@@ -133,7 +133,7 @@ class Receiver(asyncio.BufferedProtocol):
         return position, body - position if position < size else 0
 
     def _take(self, aead: AESGCM, cipher: Any, head: memoryview, sealed: memoryview) -> bool:
-        """Open one packet and deliver it; False if it is for asyncssh to deal with."""
+        """Decrypt one packet and deliver it; return False if asyncssh has to handle it."""
         conn = self._conn
         if len(sealed) < BLOCK_BYTES + TAG_BYTES:
             return False

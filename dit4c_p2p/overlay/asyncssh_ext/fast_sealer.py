@@ -1,4 +1,4 @@
-"""AES-GCM as SSH has it, for one direction, and the form of a packet of channel data.
+"""AES-GCM of SSH for one direction, and the format of a channel data packet.
 
 RFC 5647 section 7 (the nonce), RFC 4253 section 6 (packets), RFC 4254 section 5.2 (data).
 """

@@ -1,4 +1,4 @@
-"""Packets of channel data, sealed and gathered for the socket."""
+"""Encryption of channel data packets, gathered into few writes to the socket."""
 
 import asyncio
 import os
@@ -55,7 +55,7 @@ class Outbox:
         self._send(data)
 
     def flush(self) -> None:
-        """Hand over what is waiting."""
+        """Write the waiting packets to the socket."""
         parts, size = self._parts, self._size
         if not parts:
             return

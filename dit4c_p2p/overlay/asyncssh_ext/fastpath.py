@@ -1,4 +1,4 @@
-"""Channel data of an SSH connection on a shorter way than asyncssh's own: same bytes, less work.
+"""A faster path for channel data of an SSH connection than asyncssh's own, with the same bytes.
 
 asyncssh puts each piece of channel data through a dozen calls and nine copies, and sends an ignored
 packet before every one (a measure for CBC ciphers). For plain data under AES-GCM, which is nearly
@@ -39,7 +39,7 @@ Connection = asyncssh.SSHClientConnection | asyncssh.SSHServerConnection
 
 
 def enable_fast_path(connection: Connection) -> None:
-    """Have channel data take the shorter way from now on.
+    """Send and receive channel data by the fast path from now on.
 
     Called once, after the login, for a connection that ``overlay.guard`` watches over.
     """

@@ -1,4 +1,4 @@
-"""asyncssh's private names that this package touches: the whole list, and why each.
+"""The list of asyncssh's private names that this package uses, with the reason for each.
 
 asyncssh promises nothing about them. Its release is therefore pinned to the tested one
 (``pyproject.toml``, ``helpers/pod/runtime/requirements.txt``), and each name is checked at import.
@@ -84,7 +84,7 @@ _LOOKED_AT = "2.24."
 
 
 def missing(names: Names) -> list[str]:
-    """Those of ``names`` that the installed asyncssh doesn't have."""
+    """Return those of ``names`` that the installed asyncssh lacks."""
     return [
         f"{owner.__name__}.{name}"
         for owner, reasons in names.items()
@@ -94,7 +94,7 @@ def missing(names: Names) -> list[str]:
 
 
 def unsupported_reason(names: Names) -> str:
-    """Why ``names`` may not be what they were, in words; empty if nothing speaks against them."""
+    """Return why ``names`` must not be used with the installed asyncssh; empty if they may be."""
     if lacking := missing(names):
         return f"asyncssh {asyncssh.__version__} has no {', '.join(lacking)}"
     if not asyncssh.__version__.startswith(_LOOKED_AT):
