@@ -157,6 +157,7 @@ declare -A NEEDED=(
     [nft]=nftables
     [nginx]=nginx-light
     [podman]=podman
+    [npm]=npm
     [rclone]=rclone
     [skopeo]=skopeo
     [ssh]=openssh-client

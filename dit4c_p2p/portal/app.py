@@ -21,7 +21,7 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.observe.metrics import set_all
 from dit4c_p2p.observe.server import Check
-from dit4c_p2p.portal.accounts import api_tokens, people
+from dit4c_p2p.portal.accounts import api_tokens, invitations, people
 from dit4c_p2p.portal.accounts.last_used import LastUsed
 from dit4c_p2p.portal.accounts.sessions import Sessions
 from dit4c_p2p.portal.api import routes as api
@@ -45,7 +45,9 @@ from dit4c_p2p.portal.keys.registry import KeyRegistry
 from dit4c_p2p.portal.keys.user_keys import UserKeys
 from dit4c_p2p.portal.live_updates import LiveUpdates
 from dit4c_p2p.portal.login.attempts import LoginAttempts
+from dit4c_p2p.portal.login.identities import Identities
 from dit4c_p2p.portal.login.passkeys import Passkeys
+from dit4c_p2p.portal.login.provider_logins import ProviderLogins
 from dit4c_p2p.portal.metrics import PortalMetrics
 from dit4c_p2p.portal.models import Counter, EnrolNonce, Incoming, LoginLink, Outgoing
 from dit4c_p2p.portal.oauth.server import OAuthServer
@@ -53,11 +55,14 @@ from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages import account, dashboard, login
 from dit4c_p2p.portal.pages import audit as audit_pages
 from dit4c_p2p.portal.pages import groups as group_pages
+from dit4c_p2p.portal.pages import invitations as invitation_pages
 from dit4c_p2p.portal.pages import keys as key_pages
 from dit4c_p2p.portal.pages import passkeys as passkey_pages
 from dit4c_p2p.portal.pages import people as people_pages
+from dit4c_p2p.portal.pages import providers as provider_pages
 from dit4c_p2p.portal.pages import storage as storage_pages
 from dit4c_p2p.portal.pages import tools as tool_pages
+from dit4c_p2p.portal.pages.institution import institution_files
 from dit4c_p2p.portal.peers import fileserver as peer_fileserver
 from dit4c_p2p.portal.peers import imageserver as peer_imageserver
 from dit4c_p2p.portal.peers import instances as peer_instances
@@ -324,6 +329,9 @@ class Portal:
             grant_events=grant_events,
             passkeys=Passkeys(config.url, attempts, audit, clock=clock),
             image_access=ImageAccess(clock),
+            provider_logins=ProviderLogins(config.login, config.url, attempts, clock=clock),
+            identities=Identities(audit, clock=clock),
+            static=StaticFiles(institution_files(config.login)),
         )
 
     def _make_app(self) -> web.Application:
@@ -337,7 +345,7 @@ class Portal:
             client_max_size=MAX_BODY_BYTES,
         )
         app[SERVICES] = self._services
-        static = StaticFiles()
+        static = self._services.static
         environment = aiohttp_jinja2.setup(
             app,
             loader=jinja2.FileSystemLoader(resources.folder("templates")),
@@ -370,6 +378,8 @@ class Portal:
             storage_pages.routes(),
             account.routes(),
             passkey_pages.routes(),
+            provider_pages.routes(),
+            invitation_pages.routes(),
             static.routes(),
         ):
             app.add_routes(routes)
@@ -387,6 +397,7 @@ class Portal:
                 await parts.sessions.remove_expired()
                 await parts.oauth.remove_expired()
                 await api_tokens.remove_expired(now)
+                await invitations.remove_expired(now)
                 await end_pending_keys(parts)
                 await images.remove_expired_secrets(now)
                 await EnrolNonce.filter(expires_at__lt=now).delete()

@@ -12,6 +12,7 @@ from dit4c_p2p.identity.portal_client import is_loopback_host, split_address
 from dit4c_p2p.messages.public import FileServerInfo, ImageServerInfo, RouterInfo
 from dit4c_p2p.net.tls import TlsFiles
 from dit4c_p2p.net.trusted_proxies import NOBODY, TrustedProxies
+from dit4c_p2p.portal.login.config import LoginConfig
 
 AUDIT_FILE = "audit.jsonl"
 
@@ -81,6 +82,7 @@ class PortalConfig:
     :param scheduler: the id of the scheduler that new instances are given to.
     :param secure_addresses: like ``addresses``, with TLS by ``tls``.
     :param redirect_addresses: the same for plain HTTP that only leads to ``url``.
+    :param login: how people log in, and who may come.
     :param proxies: whose word about a visitor's address counts.
     :param fileservers: where files are; the first is the home of new people and groups.
     :param imageservers: where images are saved; the first is the one that new saves go to.
@@ -101,6 +103,7 @@ class PortalConfig:
     secure_addresses: tuple[tuple[str, int], ...] = ()
     redirect_addresses: tuple[tuple[str, int], ...] = ()
     tls: TlsFiles | None = None
+    login: LoginConfig = field(default_factory=LoginConfig)
     proxies: TrustedProxies = NOBODY
     fileservers: tuple[FileServerInfo, ...] = ()
     imageservers: tuple[KnownImageServer, ...] = ()

@@ -10,6 +10,7 @@ from dit4c_p2p.portal.accounts.last_used import LastUsed
 from dit4c_p2p.portal.accounts.sessions import Sessions
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
+from dit4c_p2p.portal.http.static_files import StaticFiles
 from dit4c_p2p.portal.instances.images import ImageAccess
 from dit4c_p2p.portal.instances.instances import Instances
 from dit4c_p2p.portal.instances.scheduler_link import SchedulerLinks
@@ -19,7 +20,9 @@ from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
 from dit4c_p2p.portal.keys.registry import KeyRegistry
 from dit4c_p2p.portal.keys.user_keys import UserKeys
 from dit4c_p2p.portal.live_updates import LiveUpdates
+from dit4c_p2p.portal.login.identities import Identities
 from dit4c_p2p.portal.login.passkeys import Passkeys
+from dit4c_p2p.portal.login.provider_logins import ProviderLogins
 from dit4c_p2p.portal.oauth.server import OAuthServer
 from dit4c_p2p.portal.storage.events import GrantEvents
 from dit4c_p2p.portal.storage.grants import StorageGrants
@@ -50,6 +53,9 @@ class PortalContext:
     grant_events: GrantEvents
     passkeys: Passkeys
     image_access: ImageAccess
+    provider_logins: ProviderLogins
+    identities: Identities
+    static: StaticFiles
 
 
 SERVICES = web.AppKey("services", PortalContext)

@@ -112,6 +112,53 @@ class Passkey(Model):
         table_description = "Passkeys that people log in with"
 
 
+class PersonIdentity(Model):
+    """Somebody at an identity provider who is let in as a person here.
+
+    ``digest`` is of ``provider``, the id of one in the configuration, and of ``subject``, the
+    provider's own word for them. ``label`` is what it last called them.
+    """
+
+    digest = fields.CharField(max_length=_DIGEST, primary_key=True)
+    person: fields.ForeignKeyRelation[Person] = fields.ForeignKeyField(
+        "portal.Person", related_name="identities", on_delete=fields.CASCADE
+    )
+    person_id: str
+    provider = fields.CharField(max_length=_ID)
+    subject = fields.CharField(max_length=255)
+    label = fields.CharField(max_length=200)
+    created_at = fields.FloatField()
+    used_at = fields.FloatField(null=True)
+
+    class Meta:
+        table = "person_identity"
+        table_description = "Identities at providers"
+
+
+class Invitation(Model):
+    """A link by which ``uses`` people may make an account; ``used`` have.
+
+    ``label`` says to admins what it is for. ``group`` is the id of a group that they come into,
+    empty for none. ``person_ends_at`` becomes the end of their accounts.
+    """
+
+    digest = fields.CharField(max_length=_DIGEST, primary_key=True)
+    label = fields.CharField(max_length=100)
+    uses = fields.IntField()
+    used = fields.IntField()
+    expires_at = fields.FloatField(db_index=True)
+    is_admin = fields.BooleanField()
+    group = fields.CharField(max_length=_ID)
+    person_ends_at = fields.FloatField(null=True)
+    made_by = fields.CharField(max_length=_ID)
+    created_at = fields.FloatField()
+    ended_at = fields.FloatField(null=True)
+
+    class Meta:
+        table = "invitation"
+        table_description = "Links by which people make accounts"
+
+
 class ApiToken(Model):
     """A token for the HTTP API; one for each person and label.
 

@@ -14,6 +14,7 @@ from dit4c_p2p.messages.public import FileServerInfo, ImageServerInfo, RouterInf
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, section, sections, setting
 from dit4c_p2p.settings.edge import ProxySettings, TlsSettings, listening_problems
+from dit4c_p2p.settings.login import AllowEntry, LoginSettings, ProviderEntry, login_config
 from dit4c_p2p.settings.shared import (
     Listening,
     LogSettings,
@@ -271,6 +272,14 @@ class PortalSettings(Settings):
     log: LogSettings = section(LogSettings, "What it writes to standard error.")
     observe: ObserveSettings = section(ObserveSettings, "Health and figures, for those who run it.")
     limits: PortalLimits = section(PortalLimits, "How much and how long.")
+    login: LoginSettings = section(LoginSettings, "Who may come, and the login page.")
+    providers: tuple[ProviderEntry, ...] = sections(
+        ProviderEntry, "Somebody who says who people are, besides passkeys. Once for each."
+    )
+    allow: tuple[AllowEntry, ...] = sections(
+        AllowEntry,
+        "People who may come without an invitation, where signup is listed. Once for each.",
+    )
     routers: tuple[RouterEntry, ...] = sections(
         RouterEntry, "A routing server, as everybody reaches it. Once for each.", shown=True
     )
@@ -301,10 +310,18 @@ class PortalSettings(Settings):
             ("fileservers", [server.id for server in self.fileservers]),
             ("imageservers", [server.id for server in self.imageservers]),
             ("tools", [tool.name for tool in self.tools]),
+            ("providers", [provider.id for provider in self.providers]),
         ):
             for id, count in Counter(ids).items():
                 if count > 1:
                     yield what, f"{id} is there {count} times", "each needs a name of its own"
+
+        known = {provider.id for provider in self.providers}
+        named = [("allow", entry.provider) for entry in self.allow]
+        named += [("login.admins", admin.partition(":")[0]) for admin in self.login.admins]
+        for where, provider in named:
+            if provider not in known:
+                yield where, f"{provider} is no provider", "add [[providers]] with this id"
 
     def file_problems(self) -> Iterator[ConfigError]:
         """See :class:`Settings`."""
@@ -352,6 +369,7 @@ class PortalSettings(Settings):
             catalogue=tuple(tool.image_entry for tool in self.tools),
             imageservers=tuple(server.known for server in self.imageservers),
             scheduler=self.scheduler,
+            login=login_config(self.login, self.providers, self.allow),
             limits=Limits(
                 instances_per_person=limits.instances_per_person,
                 login_link_s=round(limits.login_link),

@@ -2,8 +2,9 @@
 
 import hashlib
 import mimetypes
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from types import MappingProxyType
 
 from aiohttp import web
 
@@ -22,15 +23,23 @@ class _File:
 
 
 class StaticFiles:
-    """Only what was there at the start can be asked for: no path is ever made from a URL."""
+    """Only what was there at the start can be asked for: no path is ever made from a URL.
 
-    def __init__(self, folder: Path | None = None) -> None:
-        base = folder or resources.folder("web")
+    :param more: further files by name.
+    """
+
+    def __init__(self, more: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        base = resources.folder("web")
         self._files = {
-            path.relative_to(base).as_posix(): _read(path)
+            path.relative_to(base).as_posix(): _file(path.name, path.read_bytes())
             for path in sorted(base.rglob("*"))
             if path.is_file() and not path.name.startswith("_") and path.suffix != ".py"
         }
+        self._files |= {name: _file(name, body) for name, body in more.items()}
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        return name in self._files
 
     def url(self, name: str) -> str:
         """Where a template finds a file; another content has another URL."""
@@ -52,9 +61,8 @@ class StaticFiles:
         return [web.get("/static/{name:.+}", self.serve)]
 
 
-def _read(path: Path) -> _File:
-    body = path.read_bytes()
-    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+def _file(name: str, body: bytes) -> _File:
+    kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     if kind.startswith("text/") or kind.endswith("javascript"):
         kind += "; charset=utf-8"
     return _File(body, kind, hashlib.sha256(body).hexdigest()[:12])

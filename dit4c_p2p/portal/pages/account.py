@@ -15,6 +15,7 @@ from dit4c_p2p.portal.api.people import (
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages.forms import go_to
+from dit4c_p2p.portal.pages.login import login_ways
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.schemas import LoginLinkView, NewTokenView, time_or_none, time_text
 from dit4c_p2p.portal.services.user_keys import add_key, find_key, remove_key
@@ -89,6 +90,16 @@ async def account(
             }
             for one in await call.parts.passkeys.of(call.by)
         ],
+        identities=[
+            {
+                "id": public_id(one.digest),
+                "provider": call.parts.provider_logins.name_of(one.provider),
+                "label": one.label,
+                "used": time_or_none(one.used_at),
+            }
+            for one in await call.parts.identities.of(call.by)
+        ],
+        providers=login_ways(call.request)["providers"],
         passkeys_offered=call.parts.passkeys.offered,
         done=call.request.query.get("done", ""),
     )

@@ -2,12 +2,13 @@
 
 import hmac
 from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
 
 from aiohttp import web
 
 from dit4c_p2p.portal.accounts.sessions import LoggedIn
 from dit4c_p2p.portal.context import services
-from dit4c_p2p.portal.errors import Forbidden
+from dit4c_p2p.portal.errors import BadRequest, Forbidden
 from dit4c_p2p.portal.http.request_body import read_form
 
 
@@ -26,6 +27,25 @@ async def checked_form(request: web.Request, session: LoggedIn) -> Mapping[str, 
     form = await read_form(request)
     check_csrf(session, form.get("csrf", ""))
     return form
+
+
+def end_of_day(text: str, *, field: str) -> float | None:
+    """The end of the day (UTC) in a form's field, in seconds since 1970; None if it is empty.
+
+    :raises BadRequest: not a day.
+    """
+    if not text:
+        return None
+    try:
+        day = date.fromisoformat(text) + timedelta(days=1)
+    except (ValueError, OverflowError):
+        raise BadRequest("the end date is not a day", field=field) from None
+    return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
+
+
+def day_of(at: float) -> str:
+    """A day (UTC) as a form's field has it."""
+    return datetime.fromtimestamp(at, UTC).date().isoformat()
 
 
 def check_origin(request: web.Request) -> None:

@@ -6,6 +6,9 @@ POST: a value that only this page's visitor has, in a cookie and in the form, st
 """
 
 import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp_jinja2
@@ -21,6 +24,7 @@ from dit4c_p2p.portal.http import cookies
 from dit4c_p2p.portal.http.request_body import read_form
 from dit4c_p2p.portal.opaque_tokens import new_token
 from dit4c_p2p.portal.pages.forms import checked_form, go_to
+from dit4c_p2p.portal.pages.institution import icon_url, institution
 
 _VISIT = "login"
 _AFTER = "after"
@@ -76,12 +80,26 @@ def canonical(request: web.Request) -> None:
 def login_needed(request: web.Request, *, after_login: str = "") -> web.Response:
     """The login page; where the visitor was going is kept in a cookie."""
     response = aiohttp_jinja2.render_template(
-        "login_needed.html", request, {"passkeys": services(request).passkeys.offered}, status=401
+        "login_needed.html", request, login_ways(request), status=401
     )
     response.headers["WWW-Authenticate"] = 'Link realm="dit4c"'
     if after_login and len(after_login) <= _MAX_AFTER_CHARS:
         cookies.write(request, response, after_login, purpose=_AFTER, max_age_s=_AFTER_S)
     return response
+
+
+def login_ways(request: web.Request) -> dict[str, Any]:
+    """The ways to log in and the institution's words, for the templates."""
+    parts = services(request)
+    login, static = parts.config.login, parts.static
+    return {
+        "passkeys": parts.passkeys.offered,
+        "providers": [
+            {"id": one.id, "name": one.name, "icon": icon_url(login, static, one.id)}
+            for one in parts.provider_logins.offered
+        ],
+        "institution": institution(login, static),
+    }
 
 
 def describe_browser(request: web.Request) -> str:
@@ -115,48 +133,82 @@ async def enter(
     cookies.remove(request, response, _AFTER)
 
 
-async def offer(request: web.Request) -> web.Response:
-    """Whom the link logs in, and the button."""
-    canonical(request)
-    now = services(request).clock()
-    person = await people.link_person(request.match_info["token"], now=now)
-    if person is None:
-        return _private(_spent(request))
-    visit = new_token()
-    response = aiohttp_jinja2.render_template(
-        "login.html", request, {"person": person, "visit": visit}
-    )
-    cookies.write(request, response, visit, purpose=_VISIT, max_age_s=_VISIT_S, same_site="Strict")
-    return _private(response)
+def where_to(request: web.Request) -> web.Response:
+    """Lead a visitor who has just logged in to where they were going."""
+    after = after_login(request)
+    if not after:
+        return go_to("/")
+    # A redirect would carry the form's Content-Security-Policy along to the instance's host.
+    return aiohttp_jinja2.render_template("logged_in.html", request, {"after": after})
 
 
-async def log_in(request: web.Request) -> web.Response:
-    """Spend the link. Programs, which send no ``Origin``, need no visit before."""
-    canonical(request)
-    parts = services(request)
+@dataclass(frozen=True)
+class Visit:
+    """A page with a link in its URL, as one browser sees it; ``token`` goes into its form."""
+
+    token: str
+
+    def keep(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Give the browser what :func:`checked_visit` looks for."""
+        cookies.write(
+            request,
+            response,
+            self.token,
+            purpose=_VISIT,
+            max_age_s=_VISIT_S,
+            same_site="Strict",
+        )
+
+
+def new_visit() -> Visit:
+    """A visit that begins now."""
+    return Visit(new_token())
+
+
+async def checked_visit(request: web.Request) -> Mapping[str, str]:
+    """The form of a page with a link in its URL. Programs, which send no ``Origin``, need no visit.
+
+    :raises Forbidden: it was sent from elsewhere.
+    """
     form = await read_form(request) if request.can_read_body else {}
     origin = request.headers.get("Origin")
     if origin == "null":
         visit = cookies.read(request, _VISIT)
         if not visit or not hmac.compare_digest(visit.encode(), form.get("visit", "").encode()):
             raise Forbidden("the button was not on this page", hint="open the link again")
-    elif origin not in (None, parts.config.url):
+    elif origin not in (None, services(request).config.url):
         raise Forbidden("the request comes from another site", hint="open the link itself")
+    return form
+
+
+async def offer(request: web.Request) -> web.Response:
+    """Whom the link logs in, and the button."""
+    canonical(request)
+    now = services(request).clock()
+    person = await people.link_person(request.match_info["token"], now=now)
+    if person is None:
+        return private(_spent(request))
+    visit = new_visit()
+    response = aiohttp_jinja2.render_template(
+        "login.html", request, {"person": person, "visit": visit.token, **login_ways(request)}
+    )
+    visit.keep(request, response)
+    return private(response)
+
+
+async def log_in(request: web.Request) -> web.Response:
+    """Spend the link."""
+    canonical(request)
+    await checked_visit(request)
     earlier = await earlier_session(request)
-    token = await parts.sessions.log_in(
+    token = await services(request).sessions.log_in(
         request.match_info["token"], browser=describe_browser(request)
     )
     if token is None:
-        return _private(_spent(request))
-    after = after_login(request)
-    # A redirect would carry the form's Content-Security-Policy along to the instance's host.
-    response = (
-        aiohttp_jinja2.render_template("logged_in.html", request, {"after": after})
-        if after
-        else go_to("/")
-    )
+        return private(_spent(request))
+    response = where_to(request)
     await enter(request, response, token, earlier)
-    return _private(response)
+    return private(response)
 
 
 async def log_out(request: web.Request) -> web.Response:
@@ -173,11 +225,11 @@ async def log_out(request: web.Request) -> web.Response:
 
 def _spent(request: web.Request) -> web.Response:
     return aiohttp_jinja2.render_template(
-        "login_spent.html", request, {"passkeys": services(request).passkeys.offered}, status=410
+        "login_spent.html", request, login_ways(request), status=410
     )
 
 
-def _private(response: web.Response) -> web.Response:
+def private(response: web.Response) -> web.Response:
     """The link is in the URL: it must not go on to anywhere."""
     response.headers["Referrer-Policy"] = "no-referrer"
     response.headers["Cache-Control"] = "no-store"

@@ -1,7 +1,7 @@
 """``/admin/people``: who has an account, and how they come in. For others the pages don't exist."""
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 
 from aiohttp import web
 
@@ -10,7 +10,7 @@ from dit4c_p2p.portal.accounts.people import Change
 from dit4c_p2p.portal.api.people import change_person, invite_person, login_link, person_view
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.models import Instance, Person
-from dit4c_p2p.portal.pages.forms import go_to
+from dit4c_p2p.portal.pages.forms import day_of, end_of_day, go_to
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.paging import page
 from dit4c_p2p.portal.schemas import LoginLinkView
@@ -53,7 +53,7 @@ async def everybody(call: PageCall) -> web.Response:
         further=further,
         form={**_NEW, **call.form},
         link_hours=_LINK_HOURS,
-        today=_today(now),
+        today=day_of(now),
     )
 
 
@@ -82,7 +82,7 @@ async def somebody(call: PageCall) -> web.Response:
         running=await _running(person),
         form={**kept, **call.form},
         link_hours=_LINK_HOURS,
-        today=_today(now),
+        today=day_of(now),
     )
 
 
@@ -142,27 +142,13 @@ async def _running(person: Person) -> int:
 
 
 def _end(form: Mapping[str, str]) -> float | None:
-    """The end of the day (UTC) that the form names, or None for no end.
-
-    :raises BadRequest: not a day.
-    """
-    text = form.get("ends", "")
-    if not text:
-        return None
-    try:
-        day = date.fromisoformat(text) + timedelta(days=1)
-    except (ValueError, OverflowError):
-        raise BadRequest("the end date is not a day", field="ends") from None
-    return datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()
+    """When the account that the form is about ends; see :func:`end_of_day`."""
+    return end_of_day(form.get("ends", ""), field="ends")
 
 
 def _end_day(ends_at: float | None) -> str:
     """The last day of an account, as a form's field has it."""
     return "" if ends_at is None else datetime.fromtimestamp(ends_at - 1, UTC).date().isoformat()
-
-
-def _today(now: float) -> str:
-    return datetime.fromtimestamp(now, UTC).date().isoformat()
 
 
 def _link_s(form: Mapping[str, str]) -> float:

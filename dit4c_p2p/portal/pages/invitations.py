@@ -1,0 +1,154 @@
+"""Invitation links: what a guest sees, and ``/admin/invitations``, where admins make them."""
+
+import aiohttp_jinja2
+from aiohttp import web
+
+from dit4c_p2p.portal.accounts import groups, invitations
+from dit4c_p2p.portal.context import services
+from dit4c_p2p.portal.errors import BadRequest, PortalError
+from dit4c_p2p.portal.models import Invitation, Person
+from dit4c_p2p.portal.opaque_tokens import public_id
+from dit4c_p2p.portal.pages.forms import day_of, end_of_day, go_to
+from dit4c_p2p.portal.pages.login import (
+    canonical,
+    checked_visit,
+    describe_browser,
+    earlier_session,
+    enter,
+    login_ways,
+    new_visit,
+    private,
+    where_to,
+)
+from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
+from dit4c_p2p.portal.schemas import time_text
+from dit4c_p2p.portal.services.invitations import end_invitation, make_invitation
+from dit4c_p2p.portal.services.logins import accept_invitation
+
+_USUAL_S = 7 * 24 * 3600.0
+_NEW = {"label": "", "uses": "1", "expires": "", "admin": "", "group": "", "ends": ""}
+
+
+def routes() -> list[web.RouteDef]:
+    """For guests, and for admins."""
+    return [
+        web.get("/invitation/{token}", offer),
+        web.post("/invitation/{token}", accept),
+        web.get("/admin/invitations", page_handler(all_invitations, admins=True)),
+        web.post("/admin/invitations", form_handler(make, again=all_invitations, admins=True)),
+        web.post("/admin/invitations/{id}/end", form_handler(end, admins=True)),
+    ]
+
+
+# ---- for a guest
+
+
+async def offer(request: web.Request) -> web.Response:
+    """Who invites, and how to come in; nothing is used up yet."""
+    canonical(request)
+    return await _offer(request)
+
+
+async def _offer(
+    request: web.Request, *, name: str = "", error: PortalError | None = None
+) -> web.Response:
+    token, parts = request.match_info["token"], services(request)
+    invitation = await invitations.find(token, now=parts.clock())
+    inviter = await Person.get_or_none(id=invitation.made_by)
+    visit = new_visit()
+    response = aiohttp_jinja2.render_template(
+        "invitation.html",
+        request,
+        {
+            **login_ways(request),
+            "inviter": inviter.name if inviter else "",
+            "earlier": await earlier_session(request),
+            "token": token,
+            "visit": visit.token,
+            "form": {"name": name},
+            "error": error,
+        },
+        status=error.status if error else 200,
+    )
+    visit.keep(request, response)
+    return private(response)
+
+
+async def accept(request: web.Request) -> web.Response:
+    """Make the account and log its person in."""
+    canonical(request)
+    form = await checked_visit(request)
+    earlier, name = await earlier_session(request), form.get("name", "")
+    try:
+        token = await accept_invitation(
+            services(request),
+            request.match_info["token"],
+            name=name,
+            browser=describe_browser(request),
+        )
+    except BadRequest as error:
+        return await _offer(request, name=name, error=error)
+    response = where_to(request)
+    await enter(request, response, token, earlier)
+    return private(response)
+
+
+# ---- for admins
+
+
+async def all_invitations(call: PageCall, url: str = "") -> web.Response:
+    """Those there are, the newest first, and a form for one more; what was typed stays in it.
+
+    :param url: of an invitation just made, shown this one time.
+    """
+    now = call.parts.clock()
+    usual = {**_NEW, "expires": day_of(now + _USUAL_S)}
+    return call.page(
+        "admin_invitations.html",
+        invitations=[_view(one, now) for one in await invitations.every()],
+        groups={"": "none", **{group.id: group.title for group in await groups.search()}},
+        form={**usual, **call.form},
+        today=day_of(now),
+        url=url,
+    )
+
+
+async def make(call: PageCall) -> web.Response:
+    """Make an invitation; its link is shown this one time."""
+    form = {**_NEW, **call.form}
+    if not form["uses"].isascii() or not form["uses"].isdigit():
+        raise BadRequest("give a number of people", field="uses")
+    expires_at = end_of_day(form["expires"], field="expires")
+    if expires_at is None:
+        raise BadRequest("an invitation needs a last day", field="expires")
+    _, url = await make_invitation(
+        call.parts,
+        label=form["label"],
+        uses=int(form["uses"][:9]),
+        expires_at=expires_at,
+        is_admin=form["admin"] == "1",
+        group=form["group"],
+        person_ends_at=end_of_day(form["ends"], field="ends"),
+        by=call.by,
+    )
+    return await all_invitations(PageCall(call.request, call.session), url)
+
+
+async def end(call: PageCall) -> web.Response:
+    """Let nobody come by an invitation any more."""
+    await end_invitation(call.parts, call.path("id"), by=call.by)
+    return go_to("/admin/invitations")
+
+
+def _view(invitation: Invitation, now: float) -> dict[str, object]:
+    return {
+        "id": public_id(invitation.digest),
+        "label": invitation.label,
+        "state": invitations.state_of(invitation, now),
+        "used": invitation.used,
+        "uses": invitation.uses,
+        "expires": time_text(invitation.expires_at),
+        "admin": invitation.is_admin,
+        "group": invitation.group,
+        "by": invitation.made_by,
+    }
