@@ -1,7 +1,7 @@
-"""Files that only their owner may read, written as a whole or not at all.
+"""Private files, written atomically.
 
-Where disks are full or the power is cut, there is what was there before, or all of the new content;
-never a part of it, and no empty file in its place.
+After a full disk or a power cut a file has its old content or all of its new content, never a part
+of it, and it is never empty.
 """
 
 import errno
@@ -31,10 +31,10 @@ def write_whole(
 ) -> None:
     """Write a file with mode 0600; its folder is made, with mode 0700.
 
-    :param lasting: it outlives a power cut from when this returns. What can be had again from
-        elsewhere need not wait for the disk.
-    :param like: a file whose owner, group and mode it has instead; it may be ``path``.
-    :raises NotWritten: it can't be.
+    :param lasting: sync the file, so that it survives a power cut; False for content that can be
+        fetched again.
+    :param like: a file whose owner, group and mode are used instead; it may be ``path``.
+    :raises NotWritten: the file can't be written.
     """
     folder = path.parent
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -66,12 +66,12 @@ def write_whole(
 
 
 def is_full(error: OSError) -> bool:
-    """Whether something could not be written for want of room."""
+    """Whether the error is that of a full disk or an exceeded quota."""
     return error.errno in _FULL
 
 
 def what_to_do(error: OSError) -> str:
-    """A hint to go with an error of a file; may be empty."""
+    """Return a hint for an error of a file; it may be empty."""
     if is_full(error):
         return "make room on its disk, and try again"
     if error.errno in _NOT_OURS:
@@ -80,9 +80,9 @@ def what_to_do(error: OSError) -> str:
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the folder's entries outlive a power cut.
+    """Sync the folder, so that its entries survive a power cut.
 
-    :raises OSError: they may not.
+    :raises OSError: the folder can't be synced.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -1,4 +1,4 @@
-"""How long to wait before trying again."""
+"""Jittered exponential backoff."""
 
 import random
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ class Backoff:
     _next_s: float = 0.0
 
     def pause_s(self) -> float:
-        """The next pause."""
+        """Return the next pause in seconds."""
         pause = self._next_s or self.first_s
         self._next_s = min(pause * self.factor, self.longest_s)
         return pause * random.uniform(0.5, 1.5)
 
     def reset(self) -> None:
-        """It went well: the next pause is the first again."""
+        """Start again from the first pause, after a success."""
         self._next_s = 0.0

@@ -1,4 +1,4 @@
-"""Where this machine's container engine is."""
+"""The address of this machine's container engine."""
 
 import os
 

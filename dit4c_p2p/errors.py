@@ -1,4 +1,4 @@
-"""The root of every error this package raises on purpose.
+"""Base classes of the errors that this package raises on purpose.
 
     DitError                 a stable code, a sentence for a person, what to do about it
     ├── identity.errors      names, keys, signatures, the registry
@@ -11,7 +11,7 @@ SSH reason, or one line on the terminal. Its text is safe to show: never a token
 
 
 class DitError(Exception):
-    """Something expected went wrong.
+    """An expected failure.
 
     Subclasses set ``code``, a stable word for programs (``key_revoked``). ``str(error)`` is a
     sentence for a person, as it goes on after a colon; ``hint`` is another, says what to do and may

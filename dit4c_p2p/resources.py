@@ -11,7 +11,7 @@ _BESIDE = {"web": "web", "templates": "templates", "image_sources": "helpers"}
 
 
 def folder(name: str) -> Path:
-    """The folder of shipped files called ``web``, ``templates`` or ``image_sources``.
+    """Return the folder of shipped files called ``web``, ``templates`` or ``image_sources``.
 
     :raises FileNotFoundError: the install is incomplete.
     """

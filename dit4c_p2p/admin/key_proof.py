@@ -1,4 +1,4 @@
-"""The proof that a peer has its key, which its owner makes and an admin elsewhere hands in.
+"""Proof that a peer holds its key: its owner makes it, and an admin on another machine submits it.
 
 Enrolment over two machines takes three lines: the admin asks the portal for a nonce (``dit4c key
 challenge``), the owner signs it where the private key is (``dit4c node prove``), and the admin
@@ -26,7 +26,7 @@ _NONCE_PREFIX = "dit4c-nonce:"
 def signed(
     key: asyncssh.SSHKey, name: PeerName, portal_url: str, nonce: str, scheduler: str | None
 ) -> NewKey:
-    """What the portal is sent for a key to be published."""
+    """Return the signed request to publish a key."""
     statement = enrol_statement(portal_url, str(name), nonce)
     return NewKey(
         kind=name.kind.value,
@@ -39,14 +39,14 @@ def signed(
 
 
 def write_nonce(nonce: str) -> str:
-    """A nonce as its admin passes it on."""
+    """Return a nonce as the text that an admin passes on."""
     return _NONCE_PREFIX + nonce
 
 
 def read_nonce(text: str) -> str:
-    """The nonce in what an admin has passed on.
+    """Read the nonce that an admin has passed on.
 
-    :raises ConfigError: something else.
+    :raises ConfigError: the text is no nonce.
     """
     if not text.startswith(_NONCE_PREFIX):
         raise ConfigError("this is no nonce", hint=f"give all of what begins with {_NONCE_PREFIX}")
@@ -54,15 +54,15 @@ def read_nonce(text: str) -> str:
 
 
 def write(new_key: NewKey) -> str:
-    """The proof as one line."""
+    """Return the proof as one line."""
     return _PREFIX + base64.urlsafe_b64encode(encode(new_key)).decode()
 
 
 def read(line: str, name: PeerName, scheduler: str | None) -> NewKey:
-    """The proof in a line, if it is for that peer.
+    """Read the proof in a line and check that it is for this peer.
 
-    :param scheduler: the id that it has to name; None takes what it says.
-    :raises ConfigError: not a proof, or one for another peer or scheduler.
+    :param scheduler: the id that it has to name; None accepts any.
+    :raises ConfigError: the line is no proof, or is for another peer or scheduler.
     """
     try:
         data = base64.b64decode(line.strip().removeprefix(_PREFIX), b"-_", validate=True)

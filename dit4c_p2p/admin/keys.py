@@ -1,4 +1,4 @@
-"""An admin's way to the portal's keys: ask for a nonce, hand in a proof, have a key published."""
+"""Key administration through the portal's API: ask for a nonce, submit a proof, publish a key."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ _SIGN_TIMEOUT_S = 60
 
 
 class EnrolRefused(DitError):
-    """The portal does not publish the key; its own sentence says why."""
+    """The portal refuses to publish the key, for the reason in its message."""
 
     code = "enrol_refused"
 
@@ -31,11 +31,12 @@ class EnrolRefused(DitError):
 def read_access(
     portal: str | None, data_folder: Path, environ: Mapping[str, str]
 ) -> tuple[str, str]:
-    """The portal's URL and an admin's API token: as given, or those of the running ``dit4c up``.
+    """Return the portal's URL and an admin's API token: as given, or those of a running ``dit4c
+    up``.
 
-    The token of the running one is for no other portal.
+    The token of a running ``dit4c up`` is never sent to another portal.
 
-    :raises ConfigError: there are none.
+    :raises ConfigError: none is given and no ``dit4c up`` runs.
     """
     token = environ.get("DIT4C_TOKEN")
     if portal and token:
@@ -57,7 +58,7 @@ def read_access(
 
 
 class KeyAdminClient:
-    """The portal's calls for keys, with an admin's token; used as ``async with``.
+    """Client of the portal's key API, with an admin's token; used as ``async with``.
 
     :param connect: ``host:port`` pairs to connect to instead of the URL's own.
     :raises ConfigError: the token would cross a network unprotected.
@@ -76,7 +77,7 @@ class KeyAdminClient:
         await self._client.__aexit__(*error)
 
     async def challenge(self) -> tuple[str, float]:
-        """A nonce to be signed, and for how many seconds it is good.
+        """Return a nonce to be signed, and its lifetime in seconds.
 
         :raises EnrolRefused: the portal says no, or does not answer.
         """
@@ -84,16 +85,16 @@ class KeyAdminClient:
         return str(answer["nonce"]), float(answer["expires_in"])
 
     async def publish(self, new_key: NewKey) -> str:
-        """Have a key published; returns its fingerprint.
+        """Publish a key; return its fingerprint.
 
         :raises EnrolRefused: the portal says no, or does not answer.
         """
         return str((await self._post("/api/v1/keys", encode(new_key)))["fingerprint"])
 
     async def enrol(self, name: PeerName, file: Path, scheduler: str | None) -> str:
-        """Publish the key in ``file`` for a peer; returns its fingerprint.
+        """Publish the key in ``file`` for a peer; return its fingerprint.
 
-        :raises ConfigError: the file is no key, or nothing can sign with it.
+        :raises ConfigError: the file is no key, or its private half is not available.
         :raises EnrolRefused: the portal says no, or does not answer.
         """
         key = _read_private(file)
@@ -131,7 +132,7 @@ class KeyAdminClient:
 
 
 def _read_private(file: Path) -> asyncssh.SSHKey | None:
-    """The private key in a file; None if the file holds something else."""
+    """Return the private key in a file; None if the file holds something else."""
     try:
         return check_acceptable(asyncssh.read_private_key(file))
     except OSError as error:
@@ -159,7 +160,7 @@ def _read_public(file: Path) -> asyncssh.SSHKey:
 
 
 async def _sign_by_agent(public_file: Path, statement: bytes) -> str:
-    """Let ``ssh-keygen`` find the private key, beside the public one or in ssh-agent."""
+    """Sign with ``ssh-keygen``, which looks beside the public key and in ssh-agent."""
     process = await asyncio.create_subprocess_exec(
         "ssh-keygen",
         *("-Y", "sign", "-n", ENROL_NAMESPACE, "-f", str(public_file)),

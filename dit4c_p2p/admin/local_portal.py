@@ -1,4 +1,4 @@
-"""What an admin does on the portal's own machine, whether or not the portal runs."""
+"""Administration on the portal's own machine, whether or not the portal runs."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,7 +12,7 @@ _TOKEN_LABEL = "dit4c key"
 
 
 async def first_login(settings: PortalSettings, admin: str) -> str:
-    """See that there is an admin with this id; a link that logs them in once."""
+    """Create an admin with this id if there is none; return a link that logs them in once."""
     async with _opened(settings) as portal:
         await portal.ensure_admin(admin)
         return _link(settings, await portal.create_login_link(admin))
@@ -28,7 +28,7 @@ async def login_link(settings: PortalSettings, person: str) -> str:
 
 
 async def admin_token(settings: PortalSettings, admin: str) -> str:
-    """An API token for a command on this machine; the one before it ends.
+    """Return an API token for a command on this machine; the one before it ends.
 
     :raises DitError: no such person.
     """
@@ -42,7 +42,7 @@ def _link(settings: PortalSettings, token: str) -> str:
 
 @asynccontextmanager
 async def _opened(settings: PortalSettings) -> AsyncIterator[Portal]:
-    """A portal with its database that serves nobody."""
+    """Open a portal with its database, without serving."""
     config = settings.config()
     async with databases([config.database_spec]):
         yield Portal(config)

@@ -1,4 +1,4 @@
-"""An admin's way to people's API tokens: on the portal's own machine, or through its API."""
+"""Administration of people's API tokens: on the portal's own machine, or through its API."""
 
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -29,29 +29,30 @@ T = TypeVar("T")
 
 
 class TokenRefused(DitError):
-    """The portal says no; its own sentence says why."""
+    """The portal refuses, for the reason in its message."""
 
     code = "token_refused"
 
 
 class TokenAdmin(Protocol):
-    """What can be done with a person's tokens."""
+    """Interface to a person's tokens."""
 
     async def create(self, person: str, label: str, days: int, scope: Scope) -> str:
-        """A new token; returns its text, which is kept nowhere."""
+        """Create a token; return its text, which is stored nowhere."""
 
     async def list(self, person: str) -> Sequence[TokenView]:
-        """Those there are, the newest first."""
+        """Return the tokens, the newest first."""
 
     async def revoke(self, person: str, token: str) -> None:
-        """End one, by its id or its label."""
+        """Revoke a token by its id or its label."""
 
 
 class DatabaseTokenAdmin:
-    """On the portal's database, whether or not the portal runs; ``now`` in seconds since 1970.
+    """Tokens in the portal's database, whether or not the portal runs; ``now`` in seconds since
+    1970.
 
-    :param audit: the portal's audit log. As at the portal, a token is not made if that can't be
-        written there, and is revoked all the same.
+    :param audit: the portal's audit log. As at the portal, a token is not created if the log can't
+        be written; a revocation goes on.
     """
 
     def __init__(self, audit: Path, now: float) -> None:
@@ -89,7 +90,7 @@ class DatabaseTokenAdmin:
 
 
 class ApiTokenAdmin:
-    """Through the portal's API, with an admin's token."""
+    """Tokens through the portal's API, with an admin's token."""
 
     def __init__(self, client: PortalClient, token: str) -> None:
         self._client = client
@@ -130,14 +131,14 @@ class ApiTokenAdmin:
 
 @asynccontextmanager
 async def local_desk(spec: DatabaseSpec, audit: Path, now: float) -> AsyncIterator[TokenAdmin]:
-    """The desk of a portal on this machine; ``audit`` is its audit log."""
+    """Return the token administration of a portal on this machine; ``audit`` is its audit log."""
     async with databases([spec]):
         yield DatabaseTokenAdmin(audit, now)
 
 
 @asynccontextmanager
 async def api_desk(url: str, token: str) -> AsyncIterator[TokenAdmin]:
-    """The desk of a portal elsewhere.
+    """Return the token administration of a portal on another machine.
 
     :raises ConfigError: the token would cross a network unprotected.
     """
@@ -146,14 +147,14 @@ async def api_desk(url: str, token: str) -> AsyncIterator[TokenAdmin]:
 
 
 def audit_of(folder: Path) -> Path:
-    """The portal's audit log of a ``dit4c up``."""
+    """Return the path of the portal's audit log of a ``dit4c up``."""
     return folder / "portal" / AUDIT_FILE
 
 
 def database_of(folder: Path) -> DatabaseSpec:
-    """The portal's database of a ``dit4c up``.
+    """Return the portal's database of a ``dit4c up``.
 
-    :raises ConfigError: there is none.
+    :raises ConfigError: the data folder has none.
     """
     path = folder / "portal" / "portal.sqlite3"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""The engine and the container images of this machine: found, or made.
+"""Find or start this machine's Docker engine, and build the container images.
 
 ``ensure_images`` is what ``dit4c up`` calls; scripts run ``python -m dit4c_p2p.imagebuild``. Plain
 Debian is the root of all images; each further image is built from a folder of ``helpers/`` and only

@@ -1,4 +1,4 @@
-"""One image built by the engine, unless it is there already with the same contents."""
+"""Build one image with the engine, unless an image with the same contents exists."""
 
 import logging
 import os
@@ -73,17 +73,18 @@ class Builder:
         self._packages = packages or Path(resources.__file__).parent.parent
 
     def tag(self, name: str) -> str:
-        """The tag of a recipe's image."""
+        """Return the tag of a recipe's image."""
         return f"{self._repository}/{name}:local"
 
     async def ensure(self, recipe: Recipe, parent_id: str) -> str:
-        """The id of the recipe's image upon ``parent_id``, built unless it is there as it must be.
+        """Return the id of the recipe's image upon ``parent_id``; build it if it is missing or
+        outdated.
 
         An image that is replaced stays with the engine, untagged: pods may still run from it.
 
         :raises BuildFailed: a step of the build failed.
         :raises DiskFull: there is no room.
-        :raises ConfigError: its wheels can't be had.
+        :raises ConfigError: its wheels can't be downloaded.
         """
         step = f"{recipe.name} image"
         files = self._files(recipe)
@@ -110,7 +111,7 @@ class Builder:
         return built[0]
 
     def _files(self, recipe: Recipe) -> tuple[ContextFile, ...]:
-        """Everything the image is made of, but for wheels: their requirements stand for them."""
+        """Return the files of the build context, without wheels."""
         files = files_below(self._sources / recipe.source_folder)
         if recipe.program is not None:
             files += tuple(
@@ -120,7 +121,7 @@ class Builder:
         return files
 
     async def _current(self, tag: str) -> tuple[str, str] | None:
-        """Id and build label of the image that has the tag, or None."""
+        """Return id and build label of the image that has the tag, or None."""
         try:
             image = await self._docker.images.inspect(tag)
         except aiodocker.DockerError as error:
@@ -178,13 +179,13 @@ class Builder:
 
 
 def _lines(item: dict[str, Any]) -> list[str]:
-    """What a build's output item shows, a line each, without colours and empty lines."""
+    """Return the lines of a build's output item, without colours and empty lines."""
     text = _COLOUR.sub("", str(item.get("stream", "")))
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def _proxies() -> dict[str, str]:
-    """This process's proxy settings, in both spellings that programs look for."""
+    """Return this process's proxy settings, in lower and upper case."""
     found = {}
     for name in _PROXY_VARIABLES:
         value = os.environ.get(name) or os.environ.get(name.upper())

@@ -1,6 +1,6 @@
-"""Which modules of this package a program needs: found by reading its imports, without running it.
+"""Find the modules of this package that a program needs, by reading its imports.
 
-A pod's helper gets these and no others, so that its image changes only when they do.
+A pod's helper gets only these modules, so that its image changes only when they change.
 """
 
 import ast
@@ -19,7 +19,7 @@ class MissingModule(DitError):
 
 
 def needed_files(program: str, packages: Path) -> tuple[str, ...]:
-    """The files that ``python -m program`` needs, relative to ``packages``, sorted.
+    """Return the files that ``python -m program`` needs, relative to ``packages``, sorted.
 
     ``packages`` is the folder that holds the program's top package; imports of other packages are
     not followed. If the program is a package, its files that are not Python come along.
@@ -62,7 +62,7 @@ def _ancestors(module: str) -> Iterator[str]:
 
 
 def _imports(module: str, path: Path, packages: Path) -> Iterator[str]:
-    """Every module that ``module`` imports when it runs, at its top or later."""
+    """Yield every module that ``module`` imports when it runs, at its top or later."""
     is_package = path.name == "__init__.py"
     for node in _running_nodes(ast.parse(path.read_bytes(), str(path))):
         if isinstance(node, ast.Import):
@@ -76,7 +76,7 @@ def _imports(module: str, path: Path, packages: Path) -> Iterator[str]:
 
 
 def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
-    """The module a ``from … import`` names, its leading dots resolved."""
+    """Return the module that a ``from … import`` names, with leading dots resolved."""
     if node.level == 0:
         return node.module or ""
     parts = module.split(".")
@@ -85,7 +85,7 @@ def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
 
 
 def _running_nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """All nodes, but for what stands under ``if TYPE_CHECKING:``."""
+    """Yield all nodes except those under ``if TYPE_CHECKING:``."""
     for child in ast.iter_child_nodes(tree):
         if isinstance(child, ast.If) and _is_type_checking(child.test):
             for otherwise in child.orelse:

@@ -1,4 +1,4 @@
-"""A program run to its end, its output told line by line."""
+"""Run a program to its end, and report its output line by line."""
 
 import asyncio
 import os
@@ -71,7 +71,7 @@ async def run_command(
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
-    """The stream's non-empty lines, without what a terminal would overwrite."""
+    """Yield the stream's non-empty lines, without text that a terminal would overwrite."""
     while True:
         try:
             raw = await stream.readuntil(b"\n")
@@ -87,7 +87,7 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End the program's whole group, if it still runs, and wait for it."""
+    """End the program's process group, if it still runs, and wait for it."""
     if process.returncode is not None:
         return
     for signal_number in (signal.SIGTERM, signal.SIGKILL):

@@ -1,4 +1,4 @@
-"""What is sent to the engine for a build: the same sources always make the same bytes."""
+"""Build contexts as sent to the engine: the same sources always give the same bytes."""
 
 import hashlib
 import tarfile
@@ -10,14 +10,14 @@ from typing import BinaryIO
 
 @dataclass(frozen=True)
 class ContextFile:
-    """One file of a build context: its name there, with ``/``, and where its bytes are now."""
+    """One file of a build context: its name there, with ``/``, and the path of its source."""
 
     name: str
     source: Path
 
 
 def files_below(folder: Path, prefix: str = "") -> tuple[ContextFile, ...]:
-    """Every file below ``folder``, named relative to it and below ``prefix``, sorted."""
+    """Return every file below ``folder``, named relative to it and below ``prefix``, sorted."""
     found = (
         ContextFile(prefix + path.relative_to(folder).as_posix(), path)
         for path in folder.rglob("*")
@@ -27,7 +27,7 @@ def files_below(folder: Path, prefix: str = "") -> tuple[ContextFile, ...]:
 
 
 def content_hash(files: Iterable[ContextFile], *facts: str) -> str:
-    """SHA-256 in hex of names and contents, and of ``facts`` (a parent's id, say) before them."""
+    """Return the SHA-256 in hex of ``facts`` (such as a parent's id), names and contents."""
     total = hashlib.sha256()
     for fact in facts:
         total.update(f"{len(fact)}:{fact}\n".encode())

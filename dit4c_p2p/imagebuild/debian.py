@@ -1,4 +1,4 @@
-"""A plain Debian 12 to build upon: pulled where a registry answers, else made by debootstrap."""
+"""The plain Debian 12 image: pulled if a registry answers, else made by debootstrap."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ _DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 @dataclass(frozen=True)
 class Mirrors:
-    """Where this machine gets Debian from. ``archive`` is empty if it can't be told."""
+    """Debian servers of this machine. ``archive`` is empty if it is unknown."""
 
     archive: str
     sources_list: str
@@ -60,7 +60,7 @@ async def ensure_debian(
     work_folder: Path,
     progress: Progress,
 ) -> str:
-    """The id of the image ``tag`` (``name:version``), made if there is none.
+    """Return the id of the image ``tag`` (``name:version``); make it if it is missing.
 
     ``work_folder`` has to allow devices and programs, as most folders but ``/tmp`` do; it needs
     400 MB for a while.
@@ -80,7 +80,7 @@ async def ensure_debian(
 
 
 async def image_id_of(docker: aiodocker.Docker, reference: str) -> str | None:
-    """``sha256:…`` of an image that the engine has, or None."""
+    """Return the id (``sha256:…``) of an image that the engine has, or None."""
     try:
         return str((await docker.images.inspect(reference))["Id"])
     except aiodocker.DockerError as error:
@@ -90,7 +90,7 @@ async def image_id_of(docker: aiodocker.Docker, reference: str) -> str | None:
 
 
 async def _pull(docker: aiodocker.Docker, progress: Progress) -> str | None:
-    """The id of :data:`PULLED` if the engine has it or can have it, else None."""
+    """Return the id of :data:`PULLED` if the engine has it or can pull it, else None."""
     image_id = await image_id_of(docker, PULLED)
     if image_id is not None:
         return image_id
@@ -112,7 +112,7 @@ async def _pull(docker: aiodocker.Docker, progress: Progress) -> str | None:
 async def _bootstrap(
     docker: aiodocker.Docker, architecture: str, work_folder: Path, progress: Progress
 ) -> str:
-    """Make Debian here and give it to the engine; the new image's id."""
+    """Make Debian by debootstrap and import it; return the new image's id."""
     if os.geteuid() != 0:
         raise ConfigError(
             f"{PULLED} can't be pulled, and only root can make a Debian image",
@@ -161,7 +161,7 @@ async def _debootstrap(root: Path, architecture: str, mirrors: Mirrors, progress
 
 
 async def _mirrors() -> Mirrors:
-    """Where apt of this machine gets Debian from."""
+    """Return the servers that apt of this machine uses."""
     lines: list[str] = []
     form = "$(ORIGIN) $(RELEASE) $(COMPONENT) $(REPO_URI)"
     with contextlib.suppress(CommandFailed):
@@ -174,7 +174,7 @@ async def _mirrors() -> Mirrors:
 
 
 def read_mirrors(lines: list[str]) -> Mirrors:
-    """From lines of origin, release, component and address, as ``indextargets`` prints them.
+    """Read lines of origin, release, component and address, as ``indextargets`` prints them.
 
     This machine may run another release of Debian than the images do: the servers are the same.
     """
@@ -196,7 +196,7 @@ def read_mirrors(lines: list[str]) -> Mirrors:
 
 
 async def _import(docker: aiodocker.Docker, root: Path) -> str:
-    """Send ``root`` to the engine as the only layer of a new image; the image's id."""
+    """Import ``root`` as the only layer of a new image; return the image's id."""
     argv = ["tar", "--create", "--numeric-owner", f"--directory={root}"]
     argv += [f"--exclude={pattern}" for pattern in _LEFT_OUT]
     tar = await asyncio.create_subprocess_exec(

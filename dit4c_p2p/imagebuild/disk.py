@@ -1,4 +1,4 @@
-"""A full disk, told apart from every other reason for a failure."""
+"""Recognition of a full disk among the reasons for a failure."""
 
 from collections.abc import Iterable
 
@@ -6,12 +6,12 @@ from dit4c_p2p.errors import DitError
 
 
 class DiskFull(DitError):
-    """There is no room for an image or for what it is made of."""
+    """The disk has no room for an image or its sources."""
 
     code = "disk_full"
 
     def __init__(self, doing: str) -> None:
-        """``doing`` is what could not be done: ``the base image could not be built``."""
+        """Set the message; ``doing`` says what failed: ``the base image could not be built``."""
         super().__init__(
             f"the disk is full: {doing}",
             hint="Make room (docker system df shows what the engine uses) and try again.",
@@ -19,5 +19,5 @@ class DiskFull(DitError):
 
 
 def says_disk_full(lines: Iterable[str]) -> bool:
-    """Whether a program's output, or an error's text, has the C library's words for ``ENOSPC``."""
+    """Whether a program's output or an error's text contains the C library's text of ``ENOSPC``."""
     return any("no space left on device" in line.lower() for line in lines)

@@ -1,4 +1,4 @@
-"""The Docker engine of this machine: found, or else installed and started.
+"""Find the Docker engine of this machine, or install and start it.
 
 This is the one place that starts an engine; ``python -m dit4c_p2p.imagebuild engine`` calls it from
 scripts.
@@ -54,20 +54,20 @@ class DockerDaemon:
 
     @property
     def address(self) -> str:
-        """Where it is: what others have to be told to speak to the same one."""
+        """The engine's address, for other programs that have to use the same engine."""
         return self.url or engine_address()
 
     def client(self, *, call_s: float | None = None) -> aiodocker.Docker:
-        """A client of it, to be used as ``async with``; each call may take ``call_s``."""
+        """Return a client for use as ``async with``; each call may take ``call_s`` seconds."""
         return _client(self.url, call_s)
 
 
 async def ensure_engine(progress: Progress, url: str | None = None) -> DockerDaemon:
-    """The engine at ``url``; None: that of this user's environment, or else this machine's own.
+    """Return the engine at ``url``; None means the environment's, or else this machine's own.
 
-    This machine's own is started if need be; the daemon outlives this process.
+    This machine's own engine is started if necessary; the daemon outlives this process.
 
-    :raises ConfigError: there is none and it can't be helped; the hint says what to do.
+    :raises ConfigError: no engine answers and none can be started; the hint says what to do.
     """
     engine = await find_engine(url)
     if engine is None:
@@ -77,10 +77,10 @@ async def ensure_engine(progress: Progress, url: str | None = None) -> DockerDae
 
 
 async def find_engine(url: str | None = None) -> DockerDaemon | None:
-    """The engine that answers, or None; for ``url`` see :func:`ensure_engine`.
+    """Return the engine that answers, or None; for ``url`` see :func:`ensure_engine`.
 
-    :raises ConfigError: it is there but of no use: this user may not speak to it, it is at an
-        address of its own and does not answer, or it is of a kind that we have no images for.
+    :raises ConfigError: the engine can't be used: this user may not access it, a configured address
+        does not answer, or its architecture has no images here.
     """
     elsewhere = _elsewhere(url)
     try:
@@ -113,7 +113,7 @@ async def find_engine(url: str | None = None) -> DockerDaemon | None:
 
 
 def on_debian(release: Path = Path("/etc/os-release")) -> bool:
-    """Whether this is Debian or made of it, so that ``apt-get`` installs ``docker.io``."""
+    """Whether this is Debian or a derivative, so that ``apt-get`` installs ``docker.io``."""
     try:
         lines = release.read_text().splitlines()
     except OSError:
@@ -124,9 +124,9 @@ def on_debian(release: Path = Path("/etc/os-release")) -> bool:
 
 
 async def install_packages(packages: tuple[str, ...], progress: Progress, step: str) -> None:
-    """``apt-get install`` as root, told as ``step``.
+    """Run ``apt-get install`` as root, with progress reported as ``step``.
 
-    :raises ConfigError: it failed.
+    :raises ConfigError: the installation failed.
     """
 
     async def apt_get(*arguments: str) -> None:
@@ -158,7 +158,7 @@ def _client(url: str | None, call_s: float | None) -> aiodocker.Docker:
 
 
 def _elsewhere(url: str | None) -> ConfigError | None:
-    """What to say if no engine answers; None: it would be this machine's own, to be started."""
+    """Return the error for a configured engine that does not answer; None for the local one."""
     if url == USUAL:
         return None
     address, instead = url, "name another one"
@@ -173,7 +173,7 @@ def _elsewhere(url: str | None) -> ConfigError | None:
 
 
 def _not_permitted(error: BaseException) -> bool:
-    """aiodocker hides the operating system's error two levels down."""
+    """Whether access was denied; aiodocker hides the operating system's error two levels down."""
     seen: BaseException | None = error
     while seen is not None:
         if isinstance(seen, PermissionError):
@@ -205,7 +205,7 @@ async def _start(progress: Progress, url: str | None) -> DockerDaemon:
 
 
 async def _start_service(url: str | None) -> DockerDaemon:
-    """Where systemd runs the machine, it runs the engine too."""
+    """Start the engine as a service, on a machine that runs systemd."""
     try:
         await run_command(
             ["systemctl", "start", "docker"], on_line=lambda line: None, timeout_s=_START_S
@@ -224,7 +224,7 @@ async def _start_service(url: str | None) -> DockerDaemon:
 
 
 async def _start_daemon(url: str | None) -> DockerDaemon:
-    """A daemon of our own, in a session of its own, writing to :data:`DAEMON_LOG`."""
+    """Start a daemon in a session of its own, which writes to :data:`DAEMON_LOG`."""
     daemon = _spawn_daemon()
     engine = await _wait(daemon, url)
     if engine is None:
@@ -249,7 +249,7 @@ def _spawn_daemon() -> subprocess.Popen[bytes]:
 
 
 async def _wait(daemon: subprocess.Popen[bytes] | None, url: str | None) -> DockerDaemon | None:
-    """The engine once it answers; None if its process ends or the time is up."""
+    """Return the engine once it answers; None if its process ends or the time is up."""
     try:
         async with asyncio.timeout(_START_S):
             while daemon is None or daemon.poll() is None:

@@ -1,4 +1,4 @@
-"""Every image that a node needs, ready and up to date."""
+"""Build all images that a node needs, if they are missing or outdated."""
 
 import os
 from collections.abc import Collection
@@ -58,15 +58,15 @@ async def ensure_images(
     tools: Collection[str] = ALL_TOOLS,
     repository: str = "dit4c",
 ) -> Images:
-    """See to the images, building what is missing or has changed.
+    """Return the images, after building those that are missing or have changed.
 
-    :param engine: where they are to be; None: what :func:`ensure_engine` finds.
-    :param tools: the names of those that the catalogue is to have.
+    :param engine: the engine to build with; None: what :func:`ensure_engine` finds.
+    :param tools: the names of the catalogue's tools.
 
-    Safe to call in several processes at once: the second waits and finds everything done. A build
-    that is cancelled leaves nothing half done.
+    Several processes may call it at once: the second waits and finds everything done. A cancelled
+    build leaves nothing half done.
 
-    :raises ConfigError: this machine is not as it must be.
+    :raises ConfigError: this machine lacks something that the images need.
     :raises BuildFailed: an image can't be built, or the engine went away.
     :raises DiskFull: there is no room.
     """

@@ -1,4 +1,4 @@
-"""Images out of a file, put at this machine's engine; and what each is as a tool."""
+"""Load images from a file into this machine's engine, and describe each as a tool."""
 
 import asyncio
 import json
@@ -32,7 +32,7 @@ _OWN_PARTS = {f"dit4c/{recipe.name}:local" for recipe in RECIPES} - set(_OWN)
 
 
 class LoadFailed(DitError):
-    """The engine did not take the images."""
+    """The engine did not accept the images."""
 
     code = "image_load_failed"
 
@@ -52,17 +52,17 @@ class LoadedImage:
 
     @property
     def is_part(self) -> bool:
-        """Whether pods of this machine are made of it from now on, because of its name."""
+        """Whether pods of this machine use the image from now on, because of its name."""
         return self.tag in _OWN_PARTS
 
 
 async def load_images(path: Path, progress: Progress) -> list[LoadedImage]:
-    """Send an archive to the engine; what was in it, each image once.
+    """Send an archive to the engine; return its images, each once.
 
-    :raises ConfigError: no engine answers, or it may not be spoken to.
-    :raises NotAnArchive, CutOff: the file is of no use; the engine was not bothered.
+    :raises ConfigError: no engine answers, or this user may not access it.
+    :raises NotAnArchive, CutOff: the file is invalid; nothing was sent to the engine.
     :raises DiskFull: there is no room.
-    :raises LoadFailed: the engine did not take it.
+    :raises LoadFailed: the engine did not accept the archive.
     :raises OSError: the file can't be read.
     """
     engine = await find_engine()
@@ -94,9 +94,9 @@ async def load_images(path: Path, progress: Progress) -> list[LoadedImage]:
 
 
 def tools_of(images: Iterable[LoadedImage]) -> list[CatalogueImage]:
-    """What people could start of it, each with a name of its own.
+    """Return the tools among the images, each with a name of its own.
 
-    One of ours is called as ever; others say what they are by the OCI's labels, or by their name.
+    This project's tools keep their names; others are named by the OCI's labels, or by their tag.
     """
     tools: list[CatalogueImage] = []
     for image in images:
@@ -122,7 +122,7 @@ def _tool(image: LoadedImage) -> CatalogueImage:
 
 
 def read_image(reference: str, said: dict[str, Any]) -> LoadedImage:
-    """What an engine says of an image, by the name that it was loaded under or by its id."""
+    """Read an image from the engine, by the name that it was loaded under or by its id."""
     config = said.get("Config") or {}
     labels = config.get("Labels") or {}
     ports = config.get("ExposedPorts") or {}
@@ -136,13 +136,13 @@ def read_image(reference: str, said: dict[str, Any]) -> LoadedImage:
 
 
 def _line(text: object) -> str:
-    """A label's text as it may be shown, on a terminal too: whoever made the image wrote it."""
+    """Return a label's text in printable form, because an unknown person wrote it."""
     words = " ".join(str(text or "").split())
     return "".join(char for char in words if char.isprintable())[:_MAX_DESCRIPTION_CHARS]
 
 
 async def _send(docker: aiodocker.Docker, archive: Archive, progress: Progress) -> list[str]:
-    """Names or ids of what the engine says that it has loaded."""
+    """Send the archive; return the names or ids that the engine reports as loaded."""
     loaded: list[str] = []
     # aiodocker's own call has the engine keep to itself how far it is.
     async with docker._query(
@@ -169,7 +169,7 @@ async def _send(docker: aiodocker.Docker, archive: Archive, progress: Progress) 
 
 
 async def _told(archive: Archive, progress: Progress) -> AsyncIterator[bytes]:
-    """The archive, with how far it is."""
+    """Yield the archive's chunks, and report the progress."""
     chunks, sent, total = archive.chunks(), 0, max(1, archive.members_bytes // _MIB)
     while chunk := await asyncio.to_thread(next, chunks, b""):
         progress(STEP, f"sending {archive.path.name}: {sent // _MIB} of {total} MiB")

@@ -1,4 +1,4 @@
-"""One builder at a time: a lock that ends with the process that holds it."""
+"""A lock for one builder at a time, which ends with the process that holds it."""
 
 import asyncio
 import fcntl
@@ -18,7 +18,7 @@ _POLL_S = 0.3
 async def exclusive(path: Path, on_wait: Callable[[], None]) -> AsyncIterator[None]:
     """Hold the lock file ``path``; ``on_wait`` is called once if another process has it.
 
-    :raises ConfigError: the file can't be made, or the other process does not end within an hour.
+    :raises ConfigError: the file can't be created, or the other process holds it for over an hour.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

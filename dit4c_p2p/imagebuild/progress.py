@@ -1,4 +1,4 @@
-"""How long steps tell what they are doing."""
+"""Progress of long steps."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""Which images there are, and what each is made of. Plain records; nothing is done here."""
+"""The images and their sources, as plain records."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ def choose_tools(text: str) -> tuple[str, ...]:
 
 
 def recipes_for(tools: Iterable[str]) -> tuple[Recipe, ...]:
-    """What a node needs that runs these tools, parents first: the pod's own parts always."""
+    """Return the recipes for a node with these tools, parents first; the pod's parts always."""
     chosen = set(tools)
     parents = {recipe.parent for recipe in RECIPES if recipe.name in chosen}
     left_out = set(ALL_TOOLS) - chosen - parents

@@ -1,6 +1,6 @@
-"""Wheels for the images: downloaded on this machine by pip, as it is configured here, and kept.
+"""Wheels for the images, downloaded by this machine's pip and cached.
 
-A build has no way to the package index; it installs what is copied into it.
+A build can't reach the package index; it installs the wheels that are copied into it.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ _DOWNLOAD_S = 1800.0
 
 
 def platform_tags(architecture: str) -> tuple[str, ...]:
-    """The wheel platforms that run on Debian 12 for ``x86_64`` or ``aarch64``, newest first."""
+    """Return the wheel platforms of Debian 12 on ``x86_64`` or ``aarch64``, newest first."""
     minors = range(_GLIBC_MINOR, _GLIBC_MINOR_OLDEST - 1, -1)
     newer = (f"manylinux_2_{minor}_{architecture}" for minor in minors)
     return (*newer, f"manylinux2014_{architecture}", "any")
@@ -33,11 +33,11 @@ def platform_tags(architecture: str) -> tuple[str, ...]:
 async def ensure_wheels(
     requirements: Path, architecture: str, cache_folder: Path, progress: Progress, step: str
 ) -> Path:
-    """The folder of wheels for the file ``requirements``, downloaded unless it is there already.
+    """Return the folder of wheels for the file ``requirements``; download them if they are missing.
 
-    Lies below ``cache_folder`` and is named after what was asked for; it appears when it is whole.
+    The folder is below ``cache_folder``, named after the requirements; it appears when it is whole.
 
-    :raises ConfigError: pip is missing, or a wheel can't be had; the hint says what to do.
+    :raises ConfigError: pip is missing, or a wheel is not available; the hint says what to do.
     :raises DiskFull: there is no room for them.
     """
     wanted = f"{PYTHON_VERSION} {architecture}\n{requirements.read_text()}"

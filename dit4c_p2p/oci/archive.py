@@ -1,8 +1,8 @@
-"""A file with images, as ``docker save`` and the OCI's tools write it: looked at before it is sent.
+"""Image archives, as ``docker save`` and OCI tools write them, checked before they are sent.
 
-An engine says of a bad file what its own code stumbled upon; here it is said what is wrong with the
-file. An OCI archive (image-spec, "Image Layout") is given Docker's list of contents, which engines
-before version 25 ask for; a compressed file is sent as what it unpacks to.
+An engine reports a bad archive by internal errors; this module says what is wrong with the file. An
+OCI archive (image-spec, "Image Layout") gets Docker's list of contents, which engines before
+version 25 need; a compressed file is sent uncompressed.
 """
 
 import json
@@ -28,7 +28,7 @@ _Members = Mapping[str, tarfile.TarInfo]
 
 
 class NotAnArchive(DitError):
-    """The file is something else than an archive of images."""
+    """The file is no archive of images."""
 
     code = "not_an_archive"
 
@@ -37,7 +37,7 @@ class NotAnArchive(DitError):
 
 
 class CutOff(DitError):
-    """The file's end is missing, or something within it."""
+    """The end of the file, or a part of it, is missing."""
 
     code = "archive_cut_off"
 
@@ -57,7 +57,7 @@ class Archive:
     added: bytes = b""
 
     def chunks(self) -> Iterator[bytes]:
-        """What an engine is to be sent.
+        """Yield the bytes to send to an engine.
 
         :raises CutOff: the file is shorter than it was.
         """
@@ -79,11 +79,11 @@ class Archive:
 
 
 def read_archive(path: Path, architecture: str) -> Archive:
-    """See that the file is whole; nothing of it is unpacked to the disk.
+    """Check that the archive is complete; unpack nothing to the disk.
 
-    :param architecture: which image to take where there is one for each, such as ``amd64``.
-    :raises NotAnArchive, CutOff: it is of no use.
-    :raises OSError: it can't be read.
+    :param architecture: the image to take from a multi-platform index, such as ``amd64``.
+    :raises NotAnArchive, CutOff: the file is invalid.
+    :raises OSError: the file can't be read.
     """
     try:
         archive = tarfile.open(path)  # noqa: SIM115
@@ -112,7 +112,7 @@ def read_archive(path: Path, architecture: str) -> Archive:
 
 
 def _ends_at(stream: Any, end: int) -> bool:
-    """Whether an archive's mark is there: without it, something is missing behind."""
+    """Whether the end-of-archive mark is there; without it the end is missing."""
     stream.seek(end)
     block: bytes = stream.read(_BLOCK_BYTES)
     return len(block) == _BLOCK_BYTES and not any(block)
@@ -134,7 +134,7 @@ def _read_list(archive: tarfile.TarFile, members: _Members, path: Path, name: st
 
 
 def _all_there(images: Any, members: _Members) -> bool:
-    """Whether everything that Docker's list names is in the archive."""
+    """Check that every file in Docker's list is in the archive."""
     try:
         return bool(images) and all(
             name in members for image in images for name in (image["Config"], *image["Layers"])
@@ -146,7 +146,7 @@ def _all_there(images: Any, members: _Members) -> bool:
 def _images_of(
     archive: tarfile.TarFile, members: _Members, path: Path, architecture: str
 ) -> list[dict[str, Any]]:
-    """Docker's list, made from the OCI's."""
+    """Return Docker's list of contents, made from the OCI index."""
     try:
         index = _read_list(archive, members, path, _OCIS_LIST)
         images = []
@@ -172,7 +172,7 @@ def _images_of(
 
 
 def _for_architecture(manifests: Any, architecture: str) -> Any:
-    """The image for these machines; what else is listed are signatures and the like."""
+    """Return the image of this architecture; other entries are signatures and the like."""
     for one in manifests:
         platform = one.get("platform") or {}
         if (platform.get("os"), platform.get("architecture")) == ("linux", architecture):
@@ -181,5 +181,5 @@ def _for_architecture(manifests: Any, architecture: str) -> Any:
 
 
 def _blob(digest: str) -> str:
-    """Where a digest's contents are."""
+    """Return the path of a blob within the archive."""
     return f"blobs/{digest.replace(':', '/', 1)}"

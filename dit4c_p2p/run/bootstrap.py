@@ -1,7 +1,7 @@
-"""What a peer learns from the portal at its start: who the portal is, and where the routers are.
+"""Bootstrap of a peer: what it learns from the portal at its start, such as the routers' addresses.
 
-Of the two the peer's own file says the first, and it is what counts: an answer that names another
-key is refused. The rest is kept on disk, so that a peer starts while the portal is down.
+The portal's identity comes from the peer's own file: an answer that names another key is refused.
+The answer is kept on disk, so that a peer can start while the portal is down.
 """
 
 import asyncio
@@ -32,15 +32,15 @@ _SAY_AGAIN_S = 60.0
 
 
 class WrongPortal(DitError):
-    """What answers at the portal's URL is not the portal of this peer's file."""
+    """The server at the portal's URL is not the portal of this peer's file."""
 
     code = "wrong_portal"
 
 
 async def learn(reference: PortalReference, data_folder: Path) -> tuple[PortalInfo, PublicConfig]:
-    """The portal as this peer reaches it, and all that the portal makes known.
+    """Return the portal as this peer reaches it, and its public configuration.
 
-    Waits for the portal, and says so, unless there is a copy of what it said before.
+    Wait for the portal, and report that, unless a copy of an earlier answer exists.
 
     :raises WrongPortal: another portal answers, or the copy is of another.
     """
@@ -87,7 +87,7 @@ def _check(public: PublicConfig, reference: PortalReference) -> None:
 
 
 def _read_copy(copy: Path, reference: PortalReference) -> PublicConfig | None:
-    """What the same portal said before, if it has been kept."""
+    """Return the earlier answer of the same portal, if a copy exists."""
     try:
         public = read_public(copy.read_bytes())
         _check(public, reference)

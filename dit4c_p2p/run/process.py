@@ -1,4 +1,4 @@
-"""What every process of ours does around its components, whether it runs one of them or all."""
+"""Process set-up shared by all commands that run components."""
 
 import asyncio
 import contextlib
@@ -21,20 +21,20 @@ _STOP_S = 8.0
 
 
 class Component(Protocol):
-    """What portal, scheduler, router and node have in common."""
+    """Interface of every component."""
 
     async def start(self) -> None:
-        """Serve; returns once it does."""
+        """Start serving; return once the component serves."""
 
     async def stop(self) -> None:
         """Stop within seconds."""
 
     async def wait(self) -> None:
-        """Wait for ever; raises if the component can't go on."""
+        """Wait until cancelled; raise if the component can't go on."""
 
 
 async def run_until_signal(work: Coroutine[Any, Any, None], goodbye: str) -> None:
-    """Do ``work`` until it ends, or SIGINT or SIGTERM ends it; then ``goodbye`` is written."""
+    """Run ``work`` until it ends, or SIGINT or SIGTERM ends it; then print ``goodbye``."""
     raise_file_limit()
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -53,7 +53,7 @@ async def run_until_signal(work: Coroutine[Any, Any, None], goodbye: str) -> Non
 
 @asynccontextmanager
 async def running(component: Component) -> AsyncIterator[None]:
-    """Have the component started inside, and stopped afterwards."""
+    """Start the component for the ``with`` block, and stop it afterwards."""
     try:
         await component.start()
         yield
@@ -70,11 +70,11 @@ def locked_data_folder(
     program: str = "dit4c up",
     another: str = "choose another one with --data-dir",
 ) -> Iterator[None]:
-    """Have the data folder to ourselves: made if it is missing, locked while in use.
+    """Lock the data folder for the ``with`` block; create it if it is missing.
 
-    :param program: what runs with this folder.
-    :param another: what to do where the folder is of no use.
-    :raises ConfigError: it can't be written, or is in use.
+    :param program: the program that uses the folder, for messages.
+    :param another: the hint if the folder can't be used.
+    :raises ConfigError: the folder can't be written, or another process uses it.
     """
     lock = folder / "lock"
     try:
@@ -118,6 +118,6 @@ def check_port(host: str, port: int, *, another: str, setting: str = "") -> None
 
 
 def raise_file_limit() -> None:
-    """As many open files as this user may have: a visitor's connection takes one, a tunnel too."""
+    """Raise the limit of open files to this user's maximum: each connection takes one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
