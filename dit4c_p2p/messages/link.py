@@ -77,10 +77,15 @@ class StopInstance(Record, frozen=True, tag="stop"):
 
 
 class StartAgain(Record, frozen=True, tag="start-again"):
-    """Start an app that was stopped, or has ended, on the same node. ``after`` as above."""
+    """Start an app that was stopped, or has ended, on the same node. ``after`` as above.
+
+    ``new_key``: the instance's key was revoked, and its node is to make another. This is also for
+    an instance that runs, whose app goes on meanwhile.
+    """
 
     instance: str
     after: int
+    new_key: bool = False
 
 
 class DiscardInstance(Record, frozen=True, tag="discard"):
@@ -111,7 +116,8 @@ class InstanceReport(Record, frozen=True, tag="report"):
 
     ``sequence`` counts up by one per instance; a report not newer than the last is ignored.
     ``info`` is a sentence for its user; ``progress`` is 0..1 or None; ``log_tail`` is the end of
-    the app's log when it errored; ``node`` is the node's name once chosen.
+    the app's log when it errored; ``node`` is the node's name once chosen. ``gone``: its container
+    is not there any more, so it can't be started again.
     """
 
     instance: str
@@ -121,6 +127,7 @@ class InstanceReport(Record, frozen=True, tag="report"):
     progress: float | None = None
     log_tail: str = ""
     node: str | None = None
+    gone: bool = False
 
 
 class AllocatedKey(Record, frozen=True, tag="allocated-key"):
@@ -143,10 +150,16 @@ class InstanceLogs(Record, frozen=True, tag="logs"):
 
 
 class ClusterState(Record, frozen=True, tag="cluster"):
-    """Which nodes the scheduler reaches, by peer name."""
+    """Which nodes the scheduler reaches, by peer name; told on each change, and on each new line.
+
+    One in neither list was not tried yet. Of those down: ``heard`` is when each was heard last
+    (seconds since 1970), as far as that is known, and ``troubles`` a sentence on why it is down.
+    """
 
     nodes_up: list[str]
     nodes_down: list[str]
+    heard: dict[str, float] = {}
+    troubles: dict[str, str] = {}
 
 
 def key_statement(instance: str, node: str, fingerprint: str, nonce: str) -> bytes:

@@ -44,7 +44,9 @@ class StartPod(Record, frozen=True, tag="start-pod"):
 
     ``run`` counts how often its user has had it started: in one run an app that has ended by itself
     is not started again, however often this is asked. ``kept``: the app was reachable in an earlier
-    run, and its files have to be there; a new container is never made in its place.
+    run, and its files have to be there; a new container is never made in its place. ``key_run``: of
+    the instance's keys, the how many-th replacement is wanted; the node makes a new key when it has
+    not made this one yet.
     """
 
     instance: str
@@ -52,6 +54,7 @@ class StartPod(Record, frozen=True, tag="start-pod"):
     key_nonce: str
     run: int = 1
     kept: bool = False
+    key_run: int = 0
 
 
 class StopPod(Record, frozen=True, tag="stop-pod"):

@@ -25,6 +25,7 @@ from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.overlay.asyncssh_ext.backpressure import install_backpressure
 from dit4c_p2p.overlay.asyncssh_ext.fastpath import enable_fast_path
 from dit4c_p2p.overlay.errors import (
+    NoKeyInForce,
     NotVerified,
     OverlayError,
     Refused,
@@ -149,7 +150,7 @@ async def _connect(
 ) -> asyncssh.SSHClientConnection:
     published = await registry.keys(peer)
     if not published.keys:
-        raise NotVerified(f"no key is published for {peer}", hint="enrol it at the portal")
+        raise NoKeyInForce(peer)
     client = _Client(beneath)
     options: dict[str, Any] = dict(CLIENT_OPTIONS)
     if beneath is not None:

@@ -1,6 +1,7 @@
 """Errors between peers."""
 
 from dit4c_p2p.errors import DitError
+from dit4c_p2p.identity.names import PeerName
 
 
 class OverlayError(DitError):
@@ -19,6 +20,14 @@ class NotVerified(OverlayError):
     """The far end's host key is not published for its name."""
 
     code = "not_verified"
+
+
+class NoKeyInForce(NotVerified):
+    """The portal says, signed, that ``peer`` has no key: it was revoked, or never enrolled."""
+
+    def __init__(self, peer: PeerName) -> None:
+        super().__init__(f"no key is published for {peer}", hint="enrol it at the portal")
+        self.peer = peer
 
 
 class Unreachable(OverlayError):

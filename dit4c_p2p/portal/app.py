@@ -37,6 +37,7 @@ from dit4c_p2p.portal.http.static_files import StaticFiles
 from dit4c_p2p.portal.instances import images
 from dit4c_p2p.portal.instances.images import ImageAccess
 from dit4c_p2p.portal.instances.instances import Instances
+from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.instances.scheduler_link import SchedulerLinks
 from dit4c_p2p.portal.keys.enrolment import Enrolment
 from dit4c_p2p.portal.keys.events import KeyEvents
@@ -137,6 +138,7 @@ class Portal:
             "portal.start", who=str(self.config.name), about=__version__
         )
         await parts.registry.start()
+        await parts.reach.start()
         async with in_transaction("portal"):
             changes = await parts.registry.publish(
                 self.config.name, self._key.convert_to_public(), by=str(self.config.name)
@@ -172,6 +174,7 @@ class Portal:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await parts.reach.stop()
         await parts.registry.write_seen()
         await parts.audit.record_best_effort("portal.stop", who=str(self.config.name))
         parts.audit.close()
@@ -290,7 +293,9 @@ class Portal:
         registry = KeyRegistry(self._key, config.routers, audit, clock=clock)
         known, last_used = KnownAddresses(), LastUsed(clock)
         attempts = LoginAttempts(self._key, clock)
-        links = SchedulerLinks(self._key, config.url, registry, known, audit, clock=clock)
+        reach = Reachability(hub, clock=clock)
+        registry.watch(reach.key_changed)
+        links = SchedulerLinks(self._key, config.url, registry, known, audit, reach, clock=clock)
         defaults = Defaults(config.fileservers, limits.person_quota_bytes, limits.group_quota_bytes)
         grant_events = GrantEvents()
         return PortalContext(
@@ -318,9 +323,10 @@ class Portal:
             ),
             last_used=last_used,
             instances=Instances(
-                config, registry, hub, links.kick, audit, grant_events.changed, clock=clock
+                config, registry, hub, links.kick, audit, grant_events.changed, reach, clock=clock
             ),
             links=links,
+            reach=reach,
             oauth=OAuthServer(config, registry, audit, clock=clock),
             known=known,
             user_keys=UserKeys(registry, audit, clock=clock),

@@ -13,6 +13,7 @@ from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.http.static_files import StaticFiles
 from dit4c_p2p.portal.instances.images import ImageAccess
 from dit4c_p2p.portal.instances.instances import Instances
+from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.instances.scheduler_link import SchedulerLinks
 from dit4c_p2p.portal.keys.enrolment import Enrolment
 from dit4c_p2p.portal.keys.events import KeyEvents
@@ -45,6 +46,7 @@ class PortalContext:
     last_used: LastUsed
     instances: Instances
     links: SchedulerLinks
+    reach: Reachability
     oauth: OAuthServer
     known: KnownAddresses
     user_keys: UserKeys

@@ -191,6 +191,7 @@ class Instance(Model):
     the listener saw its own URL answer. ``changed_at`` is when its state last changed,
     ``discard_asked_at`` the person's wish, on its way.
 
+    ``gone``: its container is not there any more, so it can't be started again.
     ``version`` grows by one with each :meth:`save`, so that a page that gets two views of one
     instance knows which is newer. Change an instance by :meth:`save` only, never by a bulk update.
     """
@@ -216,6 +217,7 @@ class Instance(Model):
     changed_at = fields.FloatField()
     discard_asked_at = fields.FloatField(null=True)
     version = fields.BigIntField(default=0, db_default=0)
+    gone = fields.BooleanField(default=False, db_default=False)
 
     class Meta:
         table = "instance"
@@ -308,12 +310,17 @@ class Peer(Model):
     """A peer that was enrolled; ``scheduler`` is the id of the one that a node belongs to.
 
     ``owner`` is the id of the person who lends a node; None: the node is the institution's.
+    ``reached``: whether it was at last (a node by its scheduler, a scheduler by the portal), None
+    if nothing is known; since when (``reached_since``); and why not, in words (``trouble``).
     """
 
     name = fields.CharField(max_length=_NAME, primary_key=True)
     scheduler = fields.CharField(max_length=_ID, null=True)
     owner = fields.CharField(max_length=_ID, null=True)
     enrolled_at = fields.FloatField()
+    reached = fields.BooleanField(null=True)
+    reached_since = fields.FloatField(null=True)
+    trouble = fields.TextField(db_default="")
 
     class Meta:
         table = "peer"

@@ -194,11 +194,24 @@ class ToolView(ImageView, frozen=True):
     added_by: str | None
 
 
+class UnreachableView(View, frozen=True):
+    """What of an instance can't be reached, since when, and why.
+
+    ``key``: its own, which was revoked; it can be given a new one. ``machine``, ``cluster``: it may
+    go on there meanwhile, unseen.
+    """
+
+    what: Literal["key", "machine", "cluster"]
+    since: Time
+    why: str
+
+
 class InstanceView(View, frozen=True):
     """An instance; ``url`` is there once it can be opened, ``actions`` are of ``open``,
-    ``stop``, ``start`` (again, where it is) and ``discard``.
+    ``stop``, ``start`` (again, where it is), ``new-key`` and ``discard``.
 
-    ``info`` is a sentence for its user, ``progress`` runs from 0 to 1.
+    ``info`` is a sentence for its user, ``progress`` runs from 0 to 1. ``since``: when its state
+    last changed. ``unreachable``: why the state is of before, if it can't be known now.
     """
 
     id: str
@@ -210,22 +223,31 @@ class InstanceView(View, frozen=True):
     image: str
     actions: list[str]
     created: Time
+    since: Time
+    unreachable: UnreachableView | None = None
 
 
-class NodeView(View, frozen=True):
-    """A machine; unknown is one whose scheduler is not connected, or has not spoken of it."""
+class NodeView(View, frozen=True, omit_defaults=True):
+    """A machine; unknown is one whose scheduler is not connected, or has not spoken of it.
+
+    ``since``: when it was reached again, or was heard last, by what was told last. ``trouble``: why
+    it is not reached.
+    """
 
     id: str
     name: str
     state: Literal["up", "down", "unknown"]
+    since: Time | None = None
+    trouble: str = ""
 
 
 class ClusterView(View, frozen=True):
-    """A scheduler and its machines."""
+    """A scheduler and its machines; ``since`` when it is connected, or is not."""
 
     id: str
     name: str
     connected: bool
+    since: Time | None
     nodes: list[NodeView]
 
 

@@ -61,7 +61,8 @@ class Instance:
     1970 when the state's time is up, or None. ``sequence`` counts what it was, for its reports.
     ``run``: how often its user has had it started. ``ran``: it was reachable once, so its container
     holds its user's files. ``wish``: the number of the newest wish to stop or to start.
-    ``failure``: why it will be errored once it has stopped, empty if it won't.
+    ``failure``: why it will be errored once it has stopped, empty if it won't. ``gone``: its
+    container was there and is not any more. ``key_run``: how often its key was to be replaced.
     """
 
     id: str
@@ -80,6 +81,8 @@ class Instance:
     ran: bool = False
     wish: int = 0
     failure: str = ""
+    gone: bool = False
+    key_run: int = 0
 
     @property
     def occupies(self) -> bool:
@@ -106,9 +109,13 @@ class StopAsked:
 
 @dataclass(frozen=True)
 class StartAsked:
-    """Its user wants the app started again, having seen its report of that number."""
+    """Its user wants the app started again, having seen its report of that number.
+
+    ``new_key``: and with a new key, for its own was revoked.
+    """
 
     after: int
+    new_key: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,11 +141,15 @@ class Progressed:
 
 @dataclass(frozen=True)
 class WorkFailed:
-    """The work that ``during`` calls for can't be done; ``text`` tells the instance's user why."""
+    """The work that ``during`` calls for can't be done; ``text`` tells the instance's user why.
+
+    ``gone``: because its container is not there any more.
+    """
 
     during: State
     text: str
     log_tail: str = ""
+    gone: bool = False
 
 
 @dataclass(frozen=True)
@@ -189,6 +200,21 @@ class PodVanished:
 
 
 @dataclass(frozen=True)
+class PodFound:
+    """The node has its pod, which does not run."""
+
+
+@dataclass(frozen=True)
+class NodeLost:
+    """Its node can't come back, or can't be waited for; ``text`` says why.
+
+    What is left there is removed or stopped if the node ever comes back, see :mod:`reconcile`.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
 class PodStopped:
     """The node was asked to stop the pod's containers, and they have stopped."""
 
@@ -213,6 +239,8 @@ Event = (
     | PodNoted
     | PodRunsOn
     | PodVanished
+    | PodFound
+    | NodeLost
     | PodStopped
     | PodGone
 )
@@ -248,6 +276,8 @@ def _is_ordinary(instance: Instance, event: Event) -> bool:
     """Each list of a node's pods says again how they are; one that was to go is gone at last."""
     if isinstance(event, PodVanished):
         return instance.state in (State.DISCARDING, State.DISCARDED)
+    if isinstance(event, PodFound):
+        return True
     return isinstance(event, PodExited | PodInterrupted | PodNoted)
 
 
@@ -323,6 +353,7 @@ def _vanished_while_stopped(
 
 
 def _runs_on(instance: Instance, event: PodRunsOn, now: float, limits: Limits) -> Instance:
+    instance = replace(instance, gone=False)
     if instance.state is State.ERRORED:
         return _stop_failed(instance, instance.info)
     return _enter(instance, State.STOPPING, "Stopping the app")
@@ -351,11 +382,34 @@ def _stop(instance: Instance, event: StopAsked, now: float, limits: Limits) -> I
 def _start_again(instance: Instance, event: StartAsked, now: float, limits: Limits) -> Instance:
     if event.after <= instance.wish:
         return instance
+    if instance.gone:
+        return _wish(instance, event, now, limits)
     again = replace(instance, wish=event.after, run=instance.run + 1, log_tail="")
+    again = replace(again, key_run=again.key_run + event.new_key)
     if again.ran:
         return _enter(again, State.STARTING, "Starting the app again", now + limits.start_s)
     # It has never been reachable: tried anew from where something may have been amiss.
     return _enter(again, State.WAITING_FOR_IMAGE, "Preparing the image", now + limits.image_s)
+
+
+def _new_key(instance: Instance, event: StartAsked, now: float, limits: Limits) -> Instance:
+    """It runs: only its helpers are made anew, with the new key."""
+    if not event.new_key or event.after <= instance.wish:
+        return _wish(instance, event, now, limits)
+    renewed = replace(instance, wish=event.after, key_run=instance.key_run + 1)
+    return _enter(renewed, State.STARTING, "Making a new key", now + limits.start_s)
+
+
+def _node_lost(instance: Instance, event: NodeLost, now: float, limits: Limits) -> Instance:
+    if instance.discard_wanted:
+        return _discarded_unseen(instance, event, now, limits)
+    return _errored(instance, event.text)
+
+
+def _discarded_unseen(instance: Instance, event: NodeLost, now: float, limits: Limits) -> Instance:
+    """Nobody could see to it that nothing is left."""
+    info = f"Discarded; what is left of it is out of reach: {event.text}"
+    return _enter(replace(instance, log_tail=""), State.DISCARDED, info)
 
 
 def _interrupted(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
@@ -394,7 +448,7 @@ def _progressed(instance: Instance, event: Progressed, now: float, limits: Limit
 def _failed(instance: Instance, event: WorkFailed, now: float, limits: Limits) -> Instance:
     if event.during is not instance.state:
         return instance
-    return _errored(instance, event.text, event.log_tail)
+    return replace(_errored(instance, event.text, event.log_tail), gone=event.gone)
 
 
 def _image_overdue(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
@@ -420,7 +474,7 @@ def _too_late(instance: Instance, what: str, limit_s: float) -> str:
 
 def _started(instance: Instance, event: PodStarted, now: float, limits: Limits) -> Instance:
     info = event.notice or "Running"
-    return _enter(replace(instance, pod_asked=True, ran=True), State.RUNNING, info)
+    return _enter(replace(instance, pod_asked=True, ran=True, gone=False), State.RUNNING, info)
 
 
 def _ended_early(instance: Instance, event: PodExited, now: float, limits: Limits) -> Instance:
@@ -441,7 +495,19 @@ def _exited(instance: Instance, event: PodExited, now: float, limits: Limits) ->
 
 
 def _vanished(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
-    return _errored(instance, "Its container is gone from the machine it ran on")
+    reason = "Its container is gone from the machine it ran on"
+    return replace(_errored(instance, reason), gone=instance.ran)
+
+
+def _vanished_while_down(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
+    """What was never reachable is made anew when it is started; anything else is lost."""
+    if not instance.ran or instance.gone:
+        return instance
+    return _vanished(instance, event, now, limits)
+
+
+def _found(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
+    return replace(instance, gone=False)
 
 
 def _reason(event: PodExited, how: str) -> str:
@@ -491,6 +557,7 @@ TABLE: Mapping[State, Mapping[type[Event], Change]] = {
         Progressed: _progressed,
         WorkFailed: _failed,
         TimeUp: _image_overdue,
+        NodeLost: _node_lost,
     },
     State.STARTING: {
         DiscardAsked: _remove,
@@ -501,15 +568,17 @@ TABLE: Mapping[State, Mapping[type[Event], Change]] = {
         TimeUp: _start_overdue,
         PodStarted: _started,
         PodExited: _ended_early,
+        NodeLost: _node_lost,
     },
     State.RUNNING: {
         DiscardAsked: _end,
         StopAsked: _stop,
-        StartAsked: _wish,
+        StartAsked: _new_key,
         PodExited: _exited,
         PodInterrupted: _interrupted,
         PodNoted: _noted,
         PodVanished: _vanished,
+        NodeLost: _node_lost,
     },
     State.STOPPING: {
         DiscardAsked: _end_after_stop,
@@ -519,12 +588,14 @@ TABLE: Mapping[State, Mapping[type[Event], Change]] = {
         PodStopped: _stopped,
         PodExited: _stopped_by_itself,
         PodVanished: _vanished_while_stopped,
+        NodeLost: _node_lost,
     },
     State.EXITED: {
         DiscardAsked: _remove,
         StopAsked: _wish,
         StartAsked: _start_again,
         PodRunsOn: _runs_on,
+        PodVanished: _vanished_while_down,
     },
     State.ERRORED: {
         DiscardAsked: _remove,
@@ -532,10 +603,13 @@ TABLE: Mapping[State, Mapping[type[Event], Change]] = {
         StartAsked: _start_again,
         PodExited: _last_lines,
         PodRunsOn: _runs_on,
+        PodVanished: _vanished_while_down,
+        PodFound: _found,
     },
     State.DISCARDING: {
         Progressed: _progressed,
         PodGone: _discarded,
+        NodeLost: _discarded_unseen,
     },
     State.DISCARDED: {},
 }

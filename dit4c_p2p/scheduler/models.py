@@ -35,6 +35,8 @@ class InstanceRow(Model):
     ran = fields.BooleanField(db_default=False)
     wish = fields.BigIntField(db_default=0)
     failure = fields.TextField(db_default="")
+    gone = fields.BooleanField(db_default=False)
+    key_run = fields.IntField(db_default=0)
     public_key = fields.TextField()
     created_at = fields.FloatField()
     changed_at = fields.FloatField()

@@ -7,7 +7,8 @@ again; silence means nothing about a pod.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterable, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
@@ -27,6 +28,7 @@ from dit4c_p2p.messages.node import (
     PodList,
     PodStatus,
 )
+from dit4c_p2p.overlay.errors import NoKeyInForce
 from dit4c_p2p.scheduler.errors import NodeUnreachable, first_error
 from dit4c_p2p.scheduler.node_connection import Dialler, NodeConnection
 
@@ -52,7 +54,10 @@ class Listener(Protocol):
     """Who is told what the nodes say. What it raises breaks the line, so that it is said again."""
 
     async def line_changed(self) -> None:
-        """A line came up or went down."""
+        """A line came up or went down, or why it is down has changed."""
+
+    async def node_lost(self, node: str, why: str) -> None:
+        """The node's key is out of force: it can't come back with it."""
 
     async def pod_changed(self, node: str, event: PodEvent) -> None:
         """Something happened to a pod."""
@@ -67,12 +72,20 @@ class Listener(Protocol):
 class NodeLink:
     """The line to one node, for as long as :meth:`run` runs."""
 
-    def __init__(self, name: PeerName, dialler: Dialler, listener: Listener) -> None:
+    def __init__(
+        self, name: PeerName, dialler: Dialler, listener: Listener, clock: Callable[[], float]
+    ) -> None:
         self.name = name
         self._dialler = dialler
         self._listener = listener
+        self._clock = clock
         self._connection: NodeConnection | None = None
         self._is_up = asyncio.Event()
+        # Whether it was tried at all; why it is down, for people; and why it can't come back.
+        self.tried = False
+        self.trouble = ""
+        self.lost = ""
+        self.heard_at: float | None = None
 
     @property
     def up(self) -> bool:
@@ -88,16 +101,25 @@ class NodeLink:
         backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         said = ""
         while True:
+            lost = ""
             try:
                 reason = await self._once(backoff)
+                self.trouble = "it does not answer"
             except* DitError as group:
                 error = first_error(group)
                 reason = error.one_line() if isinstance(error, DitError) else str(error)
+                self.trouble = "it does not answer"
+                if isinstance(error, NoKeyInForce) and error.peer == self.name:
+                    lost = f"the key of its machine ({self.name}) was revoked"
+                    self.trouble = "its key was revoked"
+            self.tried, self.lost = True, lost
             level = logging.INFO if reason != said else logging.DEBUG
             _log.log(level, "no line to %s: %s", self.name, reason)
             said = reason
             try:
                 await self._listener.line_changed()
+                if lost:
+                    await self._listener.node_lost(str(self.name), lost)
             except DitError as error:
                 _log.warning("that %s is down is not told yet: %s", self.name, error.one_line())
             await asyncio.sleep(backoff.pause_s())
@@ -113,12 +135,14 @@ class NodeLink:
                 _checked(await anext(items, None))
                 self._connection = connection
                 self._is_up.set()
+                self.tried, self.trouble, self.lost = True, "", ""
                 backoff.reset()
                 _log.info("line to %s is up", self.name)
                 async with asyncio.TaskGroup() as group:
                     comparing = group.create_task(self._compare(connection))
                     await self._listener.line_changed()
                     async for item in items:
+                        self.heard_at = self._clock()
                         if isinstance(event := _checked(item), PodEvent):
                             await self._listener.pod_changed(str(self.name), event)
                     comparing.cancel()
@@ -171,9 +195,15 @@ class NodeLink:
 class Nodes:
     """All the nodes of a scheduler, by peer name."""
 
-    def __init__(self, ids: Iterable[str], dialler: Dialler, listener: Listener) -> None:
+    def __init__(
+        self,
+        ids: Iterable[str],
+        dialler: Dialler,
+        listener: Listener,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         names = [PeerName(Kind.NODE, id) for id in dict.fromkeys(ids)]
-        self._links = {str(name): NodeLink(name, dialler, listener) for name in names}
+        self._links = {str(name): NodeLink(name, dialler, listener, clock) for name in names}
 
     async def run(self) -> None:
         """Keep all lines open until cancelled."""
@@ -190,6 +220,16 @@ class Nodes:
     def up(self) -> list[str]:
         """The nodes that are being heard."""
         return [name for name, link in self._links.items() if link.up]
+
+    @property
+    def down(self) -> list[NodeLink]:
+        """The lines that were tried and don't stand."""
+        return [link for link in self._links.values() if link.tried and not link.up]
+
+    def lost(self, name: str) -> str:
+        """Why a node can't come back, or is not ours any more; empty while it may."""
+        link = self._links.get(name)
+        return f"its machine ({name}) was removed from the cluster" if link is None else link.lost
 
     async def wait_any_up(self) -> None:
         """Return once a node is being heard, at once if there are none."""

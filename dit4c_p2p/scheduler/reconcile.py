@@ -13,6 +13,7 @@ from dit4c_p2p.scheduler.lifecycle import (
     Event,
     Instance,
     PodExited,
+    PodFound,
     PodInterrupted,
     PodNoted,
     PodRunsOn,
@@ -53,6 +54,13 @@ def what_happened(status: PodStatus | None) -> Event | None:
     return None
 
 
+def _has_one(instance: Instance) -> bool:
+    """Whether its container has to be there, running or not, as far as is known."""
+    if instance.state in _DOWN:
+        return instance.ran and not instance.gone
+    return instance.state is State.RUNNING
+
+
 def compare(node: str, pods: Iterable[PodStatus], instances: Mapping[str, Instance]) -> Findings:
     """Compare all ``pods`` of ``node`` (a peer name) with the instances.
 
@@ -74,9 +82,11 @@ def compare(node: str, pods: Iterable[PodStatus], instances: Mapping[str, Instan
             leftovers.append(pod.instance)
         elif event is not None:
             events.append((pod.instance, event))
+        if instance.gone and instance.state not in FINAL:
+            events.append((pod.instance, PodFound()))
     events += [
         (id, PodVanished())
         for id, instance in instances.items()
-        if instance.node == node and instance.state is State.RUNNING and id not in present
+        if instance.node == node and _has_one(instance) and id not in present
     ]
     return Findings(tuple(events), tuple(leftovers), tuple(unknown))

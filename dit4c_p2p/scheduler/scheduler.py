@@ -92,7 +92,7 @@ class Scheduler:
                 on_moved=self.metrics.moved,
             )
             watcher = NodeEventHandler(self._store)
-            nodes = self._nodes = Nodes(config.nodes, dialler, watcher)
+            nodes = self._nodes = Nodes(config.nodes, dialler, watcher, self._clock)
             self._driver = InstanceTasks(self._store, nodes, clock=self._clock)
             watcher.watch(nodes, self._driver)
             self._link = PortalLink(

@@ -123,8 +123,8 @@ class Store:
                         await self._advance(row, DiscardAsked())
                     case StopInstance(after=after) if row is not None:
                         await self._advance(row, StopAsked(after))
-                    case StartAgain(after=after) if row is not None:
-                        await self._advance(row, StartAsked(after))
+                    case StartAgain(after=after, new_key=new_key) if row is not None:
+                        await self._advance(row, StartAsked(after, new_key))
                     case RequestState() if row is not None:
                         await self._report(row)
                         await row.save()
@@ -148,6 +148,8 @@ class Store:
             ran=False,
             wish=0,
             failure="",
+            gone=False,
+            key_run=0,
             public_key="",
             created_at=now,
             changed_at=now,
@@ -191,6 +193,8 @@ class Store:
         row.ran = after.ran
         row.wish = after.wish
         row.failure = after.failure
+        row.gone = after.gone
+        row.key_run = after.key_run
         row.changed_at = self._clock()
         await self._report(row)
         await row.save()
@@ -303,6 +307,7 @@ class Store:
             progress=row.progress,
             log_tail=row.log_tail,
             node=row.node,
+            gone=row.gone,
         )
         await self._put(f"report {row.id} {state}", report)
 
@@ -351,4 +356,6 @@ def _instance(row: InstanceRow) -> Instance:
         ran=row.ran,
         wish=row.wish,
         failure=row.failure,
+        gone=row.gone,
+        key_run=row.key_run,
     )

@@ -5,6 +5,7 @@ nothing is concluded from a line that breaks. A node that can't be reached is wa
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -72,6 +73,9 @@ MAX_LOGS_AT_ONCE = 8
 _MAX_LOG_CHARS = 64 * 1024
 _SAFE_LOG_CHARS = 32 * 1024
 _MAX_LOG_MESSAGE_BYTES = 200 * 1024
+_LOOK_WHETHER_LOST_S = 2.0
+# The code of a Failure that no node sends: there is none to ask any more.
+NODE_LOST = "node_lost"
 _AGAIN_FIRST_S = 0.5
 _AGAIN_LONGEST_S = 15.0
 
@@ -117,6 +121,7 @@ class WorkRunner:
                     key_nonce=instance.key_nonce,
                     run=instance.run,
                     kept=instance.ran,
+                    key_run=instance.key_run,
                 )
                 answer = await self._ask(instance, request, PodRunning, say)
                 notice = answer.notice if isinstance(answer, PodRunning) else ""
@@ -167,6 +172,8 @@ class WorkRunner:
                 return lifecycle.PodStopped()
             if answer.code == "no_such_pod":
                 return lifecycle.PodVanished()
+            if answer.code == NODE_LOST:
+                return lifecycle.NodeLost(answer.text)
             _log.warning("instance %s: not stopped: %s (%s)", instance.id, answer.text, answer.code)
             if instance.discard_wanted:
                 # Removing stops it as well, and goes on trying.
@@ -181,6 +188,8 @@ class WorkRunner:
             answer = await self._ask(instance, request, PodGone, say)
             if not isinstance(answer, Failure) or answer.code == "no_such_pod":
                 return lifecycle.PodGone()
+            if answer.code == NODE_LOST:
+                return lifecycle.NodeLost(answer.text)
             _log.warning("instance %s: not removed: %s (%s)", instance.id, answer.text, answer.code)
             say(f"{answer.text}; trying again", None)
             await asyncio.sleep(backoff.pause_s())
@@ -219,6 +228,8 @@ class WorkRunner:
                 _log.info("instance %s: %s will be asked again", instance.id, name)
             except NodeUnreachable as error:
                 _log.info("instance %s: %s", instance.id, error.one_line())
+                if why := self._nodes.lost(name):
+                    return Failure(code=NODE_LOST, text=why)
                 say(f"Waiting for {name} to answer", None)
                 await self._wait_for(name)
             await asyncio.sleep(backoff.pause_s())
@@ -233,11 +244,10 @@ class WorkRunner:
             self._replaced_at[instance] = loop.time()
 
     async def _wait_for(self, node: str) -> None:
-        """Until the node is heard; one that isn't ours any more may become so by a restart."""
-        try:
-            await self._nodes.link(node).wait_up()
-        except NodeUnreachable:
-            await asyncio.sleep(_AGAIN_LONGEST_S)
+        """Until the node is heard, or it is time to see whether it is lost."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_WHETHER_LOST_S):
+                await self._nodes.link(node).wait_up()
 
     async def remove_leftover(self, node: str, instance: str) -> None:
         """Remove the pod of an instance that was discarded; it is found again if this fails."""
@@ -280,7 +290,8 @@ def _failed(instance: Instance, answer: NodeResult | Failure) -> WorkFailed | No
     if not isinstance(answer, Failure):
         return None
     _log.warning("instance %s: %s (%s)", instance.id, answer.text, answer.code)
-    return WorkFailed(instance.state, answer.text, answer.log_tail)
+    gone = answer.code == "no_such_pod" and instance.ran
+    return WorkFailed(instance.state, answer.text, answer.log_tail, gone=gone)
 
 
 def _no_logs(request: RequestLogs, error: str) -> InstanceLogs:

@@ -38,7 +38,7 @@ from dit4c_p2p.messages.node import (
     StartPod,
     StopPod,
 )
-from dit4c_p2p.overlay.errors import Unreachable
+from dit4c_p2p.overlay.errors import NoKeyInForce, Unreachable
 
 
 class FakeNode:
@@ -51,7 +51,7 @@ class FakeNode:
     :ivar reached: a verb's name → set when it is waiting there.
     :ivar fail: a verb's name → the failures that its next calls end with.
     :ivar history: every event there was.
-    :ivar online: False: nobody gets through.
+    :ivar online: False: nobody gets through; ``key_revoked``: the portal has no key for it.
     :ivar said_keys: what it says instead of the key that it has made.
     """
 
@@ -64,6 +64,7 @@ class FakeNode:
         self.runs: dict[str, int] = {}
         self.starts: Counter[str] = Counter()
         self.keys: dict[str, asyncssh.SSHKey] = {}
+        self.key_runs: dict[str, int] = {}
         self.asked: list[NodeRequest] = []
         self.hold: dict[str, asyncio.Event] = {}
         self.reached: dict[str, asyncio.Event] = {}
@@ -71,6 +72,7 @@ class FakeNode:
         self.progress: list[Progress] = [Progress(info="half way", fraction=0.5)]
         self.log = "one\ntwo\n"
         self.online = True
+        self.key_revoked = False
         self.said_keys: list[PodKey] = []
         self.connections: set[MemoryConnection] = set()
         self.dials = 0
@@ -201,6 +203,9 @@ class FakeNode:
 
     async def _start(self, request: StartPod) -> AsyncGenerator[NodeReply, None]:
         id = request.instance
+        if request.key_run > self.key_runs.get(id, 0):
+            self.key_runs[id] = request.key_run
+            self.keys.pop(id, None)
         key = self.keys.setdefault(id, generate())
         statement = key_statement(id, str(self.name), fingerprint(key), request.key_nonce)
         made = PodKey(
@@ -296,6 +301,8 @@ def memory_dialler(*nodes: FakeNode) -> Any:
     async def reach(name: PeerName) -> MemoryConnection:
         node = by_name[name]
         node.dials += 1
+        if node.key_revoked:
+            raise NoKeyInForce(name)
         if not node.online:
             raise Unreachable(f"no way to {name}")
         return MemoryConnection(node)

@@ -238,6 +238,12 @@ class PodBuilder:
         others = [state.id for role, state in containers.items() if role is not Role.APP]
         await gather_all(*(self._engine.stop_container(id, _HELPER_GRACE_S) for id in others))
 
+    async def remove_helpers(self, instance: str) -> None:
+        """Remove the helpers of a pod, which are made anew when it is completed."""
+        containers = await self.look(instance)
+        helpers = [state.id for role, state in containers.items() if role in HELPERS]
+        await gather_all(*(self._engine.remove_container(id) for id in helpers))
+
     async def remove(self, instance: str) -> None:
         """Nothing of the pod is left at the engine after this.
 

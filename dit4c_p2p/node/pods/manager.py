@@ -170,6 +170,10 @@ class PodManager:
             self._starting.add(instance)
             try:
                 policy.check_room(self._config.policy, instance, await self._occupied())
+                if request.key_run > folder.key_run:
+                    # First, so that none goes on with the key of before.
+                    await self._assembly.remove_helpers(instance)
+                    folder.replace_key(request.key_run)
                 key = folder.key()
                 yield self._proofs(instance, key, request.key_nonce)
                 yield Progress(info=await self._what_starts(request), fraction=0.2)

@@ -47,9 +47,20 @@ class InstanceFolder:
         self._path = node_folder / "instances" / instance
 
     def key(self) -> asyncssh.SSHKey:
-        """The instance's key: the same one each time, until :meth:`remove`."""
+        """The instance's key: the same one each time, until it is replaced or removed."""
         with _kept():
             return load_or_create(self._path / "key")
+
+    @property
+    def key_run(self) -> int:
+        """How often the key was replaced, see ``StartPod``."""
+        return int(self._read("key_run") or 0)
+
+    def replace_key(self, key_run: int) -> None:
+        """Have :meth:`key` make another; the key of before is gone."""
+        with _kept():
+            (self._path / "key").unlink(missing_ok=True)
+        self._write("key_run", str(key_run))
 
     @property
     def published(self) -> bool:

@@ -7,7 +7,7 @@ from dit4c_p2p.messages.link import ClusterState
 from dit4c_p2p.portal.api.endpoint import Call, Endpoint
 from dit4c_p2p.portal.models import Peer, SshKey
 from dit4c_p2p.portal.paging import part
-from dit4c_p2p.portal.schemas import ClusterView, NodeView, Page
+from dit4c_p2p.portal.schemas import ClusterView, NodeView, Page, time_text
 
 
 async def list_clusters(call: Call, query: Page) -> list[ClusterView]:
@@ -28,13 +28,27 @@ async def list_clusters(call: Call, query: Page) -> list[ClusterView]:
                 id=name.id,
                 name=peer.name,
                 connected=links.connected(name.id),
-                nodes=[
-                    NodeView(id=PeerName.parse(node).id, name=node, state=_state(node, cluster))
-                    for node in nodes
-                ],
+                since=_since(call, peer.name),
+                nodes=[_node(call, node, cluster) for node in nodes],
             )
         )
     return clusters
+
+
+def _node(call: Call, name: str, cluster: ClusterState | None) -> NodeView:
+    contact = call.parts.reach.contact(name)
+    return NodeView(
+        id=PeerName.parse(name).id,
+        name=name,
+        state=_state(name, cluster),
+        since=_since(call, name),
+        trouble=contact.trouble if contact else "",
+    )
+
+
+def _since(call: Call, peer: str) -> str | None:
+    contact = call.parts.reach.contact(peer)
+    return time_text(contact.since) if contact else None
 
 
 def _state(node: str, cluster: ClusterState | None) -> Literal["up", "down", "unknown"]:

@@ -70,6 +70,11 @@ async def start_again(call: Call) -> InstanceView:
     return _view(call, await call.parts.instances.start_again(call.who, call.path("id")))
 
 
+async def new_key(call: Call) -> InstanceView:
+    """Have an instance that runs, and whose key was revoked, given a new one; its app runs on."""
+    return _view(call, await call.parts.instances.new_key(call.who, call.path("id")))
+
+
 async def events(call: Call) -> web.StreamResponse:
     """Server-sent events ``state``: the instance as it is, and again whenever that changes.
 
@@ -127,7 +132,7 @@ async def _mine(call: Call) -> Instance:
 
 
 def _view(call: Call, instance: Instance) -> InstanceView:
-    return view.view(instance, call.parts.config)
+    return view.view(instance, call.parts.config, call.parts.reach.of(instance))
 
 
 ENDPOINTS = (
@@ -146,5 +151,6 @@ ENDPOINTS = (
     ),
     Endpoint("POST", "instances/{id}/stop", stop, status=202, errors=(Conflict,)),
     Endpoint("POST", "instances/{id}/start", start_again, status=202, errors=(Conflict,)),
+    Endpoint("POST", "instances/{id}/new-key", new_key, status=202, errors=(Conflict,)),
     Endpoint("POST", "instances/{id}/discard", discard, status=202),
 )

@@ -39,6 +39,7 @@ from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import CatalogueImage, PortalConfig
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NoSuchInstance, NotFound, PortalError
 from dit4c_p2p.portal.instances.catalogue import Catalogue, catalogue
+from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.keys.registry import KeyRegistry, instance_name
 from dit4c_p2p.portal.live_updates import LiveUpdates
 from dit4c_p2p.portal.models import Instance, OAuthToken, Outgoing
@@ -75,6 +76,7 @@ class Instances:
         kick: Callable[[str], None],
         audit: Audit,
         grants_changed: Callable[[Iterable[str]], None],
+        reach: Reachability,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -84,6 +86,7 @@ class Instances:
         self._kick = kick
         self._audit = audit
         self._grants_changed = grants_changed
+        self._reach = reach
         self._clock = clock
 
     # ---- by people
@@ -145,6 +148,7 @@ class Instances:
 
         :raises NotFound: not this person's.
         """
+        changes: list[KeyEvent] = []
         async with in_transaction("portal"):
             instance = await self.get(owner, id)
             asked = instance.discard_asked_at is not None
@@ -155,15 +159,31 @@ class Instances:
                     revoked_at=instance.discard_asked_at
                 )
                 await self._send(instance.scheduler, DiscardInstance(instance=instance.id))
+                changes = await self._end_without_scheduler(instance, owner)
                 await self._audit.record_best_effort(
                     "instance.discard", who=owner.id, about=f"instance-{id}"
                 )
                 once_committed(
                     _log.info, "instance %s: discard asked for by %s", instance.id, owner.id
                 )
+        self._registry.announce(changes)
         self._kick(instance.scheduler)
         self._tell(instance)
         return instance
+
+    async def _end_without_scheduler(self, instance: Instance, owner: Caller) -> list[KeyEvent]:
+        """End an instance whose scheduler has no key any more, and so can't report its end.
+
+        The order stays for a scheduler that gets another key.
+        """
+        scheduler = str(PeerName(Kind.SCHEDULER, instance.scheduler))
+        if self._reach.revoked_since(scheduler) is None:
+            return []
+        instance.state = State.DISCARDED
+        instance.info = f"Discarded; what is left of it is out of reach: {scheduler} was revoked"
+        instance.changed_at = self._clock()
+        await instance.save(update_fields=["state", "info", "changed_at"])
+        return await self._registry.revoke_all(instance_name(instance.id), by=owner.id)
 
     async def stop(self, owner: Caller, id: str) -> Instance:
         """Have the app stopped; its container and its key are kept. Again changes nothing.
@@ -181,6 +201,39 @@ class Instances:
         """
         return await self._wish(owner, id, StartAgain, _STARTABLE, _STARTS, "started again")
 
+    async def new_key(self, owner: Caller, id: str) -> Instance:
+        """Have an instance that runs, and whose key was revoked, given a new one.
+
+        One that is stopped gets it when it is started again.
+
+        :raises NotFound: not this person's.
+        :raises Conflict: its key is in force, or it does not run.
+        """
+        async with in_transaction("portal"):
+            instance = await self.get(owner, id)
+            if instance.discard_asked_at is not None or instance.state in _GOING:
+                raise Conflict("it is being discarded")
+            if instance.state != State.RUNNING or not self._is_cut(instance):
+                raise Conflict(
+                    "it does not need a new key now",
+                    hint="only one that runs, and whose key was revoked, can be given another",
+                )
+            order = StartAgain(instance=id, after=instance.sequence, new_key=True)
+            if await self._waits(instance.scheduler, order):
+                return instance
+            await self._send(instance.scheduler, order)
+            await self._audit.record_required(
+                "instance.new_key", who=owner.id, about=f"instance-{id}"
+            )
+        self._kick(instance.scheduler)
+        self._tell(instance)
+        return instance
+
+    def _is_cut(self, instance: Instance) -> bool:
+        """Whether its own key was revoked, and its machine may make another."""
+        name = str(instance_name(instance.id))
+        return self._reach.revoked_since(name) is not None
+
     async def _wish(
         self,
         owner: Caller,
@@ -197,13 +250,20 @@ class Instances:
                 raise Conflict("it is being discarded")
             if state in done and state not in possible:
                 return instance
+            if kind is StartAgain and instance.gone:
+                raise Conflict(
+                    "its container is gone, so it can't be started again",
+                    hint="discard it, and start the tool anew",
+                )
             nowhere = kind is StartAgain and instance.node is None
             if state not in possible or nowhere:
                 raise Conflict(
                     f"it is {state.replace('_', ' ')}, and can't be {word} now",
                     hint="try again in a moment",
                 )
-            order = kind(instance=id, after=instance.sequence)
+            order: StopInstance | StartAgain = kind(instance=id, after=instance.sequence)
+            if isinstance(order, StartAgain) and self._is_cut(instance):
+                order = StartAgain(instance=id, after=order.after, new_key=True)
             if await self._waits(instance.scheduler, order):
                 return instance
             await self._send(instance.scheduler, order)
@@ -262,6 +322,7 @@ class Instances:
         instance.state = report.state
         instance.info = _storable(report.info[:_MAX_INFO_CHARS])
         instance.progress = _fraction(report.progress)
+        instance.gone = report.gone
         instance.log_tail = _storable(report.log_tail[-MAX_LOG_CHARS:])
         moved = report.node is not None and report.node != instance.node
         instance.node = report.node or instance.node

@@ -56,6 +56,7 @@ from dit4c_p2p.net.connection_limits import PerAddressLimiter
 from dit4c_p2p.portal.audit import Audit, set_request_identity
 from dit4c_p2p.portal.errors import NotFound, TookTooLong, TooMany, Unavailable
 from dit4c_p2p.portal.instances.instances import REFUSALS, Instances
+from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
 from dit4c_p2p.portal.keys.registry import KeyRegistry
 from dit4c_p2p.portal.models import Incoming, Instance, Outgoing
@@ -118,6 +119,7 @@ class SchedulerLinks:
         registry: KeyRegistry,
         known: KnownAddresses,
         audit: Audit,
+        reach: Reachability,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -128,6 +130,7 @@ class SchedulerLinks:
         self._links: dict[str, Link] = {}
         self._known = known
         self._audit = audit
+        self._reach = reach
         self._opening = PerAddressLimiter(_MAX_OPENING, _MAX_OPENING_PER_ADDRESS)
         self._logs: dict[str, tuple[str, asyncio.Future[InstanceLogs]]] = {}
         self._closed = False
@@ -256,6 +259,7 @@ class SchedulerLinks:
         if before := self._links.get(scheduler):
             before.cut(REPLACED, "a newer link took over")
         self._links[scheduler] = link
+        self._reach.link_opened(scheduler)
         if self._closed or link.fingerprint not in {
             fingerprint(key) for key in await self._registry.in_force(link.scheduler)
         }:
@@ -274,6 +278,7 @@ class SchedulerLinks:
             results = await asyncio.gather(*tasks, return_exceptions=True)
             if self._links.get(scheduler) is link:
                 del self._links[scheduler]
+                self._reach.link_lost(scheduler)
         code, reason = 1000, "ended"
         for result in results:
             if isinstance(result, tuple):
@@ -383,6 +388,7 @@ class SchedulerLinks:
     async def _take_cluster(self, link: Link, cluster: ClusterState) -> None:
         """Note which of the scheduler's own nodes are up."""
         link.cluster = cluster
+        await self._reach.cluster_told(link.scheduler.id, cluster)
         for text in cluster.nodes_up:
             try:
                 node = PeerName.parse(text)

@@ -7,8 +7,9 @@ import msgspec
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.instances.catalogue import Catalogue
+from dit4c_p2p.portal.instances.reachability import Unreachable
 from dit4c_p2p.portal.models import Instance
-from dit4c_p2p.portal.schemas import InstanceView, time_text
+from dit4c_p2p.portal.schemas import InstanceView, UnreachableView, time_text
 
 _WORDS = {
     State.CREATED: "Waiting",
@@ -31,43 +32,66 @@ _SENTENCES = {
 _ANSWERS = (State.RUNNING,)
 _UNDER_WAY = (State.CREATED, State.WAITING_FOR_IMAGE, State.STARTING, State.STOPPING)
 _GOING = (State.DISCARDING, State.DISCARDED)
+# What is known of these is of before, when their machine can't be asked. The others don't change.
+_HIDDEN = (State.WAITING_FOR_IMAGE, State.STARTING, State.RUNNING, State.STOPPING, State.DISCARDING)
 
 
-def view(instance: Instance, config: PortalConfig) -> InstanceView:
-    """The API's form of an instance."""
+def view(
+    instance: Instance, config: PortalConfig, unreachable: Unreachable | None = None
+) -> InstanceView:
+    """The API's form of an instance.
+
+    :param unreachable: why it is not reached now, see ``reachability``.
+    """
     state = State(instance.state)
     asked = instance.discard_asked_at is not None and state not in _GOING
+    cut = unreachable is not None and unreachable.what == "key"
     url = None
-    if instance.answers_on and state in _ANSWERS and not asked:
+    if instance.answers_on and state in _ANSWERS and not asked and not cut:
         url = config.instance_url(instance.id)
     actions = ["open"] if url else []
     if not asked:
-        actions += _what_can_be_asked(state, placed=instance.node is not None)
+        startable = instance.node is not None and not instance.gone
+        actions += _what_can_be_asked(state, startable=startable, cut=cut)
     info = instance.info or _SENTENCES.get(state, "")
     if state is State.RUNNING and info.strip(".") in ("", _WORDS[State.RUNNING]):
         info = "Ready to use." if url else "Its address does not answer yet."
+    if unreachable is not None and state in _HIDDEN:
+        info = _unreachable_text(unreachable, f" since {time_text(unreachable.since)}")
+    elif asked:
+        info = "Asked to be discarded; it is being stopped."
     return InstanceView(
         id=instance.id,
         name=instance.name,
         state=state,
-        info="Asked to be discarded; it is being stopped." if asked else info,
+        info=info,
         progress=None if asked else instance.progress,
         url=url,
         image=instance.image_name,
         actions=actions,
         created=time_text(instance.created_at, "milliseconds"),
+        since=time_text(instance.changed_at),
+        unreachable=None
+        if unreachable is None
+        else UnreachableView(unreachable.what, time_text(unreachable.since), unreachable.why),
     )
 
 
-def page_view(instance: Instance, config: PortalConfig, catalogue: Catalogue) -> dict[str, Any]:
+def page_view(
+    instance: Instance,
+    config: PortalConfig,
+    catalogue: Catalogue,
+    unreachable: Unreachable | None = None,
+) -> dict[str, Any]:
     """:func:`view` with what the dashboard shows besides."""
     state = State(instance.state)
     asked = instance.discard_asked_at is not None
     image = catalogue.named(instance.image_name)
     title = image.title if image else instance.image_name
     going = asked or state in _GOING
-    shown = view(instance, config)
-    return msgspec.structs.asdict(shown) | {
+    shown = view(instance, config, unreachable)
+    hidden = unreachable is not None and state in _HIDDEN
+    found = msgspec.structs.asdict(shown) | {
         "since": time_text(instance.changed_at) if state is State.RUNNING and shown.url else "",
         "word": _WORDS[State.DISCARDING] if asked and state not in _GOING else _WORDS[state],
         "tone": _tone(state, going=going),
@@ -77,7 +101,23 @@ def page_view(instance: Instance, config: PortalConfig, catalogue: Catalogue) ->
         "log": instance.log_tail if state is State.ERRORED else "",
         "gone": state is State.DISCARDED,
         "version": instance.version,
+        "unreachable": None,
     }
+    if unreachable is not None and hidden:
+        found |= {
+            "info": _unreachable_text(unreachable),
+            "since": time_text(unreachable.since),
+            "tone": "bad",
+        }
+        if not going:
+            found["word"] = "Cut off" if unreachable.what == "key" else "Not reachable"
+    return found
+
+
+def _unreachable_text(unreachable: Unreachable, since: str = "") -> str:
+    if unreachable.what == "key":
+        return f"Cut off{since}: {unreachable.why}. Its files are kept; give it a new key to go on."
+    return f"Not reachable{since}: {unreachable.why}."
 
 
 def page_state(instance: Instance | None, catalogue: Catalogue) -> dict[str, str]:
@@ -99,10 +139,12 @@ def page_state(instance: Instance | None, catalogue: Catalogue) -> dict[str, str
     return {"state": word, "title": image.title if image else ""}
 
 
-def _what_can_be_asked(state: State, *, placed: bool) -> list[str]:
+def _what_can_be_asked(state: State, *, startable: bool, cut: bool) -> list[str]:
     if state in _GOING:
         return []
-    if placed and state in (State.EXITED, State.ERRORED):
+    if state is State.RUNNING and cut:
+        return ["new-key", "stop", "discard"]
+    if startable and state in (State.EXITED, State.ERRORED):
         return ["start", "discard"]
     return ["stop", "discard"] if state is State.RUNNING else ["discard"]
 

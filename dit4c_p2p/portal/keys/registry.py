@@ -29,13 +29,14 @@ from dit4c_p2p.identity import key_documents, sshsig
 from dit4c_p2p.identity.key_documents import LIFETIME_S, KeyDocument
 from dit4c_p2p.identity.keys import fingerprint, parse_public, public_line
 from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.instances import FINAL
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.messages.registry import KeyEvent
 from dit4c_p2p.portal.accounts import people
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.errors import Conflict, NotFound
 from dit4c_p2p.portal.keys import known_hosts
-from dit4c_p2p.portal.models import Counter, KeyChange, Peer, PendingKey, Person, SshKey
+from dit4c_p2p.portal.models import Counter, Instance, KeyChange, Peer, PendingKey, Person, SshKey
 
 _log = logging.getLogger(__name__)
 
@@ -163,6 +164,9 @@ class KeyRegistry:
     async def revoke(self, key_fingerprint: str, *, by: str) -> list[KeyEvent]:
         """Put a key out of force, in the caller's transaction; no change if it is already.
 
+        With a node's last key go those of the instances on it: the node has signed for them, and
+        has them.
+
         :raises NotFound: no such key.
         """
         revoked = await SshKey.filter(fingerprint=key_fingerprint, revoked_at=None).update(
@@ -177,13 +181,22 @@ class KeyRegistry:
             "key.revoke", who=by, about=f"{key.name} {key_fingerprint}"
         )
         name = PeerName.parse(key.name)
-        return [await self.record_change(name, key_fingerprint, "revoked", by=by)]
+        changes = [await self.record_change(name, key_fingerprint, "revoked", by=by)]
+        return changes + await self._revoke_vouched_for(name, by)
 
     async def revoke_all(self, name: PeerName, *, by: str) -> list[KeyEvent]:
         """Put every key of ``name`` out of force, in the caller's transaction."""
         changes: list[KeyEvent] = []
         for key in await SshKey.filter(name=str(name), revoked_at=None):
             changes += await self.revoke(key.fingerprint, by=by)
+        return changes
+
+    async def _revoke_vouched_for(self, node: PeerName, by: str) -> list[KeyEvent]:
+        changes: list[KeyEvent] = []
+        if node.kind is Kind.NODE and not await SshKey.exists(name=str(node), revoked_at=None):
+            rows = Instance.filter(node=str(node)).exclude(state__in=list(FINAL))
+            for id in await rows.values_list("id", flat=True):
+                changes += await self.revoke_all(instance_name(str(id)), by=by)
         return changes
 
     async def record_change(

@@ -29,6 +29,7 @@ def routes() -> list[web.RouteDef]:
         web.post("/start", start),
         web.post("/instances/{id}/stop", stop),
         web.post("/instances/{id}/start", start_again),
+        web.post("/instances/{id}/new-key", new_key),
         web.get("/instances/{id}/discard", page_handler(confirm_discard)),
         web.post("/instances/{id}/discard", discard),
     ]
@@ -68,6 +69,11 @@ async def stop(request: web.Request) -> web.Response:
 async def start_again(request: web.Request) -> web.Response:
     """The Start button of an instance that is stopped."""
     return await _wish(request, services(request).instances.start_again)
+
+
+async def new_key(request: web.Request) -> web.Response:
+    """The button of an instance whose key was revoked."""
+    return await _wish(request, services(request).instances.new_key)
 
 
 async def _wish(
@@ -146,7 +152,10 @@ async def _view(parts: PortalContext, instance: Instance) -> dict[str, Any]:
 
 async def _views(parts: PortalContext, instances: list[Instance]) -> list[dict[str, Any]]:
     known = await catalogue(parts.config)
-    return [view.page_view(instance, parts.config, known) for instance in instances]
+    return [
+        view.page_view(instance, parts.config, known, parts.reach.of(instance))
+        for instance in instances
+    ]
 
 
 def _json(data: object) -> str:

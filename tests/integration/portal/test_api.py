@@ -48,6 +48,8 @@ async def test_a_whole_life(work):
             "image",
             "actions",
             "created",
+            "since",
+            "unreachable",
         }
         assert instance["name"] == "Mine"
         assert instance["state"] == "created"

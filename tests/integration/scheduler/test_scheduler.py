@@ -1,6 +1,7 @@
 """A scheduler from the portal's order to the node's pod, and back."""
 
 import asyncio
+import time
 
 import pytest
 from fakes.node import FakeNode, memory_dialler
@@ -15,6 +16,7 @@ from dit4c_p2p.messages.link import (
     ClusterState,
     RequestLogs,
     RequestState,
+    StartAgain,
     StartInstance,
     key_statement,
 )
@@ -204,7 +206,7 @@ async def test_the_line_to_the_node_breaks_and_nothing_is_thrown_away(world):
         world.node.online = False
         world.node.cut()
         await world.portal.until(
-            lambda: world.portal.cluster == ClusterState(nodes_up=[], nodes_down=["node-home"])
+            lambda: world.portal.cluster and world.portal.cluster.nodes_down == ["node-home"]
         )
         await world.start("later")
         await world.portal.until(
@@ -511,3 +513,55 @@ async def test_a_line_that_breaks_while_the_database_fails(world, monkeypatch, c
         await portal.until(lambda: portal.cluster and portal.cluster.nodes_down == ["node-home"])
         world.node.online = True
         await portal.until(lambda: portal.cluster and portal.cluster.nodes_up == ["node-home"])
+
+
+async def test_a_node_whose_key_was_revoked_strands_nobody(world):
+    """What ran there has failed, with the reason; stop and discard end without the node."""
+    async with world.scheduler():
+        for instance in ("abc", "going", "stopped"):
+            await world.start(instance)
+            await world.portal.until_state(instance, State.RUNNING)
+        before = time.time()
+        world.node.key_revoked = True
+        world.node.cut()
+        failed = await world.portal.until_state("abc", State.ERRORED)
+        assert failed.info == "The key of its machine (node-home) was revoked"
+        await world.discard("going")
+        gone = await world.portal.until_state("going", State.DISCARDED)
+        assert "out of reach: the key of its machine" in gone.info
+        await world.portal.until(lambda: world.portal.cluster.troubles)
+        assert world.portal.cluster.troubles == {"node-home": "its key was revoked"}
+        assert abs(world.portal.cluster.heard["node-home"] - before) < 60
+
+        # It comes back with another key: what was discarded meanwhile is removed there.
+        world.node.key_revoked = False
+        async with asyncio.timeout(20):
+            while "going" in world.node.pods:
+                await asyncio.sleep(0.05)
+        assert set(world.node.pods) == {"abc", "stopped"}
+
+
+async def test_a_node_that_was_removed_from_the_cluster_holds_up_no_discard(world):
+    async with world.scheduler():
+        await world.start()
+        await world.portal.until_state("abc", State.RUNNING)
+    node, world.nodes = world.nodes, []
+    async with world.scheduler():
+        assert world.portal.newest["abc"].state is State.RUNNING
+        await world.discard()
+        gone = await world.portal.until_state("abc", State.DISCARDED)
+        assert "was removed from the cluster" in gone.info
+    assert node[0].pods
+
+
+async def test_a_key_is_replaced_while_the_app_runs_on(world):
+    async with world.scheduler():
+        await world.start()
+        await world.portal.until_state("abc", State.RUNNING)
+        await world.portal.until(lambda: len(world.portal.keys) == 1)
+        order = StartAgain(instance="abc", after=world.portal.newest["abc"].sequence, new_key=True)
+        await world.portal.order(order)
+        await world.portal.until(lambda: len(world.portal.keys) == 2)
+        await world.portal.until_state("abc", State.RUNNING)
+        assert world.portal.keys[0].public_key != world.portal.keys[1].public_key
+        assert world.node.starts == {"abc": 1}

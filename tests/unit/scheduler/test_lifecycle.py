@@ -16,8 +16,10 @@ from dit4c_p2p.scheduler.lifecycle import (
     ImageReady,
     Instance,
     Limits,
+    NodeLost,
     Placed,
     PodExited,
+    PodFound,
     PodGone,
     PodInterrupted,
     PodNoted,
@@ -486,5 +488,63 @@ def test_a_pod_that_goes_is_a_log_line_only_where_it_was_to_stay(caplog):
     going = play(*UP_TO_RUNNING, DiscardAsked(), PodStopped())
     play(PodVanished(), PodGone(), PodVanished(), instance=going)
     assert not caplog.records
-    play(*STOPPED, PodVanished())
-    assert "PodVanished ignored while exited" in caplog.text
+    caplog.clear()
+    gone = play(*STOPPED, PodVanished())
+    assert (gone.state, gone.gone) == (State.ERRORED, True)
+
+
+# ---- a container that is gone, a node that is lost, a key that was revoked
+
+
+@pytest.mark.parametrize(
+    "events", [UP_TO_RUNNING, STOPPED, (*UP_TO_RUNNING, PodExited(1, "it crashed"))]
+)
+def test_what_is_gone_can_not_be_started_again(events):
+    gone = play(*events, PodVanished())
+    assert (gone.state, gone.gone) == (State.ERRORED, True)
+    assert "gone from the machine" in gone.info
+    assert play(StartAsked(99), instance=gone).state is State.ERRORED
+    back = play(PodFound(), instance=gone)
+    assert not back.gone
+    assert play(StartAsked(99), instance=back).state is State.STARTING
+    assert play(DiscardAsked(), PodGone(), instance=gone).state is State.DISCARDED
+
+
+def test_a_start_that_finds_no_container_says_that_it_is_gone():
+    again = play(*STOPPED, StartAsked(99))
+    assert play(WorkFailed(State.STARTING, "it is gone", gone=True), instance=again).gone
+
+
+LOST = NodeLost("the key of its machine (node-home) was revoked")
+
+
+@pytest.mark.parametrize("count", range(1, len(UP_TO_RUNNING) + 1))
+def test_a_lost_node_ends_whatever_waits_for_it(count):
+    lost = play(*UP_TO_RUNNING[:count], LOST)
+    assert lost.state is State.ERRORED
+    assert lost.info == "The key of its machine (node-home) was revoked"
+
+
+def test_a_discard_ends_without_a_node_that_is_lost():
+    for waiting in (
+        play(*UP_TO_RUNNING, DiscardAsked()),
+        play(*UP_TO_RUNNING, DiscardAsked(), PodStopped()),
+        play(*UP_TO_RUNNING, LOST, DiscardAsked()),
+    ):
+        gone = play(LOST, instance=waiting)
+        assert gone.state is State.DISCARDED
+        assert "out of reach: the key of its machine" in gone.info
+    stopping = play(*UP_TO_RUNNING, StopAsked(99), LOST)
+    assert stopping.state is State.ERRORED
+
+
+def test_a_new_key_for_what_runs_and_for_what_is_stopped():
+    running = play(*UP_TO_RUNNING)
+    renewed = play(StartAsked(99, new_key=True), instance=running)
+    assert (renewed.state, renewed.key_run, renewed.run) == (State.STARTING, 1, running.run)
+    assert play(StartAsked(99, new_key=True), instance=renewed) == renewed, "asked once"
+    assert play(PodStarted(), instance=renewed).state is State.RUNNING
+    assert play(StartAsked(99), instance=running).state is State.RUNNING
+    again = play(*STOPPED, StartAsked(99, new_key=True))
+    assert (again.state, again.key_run, again.run) == (State.STARTING, 1, running.run + 1)
+    assert play(*STOPPED, StartAsked(99)).key_run == 0

@@ -1,5 +1,7 @@
 """A node's pods compared with the instances."""
 
+import dataclasses
+
 import pytest
 from msgspec.structs import replace
 
@@ -9,6 +11,7 @@ from dit4c_p2p.scheduler.lifecycle import (
     Instance,
     Limits,
     PodExited,
+    PodFound,
     PodInterrupted,
     PodNoted,
     PodRunsOn,
@@ -95,3 +98,14 @@ def test_a_node_speaks_of_its_own_instances_only():
     assert compare("node-other", [], on_home(State.RUNNING)) == Findings()
     findings = compare("node-other", [pod(PodState.EXITED)], on_home(State.RUNNING))
     assert findings == Findings(unknown=("abc",))
+
+
+@pytest.mark.parametrize("state", [State.ERRORED, State.EXITED])
+def test_a_stopped_container_that_is_gone_and_one_that_is_back(state):
+    (kept,) = on_home(state).values()
+    kept = dataclasses.replace(kept, ran=True)
+    assert compare("node-home", [], {"abc": kept}).events == (("abc", PodVanished()),)
+    gone = dataclasses.replace(kept, gone=True)
+    assert compare("node-home", [], {"abc": gone}) == Findings()
+    found = compare("node-home", [pod(PodState.PARTIAL)], {"abc": gone})
+    assert found.events == (("abc", PodFound()),)
