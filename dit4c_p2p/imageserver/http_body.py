@@ -4,13 +4,17 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.client_exceptions import ClientError
 
 from dit4c_p2p.imageserver.http_errors import Refused
 
 # Pieces are gathered to this before they are hashed and written in a thread.
 PART_BYTES = 1024 * 1024
+
+
+if "_buffer" not in StreamReader.__slots__:
+    raise ImportError("aiohttp keeps what has arrived somewhere else now: see _arrived")
 
 
 class Cut(Refused):
@@ -35,16 +39,24 @@ async def parts_of(request: web.Request, silence_s: float) -> AsyncIterator[byte
             async with asyncio.timeout(silence_s):
                 data = await request.content.readany()
         except (TimeoutError, OSError, ClientError, web.RequestPayloadError):
-            cut, data = True, b""
+            cut, data = True, _arrived(request.content)
         gathered.append(data)
         size += len(data)
-        if size >= PART_BYTES or (size and not data):
+        if size >= PART_BYTES or (size and (cut or not data)):
             yield b"".join(gathered)
             gathered, size = [], 0
         if cut:
             raise Cut
         if not data:
             return
+
+
+def _arrived(content: StreamReader) -> bytes:
+    """What arrived of a body before it was cut, and was not read yet.
+
+    aiohttp has no public way to it once the connection is lost.
+    """
+    return b"".join(content._buffer)
 
 
 async def small_body(request: web.Request, limit: int, silence_s: float) -> bytes:

@@ -86,9 +86,9 @@ async def chunked_blob(call: Call) -> web.StreamResponse:
     if running.task is not None:
         await asyncio.wait([running.task], timeout=_ASSEMBLY_ANSWER_S)
         if not running.task.done():
-            return _record(Assembling(digest=digest, done=running.done, size=size), 202)
+            return _record(Assembling(digest=str(digest), done=running.done, size=size), 202)
         running.task.result()
-    return _record(Assembled(digest=digest, size=size), 201)
+    return _record(Assembled(digest=str(digest), size=size), 201)
 
 
 async def _list(call: Call, limit: int) -> list[Chunk]:

@@ -119,6 +119,11 @@ async def translate_errors(request: web.Request, handler: Handler) -> web.Stream
         response = answer(refused)
     except web.HTTPException as error:
         response = answer(Refused(error.status, "UNSUPPORTED", error.reason.lower()))
+    except ConnectionError:
+        raise  # the client is gone
+    except Exception:
+        _log.exception("a request could not be answered")
+        raise
     if not response.prepared:
         response.headers[API_VERSION[0]] = API_VERSION[1]
         response.headers.setdefault("Cache-Control", "no-store")

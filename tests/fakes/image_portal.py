@@ -6,9 +6,11 @@ import binascii
 from typing import Self
 
 from aiohttp import web
+from msgspec.structs import replace
 
+from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.image_access import AUTH_PATH, SERVER_TOKEN_HEADER
-from dit4c_p2p.messages.public import PortalInfo
+from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 
 EVERYTHING = ("", "pull push delete")
 
@@ -30,7 +32,8 @@ class ImagePortal:
     async def __aenter__(self) -> Self:
         app = web.Application()
         app.router.add_get(f"{AUTH_PATH}/{{path:.+}}", self._answer)
-        self._runner = web.AppRunner(app, access_log=None)
+        app.router.add_get("/config.json", self._config)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
@@ -45,6 +48,14 @@ class ImagePortal:
 
     async def __aexit__(self, *error: object) -> None:
         await self._runner.cleanup()
+
+    def publish(self, key: str) -> None:
+        """Have ``config.json`` say that this is the portal's public key."""
+        self.info = replace(self.info, key=key)
+
+    async def _config(self, request: web.Request) -> web.Response:
+        config = PublicConfig(portal=self.info, routers=[], user_url="http://{id}.localhost/")
+        return web.Response(body=encode(config), content_type="application/json")
 
     async def _answer(self, request: web.Request) -> web.Response:
         if self.silent:

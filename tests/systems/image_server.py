@@ -13,7 +13,9 @@ from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.imageserver.app import ImageServer
 from dit4c_p2p.imageserver.config import ImageServerConfig
+from dit4c_p2p.oci.chunks import Chunk, cut, encode_chunks
 from dit4c_p2p.oci.digests import Digest
+from dit4c_p2p.oci.exchange import pack
 from dit4c_p2p.oci.manifest import MediaType
 from dit4c_p2p.settings.imageserver import ImageServerLimits
 
@@ -161,6 +163,44 @@ class RegistryApi:
         answer = await self.push_manifest(repository, tag or digest, document)
         assert answer.status == 201, answer.body
         return digest
+
+    # ---- the chunk exchange
+
+    async def missing(self, repository: str, chunks: list[Chunk], *sources: str) -> Answer:
+        """Which of these are missing?"""
+        query = "&".join(f"from={source}" for source in sources)
+        path = f"/v2/{repository}/_dit4c/chunks/missing?{query}"
+        return await self.ask("POST", path, data=encode_chunks(chunks))
+
+    async def bundle(self, repository: str, *contents: bytes) -> Answer:
+        """Here they are."""
+        body = b"".join(pack(Chunk.of(one), one).wire for one in contents)
+        return await self.ask("POST", f"/v2/{repository}/_dit4c/chunks/bundle", data=body)
+
+    async def assemble(
+        self, repository: str, digest: str, chunks: list[Chunk], *sources: str
+    ) -> Answer:
+        """Put these together."""
+        query = "&".join(f"from={source}" for source in sources)
+        path = f"/v2/{repository}/_dit4c/blobs/{digest}?{query}"
+        return await self.ask("POST", path, data=encode_chunks(chunks))
+
+    async def fetch(self, repository: str, chunks: list[Chunk]) -> Answer:
+        """Give me these."""
+        body = encode_chunks(chunks)
+        return await self.ask("POST", f"/v2/{repository}/_dit4c/chunks/fetch", data=body)
+
+    async def push_by_chunks(self, repository: str, content: bytes, *sources: str) -> int:
+        """A blob by the exchange; how many chunks were sent."""
+        pieces = cut(content)
+        chunks = [Chunk.of(piece) for piece in pieces]
+        places = (await self.missing(repository, chunks, *sources)).json["missing"]
+        if places:
+            answer = await self.bundle(repository, *(pieces[place] for place in places))
+            assert answer.json == {"stored": len(places)}, answer.body
+        answer = await self.assemble(repository, Digest.of(content), chunks, *sources)
+        assert answer.status == 201, answer.body
+        return len(places)
 
 
 def descriptor(content: bytes, media_type: str) -> dict[str, Any]:

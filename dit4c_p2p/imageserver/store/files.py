@@ -12,7 +12,6 @@ from dit4c_p2p.atomic_file import sync_folder
 from dit4c_p2p.imageserver.store.errors import DiskFull
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_SUBFOLDERS = 256
 
 
 class Files:
@@ -27,9 +26,7 @@ class Files:
         self._incoming = root / "incoming"
         self._incoming.mkdir(parents=True, exist_ok=True, mode=0o700)
         for kind in ("blobs", "packs"):
-            for number in range(_SUBFOLDERS):
-                (root / kind / f"{number:02x}").mkdir(parents=True, exist_ok=True, mode=0o700)
-            sync_folder(root / kind)
+            (root / kind).mkdir(exist_ok=True, mode=0o700)
         sync_folder(root)
 
     def blob(self, name: str) -> Path:
@@ -75,9 +72,16 @@ def put_in_place(source: Path, target: Path) -> None:
     """Give a file that is on disk its final name, which outlives a power cut.
 
     Called by the thread that writes to the index.
+
+    :raises DiskFull: there is no room for the name.
     """
-    source.replace(target)
-    sync_folder(target.parent)
+    folder = target.parent
+    with disk_errors():
+        if not folder.exists():
+            folder.mkdir(mode=0o700)
+            sync_folder(folder.parent)
+        source.replace(target)
+        sync_folder(folder)
 
 
 @contextmanager
