@@ -243,13 +243,14 @@ class LeaseTable:
         return most
 
     def give_back(self, session: Session, file_id: int, seq: int, keep: LeaseKind) -> None:
-        """The holder keeps no more than ``keep``; one that was granted after ``seq`` stays."""
+        """The holder keeps no more than ``keep``; one that was granted after ``seq`` stays.
+
+        Where it keeps more than a recall lets, the recall goes on: the two have crossed.
+        """
         holder = self._holders.get(session)
         lease = holder.held.get(file_id) if holder is not None else None
         if holder is None or lease is None or lease.seq > seq:
             return
-        if lease.keep is not None:
-            keep = min(keep, lease.keep)
         self._lower(session, holder, file_id, keep)
 
     def withdraw(self, file_id: int) -> None:
@@ -304,7 +305,8 @@ class LeaseTable:
             if not self._writers[session]:
                 del self._writers[session]
             lease.kind = LeaseKind.READ
-        lease.keep = None
+        if lease.keep is not None and keep <= lease.keep:
+            lease.keep = None
 
     def _remove(self, session: Session, holder: _Holder, file_id: int) -> None:
         lease = holder.held.pop(file_id)
