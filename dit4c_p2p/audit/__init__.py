@@ -1,8 +1,8 @@
-"""The audit log: who did what, from where, with which key, and what came of it.
+"""The audit log: who did what, from where, with which key, and with what outcome.
 
-One line of JSON for each act, only ever appended. Each line carries the SHA-256 of the line before
-it, so that a line changed, removed or put in between shows once a copy of any later line is held
-elsewhere: ship the file, or its newest hash, to another machine.
+Each act is one appended line of JSON that carries the SHA-256 of the line before it. A changed,
+removed or inserted line is therefore detected by anyone who keeps a copy of a later line: ship the
+file, or its newest hash, to another machine.
 
     {"n": 2, "at": "2026-11-23T10:00:00.123Z", "who": "admin", "key": "", "from": "127.0.0.1",
      "what": "key.revoke", "about": "node-home", "outcome": "done", "previous": "9f86d0…"}

@@ -1,4 +1,4 @@
-"""One line of an audit log: how it is written, read, and followed by the next."""
+"""Lines of an audit log: compose, parse and chain them."""
 
 import hashlib
 import json
@@ -19,14 +19,14 @@ _MAX_TEXT_CHARS = 300
 
 
 class AuditBroken(DitError):
-    """The log is not what was written; the message says from which line on."""
+    """The log was changed; the message names the first wrong line."""
 
     code = "audit_broken"
 
 
 @dataclass(frozen=True)
 class Act:
-    """What a line is about; see :meth:`dit4c_p2p.audit.AuditLog.write`."""
+    """The fields of an act; see :meth:`dit4c_p2p.audit.AuditLog.write`."""
 
     what: str
     who: str = ""
@@ -38,7 +38,7 @@ class Act:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a chain stands: how many lines it has, and the hash of the newest."""
+    """The end of a chain: its number of lines, and the hash of the newest."""
 
     count: int = 0
     newest: str = FIRST
@@ -54,7 +54,7 @@ class Line:
 
 
 def compose(act: Act, after: Place, now: float) -> bytes:
-    """The line of ``act`` at ``now`` (seconds since 1970), without its line end."""
+    """Return the line of ``act`` at ``now`` (seconds since 1970), without a line end."""
     at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
     texts = (act.who, act.key, act.origin, act.what, act.about, act.outcome)
     values = (
@@ -70,7 +70,7 @@ def read(line: bytes, path: Path, where: str) -> Line:
     """Read a line.
 
     :param where: which line of ``path`` it is, for the error.
-    :raises AuditBroken: it is none of ours.
+    :raises AuditBroken: the text is no line of an audit log.
     """
     try:
         found = json.loads(line)
@@ -82,12 +82,12 @@ def read(line: bytes, path: Path, where: str) -> Line:
 
 
 def hash_of(line: bytes) -> str:
-    """What the next line carries of this one."""
+    """Return the hash of a line, which the next line carries."""
     return hashlib.sha256(line).hexdigest()
 
 
 def not_ours(path: Path, where: str) -> AuditBroken:
-    """The error for something else in the file."""
+    """Return the error for a text that is no line of an audit log."""
     return AuditBroken(
         f"{path}, {where}: not a line of an audit log", hint="keep the file, and start another one"
     )

@@ -1,4 +1,4 @@
-"""Putting an audit log aside while others write into it."""
+"""Rotation of an audit log while processes write to it."""
 
 import os
 import time
@@ -13,13 +13,13 @@ from dit4c_p2p.errors import DitError
 
 
 class NothingToRotate(DitError):
-    """The log has no line that could be put aside."""
+    """The log has no line to rotate."""
 
     code = "nothing_to_rotate"
 
 
 def rotate(path: Path, *, who: str, clock: Callable[[], float] = time.time) -> Path:
-    """Put the log aside under a name of its own, and return that; ``path`` begins anew.
+    """Rename the log and return its new name; ``path`` begins anew.
 
     The new file belongs to whom the old one did, and begins with a line that carries the old one's
     newest hash. There is a log under its name at every moment, and whoever writes goes on in it.

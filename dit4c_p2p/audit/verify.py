@@ -1,4 +1,4 @@
-"""Whether an audit log is what was written."""
+"""Verification of an audit log's chain of hashes."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dit4c_p2p.audit.line import ROTATED, SHORTENED, AuditBroken, Place, hash_of
 
 @dataclass(frozen=True)
 class Verdict:
-    """A log that holds together.
+    """Result of verifying an unbroken log.
 
     ``first``: the number of its first line; above 1 if the chain began in a file that is not here.
     ``follows``: the hash of the line before that one. ``lines``: how many there are. ``newest``:

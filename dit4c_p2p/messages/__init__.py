@@ -1,4 +1,4 @@
-"""What crosses a wire, as plain typed records; knows no component and does nothing.
+"""Records that cross a wire, as plain types; imports no component and does no I/O.
 
 ``codec`` turns them into JSON and back, checked. One module per conversation:
 

@@ -1,15 +1,15 @@
-"""Records to JSON and back, between peers that need not be of one release.
+"""Encode records as JSON and decode them, between peers that may be of different releases.
 
-What a newer peer says is passed over where it isn't understood, as in TLS and JOSE, and never ends
-a connection:
+Content that only a newer release knows is ignored, as in TLS and JOSE, and never ends a connection:
 
-- a field that is not known is ignored. So one may be added to a record, with a default; one that
-  has to be heeded makes a new kind of record instead;
-- a record of a kind that is not known, or with a word that is not (a new state, say), is
-  :class:`UnknownKind`: whoever reads answers or skips it, as the conversation's module says. A list
-  with such a word in it is skipped whole: a new word is said a release after it can be read.
+- An unknown field is ignored. A release may therefore add a field with a default; a field that the
+  receiver must obey needs a new kind of record instead.
+- A record of an unknown kind, or with an unknown word (such as a new state), raises
+  :class:`UnknownKind`; the receiver answers or skips it, as the protocol's module says. A list with
+  an unknown word is skipped as a whole: a release sends a new word only when the one before reads
+  it.
 
-Everything else that is not as declared is refused, and so is anything too large.
+Everything else that differs from the declaration is refused, and so is everything too large.
 """
 
 import types
@@ -30,13 +30,13 @@ _encoder = msgspec.json.Encoder(order="deterministic")
 
 
 class InvalidMessage(DitError):
-    """What arrived is not a record of the expected type."""
+    """The message is not a record of the expected type."""
 
     code = "invalid_message"
 
 
 class UnknownKind(InvalidMessage):
-    """What arrived may be a record, of a kind or with a word that this release doesn't know."""
+    """The message may be a record of a newer release: its kind or a word in it is unknown here."""
 
     code = "unknown_kind"
 
@@ -46,22 +46,21 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Strict(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Base of what is carried out as it is written, or not at all: nothing unknown is let through.
+    """Base of records in which an unknown field is refused.
 
-    For what a person or a program has written once and sees refused, where a field that was passed
-    over could have been a limit.
+    It is for requests of people and programs, where an ignored field could have been a limit.
     """
 
 
 def encode(record: Any) -> bytes:
-    """JSON in UTF-8 on one line, keys in a fixed order, so that it can be signed."""
+    """Return JSON in UTF-8 on one line, with keys in a fixed order, so that it can be signed."""
     return _encoder.encode(record)
 
 
 def decode(data: bytes | str, kind: type[T]) -> T:
     """Read one record of type ``kind``, which may be a union of tagged records.
 
-    :raises UnknownKind: a peer of a newer release may mean something by it.
+    :raises UnknownKind: the record may be one of a newer release.
     :raises InvalidMessage: too large, nested too deeply, not JSON, a field missing or of a wrong
         type, or unknown to a :class:`Strict` record.
     """

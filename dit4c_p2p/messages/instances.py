@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """Where an instance is in its life; the values are what the API shows."""
+    """State of an instance; the values are those of the API."""
 
     CREATED = "created"
     WAITING_FOR_IMAGE = "waiting_for_image"

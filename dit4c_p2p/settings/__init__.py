@@ -1,4 +1,4 @@
-"""The settings of each component: one TOML file each, with the environment over it.
+"""Settings of each component: a TOML file, overridden by environment variables.
 
     settings = read(NodeSettings, "node", Path("/etc/dit4c/node.toml"), os.environ)
 
@@ -49,9 +49,9 @@ __all__ = [
 
 
 def kind_of(file: Path) -> str:
-    """The component that a file says it is for.
+    """Return the kind of component that a settings file is for.
 
-    :raises ConfigError: it does not say, or it can't be read.
+    :raises ConfigError: the file has no ``kind``, or can't be read.
     """
     kind = load(file).get(KIND)
     if not isinstance(kind, str) or kind not in KINDS:

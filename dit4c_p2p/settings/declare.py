@@ -1,4 +1,4 @@
-"""How a setting is declared: a field of a frozen, keyword-only dataclass, once and for all uses.
+"""Declaration of settings: fields of frozen, keyword-only dataclasses, declared once for all uses.
 
     @dataclass(frozen=True, kw_only=True)
     class Lamp(Settings):
@@ -7,8 +7,8 @@
         colour: str = setting(values.text, "What it shines in.", default="white")
         timer: Timer = section(Timer, "When it goes out.")
 
-The declaration is what the file is read by (``read``), what the commented examples are written from
-(``example``), and where the name of the environment's variable comes from (:func:`variable`).
+The declaration is used to read the file (``read``), to write the commented examples (``example``),
+and to name the environment variable (:func:`variable`).
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class _Required:
-    """There is no default."""
+    """Marker of a setting without a default."""
 
 
 REQUIRED = _Required()
@@ -36,11 +36,11 @@ class Settings:
     """Base of every group of settings: a whole file or a table in it."""
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
-        """What does not go together: the setting's name, what is wrong, and what to do."""
+        """Yield inconsistent settings: the setting's name, what is wrong, and what to do."""
         yield from ()
 
     def file_problems(self) -> Iterator[ConfigError]:
-        """What is wrong with the files that are named here, which are opened for it."""
+        """Yield what is wrong with the files that the settings name, by opening them."""
         yield from ()
 
 
@@ -59,7 +59,7 @@ class Setting:
 
     @property
     def required(self) -> bool:
-        """Whether it has to be given."""
+        """Whether the setting has no default."""
         return self.default is REQUIRED
 
 
@@ -84,7 +84,7 @@ def setting(
     example: object = REQUIRED,
     shown: bool = False,
 ) -> Any:
-    """A field of a :class:`Settings` class; ``meaning`` is a sentence or two."""
+    """Declare a field of a :class:`Settings` class; ``meaning`` is a sentence or two."""
     declared = Setting(value, meaning, default, example, shown)
     if default is REQUIRED:
         return dataclasses.field(metadata={_DECLARED: declared})
@@ -92,7 +92,7 @@ def setting(
 
 
 def section(settings: type[Settings], meaning: str) -> Any:
-    """A table; one that is left out has its defaults, unless something in it is required."""
+    """Declare a table; a missing table has its defaults, unless it has a required setting."""
     needed = any(isinstance(part, Setting) and part.required for _, part in parts(settings))
     declared = Section(settings, meaning, many=False, shown=needed)
     if needed:
@@ -101,14 +101,14 @@ def section(settings: type[Settings], meaning: str) -> Any:
 
 
 def sections(settings: type[Settings], meaning: str, *, shown: bool = False) -> Any:
-    """Any number of tables with one name; none by default."""
+    """Declare any number of tables with one name; none by default."""
     return dataclasses.field(
         default=(), metadata={_DECLARED: Section(settings, meaning, many=True, shown=shown)}
     )
 
 
 def parts(settings: type[Settings]) -> list[tuple[str, Setting | Section]]:
-    """Every name of a class and what is declared for it, in the order of the declaration."""
+    """Return every name of a class with its declaration, in the order of the declarations."""
     if not dataclasses.is_dataclass(settings):
         raise TypeError(f"{settings.__name__} is no dataclass")
     return [(field.name, field.metadata[_DECLARED]) for field in dataclasses.fields(settings)]
@@ -117,7 +117,7 @@ def parts(settings: type[Settings]) -> list[tuple[str, Setting | Section]]:
 def every_setting(
     settings: type[Settings], path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Setting]]:
-    """Every setting that has a place of its own in the file, so not those of repeated tables."""
+    """Yield every setting with its path, except those of repeated tables."""
     for name, part in parts(settings):
         if isinstance(part, Setting):
             yield (*path, name), part
@@ -126,5 +126,5 @@ def every_setting(
 
 
 def variable(path: Sequence[str]) -> str:
-    """The environment's variable that goes over a setting: ``DIT4C_LIMITS_SESSION_IDLE``."""
+    """Return the environment variable that overrides a setting: ``DIT4C_LIMITS_SESSION_IDLE``."""
     return _PREFIX + "_".join(path).upper()

@@ -1,4 +1,4 @@
-"""Settings of what the public reaches: certificates, and proxies in front."""
+"""Settings of public HTTP servers: certificates and trusted proxies."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,19 +32,19 @@ class TlsSettings(Settings):
 
     @property
     def files(self) -> TlsFiles | None:
-        """Both, or None if there are none."""
+        """Paths of certificate and key, or None if neither is set."""
         if self.certificate is None or self.key is None:
             return None
         return TlsFiles(self.certificate, self.key)
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
-        """One is of no use without the other."""
+        """Require certificate and key together."""
         if (self.certificate is None) != (self.key is None):
             missing = "certificate" if self.certificate is None else "key"
             yield missing, "it is missing beside the other", "give both files"
 
     def certificate_problems(self, *names: str) -> Iterator[ConfigError]:
-        """What is wrong with the two files, for a server of these names."""
+        """Yield what is wrong with the two files, for a server of these names."""
         if self.files is not None:
             try:
                 check(self.files, names)
@@ -83,7 +83,7 @@ class ProxySettings(Settings):
 def listening_problems(
     listen: object, listen_tls: object, redirect: object, tls: TlsSettings
 ) -> Iterator[tuple[str, str, str]]:
-    """What does not go together in where a component listens."""
+    """Yield inconsistent addresses of a component's listeners."""
     if not listen and not listen_tls:
         yield "listen", "it listens nowhere", "give listen, or listen_tls with a certificate"
     if listen_tls and tls.files is None:

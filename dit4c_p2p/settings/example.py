@@ -1,7 +1,6 @@
-"""The commented example files, written from the declarations alone.
+"""Commented example files, written from the declarations.
 
-What has to be given stands there with an example; what may be left out is commented out and shows
-its default.
+A required setting has an example; an optional one is commented out and shows its default.
 """
 
 import inspect
@@ -28,7 +27,7 @@ _READING = (
 
 
 def example(settings: type[Settings], kind: str) -> str:
-    """A whole file for the component ``kind``, ending in a line end."""
+    """Return a whole file for the component ``kind``, with a final line end."""
     lines = [
         *_comment(inspect.cleandoc(settings.__doc__ or "")),
         "#",
@@ -43,7 +42,7 @@ def example(settings: type[Settings], kind: str) -> str:
 
 
 def _body(settings: type[Settings], path: tuple[str, ...], hidden: str) -> Iterator[str]:
-    """The settings of one table, then its own tables; ``hidden`` is put before each."""
+    """Yield the settings of one table, then its own tables; ``hidden`` is put before each."""
     declared = parts(settings)
     for name, part in declared:
         if isinstance(part, Setting):

@@ -1,6 +1,6 @@
-"""From a TOML file, with the environment over it, to a :class:`Settings` object.
+"""Read a :class:`Settings` object from a TOML file, overridden by environment variables.
 
-Everything that is wrong is found in one go; each problem is a line that names the setting.
+All problems are found in one pass; each is a line that names the setting.
 """
 
 import tomllib
@@ -30,7 +30,7 @@ Table = dict[str, Any]
 
 
 class InvalidSettings(ConfigError):
-    """One or more settings are not as they must be; ``problems`` has a line for each."""
+    """One or more settings are invalid; ``problems`` has a line for each."""
 
     def __init__(self, file: Path, kind: str, problems: Sequence[str]) -> None:
         more = len(problems) - 1
@@ -40,9 +40,9 @@ class InvalidSettings(ConfigError):
 
 
 def load(file: Path) -> Table:
-    """The tables of a file, as they are.
+    """Return the tables of a TOML file.
 
-    :raises ConfigError: it can't be read or is no TOML.
+    :raises ConfigError: the file can't be read or is no TOML.
     """
     try:
         with file.open("rb") as stream:
@@ -63,11 +63,11 @@ def load(file: Path) -> Table:
 
 
 def read(settings: type[S], kind: str, file: Path, environ: Mapping[str, str]) -> S:
-    """The settings in ``file`` with those of ``environ`` over them.
+    """Return the settings in ``file``, overridden by those of ``environ``.
 
     :param kind: the component's; a ``kind`` in the file has to agree.
     :raises ConfigError: the file can't be read or is no TOML.
-    :raises InvalidSettings: what it says is not as it must be.
+    :raises InvalidSettings: a setting is invalid.
     """
     table = load(file)
     reader = _Reader()
@@ -82,7 +82,7 @@ def read(settings: type[S], kind: str, file: Path, environ: Mapping[str, str]) -
 
 
 def unknown_variables(kinds: Sequence[type[Settings]], environ: Mapping[str, str]) -> Iterator[str]:
-    """A line for each ``DIT4C_*`` variable that no component has, which is likely mistyped."""
+    """Return a line for each ``DIT4C_*`` variable that no component has, as it may be mistyped."""
     known = {variable(path) for kind in kinds for path, _ in every_setting(kind)}
     known.update(_OTHER_VARIABLES)
     for name in sorted(environ):
@@ -93,7 +93,7 @@ def unknown_variables(kinds: Sequence[type[Settings]], environ: Mapping[str, str
 
 
 class _Reader:
-    """Collects problems on the way."""
+    """Reader that collects problems."""
 
     def __init__(self) -> None:
         self.problems: list[str] = []
@@ -103,7 +103,7 @@ class _Reader:
         self.problems.append(f"{printable(name)}: {error.one_line()}")
 
     def put_over(self, table: Table, settings: type[Settings], environ: Mapping[str, str]) -> None:
-        """Write what the environment says into ``table``."""
+        """Write the environment's values into ``table``."""
         for path, declared in every_setting(settings):
             text = environ.get(variable(path))
             if text is None:
@@ -115,7 +115,7 @@ class _Reader:
                 inner[path[-1]] = declared.value.parse(text)
 
     def table(self, settings: type[S], raw: object, path: tuple[str, ...]) -> S | None:
-        """A table as an object; None if something in it is wrong, which has been said."""
+        """Return a table as an object; None if it has a problem, which is noted."""
         if not isinstance(raw, dict):
             self.say(".".join(path), WrongValue(f"{shown(raw)} is not a table"))
             return None
@@ -151,7 +151,7 @@ class _Reader:
             return None
 
     def _needed(self, part: Setting | Section, path: tuple[str, ...]) -> bool:
-        """Whether an absent part has to be looked at; a missing setting is said here."""
+        """Whether an absent part has to be read; note a missing required setting."""
         if isinstance(part, Setting):
             if part.required:
                 self.say(".".join(path), WrongValue("it is missing", hint=part.meaning))

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RouterLimits(Settings):
-    """How much it bears."""
+    """Limits of a routing server."""
 
     head: float = setting(
         values.duration,
@@ -122,21 +122,21 @@ class RouterSettings(PeerSettings):
         }
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
-        """Where it listens."""
+        """Check the addresses to listen on."""
         yield from super().problems()
         yield from listening_problems(self.listen, self.listen_tls, self.redirect, self.tls)
         if not self.listen_ssh:
             yield "listen_ssh", "it is empty", 'write listen_ssh = ["0.0.0.0:8022"]'
 
     def file_problems(self) -> Iterator[ConfigError]:
-        """For which hosts the certificate has to be, only the portal knows."""
+        """Check the certificate without host names, which only the portal knows."""
         yield from super().file_problems()
         yield from self.tls.certificate_problems()
 
     def config(
         self, key: asyncssh.SSHKey, portal: PortalInfo, public: PublicConfig
     ) -> "RouterConfig":
-        """What the router is told."""
+        """Return the router's configuration."""
         from dit4c_p2p.router.config import Limits, RouterConfig
 
         limits = self.limits

@@ -65,7 +65,7 @@ class SchedulerSettings(PeerSettings):
     def config(
         self, key: asyncssh.SSHKey, portal: PortalInfo, public: PublicConfig
     ) -> "SchedulerConfig":
-        """What the scheduler is told."""
+        """Return the scheduler's configuration."""
         from dit4c_p2p.scheduler import Limits, SchedulerConfig
 
         return SchedulerConfig(

@@ -1,4 +1,4 @@
-"""Settings that several components have."""
+"""Settings shared by several components."""
 
 import logging
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ Listening = dict[str, tuple[values.Address, ...]]
 
 
 def ports_given_twice(listening: Listening) -> Iterator[tuple[str, str, str]]:
-    """Addresses that can't be listened on because one before them is the same or includes it."""
+    """Return addresses that an earlier one equals or includes, so that they can't be bound."""
     before: list[tuple[str, values.Address]] = []
     for name, addresses in listening.items():
         for host, port in addresses:
@@ -34,7 +34,7 @@ def ports_given_twice(listening: Listening) -> Iterator[tuple[str, str, str]]:
 
 
 def _overlap(host: str, other: str) -> bool:
-    """Whether one is the other, or all addresses of its family."""
+    """Whether the addresses are equal, or one is the wildcard of the other's family."""
     if host == other:
         return True
     try:
@@ -61,13 +61,13 @@ class LogSettings(Settings):
 
     @property
     def number(self) -> int:
-        """As the logging module counts levels."""
+        """The level as a number of the logging module."""
         return logging.getLevelNamesMapping()[self.level.upper()]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObserveSettings(Settings):
-    """Health and figures, for those who run the component."""
+    """Health checks and metrics, for the component's operator."""
 
     listen: values.Address | None = setting(
         values.address,
@@ -79,13 +79,13 @@ class ObserveSettings(Settings):
 
     @property
     def listening(self) -> "Listening":
-        """The one address, or none."""
+        """The address of health and metrics, if it is set."""
         return {} if self.listen is None else {"observe.listen": (self.listen,)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PortalReference(Settings):
-    """Which portal to believe."""
+    """The portal that the peer trusts."""
 
     url: str = setting(
         values.origin,
@@ -115,9 +115,9 @@ class PortalReference(Settings):
 
     @property
     def ca(self) -> str:
-        """What is in ``ca_file``; empty without one.
+        """Contents of ``ca_file``; empty without one.
 
-        :raises ConfigError: it can't be read or is something else.
+        :raises ConfigError: the file can't be read or holds no certificates.
         """
         if self.ca_file is None:
             return ""
@@ -137,7 +137,7 @@ class PortalReference(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class PeerSettings(Settings):
-    """What every peer but the portal has; subclasses say of which kind they are."""
+    """Settings of every peer except the portal; subclasses set their kind."""
 
     KIND: ClassVar[Kind]
 
@@ -172,7 +172,7 @@ class PeerSettings(Settings):
         return self.observe.listening
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
-        """No port is given twice."""
+        """Check that no address is given twice."""
         yield from ports_given_twice(self.listening)
 
     def file_problems(self) -> Iterator[ConfigError]:
@@ -184,5 +184,5 @@ class PeerSettings(Settings):
 
     @property
     def scheduler_served(self) -> str | None:
-        """For a node, the id of its scheduler; nobody else has one."""
+        """The id of a node's scheduler; None for other kinds."""
         return None

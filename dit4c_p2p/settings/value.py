@@ -1,4 +1,4 @@
-"""What a value is, and the kinds that know nothing of this program: numbers, texts, lists."""
+"""Kinds of values of settings that are not specific to this program: numbers, texts, lists."""
 
 import contextlib
 import difflib
@@ -16,7 +16,7 @@ _SHOWN_CHARS = 60
 
 
 class WrongValue(ConfigError):
-    """A value is not of its form. The message goes on after the setting's name and a colon."""
+    """A value has the wrong form. The message continues after the setting's name and a colon."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Value(Generic[T]):
 
 
 def integer(least: int, most: int) -> Value[int]:
-    """A whole number within limits."""
+    """Return the kind of whole numbers within limits."""
 
     def read(raw: object) -> int:
         if not isinstance(raw, int) or isinstance(raw, bool):
@@ -49,7 +49,7 @@ def integer(least: int, most: int) -> Value[int]:
 
 
 def number(least: float, most: float) -> Value[float]:
-    """A number within limits, which may have a fraction."""
+    """Return the kind of numbers within limits, with or without a fraction."""
 
     def read(raw: object) -> float:
         if not isinstance(raw, int | float) or isinstance(raw, bool):
@@ -62,7 +62,7 @@ def number(least: float, most: float) -> Value[float]:
 
 
 def choice(*words: str) -> Value[str]:
-    """One of some words."""
+    """Return the kind of values that are one of the given words."""
 
     def read(raw: object) -> str:
         if raw not in words:
@@ -73,7 +73,7 @@ def choice(*words: str) -> Value[str]:
 
 
 def list_of(item: Value[T]) -> Value[tuple[T, ...]]:
-    """A list; in the environment its items are separated by commas."""
+    """Return the kind of lists; in the environment, commas separate the items."""
 
     def read(raw: object) -> tuple[T, ...]:
         if not isinstance(raw, list):
@@ -90,7 +90,7 @@ def list_of(item: Value[T]) -> Value[tuple[T, ...]]:
 
 
 def shown(raw: object) -> str:
-    """What was written, short enough for one line."""
+    """Return the written value, shortened to one line."""
     if isinstance(raw, str | bool | int | float | list):
         text = json.dumps(raw, ensure_ascii=False, default=str)
     else:
@@ -100,12 +100,12 @@ def shown(raw: object) -> str:
 
 
 def printable(text: str) -> str:
-    """The text without anything that would break a line or drive a terminal."""
+    """Return the text without line breaks and terminal control characters."""
     return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
 
 
 def close(word: object, known: Sequence[str]) -> str:
-    """``did you mean …?``, or nothing if no known word is close."""
+    """Return ``did you mean …?``, or an empty text if no known word is close."""
     lower = {one.lower(): one for one in known}
     found = difflib.get_close_matches(str(word).lower(), lower, n=1, cutoff=0.6)
     return f"did you mean {lower[found[0]]}?" if found else ""

@@ -1,8 +1,7 @@
-"""The kinds of values that settings have, each with its text form.
+"""Kinds of values of settings, each with its text form.
 
-A :class:`Value` reads what TOML or the environment says and writes it back for the example files.
-What is a length of time, a size or an address is a text with its unit in it, so that
-a reader of the file never has to look one up::
+A :class:`Value` reads a value of TOML or of the environment and writes it for the example files. A
+duration, a size or an address is a text that includes its unit::
 
     duration.read("1.5 min")      90.0, in seconds
     size.read("2 GiB")            2147483648, in bytes
