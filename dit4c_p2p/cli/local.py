@@ -3,10 +3,12 @@
 import argparse
 import asyncio
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dit4c_p2p.cli.arguments import add_data_dir
+from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.run.all_in_one_config import DEFAULT_TOOLS, AllInOneConfig
 
 if TYPE_CHECKING:
@@ -82,10 +84,17 @@ def _add_down(commands: "Commands") -> None:
     down = commands.add_parser(
         "down",
         help="remove every instance of a data folder",
-        description="Removes the containers, networks and volumes of all instances that belong to "
-        "the data folder, whether or not 'dit4c up' runs. Keys, accounts and images stay.",
+        description="Lists all instances that belong to the data folder and asks; then removes "
+        "their containers, networks and volumes with everybody's files in them, whether or not "
+        "'dit4c up' runs. Keys, accounts and images stay. With --keep they are only stopped.",
     )
     add_data_dir(down)
+    down.add_argument("--yes", action="store_true", help="do it without asking")
+    down.add_argument(
+        "--keep",
+        action="store_true",
+        help="stop the instances and keep their files: their users can start them again",
+    )
     down.set_defaults(run=_run_down)
 
 
@@ -121,7 +130,40 @@ def _run_up(options: argparse.Namespace) -> int:
 def _run_down(options: argparse.Namespace) -> int:
     from dit4c_p2p.engine_address import engine_address
     from dit4c_p2p.node.agent import remove_everything
+    from dit4c_p2p.node.owner.inventory import list_instances, stop_everything
 
-    count = len(asyncio.run(remove_everything(options.data_dir.absolute(), engine_address())))
-    print(f"Removed {count} instance{'' if count == 1 else 's'} of {options.data_dir}.")
+    folder, engine = options.data_dir.absolute(), engine_address()
+    found = asyncio.run(list_instances(folder, engine))
+    for one in found:
+        print(f"  {one.instance}  {one.status or 'without an app'}")
+    if found and not options.yes and not _agreed(len(found), keep=options.keep):
+        return 1
+    if options.keep:
+        done, word = asyncio.run(stop_everything(folder, engine)), "Stopped"
+    else:
+        done, word = asyncio.run(remove_everything(folder, engine)), "Removed"
+    print(f"{word} {_instances(len(done))} of {options.data_dir}.")
     return 0
+
+
+def _agreed(count: int, *, keep: bool) -> bool:
+    """Ask whoever is at the terminal.
+
+    :raises ConfigError: nobody is.
+    """
+    what = "Stop" if keep else "Remove"
+    if not sys.stdin.isatty():
+        raise ConfigError(
+            f"{_instances(count)} would be {'stopped' if keep else 'removed, with all files'}",
+            hint="say --yes where nobody can be asked",
+        )
+    files = "their files are kept" if keep else "all files in them are lost"
+    answer = input(f"{what} {_instances(count)}? {files[0].upper()}{files[1:]}. [y/N] ")
+    if answer.strip().lower() in ("y", "yes"):
+        return True
+    print("Nothing was done.")
+    return False
+
+
+def _instances(count: int) -> str:
+    return f"{count} instance{'' if count == 1 else 's'}"

@@ -35,7 +35,7 @@ def machines(tmp_path):
         for machine in (machines.portal, machines.router, machines.home):
             for log in sorted(machine.root.glob("var/log/*.log")):
                 print(f"==== {machine.name}: {log.name}\n{log.read_text()[-4000:]}")
-        machines.home.run("dit4c down --data-dir /var/lib/dit4c-node", check=False)
+        machines.home.run("dit4c down --yes --data-dir /var/lib/dit4c-node", check=False)
 
 
 def follow(machines: ThreeMachines) -> tuple[Newcomer, str]:

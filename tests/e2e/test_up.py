@@ -20,11 +20,22 @@ async def test_two_of_them_live_side_by_side(system, own_system):
         assert [i["id"] for i in await other.call("GET", "instances")] == [b]
         await one.call("GET", f"instances/{b}", expect=404)
         # What one removes is its own.
-        done = dit4c("down", "--data-dir", own_system.data)
+        asked = dit4c("down", "--data-dir", own_system.data)
+        assert asked.returncode == 1
+        assert b in asked.stdout
+        assert "1 instance would be removed, with all files" in asked.stderr
+        kept = dit4c("down", "--keep", "--yes", "--data-dir", own_system.data)
+        assert kept.stdout.endswith(f"Stopped 1 instance of {own_system.data}.\n")
+        found = await other.wait_for(b, "errored", timeout=30)
+        assert found["info"] == "It was stopped by the owner of its machine"
+        assert "start" in found["actions"]
+        done = dit4c("down", "--yes", "--data-dir", own_system.data)
         assert done.returncode == 0, done.stderr
         assert own_system.at_engine() == []
         assert len(system.at_engine(a)) >= 6
-        await other.wait_for(b, "errored", timeout=30)
+        async with asyncio.timeout(90):
+            while (await other.call("GET", f"instances/{b}"))["actions"] != ["discard"]:
+                await asyncio.sleep(0.5)
         await other.discard(b)
         await one.discard(a)
 
@@ -56,8 +67,10 @@ async def test_stopping_takes_ten_seconds_at_the_most_and_pods_live_on(own_syste
                     await asyncio.sleep(0.2)
     own_system.stop()
     # Whether or not it runs.
-    done = dit4c("down", "--data-dir", own_system.data)
-    assert done.stdout == f"Removed 1 instance of {own_system.data}.\n"
+    done = dit4c("down", "--yes", "--data-dir", own_system.data)
+    assert (
+        done.stdout.splitlines(keepends=True)[-1] == f"Removed 1 instance of {own_system.data}.\n"
+    )
     assert own_system.at_engine() == []
 
 

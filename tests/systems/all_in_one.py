@@ -109,7 +109,7 @@ class System:
         """Leave nothing behind, whatever has happened."""
         if self.process is not None and self.process.poll() is None:
             self.stop()
-        down = dit4c("down", "--data-dir", self.data)
+        down = dit4c("down", "--yes", "--data-dir", self.data)
         assert down.returncode == 0, down.stderr
         assert self.at_engine() == []
 

@@ -217,7 +217,7 @@ listen_ssh = ["127.0.0.1:{self.ssh_port}", "{here}:{self.ssh_port}"]
         try:
             self.stop_all()
         finally:
-            self.run("down", "--data-dir", self.data("node"))
+            self.run("down", "--yes", "--data-dir", self.data("node"))
         assert self.at_engine() == []
 
     def at_engine(self) -> list[str]:
