@@ -44,7 +44,10 @@ class KnownImageServer:
 class Limits:
     """Caps, each with its unit in its name."""
 
+    # In all; those that hold a place on a machine; and starts of one person within a minute.
     instances_per_person: int = 10
+    instances_at_once_per_person: int = 5
+    starts_per_minute_per_person: int = 20
     login_link_s: int = 24 * 3600
     session_idle_s: int = 30 * 24 * 3600
     session_s: int = 180 * 24 * 3600

@@ -148,6 +148,17 @@ class PortalLimits(Settings):
     instances_per_person: int = setting(
         values.integer(1, 10_000), "Instances that one person may have.", default=10
     )
+    instances_at_once_per_person: int = setting(
+        values.integer(1, 10_000),
+        "Those of them that may run at one time, or be on their way to it. Where machines have few "
+        "places, one person should not be able to take them all.",
+        default=5,
+    )
+    starts_per_minute_per_person: int = setting(
+        values.integer(1, 10_000),
+        "How often one person may start an instance, or start one again, within a minute.",
+        default=20,
+    )
     login_link: float = setting(
         values.duration, "How long a login link is good for.", default=24 * HOUR_S
     )
@@ -372,6 +383,8 @@ class PortalSettings(Settings):
             login=login_config(self.login, self.providers, self.allow),
             limits=Limits(
                 instances_per_person=limits.instances_per_person,
+                instances_at_once_per_person=limits.instances_at_once_per_person,
+                starts_per_minute_per_person=limits.starts_per_minute_per_person,
                 login_link_s=round(limits.login_link),
                 session_idle_s=round(limits.session_idle),
                 session_s=round(limits.session),

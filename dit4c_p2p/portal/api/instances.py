@@ -137,7 +137,7 @@ def _view(call: Call, instance: Instance) -> InstanceView:
 
 ENDPOINTS = (
     Endpoint("GET", "instances", list_instances),
-    Endpoint("POST", "instances", start, status=201, location=True, errors=(Conflict,)),
+    Endpoint("POST", "instances", start, status=201, location=True, errors=(Conflict, TooMany)),
     Endpoint("GET", "instances/{id}", get),
     Endpoint(
         "GET", "instances/{id}/events", events, media=("text/event-stream",), errors=(TooMany,)
@@ -150,7 +150,7 @@ ENDPOINTS = (
         errors=(TookTooLong,),
     ),
     Endpoint("POST", "instances/{id}/stop", stop, status=202, errors=(Conflict,)),
-    Endpoint("POST", "instances/{id}/start", start_again, status=202, errors=(Conflict,)),
+    Endpoint("POST", "instances/{id}/start", start_again, status=202, errors=(Conflict, TooMany)),
     Endpoint("POST", "instances/{id}/new-key", new_key, status=202, errors=(Conflict,)),
     Endpoint("POST", "instances/{id}/discard", discard, status=202),
 )

@@ -9,7 +9,7 @@ import secrets
 import string
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from tortoise.functions import Count
 from tortoise.queryset import QuerySet
@@ -19,7 +19,7 @@ from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.errors import IdentityError
 from dit4c_p2p.identity.keys import fingerprint, parse_public
 from dit4c_p2p.identity.names import Kind, PeerName
-from dit4c_p2p.messages.codec import encode
+from dit4c_p2p.messages.codec import decode, encode
 from dit4c_p2p.messages.instances import FINAL, State
 from dit4c_p2p.messages.link import (
     INSTANCE_KEY_NAMESPACE,
@@ -38,6 +38,7 @@ from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import CatalogueImage, PortalConfig
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NoSuchInstance, NotFound, PortalError
+from dit4c_p2p.portal.instances import quota
 from dit4c_p2p.portal.instances.catalogue import Catalogue, catalogue
 from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.keys.registry import KeyRegistry, instance_name
@@ -87,6 +88,7 @@ class Instances:
         self._audit = audit
         self._grants_changed = grants_changed
         self._reach = reach
+        self._start_rate = quota.StartRate(clock)
         self._clock = clock
 
     # ---- by people
@@ -97,18 +99,18 @@ class Instances:
         :param image: the image's name in the catalogue, or its id.
         :param name: what the person calls it; the image's title if empty.
         :raises BadRequest: no such image, or not any more, or not a name.
-        :raises Conflict: the person has as many as they may.
+        :raises Conflict: the person has as many as they may, or as many that run.
+        :raises TooMany: the person has started too many within a minute.
         """
         name = checked_name(name)
-        now, limit = self._clock(), self._config.limits.instances_per_person
+        now, limits = self._clock(), self._config.limits
         async with in_transaction("portal"):
             chosen = _chosen(await catalogue(self._config), image)
-            names = await self.of(owner).values_list("name", flat=True)
-            if len(names) >= limit:
-                raise Conflict(
-                    f"you have {limit} instances, as many as you may have at once",
-                    hint="discard one that you no longer need, then start again",
-                )
+            mine = await self.of(owner)
+            names = [one.name for one in mine]
+            quota.check_number((State(one.state) for one in mine), limits)
+            quota.check_at_once(await self._holding(mine), limits)
+            self._start_rate.check(owner.id, limits)
             instance = await Instance.create(
                 id=secrets.choice(_LETTERS)
                 + "".join(secrets.choice(_ID_CHARS) for _ in range(_ID_LENGTH - 1)),
@@ -197,7 +199,9 @@ class Instances:
         """Have an app that was stopped, or has ended, started where it is. Again changes nothing.
 
         :raises NotFound: not this person's.
-        :raises Conflict: it is being stopped or discarded, or was never placed on a machine.
+        :raises Conflict: it is being stopped or discarded, or was never placed on a machine; or the
+            person has as many that run as they may.
+        :raises TooMany: the person has started too many within a minute.
         """
         return await self._wish(owner, id, StartAgain, _STARTABLE, _STARTS, "started again")
 
@@ -266,6 +270,11 @@ class Instances:
                 order = StartAgain(instance=id, after=order.after, new_key=True)
             if await self._waits(instance.scheduler, order):
                 return instance
+            if kind is StartAgain:
+                mine = await self.of(owner)
+                others = [one for one in mine if one.id != id]
+                quota.check_at_once(await self._holding(others), self._config.limits)
+                self._start_rate.check(owner.id, self._config.limits)
             await self._send(instance.scheduler, order)
             instance.info = f"Asked to be {word}."
             await instance.save(update_fields=["info"])
@@ -402,6 +411,19 @@ class Instances:
         if instance is None:
             raise NotFound(f"{id!r} is not an instance of scheduler-{scheduler}")
         return instance
+
+    async def _holding(self, instances: Sequence[Instance]) -> int:
+        """How many hold a place on a machine, or are about to be started again."""
+        holding = {one.id for one in instances if State(one.state) in quota.HOLDING}
+        down = {one.id for one in instances if State(one.state) in _STARTABLE}
+        if down:
+            orders = Outgoing.filter(
+                body__contains=encode(StartAgain.__struct_config__.tag).decode()
+            )
+            for body in await orders.values_list("body", flat=True):
+                order: ToScheduler = decode(str(body), ToScheduler)  # type: ignore[arg-type]
+                holding |= down & {order.instance}
+        return len(holding)
 
     async def _waits(self, scheduler: str, message: ToScheduler) -> bool:
         """Whether exactly this is on its way already."""

@@ -9,7 +9,7 @@ from aiohttp import web
 from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.accounts.sessions import LoggedIn
 from dit4c_p2p.portal.context import PortalContext, services
-from dit4c_p2p.portal.errors import Conflict, PortalError, Unauthorized
+from dit4c_p2p.portal.errors import Conflict, PortalError, TooMany, Unauthorized
 from dit4c_p2p.portal.http.responses import json_answer
 from dit4c_p2p.portal.http.sse import KEEPALIVE_S, EventStream
 from dit4c_p2p.portal.instances import view
@@ -83,7 +83,7 @@ async def _wish(
     await checked_form(request, session)
     try:
         instance = await ask(session.who, request.match_info["id"])
-    except Conflict as error:
+    except (Conflict, TooMany) as error:
         if _is_script(request):
             raise
         return await dashboard(PageCall(request, session, error=error))

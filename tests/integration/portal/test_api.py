@@ -112,6 +112,35 @@ async def test_two_starts_at_once_both_work(work):
         assert {answer.json["name"] for answer in both} == {"JupyterLab", "JupyterLab 2"}
 
 
+async def test_instances_at_once_and_starts_in_a_minute_are_limited(work):
+    """One person can't fill a machine, nor keep it busy with starting and discarding."""
+    await work.stop()
+    work.with_config(limits=Limits(instances_at_once_per_person=2, starts_per_minute_per_person=4))
+    await work.start()
+    async with work.api() as api, work.scheduler() as scheduler:
+        made = [(await api.post("instances", json={"image": IMAGE})).json["id"] for _ in range(2)]
+        refused = await api.post("instances", json={"image": IMAGE})
+        detail = assert_problem(refused, 409, "conflict")["detail"]
+        assert "2 may at once" in detail
+        assert "an admin can change this limit" in detail
+        for instance in made:
+            await scheduler.report(instance, State.EXITED, node="node-main")
+        first, second = [await api.post(f"instances/{instance}/start") for instance in made]
+        assert (first.status, second.status) == (202, 202)
+        third = await api.post("instances", json={"image": IMAGE})
+        assert_problem(third, 409, "conflict")
+        for instance in made:
+            await scheduler.report(instance, State.ERRORED, node="node-main")
+            await api.post(f"instances/{instance}/discard")
+            await scheduler.report(instance, State.DISCARDED)
+        fast = await api.post("instances", json={"image": IMAGE})
+        detail = assert_problem(fast, 429, "too_many")["detail"]
+        assert "started 4 within a minute" in detail
+        assert "an admin can change this limit" in detail
+    async with work.api(await work.person("other")) as api:
+        assert (await api.post("instances", json={"image": IMAGE})).status == 201
+
+
 async def test_too_many_instances_says_what_to_do(work):
     await work.stop()
     work.with_config(limits=Limits(instances_per_person=2))

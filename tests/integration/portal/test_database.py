@@ -35,6 +35,12 @@ from dit4c_p2p.portal.oauth.server import claim
 
 EIGHT = range(8)
 
+MANY = Limits(
+    instances_per_person=1000,
+    instances_at_once_per_person=1000,
+    starts_per_minute_per_person=1000,
+)
+
 
 class NoQueue:
     """In the place of a process's own queue: as if each transaction were in another process."""
@@ -249,7 +255,14 @@ async def test_disk_full_it_says_try_again_and_goes_on(tmp_path, engine, caplog)
     """security.md, section 5: disk full: a clear error, nothing corrupt, on when there is room."""
     wanted = {"image": IMAGE, "name": "x" * 100}
     async with (
-        PortalAtWork(tmp_path, Limits(instances_per_person=1000)) as work,
+        PortalAtWork(
+            tmp_path,
+            Limits(
+                instances_per_person=1000,
+                instances_at_once_per_person=1000,
+                starts_per_minute_per_person=1000,
+            ),
+        ) as work,
         work.api() as api,
         work.scheduler() as scheduler,
     ):

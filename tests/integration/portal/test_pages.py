@@ -128,12 +128,13 @@ async def test_by_keyboard_alone(work, page):
 
 async def test_a_button_that_is_refused_says_why_in_sentences(work, page):
     async with work.api() as api:
-        for _ in range(work.config.limits.instances_per_person):
+        for _ in range(work.config.limits.instances_at_once_per_person):
             await api.post("instances", json={"image": "jupyterlab"})
     await page.click('[data-action="start"]')
     await expect(page.get_by_role("alert")).to_have_text(
-        "You have 10 instances, as many as you may have at once. "
-        "Discard one that you no longer need, then start again."
+        "5 instances of yours run or are being started, and 5 may at once. "
+        "Stop or discard one, then start again; "
+        "an admin can change this limit in the portal's settings."
     )
 
 

@@ -1,0 +1,42 @@
+"""Limits of a person, each with a refusal that says which it is and who can change it."""
+
+import pytest
+
+from dit4c_p2p.messages.instances import State
+from dit4c_p2p.portal.config import Limits
+from dit4c_p2p.portal.errors import Conflict, TooMany
+from dit4c_p2p.portal.instances.quota import StartRate, check_at_once, check_number
+
+LIMITS = Limits(
+    instances_per_person=3, instances_at_once_per_person=2, starts_per_minute_per_person=3
+)
+
+
+def test_in_all_and_at_once():
+    check_number([State.EXITED] * 2, LIMITS)
+    with pytest.raises(Conflict, match="3 instances, as many as you may have") as refused:
+        check_number([State.EXITED] * 3, LIMITS)
+    assert "an admin can change this limit" in refused.value.hint
+    check_at_once(1, LIMITS)
+    with pytest.raises(Conflict, match="2 may at once") as refused:
+        check_at_once(2, LIMITS)
+    assert "an admin can change this limit" in refused.value.hint
+
+
+def test_the_rate_is_of_the_last_minute_and_of_each_person():
+    now = 1000.0
+    rate = StartRate(lambda: now)
+    for _ in range(3):
+        rate.check("ada", LIMITS)
+        now += 10
+    now = 1020.0
+    with pytest.raises(TooMany, match="started 3 within a minute") as refused:
+        rate.check("ada", LIMITS)
+    assert "try again in 40 s; an admin" in refused.value.hint
+    rate.check("grace", LIMITS)
+    now = 1060.0
+    rate.check("ada", LIMITS)
+    with pytest.raises(TooMany):
+        rate.check("ada", LIMITS)
+    now = 500.0  # the clock was set back
+    rate.check("ada", LIMITS)
