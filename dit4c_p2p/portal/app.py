@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import aiohttp_jinja2
 import asyncssh
@@ -55,6 +55,7 @@ from dit4c_p2p.portal.oauth.server import OAuthServer
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages import account, dashboard, login
 from dit4c_p2p.portal.pages import audit as audit_pages
+from dit4c_p2p.portal.pages import files as file_pages
 from dit4c_p2p.portal.pages import groups as group_pages
 from dit4c_p2p.portal.pages import invitations as invitation_pages
 from dit4c_p2p.portal.pages import keys as key_pages
@@ -71,6 +72,7 @@ from dit4c_p2p.portal.peers import oauth as oauth_handlers
 from dit4c_p2p.portal.peers import registry as peer_registry
 from dit4c_p2p.portal.services.user_keys import end_pending_keys
 from dit4c_p2p.portal.storage.events import GrantEvents
+from dit4c_p2p.portal.storage.file_servers import FileServers
 from dit4c_p2p.portal.storage.files import sftp_command, size_text
 from dit4c_p2p.portal.storage.grants import StorageGrants
 from dit4c_p2p.portal.storage.homes import Defaults
@@ -169,6 +171,7 @@ class Portal:
         parts.hub.close()
         parts.key_events.close()
         parts.grant_events.close()
+        await parts.file_servers.close()
         parts.links.close()
         await self._server.stop()
         for task in self._tasks:
@@ -333,6 +336,7 @@ class Portal:
             storage_defaults=defaults,
             grants=StorageGrants(defaults, limits.instance_files_s, clock=clock),
             grant_events=grant_events,
+            file_servers=FileServers(config.name, self._key, config.fileservers, registry),
             passkeys=Passkeys(config.url, attempts, audit, clock=clock),
             image_access=ImageAccess(clock),
             provider_logins=ProviderLogins(config.login, config.url, attempts, clock=clock),
@@ -366,6 +370,7 @@ class Portal:
         environment.filters["until"] = _until
         environment.filters["sftp_command"] = sftp_command
         environment.filters["size"] = size_text
+        environment.filters["moment"] = _moment
         app.on_response_prepare.append(responses.add_headers)
         for routes in (
             peer_registry.routes(),
@@ -381,6 +386,7 @@ class Portal:
             people_pages.routes(),
             tool_pages.routes(),
             group_pages.routes(),
+            file_pages.routes(),
             storage_pages.routes(),
             account.routes(),
             passkey_pages.routes(),
@@ -418,6 +424,14 @@ def _day(text: str | None) -> str:
     if not text:
         return "never"
     return f"{datetime.fromisoformat(text):%-d %b %Y, %H:%M}"
+
+
+def _moment(at: float) -> str:
+    """Seconds since 1970 as ``21 Sep 2026, 10:00``, for a page."""
+    try:
+        return f"{datetime.fromtimestamp(at, UTC):%-d %b %Y, %H:%M}"
+    except (OverflowError, OSError, ValueError):
+        return "never"
 
 
 def _until(text: str) -> str:

@@ -26,6 +26,7 @@ from dit4c_p2p.portal.login.passkeys import Passkeys
 from dit4c_p2p.portal.login.provider_logins import ProviderLogins
 from dit4c_p2p.portal.oauth.server import OAuthServer
 from dit4c_p2p.portal.storage.events import GrantEvents
+from dit4c_p2p.portal.storage.file_servers import FileServers
 from dit4c_p2p.portal.storage.grants import StorageGrants
 from dit4c_p2p.portal.storage.homes import Defaults
 
@@ -53,6 +54,7 @@ class PortalContext:
     storage_defaults: Defaults
     grants: StorageGrants
     grant_events: GrantEvents
+    file_servers: FileServers
     passkeys: Passkeys
     image_access: ImageAccess
     provider_logins: ProviderLogins

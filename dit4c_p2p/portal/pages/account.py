@@ -4,6 +4,8 @@ from dataclasses import replace
 
 from aiohttp import web
 
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.messages.public import FileServerInfo
 from dit4c_p2p.portal.accounts import api_tokens, groups, people
 from dit4c_p2p.portal.api.people import (
     end_api_token,
@@ -76,7 +78,7 @@ async def account(
             {"view": group_view(member.group), "write": member.writes, "manage": member.manages}
             for member in await groups.memberships(call.by)
         ],
-        servers=call.parts.public.fileservers,
+        servers=await _file_servers(call),
         days=_DAYS,
         form={**_NEW, **call.form},
         made=made,
@@ -155,3 +157,10 @@ async def remove_ssh_key(call: PageCall) -> web.Response:
     """The answer "yes"."""
     await remove_key(call.parts, call.by, call.path("fingerprint"), by=call.by)
     return go_to("/account#keys")
+
+
+async def _file_servers(call: PageCall) -> list[FileServerInfo]:
+    """The file servers that have files of the person or of their groups."""
+    homes = {folder.server for folder in await call.parts.grants.folders_of(call.by)}
+    known = call.parts.public.fileservers
+    return [server for server in known if PeerName.parse(server.name).id in homes]

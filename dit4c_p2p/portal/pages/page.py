@@ -65,8 +65,8 @@ class PageCall:
         )
 
 
-PageHandler = Callable[[PageCall], Awaitable[web.Response]]
-_Handler = Callable[[web.Request], Awaitable[web.Response]]
+PageHandler = Callable[[PageCall], Awaitable[web.StreamResponse]]
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def page_handler(handler: PageHandler, *, admins: bool = False) -> _Handler:
@@ -75,7 +75,7 @@ def page_handler(handler: PageHandler, *, admins: bool = False) -> _Handler:
     :param admins: whether it is for them alone; for everybody else it does not exist.
     """
 
-    async def serve(request: web.Request) -> web.Response:
+    async def serve(request: web.Request) -> web.StreamResponse:
         call = await _call(request, admins=admins)
         return login_needed(request) if call is None else await handler(call)
 
@@ -92,7 +92,7 @@ def form_handler(
     :param admins: as for :func:`page_handler`.
     """
 
-    async def serve(request: web.Request) -> web.Response:
+    async def serve(request: web.Request) -> web.StreamResponse:
         call = await _call(request, admins=admins)
         if call is None:
             return login_needed(request)

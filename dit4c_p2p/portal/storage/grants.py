@@ -11,6 +11,7 @@ A closed account keeps what its running instances see: what was started goes on.
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.grants import Creator, FolderGrant, Grants, TreeQuota
@@ -22,6 +23,14 @@ from dit4c_p2p.portal.storage.homes import Defaults, homes, tree_of_group, tree_
 
 # The newest are listed; nobody looks through more folders of instances.
 _MAX_INSTANCES = 1000
+
+
+@dataclass(frozen=True)
+class PlacedFolder:
+    """A granted folder, and the id of the file server where it is; None: there is none."""
+
+    grant: FolderGrant
+    server: str | None
 
 
 class StorageGrants:
@@ -85,21 +94,24 @@ class StorageGrants:
         name = str(PeerName(Kind.USER, person.id))
         if not people.in_force(person, now):
             return Grants(peer=name)
-        tree = tree_of_person(person.id)
-        folders = [FolderGrant(path="private", tree=tree, folder="private", write=True)]
-        folders += [
-            FolderGrant(
-                path=f"instances/{instance}",
-                tree=tree,
-                folder=f"instances/{instance}",
-                write=True,
-            )
-            for instance in await self._kept_instances(person.id, now)
-        ]
-        folders += await _shared(person.id)
+        folders = await self._folders_of(person.id)
         return await self._at(server, name, folders, ends_at=person.ends_at)
 
+    async def folders_of(self, person: str) -> list[PlacedFolder]:
+        """All folders of a person, at whichever file server they are."""
+        folders = await self._folders_of(person)
+        found = await homes((folder.tree for folder in folders), self._defaults)
+        return [PlacedFolder(folder, found[folder.tree].server) for folder in folders]
+
     # ---- inside
+
+    async def _folders_of(self, person: str) -> list[FolderGrant]:
+        tree = tree_of_person(person)
+        folders = [FolderGrant(path="private", tree=tree, folder="private", write=True)]
+        for instance in await self._kept_instances(person, self._clock()):
+            folder = f"instances/{instance}"
+            folders.append(FolderGrant(path=folder, tree=tree, folder=folder, write=True))
+        return folders + await _shared(person)
 
     async def _at(
         self,

@@ -172,7 +172,7 @@ async def test_the_account_page_adds_shows_and_removes_keys(work):
         await browser.log_in(await work.login_link("ada"))
         page = (await browser.get("/account")).text
         assert "sftp -P 8023 user-ada@localhost" in page
-        assert "sftp user-ada@files.example.org" in page
+        assert "user-ada@files.example.org" not in page, "nothing of hers is there"
         csrf = await browser.csrf()
         assert (await browser.submit("/account/ssh-keys", csrf=csrf, line=line)).status == 303
         page = (await browser.get("/account")).text

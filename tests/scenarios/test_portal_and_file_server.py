@@ -1,0 +1,206 @@
+"""A real portal and a real file server: keys, grants and the file page, end to end."""
+
+import asyncio
+import io
+import os
+import zipfile
+from urllib.parse import quote
+
+import asyncssh
+import pytest
+from systems.all_in_one import free_ports
+from systems.portal_storage import StorageAtWork
+
+from dit4c_p2p.fileserver import FileServer, FileServerConfig
+from dit4c_p2p.identity.keys import fingerprint, generate, public_line
+from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.messages.public import FileServerInfo
+
+# Something taken away is gone within 5 s, and this machine may be busy.
+GONE_S = 10
+
+
+@pytest.fixture
+async def site(tmp_path):
+    """A portal, its file server, Ada with an SSH key and a browser."""
+
+    class Site:
+        pass
+
+    site = Site()
+    (port,) = free_ports(1)
+    work = site.work = StorageAtWork(tmp_path)
+    info = FileServerInfo(name="fileserver-first", url=f"sftp://127.0.0.1:{port}")
+    work.with_config(fileservers=(info,))
+    async with work:
+        key = work.keys["fileserver-first"]
+        server = FileServer(
+            FileServerConfig(
+                name=PeerName.parse("fileserver-first"),
+                key=key,
+                ssh=(("127.0.0.1", port),),
+                portal=work.portal.info,
+                data_folder=tmp_path / "data",
+                files_folder=tmp_path / "trees",
+            )
+        )
+        await server.start()
+        try:
+            for person in ("ada", "eve"):
+                await work.person(person)
+            async with work.browser() as browser, work.api() as api:
+                await browser.log_in(await work.login_link("ada"))
+                site.browser, site.api, site.csrf = browser, api, await browser.csrf()
+                site.key = generate()
+                site.sftp = lambda person="ada", key=None: asyncssh.connect(
+                    "127.0.0.1",
+                    port,
+                    username=f"user-{person}",
+                    client_keys=[key or site.key],
+                    known_hosts=([work.keys["fileserver-first"].convert_to_public()], [], []),
+                    config=None,
+                    agent_path=None,
+                )
+                yield site
+        finally:
+            await server.stop()
+
+
+async def add_key(site, person="ada", key=None):
+    line = public_line((key or site.key).convert_to_public(), "laptop")
+    added = await site.api.post(f"people/{person}/ssh-keys", json={"line": line})
+    assert added.status == 201, added.text
+
+
+async def state_of(site, person="ada"):
+    (key,) = (await site.api.get(f"people/{person}/ssh-keys")).json
+    return key["state"]
+
+
+async def gone(connection):
+    """Wait until the file server has cut a connection."""
+    async with asyncio.timeout(GONE_S):
+        await connection.wait_closed()
+
+
+async def put(site, to, data, folder="private"):
+    headers = {
+        "Origin": site.work.url,
+        "X-CSRF-Token": site.csrf,
+        "Accept": "application/json",
+    }
+    return await site.browser.request(
+        "PUT", f"/files/upload/{folder}?to={quote(quote(to))}", data=data, headers=headers
+    )
+
+
+async def test_a_first_login_proves_a_key_and_removing_it_cuts_the_session(site):
+    with pytest.raises(asyncssh.PermissionDenied):
+        await site.sftp()
+    await add_key(site, "eve")
+    await add_key(site)
+    assert await state_of(site) == "pending"
+    async with await site.sftp() as connection:
+        async with connection.start_sftp_client() as sftp:
+            assert "private" in await sftp.listdir("/")
+            assert await state_of(site) == "proved"
+            assert (await site.api.get("people/eve/ssh-keys")).json == [], "Ada was first"
+            print_ = fingerprint(site.key.convert_to_public())
+            await site.api.post(f"people/ada/ssh-keys/{print_}/remove")
+            await gone(connection)
+    with pytest.raises(asyncssh.PermissionDenied):
+        await site.sftp("eve")
+
+
+async def test_the_file_page_and_sftp_show_the_same_files(site):
+    await add_key(site)
+    data = os.urandom(2_000_000)
+    done = await put(site, "data/größe 1.bin", data)
+    assert done.status == 201, done.text
+    async with await site.sftp() as connection, connection.start_sftp_client() as sftp:
+        async with sftp.open("/private/data/größe 1.bin", "rb") as file:
+            assert await file.read() == data
+        async with sftp.open("/private/data/from-sftp", "w") as file:
+            await file.write("hello")
+    page = await site.browser.get("/files/browse/private/data")
+    assert "größe 1.bin" in page.text
+    assert "from-sftp" in page.text
+    answer = await site.browser.get("/files/download/private/data/from-sftp")
+    assert answer.body == b"hello"
+    whole = await site.browser.get("/files/download/private/data")
+    archive = zipfile.ZipFile(io.BytesIO(whole.body))
+    assert archive.testzip() is None
+    assert archive.read("data/größe 1.bin") == data
+    again = await put(site, "data/from-sftp", b"other")
+    assert (again.status, "already" in again.json["detail"]) == (409, True)
+    for fields in (
+        {"do": "rename", "old": "from-sftp", "name": "renamed"},
+        {"do": "mkdir", "name": "folder"},
+    ):
+        form = await site.browser.submit("/files/browse/private/data", csrf=site.csrf, **fields)
+        assert form.status == 303, form.text
+    form = await site.browser.submit(
+        "/files/browse/private", csrf=site.csrf, do="delete", old="data"
+    )
+    assert form.status == 303, form.text
+    async with await site.sftp() as connection, connection.start_sftp_client() as sftp:
+        assert not await sftp.exists("/private/data")
+
+
+async def test_a_full_quota_is_said_in_words_and_leaves_nothing(site):
+    await site.api.request("PATCH", "people/ada/storage", json={"quota_bytes": 1_000_000})
+    refused = await put(site, "big", os.urandom(3_000_000))
+    assert refused.status == 409
+    assert "quota" in refused.json["detail"]
+    assert 'data-name="big"' not in (await site.browser.get("/files/browse/private")).text
+    assert (await put(site, "small", b"x" * 1000)).status == 201
+
+
+async def test_a_group_is_shared_as_granted_and_taken_away_within_seconds(site):
+    eve_key = generate()
+    await add_key(site)
+    await add_key(site, "eve", eve_key)
+    await site.api.post("groups", json={"title": "Soil", "id": "soil"})
+    for person, write in (("ada", True), ("eve", False)):
+        body = {"person": person, "write": write}
+        await site.api.post("groups/soil/members", json=body)
+    assert (await put(site, "plan", b"v1", "shared/soil")).status == 201
+    async with await site.sftp("eve", eve_key) as connection:
+        async with connection.start_sftp_client() as sftp:
+            async with sftp.open("/shared/soil/plan", "rb") as file:
+                assert await file.read() == b"v1"
+            with pytest.raises(asyncssh.SFTPError):
+                async with sftp.open("/shared/soil/plan", "wb") as file:
+                    await file.write(b"v2")
+            await site.api.post("groups/soil/members/eve/remove")
+            async with asyncio.timeout(GONE_S):
+                while await sftp.exists("/shared/soil"):
+                    await asyncio.sleep(0.05)
+            with pytest.raises(asyncssh.SFTPError):
+                await sftp.stat("/shared/soil/plan")
+
+
+async def test_a_disabled_person_is_cut_off(site):
+    await add_key(site)
+    async with await site.sftp() as connection:
+        async with connection.start_sftp_client() as sftp:
+            await sftp.listdir("/")
+            await site.api.request("PATCH", "people/ada", json={"disabled": True})
+            await gone(connection)
+    with pytest.raises(asyncssh.PermissionDenied):
+        await site.sftp()
+
+
+async def test_another_persons_files_are_not_there(site):
+    eve_key = generate()
+    await add_key(site, "eve", eve_key)
+    await put(site, "secret", b"x")
+    async with await site.sftp("eve", eve_key) as connection:
+        async with connection.start_sftp_client() as sftp:
+            for path in (
+                "/private/secret",
+                "/../user-ada/files/private/secret",
+                "/user-ada",
+                "/private/../../ada",
+            ):
+                assert not await sftp.exists(path)
