@@ -47,6 +47,9 @@
     setText(row, "info", it.info);
     setText(row, "log", it.log);
     parts(row, "since-box")[0].hidden = !it.since;
+    parts(row, "lent")[0].hidden = !it.lender;
+    setText(row, "lender", it.lender);
+    parts(row, "consent")[0].href = it.consent;
     const since = parts(row, "since")[0];
     since.dateTime = it.since;
     setText(row, "since", it.since ? moment(new Date(it.since)) : "");

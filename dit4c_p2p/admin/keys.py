@@ -91,7 +91,9 @@ class KeyAdminClient:
         """
         return str((await self._post("/api/v1/keys", encode(new_key)))["fingerprint"])
 
-    async def enrol(self, name: PeerName, file: Path, scheduler: str | None) -> str:
+    async def enrol(
+        self, name: PeerName, file: Path, scheduler: str | None, owner: str | None = None
+    ) -> str:
         """Publish the key in ``file`` for a peer; return its fingerprint.
 
         :raises ConfigError: the file is no key, or its private half is not available.
@@ -111,6 +113,7 @@ class KeyAdminClient:
                 if key is not None
                 else await _sign_by_agent(file, statement),
                 scheduler=scheduler,
+                owner=owner,
             )
         )
 

@@ -48,6 +48,12 @@ def _add_add(actions: "Commands") -> None:
     add.add_argument(
         "--scheduler", metavar="ID", help="for a node: the scheduler that it belongs to"
     )
+    add.add_argument(
+        "--owner",
+        metavar="PERSON",
+        help="for a node: the id of the person who lends it. Instances of other people see their "
+        "files there only after they have agreed to it (default: the institution's machine)",
+    )
     _add_portal(add)
     add.set_defaults(run=_run_add)
 
@@ -105,6 +111,8 @@ def _run_add(options: argparse.Namespace) -> int:
 
 
 async def _add_key(options: argparse.Namespace) -> None:
+    from msgspec import structs
+
     from dit4c_p2p.admin import key_proof
     from dit4c_p2p.identity.names import PeerName
 
@@ -112,9 +120,9 @@ async def _add_key(options: argparse.Namespace) -> None:
     new_key = options.proof and key_proof.read(options.proof, name, options.scheduler)
     async with await _desk(options) as desk:
         if new_key:
-            fingerprint = await desk.publish(new_key)
+            fingerprint = await desk.publish(structs.replace(new_key, owner=options.owner))
         else:
-            fingerprint = await desk.enrol(name, options.file, options.scheduler)
+            fingerprint = await desk.enrol(name, options.file, options.scheduler, options.owner)
     print(f"Published {fingerprint} for {name}.")
 
 

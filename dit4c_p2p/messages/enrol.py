@@ -12,6 +12,9 @@ ENROL_NAMESPACE = "dit4c-enrol"
 class NewKey(Strict, frozen=True, omit_defaults=True):
     """``public_key`` is the line of the .pub file; ``scheduler`` the id of a node's scheduler.
 
+    ``owner`` is the id of the person who lends a node. None: the node is the institution's, or what
+    was said before stays.
+
     ``signature`` is an SSHSIG of :func:`enrol_statement` by the new key itself. It is strict: an
     admin who limits a key by a field that this portal doesn't know must hear that it does not.
     """
@@ -22,6 +25,7 @@ class NewKey(Strict, frozen=True, omit_defaults=True):
     nonce: str
     signature: str
     scheduler: str | None = None
+    owner: str | None = None
 
 
 def enrol_statement(portal_url: str, name: str, nonce: str) -> bytes:

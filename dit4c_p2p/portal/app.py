@@ -55,6 +55,7 @@ from dit4c_p2p.portal.oauth.server import OAuthServer
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages import account, dashboard, login
 from dit4c_p2p.portal.pages import audit as audit_pages
+from dit4c_p2p.portal.pages import consents as consent_pages
 from dit4c_p2p.portal.pages import files as file_pages
 from dit4c_p2p.portal.pages import groups as group_pages
 from dit4c_p2p.portal.pages import invitations as invitation_pages
@@ -387,6 +388,7 @@ class Portal:
             tool_pages.routes(),
             group_pages.routes(),
             file_pages.routes(),
+            consent_pages.routes(),
             storage_pages.routes(),
             account.routes(),
             passkey_pages.routes(),

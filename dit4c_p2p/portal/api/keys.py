@@ -59,7 +59,10 @@ async def enrol(call: Call, body: NewKey) -> KeyView:
         body.nonce,
         body.signature,
         scheduler=body.scheduler,
+        owner=body.owner,
     )
+    if body.owner is not None:
+        call.parts.grant_events.all_changed()
     call.located(f"/ssh-keys/{fingerprint}")
     return key_view(await SshKey.get(fingerprint=fingerprint))
 

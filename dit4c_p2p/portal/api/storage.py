@@ -1,13 +1,33 @@
-"""``…/storage``: where a person's or a group's files are, and how much there may be."""
+"""``…/storage``: where files are, and how much there may be; ``…/consents``: who may open them."""
 
 from msgspec import UNSET
 
+from dit4c_p2p.identity.errors import InvalidName
+from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.portal.accounts import groups, people
 from dit4c_p2p.portal.api.endpoint import Call, Endpoint
+from dit4c_p2p.portal.errors import NotFound
 from dit4c_p2p.portal.http.token_auth import self_or_admin
-from dit4c_p2p.portal.services.storage import set_quota, set_server
+from dit4c_p2p.portal.keys.owners import owner_of
+from dit4c_p2p.portal.services.storage import (
+    give_consent,
+    set_node_owner,
+    set_quota,
+    set_server,
+    withdraw_consent,
+)
+from dit4c_p2p.portal.storage import consent
 from dit4c_p2p.portal.storage.homes import homes, tree_of_group, tree_of_person
-from dit4c_p2p.portal.storage.schemas import StorageChange, StorageView, storage_view
+from dit4c_p2p.portal.storage.schemas import (
+    ConsentView,
+    NewConsent,
+    NodeChange,
+    NodeOwnerView,
+    StorageChange,
+    StorageView,
+    consent_view,
+    storage_view,
+)
 
 
 async def of_person(call: Call) -> StorageView:
@@ -35,6 +55,45 @@ async def change_group(call: Call, body: StorageChange) -> StorageView:
     return await _change(call, tree_of_group(group.id), body)
 
 
+async def list_consents(call: Call) -> list[ConsentView]:
+    """Whose machines may open a person's files; anybody may see their own."""
+    id = call.path("id")
+    self_or_admin(call.who, id)
+    await people.get(id)
+    return [consent_view(one) for one in await consent.given_by(id)]
+
+
+async def give(call: Call, body: NewConsent) -> list[ConsentView]:
+    """Let the machines that another person lends open one's files. Nobody does it for others.
+
+    The owner of a machine can read what is opened there.
+    """
+    id = call.path("id")
+    if call.who.id != id:
+        raise NotFound("there is no such person")
+    await give_consent(call.parts, id, body.owner)
+    return [consent_view(one) for one in await consent.given_by(id)]
+
+
+async def withdraw(call: Call) -> list[ConsentView]:
+    """Take a consent back; answers with those that are left. Anybody may take back their own."""
+    id = call.path("id")
+    self_or_admin(call.who, id)
+    await people.get(id)
+    await withdraw_consent(call.parts, id, call.path("person"))
+    return [consent_view(one) for one in await consent.given_by(id)]
+
+
+async def change_node(call: Call, body: NodeChange) -> NodeOwnerView:
+    """Say whose machine a node is; ``owner`` null is the institution's."""
+    try:
+        name = PeerName(Kind.NODE, call.path("id"))
+    except InvalidName:
+        raise NotFound("there is no such node") from None
+    await set_node_owner(call.parts, name, body.owner, by=call.who.id)
+    return NodeOwnerView(id=name.id, owner=await owner_of(str(name)))
+
+
 async def _change(call: Call, tree: str, body: StorageChange) -> StorageView:
     if body.server is not UNSET:
         await set_server(call.parts, tree, body.server, by=call.who.id)
@@ -50,6 +109,10 @@ async def _view(call: Call, tree: str) -> StorageView:
 ENDPOINTS = (
     Endpoint("GET", "people/{id}/storage", of_person),
     Endpoint("PATCH", "people/{id}/storage", change_person, allowed="admin"),
+    Endpoint("GET", "people/{id}/consents", list_consents),
+    Endpoint("POST", "people/{id}/consents", give),
+    Endpoint("POST", "people/{id}/consents/{person}/withdraw", withdraw),
+    Endpoint("PATCH", "nodes/{id}", change_node, allowed="admin"),
     Endpoint("GET", "groups/{id}/storage", of_group),
     Endpoint("PATCH", "groups/{id}/storage", change_group, allowed="admin"),
 )

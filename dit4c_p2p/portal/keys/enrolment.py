@@ -24,6 +24,7 @@ from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, enrol_statement
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.errors import BadRequest, PortalError
+from dit4c_p2p.portal.keys.owners import set_owner
 from dit4c_p2p.portal.keys.registry import KeyRegistry
 from dit4c_p2p.portal.models import EnrolNonce
 from dit4c_p2p.portal.opaque_tokens import digest, new_token
@@ -67,18 +68,20 @@ class Enrolment:
         signature: str,
         *,
         scheduler: str | None = None,
+        owner: str | None = None,
     ) -> str:
         """Bring ``key`` into force for ``name`` and return its fingerprint.
 
-        Enrolling the same key for the same name again is fine and changes nothing.
+        Enrolling the same key for the same name again is fine and changes nothing but the owner.
 
         :param scheduler: required for a node, and for nothing else.
+        :param owner: the id of the person who lends a node; None leaves it as it is.
         :raises BadRequest: of a kind that isn't enrolled so, no such nonce, used, or expired.
         :raises InvalidSignature: the key did not sign the statement.
         :raises Conflict: the key has another holder or was revoked.
         """
         try:
-            return await self._enrol(person, name, key, nonce, signature, scheduler)
+            return await self._enrol(person, name, key, nonce, signature, scheduler, owner)
         except (PortalError, IdentityError) as error:
             about = f"{name} {fingerprint(key)}"
             await self._audit.record_refusal("key.publish", error, who=person, about=about)
@@ -92,6 +95,7 @@ class Enrolment:
         nonce: str,
         signature: str,
         scheduler: str | None,
+        owner: str | None,
     ) -> str:
         if name.kind not in ENROLLABLE:
             raise BadRequest(
@@ -103,6 +107,8 @@ class Enrolment:
             raise BadRequest(
                 "a node belongs to a scheduler, and nothing else does", field="scheduler"
             )
+        if owner is not None and name.kind is not Kind.NODE:
+            raise BadRequest("only a node has an owner", field="owner")
         sshsig.verify(
             enrol_statement(self._url, str(name), nonce), signature, ENROL_NAMESPACE, [key]
         )
@@ -115,6 +121,10 @@ class Enrolment:
                     "the nonce is not in force", field="nonce", hint="ask for a challenge again"
                 )
             changes = await self._registry.publish(name, key, by=person, scheduler=scheduler)
+            if owner is not None:
+                await set_owner(name, owner)
+                about = f"{name}: {owner}"
+                await self._audit.record_required("node.owner", who=person, about=about)
         self._registry.announce(changes)
         return fingerprint(key)
 

@@ -21,7 +21,8 @@ from dit4c_p2p.portal.pages.login import login_ways
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.schemas import LoginLinkView, NewTokenView, time_or_none, time_text
 from dit4c_p2p.portal.services.user_keys import add_key, find_key, remove_key
-from dit4c_p2p.portal.storage.schemas import group_view, key_view
+from dit4c_p2p.portal.storage import consent
+from dit4c_p2p.portal.storage.schemas import consent_view, group_view, key_view
 
 _DAYS = {"7": "1 week", "30": "30 days", "90": "90 days", "366": "1 year"}
 # A link for another browser is opened at once, on a desk or across it.
@@ -79,6 +80,7 @@ async def account(
             for member in await groups.memberships(call.by)
         ],
         servers=await _file_servers(call),
+        consents=[consent_view(one) for one in await consent.given_by(call.by)],
         days=_DAYS,
         form={**_NEW, **call.form},
         made=made,

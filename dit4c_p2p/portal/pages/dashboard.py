@@ -19,6 +19,7 @@ from dit4c_p2p.portal.pages.forms import checked_form, go_to
 from dit4c_p2p.portal.pages.login import current, still_in
 from dit4c_p2p.portal.pages.page import PageCall, page_handler
 from dit4c_p2p.portal.pages.passkeys import offer_passkey
+from dit4c_p2p.portal.storage import consent
 
 
 def routes() -> list[web.RouteDef]:
@@ -152,8 +153,13 @@ async def _view(parts: PortalContext, instance: Instance) -> dict[str, Any]:
 
 async def _views(parts: PortalContext, instances: list[Instance]) -> list[dict[str, Any]]:
     known = await catalogue(parts.config)
+    lent_by = await consent.lenders(instances) if parts.public.fileservers else {}
     return [
         view.page_view(instance, parts.config, known, parts.reach.of(instance))
+        | {
+            "lender": lent_by[instance.id].name if instance.id in lent_by else "",
+            "consent": f"/consents/{lent_by[instance.id].id}" if instance.id in lent_by else "",
+        }
         for instance in instances
     ]
 

@@ -18,7 +18,8 @@ from dit4c_p2p.messages.grants import Creator, FolderGrant, Grants, TreeQuota
 from dit4c_p2p.messages.instances import FINAL
 from dit4c_p2p.portal.accounts import groups, people
 from dit4c_p2p.portal.errors import NotFound
-from dit4c_p2p.portal.models import Instance, OwnerConsent, Peer, Person
+from dit4c_p2p.portal.models import Instance, Person
+from dit4c_p2p.portal.storage.consent import may_open_files
 from dit4c_p2p.portal.storage.homes import Defaults, homes, tree_of_group, tree_of_person
 
 # The newest are listed; nobody looks through more folders of instances.
@@ -152,22 +153,6 @@ class StorageGrants:
             for row in await rows.only("id", "state", "changed_at")
             if row.state not in FINAL or row.changed_at > kept_since
         ]
-
-
-async def may_open_files(instance: Instance) -> bool:
-    """Whether an instance's person lets their files be opened on the machine that it runs on."""
-    owner = await owner_of_node(instance.node)
-    if owner is None or owner == instance.owner_id:
-        return True
-    return await OwnerConsent.exists(person_id=instance.owner_id, owner=owner)
-
-
-async def owner_of_node(node: str | None) -> str | None:
-    """The id of the person who lends a node; None: the institution's, or not chosen yet."""
-    if node is None:
-        return None
-    peer = await Peer.get_or_none(name=node)
-    return peer.owner if peer else None
 
 
 async def _shared(person: str) -> list[FolderGrant]:

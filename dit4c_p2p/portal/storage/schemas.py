@@ -6,7 +6,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from dit4c_p2p.portal.http.request_body import Body
 from dit4c_p2p.portal.keys.user_keys import UserKey, openssh_fingerprint
-from dit4c_p2p.portal.models import Group, GroupMember
+from dit4c_p2p.portal.models import Group, GroupMember, OwnerConsent
 from dit4c_p2p.portal.schemas import Name, Page, Time, View, time_or_none, time_text
 from dit4c_p2p.portal.storage.homes import MAX_QUOTA_BYTES, Home
 
@@ -60,6 +60,18 @@ class StorageChange(Body, frozen=True):
     server: _Id | UnsetType = UNSET
 
 
+class NewConsent(Body, frozen=True):
+    """``owner`` is the id of the person who lends machines."""
+
+    owner: _Id
+
+
+class NodeChange(Body, frozen=True):
+    """``owner`` is the id of the person who lends the machine; null is the institution's."""
+
+    owner: _Id | None
+
+
 # ---- answers
 
 
@@ -106,6 +118,25 @@ class StorageView(View, frozen=True):
     server: str | None
     quota_bytes: int | None
     chosen: bool
+
+
+class ConsentView(View, frozen=True):
+    """A person lets the machines of ``owner`` open their files."""
+
+    owner: str
+    given: Time
+
+
+class NodeOwnerView(View, frozen=True):
+    """Whose machine a node is; null is the institution's."""
+
+    id: str
+    owner: str | None
+
+
+def consent_view(consent: OwnerConsent) -> ConsentView:
+    """The API's form of a consent."""
+    return ConsentView(owner=consent.owner, given=time_text(consent.given_at))
 
 
 def key_view(key: UserKey) -> UserKeyView:

@@ -1,0 +1,42 @@
+"""``/consents/{owner}``: whether the machines that somebody lends may open one's files."""
+
+from aiohttp import web
+
+from dit4c_p2p.portal.models import OwnerConsent
+from dit4c_p2p.portal.pages.forms import go_to
+from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
+from dit4c_p2p.portal.services.storage import give_consent, withdraw_consent
+from dit4c_p2p.portal.storage import consent
+
+
+def routes() -> list[web.RouteDef]:
+    """The question and its answers."""
+    one = "/consents/{owner}"
+    return [
+        web.get(one, page_handler(ask_page)),
+        web.post(one, form_handler(give)),
+        web.post(f"{one}/withdraw", form_handler(withdraw)),
+    ]
+
+
+async def ask_page(call: PageCall) -> web.Response:
+    """What it means to agree, before it is done."""
+    owner = await consent.lender(call.path("owner"), call.by)
+    return call.page(
+        "consent.html",
+        owner=owner,
+        nodes=await consent.nodes_of(owner.id),
+        given=await OwnerConsent.exists(person_id=call.by, owner=owner.id),
+    )
+
+
+async def give(call: PageCall) -> web.Response:
+    """The answer "yes"."""
+    await give_consent(call.parts, call.by, call.path("owner"))
+    return go_to("/")
+
+
+async def withdraw(call: PageCall) -> web.Response:
+    """Not any more."""
+    await withdraw_consent(call.parts, call.by, call.path("owner"))
+    return go_to("/account#consents")
