@@ -124,6 +124,21 @@
     versions.set(row.dataset.instance, Number(row.dataset.version));
   }
 
+  // ---- files
+
+  async function showUsage(line) {
+    try {
+      const answer = await fetch("/files/usage", { headers: { Accept: "application/json" } });
+      if (answer.status !== 200) return;
+      const said = await answer.json();
+      line.querySelector('[data-part="usage"]').textContent = said.text;
+      line.querySelector("meter").value = said.fraction;
+      line.hidden = false;
+    } catch {
+      // It is shown the next time that the page is loaded.
+    }
+  }
+
   // ---- events
 
   const SHOWN_OFFLINE_MS = 2000;
@@ -247,4 +262,6 @@
     const row = rowOf(it.id);
     if (row) heading(row).focus({ preventScroll: true });
   });
+
+  if (byId("usage")) showUsage(byId("usage"));
 })();

@@ -77,6 +77,7 @@ from dit4c_p2p.portal.storage.file_servers import FileServers
 from dit4c_p2p.portal.storage.files import sftp_command, size_text
 from dit4c_p2p.portal.storage.grants import StorageGrants
 from dit4c_p2p.portal.storage.homes import Defaults
+from dit4c_p2p.portal.storage.usage import UsageCache
 
 _log = logging.getLogger(__name__)
 
@@ -302,6 +303,7 @@ class Portal:
         links = SchedulerLinks(self._key, config.url, registry, known, audit, reach, clock=clock)
         defaults = Defaults(config.fileservers, limits.person_quota_bytes, limits.group_quota_bytes)
         grant_events = GrantEvents()
+        file_servers = FileServers(config.name, self._key, config.fileservers, registry)
         return PortalContext(
             config=config,
             public=PublicConfig(
@@ -337,7 +339,8 @@ class Portal:
             storage_defaults=defaults,
             grants=StorageGrants(defaults, limits.instance_files_s, clock=clock),
             grant_events=grant_events,
-            file_servers=FileServers(config.name, self._key, config.fileservers, registry),
+            file_servers=file_servers,
+            usage=UsageCache(file_servers),
             passkeys=Passkeys(config.url, attempts, audit, clock=clock),
             image_access=ImageAccess(clock),
             provider_logins=ProviderLogins(config.login, config.url, attempts, clock=clock),

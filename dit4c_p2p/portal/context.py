@@ -29,6 +29,7 @@ from dit4c_p2p.portal.storage.events import GrantEvents
 from dit4c_p2p.portal.storage.file_servers import FileServers
 from dit4c_p2p.portal.storage.grants import StorageGrants
 from dit4c_p2p.portal.storage.homes import Defaults
+from dit4c_p2p.portal.storage.usage import UsageCache
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class PortalContext:
     grants: StorageGrants
     grant_events: GrantEvents
     file_servers: FileServers
+    usage: UsageCache
     passkeys: Passkeys
     image_access: ImageAccess
     provider_logins: ProviderLogins

@@ -204,3 +204,13 @@ async def test_another_persons_files_are_not_there(site):
                 "/private/../../ada",
             ):
                 assert not await sftp.exists(path)
+
+
+async def test_what_is_stored_is_shown_beside_the_quota(site):
+    await site.api.request("PATCH", "people/ada/storage", json={"quota_bytes": 4 * 1024**2})
+    await put(site, "half", b"x" * (2 * 1024**2))
+    said = await site.browser.get("/files/usage", headers={"Accept": "application/json"})
+    assert said.status == 200
+    assert said.json["text"].endswith("of 4 MiB")
+    assert 0.4 < said.json["fraction"] < 0.7
+    assert "of 4 MiB used" in (await site.browser.get("/files")).text

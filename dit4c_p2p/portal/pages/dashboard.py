@@ -43,6 +43,7 @@ async def dashboard(call: PageCall) -> web.Response:
         "dashboard.html",
         images=(await catalogue(call.parts.config)).offered,
         instances=await _views(call.parts, found),
+        stores=bool(call.parts.public.fileservers),
         offer_passkey=await offer_passkey(call),
     )
 

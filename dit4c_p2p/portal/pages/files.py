@@ -31,6 +31,7 @@ from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.services import files
 from dit4c_p2p.portal.storage import file_actions
 from dit4c_p2p.portal.storage.file_actions import Item
+from dit4c_p2p.portal.storage.files import size_text
 from dit4c_p2p.portal.storage.paths import (
     FilePath,
     checked_name,
@@ -55,6 +56,7 @@ def routes() -> list[web.RouteDef]:
     """The pages, their forms, uploads and downloads."""
     return [
         web.get("/files", page_handler(places_page)),
+        web.get("/files/usage", page_handler(usage)),
         web.get("/files/browse/{path:.+}", page_handler(folder_page)),
         web.post("/files/browse/{path:.+}", form_handler(change, again=folder_page)),
         web.get("/files/ask/{path:.+}", page_handler(ask_page)),
@@ -73,6 +75,7 @@ async def places_page(call: PageCall) -> web.Response:
     placed = await call.parts.grants.folders_of(call.by)
     instances = {one.id: one async for one in Instance.filter(owner_id=call.by)}
     titles = {group.id: group.title async for group in Group.all()}
+    used = await call.parts.usage.of(call.by, placed)
     shown: dict[str, list[dict[str, Any]]] = {"private": [], "instances": [], "shared": []}
     for folder in placed:
         kind, _, id = folder.grant.path.partition("/")
@@ -89,11 +92,21 @@ async def places_page(call: PageCall) -> web.Response:
                 "mount": f"/mnt/{folder.grant.path}" if kind != "instances" else "/mnt/instance",
                 "write": folder.grant.write,
                 "note": note,
+                "usage": used.get(folder.grant.tree) if kind != "instances" else None,
             }
         )
     return call.page(
         "files.html", places=shown, ready=any(folder.server is not None for folder in placed)
     )
+
+
+async def usage(call: PageCall) -> web.Response:
+    """How much of one's own quota is used, for the dashboard's script; 204 if it is not known."""
+    placed = [one for one in await call.parts.grants.folders_of(call.by) if one.is_own]
+    for found in (await call.parts.usage.of(call.by, placed)).values():
+        words = f"{size_text(found.used_bytes)} of {size_text(found.total_bytes)}"
+        return json_answer({"text": words, "fraction": found.fraction})
+    return web.Response(status=204)
 
 
 async def folder_page(call: PageCall) -> web.Response:

@@ -33,6 +33,11 @@ class PlacedFolder:
     grant: FolderGrant
     server: str | None
 
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the person's ``private``, whose quota is the one of all their files."""
+        return self.grant.path == "private"
+
 
 class StorageGrants:
     """Answers file servers; each is told of the trees alone that it is the home of.

@@ -11,45 +11,11 @@ from urllib.parse import quote
 import aiohttp
 import asyncssh
 import pytest
-from fakes.file_server import FakeFileServer
-from systems.all_in_one import free_ports
 from systems.portal import beside
-from systems.portal_storage import StorageAtWork
 
-from dit4c_p2p.messages.public import FileServerInfo
 from dit4c_p2p.portal.storage.file_servers import MAX_SESSIONS_PER_PERSON
 
 ODD = "Zoë’s data & <b>50 %?#.txt"
-
-
-@pytest.fixture
-async def site(tmp_path):
-    """A portal with one file server, and Ada's browser, logged in."""
-
-    class Site:
-        pass
-
-    site = Site()
-    (port,) = free_ports(1)
-    work = site.work = StorageAtWork(tmp_path)
-    info = FileServerInfo(
-        name="fileserver-first", url="sftp://files.example.org", connect=[f"127.0.0.1:{port}"]
-    )
-    work.with_config(fileservers=(info, work.config.fileservers[1]))
-    async with work:
-        await work.person("ada")
-        await work.person("eve")
-        portal_key = asyncssh.import_public_key(work.portal.info.key)
-        site.port = port
-        site.make = lambda key=None: FakeFileServer(
-            key or work.keys["fileserver-first"], portal_key, tmp_path / "files", port
-        )
-        async with site.make() as server, work.browser() as browser:
-            site.server, site.browser = server, browser
-            site.home = server.root("ada") / "private"
-            await browser.log_in(await work.login_link("ada"))
-            site.csrf = await browser.csrf()
-            yield site
 
 
 async def put(site, to, data=b"hello", folder="private", **more):
@@ -347,3 +313,11 @@ async def test_each_act_is_in_the_audit_log(site):
     for word in ("files.upload", "files.mkdir", "files.rename", "files.download", "files.delete"):
         assert sum(word in line and '"ada"' in line for line in told) == 1, word
     assert "/private/m to /private/n" in "".join(told)
+
+
+async def test_pages_do_not_wait_for_a_file_server_that_is_away(site):
+    await site.server.__aexit__()
+    said = await site.browser.get("/files/usage", headers={"Accept": "application/json"})
+    assert (said.status, said.body) == (204, b"")
+    assert (await site.browser.get("/files")).status == 200
+    await site.server.__aenter__()
