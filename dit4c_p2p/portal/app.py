@@ -42,6 +42,7 @@ from dit4c_p2p.portal.instances.scheduler_link import SchedulerLinks
 from dit4c_p2p.portal.keys.enrolment import Enrolment
 from dit4c_p2p.portal.keys.events import KeyEvents
 from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
+from dit4c_p2p.portal.keys.known_hosts import ssh_addresses
 from dit4c_p2p.portal.keys.registry import KeyRegistry
 from dit4c_p2p.portal.keys.user_keys import UserKeys
 from dit4c_p2p.portal.live_updates import LiveUpdates
@@ -74,7 +75,7 @@ from dit4c_p2p.portal.peers import registry as peer_registry
 from dit4c_p2p.portal.services.user_keys import end_pending_keys
 from dit4c_p2p.portal.storage.events import GrantEvents
 from dit4c_p2p.portal.storage.file_servers import FileServers
-from dit4c_p2p.portal.storage.files import sftp_command, size_text
+from dit4c_p2p.portal.storage.files import size_text
 from dit4c_p2p.portal.storage.grants import StorageGrants
 from dit4c_p2p.portal.storage.homes import Defaults
 from dit4c_p2p.portal.storage.usage import UsageCache
@@ -295,7 +296,8 @@ class Portal:
         limits = config.limits
         hub = LiveUpdates(limits.event_streams, limits.event_streams_per_person)
         audit = Audit(config.audit_path, clock=clock, told=self.metrics.told)
-        registry = KeyRegistry(self._key, config.routers, audit, clock=clock)
+        addresses = ssh_addresses(config.routers, config.fileservers)
+        registry = KeyRegistry(self._key, addresses, audit, clock=clock)
         known, last_used = KnownAddresses(), LastUsed(clock)
         attempts = LoginAttempts(self._key, clock)
         reach = Reachability(hub, clock=clock)
@@ -372,7 +374,6 @@ class Portal:
         environment.filters["sentence"] = responses.sentence
         environment.filters["day"] = _day
         environment.filters["until"] = _until
-        environment.filters["sftp_command"] = sftp_command
         environment.filters["size"] = size_text
         environment.filters["moment"] = _moment
         app.on_response_prepare.append(responses.add_headers)

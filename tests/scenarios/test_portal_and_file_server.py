@@ -3,16 +3,18 @@
 import asyncio
 import io
 import os
+import re
 import zipfile
 from urllib.parse import quote
 
 import asyncssh
 import pytest
 from systems.all_in_one import free_ports
+from systems.portal import Client
 from systems.portal_storage import StorageAtWork
 
 from dit4c_p2p.fileserver import FileServer, FileServerConfig
-from dit4c_p2p.identity.keys import fingerprint, generate, public_line
+from dit4c_p2p.identity.keys import fingerprint, generate, public_line, write_private
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import FileServerInfo
 
@@ -145,6 +147,35 @@ async def test_the_file_page_and_sftp_show_the_same_files(site):
     assert form.status == 303, form.text
     async with await site.sftp() as connection, connection.start_sftp_client() as sftp:
         assert not await sftp.exists("/private/data")
+
+
+async def test_stock_sftp_knows_the_server_by_the_portals_known_hosts(site, tmp_path):
+    await add_key(site)
+    async with Client(site.work.url) as web:
+        (tmp_path / "known_hosts").write_bytes((await web.get("/known_hosts")).body)
+    write_private(tmp_path / "key", site.key)
+    page = (await site.browser.get("/account")).text
+    host_key = site.work.keys["fileserver-first"].convert_to_public()
+    assert host_key.get_fingerprint() in page
+    command = re.search(r">(sftp [^<]+)</pre>", page)[1].split()
+    options = {
+        "UserKnownHostsFile": tmp_path / "known_hosts",
+        "StrictHostKeyChecking": "yes",
+        "IdentityFile": tmp_path / "key",
+        "IdentitiesOnly": "yes",
+        "BatchMode": "yes",
+    }
+    flags = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+    sftp = await asyncio.create_subprocess_exec(
+        *(command[0], *flags, "-b", "-", *command[1:]),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    async with asyncio.timeout(20):
+        said, _ = await sftp.communicate(b"mkdir /private/by-sftp\nls /private\n")
+    assert sftp.returncode == 0, said
+    assert b"/private/by-sftp" in said
 
 
 async def test_a_full_quota_is_said_in_words_and_leaves_nothing(site):

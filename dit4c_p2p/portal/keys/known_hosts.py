@@ -8,11 +8,13 @@
 ``HostKeyAlias=router-main`` or ``ssh -J router node-home`` by its name (sshd(8), SSH_KNOWN_HOSTS).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+
+from yarl import URL
 
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import is_loopback_host, split_address
-from dit4c_p2p.messages.public import RouterInfo
+from dit4c_p2p.messages.public import FileServerInfo, RouterInfo
 from dit4c_p2p.portal.models import SshKey
 
 _SERVERS = (Kind.ROUTER, Kind.NODE, Kind.FILESERVER)
@@ -21,14 +23,17 @@ _SSH_PORT = 22
 
 def compose(
     rows: Iterable[SshKey],
-    routers: Sequence[RouterInfo],
+    addresses: Mapping[str, Sequence[str]],
     serial: int,
     change: int,
     issued: int,
     expires: int,
 ) -> bytes:
-    """The file; revoked keys are refused whatever host shows them."""
-    addresses = {router.name: _patterns(router.ssh) for router in routers}
+    """The file; revoked keys are refused whatever host shows them.
+
+    :param addresses: ``host:port`` pairs by the name of the peer that listens there.
+    """
+    patterns = {name: _patterns(pairs) for name, pairs in addresses.items()}
     lines = [
         f"# dit4c-known-hosts serial={serial} change={change} issued={issued} expires={expires}"
     ]
@@ -36,11 +41,22 @@ def compose(
         if PeerName.parse(row.name).kind not in _SERVERS:
             continue
         if row.revoked_at is None:
-            hosts = ",".join([row.name, *addresses.get(row.name, [])])
+            hosts = ",".join([row.name, *patterns.get(row.name, [])])
             lines.append(f"{hosts} {row.line}")
         else:
             lines.append(f"@revoked * {row.line}")
     return ("\n".join(lines) + "\n").encode()
+
+
+def ssh_addresses(
+    routers: Iterable[RouterInfo], servers: Iterable[FileServerInfo]
+) -> dict[str, list[str]]:
+    """Where routers and file servers listen for SSH, for :func:`compose`."""
+    addresses = {router.name: list(router.ssh) for router in routers}
+    for server in servers:
+        url = URL(server.url)
+        addresses[server.name] = [f"{url.host}:{url.explicit_port or _SSH_PORT}", *server.connect]
+    return addresses
 
 
 def _patterns(addresses: Iterable[str]) -> list[str]:

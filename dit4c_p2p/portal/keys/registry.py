@@ -17,7 +17,7 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -30,7 +30,6 @@ from dit4c_p2p.identity.key_documents import LIFETIME_S, KeyDocument
 from dit4c_p2p.identity.keys import fingerprint, parse_public, public_line
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.instances import FINAL
-from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.messages.registry import KeyEvent
 from dit4c_p2p.portal.accounts import people
 from dit4c_p2p.portal.audit import Audit
@@ -72,19 +71,19 @@ class KeyRegistry:
     """The one place that changes keys.
 
     :param key: the portal's private key.
-    :param routers: whose addresses go into ``known_hosts``.
+    :param addresses: ``host:port`` pairs that go into ``known_hosts``, by the name of the peer.
     """
 
     def __init__(
         self,
         key: asyncssh.SSHKey,
-        routers: Sequence[RouterInfo],
+        addresses: Mapping[str, Sequence[str]],
         audit: Audit,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._key = key
-        self._routers = routers
+        self._addresses = addresses
         self._audit = audit
         self._clock = clock
         self._watchers: set[Watcher] = set()
@@ -291,7 +290,7 @@ class KeyRegistry:
             return current
         change, rows = await self._as_of_now(lambda: SshKey.all().order_by("published_at"))
         serial, now = self._take_serial(), int(self._clock())
-        body = known_hosts.compose(rows, self._routers, serial, change, now, now + LIFETIME_S)
+        body = known_hosts.compose(rows, self._addresses, serial, change, now, now + LIFETIME_S)
         expires = now + LIFETIME_S
         document = self._sign(_KNOWN_HOSTS, serial, change, now, expires, body, known=True)
         await self._keep_serials()

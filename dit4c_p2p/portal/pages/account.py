@@ -1,11 +1,12 @@
 """``/account``: what lets oneself in, and an end to each of it."""
 
 from dataclasses import replace
+from typing import Any
 
 from aiohttp import web
 
+from dit4c_p2p.identity.keys import fingerprint
 from dit4c_p2p.identity.names import PeerName
-from dit4c_p2p.messages.public import FileServerInfo
 from dit4c_p2p.portal.accounts import api_tokens, groups, people
 from dit4c_p2p.portal.api.people import (
     end_api_token,
@@ -15,6 +16,7 @@ from dit4c_p2p.portal.api.people import (
     token_view,
 )
 from dit4c_p2p.portal.errors import BadRequest
+from dit4c_p2p.portal.keys.user_keys import openssh_fingerprint
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.login import login_ways
@@ -22,6 +24,7 @@ from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.schemas import LoginLinkView, NewTokenView, time_or_none, time_text
 from dit4c_p2p.portal.services.user_keys import add_key, find_key, remove_key
 from dit4c_p2p.portal.storage import consent
+from dit4c_p2p.portal.storage.files import sftp_command
 from dit4c_p2p.portal.storage.schemas import consent_view, group_view, key_view
 
 _DAYS = {"7": "1 week", "30": "30 days", "90": "90 days", "366": "1 year"}
@@ -161,8 +164,18 @@ async def remove_ssh_key(call: PageCall) -> web.Response:
     return go_to("/account#keys")
 
 
-async def _file_servers(call: PageCall) -> list[FileServerInfo]:
-    """The file servers that have files of the person or of their groups."""
+async def _file_servers(call: PageCall) -> list[dict[str, Any]]:
+    """The file servers that have files of the person or of their groups.
+
+    Each with the line that leads there, and the fingerprints that OpenSSH shows the first time.
+    """
     homes = {folder.server for folder in await call.parts.grants.folders_of(call.by)}
-    known = call.parts.public.fileservers
-    return [server for server in known if PeerName.parse(server.name).id in homes]
+    found = []
+    for server in call.parts.public.fileservers:
+        name = PeerName.parse(server.name)
+        if name.id in homes:
+            keys = await call.parts.registry.in_force(name)
+            fingerprints = [openssh_fingerprint(fingerprint(key)) for key in keys]
+            command = sftp_command(server, call.by)
+            found.append({"name": server.name, "command": command, "fingerprints": fingerprints})
+    return found

@@ -94,7 +94,7 @@ async def test_a_change_whose_caller_is_gone_is_told_all_the_same(work):
 
 async def test_changes_are_told_in_their_order_although_one_was_not_announced(work, monkeypatch):
     monkeypatch.setattr("dit4c_p2p.portal.keys.registry._LOOK_EVERY_S", 1e6)
-    registry, told = KeyRegistry(generate(), [], work.portal._services.audit), asyncio.Queue()
+    registry, told = KeyRegistry(generate(), {}, work.portal._services.audit), asyncio.Queue()
     await registry.start()
     registry.watch(told.put_nowait)
     one = await committed(registry, work.keys["node-main"])

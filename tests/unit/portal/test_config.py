@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.messages.public import RouterInfo
+from dit4c_p2p.messages.public import FileServerInfo, RouterInfo
 from dit4c_p2p.portal import PortalConfig
 from dit4c_p2p.portal.keys import known_hosts
 from dit4c_p2p.portal.models import SshKey
@@ -55,9 +55,15 @@ def test_known_hosts_spells_addresses_as_openssh_looks_them_up():
     key = SshKey(name="router-main", line="ssh-ed25519 AAAA", revoked_at=None)
     gone = SshKey(name="node-old", line="ssh-ed25519 BBBB", revoked_at=1.0)
     other = SshKey(name="instance-x", line="ssh-ed25519 CCCC", revoked_at=None)
-    text = known_hosts.compose([key, gone, other], [router], 1, 2, 3, 4).decode()
+    server = FileServerInfo(
+        name="fileserver-main", url="sftp://files.example.org:2222", connect=["10.0.0.1:22"]
+    )
+    files = SshKey(name="fileserver-main", line="ssh-ed25519 DDDD", revoked_at=None)
+    addresses = known_hosts.ssh_addresses([router], [server])
+    text = known_hosts.compose([key, gone, other, files], addresses, 1, 2, 3, 4).decode()
     assert text.splitlines() == [
         "# dit4c-known-hosts serial=1 change=2 issued=3 expires=4",
         "router-main,[127.0.0.1]:8022,[localhost]:8022,ssh.example.org,[::1]:8022 ssh-ed25519 AAAA",
         "@revoked * ssh-ed25519 BBBB",
+        "fileserver-main,[files.example.org]:2222,10.0.0.1 ssh-ed25519 DDDD",
     ]
