@@ -54,6 +54,8 @@ def sample(kind):
         return sample(next(part for part in parts if part is not type(None)))
     if origin is list:
         return [sample(parts[0])]
+    if origin is dict:
+        return {}
     if origin is Literal:
         return parts[0]
     if issubclass(kind, Enum):
@@ -62,10 +64,13 @@ def sample(kind):
 
 
 def grown(value):
-    """The JSON of a record with two fields more in each object that it consists of."""
+    """The JSON of a record with two fields more in each record that it consists of.
+
+    An empty object is a map of names, which has no fields.
+    """
     if isinstance(value, list):
         return [grown(item) for item in value]
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         more = {"zz_new": {"type": NEW, "deep": [1, {}]}, "aa_new": None}
         return {name: grown(item) for name, item in value.items()} | more
     return value
