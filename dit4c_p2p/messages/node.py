@@ -197,6 +197,7 @@ class Failure(Record, frozen=True, tag="failure"):
 
     Codes: ``unknown_image``, ``registry`` (it does not answer), ``disk_full`` (no room for the
     image), ``no_port``, ``not_listening``, ``app_exited``, ``out_of_memory``, ``no_such_pod``,
+    ``bad_image`` (no container can be made of it), ``machine`` (its owner has to change something),
     ``refused`` (the owner's policy), ``engine`` (it does not answer), ``storage`` (the machine's
     disk is full, or does not work), ``unknown_kind`` (the agent is of an older release than who
     asks), ``internal``. See :data:`PASSING_CODES`.

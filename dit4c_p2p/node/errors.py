@@ -12,6 +12,8 @@ NodeFailure                code of messages.node.Failure
 ├── RegistryError          registry        the image can't be pulled; not the node's fault
 ├── DiskFull               disk_full       there is no room for the image
 ├── NoPort                 no_port
+├── ImageRefused           bad_image       the engine can make no container of it
+├── MachineRefused         machine         its owner has to change something
 ├── NotListening           not_listening
 ├── AppExited              app_exited
 ├── OutOfMemory            out_of_memory
@@ -30,14 +32,19 @@ from dit4c_p2p.messages.node import Failure
 
 _NO_ROOM = "the disk of the machine it runs on is full"
 _MAKE_ROOM = "its owner has to make room"
+_DID_NOT = "the container engine of the machine it runs on did not do what it was asked"
 # A sentence; the engine's words may hold whole command lines, which an image's maker has written.
 _MAX_TEXT_CHARS = 1000
 
 
 class NodeFailure(DitError):
-    """A verb can't be done. ``log_tail`` is the end of the app's log where that helps."""
+    """A verb can't be done. ``log_tail`` is the end of the app's log where that helps.
+
+    ``told``: what is said of it beyond this machine, if not its own words.
+    """
 
     code = "internal"
+    told = ""
 
     def __init__(self, message: str, *, hint: str = "", log_tail: str = "") -> None:
         super().__init__(message, hint=hint)
@@ -55,11 +62,18 @@ class EngineError(TransientError):
 
 
 class EngineSaid(EngineError):
-    """The engine answered, and did not do it. ``words`` are its own."""
+    """The engine answered, and did not do it.
 
-    def __init__(self, words: str, message: str = "", *, hint: str = "") -> None:
+    ``words`` are its own, for the log: they name folders of this machine. ``status`` is that of its
+    HTTP answer, 0 if it was none.
+    """
+
+    def __init__(self, words: str, message: str = "", *, hint: str = "", status: int = 0) -> None:
         super().__init__(message or f"the container engine said: {words}", hint=hint)
         self.words = words
+        self.status = status
+        if not message:
+            self.told = _DID_NOT
 
 
 class EngineFull(EngineSaid):
@@ -148,6 +162,18 @@ class PolicyRefused(NodeFailure):
     code = "refused"
 
 
+class ImageRefused(NodeFailure):
+    """The engine can't make a container of the image, and never will."""
+
+    code = "bad_image"
+
+
+class MachineRefused(NodeFailure):
+    """The engine can't make a container until the machine's owner has changed something."""
+
+    code = "machine"
+
+
 class PodBroken(NodeFailure):
     """The pod's firewall or one of its helpers does not come up."""
 
@@ -158,6 +184,7 @@ def as_failure(error: DitError) -> Failure:
     """The last record of an answer whose verb raised ``error``."""
     text = error.one_line()[:_MAX_TEXT_CHARS]
     if isinstance(error, NodeFailure):
+        text = error.told or text
         return Failure(code=error.code, text=text, log_tail=error.log_tail)
     code = error.code if isinstance(error, UnknownKind) else "internal"
     return Failure(code=code, text=text)

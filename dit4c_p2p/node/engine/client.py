@@ -33,6 +33,7 @@ _MEASURE_S = 900.0
 _REMOVE_TRIES = 3
 MAX_LOG_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 64 * 1024
+_MAX_SAID_CHARS = 2000
 # An event names a container and carries its labels, which are of its image's making.
 _MAX_EVENT_BYTES = 256 * 1024
 # While it fetches an image, the engine passes on what a registry has said.
@@ -374,7 +375,8 @@ class Engine:
             asyncio.IncompleteReadError,
             ValueError,
         ) as error:
-            raise EngineError(f"the connection to the container engine broke: {error}") from None
+            _log.warning("the connection to the container engine broke: %s", error)
+            raise EngineError("the connection to the container engine broke") from None
 
 
 def _mapped(error: aiodocker.DockerError) -> EngineError:
@@ -389,7 +391,8 @@ def _mapped(error: aiodocker.DockerError) -> EngineError:
         # Which place is full is for the machine's owner, and its user is told in our words.
         _log.error("the container engine said: %s", message)
         return EngineFull(message)
-    return EngineSaid(message)
+    _log.warning("the container engine said (%d): %s", error.status, message[:_MAX_SAID_CHARS])
+    return EngineSaid(message, status=error.status)
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

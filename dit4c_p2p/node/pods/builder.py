@@ -7,18 +7,21 @@ off leaves labelled parts, and :meth:`PodBuilder.remove` finds them all.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from ipaddress import IPv4Network
 from typing import Any
 
 from dit4c_p2p.messages.pod import POD_FOLDER
 from dit4c_p2p.node.engine.client import Engine
+from dit4c_p2p.node.engine.refusals import Fault, sort_refusal
 from dit4c_p2p.node.errors import (
     Conflict,
     EngineError,
     EngineFull,
     EngineSaid,
+    ImageRefused,
+    MachineRefused,
     NodeFailure,
     NotFound,
     PodBroken,
@@ -139,13 +142,14 @@ class PodBuilder:
     async def _build(self, spec: PodSpec, files: Mapping[str, bytes]) -> None:
         network_id, _ = await gather_all(self._make_network(spec), self._make_volumes(spec))
         name = pod.container_name(spec.instance, Role.INFRA)
-        infra = await self._engine.create_container(name, pod.infra(spec, network_id))
+        with _machine_at_fault():
+            infra = await self._engine.create_container(name, pod.infra(spec, network_id))
         app, listener, auth = await gather_all(
             self._start_infra_create_app(spec, infra),
             self._create(spec, Role.LISTENER, pod.helper(spec, Role.LISTENER, infra)),
             self._create_auth(spec, infra, files),
         )
-        await gather_all(*(self._engine.start_container(id) for id in (app, listener, auth)))
+        await gather_all(self._start_app(app), *(self._start_helper(id) for id in (listener, auth)))
 
     async def resume(
         self, spec: PodSpec, files: Mapping[str, bytes], containers: Containers, grace_s: int
@@ -184,7 +188,9 @@ class PodBuilder:
             self._create(spec, Role.LISTENER, pod.helper(spec, Role.LISTENER, infra.id)),
             self._create_auth(spec, infra.id, files),
         )
-        await gather_all(*(self._engine.start_container(id) for id in (app.id, listener, auth)))
+        await gather_all(
+            self._start_app(app.id), *(self._start_helper(id) for id in (listener, auth))
+        )
 
     async def complete(
         self, spec: PodSpec, files: Mapping[str, bytes], containers: Containers
@@ -212,7 +218,7 @@ class PodBuilder:
                 id = state.id
                 if role is Role.AUTH:
                     await self._engine.put_files(id, POD_FOLDER, pod.pod_files(files))
-            await self._engine.start_container(id)
+            await self._start_helper(id)
             _log.info("pod of %s: %s started", spec.instance, role)
 
     async def renew(self, infra: ContainerState, reach: EgressPolicy) -> None:
@@ -287,9 +293,19 @@ class PodBuilder:
         await gather_all(*(self._engine.create_volume(volume) for volume in pod.volumes(spec)))
 
     async def _create(self, spec: PodSpec, role: Role, definition: Definition) -> str:
-        return await self._engine.create_container(
-            pod.container_name(spec.instance, role), definition
-        )
+        name = pod.container_name(spec.instance, role)
+        if role is Role.APP:
+            return await self._engine.create_container(name, definition)
+        with _machine_at_fault():
+            return await self._engine.create_container(name, definition)
+
+    async def _start_app(self, id: str) -> None:
+        with _sorted_refusals():
+            await self._engine.start_container(id)
+
+    async def _start_helper(self, id: str) -> None:
+        with _machine_at_fault():
+            await self._engine.start_container(id)
 
     async def _start_infra_create_app(self, spec: PodSpec, infra: str) -> str:
         """Start infra, and create the app while the firewall is loaded; the app's id.
@@ -305,7 +321,11 @@ class PodBuilder:
 
     async def _create_app(self, spec: PodSpec, infra: str, name_files: Sequence[NameFile]) -> str:
         """With the owner's limit for its files, if the engine's storage driver can set one."""
-        definition, limit = pod.app(spec, infra, name_files), spec.policy.disk_bytes_per_pod
+        with _sorted_refusals():
+            return await self._create_app_with_quota(spec, pod.app(spec, infra, name_files))
+
+    async def _create_app_with_quota(self, spec: PodSpec, definition: Definition) -> str:
+        limit = spec.policy.disk_bytes_per_pod
         if limit is None or not self._sets_quotas:
             return await self._create(spec, Role.APP, definition)
         try:
@@ -354,6 +374,52 @@ def _no_firewall(said: str) -> PodBroken:
         f"the pod's firewall could not be loaded: {said.strip() or 'no reason was given'}",
         hint="Linux 5.16 or newer with nftables is needed",
     )
+
+
+@contextmanager
+def _sorted_refusals() -> Iterator[None]:
+    """What the engine says about an app's container.
+
+    :raises ImageRefused, MachineRefused: it would say the same again.
+    """
+    try:
+        yield
+    except EngineFull:
+        raise
+    except EngineSaid as error:
+        refusal = sort_refusal(error.words, error.status)
+        if refusal.fault is Fault.IMAGE:
+            raise ImageRefused(refusal.text, hint=refusal.hint) from None
+        if refusal.fault is Fault.MACHINE:
+            raise MachineRefused(refusal.text, hint=refusal.hint) from None
+        raise
+
+
+@contextmanager
+def _machine_at_fault() -> Iterator[None]:
+    """What the engine says about a container of ours: no image of a user's is in it.
+
+    :raises MachineRefused: it would say the same again.
+    """
+    try:
+        yield
+    except NotFound as error:
+        if "no such image" not in str(error).lower():
+            raise
+        raise MachineRefused(
+            "the machine it was to run on lacks an image that every instance needs",
+            hint="its owner makes it with 'dit4c images build', and starts the agent again",
+        ) from None
+    except EngineFull:
+        raise
+    except EngineSaid as error:
+        refusal = sort_refusal(error.words, error.status)
+        if refusal.fault is Fault.PASSING:
+            raise
+        raise MachineRefused(
+            "the machine it was to run on can't start what every instance needs",
+            hint="its owner finds in its log what to do",
+        ) from None
 
 
 async def _undo(instance: str, undoing: Coroutine[Any, Any, None]) -> None:

@@ -5,13 +5,20 @@ the app's container and its files.
 """
 
 import inspect as inspection
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from systems.pods import docker, look, make_image, run_start, running
 
-from dit4c_p2p.messages.node import PodRunning, PodState
-from dit4c_p2p.node.errors import EngineError, EngineSaid
+from dit4c_p2p.messages.node import PASSING_CODES, PodRunning, PodState
+from dit4c_p2p.node.errors import (
+    EngineError,
+    EngineSaid,
+    ImageRefused,
+    MachineRefused,
+    as_failure,
+)
 from dit4c_p2p.node.pods.manager import PodManager
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
@@ -89,8 +96,42 @@ async def test_an_app_that_can_not_be_started_leaves_nothing(pods, images, insta
     """As the real engine says it: the image names a program that is not in it."""
     broken = make_image({}, 'CMD ["/no/such/program"]', "EXPOSE 8080")
     try:
-        with pytest.raises(EngineError, match="no such file"):
+        with pytest.raises(ImageRefused, match="'/no/such/program' is not in the image"):
             await run_start(pods, instance, broken)
         assert not look(instance)
     finally:
         docker("rmi", "-f", broken)
+
+
+REFUSED = {
+    "no program": ((), "does not say which program"),
+    "missing program": (('ENTRYPOINT ["/nothing"]',), "'/nothing' is not in the image"),
+    "a folder": (('CMD ["/etc"]',), "can't be executed"),
+    "volume": (('CMD ["sleep","9"]', "VOLUME /proc"), "a volume at '/proc'"),
+    "user": (('CMD ["sleep","9"]', "USER nobody-here"), "'nobody-here' is not known"),
+    "folder": (('CMD ["sleep","9"]', "WORKDIR /bin/busybox"), "working directory"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_what_the_engine_refuses_for_good_is_not_tried_again(pods, instance, name):
+    """Its user is told why in sentences, without a path of the machine."""
+    changes, part = REFUSED[name]
+    image = make_image({}, *changes, "EXPOSE 8080", "ENV PATH=/bin")
+    try:
+        with pytest.raises(ImageRefused, match=part) as refused:
+            await run_start(pods, instance, image)
+        text = as_failure(refused.value)
+        assert text.code not in PASSING_CODES
+        assert "/var/lib" not in text.text
+        assert "runc" not in text.text
+        assert not look(instance)
+    finally:
+        docker("rmi", "-f", image)
+
+
+async def test_a_machine_without_the_helpers_images_says_so(config, engine, images, instance):
+    gone = replace(config.images, listener="sha256:" + "0" * 64)
+    pods = PodManager(replace(config, images=gone), engine)
+    with pytest.raises(MachineRefused, match="lacks an image that every instance needs"):
+        await run_start(pods, instance, images.app)
