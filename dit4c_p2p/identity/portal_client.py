@@ -3,6 +3,7 @@
 import asyncio
 import ipaddress
 import itertools
+import socket
 import ssl
 from typing import Self
 
@@ -67,7 +68,7 @@ class _FixedResolver(AbstractResolver):
         first = next(self._turn)
         results: list[ResolveResult] = []
         for address, its_port in self._addresses[first:] + self._addresses[:first]:
-            for found in await loop.getaddrinfo(address, its_port, type=1):
+            for found in await loop.getaddrinfo(address, its_port, type=1, family=family):
                 results.append(
                     ResolveResult(
                         hostname=host,
@@ -91,10 +92,11 @@ class PortalClient:
     10 s for a request; streams give their own. Proxies of the environment are not used.
 
     :param ca: PEM of authorities to believe beside the system's; empty: those only.
+    :param family: of the addresses to connect to, such as ``socket.AF_INET``; 0 for any.
     :raises ConfigError: the canonical URL is not an origin, or is plain HTTP to another machine.
     """
 
-    def __init__(self, portal: PortalInfo, *, ca: str = "") -> None:
+    def __init__(self, portal: PortalInfo, *, ca: str = "", family: int = 0) -> None:
         url = URL(portal.url)
         if url.scheme not in ("http", "https") or not url.host or str(url.origin()) != portal.url:
             raise ConfigError(
@@ -113,6 +115,7 @@ class PortalClient:
             if portal.connect
             else None
         )
+        self._family = socket.AddressFamily(family)
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -132,6 +135,7 @@ class PortalClient:
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(
             resolver=self._resolver,
+            family=self._family,
             use_dns_cache=False,
             limit=32,
             keepalive_timeout=30,

@@ -6,6 +6,7 @@ scheduler, and has one subsystem: no shell, no commands, no files, no forwarding
 
 import asyncio
 import logging
+import socket
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, aclosing
@@ -43,6 +44,7 @@ from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import FilesFailed, as_failure
 from dit4c_p2p.node.metrics import NodeMetrics
 from dit4c_p2p.node.network.host_network import read
+from dit4c_p2p.node.network.own_address import ask_portal
 from dit4c_p2p.node.pods.builder import PodBuilder
 from dit4c_p2p.node.pods.manager import PodManager
 from dit4c_p2p.node.pods.spec import LABEL_ROLE, Role
@@ -201,6 +203,9 @@ class Node:
         config, stack = self._config, self._stack
         await stack.enter_async_context(self._engine)
         client = await stack.enter_async_context(PortalClient(config.portal, ca=config.ca))
+        by_ipv4 = await stack.enter_async_context(
+            PortalClient(config.portal, ca=config.ca, family=socket.AF_INET)
+        )
         registry = self._registry = Registry(client, config.folder / "registry")
         gate = ConnectionAdmission(registry, admit=self._admit)
         stack.push_async_callback(gate.close)
@@ -224,6 +229,12 @@ class Node:
             asyncio.create_task(registry.run(), name="node registry"),
             asyncio.create_task(self.keeper.run(), name="node keeper"),
             asyncio.create_task(self.pods.rules.run(), name="node rules"),
+            asyncio.create_task(
+                self.pods.services.own.follow(
+                    lambda: ask_portal(by_ipv4), self.pods.rules.look_now
+                ),
+                name="node's own address",
+            ),
             asyncio.create_task(listening.run(), name="node listening"),
         ]
         if config.follow_portal:

@@ -39,6 +39,7 @@ from dit4c_p2p.imageserver.config import ImageServerConfig
 from dit4c_p2p.messages.public import FileServerInfo, ImageServerInfo, PortalInfo, RouterInfo
 from dit4c_p2p.node.agent import Node
 from dit4c_p2p.node.config import HelperImages, NodeConfig
+from dit4c_p2p.node.owner.policy import Policy
 from dit4c_p2p.observe.server import Observed, serve_health
 from dit4c_p2p.portal import CatalogueImage, Portal, PortalConfig
 from dit4c_p2p.portal.config import KnownImageServer
@@ -194,6 +195,8 @@ class _System:
                 user_url=config.user_url,
                 pod_portal=self._portal_at(bridge),
                 pod_routers=(self._router_at(bridge),),
+                # Whoever runs this owns the machine, and says what is in the catalogue.
+                policy=Policy(local_registries=None),
                 engine_url=engine.address,
             )
         )

@@ -49,6 +49,13 @@ class PolicySettings(Settings):
         "Whether they may reach the public internet. This network's own addresses they never may.",
         default=True,
     )
+    refuse: tuple[IPv4Network, ...] = setting(
+        values.list_of(values.ipv4_network),
+        "Public addresses and networks that are yours and that instances never reach, such as your "
+        "home router's. The one that the portal sees this machine come from is refused anyway.",
+        default=(),
+        example=(IPv4Network("198.51.100.7/32"),),
+    )
     images: tuple[str, ...] = setting(
         values.list_of(values.digest),
         "The only images that may run, by digest; left out, any that the portal offers.",
@@ -62,6 +69,14 @@ class PolicySettings(Settings):
         "This machine's engine asks them, from inside your network.",
         default=(),
         example=("registry.example.org", "docker.io"),
+    )
+    local_registries: tuple[str, ...] = setting(
+        values.list_of(values.registry),
+        "Registries at an address of this machine or of your network that images may be fetched "
+        "from as well. Left out, there are none but those that 'registries' names: whoever names "
+        "an image could have this machine's engine connect to what is inside your network.",
+        default=(),
+        example=("192.168.1.20:5000",),
     )
 
 
@@ -203,8 +218,10 @@ class NodeSettings(PeerSettings):
                 max_processes_per_pod=policy.processes,
                 disk_bytes_per_pod=policy.disk,
                 internet=policy.internet,
+                refused=frozenset(policy.refuse),
                 images=frozenset(policy.images),
                 registries=frozenset(policy.registries),
+                local_registries=frozenset(policy.local_registries),
             ),
             network_range=self.pods.network_range,
             resolvers=self.pods.resolvers,

@@ -251,6 +251,16 @@ def _network(raw: object) -> IPv4Network:
     return network
 
 
+def _ipv4_network(raw: object) -> IPv4Network:
+    try:
+        return IPv4Network(string(raw))
+    except ValueError:
+        raise WrongValue(
+            f"{shown(raw)} is neither an IPv4 address nor an IPv4 network",
+            hint='write it as "198.51.100.7" or "198.51.100.0/24"',
+        ) from None
+
+
 def _any_network(raw: object) -> IPv4Network | IPv6Network:
     try:
         return ip_network(string(raw))
@@ -325,6 +335,7 @@ user_url: Value[str] = Value("", _user_url, quoted)
 peer_id: Value[str] = Value("", _id, quoted)
 public_key: Value[str] = Value("", _public_key, quoted)
 network: Value[IPv4Network] = Value("", _network, quoted)
+ipv4_network: Value[IPv4Network] = Value("", _ipv4_network, _write_network)
 any_network: Value[IPv4Network | IPv6Network] = Value("", _any_network, _write_network)
 ipv4: Value[str] = Value("", _ipv4, quoted)
 digest: Value[str] = Value("", _digest, quoted)

@@ -13,6 +13,7 @@ from dit4c_p2p.identity.portal_client import split_address
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.network.firewall import EgressPolicy
 from dit4c_p2p.node.network.host_network import HostNetwork
+from dit4c_p2p.node.network.own_address import OwnAddresses
 
 _log = logging.getLogger(__name__)
 
@@ -32,15 +33,21 @@ def resolvers_for_pods(config: NodeConfig, host: HostNetwork) -> tuple[IPv4Addre
 
 
 def egress_policy(
-    config: NodeConfig, host: HostNetwork, services: frozenset[Service]
+    config: NodeConfig,
+    host: HostNetwork,
+    services: frozenset[Service],
+    own: frozenset[IPv4Address] = frozenset(),
 ) -> EgressPolicy:
-    """Put everything together."""
-    private = {IPv4Network((int(address), 32)) for address in host.addresses}
+    """Put everything together.
+
+    :param own: the public addresses of the owner's network, see ``own_address``.
+    """
+    private = {IPv4Network((int(address), 32)) for address in host.addresses | own}
     return EgressPolicy(
         services=services,
         resolvers=frozenset(resolvers_for_pods(config, host)),
         internet=config.policy.internet,
-        private=frozenset(private | host.on_link | {config.network_range}),
+        private=frozenset(private | host.on_link | config.policy.refused | {config.network_range}),
     )
 
 
@@ -76,6 +83,7 @@ class ServiceAddresses:
     def __init__(self, config: NodeConfig, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._config = config
+        self.own = OwnAddresses(config.folder / "own-addresses.json")
         # When each was answered last.
         self._answered: dict[tuple[str, int], dict[Service, float]] = {}
 

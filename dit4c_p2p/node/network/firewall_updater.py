@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.errors import TransientError
+from dit4c_p2p.node.network.address_events import address_events
 from dit4c_p2p.node.network.egress import ServiceAddresses, egress_policy
 from dit4c_p2p.node.network.firewall import EgressPolicy, ruleset
 from dit4c_p2p.node.network.host_network import HostNetwork
@@ -22,6 +23,7 @@ _log = logging.getLogger(__name__)
 
 # Reading the kernel's table takes a fraction of a millisecond.
 LOOK_EVERY_S = 2.0
+_TOGETHER_S = 0.02
 _LOOK_UP_EVERY_S = 60.0
 _AGAIN_LONGEST_S = 30.0
 
@@ -65,8 +67,16 @@ class FirewallUpdater:
         """The installation has other services; their names are looked up at once."""
         self._news.set()
 
+    def look_now(self) -> None:
+        """Something of the machine's network has changed: look at once."""
+        self._news.set()
+
     async def run(self) -> None:
         """Until cancelled. What was loaded before is not known, so all is loaded at first."""
+        with address_events(self.look_now):
+            await self._run()
+
+    async def _run(self) -> None:
         machine: HostNetwork | None = None
         in_force = ""
         backoff = Backoff(LOOK_EVERY_S, _AGAIN_LONGEST_S)
@@ -99,7 +109,10 @@ class FirewallUpdater:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._news.wait()
+                # The kernel and the engine tell of one change in several steps.
+                await asyncio.sleep(_TOGETHER_S)
 
     def reach(self, machine: HostNetwork) -> EgressPolicy:
         """Who pods may reach where the machine is, as far as names are known."""
-        return egress_policy(self._config, machine, self._services.addresses)
+        services = self._services
+        return egress_policy(self._config, machine, services.addresses, services.own.addresses)

@@ -5,6 +5,7 @@ Whatever a scheduler or a portal says, this is what binds.
 
 from collections.abc import Set
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.names import Kind, PeerName
@@ -19,9 +20,11 @@ class Policy:
     """The owner's word. Memory and disk in bytes; ``cpus`` may be a fraction.
 
     ``disk_bytes_per_pod``: what an app may write, None for any amount.
-    ``internet``: whether pods may reach public addresses. ``images``: digests and references that
-    may run, empty for any. ``registries``: where they may be fetched from
-    (:func:`~dit4c_p2p.oci.reference.registry_of`), empty for anywhere.
+    ``internet``: whether pods may reach public addresses, except those in ``refused``.
+    ``images``: digests and references that may run, empty for any. ``registries``: where they may
+    be fetched from (:func:`~dit4c_p2p.oci.reference.registry_of`), empty for anywhere on the
+    public internet. ``local_registries``: those that may be inside the owner's network, beside
+    what ``registries`` names; None for any.
     """
 
     max_pods: int = 8
@@ -30,8 +33,10 @@ class Policy:
     max_processes_per_pod: int = 512
     disk_bytes_per_pod: int | None = None
     internet: bool = True
+    refused: frozenset[IPv4Network] = frozenset()
     images: frozenset[str] = frozenset()
     registries: frozenset[str] = frozenset()
+    local_registries: frozenset[str] | None = frozenset()
 
 
 def check_image(policy: Policy, image: str) -> None:

@@ -130,7 +130,7 @@ async def fetch(
     :raises EngineError: the engine does not answer.
     """
     repository, digest = parse_image(image)
-    if not repository or await _is_here(engine, image):
+    if not repository or await is_here(engine, image):
         return
     login = await _login(logins, repository)
     _log.info("fetching %s", image)
@@ -172,7 +172,8 @@ async def _login(logins: RegistryLogins, repository: str) -> str | None:
         ) from None
 
 
-async def _is_here(engine: Engine, image: str) -> bool:
+async def is_here(engine: Engine, image: str) -> bool:
+    """Whether the engine has the image."""
     try:
         await engine.image(image)
     except NotFound:

@@ -27,6 +27,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from ipaddress import IPv4Network
 from weakref import WeakValueDictionary
 
 import asyncssh
@@ -66,16 +67,18 @@ from dit4c_p2p.node.network.egress import ServiceAddresses
 from dit4c_p2p.node.network.firewall import EgressPolicy
 from dit4c_p2p.node.network.firewall_updater import FirewallUpdater
 from dit4c_p2p.node.owner import policy
+from dit4c_p2p.node.owner.registries import check_registry
 from dit4c_p2p.node.pods import spec
 from dit4c_p2p.node.pods.builder import PodBuilder, gather_all
 from dit4c_p2p.node.pods.disk_quota import DiskQuotaMonitor
-from dit4c_p2p.node.pods.image_pull import fetch
+from dit4c_p2p.node.pods.image_pull import fetch, is_here
 from dit4c_p2p.node.pods.inspector import PodInspector
 from dit4c_p2p.node.pods.readiness import ReadinessTracker, wait_until_ready
 from dit4c_p2p.node.pods.reconciler import PodReconciler
 from dit4c_p2p.node.pods.spec import AppImage, Role
 from dit4c_p2p.node.pods.state_dir import instances_kept
 from dit4c_p2p.node.pods.status import Containers
+from dit4c_p2p.oci.reference import registry_of
 
 _log = logging.getLogger(__name__)
 
@@ -104,12 +107,13 @@ class PodManager:
         self._config = config
         self._engine = engine
         self.gone = gone
+        self._host_now = host_now
         self._data_folder = str(config.data_folder)
         self._assembly = PodBuilder(
             engine, self._data_folder, config.network_range, host_now, config.limits.firewall_s
         )
         self._condition = PodInspector(config, engine, self._assembly)
-        services = ServiceAddresses(config)
+        services = self.services = ServiceAddresses(config)
         self._making = PodReconciler(
             config, engine, self._assembly, self._condition, services, host_now
         )
@@ -145,6 +149,7 @@ class PodManager:
         :raises RegistryError, DiskFull: it can't be fetched.
         """
         policy.check_image(self._config.policy, image)
+        await self._check_registry(image)
         logins = RegistryLogins(self._config.registry_logins)
         async with aclosing(fetch(self._engine, image, self._config.limits, logins)) as said:
             async for progress in said:
@@ -375,6 +380,17 @@ class PodManager:
             await self.end(instance, failure.one_line())
 
     # ---- beneath
+
+    async def _check_registry(self, image: str) -> None:
+        """Whether an image that is not here yet may be fetched from where its name leads.
+
+        :raises PolicyRefused, RegistryError: it may not, or its registry is not known.
+        """
+        repository, _ = policy.parse_image(image)
+        if repository and not await is_here(self._engine, image):
+            host = self._host_now()
+            own = {IPv4Network((int(address), 32)) for address in host.addresses}
+            await check_registry(self._config.policy, registry_of(repository), own | host.on_link)
 
     async def _image(self, request: StartPod) -> AppImage:
         """What the image declares; a kept app's container says it itself.

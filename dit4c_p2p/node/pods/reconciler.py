@@ -160,7 +160,9 @@ class PodReconciler:
             helpers=self._config.images,
             policy=self._config.policy,
             machine_cpus=int((await self._engine.info())["NCPU"]),
-            reach=egress_policy(self._config, machine, self._services.addresses),
+            reach=egress_policy(
+                self._config, machine, self._services.addresses, self._services.own.addresses
+            ),
             resolvers=resolvers_for_pods(self._config, machine),
         )
 

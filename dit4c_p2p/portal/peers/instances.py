@@ -28,7 +28,13 @@ def routes() -> list[web.RouteDef]:
         web.get("/instances/{id}/page-state", page_state),
         web.get("/schedulers/{id}/link", link),
         web.get("/config.json", public_config),
+        web.get("/caller-address", caller_address),
     ]
+
+
+async def caller_address(request: web.Request) -> web.Response:
+    """Where the portal sees the call come from: a node keeps its pods from that address."""
+    return json_answer({"address": request.remote or ""})
 
 
 async def answers_on(request: web.Request) -> web.Response:

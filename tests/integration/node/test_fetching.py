@@ -13,7 +13,7 @@ from systems.second_engine import SecondEngine
 from dit4c_p2p.messages.node import ImageReady, Progress
 from dit4c_p2p.node.config import Limits
 from dit4c_p2p.node.engine.client import Engine
-from dit4c_p2p.node.errors import DiskFull, EngineError, RegistryError, UnknownImage
+from dit4c_p2p.node.errors import DiskFull, EngineError, PolicyRefused, RegistryError, UnknownImage
 from dit4c_p2p.node.pods.manager import PodManager
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
@@ -35,9 +35,10 @@ async def registry(tmp_path):
 
 @pytest.fixture
 async def node(second, config):
-    """The verbs of an agent on the second engine."""
+    """The verbs of an agent on the second engine, whose owner lets it ask registries here."""
+    open_to_all = replace(config.policy, local_registries=None)
     async with Engine(second.url) as engine:
-        yield PodManager(replace(config, engine_url=second.url), engine)
+        yield PodManager(replace(config, engine_url=second.url, policy=open_to_all), engine)
 
 
 @pytest.fixture
@@ -78,11 +79,17 @@ async def test_a_registry_that_does_not_serve_everybody(second, config, made, tm
     """The login is read anew each time: one that was given, or mended, needs no restart."""
     async with ImageRegistry(tmp_path, closed=True) as registry, Engine(second.url) as engine:
         reference = await registry.push(made(1024), "tools/private")
-        stranger = PodManager(replace(config, engine_url=second.url), engine)
+        open_to_all = replace(config.policy, local_registries=None)
+        stranger = PodManager(replace(config, engine_url=second.url, policy=open_to_all), engine)
         with pytest.raises(RegistryError) as caught:
             await ensure_image(stranger, reference)
         assert "has to give it a login" in caught.value.hint
-        known = replace(config, engine_url=second.url, registry_logins=registry.logins)
+        known = replace(
+            config,
+            engine_url=second.url,
+            registry_logins=registry.logins,
+            policy=open_to_all,
+        )
         for said, wrong in {"does not serve": ("node", "wrong"), "can't read": None}.items():
             if wrong is None:
                 registry.logins.write_text("{")
@@ -131,7 +138,9 @@ async def test_a_registry_that_does_not_answer(node, registry):
 async def test_a_registry_that_falls_silent(second, config, registry, made):
     reference = await registry.push(made(12 * MIB), "tools/silent")
     registry.rate = 1
-    hurried = replace(config, engine_url=second.url, limits=Limits(pull_silence_s=2))
+    open_to_all = replace(config.policy, local_registries=None)
+    limits = Limits(pull_silence_s=2)
+    hurried = replace(config, engine_url=second.url, policy=open_to_all, limits=limits)
     async with Engine(second.url) as engine:
         with pytest.raises(RegistryError, match="too slow, or silent"):
             await ensure_image(PodManager(hurried, engine), reference)
@@ -150,3 +159,16 @@ async def test_an_engine_that_is_away_is_no_fault_of_the_registry(config, tmp_pa
     async with Engine(url) as engine:
         with pytest.raises(EngineError):
             await ensure_image(PodManager(config, engine), f"tool@sha256:{'0' * 64}")
+
+
+async def test_a_registry_inside_the_owners_network_is_not_asked(config, second, registry):
+    """Unless the owner opens it: whoever names an image is outside."""
+    image = f"{registry.address}/tool@sha256:{'0' * 64}"
+    async with Engine(second.url) as engine:
+        closed = PodManager(replace(config, engine_url=second.url), engine)
+        with pytest.raises(PolicyRefused, match="does not allow images from 127"):
+            await ensure_image(closed, image)
+        named = replace(config.policy, local_registries=frozenset({registry.address}))
+        opened = PodManager(replace(config, engine_url=second.url, policy=named), engine)
+        with pytest.raises(UnknownImage):
+            await ensure_image(opened, image)

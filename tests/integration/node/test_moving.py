@@ -20,7 +20,7 @@ from systems.pods import docker, inspect, look, run_start, running
 
 from dit4c_p2p.messages.node import PodRunning, PodState
 from dit4c_p2p.node.errors import FilesFailed
-from dit4c_p2p.node.network import host_network
+from dit4c_p2p.node.network import firewall_updater, host_network
 from dit4c_p2p.node.pods.manager import PodManager
 from dit4c_p2p.node.pods.state_dir import InstanceFolder
 
@@ -79,6 +79,19 @@ async def test_row_0_packets_to_a_network_that_the_machine_moves_to(lan, pods, i
         docker("run", "--rm", images.python, *tcp(AWAY, PORT))
         assert lan.packets() > before, "without the rules they would arrive"
         assert {name: inspect(name)["Id"] for name in look(instance).containers} == containers
+
+
+async def test_a_new_address_is_closed_as_soon_as_the_kernel_tells(
+    lan, pods, images, instance, monkeypatch
+):
+    """And not at the next look, which is a minute away here."""
+    monkeypatch.setattr(firewall_updater, "LOOK_EVERY_S", 60)
+    await run_start(pods, instance, images.python)
+    async with following(pods):
+        await asyncio.sleep(2)
+        run("ip", "addr", "add", f"{OWN}/32", "dev", lan.outside)
+        async with asyncio.timeout(3):
+            await until_refused(instance, OWN)
 
 
 async def test_row_0_packets_to_a_new_address_of_the_machine(lan, pods, images, instance):

@@ -173,3 +173,10 @@ async def test_a_clock_that_is_off_is_called_so(work, off_s, status):
         answer = await node.get("whoami")
         assert answer.status == status
         assert status == 200 or "clock" in answer.json["detail"]
+
+
+async def test_a_caller_learns_where_it_is_seen(work):
+    """A node keeps its pods from that address, which may be its owner's router's."""
+    async with Client(work.url) as client:
+        said = await client.request("GET", "/caller-address")
+    assert said.json == {"address": "127.0.0.1"}

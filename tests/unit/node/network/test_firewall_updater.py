@@ -13,7 +13,7 @@ from dit4c_p2p.messages.public import FileServerInfo, PortalInfo, PublicConfig, 
 from dit4c_p2p.node.config import HelperImages, NodeConfig
 from dit4c_p2p.node.errors import EngineError
 from dit4c_p2p.node.network import egress, firewall_updater
-from dit4c_p2p.node.network.egress import ServiceAddresses
+from dit4c_p2p.node.network.egress import ServiceAddresses, egress_policy
 from dit4c_p2p.node.network.firewall_updater import FirewallUpdater
 from dit4c_p2p.node.network.host_network import HostNetwork
 
@@ -189,3 +189,16 @@ async def test_a_router_that_was_lost_is_looked_for_at_once(follow, names, monke
     monkeypatch.setattr(firewall_updater, "LOOK_EVERY_S", 60)
     loaded.updater.router_changed("router-r1", reached=False)
     assert at("198.51.100.7") <= (await loaded.next()).services
+
+
+async def test_what_is_the_owners_is_closed_whoever_says_so(config, names, follow):
+    """The address that the portal sees, and what the owner lists; both are public by number."""
+    _, loaded = follow
+    await loaded.next()
+    services = loaded.updater._services
+    assert services.own.seen(IPv4Address("93.184.216.34"))
+    loaded.updater.look_now()
+    assert IPv4Network("93.184.216.34/32") in (await loaded.next()).private
+    listed = frozenset({IPv4Network("8.8.4.0/24")})
+    with_list = replace(config, policy=replace(config.policy, refused=listed))
+    assert listed <= egress_policy(with_list, HOME, frozenset()).private
