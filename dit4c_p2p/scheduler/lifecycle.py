@@ -208,6 +208,8 @@ class PodFound:
 class NodeLost:
     """Its node can't come back, or can't be waited for; ``text`` says why.
 
+    What waits for the node ends. One that runs is left as it is: nobody needs the node for that,
+    and the portal has ended its key.
     What is left there is removed or stopped if the node ever comes back, see :mod:`reconcile`.
     """
 
@@ -578,7 +580,6 @@ TABLE: Mapping[State, Mapping[type[Event], Change]] = {
         PodInterrupted: _interrupted,
         PodNoted: _noted,
         PodVanished: _vanished,
-        NodeLost: _node_lost,
     },
     State.STOPPING: {
         DiscardAsked: _end_after_stop,

@@ -6,11 +6,10 @@ A node is believed about the instances that were placed on it, and about no othe
 import logging
 from collections.abc import Mapping, Sequence
 
-from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import ClusterState
 from dit4c_p2p.messages.node import PodEvent, PodStatus
 from dit4c_p2p.scheduler.instance_tasks import InstanceTasks
-from dit4c_p2p.scheduler.lifecycle import Instance, NodeLost
+from dit4c_p2p.scheduler.lifecycle import Instance
 from dit4c_p2p.scheduler.node_links import Nodes
 from dit4c_p2p.scheduler.reconcile import compare, what_happened
 from dit4c_p2p.scheduler.store import Store
@@ -55,12 +54,6 @@ class NodeEventHandler:
             heard={name: link.heard_at for name, link in down.items() if link.heard_at is not None},
             troubles={name: link.trouble for name, link in down.items()},
         )
-
-    async def node_lost(self, node: str, why: str) -> None:
-        """What runs on a node whose key was revoked is cut off: the portal has ended its keys."""
-        for instance in await self._store.unfinished():
-            if instance.node == node and instance.state is State.RUNNING:
-                await self._driver.apply(instance.id, NodeLost(why))
 
     async def pod_changed(self, node: str, event: PodEvent) -> None:
         """An event of a pod."""

@@ -56,9 +56,6 @@ class Listener(Protocol):
     async def line_changed(self) -> None:
         """A line came up or went down, or why it is down has changed."""
 
-    async def node_lost(self, node: str, why: str) -> None:
-        """The node's key is out of force: it can't come back with it."""
-
     async def pod_changed(self, node: str, event: PodEvent) -> None:
         """Something happened to a pod."""
 
@@ -118,8 +115,6 @@ class NodeLink:
             said = reason
             try:
                 await self._listener.line_changed()
-                if lost:
-                    await self._listener.node_lost(str(self.name), lost)
             except DitError as error:
                 _log.warning("that %s is down is not told yet: %s", self.name, error.one_line())
             await asyncio.sleep(backoff.pause_s())

@@ -18,6 +18,7 @@ from dit4c_p2p.messages.link import (
     RequestState,
     StartAgain,
     StartInstance,
+    StopInstance,
     key_statement,
 )
 from dit4c_p2p.messages.node import (
@@ -516,7 +517,7 @@ async def test_a_line_that_breaks_while_the_database_fails(world, monkeypatch, c
 
 
 async def test_a_node_whose_key_was_revoked_strands_nobody(world):
-    """What ran there has failed, with the reason; stop and discard end without the node."""
+    """Stop and discard end without the node, and say why; nothing is thrown away."""
     async with world.scheduler():
         for instance in ("abc", "going", "stopped"):
             await world.start(instance)
@@ -524,7 +525,9 @@ async def test_a_node_whose_key_was_revoked_strands_nobody(world):
         before = time.time()
         world.node.key_revoked = True
         world.node.cut()
-        failed = await world.portal.until_state("abc", State.ERRORED)
+        running = world.portal.newest["stopped"]
+        await world.portal.order(StopInstance(instance="stopped", after=running.sequence))
+        failed = await world.portal.until_state("stopped", State.ERRORED)
         assert failed.info == "The key of its machine (node-home) was revoked"
         await world.discard("going")
         gone = await world.portal.until_state("going", State.DISCARDED)
@@ -539,6 +542,7 @@ async def test_a_node_whose_key_was_revoked_strands_nobody(world):
             while "going" in world.node.pods:
                 await asyncio.sleep(0.05)
         assert set(world.node.pods) == {"abc", "stopped"}
+        assert world.portal.newest["abc"].state is State.RUNNING
 
 
 async def test_a_node_that_was_removed_from_the_cluster_holds_up_no_discard(world):
