@@ -43,9 +43,12 @@ class BadRequest(PortalError):
 
 
 class Unauthorized(PortalError):
-    """Nobody is logged in, or the token is not accepted."""
+    """Nobody is logged in, or the token is not accepted. ``challenge`` says how to (RFC 9110
+    section 11.6.1).
+    """
 
     code = "unauthorized"
+    challenge = 'Bearer realm="dit4c"'
     status = 401
     title = "Not logged in"
 

@@ -21,7 +21,8 @@ _HASH = "$2b$04$abcdefghijklmnopqrstuu8YumtW3VcCiLYSWrpGuB6FEUQR1NzmC"
 class ImageRegistry:
     """``async with ImageRegistry(folder)``: on loopback, where engines speak plain HTTP to it.
 
-    ``rate`` is in bytes a second, None for as fast as can be; ``open`` counts the connections.
+    ``behind`` is the registry itself, ``address`` the line to it. ``rate`` is in bytes a second,
+    None for as fast as can be; ``open`` counts the connections.
 
     :param deletes: blobs and manifests can be deleted.
     :param closed: it serves only who logs in with :data:`NAME` and :data:`PASSWORD`; ``logins`` is
@@ -56,6 +57,7 @@ class ImageRegistry:
                 await asyncio.sleep(0.1)
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self.behind = f"127.0.0.1:{self._behind}"
         self.log_in(NAME, PASSWORD)
         return self
 

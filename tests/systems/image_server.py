@@ -13,6 +13,7 @@ from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.imageserver.app import ImageServer
 from dit4c_p2p.imageserver.config import ImageServerConfig
+from dit4c_p2p.net.tls import TlsFiles
 from dit4c_p2p.oci.chunks import Chunk, cut, encode_chunks
 from dit4c_p2p.oci.digests import Digest
 from dit4c_p2p.oci.exchange import pack
@@ -26,11 +27,14 @@ class ImageServerAtWork:
     """``async with ImageServerAtWork(folder) as work``: everything is allowed to the user ``all``.
 
     :ivar portal: says who may.
+    :ivar prefix: the path of its URL.
     :ivar address: ``127.0.0.1:PORT``, where engines speak plain HTTP to it.
     """
 
-    def __init__(self, folder: Path, prefix: str = "", **limits: Any) -> None:
-        self.folder, self.prefix = folder, prefix
+    def __init__(
+        self, folder: Path, prefix: str = "", tls: TlsFiles | None = None, **limits: Any
+    ) -> None:
+        self.folder, self.prefix, self.tls = folder, prefix, tls
         self.limits = ImageServerLimits(**limits)
         self.portal = ImagePortal()
         self.key = generate()
@@ -58,6 +62,8 @@ class ImageServerAtWork:
                 portal=self.portal.info,
                 data_folder=self.folder,
                 addresses=(("127.0.0.1", 0),),
+                secure_addresses=(("127.0.0.1", 0),) if self.tls else (),
+                tls=self.tls,
                 limits=self.limits,
             ),
             clock=lambda: time.time() + self.ahead,

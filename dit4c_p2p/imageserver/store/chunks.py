@@ -30,8 +30,8 @@ from dit4c_p2p.oci.exchange import BundleReader, Packed, unpack
 
 _log = logging.getLogger(__name__)
 
-# Read, verified and sent together: 16 of the largest chunks are 16 MiB.
-_AT_ONCE = 16
+# Read, verified and sent together, for each client: a megabyte as a rule, four at the most.
+_AT_ONCE = 4
 _TRIES = 5
 MAX_ASSEMBLIES = 64
 _ASSEMBLIES_AT_ONCE = 2

@@ -163,7 +163,7 @@ def problem_answer(
     """An error as a page for browsers and as a problem document for everybody else."""
     extra = dict(headers or {})
     if isinstance(error, Unauthorized):
-        extra["WWW-Authenticate"] = 'Bearer realm="dit4c"'
+        extra["WWW-Authenticate"] = error.challenge
     if wants_page(request):
         home = services(request).config.url + "/"
         response = aiohttp_jinja2.render_template(

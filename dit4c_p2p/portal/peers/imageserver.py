@@ -18,6 +18,12 @@ from dit4c_p2p.portal.instances.images import Rights, rights_of
 _MAX_BASIC_CHARS = 12 * 1024
 
 
+class CredentialsNeeded(Unauthorized):
+    """Who calls an image server has no good credentials. A proxy passes the challenge on."""
+
+    challenge = 'Basic realm="images"'
+
+
 def routes() -> list[web.RouteDef]:
     """For image servers, and for a stock registry's proxy with its static token."""
     verbs = "|".join(Verb)
@@ -75,7 +81,7 @@ async def _image_server(request: web.Request) -> PeerName:
 async def _rights(request: web.Request, server: PeerName) -> Rights | None:
     """What the caller's credentials are good for; None: nothing that they name properly.
 
-    :raises Unauthorized: there are none, or they are not good.
+    :raises CredentialsNeeded: there are none, or they are not good.
     """
     parts = services(request)
     user, secret = _credentials(request.headers.get("Authorization", ""))
@@ -94,7 +100,7 @@ async def _rights(request: web.Request, server: PeerName) -> Rights | None:
             if found is not None:
                 return found
         await parts.audit.record_refusal("image.login", error, about=claimed or user[:40])
-        raise Unauthorized(str(error), hint=error.hint) from None
+        raise CredentialsNeeded(str(error), hint=error.hint) from None
     parts.registry.seen(token.fingerprint)
     return rights_of(token)
 
@@ -102,7 +108,7 @@ async def _rights(request: web.Request, server: PeerName) -> Rights | None:
 def _credentials(field: str) -> tuple[str, str]:
     """User name (empty for a bearer token) and secret (RFC 6750, RFC 7617).
 
-    :raises Unauthorized: there are none.
+    :raises CredentialsNeeded: there are none.
     """
     scheme, _, rest = field.partition(" ")
     rest = rest.strip()
@@ -117,4 +123,4 @@ def _credentials(field: str) -> tuple[str, str]:
             user, colon, secret = text.partition(":")
             if colon and user and secret:
                 return user, secret
-    raise Unauthorized("credentials are needed", hint="log in with a name and a secret")
+    raise CredentialsNeeded("credentials are needed", hint="log in with a name and a secret")
