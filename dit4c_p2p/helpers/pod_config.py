@@ -30,6 +30,11 @@ class Pod:
         """Where the auth helper listens and the listener connects."""
         return self.folder / "auth.sock"
 
+    @property
+    def news_socket(self) -> Path:
+        """Where the auth helper takes news of ended access, and the listener brings it."""
+        return self.folder / "news.sock"
+
 
 def load(environ: Mapping[str, str] = os.environ) -> Pod:
     """Read ``config.json`` and ``key`` of :data:`POD_FOLDER`, or of ``$DIT4C_POD_FOLDER``.

@@ -33,7 +33,13 @@ from dit4c_p2p.identity.keys import parse_public
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.messages.codec import InvalidMessage, UnknownKind, decode
-from dit4c_p2p.messages.registry import Heartbeat, KeyEvent, SignedEvent
+from dit4c_p2p.messages.registry import (
+    AccessEnded,
+    EndedAccess,
+    Heartbeat,
+    KeyEvent,
+    SignedEvent,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +58,11 @@ _MAX_CACHED = 4096
 _MAX_DOCUMENT_BYTES = 64 * 1024
 _MAX_EVENT_BYTES = 16 * 1024
 
+# How long a stream that a router could not prove itself for is followed before the next try.
+_ANONYMOUS_S = 60
+
 Watcher = Callable[[PeerName | None], None]
+_Event = KeyEvent | Heartbeat | AccessEnded
 
 
 class _Entry:
@@ -72,6 +82,8 @@ class Registry:
     :param cache_folder: where signed copies are kept for a time when the portal is down; None
         keeps them in memory only.
     :param clock: seconds since 1970.
+    :param prove: makes a token of a router, which then hears of people's access as well.
+    :param on_access_ended: told of whose access to instances has ended.
     :ivar trouble: why changes are not heard of, or were not when it was last tried; empty at first,
         and once they are.
     """
@@ -82,7 +94,12 @@ class Registry:
         cache_folder: Path | None,
         *,
         clock: Callable[[], float] = time.time,
+        prove: Callable[[], str] | None = None,
+        on_access_ended: Callable[[list[EndedAccess]], None] | None = None,
     ) -> None:
+        self._prove = prove
+        self._proved_last = True
+        self._on_access_ended = on_access_ended
         self._client = client
         self._portal_key = parse_public(client.portal.key)
         self._folder = cache_folder
@@ -266,9 +283,15 @@ class Registry:
 
     async def _follow(self) -> None:
         timeout = aiohttp.ClientTimeout(total=None, connect=5, sock_read=SILENCE_S)
+        proving = self._prove is not None and self._proved_last
+        headers = {}
+        if self._prove is not None and proving:
+            headers["Authorization"] = f"Bearer {self._prove()}"
         async with self._client.session.get(
-            self._client.url("/keys/events"), timeout=timeout
+            self._client.url("/keys/events"), timeout=timeout, headers=headers
         ) as response:
+            self._proved_last = response.status not in (401, 403)
+            again_at = time.monotonic() + _ANONYMOUS_S
             if response.status != 200:
                 raise InvalidDocument(f"the portal answers {response.status} for its key events")
             promptest = float("inf")
@@ -280,17 +303,19 @@ class Registry:
                         promptest = min(promptest, lag)
                         if lag - promptest > _MAX_LAG_S:
                             raise PortalUnreachable("the portal's key events are held back")
+                    if self._prove is not None and not proving and time.monotonic() > again_at:
+                        return  # by now the portal may know the router's key
                     deadline.reschedule(asyncio.get_running_loop().time() + SILENCE_S)
         raise PortalUnreachable("the portal ended the stream of key events")
 
-    def _take(self, data: str) -> KeyEvent | Heartbeat | None:
+    def _take(self, data: str) -> _Event | None:
         """Act on an event; None is an event of a kind that only newer releases know."""
         try:
             signed = decode(data, SignedEvent)
             sshsig.verify(
                 signed.body.encode(), signed.signature, sshsig.EVENTS_NAMESPACE, [self._portal_key]
             )
-            event = decode(signed.body, KeyEvent | Heartbeat)  # type: ignore[arg-type]
+            event: _Event = decode(signed.body, _Event)  # type: ignore[arg-type]
             name = PeerName.parse(event.name) if isinstance(event, KeyEvent) else None
         except UnknownKind as error:
             # If it is about a change, the next heartbeat says so.
@@ -298,7 +323,10 @@ class Registry:
             return None
         except (InvalidMessage, InvalidSignature, InvalidName) as error:
             raise InvalidDocument(f"an event is not the portal's: {error}") from None
-        if isinstance(event, Heartbeat):
+        if isinstance(event, AccessEnded):
+            if self._on_access_ended is not None:
+                self._on_access_ended(event.ended)
+        elif isinstance(event, Heartbeat):
             self._check_clock(event)
             if event.change != self._change:
                 # The first heartbeat of this stream, or events between were lost.

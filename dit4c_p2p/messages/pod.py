@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from dit4c_p2p.messages.codec import Record, Strict
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
+from dit4c_p2p.messages.registry import EndedAccess
 
 POD_FOLDER = "/run/dit4c"
 HELPER_UID = 10001
@@ -41,6 +42,20 @@ class PodConfig(Strict, frozen=True):
     routers: list[RouterInfo]
     ca: str = ""
     silence_s: float = 3600.0
+
+
+class AccessNews(Record, frozen=True, tag="access-news"):
+    """Router → listener → auth helper, over the tunnel that carries the instance's traffic.
+
+    A request is one such line of JSON, the answer :data:`NEWS_TAKEN`: from then on nothing passes
+    of the people that it names, until the portal has said that it may.
+    """
+
+    ended: list[EndedAccess]
+
+
+NEWS_TAKEN = b"taken\n"
+MAX_NEWS_BYTES = 256 * 1024
 
 
 class HelperState(StrEnum):

@@ -35,6 +35,28 @@ class Heartbeat(Record, frozen=True, tag="heartbeat"):
     at: int
 
 
+class EndedAccess(Record, frozen=True):
+    """A person's access to an instance was taken away: by log-out, by an admin, by an end date.
+
+    It may have been a part of their access only, such as one browser's; the instance's auth helper
+    asks the portal. ``instance`` is an id, ``at`` is in seconds since 1970, and grows with each
+    further time for the same two.
+    """
+
+    instance: str
+    person: str
+    at: float
+
+
+class AccessEnded(Record, frozen=True, tag="access-ended"):
+    """For routers only, which prove who they are when they ask for the events.
+
+    A stream begins with whatever counts still, as after any time that a router has not listened.
+    """
+
+    ended: list[EndedAccess]
+
+
 class SignedEvent(Record, frozen=True):
     """One event as sent."""
 

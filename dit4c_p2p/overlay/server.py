@@ -152,10 +152,12 @@ class PeerServer(asyncssh.SSHServer):
     if it may stay. Subclasses that override a method of this class call it too. Nothing is allowed
     that a subclass does not allow. A channel beyond the gate's limit can't be made: trying raises
     :class:`asyncssh.ChannelOpenError` (``OPEN_RESOURCE_SHORTAGE``), with which asyncssh answers.
-    ``stalled_s`` is how long the peer may take nothing of what waits for it.
+    ``extra_channels`` is how many more the next one may find there. ``stalled_s`` is how long the
+    peer may take nothing of what waits for it.
     """
 
     stalled_s = STALLED_S
+    extra_channels = 0
 
     conn: asyncssh.SSHServerConnection
     peer: PeerName
@@ -278,7 +280,7 @@ class PeerServer(asyncssh.SSHServer):
         most = self.gate.limits.channels_per_connection
 
         def add(channel: Any) -> int:
-            if self.channels >= most:
+            if self.channels >= most + self.extra_channels:
                 raise asyncssh.ChannelOpenError(
                     asyncssh.OPEN_RESOURCE_SHORTAGE,
                     f"this connection has {most} channels open already",

@@ -22,6 +22,7 @@ from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.observe.metrics import set_all
 from dit4c_p2p.observe.server import Check
 from dit4c_p2p.portal.accounts import api_tokens, invitations, people
+from dit4c_p2p.portal.accounts.ended_access import AccessEnds
 from dit4c_p2p.portal.accounts.last_used import LastUsed
 from dit4c_p2p.portal.accounts.sessions import Sessions
 from dit4c_p2p.portal.api import routes as api
@@ -154,6 +155,7 @@ class Portal:
         self._tasks = [
             asyncio.create_task(parts.key_events.run(), name="portal heartbeat"),
             asyncio.create_task(parts.registry.run(), name="portal key changes"),
+            asyncio.create_task(parts.access_ends.run(), name="portal ended access"),
             asyncio.create_task(parts.grant_events.run(), name="portal grant events"),
             asyncio.create_task(self._keep_house(), name="portal housekeeping"),
             asyncio.create_task(self._server.follow(), name="portal certificate"),
@@ -303,6 +305,9 @@ class Portal:
         reach = Reachability(hub, clock=clock)
         registry.watch(reach.key_changed)
         links = SchedulerLinks(self._key, config.url, registry, known, audit, reach, clock=clock)
+        key_events = KeyEvents(self._key, registry, known, clock=clock)
+        access_ends = AccessEnds(key_events.access_ended, clock=clock)
+        hub.watch_sessions(access_ends.look)
         defaults = Defaults(config.fileservers, limits.person_quota_bytes, limits.group_quota_bytes)
         grant_events = GrantEvents()
         file_servers = FileServers(config.name, self._key, config.fileservers, registry)
@@ -319,7 +324,8 @@ class Portal:
             audit=audit,
             hub=hub,
             registry=registry,
-            key_events=KeyEvents(self._key, registry, known, clock=clock),
+            key_events=key_events,
+            access_ends=access_ends,
             enrolment=Enrolment(registry, config.url, limits.enrol_nonce_s, audit, clock=clock),
             sessions=Sessions(
                 hub,

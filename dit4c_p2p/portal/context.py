@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from dit4c_p2p.messages.public import PublicConfig
+from dit4c_p2p.portal.accounts.ended_access import AccessEnds
 from dit4c_p2p.portal.accounts.last_used import LastUsed
 from dit4c_p2p.portal.accounts.sessions import Sessions
 from dit4c_p2p.portal.audit import Audit
@@ -43,6 +44,7 @@ class PortalContext:
     hub: LiveUpdates
     registry: KeyRegistry
     key_events: KeyEvents
+    access_ends: AccessEnds
     enrolment: Enrolment
     sessions: Sessions
     last_used: LastUsed

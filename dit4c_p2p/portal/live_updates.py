@@ -5,10 +5,13 @@ listener misses steps between, never the newest state, and needs no more memory 
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from dit4c_p2p.portal.errors import TooMany
+
+# What changes, other than an instance.
+SESSION = "session"
 
 
 class Subscription:
@@ -50,6 +53,11 @@ class LiveUpdates:
         self._max_all = max_all
         self._max_per_topic = max_per_topic
         self._closed = False
+        self._on_session: list[Callable[[], None]] = []
+
+    def watch_sessions(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called whenever a person's sessions may have ended."""
+        self._on_session.append(callback)
 
     @contextmanager
     def subscribe(self, topic: str) -> Iterator[Subscription]:
@@ -79,6 +87,9 @@ class LiveUpdates:
         """Something named ``item`` changed."""
         for subscription in self._topics.get(topic, ()):
             subscription._add(item)
+        if item == SESSION:
+            for callback in self._on_session:
+                callback()
 
     def close(self) -> None:
         """End every stream, now and from now on."""

@@ -9,13 +9,11 @@ from collections.abc import Callable, Mapping
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.key_documents import KeyDocument
 from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.ports import INSTANCE_HTTP_PORT, INSTANCE_NEWS_PORT, SSH_PORT
 from dit4c_p2p.overlay.errors import Refused
 
-INSTANCE_HTTP_PORT = 80
-SSH_PORT = 22
-
 LISTENS: Mapping[Kind, frozenset[int]] = {
-    Kind.INSTANCE: frozenset({INSTANCE_HTTP_PORT, SSH_PORT}),
+    Kind.INSTANCE: frozenset({INSTANCE_HTTP_PORT, INSTANCE_NEWS_PORT, SSH_PORT}),
     Kind.NODE: frozenset({SSH_PORT}),
     Kind.FILESERVER: frozenset({SSH_PORT}),
 }

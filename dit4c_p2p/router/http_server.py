@@ -17,6 +17,7 @@ from typing import Any, cast
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.ports import INSTANCE_HTTP_PORT
 from dit4c_p2p.net.connection_limits import rate_limit_key
 from dit4c_p2p.net.first_request import FirstRequest
 from dit4c_p2p.net.http1 import BadRequest, RequestHead
@@ -26,7 +27,6 @@ from dit4c_p2p.net.reset import reset
 from dit4c_p2p.net.tls import is_tls
 from dit4c_p2p.overlay.ssh_options import WINDOW_BYTES
 from dit4c_p2p.router import error_pages
-from dit4c_p2p.router.access_rules import INSTANCE_HTTP_PORT
 from dit4c_p2p.router.config import RouterConfig
 from dit4c_p2p.router.error_pages import Page, Renderer
 from dit4c_p2p.router.instance_states import ClockOff, PageStates, PortalSilent

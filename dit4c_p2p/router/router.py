@@ -10,6 +10,7 @@ import asyncssh
 
 from dit4c_p2p import resources
 from dit4c_p2p.errors import ConfigError
+from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.net.https_redirect import Redirect
@@ -119,16 +120,22 @@ class Router:
         config, limits = self.config, self.config.limits
         certificate = self._certificate()
         client = await self._stack.enter_async_context(PortalClient(config.portal, ca=config.ca))
-        registry = Registry(client, config.data_folder / "registry", clock=self._clock)
+        registry = Registry(
+            client,
+            config.data_folder / "registry",
+            clock=self._clock,
+            prove=self._token,
+            on_access_ended=lambda ended: board.news.take(ended),
+        )
         self._registry = registry
-        self._follow(asyncio.create_task(registry.run(), name="key events"))
-        if certificate is not None:
-            self._follow(asyncio.create_task(certificate.run(), name="certificate"))
-
         gate = gate_for(registry, limits, self._refused)
         self._stack.push_async_callback(gate.close)
         board = self.board = TunnelRegistry(gate, limits)
         self._stack.push_async_callback(_cut_all, board)
+        self._stack.push_async_callback(board.news.close)
+        self._follow(asyncio.create_task(registry.run(), name="key events"))
+        if certificate is not None:
+            self._follow(asyncio.create_task(certificate.run(), name="certificate"))
         self.ssh_port = await self._listen_ssh(board)
 
         states = PageStates(
@@ -150,6 +157,11 @@ class Router:
             self.https_port,
             self.ssh_port,
         )
+
+    def _token(self) -> str:
+        """That this is the router, for the portal."""
+        config = self.config
+        return tokens.issue(config.key, config.name, config.portal.url, now=self._clock())
 
     def _certificate(self) -> Certificate | None:
         """:raises ConfigError: there is none where one is needed, or it is no good."""

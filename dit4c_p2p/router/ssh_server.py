@@ -17,10 +17,12 @@ from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity.errors import PortalUnreachable
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.registry_client import Registry
+from dit4c_p2p.messages.ports import INSTANCE_NEWS_PORT
 from dit4c_p2p.overlay import server
 from dit4c_p2p.overlay.errors import OverlayError, Refused
 from dit4c_p2p.overlay.server import ConnectionAdmission, PeerServer
 from dit4c_p2p.overlay.ssh_options import PACKET_BYTES, WINDOW_BYTES
+from dit4c_p2p.router.access_news import AccessNewsDesk
 from dit4c_p2p.router.access_rules import (
     LISTENS,
     check_listen,
@@ -36,6 +38,9 @@ from dit4c_p2p.router.splice import relay_pair
 _log = logging.getLogger(__name__)
 
 _LOOKUP_TIMEOUT_S = 10.0
+# Beside an instance's streams: news goes through whatever its visitors do.
+_NEWS_CHANNELS = 2
+_LISTENS_AFTER_S = 0.05
 
 
 class Busy(OverlayError):
@@ -77,6 +82,7 @@ class TunnelRegistry:
         self.limits = limits
         self.table: NameTable[RouterServer] = NameTable()
         self.live: set[RouterServer] = set()
+        self.news = AccessNewsDesk(self.open, self.table.find)
 
     def server(self) -> "RouterServer":
         """The factory that asyncssh calls for each connection."""
@@ -147,6 +153,11 @@ class RouterServer(PeerServer):
         self._board.live.discard(self)
         super().connection_lost(exc)
 
+    def cut(self, reason: str) -> None:
+        """End the connection at once."""
+        _log.warning("cut %s from %s: %s", self.peer, self.address, reason)
+        self.conn.abort()
+
     # ---- listen
 
     def server_requested(self, listen_host: str, listen_port: int) -> asyncssh.SSHListener | bool:
@@ -175,6 +186,10 @@ class RouterServer(PeerServer):
             )
         else:
             _log.info("%s:%d listened for from %s", self.peer, listen_port, self.address)
+        if listen_port == INSTANCE_NEWS_PORT:
+            # When the peer knows that it listens.
+            loop = asyncio.get_running_loop()
+            loop.call_later(_LISTENS_AFTER_S, self._board.news.tell, self.peer.id)
         return NameListener(self._board.table, claim)
 
     async def open(
@@ -186,6 +201,7 @@ class RouterServer(PeerServer):
         window_bytes: int,
     ) -> asyncssh.SSHTCPChannel[bytes]:
         """Open a channel into this connection; see :meth:`TunnelRegistry.open`."""
+        self.extra_channels = _NEWS_CHANNELS if port == INSTANCE_NEWS_PORT else 0
         try:
             channel = self.conn.create_tcp_channel(
                 window=window_bytes, max_pktsize=min(PACKET_BYTES, window_bytes)
@@ -194,6 +210,8 @@ class RouterServer(PeerServer):
             if error.code == asyncssh.OPEN_RESOURCE_SHORTAGE:
                 raise Busy(f"{name} has as many streams open as it may") from None
             raise NotConnected(f"{name} is not connected any more") from None
+        finally:
+            self.extra_channels = 0
 
         async def ask() -> None:
             if self.conn.is_closed():  # in the moment between; the channel went with it

@@ -16,15 +16,21 @@ from typing import Any, Self
 import asyncssh
 from aiohttp import web
 
-from dit4c_p2p.identity import key_documents, sshsig
+from dit4c_p2p.identity import key_documents, sshsig, tokens
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.key_documents import KeyDocument
 from dit4c_p2p.identity.keys import fingerprint, generate, public_line
-from dit4c_p2p.identity.names import PeerName
+from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.codec import decode, encode
 from dit4c_p2p.messages.helper import AnswersOn
 from dit4c_p2p.messages.public import PortalInfo
-from dit4c_p2p.messages.registry import Heartbeat, KeyEvent, SignedEvent
+from dit4c_p2p.messages.registry import (
+    AccessEnded,
+    EndedAccess,
+    Heartbeat,
+    KeyEvent,
+    SignedEvent,
+)
 
 
 class RegistryPortal:
@@ -39,6 +45,7 @@ class RegistryPortal:
     :ivar tokens: the bearer tokens with which the page state was asked for.
     :ivar answers_on: the bodies of ``PUT /instances/``, in their order.
     :ivar lookups: how often each name's keys were asked for.
+    :ivar ended: whose access has ended, told to routers.
     """
 
     def __init__(self, *, heartbeat_s: float = 0.5) -> None:
@@ -59,7 +66,9 @@ class RegistryPortal:
         self._bodies: dict[int, bytes] = {}
         self._serial = 0
         self._change = 0
+        self.ended: list[EndedAccess] = []
         self._streams: set[asyncio.Queue[SignedEvent]] = set()
+        self._routers: set[asyncio.Queue[SignedEvent]] = set()
         self._runner: web.AppRunner | None = None
         self._port = 0
 
@@ -88,6 +97,12 @@ class RegistryPortal:
             if key is None or fingerprint(held) == fingerprint(key):
                 self._keys[name].remove(held)
                 self._changed(name, held, "revoked")
+
+    def end_access(self, instance: str, person: str) -> None:
+        """Tell the routers that a person's access to an instance has ended."""
+        self.ended.append(EndedAccess(instance=instance, person=person, at=time.time()))
+        for queue in self._routers:
+            queue.put_nowait(self._signed(AccessEnded(ended=self.ended[-1:])))
 
     def new_peer(self, name: str, scheduler: str | None = None) -> tuple[PeerName, asyncssh.SSHKey]:
         """A peer with a fresh key, published."""
@@ -147,7 +162,7 @@ class RegistryPortal:
             for queue in self._streams:
                 queue.put_nowait(self._signed(event))
 
-    def _signed(self, event: KeyEvent | Heartbeat) -> SignedEvent:
+    def _signed(self, event: KeyEvent | Heartbeat | AccessEnded) -> SignedEvent:
         body = encode(event)
         return SignedEvent(
             body=body.decode(),
@@ -187,6 +202,13 @@ class RegistryPortal:
         await response.write(self.first_words)
         queue: asyncio.Queue[SignedEvent] = asyncio.Queue()
         self._streams.add(queue)
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme == "Bearer":
+            issuer = tokens.read_head(token).issuer
+            assert issuer.kind is Kind.ROUTER
+            tokens.verify(token, self._keys.get(issuer, []), self.url, now=time.time())
+            self._routers.add(queue)
+            queue.put_nowait(self._signed(AccessEnded(ended=self.ended)))
         try:
             while True:
                 if self.heartbeats:
@@ -201,6 +223,7 @@ class RegistryPortal:
                     continue
         finally:
             self._streams.discard(queue)
+            self._routers.discard(queue)
 
     async def _known_hosts(self, request: web.Request) -> web.Response:
         lines = [f"{name} {public_line(key)}" for name, keys in self._keys.items() for key in keys]

@@ -33,6 +33,9 @@ class WholePath:
     host: str
     origin: str
     cookie: str
+    portal: OAuthPortal
+    router: Router
+    server: AuthServer
 
 
 @asynccontextmanager
@@ -81,7 +84,9 @@ async def a_path(folder: Path, app_port: int) -> AsyncIterator[WholePath]:
                     await asyncio.sleep(0.02)
             host = f"abc.localhost:{router.http_port}"
             cookie = await _login(portal, config.url, host, router.http_port)
-            yield WholePath(router.http_port, host, f"http://{host}", cookie)
+            yield WholePath(
+                router.http_port, host, f"http://{host}", cookie, portal, router, server
+            )
         finally:
             await server.stop()
             stop.set()

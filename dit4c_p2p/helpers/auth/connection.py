@@ -194,7 +194,13 @@ class Connection:
         session = sessions.find(value)
         if session is None or sessions.is_fresh(session) or await sessions.confirm(session):
             return session
-        return None
+        if session.ended:
+            return None
+        raise Refused(
+            503,
+            "It is not certain that you are still logged in",
+            hint="You or an admin have ended a login, and the portal does not answer. Try again.",
+        )
 
     async def _reply(self, head: RequestHead, answer: pages.Answer, *, close: bool) -> bool:
         """Send an answer of ours; a body that nobody reads ends the connection."""

@@ -18,12 +18,20 @@ from dit4c_p2p.helpers.auth.upstream import Upstream
 from dit4c_p2p.helpers.pod_config import Pod
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity.portal_client import PortalClient
-from dit4c_p2p.messages.pod import CALLBACK_PATH, HelperState
+from dit4c_p2p.messages.codec import InvalidMessage, decode
+from dit4c_p2p.messages.pod import (
+    CALLBACK_PATH,
+    MAX_NEWS_BYTES,
+    NEWS_TAKEN,
+    AccessNews,
+    HelperState,
+)
 
 logger = logging.getLogger(__name__)
 
 # What the router lets through: 4 tunnels of a key with 256 channels each.
 MAX_CONNECTIONS = 1024
+_NEWS_LIMIT_S = 2.0
 
 
 class AuthServer:
@@ -51,6 +59,7 @@ class AuthServer:
         self._connections: dict[asyncio.Task[None], Connection] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
+        self._news: asyncio.Server | None = None
 
     @property
     def connections(self) -> int:
@@ -66,6 +75,10 @@ class AuthServer:
         try:
             self._server = await asyncio.get_running_loop().create_unix_server(
                 lambda: BufferedStream(self._accept), str(path)
+            )
+            self._pod.news_socket.unlink(missing_ok=True)
+            self._news = await asyncio.start_unix_server(
+                self._take_news, str(self._pod.news_socket), limit=MAX_NEWS_BYTES
             )
         finally:
             os.umask(mask)
@@ -84,6 +97,9 @@ class AuthServer:
         if self._server is not None:
             self._server.close()
             self._pod.auth_socket.unlink(missing_ok=True)
+        if self._news is not None:
+            self._news.close()
+            self._pod.news_socket.unlink(missing_ok=True)
         connections = list(self._connections)
         for connection in list(self._connections.values()):
             connection.cut()
@@ -107,6 +123,19 @@ class AuthServer:
         self._connections.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a connection failed", exc_info=error)
+
+    async def _take_news(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Doubt the sessions of those whose access has ended, as the router says."""
+        try:
+            async with asyncio.timeout(_NEWS_LIMIT_S):
+                news = decode(await reader.readline(), AccessNews)
+            for one in news.ended:
+                self.sessions.doubt(one.person, one.at)
+            writer.write(NEWS_TAKEN)
+        except (InvalidMessage, OSError, TimeoutError, ValueError) as error:
+            logger.warning("news of ended access could not be read: %s", error)
+        finally:
+            writer.close()
 
     async def _watch_app(self) -> None:
         port = self._pod.config.app_port

@@ -1,15 +1,19 @@
 """Who is logged in, kept here in memory; the browser has only a random value.
 
-A session lives for 12 h at most, ends with its access token, and is asked about at the portal at
-least every 60 s while it is used. What it has open is cut when it ends. A portal that does not
-answer ends nothing.
+A session lives for 12 h at most and ends with its access token. It ends at once when the portal
+says so, which is asked in the background: soon after it began, every 40 s while it is used, and
+whenever a router brings the news that something of its person's access was taken away. From that
+news on the session is *doubted*: nothing passes, and what it has open is cut after 3 s, until the
+portal has said that it goes on. Without such news a portal that does not answer ends nothing.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -25,6 +29,14 @@ RECHECK_AFTER_S = 40.0
 SWEEP_EVERY_S = 5.0
 # After the portal did not answer, nobody waits for it again for so long.
 RETRY_AFTER_S = 10.0
+# What a doubted session has open is cut after this (security.md: 5 s after a log-out), and nobody
+# waits longer for the portal.
+DOUBT_LIMIT_S = 3.0
+# Until the portal has said what becomes of it, it is asked again after this.
+_DOUBT_RETRY_S = 1.0
+# A session that begins so soon after news of its person may have been granted before it.
+_NEWS_LASTS_S = 60.0
+_MAX_NEWS = 1000
 # At once; a thousand sessions are through well within the limit.
 _RECHECKS_AT_ONCE = 8
 
@@ -47,6 +59,9 @@ class Session:
     checked: float
     used: float
     ended: bool = False
+    is_new: bool = True  # not asked about yet
+    doubts: int = 0  # how often news has come; the portal's word counts if none came meanwhile
+    doubted: bool = False
     open: set[Open] = field(default_factory=set)
 
 
@@ -69,6 +84,9 @@ class Sessions:
         self._checking: dict[bytes, asyncio.Task[None]] = {}
         self._at_once = asyncio.Semaphore(_RECHECKS_AT_ONCE)
         self._silent_until = float("-inf")
+        # By person: the newest news there was, and when it came on our own clock.
+        self._news: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._settling: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
         return len(self._by_id)
@@ -86,6 +104,8 @@ class Sessions:
         session = Session(_id(value), person, access_token, now + lifetime_s, now, now)
         self._by_id[session.id] = session
         logger.info("session of %s began", person)
+        if person in self._news and now - self._news[person][1] < _NEWS_LASTS_S:
+            self._doubt(session)
         return value, int(lifetime_s)
 
     def find(self, value: str | None) -> Session | None:
@@ -105,20 +125,44 @@ class Sessions:
     def use(self, session: Session) -> bool:
         """Mark one that was found before as used again; False if it has to be found anew."""
         now = self._clock()
-        if session.ended or now >= session.expires or now - session.checked >= RECHECK_LIMIT_S:
+        if session.doubted or not self.is_fresh(session) or now >= session.expires:
             return False
         session.used = now
         return True
 
     def is_fresh(self, session: Session) -> bool:
         """Whether :meth:`confirm` would return at once."""
-        return not session.ended and self._clock() - session.checked < RECHECK_LIMIT_S
+        return (
+            not session.ended
+            and not session.doubted
+            and self._clock() - session.checked < RECHECK_LIMIT_S
+        )
 
     async def confirm(self, session: Session) -> bool:
-        """Ask the portal about it if that is due; whether it goes on."""
+        """Ask the portal about it if that is due; whether something of it may pass.
+
+        It is over if it has ``ended``. Otherwise False means that it is doubted, and the portal has
+        not answered in time.
+        """
         if not self.is_fresh(session):
-            await self._recheck(session)
-        return not session.ended
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(DOUBT_LIMIT_S):
+                    await self._recheck(session)
+        return not session.ended and not session.doubted
+
+    def doubt(self, person: str, at: float) -> None:
+        """News: something of a person's access was taken away.
+
+        :param at: the news' own time, in seconds since 1970; what is not newer was known before.
+        """
+        if at <= self._news.get(person, (float("-inf"), 0.0))[0]:
+            return
+        self._news[person] = (at, self._clock())
+        self._news.move_to_end(person)
+        while len(self._news) > _MAX_NEWS:
+            self._news.popitem(last=False)
+        for session in [one for one in self._by_id.values() if one.person == person]:
+            self._doubt(session)
 
     def end(self, session: Session, why: str) -> None:
         """End it and cut what it has open."""
@@ -142,9 +186,10 @@ class Sessions:
                 await asyncio.sleep(SWEEP_EVERY_S)
                 await self.sweep()
         finally:
-            for task in list(self._checking.values()):
+            tasks = [*self._checking.values(), *self._settling]
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._checking.values(), return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def sweep(self) -> None:
         """One round: end what is over, ask the portal about those in use."""
@@ -153,8 +198,9 @@ class Sessions:
         for session in list(self._by_id.values()):
             if now >= session.expires:
                 self.end(session, "its time was over")
-            elif now - session.checked >= RECHECK_AFTER_S and (
-                session.open or session.used > session.checked
+            elif session.is_new or (
+                now - session.checked >= RECHECK_AFTER_S
+                and (session.open or session.used > session.checked)
             ):
                 due.append(session)
         await asyncio.gather(*(self._recheck(session) for session in due))
@@ -170,7 +216,8 @@ class Sessions:
 
     async def _ask(self, session: Session) -> None:
         async with self._at_once:
-            if self._clock() < self._silent_until:
+            doubts = session.doubts
+            if not session.doubted and self._clock() < self._silent_until:
                 active = None
             else:
                 active = await self._is_active(session.access_token)
@@ -181,8 +228,37 @@ class Sessions:
             session.checked = now - RECHECK_AFTER_S + RETRY_AFTER_S
         elif active:
             session.checked = now
+            session.is_new = False
+            if session.doubts == doubts:
+                session.doubted = False
         else:
             self.end(session, "the portal says that it is over")
+
+    def _doubt(self, session: Session) -> None:
+        session.doubts += 1
+        if session.doubted:
+            return
+        session.doubted = True
+        task = asyncio.create_task(self._settle(session), name="settle a doubted session")
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def _settle(self, session: Session) -> None:
+        """Ask the portal until it has said what becomes of a session; cut what it has open."""
+        timer = asyncio.get_running_loop().call_later(DOUBT_LIMIT_S, self._cut_doubted, session)
+        try:
+            while session.doubted and not session.ended:
+                await self._recheck(session)
+                if session.doubted and not session.ended:
+                    await asyncio.sleep(_DOUBT_RETRY_S)
+        finally:
+            timer.cancel()
+
+    def _cut_doubted(self, session: Session) -> None:
+        if session.doubted and session.open:
+            logger.info("cut what %s has open: the portal has not confirmed it", session.person)
+            for one in list(session.open):
+                one.cut()
 
 
 def _id(value: str) -> bytes:

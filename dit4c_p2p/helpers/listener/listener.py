@@ -1,34 +1,45 @@
 """The listener helper as a whole."""
 
 import asyncio
+import logging
+from typing import Any
 
 import asyncssh
 
+from dit4c_p2p.helpers.listener.access_news import NewsRelay
 from dit4c_p2p.helpers.listener.announce import Announcer
 from dit4c_p2p.helpers.listener.auth_socket import Splicer
 from dit4c_p2p.helpers.pod_config import Pod
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
+from dit4c_p2p.messages.ports import INSTANCE_HTTP_PORT, INSTANCE_NEWS_PORT
 from dit4c_p2p.overlay.client import Listening
 from dit4c_p2p.overlay.ssh_options import PACKET_BYTES, WINDOW_BYTES, Identity
 
-# An instance's web port in the overlay, whatever port its app has.
-WEB_PORT = 80
+logger = logging.getLogger(__name__)
 
 
 async def serve(pod: Pod, status: StatusLines, stop: asyncio.Event) -> None:
     """Keep (own name, 80) listened at every router until ``stop`` is set."""
     splicer = Splicer(pod.auth_socket)
+    relay = NewsRelay(pod.news_socket)
 
     async def bind(connection: asyncssh.SSHClientConnection) -> asyncssh.SSHListener:
+        options: dict[str, Any] = {
+            "encoding": None,
+            "window": WINDOW_BYTES,
+            "max_pktsize": PACKET_BYTES,
+        }
+        try:
+            # First, so that no visitor comes in before the news does.
+            await connection.create_server(
+                relay.accept, str(pod.name), INSTANCE_NEWS_PORT, **options
+            )
+        except asyncssh.ChannelListenError:
+            logger.info("the router does not tell whose access has ended; it is an older one")
         return await connection.create_server(
-            splicer.accept,
-            str(pod.name),
-            WEB_PORT,
-            encoding=None,
-            window=WINDOW_BYTES,
-            max_pktsize=PACKET_BYTES,
+            splicer.accept, str(pod.name), INSTANCE_HTTP_PORT, **options
         )
 
     async with PortalClient(pod.config.portal, ca=pod.config.ca) as client:
@@ -49,6 +60,7 @@ async def serve(pod: Pod, status: StatusLines, stop: asyncio.Event) -> None:
                 task.result()
         finally:
             splicer.stop()
+            await relay.stop()
             for task in (told, *works):
                 task.cancel()
             await asyncio.gather(told, *works, return_exceptions=True)

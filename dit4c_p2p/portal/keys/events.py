@@ -14,7 +14,13 @@ import asyncssh
 
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.messages.codec import encode
-from dit4c_p2p.messages.registry import Heartbeat, KeyEvent, SignedEvent
+from dit4c_p2p.messages.registry import (
+    AccessEnded,
+    EndedAccess,
+    Heartbeat,
+    KeyEvent,
+    SignedEvent,
+)
 from dit4c_p2p.net.connection_limits import PerAddressLimiter
 from dit4c_p2p.portal.errors import TooMany
 from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
@@ -28,6 +34,8 @@ _MAX_LISTENERS = 1024
 _MAX_LISTENERS_PER_ADDRESS = 256
 _MAX_STRANGERS = 1024
 _MAX_STRANGERS_PER_ADDRESS = 64
+# As many as fit well into one event.
+_ENDED_IN_ONE_EVENT = 64
 # A burst of 256 changes while a listener's socket is full is far beyond any real one.
 _MAX_QUEUED = 256
 
@@ -82,6 +90,7 @@ class KeyEvents:
         self._shares = PerAddressLimiter(_MAX_LISTENERS, _MAX_LISTENERS_PER_ADDRESS)
         self._strangers = PerAddressLimiter(_MAX_STRANGERS, _MAX_STRANGERS_PER_ADDRESS)
         self._listeners: set[Listener] = set()
+        self._routers: set[Listener] = set()  # some of them
         self._closed = False
         registry.watch(self._tell)
 
@@ -93,10 +102,11 @@ class KeyEvents:
             await asyncio.sleep(HEARTBEAT_S)
 
     @contextmanager
-    def listen(self, address: str | None) -> Iterator[Listener]:
+    def listen(self, address: str | None, *, router: bool = False) -> Iterator[Listener]:
         """Hear of changes while in the ``with`` block.
 
         :param address: where the listener is.
+        :param router: it has proved to be a router, and hears of people's access as well.
         :raises TooMany: a cap on listeners is reached.
         """
         with self._place(address).hold(address) as held:
@@ -104,12 +114,24 @@ class KeyEvents:
                 raise TooMany("too many peers follow the key events")
             listener = Listener(self._heartbeat())
             self._listeners.add(listener)
+            if router:
+                self._routers.add(listener)
             if self._closed:
                 listener.cut()
             try:
                 yield listener
             finally:
                 self._listeners.discard(listener)
+                self._routers.discard(listener)
+
+    def access_ended(self, ended: list[EndedAccess], listener: Listener | None = None) -> None:
+        """Tell the routers whose access has ended; or one of them, such as one that has come."""
+        for first in range(0, len(ended), _ENDED_IN_ONE_EVENT):
+            some = ended[first : first + _ENDED_IN_ONE_EVENT]
+            frame = self._signed(AccessEnded(ended=some))
+            for one in [listener] if listener is not None else list(self._routers):
+                if not one.put(frame):
+                    self._routers.discard(one)
 
     def _place(self, address: str | None) -> PerAddressLimiter:
         """Which places the next listener at ``address`` is to have one of."""
@@ -128,7 +150,7 @@ class KeyEvents:
         if self._listeners:
             self._send(self._signed(event))
 
-    def _signed(self, event: KeyEvent | Heartbeat) -> str:
+    def _signed(self, event: KeyEvent | Heartbeat | AccessEnded) -> str:
         body = encode(event)
         signature = sshsig.sign(self._key, body, sshsig.EVENTS_NAMESPACE)
         return encode(SignedEvent(body=body.decode(), signature=signature)).decode()

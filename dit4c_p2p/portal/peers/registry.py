@@ -12,6 +12,7 @@ from dit4c_p2p.identity.tokens import public_jwk
 from dit4c_p2p.messages.registry import KeyHolder
 from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import BadRequest, NotFound
+from dit4c_p2p.portal.http.peer_auth import authenticate
 from dit4c_p2p.portal.http.responses import json_answer
 from dit4c_p2p.portal.http.sse import EventStream
 from dit4c_p2p.portal.keys.registry import SignedDocument
@@ -77,8 +78,17 @@ async def known_hosts_signature(request: web.Request) -> web.Response:
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """Changes of keys as they happen, with a signed heartbeat."""
-    with services(request).key_events.listen(request.remote) as listener:
+    """Changes of keys as they happen, with a signed heartbeat.
+
+    A router that proves who it is hears as well whose access to instances has ended.
+    """
+    parts = services(request)
+    is_router = "Authorization" in request.headers
+    if is_router:
+        await authenticate(request, Kind.ROUTER)
+    with parts.key_events.listen(request.remote, router=is_router) as listener:
+        if is_router:
+            parts.key_events.access_ended(await parts.access_ends.standing(), listener)
         async with EventStream(request) as stream:
             async for frame in listener:
                 await stream.send(frame)

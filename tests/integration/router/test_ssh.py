@@ -132,7 +132,7 @@ async def test_row_4_no_login_without_a_published_key(house: House) -> None:
 
 async def test_row_4_a_kind_that_has_nothing_to_do_here_is_refused(house: House) -> None:
     with pytest.raises(Refused):
-        await connect_router(house.peer("user-ann"), house.info, house.registry)
+        await connect_router(house.peer("imageserver-main"), house.info, house.registry)
 
 
 async def test_row_4_a_peer_is_who_it_proves_to_be_whatever_else_it_has_claimed(
