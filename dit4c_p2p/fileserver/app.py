@@ -27,11 +27,11 @@ from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.net.listener import not_bound
 from dit4c_p2p.observe.server import Check
+from dit4c_p2p.overlay.ssh_listener import SshListener
 from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS
 
 _log = logging.getLogger(__name__)
 
-_BACKLOG = 256
 _STOP_TIMEOUT_S = 5.0
 _ANOTHER_PORT = "choose another port in listen_ssh ('dit4c up': --files-port)"
 # Descriptors that are not for clients' handles.
@@ -57,7 +57,7 @@ class FileServer:
         self.metrics = FileServerMetrics()
         self._stack = contextlib.AsyncExitStack()
         self._following: list[asyncio.Task[None]] = []
-        self._acceptors: list[asyncssh.SSHAcceptor] = []
+        self._ssh: SshListener | None = None
 
     async def start(self) -> None:
         """Bind and serve.
@@ -193,24 +193,22 @@ class FileServer:
 
     async def _listen(self) -> None:
         """Bind the SSH addresses, listened on until :meth:`stop`."""
+        self._ssh = listener = SshListener(
+            self._connections.admission,
+            server_factory=self._connections.server,
+            server_host_keys=[self.config.key],
+            line_editor=False,
+            **SERVER_OPTIONS,
+        )
+        self._stack.callback(listener.close)
         first = 0
         for host, wanted in self.config.ssh:
             port = wanted or first
             try:
-                acceptor = await asyncssh.listen(
-                    host,
-                    port,
-                    server_factory=self._connections.server,
-                    server_host_keys=[self.config.key],
-                    backlog=_BACKLOG,
-                    line_editor=False,
-                    **SERVER_OPTIONS,
-                )
+                port = await listener.listen(host, port)
             except OSError as error:
                 raise not_bound(host, port, _ANOTHER_PORT, error) from None
-            self._acceptors.append(acceptor)
-            self._stack.callback(acceptor.close)
-            first = first or acceptor.get_port()
+            first = first or port
         if not first:
             raise ConfigError("the file server has no address to listen on", hint="give it one")
         self.port = first

@@ -40,6 +40,14 @@ class PerAddressLimiter:
         self._by_site[site] += 1
         return True
 
+    def is_full_for(self, site: str) -> bool:
+        """Whether an address, as :func:`rate_limit_key` makes it, has all that one may have."""
+        return self._by_site[site] >= self._per_address
+
+    def most_crowded(self) -> str:
+        """The address that has the most places, as :func:`rate_limit_key` makes it."""
+        return max(self._by_site, key=self._by_site.__getitem__, default="")
+
     def give_back(self, address: str | None) -> None:
         """Give back a place that :meth:`take` returned True for."""
         site = rate_limit_key(address)

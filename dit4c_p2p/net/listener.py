@@ -12,12 +12,15 @@ import errno
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.net.connection_limits import PerAddressLimiter
+from dit4c_p2p.net.connection_limits import PerAddressLimiter, rate_limit_key
 from dit4c_p2p.net.proxy_protocol import BadProxyHeader
+from dit4c_p2p.net.reset import reset
 from dit4c_p2p.net.trusted_proxies import NOBODY, TrustedProxies, read_header
 
 _log = logging.getLogger(__name__)
@@ -32,6 +35,8 @@ _BACKLOG = 1024
 _ACCEPT_AT_ONCE = 64
 _NO_DESCRIPTORS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _REST_S = 0.5
+# One that has proved nothing gives way to another after this, where there is no room for both.
+GIVES_WAY_AFTER_S = 2.0
 # So many at one time are told that there is no room; others are just closed.
 _TOLD = 64
 
@@ -41,6 +46,11 @@ Address = tuple[str, int]
 class ConnectionLimiter:
     """Places for connections; those of trusted proxies have no limit by address.
 
+    Where a limit is reached, one that has not proved who it is gives way to a newcomer, when it has
+    had :data:`GIVES_WAY_AFTER_S`: the oldest without a request under way before the oldest with
+    one; of the newcomer's own address where that has all that it may have, else of the address with
+    the most connections. So a crowd at an address keeps nobody else out.
+
     :param total: connections at one time.
     :param per_address: the same from one address.
     """
@@ -49,11 +59,57 @@ class ConnectionLimiter:
         self.proxies = proxies
         self.shares = PerAddressLimiter(total, per_address, proxies.trusts)
         self.turned_away = 0
+        # Those that may have to give way, by address, the oldest first, with when they came; idle
+        # ones and those with a request under way.
+        self._yielding: tuple[_Yielding, _Yielding] = ({}, {})
 
     @property
     def taken(self) -> int:
         """How many places are taken."""
         return self.shares.taken
+
+    def sit(self, slot: "ConnectionSlot") -> bool:
+        """Take a place for ``slot``, or make one; False if there is none for it."""
+        address = slot.address[0]
+        if not self.shares.take(address):
+            oldest = self._gives_way(rate_limit_key(address))
+            if oldest is None:
+                return False
+            oldest.give_way()
+            if not self.shares.take(address):
+                return False
+        self.yields(slot, busy=False)
+        return True
+
+    def stand_up(self, slot: "ConnectionSlot") -> None:
+        """Give a place back that :meth:`sit` has taken."""
+        self.stays(slot)
+        self.shares.give_back(slot.address[0])
+
+    def yields(self, slot: "ConnectionSlot", *, busy: bool) -> None:
+        """``slot`` has not proved anything, and gives way where it must."""
+        self.stays(slot)
+        of_address = self._yielding[busy].setdefault(rate_limit_key(slot.address[0]), {})
+        of_address[slot] = time.monotonic()
+
+    def stays(self, slot: "ConnectionSlot") -> None:
+        """``slot`` gives way to nobody."""
+        site = rate_limit_key(slot.address[0])
+        for yielding in self._yielding:
+            of_address = yielding.get(site)
+            if of_address is not None and of_address.pop(slot, None) is not None and not of_address:
+                del yielding[site]
+
+    def _gives_way(self, site: str) -> "ConnectionSlot | None":
+        if not self.shares.is_full_for(site):
+            site = self.shares.most_crowded()
+        old = time.monotonic() - GIVES_WAY_AFTER_S
+        for yielding in self._yielding:
+            for slot, since in yielding.get(site, {}).items():
+                if since <= old:
+                    return slot
+                break
+        return None
 
 
 class ConnectionSlot:
@@ -62,11 +118,14 @@ class ConnectionSlot:
     :ivar address: the visitor's, as a trusted proxy says it or as it is seen; port 0: not known.
     :ivar peer: the host that the connection comes from, the proxy's if there is one.
     :ivar within: whether the limits allow for it.
+    :ivar close: ends the connection, which has to make room for another.
     """
 
     def __init__(self, room: ConnectionLimiter, peer: Address) -> None:
         self._room = room
         self._gone = False
+        self._proved = False
+        self.close: Callable[[], None] = lambda: None
         self.peer = peer[0]
         self._sit(peer)
 
@@ -82,18 +141,38 @@ class ConnectionSlot:
             self._gone = True
             self._stand_up()
 
+    def busy(self, busy: bool) -> None:
+        """Whether a request of it is under way."""
+        if self.within and not self._gone and not self._proved:
+            self._room.yields(self, busy=busy)
+
+    def prove(self) -> None:
+        """Its other end has proved who it is: it gives way to nobody any more."""
+        if not self._proved:
+            self._proved = True
+            if self.within and not self._gone:
+                self._room.stays(self)
+
+    def give_way(self) -> None:
+        """End it in favour of another."""
+        self.leave()
+        self.close()
+
     def _sit(self, address: Address) -> None:
         self.address = address
-        self.within = self._room.shares.take(address[0])
+        self.within = self._room.sit(self)
         self._room.turned_away += not self.within
+        if self.within and self._proved:
+            self._room.stays(self)
 
     def _stand_up(self) -> None:
         if self.within:
-            self._room.shares.give_back(self.address[0])
+            self._room.stand_up(self)
         else:
             self._room.turned_away -= 1
 
 
+_Yielding = dict[str, dict[ConnectionSlot, float]]
 Factory = Callable[[ConnectionSlot], asyncio.BaseProtocol]
 
 
@@ -212,6 +291,7 @@ class Listener:
             sock.close()
             return
         task = asyncio.create_task(self._open(sock, place), name=f"connection from {peer[0]}")
+        place.close = partial(_cancel, task)
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
@@ -239,9 +319,11 @@ class Listener:
                     if not self._may_stay(place):
                         return
             if self._tls is None:
-                await loop.connect_accepted_socket(lambda: self._factory(place), sock)
+                transport, _ = await loop.connect_accepted_socket(
+                    lambda: self._factory(place), sock
+                )
             else:
-                await loop.connect_accepted_socket(
+                transport, _ = await loop.connect_accepted_socket(
                     lambda: self._factory(place),
                     sock,
                     ssl=self._tls,
@@ -249,6 +331,7 @@ class Listener:
                     ssl_shutdown_timeout=manner.stalled_s,
                 )
             handed_over = True
+            place.close = partial(reset, transport)
         except BadProxyHeader as error:
             _log.warning("%s: %s", place.peer, error)
         except (OSError, TimeoutError) as error:
@@ -258,6 +341,10 @@ class Listener:
             if not handed_over:
                 place.leave()
                 sock.close()
+
+
+def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
 
 
 def _watch_over(sock: socket.socket, stalled_s: float) -> None:

@@ -39,7 +39,9 @@ class Limits:
     # Of the 64, kept for addresses that have logged in before: eight hostile ones can't fill them.
     kept_for_known: int = 16
     tries_per_connection: int = 6
-    # After repeated failures an address waits, doubling up to this, before it may try again.
+    # One that has not logged in for so long gives way where there is no room for a newcomer.
+    gives_way_after_s: float = 2.0
+    # After repeated failures an address waits for a refusal, doubling up to this.
     max_delay_s: float = 5.0
     # After login. Channels are counted whoever opens them, from when they are being opened.
     connections_per_key: int = 4
@@ -64,6 +66,7 @@ class ConnectionAdmission:
     :param per_key: how many connections a key of this peer may have, where that is not
         ``limits.connections_per_key`` for every kind of peer.
     :param refused: told of each refusal with one of a few words for its reason.
+    :ivar on_room: called when there is one connection fewer before login.
     """
 
     def __init__(
@@ -81,27 +84,76 @@ class ConnectionAdmission:
         self.limits = limits or Limits()
         self._per_key = per_key or (lambda name: self.limits.connections_per_key)
         self._by_key: Counter[str] = Counter()
+        # Those before login, the oldest first, with when they came; and how many of each address.
+        self._before_login: dict[PeerServer, float] = {}
         self._waiting: Counter[str] = Counter()
+        self.on_room: Callable[[], None] = lambda: None
         self._known: OrderedDict[str, None] = OrderedDict()
         self._failures: OrderedDict[str, int] = OrderedDict()
         self._watching: set[PeerServer] = set()
 
-    def enter(self, address: str) -> bool:
-        """Count one more connection before login; False if there is no room for it."""
+    def may_enter(self, address: str) -> bool:
+        """Whether :meth:`enter` would have room for one more connection from ``address``."""
+        return self._has_room(address) or self._gives_way(address) is not None
+
+    def room_after_s(self) -> float:
+        """In how many seconds the next connection will have to give way; if none leaves before."""
+        now, most_s = self._now(), self.limits.gives_way_after_s
+        waits = [most_s - (now - since) for since in self._before_login.values()]
+        return max(0.02, min((one for one in waits if one > 0), default=most_s))
+
+    def enter(self, server: "PeerServer") -> bool:
+        """Count one more connection before login; False if there is no room for it.
+
+        The oldest one that has not logged in for a while gives way: of the same address where that
+        has all that it may have, else of all.
+        """
+        if not self._has_room(server.address):
+            oldest = self._gives_way(server.address)
+            if oldest is None:
+                self.turned_away(server.address)
+                return False
+            oldest.give_way()
+        self._before_login[server] = self._now()
+        self._waiting[rate_limit_key(server.address)] += 1
+        return True
+
+    def leave(self, server: "PeerServer") -> None:
+        """One fewer before login: it has logged in or gone."""
+        if self._before_login.pop(server, None) is not None:
+            _count_down(self._waiting, rate_limit_key(server.address))
+            # Not now: this may be called while another enters.
+            asyncio.get_running_loop().call_soon(self.on_room)
+
+    def turned_away(self, address: str) -> None:
+        """A connection from ``address`` was closed: there was no room for it."""
+        self.refused("too_many_before_login")
+        _log.warning("turned away %s: too many connections before login", address)
+
+    def _has_room(self, address: str) -> bool:
         limits, site = self.limits, rate_limit_key(address)
         room = limits.unauthenticated
         if site not in self._known:
             room -= limits.kept_for_known
-        if self._waiting.total() >= room:
-            return False
-        if self._waiting[site] >= limits.unauthenticated_per_address:
-            return False
-        self._waiting[site] += 1
-        return True
+        return (
+            len(self._before_login) < room
+            and self._waiting[site] < limits.unauthenticated_per_address
+        )
 
-    def leave(self, address: str) -> None:
-        """One fewer before login: it has logged in or gone."""
-        _count_down(self._waiting, rate_limit_key(address))
+    def _gives_way(self, address: str) -> "PeerServer | None":
+        """The connection that has to make room for one from ``address``."""
+        limits, site = self.limits, rate_limit_key(address)
+        full = self._waiting[site] >= limits.unauthenticated_per_address
+        old = self._now() - limits.gives_way_after_s
+        for server, since in self._before_login.items():  # the oldest first
+            if since > old:
+                return None
+            if not full or rate_limit_key(server.address) == site:
+                return server
+        return None
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
 
     def failed(self, address: str) -> None:
         """A login from ``address`` was refused."""
@@ -172,6 +224,7 @@ class PeerServer(asyncssh.SSHServer):
         self.authenticated = False
         self._entered = False
         self._tries = 0
+        self._has_waited = False  # for failures of others at its address
         # By claimed name and key: a peer may claim one name after the other, and ask about keys
         # that it doesn't have.
         self._answers: dict[tuple[str, str], KeyDocument | None] = {}
@@ -182,12 +235,8 @@ class PeerServer(asyncssh.SSHServer):
         install_backpressure(conn, self.stalled_s)
         self._cap_channels(conn)
         self.address, self._port = _comes_from(conn)
-        self._entered = self.gate.enter(self.address)
+        self._entered = self.gate.enter(self)
         if not self._entered:
-            self.gate.refused("too_many_before_login")
-            _log.warning(
-                "turned away %s: too many connections before login", self.address, extra=self._about
-            )
             conn.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -200,7 +249,6 @@ class PeerServer(asyncssh.SSHServer):
 
     async def begin_auth(self, username: str) -> bool:
         """Called with the name that the peer claims; always demands a proof."""
-        await asyncio.sleep(self.gate.delay_s(self.address))
         return True
 
     def public_key_auth_supported(self) -> bool:
@@ -223,7 +271,11 @@ class PeerServer(asyncssh.SSHServer):
                 return False
             document = self._answers[asked] = await self._look_up(username, offered)
             if document is None:
+                # Whose key is published does not wait for what others at its address did.
+                delay_s = 0.0 if self._has_waited else self.gate.delay_s(self.address)
+                self._has_waited = True
                 self.gate.failed(self.address)
+                await asyncio.sleep(delay_s)
         document = self._answers[asked]
         if document is None:
             return False
@@ -298,7 +350,13 @@ class PeerServer(asyncssh.SSHServer):
     def _left(self) -> None:
         if self._entered:
             self._entered = False
-            self.gate.leave(self.address)
+            self.gate.leave(self)
+
+    def give_way(self) -> None:
+        """End the connection, which has not logged in, in favour of another."""
+        self.gate.turned_away(self.address)
+        self._left()
+        self.conn.abort()
 
 
 def _comes_from(conn: asyncssh.SSHServerConnection) -> tuple[str, int]:

@@ -11,12 +11,10 @@ import asyncssh
 
 from dit4c_p2p.identity.names import PeerName
 
+_CURVE = ["curve25519-sha256", "curve25519-sha256@libssh.org"]
+_HYBRID = ["mlkem768x25519-sha256"]
+
 _ALGORITHMS: dict[str, Any] = {
-    "kex_algs": [
-        "mlkem768x25519-sha256",
-        "curve25519-sha256",
-        "curve25519-sha256@libssh.org",
-    ],
     "encryption_algs": [
         "aes128-gcm@openssh.com",
         "aes256-gcm@openssh.com",
@@ -38,8 +36,11 @@ CONNECT_TIMEOUT_S = 10
 WINDOW_BYTES = 4 * 1024 * 1024
 PACKET_BYTES = 256 * 1024
 
+# A client's order decides. A server's first one is what dropbear guesses its first packet for (RFC
+# 4253 section 7): a guess for another is taken for the answer to it.
 SERVER_OPTIONS: dict[str, Any] = {
     **_ALGORITHMS,
+    "kex_algs": [*_CURVE, *_HYBRID],
     **_KEEPALIVE,
     "login_timeout": LOGIN_TIMEOUT_S,
     "config": None,
@@ -57,6 +58,7 @@ SERVER_OPTIONS: dict[str, Any] = {
 
 CLIENT_OPTIONS: dict[str, Any] = {
     **_ALGORITHMS,
+    "kex_algs": [*_HYBRID, *_CURVE],
     **_KEEPALIVE,
     "login_timeout": LOGIN_TIMEOUT_S,
     "connect_timeout": CONNECT_TIMEOUT_S,

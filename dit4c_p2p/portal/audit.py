@@ -54,15 +54,19 @@ class _Caller:
     origin: str = ""
     who: str = ""
     key: str = ""
+    proved: Callable[[], None] = lambda: None
 
 
 _NOBODY = _Caller()
 _caller: ContextVar[_Caller] = ContextVar("caller", default=_NOBODY)
 
 
-def set_request_origin(origin: str | None) -> None:
-    """A request has come from this address; nothing else is known of its caller yet."""
-    _caller.set(_Caller(origin or ""))
+def set_request_origin(origin: str | None, *, proved: Callable[[], None] = lambda: None) -> None:
+    """A request has come from this address; nothing else is known of its caller yet.
+
+    :param proved: called when the caller has proved who they are.
+    """
+    _caller.set(_Caller(origin or "", proved=proved))
 
 
 def set_request_identity(who: str, *, key: str = "", session: str = "", token: str = "") -> None:
@@ -76,7 +80,9 @@ def set_request_identity(who: str, *, key: str = "", session: str = "", token: s
         key = f"session:{public_id(session)}"
     elif token:
         key = f"token:{public_id(token)}"
-    _caller.set(replace(_caller.get(), who=who, key=key))
+    caller = _caller.get()
+    _caller.set(replace(caller, who=who, key=key))
+    caller.proved()
 
 
 def local_user() -> str:

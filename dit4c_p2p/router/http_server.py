@@ -247,6 +247,7 @@ class ClientConnection(FirstRequest):
 
     def _requested(self, head: RequestHead) -> None:
         place = self._door.forwarded(head, self._place)
+        place.busy(True)
         if not place.within:
             self._turn_away(head)
             return

@@ -17,6 +17,7 @@ from dit4c_p2p.net.https_redirect import Redirect
 from dit4c_p2p.net.listener import Listener, ListenerOptions, close_all, not_bound
 from dit4c_p2p.net.tls import Certificate
 from dit4c_p2p.observe.server import Check
+from dit4c_p2p.overlay.ssh_listener import SshListener
 from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS
 from dit4c_p2p.router.config import Addresses, RouterConfig
 from dit4c_p2p.router.error_pages import Renderer
@@ -27,8 +28,6 @@ from dit4c_p2p.router.ssh_server import TunnelRegistry, gate_for
 
 _log = logging.getLogger(__name__)
 
-# A burst of browsers may wait for the loop's next turn.
-_BACKLOG = 1024
 _STOP_TIMEOUT_S = 3.0
 _ANOTHER_PORT = "choose another port ('dit4c up': --router-port)"
 _ANOTHER_SSH_PORT = "choose another port ('dit4c up': --router-ssh-port)"
@@ -60,7 +59,7 @@ class Router:
         self._stack = contextlib.AsyncExitStack()
         self._following: list[asyncio.Task[None]] = []
         self._domain = config.user_domain
-        self._ssh_acceptors: list[asyncssh.SSHAcceptor] = []
+        self._ssh: SshListener | None = None
 
     async def start(self) -> None:
         """Bind and serve.
@@ -110,7 +109,7 @@ class Router:
         return self._registry.unheard
 
     async def _check_ssh(self) -> str:
-        if self._ssh_acceptors and all(one.sockets for one in self._ssh_acceptors):
+        if self._ssh is not None and self._ssh.listens:
             return ""
         return "an address is not listened on any more"
 
@@ -207,23 +206,21 @@ class Router:
 
     async def _listen_ssh(self, board: TunnelRegistry) -> int:
         """Peers' addresses, listened on until :meth:`stop`; returns the first one's port."""
+        self._ssh = listener = SshListener(
+            board.gate,
+            server_factory=board.server,
+            server_host_keys=[self.config.key],
+            **SERVER_OPTIONS,
+        )
+        self._stack.callback(listener.close)
         first = 0
         for host, wanted in self.config.ssh:
             port = wanted or first
             try:
-                acceptor = await asyncssh.listen(
-                    host,
-                    port,
-                    server_factory=board.server,
-                    server_host_keys=[self.config.key],
-                    backlog=_BACKLOG,
-                    **SERVER_OPTIONS,
-                )
+                port = await listener.listen(host, port)
             except OSError as error:
                 raise not_bound(host, port, _ANOTHER_SSH_PORT, error) from None
-            self._ssh_acceptors.append(acceptor)
-            self._stack.callback(acceptor.close)
-            first = first or acceptor.get_port()
+            first = first or port
         if not first:
             raise ConfigError("the router has no address to listen on", hint="give it one")
         return first

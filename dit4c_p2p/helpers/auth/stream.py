@@ -78,7 +78,7 @@ class BufferedStream(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Nothing can be read or written any more, but what is buffered."""
         self.lost = True
-        self.was_reset = self.was_reset or error is not None
+        self.was_reset = self.was_reset or error is not None or not self.at_end
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

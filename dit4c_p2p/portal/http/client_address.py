@@ -32,8 +32,12 @@ async def resolve_client_address(request: web.Request, handler: Handler) -> web.
         proto = request.headers.getall("X-Forwarded-Proto", [])
         if proto == ["http"] and config.url.startswith("https:"):
             return _to_https(request, config.url)
-    set_request_origin(address)
-    return await handler(request.clone(remote=address))
+    set_request_origin(address, proved=place.prove)
+    place.busy(True)
+    try:
+        return await handler(request.clone(remote=address))
+    finally:
+        place.busy(False)
 
 
 def _to_https(request: web.Request, url: str) -> web.Response:

@@ -38,6 +38,7 @@ async def path(tmp_path) -> AsyncIterator[WholePath]:
 
 async def request(path: WholePath, *lines: str) -> tuple[asyncio.StreamReader, bytes]:
     reader, writer = await asyncio.open_connection("127.0.0.1", path.port)
+    reader.writer = writer  # kept open for as long as the reader is
     fields = [f"Host: {path.host}", f"Cookie: {path.cookie}", *lines]
     writer.write("\r\n".join(["GET / HTTP/1.1", *fields, "", ""]).encode())
     async with asyncio.timeout(10):

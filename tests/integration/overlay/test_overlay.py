@@ -279,15 +279,48 @@ async def test_caps_before_login_by_address_and_in_all(world):
         writer.close()
 
 
-def test_slots_are_kept_for_known_addresses():
+class Caller:
+    """A connection before login, for the counting alone."""
+
+    def __init__(self, address):
+        self.address, self.gone = address, False
+
+    def give_way(self):
+        self.gone = True
+
+
+async def test_slots_are_kept_for_known_addresses():
     gate = ConnectionAdmission(None, limits=Limits(unauthenticated=4, unauthenticated_per_address=2,
                                     kept_for_known=2))  # fmt: skip
-    assert [gate.enter(f"10.0.0.{n}") for n in (1, 2, 3)] == [True, True, False]
+    callers = [Caller(f"10.0.0.{n}") for n in (1, 2, 3)]
+    assert [gate.enter(one) for one in callers] == [True, True, False]
     gate._known["10.0.0.9"] = None
-    assert gate.enter("10.0.0.9")
-    gate.leave("10.0.0.1")
-    assert gate.enter("10.0.0.9")
-    assert not gate.enter("10.0.0.9")
+    assert gate.enter(Caller("10.0.0.9"))
+    gate.leave(callers[0])
+    assert gate.enter(Caller("10.0.0.9"))
+    assert not gate.enter(Caller("10.0.0.9"))
+
+
+async def test_the_oldest_before_login_gives_way():
+    """Of the same address where that has all it may have, else of all; after 2 s, and no sooner."""
+    gate, now = ConnectionAdmission(None, limits=Limits(unauthenticated=5, kept_for_known=0,
+                                    unauthenticated_per_address=2)), [0.0]  # fmt: skip
+    gate._now = lambda: now[0]
+    callers = []
+    for n in (1, 2, 2, 3, 4):
+        callers.append(Caller(f"10.0.0.{n}"))
+        assert gate.enter(callers[-1])
+        now[0] += 0.1
+    now[0] = 1.9
+    assert not gate.may_enter("10.0.0.2") and not gate.may_enter("10.0.0.5")
+    assert gate.room_after_s() == pytest.approx(0.1)
+    now[0] = 2.15
+    assert gate.may_enter("10.0.0.5") and gate.may_enter("10.0.0.2")
+    gate.leave(callers[0])
+    assert gate.enter(Caller("10.0.0.5"))
+    assert not any(one.gone for one in callers)
+    assert gate.enter(Caller("10.0.0.2"))
+    assert [one.gone for one in callers] == [False, True, False, False, False]
 
 
 def test_repeated_failures_slow_an_address_down():
@@ -302,14 +335,15 @@ def test_repeated_failures_slow_an_address_down():
     assert gate.delay_s("10.0.0.2") == 0
 
 
-def test_an_ipv6_site_is_one_address():
+async def test_an_ipv6_site_is_one_address():
     """One machine has 2^64 addresses of its own: they share a place, and a reputation."""
     gate = ConnectionAdmission(None)
     neighbours = [f"2001:db8:0:1::{n:x}" for n in range(1, 10)]
-    assert [gate.enter(one) for one in neighbours] == [True] * 8 + [False]
-    assert gate.enter("2001:db8:0:2::1")
-    gate.leave(neighbours[0])
-    assert gate.enter(neighbours[8])
+    callers = [Caller(one) for one in neighbours]
+    assert [gate.enter(one) for one in callers] == [True] * 8 + [False]
+    assert gate.enter(Caller("2001:db8:0:2::1"))
+    gate.leave(callers[0])
+    assert gate.enter(callers[8])
     for one in neighbours:
         gate.failed(one)
     assert gate.delay_s("2001:db8:0:1:ffff::1") > 0
@@ -330,18 +364,21 @@ async def log_in(world, name, keys, source="127.0.0.1", **options):
 
 
 async def test_failures_slow_an_address_down_and_a_login_ends_that(world):
-    """An address that has failed waits before its next login, whatever key it has then."""
+    """Who fails where others have failed waits for the refusal; a published key does not."""
     await world.serve()
     _, key = world.portal.new_peer("scheduler-main")
     for _ in range(2):
         with pytest.raises(asyncssh.PermissionDenied):
             await log_in(world, "scheduler-main", [generate() for _ in range(6)], "127.0.0.2")
     assert world.gate.delay_s("127.0.0.2") == 5
-    slow = asyncio.create_task(log_in(world, "scheduler-main", [key], "127.0.0.2"))
-    quick = await log_in(world, "scheduler-main", [key], "127.0.0.3")
+    slow = asyncio.create_task(log_in(world, "scheduler-main", [generate()], "127.0.0.2"))
+    quick = await log_in(world, "scheduler-main", [generate(), key], "127.0.0.3")
+    async with asyncio.timeout(2):
+        connection = await log_in(world, "scheduler-main", [key], "127.0.0.2")
     assert not slow.done()
-    connection = await asyncio.wait_for(slow, 15)
     assert world.gate.delay_s("127.0.0.2") == 0
+    with pytest.raises(asyncssh.PermissionDenied):
+        await asyncio.wait_for(slow, 15)
     for one in (quick, connection):
         one.abort()
 

@@ -60,6 +60,6 @@ async def test_ready_is_when_changes_of_keys_are_heard(house: House) -> None:
     house.router._registry._heard = float("-inf")
     assert "not heard" in (await results(house))["key events"]
     assert await value(house, "dit4c_key_events_heard") == 0
-    for acceptor in house.router._ssh_acceptors:
+    for acceptor in house.router._ssh._servers:
         acceptor.close()
     assert (await results(house))["ssh"]
