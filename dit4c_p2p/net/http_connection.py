@@ -14,8 +14,9 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from dit4c_p2p.net.listener import ConnectionSlot
 from dit4c_p2p.net.request_validator import Requests
+from dit4c_p2p.net.stranger_log import summed
 
-_log = logging.getLogger(__name__)
+_log = summed(logging.getLogger(__name__))
 
 _KEEPALIVE_S = 75.0
 # Cookies don't know ports: a browser brings those of everything that runs on this machine.

@@ -21,9 +21,10 @@ from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.net.connection_limits import PerAddressLimiter, rate_limit_key
 from dit4c_p2p.net.proxy_protocol import BadProxyHeader
 from dit4c_p2p.net.reset import reset
+from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.net.trusted_proxies import NOBODY, TrustedProxies, read_header
 
-_log = logging.getLogger(__name__)
+_log = summed(logging.getLogger(__name__))
 
 HANDSHAKE_S = 10.0
 # What the kernel holds for a visitor beyond what is on its way. Without it, one who reads nothing

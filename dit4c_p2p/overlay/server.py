@@ -21,12 +21,13 @@ from dit4c_p2p.identity.keys import fingerprint as fingerprint_of
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.net.connection_limits import rate_limit_key
+from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.overlay.asyncssh_ext.backpressure import STALLED_S, install_backpressure
 from dit4c_p2p.overlay.asyncssh_ext.fastpath import enable_fast_path
 from dit4c_p2p.overlay.errors import Refused
 from dit4c_p2p.overlay.revocation import RevocationMonitor
 
-_log = logging.getLogger(__name__)
+_log = summed(logging.getLogger(__name__))
 
 
 @dataclass(frozen=True)

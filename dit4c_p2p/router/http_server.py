@@ -24,6 +24,7 @@ from dit4c_p2p.net.http1 import BadRequest, RequestHead
 from dit4c_p2p.net.https_redirect import answer, host_of, location
 from dit4c_p2p.net.listener import ConnectionLimiter, ConnectionSlot
 from dit4c_p2p.net.reset import reset
+from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.net.tls import is_tls
 from dit4c_p2p.overlay.ssh_options import WINDOW_BYTES
 from dit4c_p2p.router import error_pages
@@ -41,7 +42,7 @@ from dit4c_p2p.router.splice import (
 from dit4c_p2p.router.ssh_server import Busy, TunnelRegistry
 from dit4c_p2p.router.window_budget import WindowBudget
 
-_log = logging.getLogger(__name__)
+_log = summed(logging.getLogger(__name__))
 
 # An instance's id, and whose streams into it are counted.
 Stream = tuple[str, str]

@@ -17,8 +17,9 @@ from dit4c_p2p.identity.problems import read_problem
 from dit4c_p2p.messages.codec import InvalidMessage, decode
 from dit4c_p2p.messages.router import PageState
 from dit4c_p2p.net.connection_limits import PerAddressLimiter
+from dit4c_p2p.net.stranger_log import summed
 
-_log = logging.getLogger(__name__)
+_log = summed(logging.getLogger(__name__))
 
 _MAX_REMEMBERED = 4096
 # Made-up ids must not become a flood at the portal, nor push out what is known or being asked.

@@ -18,12 +18,13 @@ import asyncssh
 
 from dit4c_p2p.net.http1 import BadRequest
 from dit4c_p2p.net.reset import reset
+from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.net.tls import is_tls
 from dit4c_p2p.overlay.asyncssh_ext.backpressure import had_eof
 from dit4c_p2p.overlay.asyncssh_ext.fastpath import writer
 from dit4c_p2p.router.proxy_pinning import HostPinnedStream
 
-_log = logging.getLogger(__name__)
+_log = summed(logging.getLogger(__name__))
 
 # A packet is up to 256 KiB: with less room each one would stop and start the other side.
 _HIGH_WATER_BYTES = 512 * 1024

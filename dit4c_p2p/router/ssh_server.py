@@ -18,6 +18,7 @@ from dit4c_p2p.identity.errors import PortalUnreachable
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.ports import INSTANCE_NEWS_PORT
+from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.overlay import server
 from dit4c_p2p.overlay.errors import OverlayError, Refused
 from dit4c_p2p.overlay.server import ConnectionAdmission, PeerServer
@@ -35,7 +36,7 @@ from dit4c_p2p.router.config import Limits
 from dit4c_p2p.router.name_table import NameTable, Registration
 from dit4c_p2p.router.splice import relay_pair
 
-_log = logging.getLogger(__name__)
+_log = summed(logging.getLogger(__name__))
 
 _LOOKUP_TIMEOUT_S = 10.0
 # Beside an instance's streams: news goes through whatever its visitors do.

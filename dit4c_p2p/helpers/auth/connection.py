@@ -25,8 +25,9 @@ from dit4c_p2p.helpers.auth.upstream import AppUnreachable, Upstream
 from dit4c_p2p.net import proxy_protocol
 from dit4c_p2p.net.http1 import BadMessage, BadRequest, BodyKind, Headers, RequestHead, parse_head
 from dit4c_p2p.net.proxy_protocol import BadProxyHeader
+from dit4c_p2p.net.stranger_log import summed
 
-logger = logging.getLogger(__name__)
+logger = summed(logging.getLogger(__name__), logging.INFO)
 
 # Security figure: headers that trickle in are cut after 10 s.
 HEAD_LIMIT_S = 10.0

@@ -17,8 +17,9 @@ from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.errors import WrongClock
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
+from dit4c_p2p.net.stranger_log import summed
 
-logger = logging.getLogger(__name__)
+logger = summed(logging.getLogger(__name__))
 
 _ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _MAX_ANSWER_BYTES = 64 * 1024

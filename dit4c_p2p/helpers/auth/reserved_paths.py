@@ -25,8 +25,9 @@ from dit4c_p2p.helpers.auth.sessions import Sessions
 from dit4c_p2p.helpers.auth.upstream import Upstream
 from dit4c_p2p.messages.pod import ALIVE_PATH, CALLBACK_PATH, LOGOUT_PATH, OWN_PREFIX
 from dit4c_p2p.net.http1 import RequestHead
+from dit4c_p2p.net.stranger_log import summed
 
-logger = logging.getLogger(__name__)
+logger = summed(logging.getLogger(__name__), logging.INFO)
 
 _OWN_PREFIX = OWN_PREFIX.encode()
 _TRY_AGAIN_S = 5

@@ -26,8 +26,9 @@ from dit4c_p2p.messages.pod import (
     AccessNews,
     HelperState,
 )
+from dit4c_p2p.net.stranger_log import summed
 
-logger = logging.getLogger(__name__)
+logger = summed(logging.getLogger(__name__), logging.INFO)
 
 # What the router lets through: 4 tunnels of a key with 256 channels each.
 MAX_CONNECTIONS = 1024

@@ -16,10 +16,11 @@ import asyncssh
 
 from dit4c_p2p.net import proxy_protocol
 from dit4c_p2p.net.reset import is_cut_off
+from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.overlay.asyncssh_ext.backpressure import had_eof
 from dit4c_p2p.overlay.asyncssh_ext.fastpath import writer
 
-logger = logging.getLogger(__name__)
+logger = summed(logging.getLogger(__name__), logging.INFO)
 
 # What the router lets through: 4 tunnels of a key with 256 channels each.
 MAX_CHANNELS = 1024

@@ -26,10 +26,11 @@ import asyncssh
 from asyncssh.channel import SSHChannel
 from asyncssh.constants import MSG_CHANNEL_EOF
 
+from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.overlay.asyncssh_ext import private_api
 from dit4c_p2p.overlay.ssh_options import WINDOW_BYTES
 
-_log = logging.getLogger(__name__)
+_log = summed(logging.getLogger(__name__))
 
 if _lacking := private_api.missing(private_api.GUARD):
     raise ImportError(f"asyncssh {asyncssh.__version__} has no {', '.join(_lacking)}")

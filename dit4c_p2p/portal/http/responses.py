@@ -14,6 +14,7 @@ from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity.errors import IdentityError, InvalidToken
 from dit4c_p2p.messages.codec import InvalidMessage
 from dit4c_p2p.net.http1 import render_head
+from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.portal.audit import NotAudited
 from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import (
@@ -27,7 +28,7 @@ from dit4c_p2p.portal.errors import (
 )
 from dit4c_p2p.portal.http.request_body import MAX_BODY_BYTES
 
-_log = logging.getLogger(__name__)
+_log = summed(logging.getLogger(__name__), logging.INFO)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

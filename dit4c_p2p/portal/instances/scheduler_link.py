@@ -53,6 +53,7 @@ from dit4c_p2p.messages.link import (
 )
 from dit4c_p2p.messages.registry import KeyEvent
 from dit4c_p2p.net.connection_limits import PerAddressLimiter
+from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.portal.audit import Audit, set_request_identity
 from dit4c_p2p.portal.errors import NotFound, TookTooLong, TooMany, Unavailable
 from dit4c_p2p.portal.instances.instances import REFUSALS, Instances
@@ -62,7 +63,7 @@ from dit4c_p2p.portal.keys.registry import KeyRegistry
 from dit4c_p2p.portal.models import Incoming, Instance, Outgoing
 from dit4c_p2p.portal.opaque_tokens import digest
 
-_log = logging.getLogger(__name__)
+_log = summed(logging.getLogger(__name__))
 
 REFUSED = 4403
 REPLACED = 4409

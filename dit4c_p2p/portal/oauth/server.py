@@ -15,6 +15,7 @@ from dit4c_p2p.identity.errors import InvalidName, InvalidToken, WrongClock
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.pod import CALLBACK_PATH
+from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.portal.accounts.people import in_force
 from dit4c_p2p.portal.accounts.sessions import LoggedIn
 from dit4c_p2p.portal.audit import Audit
@@ -35,7 +36,7 @@ from dit4c_p2p.portal.oauth.authlib_adapter import (
 )
 from dit4c_p2p.portal.opaque_tokens import digest
 
-_log = logging.getLogger(__name__)
+_log = summed(logging.getLogger(__name__), logging.INFO)
 
 AUTHORIZE_PATH = "/oauth/authorize"
 TOKEN_PATH = "/oauth/token"
