@@ -7,7 +7,6 @@ accepted: one that never finishes its handshake takes up a place like any other.
 """
 
 import asyncio
-import contextlib
 import errno
 import logging
 import socket
@@ -19,6 +18,7 @@ from functools import partial
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.net.connection_limits import PerAddressLimiter, rate_limit_key
+from dit4c_p2p.net.dead_peers import DeadPeers, set_options
 from dit4c_p2p.net.proxy_protocol import BadProxyHeader
 from dit4c_p2p.net.reset import reset
 from dit4c_p2p.net.stranger_log import summed
@@ -208,6 +208,7 @@ class Listener:
         self._tls = tls
         self._sockets: list[socket.socket] = []
         self._opening: set[asyncio.Task[None]] = set()
+        self._dead_peers = DeadPeers(manner.stalled_s)
         self._resting: dict[socket.socket, asyncio.TimerHandle] = {}
 
     def listen(self, host: str, port: int, *, another: str = "choose another port") -> int:
@@ -246,6 +247,7 @@ class Listener:
             loop.remove_reader(sock.fileno())
             sock.close()
         self._sockets.clear()
+        self._dead_peers.close()
         for task in self._opening:
             task.cancel()
 
@@ -310,7 +312,7 @@ class Listener:
         manner = self._manner
         handed_over = False
         try:
-            _watch_over(sock, manner.stalled_s)
+            set_options(sock, _UNSENT_BYTES)
             proxies = manner.room.proxies
             if proxies.proxy_protocol and proxies.trusts(place.peer):
                 async with asyncio.timeout(manner.handshake_s):
@@ -333,6 +335,7 @@ class Listener:
                 )
             handed_over = True
             place.close = partial(reset, transport)
+            self._dead_peers.watch(sock, place.close)
         except BadProxyHeader as error:
             _log.warning("%s: %s", place.peer, error)
         except (OSError, TimeoutError) as error:
@@ -346,17 +349,6 @@ class Listener:
 
 def _cancel(task: "asyncio.Task[None]") -> None:
     task.cancel()
-
-
-def _watch_over(sock: socket.socket, stalled_s: float) -> None:
-    """Have the kernel cut visitors that are gone without a word, or take nothing for too long."""
-    with contextlib.suppress(OSError):  # gone already: the loop will say so
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 30)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 10)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(stalled_s * 1000))
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
 
 
 def not_bound(host: str, port: int, another: str, error: OSError) -> ConfigError:

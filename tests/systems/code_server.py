@@ -13,7 +13,8 @@ from pathlib import Path
 VERSION = "4.139.1"
 NODE = "24"
 _INSTALL_S = 900
-_PORT = 8080
+# Of the image that it is built on, too: the lowest port is the one that is served.
+_PORT = 7681
 _HOME = "/home/user"
 # What only other systems, compilers and debuggers need.
 _SUPERFLUOUS = ("*.map", "*.md", "win32-*", "darwin-*", "obj.target", "*copilot-sdk*")
