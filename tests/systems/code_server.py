@@ -5,6 +5,7 @@ takes two to four minutes the first time, of which most is npm's download.
 """
 
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -19,13 +20,22 @@ _HOME = "/home/user"
 # What only other systems, compilers and debuggers need.
 _SUPERFLUOUS = ("*.map", "*.md", "win32-*", "darwin-*", "obj.target", "*copilot-sdk*")
 
+# Nothing that asks a person to sign in anywhere.
+_SETTINGS = {
+    "chat.disableAIFeatures": True,
+    "workbench.secondarySideBar.defaultVisibility": "hidden",
+    "workbench.startupEditor": "none",
+}
+
 _DOCKERFILE = f"""
 FROM {{base}}
 COPY node /opt/node
 COPY code-server /opt/code-server
 ENV HOME={_HOME} SHELL=/bin/bash
 USER root
-RUN mkdir -p {_HOME}/project && chown -R 1000:1000 {_HOME}
+RUN mkdir -p {_HOME}/project {_HOME}/.local/share/code-server/User
+COPY settings.json {_HOME}/.local/share/code-server/User/settings.json
+RUN chown -R 1000:1000 {_HOME}
 USER 1000:1000
 WORKDIR {_HOME}/project
 EXPOSE {_PORT}
@@ -57,6 +67,7 @@ def make_image(base: str) -> str:
     folder = installed()
     dockerfile = folder / "Dockerfile"
     dockerfile.write_text(_DOCKERFILE.format(base=base))
+    (folder / "settings.json").write_text(json.dumps(_SETTINGS))
     command = ["docker", "build", "-q", "-f", str(dockerfile), str(folder)]
     return _run(command, folder, {**os.environ, "DOCKER_BUILDKIT": "0"}).strip()
 
