@@ -212,12 +212,22 @@ def parse_head(data: bytes, before: RequestHead | None = None) -> RequestHead:
     if b"upgrade" in head.connection:
         protocols = head._index.get(b"upgrade", ())
         if len(protocols) == 1 and protocols[0].lower() == b"websocket":
-            if head.method != "GET" or head.version != (1, 1) or head.body.length:
-                raise BadRequest("a WebSocket begins with a GET without a body")
-            if head.body.kind is BodyKind.CHUNKED:
-                raise BadRequest("a WebSocket begins with a GET without a body")
+            _check_upgrade(head)
             head.upgrade = "websocket"
     return head
+
+
+def _check_upgrade(head: RequestHead) -> None:
+    """A WebSocket begins with this request (RFC 6455 section 4.1): one sentence a condition."""
+    if head.version != (1, 1):
+        raise BadRequest(
+            "a WebSocket needs HTTP/1.1, and its request came by HTTP/1.0; a proxy in front has to "
+            "speak HTTP/1.1 (in nginx: proxy_http_version 1.1)"
+        )
+    if head.method != "GET":
+        raise BadRequest("a WebSocket begins with the method GET")
+    if head.body.length or head.body.kind is BodyKind.CHUNKED:
+        raise BadRequest("a WebSocket begins with a request that has no body")
 
 
 def parse_response_head(data: bytes, method: str) -> ResponseHead:

@@ -33,6 +33,20 @@ def check_message(head: RequestHead, origin: Origin) -> None:
         raise Refused(421, "This address is not served here")
     if not head.connection.isdisjoint(_NEVER_HOP_BY_HOP):
         raise Refused(400, "Connection names a field that belongs to the request")
+    if head.upgrade is None and head.get(b"sec-websocket-key") is not None:
+        lost = (
+            "was sent on by HTTP/1.0"
+            if head.version == (1, 0)
+            else "asks for another protocol than websocket"
+            if b"upgrade" in head.connection
+            else "has lost its field Connection: Upgrade"
+        )
+        raise Refused(
+            400,
+            f"A request for a WebSocket {lost} on its way",
+            hint="A proxy in front has to speak HTTP/1.1 and to pass Upgrade and Connection on, "
+            "see docs/proxy.md.",
+        )
     expectation = head.get(b"expect")
     if expectation is not None and expectation.lower() != b"100-continue":
         raise Refused(417, "Only 100-continue can be expected")

@@ -107,11 +107,22 @@ def test_only_websocket_upgrades():
     assert parse_head(request(*websocket)).upgrade == "websocket"
     assert parse_head(request(b"Connection: Upgrade", b"Upgrade: h2c")).upgrade is None
     assert parse_head(request(b"Upgrade: websocket")).upgrade is None
-    for odd in (b"Content-Length: 3", b"Transfer-Encoding: chunked"):
-        with pytest.raises(BadRequest):
-            parse_head(request(*websocket, odd))
-    with pytest.raises(BadRequest):
-        parse_head(request(*websocket, line=b"POST / HTTP/1.1"))
+
+
+@pytest.mark.parametrize(
+    ("line", "more", "cause"),
+    [
+        (b"GET / HTTP/1.0", (), "needs HTTP/1.1"),
+        (b"POST / HTTP/1.0", (b"Content-Length: 3",), "needs HTTP/1.1"),
+        (b"POST / HTTP/1.1", (), "the method GET"),
+        (b"GET / HTTP/1.1", (b"Content-Length: 3",), "no body"),
+        (b"GET / HTTP/1.1", (b"Transfer-Encoding: chunked",), "no body"),
+    ],
+)
+def test_why_a_websocket_can_not_begin(line, more, cause):
+    """One sentence a condition: stock nginx speaks HTTP/1.0, and heard of the method."""
+    with pytest.raises(BadRequest, match=cause):
+        parse_head(request(b"Connection: Upgrade", b"Upgrade: websocket", *more, line=line))
 
 
 def test_absolute_form_only_for_its_own_host():

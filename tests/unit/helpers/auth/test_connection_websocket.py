@@ -159,3 +159,24 @@ async def test_what_follows_the_handshake_reaches_the_app_and_back(raw_house):
         browser.writer.write_eof()
         async with asyncio.timeout(5):
             assert await browser.reader.read() == b"firstgot early late"
+
+
+@pytest.mark.parametrize(
+    ("version", "fields", "cause"),
+    [
+        ("1.0", ("Connection: close",), "sent on by HTTP/1.0"),
+        ("1.1", (), "lost its field Connection: Upgrade"),
+        ("1.1", ("Upgrade: websocket",), "lost its field Connection: Upgrade"),
+        ("1.1", ("Connection: Upgrade", "Upgrade: h2c"), "another protocol"),
+    ],
+)
+async def test_what_a_proxy_in_front_has_lost_is_named(house, version, fields, cause):
+    browser = await house.login()
+    jar = "; ".join(f"{k}={v}" for k, v in browser.jar.items())
+    lines = [f"GET /ws HTTP/{version}", f"Host: {HOST}", f"Origin: {ORIGIN}", f"Cookie: {jar}"]
+    lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", *fields]
+    browser.writer.write("\r\n".join([*lines, "", ""]).encode())
+    reply = await browser.reply()
+    assert reply.status == 400 and cause in reply.body.decode()
+    assert "docs/proxy.md" in reply.body.decode()
+    assert house.app.requests == []
