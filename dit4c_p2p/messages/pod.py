@@ -23,6 +23,7 @@ OWN_PREFIX = "/.dit4c/"
 ALIVE_PATH = "/.dit4c/alive"
 CALLBACK_PATH = "/.dit4c/callback"
 LOGOUT_PATH = "/.dit4c/logout"
+CLEAR_COOKIES_PATH = "/.dit4c/clear-cookies"
 
 
 class PodConfig(Strict, frozen=True):

@@ -22,6 +22,7 @@ from dit4c_p2p.net.connection_limits import rate_limit_key
 from dit4c_p2p.net.first_request import FirstRequest
 from dit4c_p2p.net.http1 import BadRequest, RequestHead
 from dit4c_p2p.net.https_redirect import answer, host_of, location
+from dit4c_p2p.net.large_head import LargeHeadStream, without_cookies
 from dit4c_p2p.net.listener import ConnectionLimiter, ConnectionSlot
 from dit4c_p2p.net.reset import reset
 from dit4c_p2p.net.stranger_log import summed
@@ -222,6 +223,7 @@ class ClientConnection(FirstRequest):
         self._door = door
         self._lost = False
         self._stream: Stream | None = None
+        self._is_large = False  # its head, too large to be read whole
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by the loop when a connection was accepted."""
@@ -278,7 +280,9 @@ class ClientConnection(FirstRequest):
             lease()
             door.metrics.to_visitors(moved)
 
-        passing = door.passing(head, self._place)
+        passing: HostPinnedStream | LargeHeadStream | None = door.passing(head, self._place)
+        if passing is not None and self._is_large:
+            passing = LargeHeadStream()
         end = (
             ChannelEnd(self._transport, channel_gone)
             if passing is None
@@ -323,6 +327,15 @@ class ClientConnection(FirstRequest):
     # ---- answering
 
     def _refused(self, error: BadRequest) -> None:
+        if error.status == 431 and not self._is_large:
+            head = without_cookies(self._buffer)
+            if head is not None:
+                # The instance says what is the matter, and has the way out.
+                self._is_large = True
+                self._reading = False
+                self._timer.cancel()
+                self._requested(head)
+                return
         self._show(error_pages.bad_request(error.status, str(error)))
 
     def _late(self) -> None:

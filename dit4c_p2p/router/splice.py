@@ -17,6 +17,7 @@ from collections.abc import Callable
 import asyncssh
 
 from dit4c_p2p.net.http1 import BadRequest
+from dit4c_p2p.net.large_head import LargeHeadStream
 from dit4c_p2p.net.reset import reset
 from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.net.tls import is_tls
@@ -161,7 +162,7 @@ class ProxiedChannelEnd(ChannelEnd):
         self,
         transport: asyncio.Transport,
         on_close: Callable[[int], None],
-        passing: HostPinnedStream,
+        passing: HostPinnedStream | LargeHeadStream,
     ) -> None:
         super().__init__(transport, on_close)
         self._passing = passing
@@ -181,7 +182,7 @@ class ProxiedStreamEnd(StreamEnd):
         channel: asyncssh.SSHTCPChannel[bytes],
         half_closed_s: float,
         on_close: Callable[[int], None],
-        passing: HostPinnedStream,
+        passing: HostPinnedStream | LargeHeadStream,
         *,
         room_bytes: int = _HIGH_WATER_BYTES,
     ) -> None:

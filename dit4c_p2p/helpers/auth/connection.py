@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.helpers.auth import cookies, pages
 from dit4c_p2p.helpers.auth.headers import FromApp, Origin, ToApp
-from dit4c_p2p.helpers.auth.proxy_exchange import AppSlow, CutShort, exchange
+from dit4c_p2p.helpers.auth.proxy_exchange import AppRefusesCookies, AppSlow, CutShort, exchange
 from dit4c_p2p.helpers.auth.request_checks import (
     Refused,
     accepts_html,
@@ -24,6 +24,7 @@ from dit4c_p2p.helpers.auth.stream import BufferedStream
 from dit4c_p2p.helpers.auth.upstream import AppUnreachable, Upstream
 from dit4c_p2p.net import proxy_protocol
 from dit4c_p2p.net.http1 import BadMessage, BadRequest, BodyKind, Headers, RequestHead, parse_head
+from dit4c_p2p.net.large_head import LargeHead
 from dit4c_p2p.net.proxy_protocol import BadProxyHeader
 from dit4c_p2p.net.stranger_log import summed
 
@@ -112,7 +113,10 @@ class Connection:
                     break
                 head = self._last = parse_head(data, self._last)
             except BadRequest as error:
-                await self._refuse_unread(error.status, str(error))
+                if error.status == 431 and self._wire.buffered:
+                    await self._answer_large_head()
+                else:
+                    await self._refuse_unread(error.status, str(error))
                 return
             except TimeoutError:
                 if self._wire.buffered:
@@ -148,6 +152,8 @@ class Connection:
         except BadRequest as error:
             answer = pages.problem(error.status, str(error), as_html=False)
             return await self._reply(head, answer, close=True)
+        except AppRefusesCookies:
+            return await self._reply(head, self._house.own.too_many_cookies(head, 431), close=False)
         except (AppUnreachable, AppSlow, BadMessage) as error:
             return await self._reply(head, _about_the_app(head, error), close=False)
 
@@ -216,6 +222,27 @@ class Connection:
         self._wire.write(data)
         await self._wire.drain(HEAD_LIMIT_S)
         return not close
+
+    async def _answer_large_head(self) -> None:
+        """Read a head that is too large to its end, throw it away, and answer."""
+        head, loop = LargeHead(), asyncio.get_running_loop()
+        deadline = loop.time() + HEAD_LIMIT_S
+        try:
+            while not head.complete:
+                data = await self._wire.read(deadline - loop.time())
+                if not data:
+                    return
+                self._wire.unread(data[head.feed(data) :])
+        except BadRequest as error:
+            await self._refuse_unread(error.status, str(error))
+            return
+        except TimeoutError:
+            await self._refuse_unread(408, "The request did not come in time")
+            return
+        answer = self._house.own.too_large(head)
+        secure = self._house.origin.secure
+        self._wire.write(pages.render(answer, close=True, without_body=False, secure=secure))
+        await self._wire.linger(HEAD_LIMIT_S, LINGER_LIMIT_S)
 
     async def _refuse_unread(self, status: int, message: str) -> None:
         """Answer something that is no request, and close."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from dit4c_p2p.helpers.auth.headers import STRICT_TRANSPORT
+from dit4c_p2p.messages.pod import CLEAR_COOKIES_PATH
 from dit4c_p2p.net.http1 import Headers, render_head
 
 # The colours are those of web/portal.css.
@@ -31,6 +32,7 @@ _POLICY = (
     f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 ).encode()
+_POLICY_WITH_FORM = _POLICY.replace(b"form-action 'none'", b"form-action 'self'")
 
 
 @dataclass(frozen=True)
@@ -103,3 +105,39 @@ def problem(
     headers.append((b"Content-Type", b"text/html; charset=utf-8"))
     headers.append((b"Content-Security-Policy", _POLICY))
     return Answer(status, headers, body.encode())
+
+
+def too_many_cookies(status: int, *, size_bytes: int, domain: str, as_html: bool) -> Answer:
+    """The browser sends more cookies than servers take; a page has the button that deletes them.
+
+    :param domain: below which hosts can set cookies for each other.
+    """
+    message = "Your browser sends too many cookies to this address"
+    hint = (
+        f"They come to {max(1, size_bytes // 1024)} KiB. Pages at other addresses below {domain} "
+        "can set cookies that are sent to all of them; one has set too many, or too large ones."
+    )
+    if not as_html:
+        return problem(
+            status, message, as_html=False, hint=f"{hint} POST {CLEAR_COOKIES_PATH} deletes them."
+        )
+    answer = problem(status, message, as_html=True, hint=hint)
+    form = (
+        f"<p>Deleting them ends your logins at all addresses below {html.escape(domain)}. Your "
+        "files and what runs there stay as they are.</p>"
+        f'<form method="post" action="{CLEAR_COOKIES_PATH}">'
+        "<button>Delete the cookies and go on</button></form></main>"
+    )
+    headers = [
+        (name, _POLICY_WITH_FORM if name == b"Content-Security-Policy" else value)
+        for name, value in answer.headers
+    ]
+    return Answer(status, headers, answer.body.replace(b"</main>", form.encode(), 1))
+
+
+def cookies_deleted(location: bytes) -> Answer:
+    """303, with the browser told to delete its cookies for all addresses below the same domain.
+
+    https://www.w3.org/TR/clear-site-data/: a browser takes it from a secure origin only.
+    """
+    return Answer(303, [*_FIXED, (b"Location", location), (b"Clear-Site-Data", b'"cookies"')])

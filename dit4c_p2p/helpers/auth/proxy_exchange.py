@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.helpers.auth.headers import FromApp
+from dit4c_p2p.helpers.auth.request_checks import is_navigation
 from dit4c_p2p.helpers.auth.stream import BufferedStream, Data
 from dit4c_p2p.helpers.auth.upstream import Upstream
 from dit4c_p2p.net.http1 import (
@@ -28,6 +29,11 @@ CLOSING_LIMIT_S = 10.0
 # Interim responses (1xx) to one request; one every 10 s for longer than any request lasts.
 MAX_INTERIM = 1000
 
+# With these, servers refuse a head that is too large for them (RFC 6585 section 5); aiohttp and
+# gunicorn take 8 KiB a field, Node 16 KiB in all.
+_REFUSES_HEADS = frozenset({400, 413, 431, 494})
+_COMMON_LIMIT_BYTES = 7 * 1024
+
 _LAST_CHUNK = b"0\r\n\r\n"
 T = TypeVar("T")
 
@@ -47,6 +53,12 @@ class CutShort(DitError):
     code = "cut_short"
 
 
+class AppRefusesCookies(DitError):
+    """The app does not take so many cookies with a page that a person opens."""
+
+    code = "app_refuses_cookies"
+
+
 class _Stale(Exception):
     """A kept connection had been closed by the app before our request."""
 
@@ -64,6 +76,7 @@ async def exchange(
 
     :param request: the head as the app is to get it.
     :param silence_s: how long no byte may move in either direction; :data:`SILENCE_LIMIT_S`.
+    :raises AppRefusesCookies: nothing has been answered; a page has to say so.
     :raises AppUnreachable, AppSlow, BadResponse: nothing has been answered; 502 to 504.
     :raises BadRequest: the body is malformed; nothing has been answered.
     :raises CutShort: too late for an answer.
@@ -120,6 +133,8 @@ class _Attempt:
             if not self._body.complete:
                 sending = asyncio.create_task(self._send_body(), name="request body")
             response = await self._response_head()
+            if response.status in _REFUSES_HEADS and self._has_large_cookies():
+                raise AppRefusesCookies("the app does not take so many cookies")
             if response.status == 101:
                 await self._splice(response)
                 return False
@@ -321,6 +336,11 @@ class _Attempt:
         """How long from now on nothing may move."""
         moved_at = max(self._began_at, self._client.moved_at, self._upstream.moved_at)
         return moved_at + self._silence_s - asyncio.get_running_loop().time()
+
+    def _has_large_cookies(self) -> bool:
+        """A page is opened with more cookies than common servers take."""
+        size = sum(map(len, self._head.get_all(b"cookie")))
+        return size > _COMMON_LIMIT_BYTES and is_navigation(self._head)
 
     def _no_answer(self) -> Exception:
         """The app closed before it said anything."""

@@ -23,8 +23,15 @@ from dit4c_p2p.helpers.auth.request_checks import (
 )
 from dit4c_p2p.helpers.auth.sessions import Sessions
 from dit4c_p2p.helpers.auth.upstream import Upstream
-from dit4c_p2p.messages.pod import ALIVE_PATH, CALLBACK_PATH, LOGOUT_PATH, OWN_PREFIX
-from dit4c_p2p.net.http1 import RequestHead
+from dit4c_p2p.messages.pod import (
+    ALIVE_PATH,
+    CALLBACK_PATH,
+    CLEAR_COOKIES_PATH,
+    LOGOUT_PATH,
+    OWN_PREFIX,
+)
+from dit4c_p2p.net.http1 import MAX_HEAD_BYTES, RequestHead
+from dit4c_p2p.net.large_head import LargeHead
 from dit4c_p2p.net.stranger_log import summed
 
 logger = summed(logging.getLogger(__name__), logging.INFO)
@@ -72,10 +79,41 @@ class ReservedPaths:
         if path == CALLBACK_PATH:
             _require(head, "GET")
             return await self._callback(head, query)
+        if path == CLEAR_COOKIES_PATH:
+            _require(head, "GET", "HEAD", "POST")
+            if head.method == "POST":
+                return pages.cookies_deleted(self._origin.text + b"/")
+            return self.too_many_cookies(head, 200)
         if path == LOGOUT_PATH:
             _require(head, "POST")
             return self._logout(head)
         raise Refused(404, "There is no such page")
+
+    def too_large(self, head: LargeHead) -> Answer:
+        """The answer to a request whose head is too large: its line and its Host decide."""
+        if head.host != self._origin.host:
+            return pages.problem(421, "This address is not served here", as_html=False)
+        if head.method == "POST" and head.path == CLEAR_COOKIES_PATH.encode():
+            return pages.cookies_deleted(self._origin.text + b"/")
+        if head.cookie_bytes < MAX_HEAD_BYTES // 2:
+            hint = f"{MAX_HEAD_BYTES // 1024} KiB can be passed on."
+            as_html = head.accepts_html
+            return pages.problem(431, "The request's head is too large", as_html=as_html, hint=hint)
+        return pages.too_many_cookies(
+            431, size_bytes=head.cookie_bytes, domain=self._domain, as_html=head.accepts_html
+        )
+
+    def too_many_cookies(self, head: RequestHead, status: int) -> Answer:
+        """The page that says so, where our own limit is not the one that was reached."""
+        size_bytes = sum(map(len, head.get_all(b"cookie")))
+        return pages.too_many_cookies(
+            status, size_bytes=size_bytes, domain=self._domain, as_html=accepts_html(head)
+        )
+
+    @property
+    def _domain(self) -> str:
+        """Below which this instance and its siblings have their addresses."""
+        return self._origin.host.decode().partition(":")[0].partition(".")[2]
 
     async def to_login(self, head: RequestHead) -> Answer:
         """The answer to a request of nobody known: to the portal with pages, 401 for the rest."""
