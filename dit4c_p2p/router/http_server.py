@@ -12,7 +12,10 @@ they are, keep-alive and WebSockets included. What can't be passed on is answere
 import asyncio
 import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, cast
+
+import asyncssh
 
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity.errors import InvalidName
@@ -44,6 +47,11 @@ from dit4c_p2p.router.ssh_server import Busy, TunnelRegistry
 from dit4c_p2p.router.window_budget import WindowBudget
 
 _log = summed(logging.getLogger(__name__))
+
+# How long a visitor waits for a stream into an instance that has as many as it may.
+_BUSY_WAIT_S = 2.0
+_BUSY_RETRY_S = 0.1
+_MAX_BUSY_WAITING = 128
 
 # An instance's id, and whose streams into it are counted.
 Stream = tuple[str, str]
@@ -78,6 +86,7 @@ class HttpFrontend:
         self._portal_url = config.portal.url + "/"
         self._transports: set[asyncio.Transport] = set()
         self._streams: Counter[Stream] = Counter()
+        self._waiting: Counter[str] = Counter()  # for a stream into an instance
         self._tasks: set[asyncio.Task[None]] = set()
 
     def visitor(self, place: ConnectionSlot) -> "ClientConnection":
@@ -184,6 +193,34 @@ class HttpFrontend:
         except InvalidName:
             return None
 
+    async def open(
+        self,
+        instance: PeerName,
+        session: Callable[[], asyncssh.SSHTCPSession[bytes]],
+        origin: tuple[str, int],
+        window_bytes: int,
+    ) -> asyncssh.SSHTCPChannel[bytes]:
+        """Open a stream into an instance; see :meth:`TunnelRegistry.open`.
+
+        Where it has as many as it may, strangers give way to each other at its auth helper: a
+        visitor waits for a moment, as long as not too many do.
+        """
+        port, loop = INSTANCE_HTTP_PORT, asyncio.get_running_loop()
+        deadline = loop.time() + _BUSY_WAIT_S
+        while True:
+            try:
+                return await self.board.open(instance, port, session, origin, window_bytes)
+            except Busy:
+                if loop.time() >= deadline or self._waiting[instance.id] >= _MAX_BUSY_WAITING:
+                    raise
+            self._waiting[instance.id] += 1
+            try:
+                await asyncio.sleep(_BUSY_RETRY_S)
+            finally:
+                self._waiting[instance.id] -= 1
+                if not self._waiting[instance.id]:
+                    del self._waiting[instance.id]
+
     async def absent(self, instance: PeerName, address: str) -> Page:
         """The page for an instance that is not connected here; ``address`` wants to know."""
         try:
@@ -289,9 +326,7 @@ class ClientConnection(FirstRequest):
             else ProxiedChannelEnd(self._transport, channel_gone, passing)
         )
         try:
-            channel = await door.board.open(
-                instance, INSTANCE_HTTP_PORT, lambda: end, self._place.address, lease.size_bytes
-            )
+            channel = await door.open(instance, lambda: end, self._place.address, lease.size_bytes)
         except DitError as error:
             lease()
             if isinstance(error, Busy):
@@ -315,7 +350,12 @@ class ClientConnection(FirstRequest):
         common = (self._transport, channel, door.limits.stalled_s, socket_gone)
         room_bytes = lease.size_bytes // 2
         if passing is None:
-            channel.write(data)
+            try:
+                channel.write(data)
+            except OSError:  # it was closed in the moment between, and with it this connection
+                self._gone()
+                reset(self._transport)
+                return
             self._transport.set_protocol(StreamEnd(*common, room_bytes=room_bytes))
         else:
             proxied = ProxiedStreamEnd(*common, passing, room_bytes=room_bytes)

@@ -6,6 +6,7 @@ must not sit on those.
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dit4c_p2p.errors import DitError
@@ -51,10 +52,19 @@ class InstanceContext:
 
 
 class Connection:
-    """Serves one wire; :meth:`cut` ends it from outside."""
+    """Serves one wire; :meth:`cut` ends it from outside.
 
-    def __init__(self, house: InstanceContext, wire: BufferedStream) -> None:
+    :param on_known: called with it when a session was found for what it asks.
+    """
+
+    def __init__(
+        self,
+        house: InstanceContext,
+        wire: BufferedStream,
+        on_known: Callable[["Connection"], None] = lambda connection: None,
+    ) -> None:
         self._house = house
+        self._on_known = on_known
         self._wire = wire
         self._to_app: ToApp
         self._from_app = FromApp(secure=house.origin.secure)
@@ -169,6 +179,7 @@ class Connection:
                 return await self._reply(head, await house.own.to_login(head), close=True)
             check_cross_site(head, house.origin)
             self._let_in = (head.headers, head.method, session)
+            self._on_known(self)
         request = self._to_app.head(head, session.person)
         session.open.add(self)
         try:

@@ -32,6 +32,9 @@ logger = summed(logging.getLogger(__name__), logging.INFO)
 
 # What the router lets through: 4 tunnels of a key with 256 channels each.
 MAX_CONNECTIONS = 1024
+# Of these without a session; one more, and the oldest gives way. A tunnel has 256 channels, and
+# those who are logged in come first.
+MAX_STRANGERS = 64
 _NEWS_LIMIT_S = 2.0
 
 
@@ -58,6 +61,7 @@ class AuthServer:
         own = ReservedPaths(origin, self.app, self.sessions, login, oauth, portal_url)
         self._house = InstanceContext(origin, self.app, self.sessions, own, pod.config.silence_s)
         self._connections: dict[asyncio.Task[None], Connection] = {}
+        self._strangers: dict[Connection, None] = {}  # of these, the oldest first
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
         self._news: asyncio.Server | None = None
@@ -75,7 +79,7 @@ class AuthServer:
         mask = os.umask(0o177)  # for the helpers' own user only
         try:
             self._server = await asyncio.get_running_loop().create_unix_server(
-                lambda: BufferedStream(self._accept), str(path)
+                lambda: BufferedStream(self._accept), str(path), backlog=MAX_CONNECTIONS
             )
             self._pod.news_socket.unlink(missing_ok=True)
             self._news = await asyncio.start_unix_server(
@@ -115,13 +119,24 @@ class AuthServer:
             logger.warning("refused a connection: %d are open", len(self._connections))
             wire.abort()
             return
-        connection = Connection(self._house, wire)
+        connection = Connection(self._house, wire, self._known)
         task = connection.start()
         self._connections[task] = connection
+        self._strangers[connection] = None
+        if len(self._strangers) > MAX_STRANGERS:
+            oldest = next(iter(self._strangers))
+            del self._strangers[oldest]
+            oldest.cut()
         task.add_done_callback(self._gone)
 
+    def _known(self, connection: Connection) -> None:
+        """A session was found for what a connection asks."""
+        self._strangers.pop(connection, None)
+
     def _gone(self, task: asyncio.Task[None]) -> None:
-        self._connections.pop(task, None)
+        connection = self._connections.pop(task, None)
+        if connection is not None:
+            self._strangers.pop(connection, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("a connection failed", exc_info=error)
 

@@ -28,6 +28,7 @@ MAX_CHANNELS = 1024
 CONNECT_LIMIT_S = 5.0
 # After the app has finished, a browser has nothing more to say to it.
 FINISHED_LIMIT_S = 10.0
+_LOOK_S = 0.25
 # The auth helper reads the browser's orderly end within this, before its socket closes.
 END_READ_LIMIT_S = 1.0
 # Each end holds so much for the other before it makes it wait: as much as a long way takes where
@@ -47,6 +48,7 @@ class _SocketEnd(asyncio.Protocol):
         self.ended = False  # it sends no more
         self._on_gone = on_gone
         self._limit: asyncio.TimerHandle | None = None
+        self._end_by = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The auth helper says nothing before it is asked, so no channel is needed yet."""
@@ -65,9 +67,19 @@ class _SocketEnd(asyncio.Protocol):
         self.ended = True
         if self.channel is not None:
             self.channel.finish()
-        loop = asyncio.get_running_loop()
-        self._limit = loop.call_later(FINISHED_LIMIT_S, self.transport.abort)
+        self._end_by = asyncio.get_running_loop().time() + FINISHED_LIMIT_S
+        self._look_later()
         return True
+
+    def _look_later(self) -> None:
+        self._limit = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
+
+    def _look(self) -> None:
+        """After its end of file the auth helper's close is not told by the loop."""
+        if is_cut_off(self.transport) or asyncio.get_running_loop().time() >= self._end_by:
+            self.transport.abort()
+        else:
+            self._look_later()
 
     def connection_lost(self, error: Exception | None) -> None:
         """The auth helper has gone."""
