@@ -33,6 +33,7 @@ _log = logging.getLogger(__name__)
 _WINDOW_BYTES = 16 * 1024 * 1024
 _SUBSYSTEM = "sftp"
 _BEGIN_S = 20.0
+_LOOK_S = 1.0
 
 
 def admission_for(
@@ -154,6 +155,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         self._early: list[bytes] = []
         self._ended = False
         self._eof = False
+        self._look: asyncio.TimerHandle | None = None
 
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
         """Called by asyncssh when the channel opens."""
@@ -208,21 +210,40 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         """End the channel before anything was seen; stock clients show the reason."""
         self._shared.admission.refused("session")
         _log.warning("refused %s a session: %s", self._connection.peer, reason)
-        if not self._ended:
-            self._channel.write_stderr(f"dit4c: {reason}\r\n".encode())
-            self._channel.exit(1)
+        self._exit(1, reason)
 
     def _end(self, reason: str) -> None:
         _log.warning("ended a session of %s: %s", self._peer, reason)
-        if not self._ended:
+        self._exit(1, reason)
+
+    def _exit(self, status: int, reason: str = "") -> None:
+        """End the channel, unless it is ending already."""
+        if self._ended or self._channel.is_closing():
+            return
+        if reason:
             self._channel.write_stderr(f"dit4c: {reason}\r\n".encode())
-            self._channel.exit(1)
+        self._channel.exit(status)
 
     def _pause(self, paused: bool) -> None:
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
         if paused:
             self._channel.pause_reading()
+            self._look_later()
         else:
             self._channel.resume_reading()
+
+    def _look_later(self) -> None:
+        self._look = asyncio.get_running_loop().call_later(_LOOK_S, self._look_for_close)
+
+    def _look_for_close(self) -> None:
+        """While the channel is not read, asyncssh tells nobody that the client has closed it."""
+        self._look = None
+        if self._channel.is_closing():
+            self._channel.abort()
+        elif not self._ended:
+            self._look_later()
 
     def data_received(self, data: bytes, datatype: int | None) -> None:
         """Called by asyncssh with the client's bytes."""
@@ -252,8 +273,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         return True
 
     def _finished(self) -> None:
-        if not self._ended:
-            self._channel.exit(0)
+        self._exit(0)
 
     def pause_writing(self) -> None:
         """Called by asyncssh when the client reads too slowly."""
@@ -269,6 +289,8 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         """Called by asyncssh when the channel has ended."""
         self._ended = True
         self._early = []
+        if self._look is not None:
+            self._look.cancel()
         session = self._session
         if session is not None:
             self._shared.sessions.remove(PeerName.parse(self._peer), session)

@@ -39,9 +39,10 @@ class Channel(asyncssh.SSHClientSession[bytes]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.ended.set()
-        for future in self.waiting.values():
+        for future in (self.version, *self.waiting.values()):
             if not future.done():
                 future.set_exception(ConnectionError("the session has ended"))
+                future.exception()  # nobody has to wait for it
 
 
 class PrivateClient:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from systems.fileserver import running_file_server
 from systems.node import a_node
 from systems.router import a_house
 
@@ -47,6 +48,11 @@ async def audit(port: int) -> None:
 async def test_the_audit_of_a_router_shows_no_failure(tmp_path):
     async with a_house(tmp_path, Limits()) as house:
         await audit(house.router.ssh_port)
+
+
+async def test_the_audit_of_a_file_server_shows_no_failure(tmp_path):
+    async with running_file_server(tmp_path) as system:
+        await audit(system.server.port)
 
 
 async def test_the_audit_of_a_node_shows_no_failure(tmp_path):
