@@ -12,6 +12,7 @@ import asyncssh
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.fileserver.config import FileServerConfig
+from dit4c_p2p.fileserver.expired_folders import ExpiredFolders
 from dit4c_p2p.fileserver.grants import GrantsClient
 from dit4c_p2p.fileserver.handles import HandleBudget
 from dit4c_p2p.fileserver.metrics import FileServerMetrics
@@ -46,10 +47,12 @@ class FileServer:
     :param clock: seconds since 1970.
     :ivar port: the port of its first address, once started.
     :ivar sessions: who is here.
+    :ivar expired: removes the folders of instances that were discarded long ago.
     """
 
     port: int
     sessions: Sessions
+    expired: ExpiredFolders
 
     def __init__(self, config: FileServerConfig, *, clock: Callable[[], float] = time.time) -> None:
         self.config = config
@@ -145,6 +148,8 @@ class FileServer:
         self._grants = sessions.grants = grants
         self._stack.callback(registry.watch(self._key_changed))
         self._follow(asyncio.create_task(grants.run(), name="grant events"))
+        self.expired = ExpiredFolders(config.files_folder, self._trees, grants, clock=self._clock)
+        self._follow(asyncio.create_task(self.expired.run(), name="expired folders"))
 
         portal = PeerName.parse(config.portal.name)
         admission = admission_for(registry, portal, limits, self._refused)

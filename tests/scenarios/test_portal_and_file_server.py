@@ -17,6 +17,7 @@ from dit4c_p2p.fileserver import FileServer, FileServerConfig
 from dit4c_p2p.identity.keys import fingerprint, generate, public_line, write_private
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import FileServerInfo
+from dit4c_p2p.portal.models import Instance
 
 # Something taken away is gone within 5 s, and this machine may be busy.
 GONE_S = 10
@@ -53,6 +54,7 @@ async def site(tmp_path):
             async with work.browser() as browser, work.api() as api:
                 await browser.log_in(await work.login_link("ada"))
                 site.browser, site.api, site.csrf = browser, api, await browser.csrf()
+                site.server, site.trees = server, tmp_path / "trees"
                 site.key = generate()
                 site.sftp = lambda person="ada", key=None: asyncssh.connect(
                     "127.0.0.1",
@@ -245,3 +247,29 @@ async def test_what_is_stored_is_shown_beside_the_quota(site):
     assert said.json["text"].endswith("of 4 MiB")
     assert 0.4 < said.json["fraction"] < 0.7
     assert "of 4 MiB used" in (await site.browser.get("/files")).text
+
+
+async def test_a_discarded_instances_files_are_removed_after_their_time_and_no_others(site):
+    async with site.work.api(await site.work.person("ada")) as api:
+        old, new, live = [
+            (await api.post("instances", json={"image": "jupyterlab"})).json["id"] for _ in range(3)
+        ]
+    for id in (old, new, live):
+        assert (await put(site, "deep/file", b"x" * 50_000, f"instances/{id}")).status == 201
+    instances = site.trees / "user-ada" / "files" / "instances"
+    (instances / old / "link").symlink_to(instances / live)
+    (instances / "unknown").mkdir()
+    discarded = site.work.clock() - 31 * 24 * 3600
+    await Instance.filter(id=old).update(state="discarded", changed_at=discarded)
+    await Instance.filter(id=new).update(state="discarded", changed_at=site.work.clock())
+    await site.server.expired.look()
+    assert sorted(one.name for one in instances.iterdir()) == sorted([new, live, "unknown"])
+    assert (instances / live / "deep" / "file").exists(), "links are not followed"
+    await site.work.stop()
+    await Instance.filter(id=new).update(changed_at=discarded)
+    await Instance.filter(id=live).delete()
+    await site.server.expired.look()
+    assert (instances / live).exists(), "silence is no reason"
+    await site.work.start()
+    await site.server.expired.look()
+    assert sorted(one.name for one in instances.iterdir()) == sorted([live, "unknown"])
