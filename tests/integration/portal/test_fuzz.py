@@ -11,6 +11,13 @@ BODIES = {
     "people/{id}": {},
     "people/{id}/login-links": {},
     "people/{id}/tokens": {"label": "x"},
+    "people/{id}/ssh-keys": {"line": "x"},
+    "people/{id}/storage": {},
+    "people/{id}/consents": {"owner": "max"},
+    "groups/{id}": {},
+    "groups/{id}/members": {"person": "max"},
+    "groups/{id}/storage": {},
+    "nodes/{id}": {"owner": None},
 }
 
 
@@ -33,12 +40,23 @@ async def test_row_1_somebody_elses_objects_look_like_none(work):
         mine = (await admin.get("people/admin/tokens")).json[0]["id"]
         key = (await admin.get("keys")).json[0]["fingerprint"]
         tool = (await admin.get("tools")).json[0]["name"]
-        real = {"instances": instance, "people": "admin", "keys": key, "tools": tool}
+        await admin.post("groups", json={"title": "Lab", "id": "lab"})
+        await admin.post("groups/lab/members", json={"person": "admin"})
+        real = {
+            "instances": instance,
+            "people": "admin",
+            "keys": key,
+            "tools": tool,
+            "groups": "lab",
+            "nodes": "main",
+        }
         none = {
             "instances": "abcdefghij",
             "people": "nobody",
             "keys": "A" * 43,
             "tools": "nothing",
+            "groups": "nothing",
+            "nodes": "nothing",
         }
         tried = 0
         for endpoint in ENDPOINTS:
@@ -51,6 +69,7 @@ async def test_row_1_somebody_elses_objects_look_like_none(work):
                     endpoint.path.replace("{id}", ids[kind])
                     .replace("{fingerprint}", ids[kind])
                     .replace("{name}", ids[kind])
+                    .replace("{person}", ids["people"])
                     .replace("{token}", mine)
                 )
                 body = BODIES.get(endpoint.path)
