@@ -238,7 +238,7 @@ async def zip_folder(sftp: asyncssh.SFTPClient, path: FilePath) -> AsyncGenerato
     """
     stream = ZipStream()
     try:
-        async for block in _zip_into(stream, sftp, path, shown_name(path.name), 0):
+        async for block in _zip_into(stream, sftp, path, _zip_name(path.name), 0):
             if block:
                 yield block
         yield stream.finish()
@@ -256,7 +256,7 @@ async def _zip_into(
         raise Conflict(f"{shown_name(folder.name)} has too many folders in one another")
     yield stream.add_folder(prefix, 0)
     for item in await _read_folder(sftp, folder):
-        path, name = folder.child(item.name), f"{prefix}/{shown_name(item.name)}"
+        path, name = folder.child(item.name), f"{prefix}/{_zip_name(item.name)}"
         if item.kind == "folder":
             async for block in _zip_into(stream, sftp, path, name, depth + 1):
                 yield block
@@ -316,6 +316,11 @@ async def _remove_quietly(sftp: asyncssh.SFTPClient, path: FilePath) -> None:
     with contextlib.suppress(asyncssh.Error, OSError, TimeoutError, PortalError):
         async with asyncio.timeout(_CALL_S):
             await sftp.remove(path.remote)
+
+
+def _zip_name(name: bytes) -> str:
+    """A name as text in an archive; some programs take a backslash for a slash."""
+    return shown_name(name).replace("\\", "_")
 
 
 def _as_bytes(name: bytes | str | None) -> bytes:

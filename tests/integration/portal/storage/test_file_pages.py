@@ -86,13 +86,22 @@ async def test_a_folder_is_downloaded_as_a_zip(site):
     (tree / "a" / "empty").mkdir(parents=True)
     (tree / "a" / "big").write_bytes(os.urandom(2_500_000))
     (tree / ODD).write_text("odd")
+    (tree / "..\\up").touch()
     (tree / "link").symlink_to("a/big")
     answer = await site.browser.get("/files/download/private/data")
     assert 'filename="data.zip"' in answer.headers["Content-Disposition"]
     archive = zipfile.ZipFile(io.BytesIO(answer.body))
     assert archive.testzip() is None
     assert sorted(archive.namelist()) == sorted(
-        ["data/", "data/a/", "data/a/empty/", "data/a/big", f"data/{ODD}", "data/link"]
+        [
+            "data/",
+            "data/a/",
+            "data/a/empty/",
+            "data/a/big",
+            f"data/{ODD}",
+            "data/link",
+            "data/.._up",
+        ]
     )
     assert archive.read("data/a/big") == (tree / "a" / "big").read_bytes()
     assert archive.read("data/link") == b"a/big", "the link itself, and not its target"
