@@ -14,6 +14,7 @@ from dit4c_p2p.imageserver.access import Access
 from dit4c_p2p.imageserver.config import ImageServerConfig
 from dit4c_p2p.imageserver.http_errors import Refused
 from dit4c_p2p.imageserver.http_request import Call
+from dit4c_p2p.imageserver.http_sendfile import sending_threads
 from dit4c_p2p.imageserver.metrics import ImageServerMetrics
 from dit4c_p2p.imageserver.routing import VERBS, Endpoint, InvalidRepository, read_path
 from dit4c_p2p.imageserver.server import HttpServer
@@ -138,6 +139,8 @@ class ImageServer:
         )
         self._stack.push_async_callback(self.store.close)
         await self.store.garbage.remove_unfinished_packs()
+        self._sending = sending_threads()
+        self._stack.callback(self._sending.shutdown, wait=False)
         self._stack.push_async_callback(self._server.stop)
         await self._server.start()
         for name, work in (
@@ -203,6 +206,7 @@ class ImageServer:
                 access=self._access,
                 limits=self.config.limits,
                 metrics=self.metrics,
+                threads=self._sending,
             )
         )
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from dit4c_p2p.imageserver import http_body
 from dit4c_p2p.imageserver.http_errors import Refused
 from dit4c_p2p.imageserver.http_request import Call
+from dit4c_p2p.imageserver.http_sendfile import plain_socket, send_parts
 from dit4c_p2p.imageserver.routing import Endpoint
 from dit4c_p2p.imageserver.store.blobs import Blob
 from dit4c_p2p.imageserver.store.errors import NotThere, WrongOffset
@@ -25,6 +26,8 @@ T = TypeVar("T")
 Handler = Callable[[Call], Awaitable[web.StreamResponse]]
 
 MAX_TAGS = 1000
+# Less is sent as it is read.
+_SENDFILE_BYTES = 256 * 1024
 _RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})", re.ASCII)
 _CONTENT_RANGE = re.compile(r"(?:bytes )?(\d{1,19})-(\d{1,19})(?:/[\d*]+)?", re.ASCII)
 _DIGEST_FIELD = "Docker-Content-Digest"
@@ -87,6 +90,12 @@ async def blob(call: Call) -> web.StreamResponse:
     if f'"{digest}"' in call.request.headers.get("If-None-Match", ""):
         return web.Response(status=304, headers={"ETag": f'"{digest}"'})
     call.metrics.sent(stop - start)
+    sock = plain_socket(call.request)
+    if sock is not None and stop - start >= _SENDFILE_BYTES:
+        places = call.store.blobs.parts(found, start, stop)
+        return await send_parts(
+            call.request, response, sock, places, call.threads, call.limits.stalled
+        )
     parts = await call.store.blobs.content(found, start, stop)
     return await http_body.send(call.request, response, parts)
 

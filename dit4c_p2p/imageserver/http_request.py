@@ -1,5 +1,6 @@
 """A request of an image server with what its handler needs."""
 
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -17,6 +18,7 @@ class Call:
     :ivar repository: the repository's name, checked.
     :ivar last: the last part of the path, as it came.
     :ivar credentials: the ``Authorization`` field's value, which the portal has accepted.
+    :ivar threads: where blobs are sent.
     :ivar prefix: the path of the server's canonical URL.
     """
 
@@ -29,6 +31,7 @@ class Call:
     access: Access
     limits: ImageServerLimits
     metrics: ImageServerMetrics
+    threads: Executor
 
     @property
     def method(self) -> str:

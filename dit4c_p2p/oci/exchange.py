@@ -126,11 +126,19 @@ def unpack(packed: Packed) -> bytes:
 
     :raises InvalidChunks: it can't be decompressed, or has another size or digest.
     """
-    head, body = packed
-    content = body if head.coding is Coding.PLAIN else decompress(body, head.chunk.size)
+    head, content = packed.head, content_of(packed)
     if len(content) != head.chunk.size or hashlib.sha256(content).digest() != head.chunk.digest:
         raise InvalidChunks(f"the bytes of the chunk {head.chunk} have another digest")
     return content
+
+
+def content_of(packed: Packed) -> bytes:
+    """A chunk's content, of what was verified when it came; the size is checked only.
+
+    :raises InvalidChunks: it can't be decompressed.
+    """
+    head, body = packed
+    return body if head.coding is Coding.PLAIN else decompress(body, head.chunk.size)
 
 
 def decompress(body: bytes, size: int) -> bytes:

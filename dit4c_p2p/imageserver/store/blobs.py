@@ -16,12 +16,15 @@ from dit4c_p2p.imageserver.store.index import (
     ensure_repository,
     repository_id,
 )
+from dit4c_p2p.imageserver.store.parts import ChunkPart, FilePart, Part, add_file_part
 from dit4c_p2p.imageserver.store.uploads import link_blob
 from dit4c_p2p.oci.chunks import MAX_CHUNKS_IN_BLOB, Chunk, decode_chunks
 from dit4c_p2p.oci.digests import Digest
-from dit4c_p2p.oci.exchange import unpack
+from dit4c_p2p.oci.exchange import Coding, content_of
 
 _READ_BYTES = 1024 * 1024
+# Chunks that are found in one go: 16 MB as a rule.
+_PARTS_AT_ONCE = 64
 # A blob's last use is written down when the one before is so long ago.
 _TOUCH_S = 600.0
 
@@ -81,15 +84,35 @@ class Blobs:
         :raises NotThere: it was deleted.
         """
         if blob.is_chunked:
-            recipe = await self._index.read(lambda at: _recipe(at, blob))
-            if recipe is None:
-                raise NotThere("there is no such blob")
-            return self._from_chunks(recipe, start, stop)
-        try:
-            file = await asyncio.to_thread(FileIO, self._files.blob(blob.digest.hex), "rb")
-        except FileNotFoundError:
-            raise NotThere("there is no such blob") from None
-        return _from_file(file, start, stop)
+            return self._from_chunks(await self._list(blob), start, stop)
+        return _from_file(await self._open(blob), start, stop)
+
+    async def parts(self, blob: Blob, start: int, stop: int) -> AsyncGenerator[list[Part], None]:
+        """Where the same bytes lie, some at a time; files are open until the next are asked for.
+
+        :raises NotThere: it was deleted.
+        """
+        if not blob.is_chunked:
+            file = await self._open(blob)
+            with file:
+                yield [FilePart(file.fileno(), start, stop - start)]
+            return
+        wanted, skip, left = *_cover(await self._list(blob), start, stop), stop - start
+        for first in range(0, len(wanted), _PARTS_AT_ONCE):
+            places, packs = await self._chunks.open_places(wanted[first : first + _PARTS_AT_ONCE])
+            try:
+                parts: list[Part] = []
+                for head, pack, begin in places:
+                    size = min(head.chunk.size - skip, left)
+                    if head.coding is Coding.PLAIN:
+                        add_file_part(parts, packs[pack], begin + skip, size)
+                    else:
+                        parts.append(ChunkPart(packs[pack], begin, head, skip, size))
+                    skip, left = 0, left - size
+                yield parts
+            finally:
+                for descriptor in packs.values():
+                    os.close(descriptor)
 
     async def whole(self, repository: str, digest: Digest, limit: int) -> bytes:
         """A small blob's content.
@@ -137,23 +160,43 @@ class Blobs:
 
         await self._index.write(work)
 
+    async def _open(self, blob: Blob) -> FileIO:
+        try:
+            return await asyncio.to_thread(FileIO, self._files.blob(blob.digest.hex), "rb")
+        except FileNotFoundError:
+            raise NotThere("there is no such blob") from None
+
+    async def _list(self, blob: Blob) -> list[Chunk]:
+        recipe = await self._index.read(lambda at: _recipe(at, blob))
+        if recipe is None:
+            raise NotThere("there is no such blob")
+        return decode_chunks(recipe, MAX_CHUNKS_IN_BLOB)
+
     async def _from_chunks(
-        self, recipe: bytes, start: int, stop: int
+        self, chunks: list[Chunk], start: int, stop: int
     ) -> AsyncGenerator[bytes, None]:
-        wanted: list[Chunk] = []
-        skip = end = 0
-        for chunk in decode_chunks(recipe, MAX_CHUNKS_IN_BLOB):
-            begin, end = end, end + chunk.size
-            if end > start and begin < stop:
-                if not wanted:
-                    skip = start - begin
-                wanted.append(chunk)
+        wanted, skip = _cover(chunks, start, stop)
         left = stop - start
         async for packed in self._chunks.read(wanted):
-            part = await asyncio.to_thread(unpack, packed)
+            part = await asyncio.to_thread(content_of, packed)
             part = part[skip : skip + left]
             skip, left = 0, left - len(part)
             yield part
+
+
+def _cover(chunks: list[Chunk], start: int, stop: int) -> tuple[list[Chunk], int]:
+    """The chunks that have the bytes from ``start`` to before ``stop``, and how many bytes of the
+    first are before ``start``.
+    """
+    wanted: list[Chunk] = []
+    skip = end = 0
+    for chunk in chunks:
+        begin, end = end, end + chunk.size
+        if end > start and begin < stop:
+            if not wanted:
+                skip = start - begin
+            wanted.append(chunk)
+    return wanted, skip
 
 
 def _find(at: Transaction, repository: str, digest: Digest) -> tuple[Blob, float]:

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from typing import TypeVar
 
 from dit4c_p2p.imageserver.store.errors import MissingChunks, NotThere, TooMany, WrongDigest
 from dit4c_p2p.imageserver.store.files import Files, put_in_place
@@ -21,7 +22,7 @@ from dit4c_p2p.imageserver.store.index import (
     marks,
     repository_id,
 )
-from dit4c_p2p.imageserver.store.packs import PackWriter, Place, locate, read_places
+from dit4c_p2p.imageserver.store.packs import PackWriter, Place, locate, open_packs, read_places
 from dit4c_p2p.imageserver.store.uploads import link_blob
 from dit4c_p2p.oci.chunks import Chunk, encode_chunks
 from dit4c_p2p.oci.digests import Digest
@@ -36,6 +37,7 @@ _TRIES = 5
 MAX_ASSEMBLIES = 64
 _ASSEMBLIES_AT_ONCE = 2
 
+T = TypeVar("T")
 IdsByDigest = dict[bytes, int]
 
 
@@ -184,14 +186,25 @@ class Chunks:
 
             await self._index.write(work)
 
+    async def open_places(self, batch: Sequence[Chunk]) -> tuple[list[Place], dict[str, int]]:
+        """Where chunks are, in this order, and the packs, opened; the caller closes them.
+
+        :raises NotThere: one is not there any more.
+        """
+        return await self._located(batch, lambda places: (places, open_packs(self._files, places)))
+
     async def _read_batch(self, batch: Sequence[Chunk]) -> list[Packed]:
+        return await self._located(batch, lambda places: read_places(self._files, places))
+
+    async def _located(self, batch: Sequence[Chunk], use: Callable[[list[Place]], T]) -> T:
+        """What ``use`` makes in a thread of where the chunks are."""
         for _ in range(_TRIES):
             there = await self._index.read(lambda at: locate(at, batch))
             if any(chunk.digest not in there for chunk in batch):
                 raise NotThere("a chunk is not there any more")
             places = [there[chunk.digest] for chunk in batch]
             try:
-                return await asyncio.to_thread(read_places, self._files, places)
+                return await asyncio.to_thread(use, places)
             except FileNotFoundError:
                 continue  # the garbage collection has moved it: the index knows where to
         raise OSError("a pack that the index names is not there")

@@ -90,17 +90,29 @@ def read_places(files: Files, places: Sequence[Place]) -> list[Packed]:
 
     :raises FileNotFoundError: a pack has been replaced by another since the index was asked.
     """
-    opened: dict[str, int] = {}
+    opened = open_packs(files, places)
     try:
-        packed = []
-        for place in places:
-            if place.pack not in opened:
-                opened[place.pack] = os.open(files.pack(place.pack), os.O_RDONLY)
-            packed.append(Packed(place.head, _read(opened[place.pack], place)))
-        return packed
+        return [Packed(place.head, _read(opened[place.pack], place)) for place in places]
     finally:
         for descriptor in opened.values():
             os.close(descriptor)
+
+
+def open_packs(files: Files, places: Sequence[Place]) -> dict[str, int]:
+    """The packs of ``places``, opened, by name; the caller closes them.
+
+    :raises FileNotFoundError: a pack has been replaced by another since the index was asked.
+    """
+    opened: dict[str, int] = {}
+    try:
+        for place in places:
+            if place.pack not in opened:
+                opened[place.pack] = os.open(files.pack(place.pack), os.O_RDONLY)
+    except OSError:
+        for descriptor in opened.values():
+            os.close(descriptor)
+        raise
+    return opened
 
 
 def _read(descriptor: int, place: Place) -> bytes:

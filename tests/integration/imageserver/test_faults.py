@@ -257,3 +257,46 @@ async def test_stopping_ends_what_runs(tmp_path):
         assert server.process is not None
         server.process.send_signal(signal.SIGTERM)
         assert await asyncio.to_thread(server.process.wait, 10) == 0
+
+
+async def test_a_client_that_takes_nothing_is_cut_and_others_are_served(tmp_path):
+    """Twenty of them: more than there are threads to send with."""
+    layer = content(1, 8 * MIB)
+    async with ImageServerAtWork(tmp_path, keep_free=0, stalled=1.0) as work, work.api() as api:
+        await api.push_blob(ONE, layer)
+        request = (
+            f"GET /v2/{ONE}/blobs/{Digest.of(layer)} HTTP/1.1\r\nHost: localhost\r\n"
+            f"Authorization: {api.headers['Authorization']}\r\n\r\n"
+        )
+        host, _, port = work.address.partition(":")
+        lazy = [await asyncio.open_connection(host, int(port), limit=1024) for _ in range(20)]
+        for _, writer in lazy:
+            writer.write(request.encode())
+        async with asyncio.timeout(20):
+            for _ in range(3):
+                answer = await api.ask("GET", f"/v2/{ONE}/blobs/{Digest.of(layer)}")
+                assert answer.body == layer
+            while work.server._server.connections > 1:
+                await api.ask("GET", "/v2/")
+        for _, writer in lazy:
+            writer.close()
+
+
+async def test_a_client_that_goes_away_leaves_nothing_open(tmp_path):
+    layer = content(1, 8 * MIB)
+    async with ImageServerAtWork(tmp_path, keep_free=0) as work, work.api() as api:
+        await api.push_blob(ONE, layer)
+        await api.push_by_chunks("instances/two", layer + b"x")
+        open_before = len(os.listdir("/proc/self/fd"))
+        for repository, digest in ((ONE, Digest.of(layer)),
+                                   ("instances/two", Digest.of(layer + b"x"))):  # fmt: skip
+            for _ in range(5):
+                async with work.api() as gone:
+                    url = f"http://{work.address}/v2/{repository}/blobs/{digest}"
+                    response = await gone.session.get(url, headers=gone.headers)
+                    await response.content.read(1000)
+                    response.close()
+        async with asyncio.timeout(10):
+            while work.server._server.connections > 1:
+                await api.ask("GET", "/v2/")
+        assert len(os.listdir("/proc/self/fd")) <= open_before + 2
