@@ -28,6 +28,8 @@ class Limits:
     publish_s: float = 3600.0
     # From the start of the infra container until the firewall stands; 0.3 s as a rule.
     firewall_s: float = 30.0
+    # While a request to an app is under way, without a byte in either direction.
+    silence_s: float = 3600.0
     # What an app gets to end by itself before it is killed.
     stop_grace_s: int = 10
 

@@ -101,6 +101,12 @@ class PodSettings(Settings):
     stop: float = setting(
         values.duration, "For an app to end by itself before it is killed.", default=10.0
     )
+    silence: float = setting(
+        values.duration,
+        "A request to an app ends when no byte has moved in either direction for so long; a proxy "
+        "in front has to wait as long.",
+        default=3600.0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,7 +231,11 @@ class NodeSettings(PeerSettings):
             ),
             network_range=self.pods.network_range,
             resolvers=self.pods.resolvers,
-            limits=Limits(listen_s=self.pods.answers, stop_grace_s=round(self.pods.stop)),
+            limits=Limits(
+                listen_s=self.pods.answers,
+                silence_s=self.pods.silence,
+                stop_grace_s=round(self.pods.stop),
+            ),
             engine_url=self.engine,
             registry_logins=self.registry_logins,
         )

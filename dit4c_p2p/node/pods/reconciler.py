@@ -174,5 +174,6 @@ class PodReconciler:
             portal=self._config.portal_for_pods(),
             routers=list(self._config.routers_for_pods()),
             ca=self._config.ca,
+            silence_s=self._config.limits.silence_s,
         )
         return {"config.json": encode(told), "key": key.export_private_key("openssh")}
