@@ -22,7 +22,7 @@
     const channel = new BroadcastChannel("dit4c login");
     if (document.querySelector("[data-login-page]")) {
       channel.addEventListener("message", () => location.reload());
-    } else if (document.querySelector(".account")) {
+    } else if (document.querySelector(".account, [data-logged-in]")) {
       channel.postMessage("in");
     }
   }
