@@ -17,6 +17,7 @@ from dit4c_p2p.oci.chunks import (
     MAX_CHUNKS_IN_BLOB,
     MAX_CHUNKS_IN_REQUEST,
     Chunk,
+    check_chunks,
     decode_chunks,
 )
 from dit4c_p2p.oci.digests import Digest
@@ -77,12 +78,13 @@ async def chunked_blob(call: Call) -> web.StreamResponse:
     if call.method == "GET":
         recipe = await call.store.blobs.recipe(call.repository, digest)
         return web.Response(body=recipe, content_type=LIST_TYPE)
-    chunks = await _list(call, MAX_CHUNKS_IN_BLOB)
-    size = sum(chunk.size for chunk in chunks)
+    limit = MAX_CHUNKS_IN_BLOB * ENTRY_BYTES
+    body = await http_body.small_body(call.request, limit, call.limits.silence)
+    size = await asyncio.to_thread(check_chunks, body, MAX_CHUNKS_IN_BLOB)
     if size > call.limits.blob:
         raise TooLarge(f"a blob may have {call.limits.blob} bytes at the most")
     sources = await _sources(call)
-    running = await call.store.chunks.assemble(call.repository, sources, digest, chunks)
+    running = await call.store.chunks.assemble(call.repository, sources, digest, body, size)
     if running.task is not None:
         await asyncio.wait([running.task], timeout=_ASSEMBLY_ANSWER_S)
         if not running.task.done():

@@ -85,6 +85,8 @@ def read_path(path: str) -> Asked | None:
         return Asked(Endpoint.BASE)
     if path == "/v2/_oci/ext/discover":
         return Asked(Endpoint.EXTENSIONS)
+    if not path.startswith("/v2/"):
+        return None
     rest = path.removeprefix("/v2/")
     for pattern, endpoint in _TAILS:
         found = pattern.fullmatch(rest)

@@ -7,6 +7,7 @@ have to cut alike, so the three sizes are part of the protocol.
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import fastcdc
@@ -96,12 +97,36 @@ def decode_chunks(data: bytes, limit: int = MAX_CHUNKS_IN_REQUEST) -> list[Chunk
     :param limit: how many there may be.
     :raises InvalidChunks: malformed, more than ``limit``, or a size that no chunk can have.
     """
+    check_chunks(data, limit)
+    return list(iterate_chunks(data))
+
+
+def check_chunks(data: bytes, limit: int) -> int:
+    """Check a list as :func:`decode_chunks` does, without taking it apart; the size of the blob.
+
+    :raises InvalidChunks: as there.
+    """
     count, rest = divmod(len(data), ENTRY_BYTES)
     if rest:
         raise InvalidChunks(f"a list of chunks has {ENTRY_BYTES} bytes for each")
     if count > limit:
         raise InvalidChunks(f"{count} chunks are more than {limit}", hint="ask in several requests")
-    chunks = [Chunk(*entry) for entry in _ENTRY.iter_unpack(data)]
-    if any(not 0 < chunk.size <= MAX_CHUNK_BYTES for chunk in chunks):
-        raise InvalidChunks(f"a chunk has 1 to {MAX_CHUNK_BYTES} bytes")
-    return chunks
+    total = 0
+    for _, size in _ENTRY.iter_unpack(data):
+        if not 0 < size <= MAX_CHUNK_BYTES:
+            raise InvalidChunks(f"a chunk has 1 to {MAX_CHUNK_BYTES} bytes")
+        total += size
+    return total
+
+
+def iterate_chunks(data: bytes) -> Iterator[Chunk]:
+    """The chunks of a list that has been checked, one after another."""
+    for entry in _ENTRY.iter_unpack(data):
+        yield Chunk(*entry)
+
+
+def windows_of(data: bytes, count: int) -> Iterator[list[Chunk]]:
+    """The same, ``count`` at a time."""
+    chunks = iterate_chunks(data)
+    while window := list(islice(chunks, count)):
+        yield window

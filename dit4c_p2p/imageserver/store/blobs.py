@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from io import FileIO
 from typing import NamedTuple
 
@@ -18,13 +18,14 @@ from dit4c_p2p.imageserver.store.index import (
 )
 from dit4c_p2p.imageserver.store.parts import ChunkPart, FilePart, Part, add_file_part
 from dit4c_p2p.imageserver.store.uploads import link_blob
-from dit4c_p2p.oci.chunks import MAX_CHUNKS_IN_BLOB, Chunk, decode_chunks
+from dit4c_p2p.oci.chunks import Chunk, iterate_chunks
 from dit4c_p2p.oci.digests import Digest
 from dit4c_p2p.oci.exchange import Coding, content_of
 
 _READ_BYTES = 1024 * 1024
 # Chunks that are found in one go: 16 MB as a rule.
 _PARTS_AT_ONCE = 64
+_READ_AT_ONCE = 4
 # A blob's last use is written down when the one before is so long ago.
 _TOUCH_S = 600.0
 
@@ -84,7 +85,7 @@ class Blobs:
         :raises NotThere: it was deleted.
         """
         if blob.is_chunked:
-            return self._from_chunks(await self._list(blob), start, stop)
+            return self._from_chunks(await self._recipe(blob), start, stop)
         return _from_file(await self._open(blob), start, stop)
 
     async def parts(self, blob: Blob, start: int, stop: int) -> AsyncGenerator[list[Part], None]:
@@ -97,9 +98,9 @@ class Blobs:
             with file:
                 yield [FilePart(file.fileno(), start, stop - start)]
             return
-        wanted, skip, left = *_cover(await self._list(blob), start, stop), stop - start
-        for first in range(0, len(wanted), _PARTS_AT_ONCE):
-            places, packs = await self._chunks.open_places(wanted[first : first + _PARTS_AT_ONCE])
+        left = stop - start
+        for window, skip in _windows(await self._recipe(blob), start, stop, _PARTS_AT_ONCE):
+            places, packs = await self._chunks.open_places(window)
             try:
                 parts: list[Part] = []
                 for head, pack, begin in places:
@@ -166,37 +167,47 @@ class Blobs:
         except FileNotFoundError:
             raise NotThere("there is no such blob") from None
 
-    async def _list(self, blob: Blob) -> list[Chunk]:
+    async def _recipe(self, blob: Blob) -> bytes:
         recipe = await self._index.read(lambda at: _recipe(at, blob))
         if recipe is None:
             raise NotThere("there is no such blob")
-        return decode_chunks(recipe, MAX_CHUNKS_IN_BLOB)
+        return recipe
 
     async def _from_chunks(
-        self, chunks: list[Chunk], start: int, stop: int
+        self, recipe: bytes, start: int, stop: int
     ) -> AsyncGenerator[bytes, None]:
-        wanted, skip = _cover(chunks, start, stop)
         left = stop - start
-        async for packed in self._chunks.read(wanted):
-            part = await asyncio.to_thread(content_of, packed)
-            part = part[skip : skip + left]
-            skip, left = 0, left - len(part)
-            yield part
+        for window, skip in _windows(recipe, start, stop, _READ_AT_ONCE):
+            for packed in await self._chunks.read_batch(window):
+                part = await asyncio.to_thread(content_of, packed)
+                part = part[skip : skip + left]
+                skip, left = 0, left - len(part)
+                yield part
 
 
-def _cover(chunks: list[Chunk], start: int, stop: int) -> tuple[list[Chunk], int]:
-    """The chunks that have the bytes from ``start`` to before ``stop``, and how many bytes of the
-    first are before ``start``.
+def _windows(recipe: bytes, start: int, stop: int, count: int) -> Iterator[tuple[list[Chunk], int]]:
+    """The chunks that have the bytes from ``start`` to before ``stop``, ``count`` at a time, and
+    how many bytes of the first of them are before ``start``.
+
+    The list of a large blob is not taken apart as a whole: each of its chunks would take ten times
+    the memory.
     """
-    wanted: list[Chunk] = []
+    window: list[Chunk] = []
     skip = end = 0
-    for chunk in chunks:
+    for chunk in iterate_chunks(recipe):
         begin, end = end, end + chunk.size
-        if end > start and begin < stop:
-            if not wanted:
-                skip = start - begin
-            wanted.append(chunk)
-    return wanted, skip
+        if end <= start:
+            continue
+        if begin >= stop:
+            break
+        if not window:
+            skip = max(start - begin, 0)
+        window.append(chunk)
+        if len(window) == count:
+            yield window, skip
+            window = []
+    if window:
+        yield window, skip
 
 
 def _find(at: Transaction, repository: str, digest: Digest) -> tuple[Blob, float]:

@@ -24,7 +24,7 @@ from dit4c_p2p.imageserver.store.index import (
 )
 from dit4c_p2p.imageserver.store.packs import PackWriter, Place, locate, open_packs, read_places
 from dit4c_p2p.imageserver.store.uploads import link_blob
-from dit4c_p2p.oci.chunks import Chunk, encode_chunks
+from dit4c_p2p.oci.chunks import MAX_CHUNKS_IN_REQUEST, Chunk, windows_of
 from dit4c_p2p.oci.digests import Digest
 from dit4c_p2p.oci.errors import InvalidChunks
 from dit4c_p2p.oci.exchange import BundleReader, Packed, unpack
@@ -36,6 +36,8 @@ _AT_ONCE = 4
 _TRIES = 5
 MAX_ASSEMBLIES = 64
 _ASSEMBLIES_AT_ONCE = 2
+# Named in one answer; when these have been sent, the next are.
+_MOST_MISSING = 16_384
 
 T = TypeVar("T")
 IdsByDigest = dict[bytes, int]
@@ -126,30 +128,30 @@ class Chunks:
         """
         for start in range(0, len(chunks), _AT_ONCE):
             batch = chunks[start : start + _AT_ONCE]
-            for packed in await self._read_batch(batch):
+            for packed in await self.read_batch(batch):
                 yield packed
 
     async def assemble(
-        self, repository: str, sources: Sequence[str], digest: Digest, chunks: Sequence[Chunk]
+        self, repository: str, sources: Sequence[str], digest: Digest, recipe: bytes, size: int
     ) -> Assembly:
-        """Begin to put a blob together, or find that it has been begun.
+        """Begin to put a blob of ``size`` bytes together, or find that it has been begun.
 
-        :raises MissingChunks: some are not there.
+        :param recipe: the list of its chunks, checked. It is looked through a part at a time: taken
+            apart, that of 20 GiB has ten times its size.
+        :raises MissingChunks: some are not there; of very many, the first of them.
         :raises TooMany: too many are being put together.
         """
-        key = (repository, str(digest), hashlib.sha256(encode_chunks(chunks)).digest())
+        key = (repository, str(digest), hashlib.sha256(recipe).digest())
         running = self._assemblies.get(key)
         if running is None:
-            places = await self.missing(repository, sources, chunks)
-            if places:
-                raise MissingChunks(places)
-            if len(self._assemblies) >= MAX_ASSEMBLIES:
-                raise TooMany("too many blobs are being put together", hint="try again soon")
+            await self._check_all_there(repository, sources, recipe)
             running = self._assemblies.get(key)
         if running is None:
-            running = self._assemblies[key] = Assembly(sum(chunk.size for chunk in chunks))
+            if len(self._assemblies) >= MAX_ASSEMBLIES:
+                raise TooMany("too many blobs are being put together", hint="try again soon")
+            running = self._assemblies[key] = Assembly(size)
             running.task = asyncio.create_task(
-                self._assemble(running, repository, digest, chunks), name=f"assembling {digest}"
+                self._assemble(running, repository, digest, recipe), name=f"assembling {digest}"
             )
             running.task.add_done_callback(lambda task: self._ended(key, task))
         return running
@@ -168,23 +170,34 @@ class Chunks:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.info("a blob of %s was not put together: %s", key[0], error)
 
+    async def _check_all_there(
+        self, repository: str, sources: Sequence[str], recipe: bytes
+    ) -> None:
+        missing: list[int] = []
+        first = 0
+        for window in windows_of(recipe, MAX_CHUNKS_IN_REQUEST):
+            places = await self.missing(repository, sources, window)
+            missing += [first + place for place in places]
+            first += len(window)
+            if len(missing) >= _MOST_MISSING:
+                break
+        if missing:
+            raise MissingChunks(missing)
+
     async def _assemble(
-        self, progress: Assembly, repository: str, digest: Digest, chunks: Sequence[Chunk]
+        self, progress: Assembly, repository: str, digest: Digest, recipe: bytes
     ) -> None:
         async with self._turns:
             sha256 = hashlib.sha256()
-            for start in range(0, len(chunks), _AT_ONCE):
-                batch = chunks[start : start + _AT_ONCE]
-                packed = await self._read_batch(batch)
+            for window in windows_of(recipe, _AT_ONCE):
+                packed = await self.read_batch(window)
                 progress.done += await asyncio.to_thread(_hash, sha256, packed)
             if sha256.digest() != digest.raw:
                 raise WrongDigest("the chunks together have another digest")
             now = self._clock()
-
-            def work(at: Transaction) -> None:
-                _keep_blob(at, repository, digest, progress.size, chunks, now)
-
-            await self._index.write(work)
+            await self._index.write(
+                lambda at: _keep_blob(at, repository, digest, progress.size, recipe, now)
+            )
 
     async def open_places(self, batch: Sequence[Chunk]) -> tuple[list[Place], dict[str, int]]:
         """Where chunks are, in this order, and the packs, opened; the caller closes them.
@@ -193,7 +206,11 @@ class Chunks:
         """
         return await self._located(batch, lambda places: (places, open_packs(self._files, places)))
 
-    async def _read_batch(self, batch: Sequence[Chunk]) -> list[Packed]:
+    async def read_batch(self, batch: Sequence[Chunk]) -> list[Packed]:
+        """Chunks, in this order, as they lie on disk.
+
+        :raises NotThere: one is not there any more.
+        """
         return await self._located(batch, lambda places: read_places(self._files, places))
 
     async def _located(self, batch: Sequence[Chunk], use: Callable[[list[Place]], T]) -> T:
@@ -329,29 +346,28 @@ def _ids(at: Transaction, digests: Sequence[bytes]) -> IdsByDigest:
 
 
 def _keep_blob(
-    at: Transaction,
-    repository: str,
-    digest: Digest,
-    size: int,
-    chunks: Sequence[Chunk],
-    now: float,
+    at: Transaction, repository: str, digest: Digest, size: int, recipe: bytes, now: float
 ) -> None:
     found = ensure_repository(at, repository)
-    ids = _ids(at, [chunk.digest for chunk in chunks])
-    places = _places_of_missing(chunks, ids)
-    if places:
-        raise MissingChunks(places)
     row = at.execute("SELECT id FROM blob WHERE digest = ?", (digest.raw,)).fetchone()
     if row is None:
         made = at.execute(
-            "INSERT INTO blob (digest, size, recipe) VALUES (?, ?, ?)",
-            (digest.raw, size, encode_chunks(chunks)),
+            "INSERT INTO blob (digest, size, recipe) VALUES (?, ?, ?)", (digest.raw, size, recipe)
         ).lastrowid
-        at.executemany("INSERT INTO blob_chunk VALUES (?, ?)", [(id, made) for id in ids.values()])
         blob = int(made or 0)
     else:
         blob = int(row[0])
+    for window in windows_of(recipe, MAX_CHUNKS_IN_REQUEST):
+        ids = _ids(at, [chunk.digest for chunk in window])
+        if places := _places_of_missing(window, ids):
+            raise MissingChunks(places)
+        if row is None:
+            at.executemany(
+                "INSERT OR IGNORE INTO blob_chunk VALUES (?, ?)",
+                [(id, blob) for id in ids.values()],
+            )
+        at.executemany(
+            "DELETE FROM pin WHERE repository = ? AND chunk = ?",
+            [(found, id) for id in ids.values()],
+        )
     link_blob(at, found, blob, now)
-    at.executemany(
-        "DELETE FROM pin WHERE repository = ? AND chunk = ?", [(found, id) for id in ids.values()]
-    )

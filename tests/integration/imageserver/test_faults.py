@@ -135,6 +135,21 @@ async def test_memory_does_not_grow_with_the_blob(tmp_path):
         assert server.most_rss_mib() <= 150
 
 
+async def test_memory_does_not_grow_with_the_list_of_a_blob(tmp_path):
+    """The longest list that there may be, of the smallest chunks, four times at once."""
+    body = b"".join(n.to_bytes(32, "big") + (65536).to_bytes(4, "big") for n in range(327_680))
+    async with ImageServerProcess(tmp_path) as server:
+        await server.up()
+
+        async def put_together() -> int:
+            async with server.api() as api:
+                path = f"/v2/{ONE}/_dit4c/blobs/{Digest.of(b'')}"
+                return (await api.ask("POST", path, data=body)).status
+
+        assert await asyncio.gather(*(put_together() for _ in range(4))) == [409] * 4
+        assert server.most_rss_mib() <= 150
+
+
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 async def test_a_full_disk_is_said_and_nothing_is_corrupt(tmp_path):
