@@ -26,7 +26,15 @@ T = TypeVar("T")
 MAX_MESSAGE_BYTES = 256 * 1024
 _MAX_WORD_CHARS = 60
 
-_encoder = msgspec.json.Encoder(order="deterministic")
+
+def _as_text(value: Any) -> str:
+    """A kind of str that msgspec does not know, such as a checked digest, is text."""
+    if isinstance(value, str):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__name__} is not for a message")
+
+
+_encoder = msgspec.json.Encoder(order="deterministic", enc_hook=_as_text)
 
 
 class InvalidMessage(DitError):

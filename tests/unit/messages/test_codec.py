@@ -4,8 +4,15 @@ import pytest
 
 from dit4c_p2p.messages.codec import MAX_MESSAGE_BYTES, InvalidMessage, decode, encode
 from dit4c_p2p.messages.node import NodeRequest, PodLogs
+from dit4c_p2p.oci.digests import Digest
 
 LOGS = PodLogs(instance="abc", lines=5)
+
+
+def test_a_kind_of_text_is_text():
+    assert encode(["a", Digest.of(b"")]) == encode(["a", str(Digest.of(b""))])
+    with pytest.raises(NotImplementedError):
+        encode([object()])
 
 
 def test_a_record_comes_back():
