@@ -12,9 +12,15 @@ class State(StrEnum):
     RUNNING = "running"
     STOPPING = "stopping"
     EXITED = "exited"
+    SAVING = "saving"
+    SAVED = "saved"
+    UPLOADING = "uploading"
+    UPLOADED = "uploaded"
     DISCARDING = "discarding"
     DISCARDED = "discarded"
     ERRORED = "errored"
 
 
 FINAL = frozenset({State.DISCARDED})
+# A save is under way: the app has stopped, its container is kept until the upload is confirmed.
+SAVING = frozenset({State.SAVING, State.SAVED, State.UPLOADING})

@@ -88,6 +88,25 @@ class StartAgain(Record, frozen=True, tag="start-again"):
     new_key: bool = False
 
 
+class SaveInstance(Record, frozen=True, tag="save"):
+    """Stop the app if it runs, save its files as an image and upload that.
+
+    ``save`` is the portal's id of this save. ``after`` as in :class:`StopInstance`.
+    """
+
+    instance: str
+    save: str
+    after: int
+
+
+class ConfirmUpload(Record, frozen=True, tag="confirm-upload"):
+    """The portal has the image of that save: from now on the container is not needed any more."""
+
+    instance: str
+    save: str
+    digest: str
+
+
 class DiscardInstance(Record, frozen=True, tag="discard"):
     """End the instance and remove everything of it."""
 
@@ -117,7 +136,8 @@ class InstanceReport(Record, frozen=True, tag="report"):
     ``sequence`` counts up by one per instance; a report not newer than the last is ignored.
     ``info`` is a sentence for its user; ``progress`` is 0..1 or None; ``log_tail`` is the end of
     the app's log when it errored; ``node`` is the node's name once chosen. ``gone``: its container
-    is not there any more, so it can't be started again.
+    is not there any more, so it can't be started again. ``failed_save`` is the id of the newest
+    save if that can't be done any more.
     """
 
     instance: str
@@ -128,6 +148,7 @@ class InstanceReport(Record, frozen=True, tag="report"):
     log_tail: str = ""
     node: str | None = None
     gone: bool = False
+    failed_save: str = ""
 
 
 class AllocatedKey(Record, frozen=True, tag="allocated-key"):
@@ -168,7 +189,14 @@ def key_statement(instance: str, node: str, fingerprint: str, nonce: str) -> byt
 
 
 ToScheduler = (
-    StartInstance | StopInstance | StartAgain | DiscardInstance | RequestState | RequestLogs
+    StartInstance
+    | StopInstance
+    | StartAgain
+    | SaveInstance
+    | ConfirmUpload
+    | DiscardInstance
+    | RequestState
+    | RequestLogs
 )
 ToPortal = InstanceReport | AllocatedKey | InstanceLogs | ClusterState
 

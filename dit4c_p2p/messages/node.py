@@ -14,6 +14,8 @@ know is passed over.
 | EnsureImage    | Progress            | ImageReady                |
 | StartPod       | Progress, PodKey    | PodRunning                |
 | StopPod        | Progress            | PodStopped                |
+| SavePod        | Progress            | PodSaved                  |
+| UploadImage    | Progress            | ImageUploaded             |
 | DiscardPod     | Progress            | PodGone                   |
 | ListPods       |                     | PodList                   |
 | PodLogs        |                     | LogText                   |
@@ -63,6 +65,19 @@ class StopPod(Record, frozen=True, tag="stop-pod"):
     instance: str
 
 
+class SavePod(Record, frozen=True, tag="save-pod"):
+    """Have the pod's files ready for an upload: its containers are stopped, and measured."""
+
+    instance: str
+
+
+class UploadImage(Record, frozen=True, tag="upload-image"):
+    """Have the files of the stopped app at the image server; ``save`` is the portal's id of it."""
+
+    instance: str
+    save: str
+
+
 class DiscardPod(Record, frozen=True, tag="discard-pod"):
     """Remove containers, network, volumes and key of the pod; fine if there is none."""
 
@@ -85,7 +100,16 @@ class FollowEvents(Record, frozen=True, tag="follow-events"):
 
 
 NodeRequest = (
-    Describe | EnsureImage | StartPod | StopPod | DiscardPod | ListPods | PodLogs | FollowEvents
+    Describe
+    | EnsureImage
+    | StartPod
+    | StopPod
+    | SavePod
+    | UploadImage
+    | DiscardPod
+    | ListPods
+    | PodLogs
+    | FollowEvents
 )
 
 
@@ -136,6 +160,21 @@ class PodStopped(Record, frozen=True, tag="pod-stopped"):
     """All containers of the pod have stopped."""
 
     instance: str
+
+
+class PodSaved(Record, frozen=True, tag="pod-saved"):
+    """The app has stopped; ``bytes`` is how much there is to upload at the most."""
+
+    instance: str
+    bytes: int
+
+
+class ImageUploaded(Record, frozen=True, tag="image-uploaded"):
+    """The image server has the image, and the portal knows; ``digest`` is the manifest's."""
+
+    instance: str
+    save: str
+    digest: str
 
 
 class PodGone(Record, frozen=True, tag="pod-gone"):
@@ -199,8 +238,9 @@ class Failure(Record, frozen=True, tag="failure"):
     image), ``no_port``, ``not_listening``, ``app_exited``, ``out_of_memory``, ``no_such_pod``,
     ``bad_image`` (no container can be made of it), ``machine`` (its owner has to change something),
     ``refused`` (the owner's policy), ``engine`` (it does not answer), ``storage`` (the machine's
-    disk is full, or does not work), ``unknown_kind`` (the agent is of an older release than who
-    asks), ``internal``. See :data:`PASSING_CODES`.
+    disk is full, or does not work), ``not_saved`` (its files can't be made an image),
+    ``unknown_kind`` (the agent is of an older release than who asks), ``internal``. See
+    :data:`PASSING_CODES`.
     """
 
     code: str
@@ -209,5 +249,15 @@ class Failure(Record, frozen=True, tag="failure"):
 
 
 NodeItem = Progress | PodKey | PodEvent | Alive
-NodeResult = NodeDescription | ImageReady | PodRunning | PodStopped | PodGone | PodList | LogText
+NodeResult = (
+    NodeDescription
+    | ImageReady
+    | PodRunning
+    | PodStopped
+    | PodSaved
+    | ImageUploaded
+    | PodGone
+    | PodList
+    | LogText
+)
 NodeReply = NodeItem | NodeResult | Failure

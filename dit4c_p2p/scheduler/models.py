@@ -9,6 +9,7 @@ from tortoise.models import Model
 _ID = 40
 # A registry's name and port, a repository (255 at most by the OCI), @ and a digest.
 _IMAGE = 400
+_DIGEST = 80
 _NAME = 52  # "imageserver-" and an id
 
 
@@ -37,6 +38,10 @@ class InstanceRow(Model):
     failure = fields.TextField(db_default="")
     gone = fields.BooleanField(db_default=False)
     key_run = fields.IntField(db_default=0)
+    save_id = fields.CharField(max_length=_ID, db_default="")
+    failed_save = fields.CharField(max_length=_ID, db_default="")
+    uploaded = fields.CharField(max_length=_DIGEST, db_default="")
+    confirmed = fields.BooleanField(db_default=False)
     public_key = fields.TextField()
     created_at = fields.FloatField()
     changed_at = fields.FloatField()

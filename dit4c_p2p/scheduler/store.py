@@ -20,10 +20,12 @@ from dit4c_p2p.messages.instances import FINAL, State
 from dit4c_p2p.messages.link import (
     AllocatedKey,
     ClusterState,
+    ConfirmUpload,
     DiscardInstance,
     InstanceLogs,
     InstanceReport,
     RequestState,
+    SaveInstance,
     StartAgain,
     StartInstance,
     StopInstance,
@@ -39,8 +41,10 @@ from dit4c_p2p.scheduler.lifecycle import (
     Event,
     Instance,
     Limits,
+    SaveAsked,
     StartAsked,
     StopAsked,
+    UploadConfirmed,
     advance,
 )
 from dit4c_p2p.scheduler.models import Incoming, InstanceRow, Outgoing
@@ -125,6 +129,10 @@ class Store:
                         await self._advance(row, StopAsked(after))
                     case StartAgain(after=after, new_key=new_key) if row is not None:
                         await self._advance(row, StartAsked(after, new_key))
+                    case SaveInstance(save=save, after=after) if row is not None:
+                        await self._advance(row, SaveAsked(save, after))
+                    case ConfirmUpload(save=save) if row is not None:
+                        await self._advance(row, UploadConfirmed(save))
                     case RequestState() if row is not None:
                         await self._report(row)
                         await row.save()
@@ -150,6 +158,10 @@ class Store:
             failure="",
             gone=False,
             key_run=0,
+            save_id="",
+            failed_save="",
+            uploaded="",
+            confirmed=False,
             public_key="",
             created_at=now,
             changed_at=now,
@@ -195,6 +207,10 @@ class Store:
         row.failure = after.failure
         row.gone = after.gone
         row.key_run = after.key_run
+        row.save_id = after.save
+        row.failed_save = after.failed_save
+        row.uploaded = after.uploaded
+        row.confirmed = after.confirmed
         row.changed_at = self._clock()
         await self._report(row)
         await row.save()
@@ -308,6 +324,7 @@ class Store:
             log_tail=row.log_tail,
             node=row.node,
             gone=row.gone,
+            failed_save=row.failed_save,
         )
         await self._put(f"report {row.id} {state}", report)
 
@@ -358,4 +375,8 @@ def _instance(row: InstanceRow) -> Instance:
         failure=row.failure,
         gone=row.gone,
         key_run=row.key_run,
+        save=row.save_id,
+        failed_save=row.failed_save,
+        uploaded=row.uploaded,
+        confirmed=row.confirmed,
     )

@@ -20,6 +20,7 @@ from dit4c_p2p.messages.node import (
     DiscardPod,
     EnsureImage,
     Failure,
+    ImageUploaded,
     LogText,
     NodeDescription,
     NodeRequest,
@@ -28,10 +29,13 @@ from dit4c_p2p.messages.node import (
     PodKey,
     PodLogs,
     PodRunning,
+    PodSaved,
     PodStopped,
     Progress,
+    SavePod,
     StartPod,
     StopPod,
+    UploadImage,
 )
 from dit4c_p2p.messages.node import ImageReady as ImageIsReady
 from dit4c_p2p.scheduler import lifecycle
@@ -61,6 +65,8 @@ SILENCE_S = 30
 REMOVE_LIMIT_S = 300
 # A node that has got room by itself says so to nobody.
 PLACE_AGAIN_S = 15
+MAX_UPLOADS_PER_NODE = 2
+UPLOAD_AGAIN_S = 2.0
 # Within this time a node's description is as good as new: our own placements are counted anyway.
 DESCRIPTION_GOOD_S = 2
 # Every key that is published is told to every peer and kept for ever, and a pod has one. Where a
@@ -128,6 +134,21 @@ class WorkRunner:
                 return _failed(instance, answer) or PodStarted(notice)
             case Work.STOP_POD:
                 return await self._stop(instance, say)
+            case Work.SAVE_POD:
+                answer = await self._ask(instance, SavePod(instance=instance.id), PodSaved, say)
+                return _not_there(answer) or _failed(instance, answer) or lifecycle.PodSaved()
+            case Work.AWAIT_UPLOAD:
+                return await self._await_turn(instance)
+            case Work.UPLOAD_IMAGE:
+                upload = UploadImage(instance=instance.id, save=instance.save)
+                answer = await self._ask(instance, upload, ImageUploaded, say)
+                if isinstance(answer, ImageUploaded):
+                    return lifecycle.ImageUploaded(answer.save, answer.digest)
+                return _not_there(answer) or _failed(instance, answer)
+            case Work.AWAIT_CONFIRMATION:
+                say("Waiting for the portal to confirm the upload", 1.0)
+                await asyncio.Event().wait()
+                return None
             case Work.REMOVE_POD:
                 return await self._remove(instance, say)
 
@@ -194,11 +215,23 @@ class WorkRunner:
             say(f"{answer.text}; trying again", None)
             await asyncio.sleep(backoff.pause_s())
 
+    async def _await_turn(self, instance: Instance) -> Event:
+        """A node's line is shared by few uploads at a time; the others wait."""
+        while True:
+            uploading = [
+                other
+                for other in await self._store.unfinished()
+                if other.node == instance.node and other.state is State.UPLOADING
+            ]
+            if len(uploading) < MAX_UPLOADS_PER_NODE:
+                return lifecycle.UploadBegun()
+            await asyncio.sleep(UPLOAD_AGAIN_S)
+
     async def _ask(
         self,
         instance: Instance,
         request: NodeRequest,
-        last: type[ImageIsReady] | type[PodRunning] | type[PodStopped] | type[PodGone],
+        last: type[NodeResult],
         say: Say,
     ) -> NodeResult | Failure:
         """Ask until there is an answer: ``last`` if it was done, or why it can't be."""
@@ -292,6 +325,11 @@ def _failed(instance: Instance, answer: NodeResult | Failure) -> WorkFailed | No
     _log.warning("instance %s: %s (%s)", instance.id, answer.text, answer.code)
     gone = answer.code == "no_such_pod" and instance.ran
     return WorkFailed(instance.state, answer.text, answer.log_tail, gone=gone)
+
+
+def _not_there(answer: NodeResult | Failure) -> lifecycle.PodVanished | None:
+    gone = isinstance(answer, Failure) and answer.code == "no_such_pod"
+    return lifecycle.PodVanished() if gone else None
 
 
 def _no_logs(request: RequestLogs, error: str) -> InstanceLogs:

@@ -18,11 +18,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SchedulerLimits(Settings):
-    """How long the parts of an instance's start may take before it counts as failed."""
+    """How long the parts of a start or a save may take before they count as failed."""
 
     image: float = setting(values.duration, "For a node to have the image.", default=3600.0)
     start: float = setting(
         values.duration, "For the app to answer at its own URL after that.", default=3600.0
+    )
+    save: float = setting(
+        values.duration, "For a stopped app's files to be read before an upload.", default=14400.0
+    )
+    upload: float = setting(
+        values.duration, "For these files to be uploaded, each time that is tried.", default=14400.0
     )
 
 
@@ -77,5 +83,10 @@ class SchedulerSettings(PeerSettings):
             routers=tuple(public.routers),
             follow_portal=True,
             nodes=self.nodes,
-            limits=Limits(image_s=self.limits.image, start_s=self.limits.start),
+            limits=Limits(
+                image_s=self.limits.image,
+                start_s=self.limits.start,
+                save_s=self.limits.save,
+                upload_s=self.limits.upload,
+            ),
         )

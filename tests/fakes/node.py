@@ -1,6 +1,7 @@
 """A node for tests that has pods in memory: keys and signatures are real, containers are not."""
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -20,6 +21,7 @@ from dit4c_p2p.messages.node import (
     Failure,
     FollowEvents,
     ImageReady,
+    ImageUploaded,
     ListPods,
     LogText,
     NodeDescription,
@@ -31,12 +33,15 @@ from dit4c_p2p.messages.node import (
     PodList,
     PodLogs,
     PodRunning,
+    PodSaved,
     PodState,
     PodStatus,
     PodStopped,
     Progress,
+    SavePod,
     StartPod,
     StopPod,
+    UploadImage,
 )
 from dit4c_p2p.overlay.errors import NoKeyInForce, Unreachable
 
@@ -45,7 +50,7 @@ class FakeNode:
     """Serves the verbs.
 
     :ivar pods: instance id → status; ``made`` counts how often each was made, ``starts`` how often
-        its app was started.
+        its app was started, ``uploads`` how often it was uploaded.
     :ivar asked: every request, in order.
     :ivar hold: a verb's name → an event that it waits for before it ends.
     :ivar reached: a verb's name → set when it is waiting there.
@@ -63,6 +68,7 @@ class FakeNode:
         self.made: Counter[str] = Counter()
         self.runs: dict[str, int] = {}
         self.starts: Counter[str] = Counter()
+        self.uploads: Counter[str] = Counter()
         self.keys: dict[str, asyncssh.SSHKey] = {}
         self.key_runs: dict[str, int] = {}
         self.asked: list[NodeRequest] = []
@@ -195,6 +201,22 @@ class FakeNode:
                 if self.pods[request.instance].state is not PodState.EXITED:
                     self.end(request.instance, 143, "it was stopped as asked")
                 yield PodStopped(instance=request.instance)
+            case SavePod():
+                await self._held(verb)
+                if request.instance not in self.pods:
+                    yield Failure(code="no_such_pod", text="there is no such pod")
+                    return
+                yield PodSaved(instance=request.instance, bytes=1000)
+            case UploadImage():
+                for progress in self.progress:
+                    yield progress
+                await self._held(verb)
+                if request.instance not in self.pods:
+                    yield Failure(code="no_such_pod", text="there is no such pod")
+                    return
+                self.uploads[request.instance] += 1
+                digest = "sha256:" + hashlib.sha256(request.save.encode()).hexdigest()
+                yield ImageUploaded(instance=request.instance, save=request.save, digest=digest)
             case DiscardPod():
                 async with self._locks.setdefault(request.instance, asyncio.Lock()):
                     await self._held(verb)

@@ -14,8 +14,23 @@ from systems.scheduler import Process
 from dit4c_p2p.identity.keys import generate, load_or_create
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.messages.link import DiscardInstance, StartAgain, StartInstance, StopInstance
-from dit4c_p2p.messages.node import DiscardPod, EnsureImage, StartPod, StopPod
+from dit4c_p2p.messages.link import (
+    ConfirmUpload,
+    DiscardInstance,
+    SaveInstance,
+    StartAgain,
+    StartInstance,
+    StopInstance,
+)
+from dit4c_p2p.messages.node import (
+    DiscardPod,
+    EnsureImage,
+    Failure,
+    SavePod,
+    StartPod,
+    StopPod,
+    UploadImage,
+)
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.router import Router, RouterConfig
 
@@ -225,3 +240,44 @@ async def test_revoked_node_is_not_spoken_to(cluster):
     await asyncio.sleep(1)
     assert cluster.portal.cluster.nodes_up == []
     assert cluster.portal.newest["abc"].state is State.RUNNING, "nothing is thrown away"
+
+
+@pytest.mark.parametrize("verb", [StopPod, SavePod, UploadImage, DiscardPod])
+async def test_killed_at_each_step_of_a_save(cluster, verb):
+    await cluster.portal.order(START)
+    after = await seen(cluster, State.RUNNING)
+    reached = cluster.node.hold_at(verb)
+    await cluster.portal.order(SaveInstance(instance="abc", save="s1", after=after))
+    if verb is DiscardPod:
+        await cluster.portal.until(lambda: cluster.node.uploads["abc"] > 0)
+        await cluster.portal.order(ConfirmUpload(instance="abc", save="s1", digest="sha256:d"))
+    await reached.wait()
+    assert set(cluster.node.pods) == {"abc"}, "kept until it is confirmed"
+    await cluster.process.kill()
+    cluster.node.let_go(verb)
+    await cluster.process.start()
+    if verb is not DiscardPod:
+        await cluster.portal.until(lambda: cluster.node.uploads["abc"] > 0)
+        assert set(cluster.node.pods) == {"abc"}, "kept until it is confirmed"
+        await cluster.killed_and_up_again()
+        await cluster.portal.order(ConfirmUpload(instance="abc", save="s1", digest="sha256:d"))
+    await cluster.portal.until_state("abc", State.UPLOADED, timeout=30)
+    await cluster.portal.until(lambda: cluster.node.pods == {})
+    assert cluster.portal.newest["abc"].failed_save == ""
+    await cluster.portal.order(DISCARD)
+    await cluster.portal.until_state("abc", State.DISCARDED)
+    await cluster.portal.until(lambda: not cluster.portal.orders)
+
+
+async def test_what_can_not_be_saved_is_kept_and_said(cluster):
+    await cluster.portal.order(START)
+    after = await seen(cluster, State.RUNNING)
+    cluster.node.fail["UploadImage"] = [Failure(code="not_saved", text="it is too large")]
+    await cluster.portal.order(SaveInstance(instance="abc", save="s1", after=after))
+    await cluster.portal.until(lambda: cluster.portal.newest["abc"].failed_save == "s1", 30)
+    kept = cluster.portal.newest["abc"]
+    assert (kept.state, kept.info) == (
+        State.EXITED,
+        "Not saved, its files are still there: it is too large",
+    )
+    assert set(cluster.node.pods) == {"abc"}
