@@ -55,7 +55,7 @@ def trusting(ca: str) -> ssl.SSLContext:
     return context
 
 
-class _FixedResolver(AbstractResolver):
+class FixedResolver(AbstractResolver):
     """Resolve every host to the given addresses, starting with another one each time."""
 
     def __init__(self, addresses: list[tuple[str, int]]) -> None:
@@ -111,7 +111,7 @@ class PortalClient:
         self.portal = portal
         self._trust = trusting(ca) if url.scheme == "https" else None
         self._resolver = (
-            _FixedResolver([split_address(address) for address in portal.connect])
+            FixedResolver([split_address(address) for address in portal.connect])
             if portal.connect
             else None
         )
