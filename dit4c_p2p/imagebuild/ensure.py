@@ -40,6 +40,7 @@ class Images:
     infra: str
     listener: str
     auth: str
+    upload: str
     catalogue: tuple[CatalogueImage, ...]
 
 
@@ -108,6 +109,7 @@ async def _ensure_all(
         infra=ids["infra"],
         listener=ids["listener"],
         auth=ids["auth"],
+        upload=ids["upload"],
         catalogue=tuple(
             CatalogueImage(offer.name, offer.title, offer.description, ids[offer.name], offer.icon)
             for offer in OFFERS

@@ -48,6 +48,7 @@ RECIPES = (
     Recipe("runtime", "base", folder="pod/runtime"),
     Recipe("listener", "runtime", program="dit4c_p2p.helpers.listener", folder="pod/listener"),
     Recipe("auth", "runtime", program="dit4c_p2p.helpers.auth", folder="pod/auth"),
+    Recipe("upload", "runtime", program="dit4c_p2p.helpers.upload", folder="pod/upload"),
     Recipe("jupyterlab", "base", folder="tools/jupyterlab"),
     Recipe("terminal", "base", folder="tools/terminal"),
     Recipe("openrefine", "base", folder="tools/openrefine"),

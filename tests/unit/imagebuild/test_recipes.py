@@ -63,7 +63,15 @@ def test_what_is_no_tool_is_said_with_what_there_is(text: str) -> None:
 
 def test_only_what_the_chosen_tools_need_is_built() -> None:
     names = [recipe.name for recipe in recipes_for(["jupyterlab"])]
-    assert names == ["base", "infra", "runtime", "listener", "auth", "jupyterlab"]
+    assert names == [
+        "base",
+        "infra",
+        "runtime",
+        "listener",
+        "auth",
+        "upload",
+        "jupyterlab",
+    ]
     assert recipes_for(ALL_TOOLS) == RECIPES
 
 

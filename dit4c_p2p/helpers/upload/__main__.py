@@ -1,0 +1,24 @@
+"""``python3 -m dit4c_p2p.helpers.upload push|layers|scan``; see ``messages.upload``."""
+
+import sys
+
+from dit4c_p2p.messages.upload import LAYERS_MODE, PUSH_MODE, SCAN_MODE
+
+
+def main(arguments: list[str]) -> int:
+    """Run in one of the modes; each imports only what it needs."""
+    match arguments:
+        case [mode] if mode == SCAN_MODE:
+            from dit4c_p2p.helpers.upload import scanner
+
+            return scanner.main()
+        case [mode] if mode in (PUSH_MODE, LAYERS_MODE):
+            from dit4c_p2p.helpers.upload import program
+
+            return program.main(mode)
+    print(f"one of {PUSH_MODE}, {LAYERS_MODE} and {SCAN_MODE} is needed", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,140 @@
+"""The scanner: serves what an app has written as a layer.
+
+It runs as root with DAC_READ_SEARCH and SYS_ADMIN and nothing else: no network, no key, everything
+mounted read-only. Each connection to its socket is one question; see ``messages.upload``.
+"""
+
+# Names are bytes here, which pathlib does not take.
+# ruff: noqa: PTH101, PTH123
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from dit4c_p2p.helpers.upload.layer import LayerFailed, Part, measure, parts
+from dit4c_p2p.messages.codec import InvalidMessage, decode, encode
+from dit4c_p2p.messages.upload import (
+    SCAN_SOCKET,
+    SCANNED_ROOT,
+    SCANNED_VOLUMES,
+    VOLUMES_VARIABLE,
+    ScanAnswer,
+    ScanFailed,
+    ScanRequest,
+)
+
+_log = logging.getLogger(__name__)
+
+READY_LINE = "ready"
+_QUESTION_S = 10.0
+# The helper may wait for the image server meanwhile, for as long as an upload may take.
+_SILENT_S = 4 * 3600.0
+_MAX_QUESTION_BYTES = 1024
+# What is sent together: most entries of a tar are small.
+_GATHERED_BYTES = 256 * 1024
+_SEND_BYTES = 4 * 1024**2
+
+
+def serve(path: str, root: Path | None, volumes: Mapping[str, Path]) -> None:
+    """Answer questions at the socket ``path`` until the process is ended."""
+    Path(path).unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        # The helper is another user; the volume that the socket is in is theirs alone.
+        os.chmod(path, 0o666)
+        server.listen(4)
+        print(READY_LINE, flush=True)
+        while True:
+            connection, _ = server.accept()
+            threading.Thread(
+                target=_answer, args=(connection, root, volumes), daemon=True, name="answer"
+            ).start()
+
+
+def _answer(connection: socket.socket, root: Path | None, volumes: Mapping[str, Path]) -> None:
+    with connection:
+        try:
+            connection.settimeout(_QUESTION_S)
+            request = decode(_line(connection), ScanRequest)
+            connection.settimeout(_SILENT_S)
+            size, entries = measure(root, volumes)
+            connection.sendall(encode(ScanAnswer(bytes=size, entries=entries)) + b"\n")
+            if not request.measure:
+                _send(connection, root, volumes)
+        except LayerFailed as error:
+            _say(connection, ScanFailed(code=error.code, text=str(error)))
+        except InvalidMessage as error:
+            _say(connection, ScanFailed(code="bad_request", text=str(error)))
+        except (BrokenPipeError, ConnectionResetError, TimeoutError):
+            _log.info("the caller went away")
+        except OSError as error:
+            _log.exception("the layer can't be read")
+            _say(connection, ScanFailed(code="unreadable", text=error.strerror or str(error)))
+
+
+def _say(connection: socket.socket, failed: ScanFailed) -> None:
+    """Where bytes have been sent already this breaks the stream off, which is the point."""
+    try:
+        connection.sendall(encode(failed) + b"\n")
+    except OSError as error:
+        _log.info("the caller went away: %s", error)
+
+
+def _line(connection: socket.socket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        received = connection.recv(_MAX_QUESTION_BYTES)
+        line += received
+        if not received or len(line) > _MAX_QUESTION_BYTES:
+            raise InvalidMessage("no question")
+    return line
+
+
+def _send(connection: socket.socket, root: Path | None, volumes: Mapping[str, Path]) -> None:
+    gathered = bytearray()
+    for part in parts(root, volumes):
+        gathered += part.head
+        if part.size:
+            small = part.size <= _GATHERED_BYTES
+            if small:
+                gathered += _content(part)
+            else:
+                connection.sendall(gathered)
+                gathered.clear()
+                _send_file(connection, part)
+            gathered += bytes(-part.size % 512)
+        if len(gathered) >= _GATHERED_BYTES:
+            connection.sendall(gathered)
+            gathered.clear()
+    connection.sendall(gathered)
+
+
+def _content(part: Part) -> bytes:
+    """A small file, as long as it was said to be."""
+    with open(part.path, "rb") as file:
+        return file.read(part.size).ljust(part.size, b"\0")
+
+
+def _send_file(connection: socket.socket, part: Part) -> None:
+    """A file that has become shorter meanwhile is filled up with zeros."""
+    with open(part.path, "rb") as file:
+        left = part.size - connection.sendfile(file, 0, part.size)
+    while left > 0:
+        left -= connection.send(bytes(min(left, _SEND_BYTES)))
+
+
+def main() -> int:
+    """Serve until told to stop."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    targets = json.loads(os.environ.get(VOLUMES_VARIABLE, "[]"))
+    volumes = {target: Path(SCANNED_VOLUMES, str(n)) for n, target in enumerate(targets)}
+    root = Path(SCANNED_ROOT)
+    serve(SCAN_SOCKET, root if root.is_dir() else None, volumes)
+    return 0
