@@ -35,8 +35,10 @@ from dit4c_p2p.messages.node import (
     NodeRequest,
     PodLogs,
     Progress,
+    SavePod,
     StartPod,
     StopPod,
+    UploadImage,
 )
 from dit4c_p2p.messages.public import PublicConfig, RouterInfo
 from dit4c_p2p.node.config import DEFAULT_NETWORK_RANGE, NodeConfig
@@ -50,6 +52,7 @@ from dit4c_p2p.node.pods.manager import PodManager
 from dit4c_p2p.node.pods.spec import LABEL_ROLE, Role
 from dit4c_p2p.node.pods.state_dir import InstanceFolder, instances_kept
 from dit4c_p2p.node.pods.supervisor import PodSupervisor
+from dit4c_p2p.node.uploads.pods import UploadPods
 from dit4c_p2p.observe.metrics import set_all
 from dit4c_p2p.observe.server import Check
 from dit4c_p2p.overlay.client import Listening, ListenState
@@ -117,6 +120,10 @@ class Verbs:
                 return _speaking(pods.start(request), "Starting")
             case StopPod(instance=instance):
                 return _speaking(_once(pods.stop(instance)), "Stopping the app")
+            case SavePod(instance=instance):
+                return _speaking(_once(pods.save(instance)), "Reading its files")
+            case UploadImage():
+                return _speaking(pods.upload(request), "Preparing the upload")
             case DiscardPod(instance=instance):
                 return _speaking(_once(pods.discard(instance)), "Removing the pod")
             case ListPods():
@@ -330,8 +337,11 @@ async def remove_everything(data_folder: Path, engine_url: str = USUAL) -> list[
     node_folder = data_folder / "node"
     async with Engine(engine_url) as engine:
         assembly = PodBuilder(engine, str(data_folder), DEFAULT_NETWORK_RANGE, read, firewall_s=0)
-        instances = sorted(await assembly.instances() | instances_kept(node_folder))
+        uploads = UploadPods(engine, str(data_folder))
+        known = await assembly.instances() | await uploads.instances()
+        instances = sorted(known | instances_kept(node_folder))
         for instance in instances:
+            await uploads.remove(instance)
             await assembly.remove(instance)
             InstanceFolder(node_folder, instance).remove()
             _log.info("pod of %s: gone", instance)

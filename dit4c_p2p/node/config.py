@@ -8,7 +8,13 @@ import asyncssh
 
 from dit4c_p2p.engine_address import USUAL
 from dit4c_p2p.identity.names import PeerName
-from dit4c_p2p.messages.public import FileServerInfo, PortalInfo, PublicConfig, RouterInfo
+from dit4c_p2p.messages.public import (
+    FileServerInfo,
+    ImageServerInfo,
+    PortalInfo,
+    PublicConfig,
+    RouterInfo,
+)
 from dit4c_p2p.node.owner.policy import Policy
 
 DEFAULT_NETWORK_RANGE = IPv4Network("10.213.0.0/16")
@@ -36,23 +42,25 @@ class Limits:
 
 @dataclass(frozen=True)
 class HelperImages:
-    """Image ids (``sha256:…``) of a pod's own containers."""
+    """Image ids (``sha256:…``) of a pod's own containers; ``upload`` empty: nothing is saved."""
 
     infra: str
     listener: str
     auth: str
+    upload: str = ""
 
 
 @dataclass
 class Installation:
     """What pods are told of the installation; replaced when the portal makes something else known.
 
-    ``portal``, ``routers`` and ``fileservers`` are as a pod reaches them.
+    ``portal``, ``routers``, ``fileservers`` and ``image_server`` are as a pod reaches them.
     """
 
     portal: PortalInfo
     routers: tuple[RouterInfo, ...]
     fileservers: tuple[FileServerInfo, ...]
+    image_server: ImageServerInfo | None
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,8 @@ class NodeConfig:
     ``user_url`` has ``{id}`` where an instance's id goes. Pods get networks (/28) out of
     ``network_range``. ``resolvers`` are name servers for pods, none: the machine's own. ``ca`` has
     certificates (PEM) of authorities that agent and pods are to believe beside the usual ones.
+    ``image_server`` is where instances are saved and fetched from, ``pod_image_server`` the same as
+    a pod reaches it.
     ``fileservers`` are as agent and pods reach them. ``follow_portal``: the agent fetches the
     portal's ``config.json`` every minute, and what that says counts from then on.
     ``registry_logins`` is the file of :class:`~dit4c_p2p.node.engine.registry_auth.RegistryLogins`.
@@ -88,13 +98,20 @@ class NodeConfig:
     engine_url: str = USUAL
     ca: str = ""
     registry_logins: Path | None = None
+    image_server: ImageServerInfo | None = None
+    pod_image_server: ImageServerInfo | None = None
     fileservers: tuple[FileServerInfo, ...] = ()
     follow_portal: bool = False
     installation: Installation = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         pod_routers = self.routers if self.pod_routers is None else self.pod_routers
-        current = Installation(self.pod_portal or self.portal, pod_routers, self.fileservers)
+        current = Installation(
+            self.pod_portal or self.portal,
+            pod_routers,
+            self.fileservers,
+            self.pod_image_server or self.image_server,
+        )
         object.__setattr__(self, "installation", current)
 
     @property
@@ -119,6 +136,15 @@ class NodeConfig:
         self.installation.portal = public.portal
         self.installation.routers = tuple(public.routers)
         self.installation.fileservers = tuple(public.fileservers)
+        self.installation.image_server = next(iter(public.imageservers), None)
+
+    def image_server_for_pods(self) -> ImageServerInfo | None:
+        """The image server as a pod reaches it."""
+        return self.installation.image_server
+
+    def image_server_for_agent(self) -> ImageServerInfo | None:
+        """The image server as the agent reaches it."""
+        return self.installation.image_server if self.follow_portal else self.image_server
 
     def url_of(self, instance: str) -> str:
         """An instance's canonical URL."""

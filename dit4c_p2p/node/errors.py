@@ -19,6 +19,7 @@ NodeFailure                code of messages.node.Failure
 ├── OutOfMemory            out_of_memory
 ├── NoSuchPod              no_such_pod
 ├── PolicyRefused          refused
+├── NotSaved               not_saved       its files can't be made an image, or not be uploaded
 └── PodBroken              internal        the pod's own helpers don't come up
 
 A request that is not known here is answered with ``unknown_kind``, and what is none with
@@ -172,6 +173,12 @@ class MachineRefused(NodeFailure):
     """The engine can't make a container until the machine's owner has changed something."""
 
     code = "machine"
+
+
+class NotSaved(NodeFailure):
+    """The app's files can't be made an image, or the image can't be uploaded."""
+
+    code = "not_saved"
 
 
 class PodBroken(NodeFailure):

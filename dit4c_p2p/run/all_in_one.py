@@ -146,11 +146,7 @@ class _System:
                 scheduler=SCHEDULER.id,
                 imageservers=(
                     KnownImageServer(
-                        ImageServerInfo(
-                            name=str(IMAGE_SERVER),
-                            url=config.images_url,
-                            connect=[f"{bridge}:{config.images_port}"],
-                        )
+                        self._images_at(bridge),
                     ),
                 ),
             )
@@ -189,7 +185,7 @@ class _System:
                 key=self._keys[NODE],
                 data_folder=config.data_folder,
                 scheduler=SCHEDULER,
-                images=HelperImages(images.infra, images.listener, images.auth),
+                images=HelperImages(images.infra, images.listener, images.auth, images.upload),
                 portal=self._portal_at(_LOOPBACK),
                 routers=(self._router_at(_LOOPBACK),),
                 user_url=config.user_url,
@@ -197,6 +193,8 @@ class _System:
                 pod_routers=(self._router_at(bridge),),
                 # Whoever runs this owns the machine, and says what is in the catalogue.
                 policy=Policy(local_registries=None),
+                image_server=self._images_at(_LOOPBACK),
+                pod_image_server=self._images_at(bridge),
                 engine_url=engine.address,
             )
         )
@@ -291,6 +289,13 @@ class _System:
             "connect": portal.connect,
         }
         return {"": top, "portal": reference}
+
+    def _images_at(self, host: str) -> ImageServerInfo:
+        return ImageServerInfo(
+            name=str(IMAGE_SERVER),
+            url=self._config.images_url,
+            connect=[f"{host}:{self._config.images_port}"],
+        )
 
     def _router_at(self, *hosts: str) -> RouterInfo:
         return RouterInfo(

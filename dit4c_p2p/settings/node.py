@@ -122,19 +122,30 @@ class ImageSettings(Settings):
     auth: str = setting(
         values.text, "Lets only its user in.", default="", example="dit4c/auth:local"
     )
+    upload: str = setting(
+        values.text,
+        "Uploads what is saved; without it nothing can be saved.",
+        default="",
+        example="dit4c/upload:local",
+    )
 
     @property
     def given(self) -> dict[str, str]:
         """Those that were given, by the name of their setting."""
-        named = {"infra": self.infra, "listener": self.listener, "auth": self.auth}
+        named = {
+            "infra": self.infra,
+            "listener": self.listener,
+            "auth": self.auth,
+            "upload": self.upload,
+        }
         return {name: image for name, image in named.items() if image}
 
     def problems(self) -> Iterator[tuple[str, str, str]]:
-        """All of them or none."""
+        """Those that every pod has: all of them or none."""
         missing = {"infra", "listener", "auth"} - self.given.keys()
-        if missing and len(missing) < 3:
+        if missing and self.given:
             first = min(missing)
-            yield first, "it is missing beside the others", "give all three or none"
+            yield first, "it is missing beside the others", "give all of them or none"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,4 +249,6 @@ class NodeSettings(PeerSettings):
             ),
             engine_url=self.engine,
             registry_logins=self.registry_logins,
+            # Images are saved at the first one.
+            image_server=next(iter(public.imageservers), None),
         )

@@ -29,11 +29,19 @@ class ImageRegistry:
         a file that says them as docker login would.
     """
 
-    def __init__(self, folder: Path, *, closed: bool = False, deletes: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        closed: bool = False,
+        deletes: bool = False,
+        host: str = "127.0.0.1",
+    ) -> None:
         self.folder = folder
         self._deletes = deletes
         self.logins = folder / "docker" / "config.json"
         self._closed = closed
+        self._host = host
         self.rate: int | None = None
         self.open = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -55,8 +63,8 @@ class ImageRegistry:
         async with asyncio.timeout(_UP_S):
             while not await asyncio.to_thread(self._answers):
                 await asyncio.sleep(0.1)
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self._server = await asyncio.start_server(self._accept, self._host, 0)
+        self.address = f"{self._host}:{self._server.sockets[0].getsockname()[1]}"
         self.behind = f"127.0.0.1:{self._behind}"
         self.log_in(NAME, PASSWORD)
         return self

@@ -56,8 +56,10 @@ def service_addresses(config: NodeConfig) -> list[tuple[str, int]]:
     portal = config.portal_for_pods()
     pairs = [split_address(text) for text in portal.connect]
     if not pairs:
-        url = URL(portal.url)
-        pairs = [(url.host or "", url.port or 443)]
+        pairs = [_of(portal.url)]
+    images = config.image_server_for_pods()
+    if images is not None:
+        pairs += [split_address(text) for text in images.connect] or [_of(images.url)]
     for router in config.routers_for_pods():
         pairs += [split_address(text) for text in (*router.ssh, *router.http)]
     for server in config.fileservers_for_pods():
@@ -68,6 +70,11 @@ def service_addresses(config: NodeConfig) -> list[tuple[str, int]]:
 def _sftp_address(url: str) -> tuple[str, int]:
     parsed = URL(url)
     return parsed.host or "", parsed.explicit_port or _SSH_PORT
+
+
+def _of(text: str) -> tuple[str, int]:
+    url = URL(text)
+    return url.host or "", url.port or 443
 
 
 class ServiceAddresses:

@@ -9,6 +9,7 @@ from ipaddress import IPv4Network
 
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.saved_images import split_saved
 from dit4c_p2p.node.errors import PolicyRefused
 from dit4c_p2p.oci.reference import registry_of, split_image
 
@@ -44,6 +45,10 @@ def check_image(policy: Policy, image: str) -> None:
 
     :raises PolicyRefused: not a digest, or not among those the owner allows, or not from there.
     """
+    if split_saved(image):
+        # What it is derived from is only known once it is fetched: it is checked there.
+        parse_image(image)
+        return
     repository, digest = parse_image(image)
     registry = registry_of(repository) if repository else ""
     if registry and policy.registries and registry not in policy.registries:

@@ -9,6 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
+from functools import partial
 from ipaddress import IPv4Network
 from typing import Any
 
@@ -273,7 +274,28 @@ class PodBuilder:
                 return
         raise EngineError(f"parts of the pod of {instance} come back", hint="who makes them?")
 
-    async def _make_network(self, spec: PodSpec) -> str:
+    async def start_infra_in(
+        self,
+        spec: PodSpec,
+        name: str,
+        network: Callable[[IPv4Network], Definition],
+        infra: Callable[[str], Definition],
+    ) -> str:
+        """Make a network of its own and start an infra container in it; returns its id.
+
+        :param network: the network's definition, of its addresses.
+        :param infra: the container's definition, of the network's id.
+        :raises PodBroken: the firewall could not be loaded.
+        """
+        network_id = await self._make_network(spec, network)
+        id = await self._engine.create_container(name, infra(network_id))
+        await self._start_infra(id)
+        return id
+
+    async def _make_network(
+        self, spec: PodSpec, definition: Callable[[IPv4Network], Definition] | None = None
+    ) -> str:
+        define = definition or partial(pod.network, spec)
         refused: set[IPv4Network] = set()
         for _ in range(_NETWORK_TRIES):
             taken = refused | self._host().routed | _subnets(await self._engine.networks())
@@ -281,7 +303,7 @@ class PodBuilder:
             if subnet is None:
                 break
             try:
-                return await self._engine.create_network(pod.network(spec, subnet))
+                return await self._engine.create_network(define(subnet))
             except Conflict:
                 refused.add(subnet)
         raise EngineError(

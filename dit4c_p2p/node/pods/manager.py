@@ -39,18 +39,22 @@ from dit4c_p2p.identity.keys import fingerprint, public_line
 from dit4c_p2p.messages.link import INSTANCE_KEY_NAMESPACE, key_statement
 from dit4c_p2p.messages.node import (
     ImageReady,
+    ImageUploaded,
     LogText,
     NodeDescription,
     PodGone,
     PodKey,
     PodList,
     PodRunning,
+    PodSaved,
     PodState,
     PodStatus,
     PodStopped,
     Progress,
     StartPod,
+    UploadImage,
 )
+from dit4c_p2p.messages.saved_images import split_saved
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.engine.registry_auth import RegistryLogins
@@ -59,6 +63,7 @@ from dit4c_p2p.node.errors import (
     NodeFailure,
     NoSuchPod,
     NotListening,
+    NotSaved,
     PodBroken,
     TransientError,
 )
@@ -77,7 +82,11 @@ from dit4c_p2p.node.pods.readiness import ReadinessTracker, wait_until_ready
 from dit4c_p2p.node.pods.reconciler import PodReconciler
 from dit4c_p2p.node.pods.spec import AppImage, Role
 from dit4c_p2p.node.pods.state_dir import instances_kept
-from dit4c_p2p.node.pods.status import Containers
+from dit4c_p2p.node.pods.status import Containers, memory_text
+from dit4c_p2p.node.saved_images.fetcher import SavedImageFetcher
+from dit4c_p2p.node.saved_images.table import ImageTable
+from dit4c_p2p.node.uploads.uploader import Uploader
+from dit4c_p2p.oci.manifest import MAX_IMAGE_BYTES
 from dit4c_p2p.oci.reference import registry_of
 
 _log = logging.getLogger(__name__)
@@ -114,8 +123,13 @@ class PodManager:
         )
         self._condition = PodInspector(config, engine, self._assembly)
         services = self.services = ServiceAddresses(config)
+        table = ImageTable(config.folder)
         self._making = PodReconciler(
-            config, engine, self._assembly, self._condition, services, host_now
+            config, engine, self._assembly, self._condition, services, host_now, table
+        )
+        self._saved_images = SavedImageFetcher(config, engine, table)
+        self.uploads = Uploader(
+            config, engine, self._assembly, self._making, self._condition, table
         )
         self.rules = FirewallUpdater(config, services, host_now, self.renew_rules)
         limit = config.policy.disk_bytes_per_pod
@@ -149,6 +163,13 @@ class PodManager:
         :raises RegistryError, DiskFull: it can't be fetched.
         """
         policy.check_image(self._config.policy, image)
+        saved = split_saved(image)
+        if saved is not None:
+            async with aclosing(self._saved_images.fetch(*saved)) as fetched:
+                async for progress in fetched:
+                    yield progress
+            yield ImageReady(image=image, port=(await self._making.image(image)).port)
+            return
         await self._check_registry(image)
         logins = RegistryLogins(self._config.registry_logins)
         async with aclosing(fetch(self._engine, image, self._config.limits, logins)) as said:
@@ -171,6 +192,8 @@ class PodManager:
         folder = self._condition.folder(instance)
         async with self._lock(instance):
             image = await self._image(request)
+            if request.kept:
+                await self.uploads.pods.remove(instance)
             # Claimed before it is counted: of two at once, each sees the other.
             self._starting.add(instance)
             try:
@@ -222,12 +245,42 @@ class PodManager:
                 _log.info("pod of %s: stopped", instance)
         return PodStopped(instance=instance)
 
+    async def save(self, instance: str) -> PodSaved:
+        """Have the app stopped, so that its files can be uploaded.
+
+        :raises NoSuchPod: it has no container here.
+        :raises NotSaved: that can't be done on this machine, or it has too many files.
+        """
+        policy.check_instance(instance)
+        if self._config.image_server_for_pods() is None or not self._config.images.upload:
+            raise NotSaved(
+                "this machine knows of no image server", hint="its owner can set [imageserver]"
+            )
+        if Role.APP not in await self._assembly.look(instance):
+            raise NoSuchPod(f"there is no app of {instance} on this node")
+        await self.stop(instance)
+        listed = await self._engine.containers(self._data_folder, instance, sizes=True)
+        size = sum(
+            int(one.get("SizeRw") or 0)
+            for one in listed
+            if one["Labels"].get(spec.LABEL_ROLE) == Role.APP
+        )
+        if size > MAX_IMAGE_BYTES:
+            raise NotSaved(f"it has more than {memory_text(MAX_IMAGE_BYTES)} of files of its own")
+        return PodSaved(instance=instance, bytes=size)
+
+    def upload(self, request: UploadImage) -> AsyncGenerator[Progress | ImageUploaded, None]:
+        """Upload a stopped app's files; see :meth:`Uploader.upload`."""
+        policy.check_instance(request.instance)
+        return self.uploads.upload(request, self._lock(request.instance))
+
     async def discard(self, instance: str) -> PodGone:
         """Remove everything of the pod, the key last; fine if there is nothing."""
         policy.check_instance(instance)
         self.discarding.add(instance)
         try:
             async with self._lock(instance):
+                await self.uploads.pods.remove(instance)
                 await self._assembly.remove(instance)
                 self._condition.folder(instance).remove()
         finally:

@@ -10,6 +10,7 @@ from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.node import PodState
 from dit4c_p2p.messages.pod import PodConfig
+from dit4c_p2p.messages.saved_images import split_saved
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import (
@@ -28,6 +29,7 @@ from dit4c_p2p.node.pods.inspector import PodInspector
 from dit4c_p2p.node.pods.spec import AppImage, PodSpec, Role
 from dit4c_p2p.node.pods.state_dir import Run
 from dit4c_p2p.node.pods.status import UNCLEAR_S, Containers, ContainerState
+from dit4c_p2p.node.saved_images.table import ImageTable
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +41,7 @@ class PodReconciler:
     """Makes and completes pods of one agent. The caller holds the pod's lock.
 
     :param host_now: reads the machine's networks; called for each pod.
+    :param table: what saved images are called at the engine.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class PodReconciler:
         condition: PodInspector,
         services: ServiceAddresses,
         host_now: Callable[[], host_network.HostNetwork],
+        table: ImageTable,
     ) -> None:
         self._config = config
         self._engine = engine
@@ -56,6 +60,7 @@ class PodReconciler:
         self._condition = condition
         self._services = services
         self._host_now = host_now
+        self._table = table
 
     async def image(self, image: str) -> AppImage:
         """What an image that is here declares.
@@ -64,7 +69,7 @@ class PodReconciler:
         :raises NoPort: it declares no TCP port.
         """
         try:
-            return pod.read_image(await self._engine.image(image))
+            return pod.read_image(await self._engine.image(self._at_engine(image)))
         except NotFound:
             raise UnknownImage(
                 f"the image {pod.short_image(image)} is not on this node",
@@ -77,6 +82,16 @@ class PodReconciler:
             return AppImage(app.image, app.app_port, ())
         return await self.image(app.image)
 
+    def _at_engine(self, image: str) -> str:
+        """What the engine calls an image: a saved one has an id of the engine's."""
+        saved = split_saved(image)
+        if saved is None:
+            return image
+        known = self._table.get(saved[1])
+        if known is None:
+            raise UnknownImage("the saved image is not on this node")
+        return known.image
+
     async def converge(
         self, instance: str, image: AppImage, run: int, *, kept: bool = False
     ) -> Containers:
@@ -86,8 +101,8 @@ class PodReconciler:
         :raises NodeFailure: it can't, or its app has ended in this run.
         """
         folder = self._condition.folder(instance)
-        files = self._files(instance, image, folder.key())
-        spec = await self._spec(instance, image)
+        files = self.files_of(instance, image, folder.key())
+        spec = await self.spec_of(instance, image)
         for _ in range(_BUILD_TRIES):
             found = await self._assembly.look(instance)
             app, infra = found.get(Role.APP), found.get(Role.INFRA)
@@ -147,10 +162,11 @@ class PodReconciler:
         """Start the helpers that a standing pod lacks."""
         image = await self.kept_image(found[Role.APP])
         key = self._condition.folder(instance).key()
-        spec = await self._spec(instance, image)
-        await self._assembly.complete(spec, self._files(instance, image, key), found)
+        spec = await self.spec_of(instance, image)
+        await self._assembly.complete(spec, self.files_of(instance, image, key), found)
 
-    async def _spec(self, instance: str, image: AppImage) -> PodSpec:
+    async def spec_of(self, instance: str, image: AppImage) -> PodSpec:
+        """Everything a pod's definitions are made of, as it is now."""
         machine = self._host_now()
         await self._services.look_up()
         return PodSpec(
@@ -166,7 +182,8 @@ class PodReconciler:
             resolvers=resolvers_for_pods(self._config, machine),
         )
 
-    def _files(self, instance: str, image: AppImage, key: asyncssh.SSHKey) -> dict[str, bytes]:
+    def files_of(self, instance: str, image: AppImage, key: asyncssh.SSHKey) -> dict[str, bytes]:
+        """What the pod's helpers are given."""
         told = PodConfig(
             instance=str(PeerName(Kind.INSTANCE, instance)),
             url=self._config.url_of(instance),

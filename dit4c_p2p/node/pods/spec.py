@@ -204,7 +204,7 @@ def volumes(spec: PodSpec) -> list[Definition]:
 
 def infra(spec: PodSpec, network_id: str) -> Definition:
     """Holds the namespace and loads the rules; the only one with NET_ADMIN."""
-    host = _confined(memory_bytes=_INFRA_MEMORY_BYTES, processes=16, log_size="1m")
+    host = confined(memory_bytes=_INFRA_MEMORY_BYTES, processes=16, log_size="1m")
     host |= {
         "CapAdd": ["NET_ADMIN"],
         "NanoCpus": _nano_cpus(spec, _HELPER_CPUS),
@@ -230,7 +230,7 @@ def app(spec: PodSpec, infra_id: str, name_files: Sequence[NameFile] = ()) -> De
         container has a writable root; the app gets them read-only, for its helpers resolve by them.
     """
     policy = spec.policy
-    host = _confined(
+    host = confined(
         memory_bytes=policy.memory_bytes_per_pod,
         processes=policy.max_processes_per_pod,
         log_size="10m",
@@ -269,7 +269,7 @@ def with_quota(definition: Definition, disk_bytes: int) -> Definition:
 
 def helper(spec: PodSpec, role: Role, infra_id: str) -> Definition:
     """``listener`` or ``auth``: no capability, nothing to write but /tmp and the socket's place."""
-    host = _confined(memory_bytes=_HELPER_MEMORY_BYTES, processes=_HELPER_PROCESSES, log_size="1m")
+    host = confined(memory_bytes=_HELPER_MEMORY_BYTES, processes=_HELPER_PROCESSES, log_size="1m")
     host |= {
         "NetworkMode": f"container:{infra_id}",
         "NanoCpus": _nano_cpus(spec, _HELPER_CPUS),
@@ -328,7 +328,7 @@ def _nano_cpus(spec: PodSpec, cpus: float) -> int:
     return int(min(cpus, spec.machine_cpus) * 1_000_000_000)
 
 
-def _confined(*, memory_bytes: int, processes: int, log_size: str) -> Definition:
+def confined(*, memory_bytes: int, processes: int, log_size: str) -> Definition:
     """What all containers of a pod have in common."""
     return {
         "CapDrop": ["ALL"],

@@ -1,0 +1,91 @@
+"""A layer's bytes from the image server: chunk by chunk where that is known, or whole."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from dit4c_p2p.node.saved_images.chunk_cache import ChunkCache
+from dit4c_p2p.oci.chunks import MAX_CHUNKS_IN_BLOB, Chunk, decode_chunks
+from dit4c_p2p.oci.errors import InvalidChunks, InvalidImage
+from dit4c_p2p.oci.exchange import Packed, unpack
+from dit4c_p2p.oci.manifest import Descriptor
+from dit4c_p2p.oci.registry_client import RegistryClient
+
+# Held in memory at once.
+_GROUP_BYTES = 16 * 1024**2
+
+
+async def layer_bytes(
+    client: RegistryClient,
+    repository: str,
+    layer: Descriptor,
+    cache: ChunkCache,
+    wire: Callable[[int], None],
+) -> AsyncIterator[bytes]:
+    """A layer's bytes in order; whoever takes them verifies the whole.
+
+    :param wire: told how many bytes came from the server.
+    :raises InvalidImage: what the server says is not a layer of that size.
+    """
+    listed = await client.chunks_of(repository, layer.digest)
+    if listed is None:
+        async for data in client.read_blob(repository, layer.digest):
+            wire(len(data))
+            yield data
+        return
+    try:
+        chunks = decode_chunks(listed, MAX_CHUNKS_IN_BLOB)
+    except InvalidChunks as error:
+        raise InvalidImage(f"a layer's list of chunks can't be read: {error}") from None
+    if sum(chunk.size for chunk in chunks) != layer.size:
+        raise InvalidImage("a layer's chunks have another size than the layer")
+    for group in _groups(chunks):
+        contents = await _group(client, repository, group, cache, wire)
+        for chunk in group:
+            yield contents[chunk]
+
+
+def _groups(chunks: list[Chunk]) -> list[list[Chunk]]:
+    groups: list[list[Chunk]] = []
+    size = _GROUP_BYTES
+    for chunk in chunks:
+        if size + chunk.size > _GROUP_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(chunk)
+        size += chunk.size
+    return groups
+
+
+async def _group(
+    client: RegistryClient,
+    repository: str,
+    group: list[Chunk],
+    cache: ChunkCache,
+    wire: Callable[[int], None],
+) -> dict[Chunk, bytes]:
+    contents = await asyncio.to_thread(_kept, cache, group)
+    missing = [chunk for chunk in dict.fromkeys(group) if chunk not in contents]
+    fetched: list[Packed] = []
+    if missing:
+        async for packed in client.fetch_chunks(repository, missing):
+            wire(len(packed.body))
+            fetched.append(packed)
+    try:
+        contents |= await asyncio.to_thread(_unpacked, cache, fetched)
+    except InvalidChunks as error:
+        raise InvalidImage(str(error)) from None
+    if any(chunk not in contents for chunk in missing):
+        raise InvalidImage("the image server lacks a part of a layer")
+    return contents
+
+
+def _kept(cache: ChunkCache, group: list[Chunk]) -> dict[Chunk, bytes]:
+    found = ((chunk, cache.get(chunk)) for chunk in dict.fromkeys(group))
+    return {chunk: content for chunk, content in found if content is not None}
+
+
+def _unpacked(cache: ChunkCache, fetched: list[Packed]) -> dict[Chunk, bytes]:
+    """:raises InvalidChunks: bytes that are not those of their chunk."""
+    contents = {packed.head.chunk: unpack(packed) for packed in fetched}
+    cache.put(fetched)
+    return contents

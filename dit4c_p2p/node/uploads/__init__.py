@@ -1,0 +1,1 @@
+"""Saving: a stopped app's files become an image at the image server."""

@@ -1,0 +1,63 @@
+"""What there is of upload pods at the engine, and its removal."""
+
+from dit4c_p2p.node.engine.client import Engine
+from dit4c_p2p.node.engine.image_transfer import ImageTransfer
+from dit4c_p2p.node.pods import spec as pod
+from dit4c_p2p.node.pods.builder import gather_all
+from dit4c_p2p.node.pods.spec import Definition
+from dit4c_p2p.node.uploads import spec
+
+# What a committed writable layer is called at the engine, with the instance as its tag.
+COMMITTED = "dit4c-upload"
+
+
+class UploadPods:
+    """The upload pods of one agent.
+
+    :param data_folder: the label that tells this agent's objects from others'.
+    """
+
+    def __init__(self, engine: Engine, data_folder: str) -> None:
+        self._engine = engine
+        self._data_folder = data_folder
+
+    async def remove(self, instance: str) -> None:
+        """Nothing of the instance's upload pod is left."""
+        containers = await self.containers(instance)
+        infra = [one["Id"] for one in containers if role_of(one) == spec.INFRA]
+        await gather_all(
+            *(
+                self._engine.remove_container(one["Id"])
+                for one in containers
+                if one["Id"] not in infra
+            )
+        )
+        await gather_all(*(self._engine.remove_container(id) for id in infra))
+        filters = spec.filters(self._data_folder, instance)
+        networks = await self._engine._json("networks", params={"filters": filters})
+        volumes = await self._engine._json("volumes", params={"filters": filters})
+        await gather_all(
+            *(self._engine.remove_network(one["Id"]) for one in networks or ()),
+            *(self._engine.remove_volume(one["Name"]) for one in volumes["Volumes"] or ()),
+        )
+        await ImageTransfer(self._engine).remove(f"{COMMITTED}:{instance}")
+
+    async def instances(self) -> set[str]:
+        """Every instance that anything of an upload pod is here of."""
+        filters = {"filters": spec.filters(self._data_folder)}
+        containers = await self._engine._json("containers/json", params={"all": "1", **filters})
+        networks = await self._engine._json("networks", params=filters)
+        volumes = await self._engine._json("volumes", params=filters)
+        parts = [*containers, *networks, *(volumes["Volumes"] or ())]
+        return {str(part["Labels"][spec.LABEL_UPLOAD_OF]) for part in parts}
+
+    async def containers(self, instance: str) -> list[Definition]:
+        """The upload pod's containers, as listed."""
+        filters = spec.filters(self._data_folder, instance)
+        params = {"all": "1", "filters": filters}
+        return list(await self._engine._json("containers/json", params=params))
+
+
+def role_of(container: Definition) -> str:
+    """Which of an upload pod's containers it is; one of those in ``spec``."""
+    return str(container["Labels"].get(pod.LABEL_ROLE, "")).removeprefix("upload-")

@@ -1,0 +1,165 @@
+"""The definitions of an upload pod's containers, network and volume. Pure.
+
+An upload pod is a pod of its own beside the stopped one: ``infra`` with the firewall, ``upload``
+with the instance's key and the network, ``scan`` with the app's files and neither. What it is made
+of carries the label :data:`LABEL_UPLOAD_OF` in the place of the pod's, so that the two are never
+taken for one.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+
+from dit4c_p2p.messages.pod import HELPER_UID, POD_FOLDER
+from dit4c_p2p.messages.upload import (
+    LAYERS_MODE,
+    PUSH_MODE,
+    SCAN_FOLDER,
+    SCAN_MODE,
+    SCANNED_ROOT,
+    SCANNED_VOLUMES,
+    VOLUMES_VARIABLE,
+)
+from dit4c_p2p.node.pods import spec as pod
+from dit4c_p2p.node.pods.spec import Definition, PodSpec
+
+LABEL_UPLOAD_OF = "dit4c.upload-of"
+LABEL_SAVE = "dit4c.save"
+# Two batches of 32 MiB on their way, one being packed, and what the program itself needs.
+_UPLOAD_MEMORY_BYTES = 512 * pod.MIB
+_SCAN_MEMORY_BYTES = 512 * pod.MIB
+_PROCESSES = 64
+# A file of somebody else's can't be read without the first, nor the mark of a folder that hides
+# what was below it without the second.
+_SCAN_CAPABILITIES = ("DAC_READ_SEARCH", "SYS_ADMIN")
+
+INFRA, SCAN, PUSH, LAYERS = "infra", SCAN_MODE, PUSH_MODE, LAYERS_MODE
+
+
+@dataclass(frozen=True)
+class Scanned:
+    """What the scanner reads: the writable layer's folder on the machine, or None where the engine
+    has no such folder; and the app's volumes by the place where the app had them."""
+
+    root: str | None
+    volumes: Mapping[str, str]
+
+
+def container_name(instance: str, role: str) -> str:
+    """The name of one of an upload pod's containers at the engine."""
+    return f"dit4c-{instance}-upload-{role}"
+
+
+def scan_volume_name(instance: str) -> str:
+    """The volume with the socket between scanner and helper."""
+    return f"dit4c-{instance}-upload"
+
+
+def labels(spec: PodSpec, role: str, save: str) -> dict[str, str]:
+    """What every object of an upload pod carries."""
+    return {
+        LABEL_UPLOAD_OF: spec.instance,
+        LABEL_SAVE: save,
+        pod.LABEL_ROLE: f"upload-{role}",
+        pod.LABEL_DATA_DIR: spec.data_folder,
+    }
+
+
+def network(spec: PodSpec, subnet: IPv4Network, save: str) -> Definition:
+    """The upload pod's own bridge."""
+    made = pod.network(spec, subnet)
+    return made | {
+        "Name": f"{pod.network_name(spec.instance)}-upload",
+        "Labels": labels(spec, "network", save),
+    }
+
+
+def scan_volume(spec: PodSpec, save: str) -> Definition:
+    """For the socket; nothing else is in it but an upload's address."""
+    return {
+        "Name": scan_volume_name(spec.instance),
+        "Driver": "local",
+        "Labels": labels(spec, "volume", save),
+    }
+
+
+def infra(spec: PodSpec, network_id: str, save: str) -> Definition:
+    """Holds the namespace, and the same firewall as the app's pod has."""
+    return pod.infra(spec, network_id) | {"Labels": labels(spec, INFRA, save)}
+
+
+def scanner(spec: PodSpec, image: str, scanned: Scanned, save: str) -> Definition:
+    """Reads the app's files, which are mounted read-only; no network, no key."""
+    host = pod.confined(memory_bytes=_SCAN_MEMORY_BYTES, processes=_PROCESSES, log_size="1m")
+    mounts = [_volume(scan_volume_name(spec.instance), SCAN_FOLDER)]
+    if scanned.root is not None:
+        mounts.append(
+            {"Type": "bind", "Source": scanned.root, "Target": SCANNED_ROOT, "ReadOnly": True}
+        )
+    mounts += [
+        _volume(name, f"{SCANNED_VOLUMES}/{number}", read_only=True)
+        for number, name in enumerate(scanned.volumes.values())
+    ]
+    host |= {
+        "CapAdd": list(_SCAN_CAPABILITIES),
+        "NetworkMode": "none",
+        "ReadonlyRootfs": True,
+        "Mounts": mounts,
+    }
+    return {
+        "Image": image,
+        "User": "0:0",
+        "Cmd": [SCAN_MODE],
+        "Env": [f"{VOLUMES_VARIABLE}={json.dumps(list(scanned.volumes))}"],
+        "Labels": labels(spec, SCAN, save),
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": host,
+    }
+
+
+def helper(spec: PodSpec, image: str, mode: str, infra_id: str, save: str) -> Definition:
+    """The upload helper: the instance's key, the network, no capability, nothing of the app's."""
+    host = pod.confined(memory_bytes=_UPLOAD_MEMORY_BYTES, processes=_PROCESSES, log_size="1m")
+    host |= {
+        "NetworkMode": f"container:{infra_id}",
+        "ReadonlyRootfs": True,
+        "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,size=16m,mode=1777"},
+        "Mounts": [
+            _volume(pod.pod_volume_name(spec.instance), POD_FOLDER),
+            _volume(scan_volume_name(spec.instance), SCAN_FOLDER),
+        ],
+    }
+    reads = mode == LAYERS
+    return {
+        "Image": image,
+        "User": f"{HELPER_UID}:{HELPER_UID}",
+        "Cmd": [mode],
+        "Labels": labels(spec, mode, save),
+        "Healthcheck": {"Test": ["NONE"]},
+        "HostConfig": host,
+        "OpenStdin": reads,
+        "StdinOnce": reads,
+        "AttachStdin": reads,
+    }
+
+
+def filters(data_folder: str, instance: str | None = None) -> str:
+    """The engine's ``filters`` for all upload pods of one agent, or that of one instance."""
+    of = LABEL_UPLOAD_OF if instance is None else f"{LABEL_UPLOAD_OF}={instance}"
+    return json.dumps({"label": [f"{pod.LABEL_DATA_DIR}={data_folder}", of]})
+
+
+def scanned_volumes(instance: str, targets: Sequence[str]) -> dict[str, str]:
+    """The app's volumes by the place where the app had them."""
+    return {target: pod.app_volume_name(instance, number) for number, target in enumerate(targets)}
+
+
+def _volume(name: str, target: str, *, read_only: bool = False) -> Definition:
+    return {
+        "Type": "volume",
+        "Source": name,
+        "Target": target,
+        "ReadOnly": read_only,
+        "VolumeOptions": {"NoCopy": read_only},
+    }

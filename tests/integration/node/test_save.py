@@ -1,0 +1,153 @@
+"""A stopped app's files, saved at a registry and had again on another node, byte for byte."""
+
+from dataclasses import replace
+
+import pytest
+from systems.docker_registry import ImageRegistry
+from systems.pods import app_of, docker, ensure_image, run_start
+from systems.saving import (
+    BRIDGE,
+    CountersigningPortal,
+    key_of,
+    listing,
+    save_and_upload,
+    saving_config,
+    shell,
+    upload_image,
+)
+
+from dit4c_p2p.messages.node import ImageUploaded, PodSaved, Progress
+from dit4c_p2p.messages.saved_images import repository_of, saved_reference
+from dit4c_p2p.node.agent import remove_everything
+from dit4c_p2p.node.errors import NoSuchPod, NotSaved, UnknownImage
+from dit4c_p2p.node.pods.manager import PodManager
+from dit4c_p2p.node.uploads.pods import UploadPods
+
+pytestmark = pytest.mark.engine
+
+CHANGES = """
+mkdir -p /work/deep/er && echo one > /work/deep/er/file && ln -s deep /work/link
+echo two > /work/a && busybox ln /work/a /work/b
+echo secret > /work/private && chmod 0600 /work/private && busybox chown 4711:4712 /work/private
+rm /doomed
+rm -r /replaced && mkdir /replaced && echo new > /replaced/new
+mkdir -p /mnt/files && echo foreign > /mnt/files/foreign
+echo volume > /data/work && rm /data/kept && mkdir /data/sub && chmod 2750 /data/sub
+dd if=/dev/urandom of=/work/big bs=1M count=9 2>/dev/null
+chmod 4755 /work/big
+"""
+PATHS = ("/work", "/data", "/replaced", "/tmp", "/bin")
+
+
+@pytest.fixture
+async def house(config, engine, tmp_path):
+    """A node that can save: its configuration, its pods, and the portal."""
+    portal = CountersigningPortal()
+    async with portal.running(), ImageRegistry(tmp_path, host=BRIDGE) as registry:
+        ready = saving_config(config, portal, registry.address, await upload_image())
+        yield ready, PodManager(ready, engine), portal
+
+
+@pytest.fixture
+def app(images):
+    """An image with a folder to be replaced."""
+    from systems.pods import make_image
+
+    serve = 'CMD ["httpd","-f","-p","8080"]'
+    made = make_image(
+        {
+            "data/kept": b"from the image",
+            "index.html": b"hello",
+            "doomed": b"x",
+            "replaced/old": b"old",
+        },
+        serve,
+        "EXPOSE 8080/tcp",
+        "ENV PATH=/bin:/usr/bin:/usr/sbin",
+        "VOLUME /data",
+        "LABEL kept=yes",
+    )
+    yield made
+    docker("rmi", "-f", made, check=False)
+
+
+async def test_what_was_saved_is_had_again(house, app, engine, instance, tmp_path_factory):
+    config, pods, portal = house
+    await run_start(pods, instance, app)
+    portal.keys[instance] = key_of(config, instance)
+    shell(app_of(instance), CHANGES)
+    before = listing(app_of(instance), *PATHS)
+
+    records = await save_and_upload(pods, instance)
+    assert isinstance(records[0], PodSaved)
+    uploaded = records[-1]
+    assert isinstance(uploaded, ImageUploaded)
+    assert any(isinstance(one, Progress) and one.fraction == 1.0 for one in records)
+    assert [put.digest for put in portal.puts] == [uploaded.digest]
+    assert await UploadPods(engine, str(config.data_folder)).instances() == set()
+    assert docker("ps", "-aq", "--filter", f"label=dit4c.upload-of={instance}") == ""
+
+    # Its container is there until it is discarded; then another node has it all again.
+    assert docker("ps", "-aq", "--filter", f"name={app_of(instance)}")
+    await pods.discard(instance)
+    other_folder = tmp_path_factory.mktemp("other")
+    other = PodManager(replace(config, data_folder=other_folder), engine)
+    reference = saved_reference(repository_of(instance), uploaded.digest)
+    derived = f"{instance}d"
+    try:
+        await ensure_image(other, reference)
+        await run_start(other, derived, reference)
+        assert listing(app_of(derived), *PATHS) == before
+        assert shell(app_of(derived), "ls -A /mnt") == ""
+        assert shell(app_of(derived), "[ ! -e /doomed ] && echo gone") == "gone\n"
+        inspected = docker("inspect", "-f", "{{json .Config.Labels}}", app_of(derived))
+        assert '"kept":"yes"' in inspected
+
+        # What is derived can be saved in its turn: only its own change is a layer more.
+        portal.keys[derived] = key_of(replace(config, data_folder=other_folder), derived)
+        shell(app_of(derived), "echo more > /work/more; rm -r /work/deep")
+        again = (await save_and_upload(other, derived, "s2"))[-1]
+        assert portal.puts[-1].manifest.count("layer.v1.tar") == 3
+        assert portal.puts[-1].layer_bytes < 9 << 20
+        third = f"{instance}e"
+        reference = saved_reference(repository_of(derived), again.digest)
+        await ensure_image(other, reference)
+        await run_start(other, third, reference)
+        kept = [line for line in before if "/work/deep" not in line]
+        assert [one for one in listing(app_of(third), *PATHS) if "/work/more" not in one] == kept
+    finally:
+        await remove_everything(other_folder)
+        for one in docker("images", "-q", "--filter", "reference=dit4c-saved/*").split():
+            if instance in docker("inspect", "-f", "{{.RepoTags}}", one, check=False):
+                docker("rmi", "-f", one, check=False)
+
+
+async def test_what_can_not_be_saved(house, images, instance):
+    config, pods, portal = house
+    with pytest.raises(NoSuchPod):
+        await pods.save(instance)
+    await run_start(pods, instance, images.app)
+    portal.keys[instance] = key_of(config, instance)
+    shell(app_of(instance), "echo x > /.wh.something")
+    with pytest.raises(NotSaved, match=r"\.wh\."):
+        await save_and_upload(pods, instance)
+    # It is as it was: started again, the file that is in the way can be removed.
+    await run_start(pods, instance, images.app, run=2, kept=True)
+    shell(app_of(instance), "rm /.wh.something")
+
+
+async def test_without_the_portals_word_nothing_is_derived(house, images, instance, tmp_path):
+    config, pods, portal = house
+    await run_start(pods, instance, images.app)
+    portal.keys[instance] = key_of(config, instance)
+    uploaded = (await save_and_upload(pods, instance))[-1]
+    from dit4c_p2p.identity.keys import generate, public_line
+    from dit4c_p2p.messages.public import PortalInfo
+
+    stranger = PortalInfo(name="portal-main", url=config.portal.url, key=public_line(generate()))
+    other = PodManager(
+        replace(config, portal=stranger, data_folder=tmp_path / "other"), pods._engine
+    )
+    reference = saved_reference(repository_of(instance), uploaded.digest)
+    with pytest.raises(UnknownImage, match="has not signed"):
+        await ensure_image(other, reference)
