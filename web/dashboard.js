@@ -69,6 +69,9 @@
       form.hidden = !it.actions.includes(form.dataset.wish);
       form.action = `/instances/${encodeURIComponent(it.id)}/${form.dataset.wish}`;
     }
+    const saved = row.querySelector('[data-action="saved"]');
+    saved.hidden = !it.actions.includes("copy");
+    saved.href = `/instances/${encodeURIComponent(it.id)}/saved`;
     const discard = row.querySelector('[data-action="discard"]');
     discard.hidden = !it.actions.includes("discard");
     discard.href = `/instances/${encodeURIComponent(it.id)}/discard`;

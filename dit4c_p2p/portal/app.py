@@ -35,11 +35,14 @@ from dit4c_p2p.portal.http.client_address import resolve_client_address
 from dit4c_p2p.portal.http.request_body import MAX_BODY_BYTES
 from dit4c_p2p.portal.http.server import HttpServer
 from dit4c_p2p.portal.http.static_files import StaticFiles
-from dit4c_p2p.portal.instances import images
+from dit4c_p2p.portal.instances import images, saves
+from dit4c_p2p.portal.instances.image_store import ImageStore
 from dit4c_p2p.portal.instances.images import ImageAccess
 from dit4c_p2p.portal.instances.instances import Instances
 from dit4c_p2p.portal.instances.reachability import Reachability
+from dit4c_p2p.portal.instances.saves import Saves
 from dit4c_p2p.portal.instances.scheduler_link import SchedulerLinks
+from dit4c_p2p.portal.instances.shares import Shares
 from dit4c_p2p.portal.keys.enrolment import Enrolment
 from dit4c_p2p.portal.keys.events import KeyEvents
 from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
@@ -65,10 +68,12 @@ from dit4c_p2p.portal.pages import keys as key_pages
 from dit4c_p2p.portal.pages import passkeys as passkey_pages
 from dit4c_p2p.portal.pages import people as people_pages
 from dit4c_p2p.portal.pages import providers as provider_pages
+from dit4c_p2p.portal.pages import saved as saved_pages
 from dit4c_p2p.portal.pages import storage as storage_pages
 from dit4c_p2p.portal.pages import tools as tool_pages
 from dit4c_p2p.portal.pages.institution import institution_files
 from dit4c_p2p.portal.peers import fileserver as peer_fileserver
+from dit4c_p2p.portal.peers import images as peer_images
 from dit4c_p2p.portal.peers import imageserver as peer_imageserver
 from dit4c_p2p.portal.peers import instances as peer_instances
 from dit4c_p2p.portal.peers import oauth as oauth_handlers
@@ -311,6 +316,9 @@ class Portal:
         defaults = Defaults(config.fileservers, limits.person_quota_bytes, limits.group_quota_bytes)
         grant_events = GrantEvents()
         file_servers = FileServers(config.name, self._key, config.fileservers, registry)
+        instances = Instances(
+            config, registry, hub, links.kick, audit, grant_events.changed, reach, clock=clock
+        )
         return PortalContext(
             config=config,
             public=PublicConfig(
@@ -336,9 +344,7 @@ class Portal:
                 clock=clock,
             ),
             last_used=last_used,
-            instances=Instances(
-                config, registry, hub, links.kick, audit, grant_events.changed, reach, clock=clock
-            ),
+            instances=instances,
             links=links,
             reach=reach,
             oauth=OAuthServer(config, registry, audit, clock=clock),
@@ -354,6 +360,9 @@ class Portal:
             provider_logins=ProviderLogins(config.login, config.url, attempts, clock=clock),
             identities=Identities(audit, clock=clock),
             static=StaticFiles(institution_files(config.login)),
+            saves=Saves(self._key, config, registry, instances, audit, clock=clock),
+            shares=Shares(instances, audit, clock=clock),
+            image_store=ImageStore(self._key, config, clock=clock),
         )
 
     def _make_app(self) -> web.Application:
@@ -388,6 +397,8 @@ class Portal:
             peer_instances.routes(),
             peer_fileserver.routes(),
             peer_imageserver.routes(),
+            peer_images.routes(),
+            saved_pages.routes(),
             oauth_handlers.routes(),
             api.routes(self.config.url),
             login.routes(),
@@ -424,6 +435,7 @@ class Portal:
                 await invitations.remove_expired(now)
                 await end_pending_keys(parts)
                 await images.remove_expired_secrets(now)
+                await saves.purge(parts.image_store, now)
                 await EnrolNonce.filter(expires_at__lt=now).delete()
                 await LoginLink.filter(expires_at__lt=now).delete()
                 await Incoming.filter(at__lt=now - _INCOMING_KEPT_S).delete()

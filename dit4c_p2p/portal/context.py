@@ -12,10 +12,13 @@ from dit4c_p2p.portal.accounts.sessions import Sessions
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.http.static_files import StaticFiles
+from dit4c_p2p.portal.instances.image_store import ImageStore
 from dit4c_p2p.portal.instances.images import ImageAccess
 from dit4c_p2p.portal.instances.instances import Instances
 from dit4c_p2p.portal.instances.reachability import Reachability
+from dit4c_p2p.portal.instances.saves import Saves
 from dit4c_p2p.portal.instances.scheduler_link import SchedulerLinks
+from dit4c_p2p.portal.instances.shares import Shares
 from dit4c_p2p.portal.keys.enrolment import Enrolment
 from dit4c_p2p.portal.keys.events import KeyEvents
 from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
@@ -64,6 +67,9 @@ class PortalContext:
     provider_logins: ProviderLogins
     identities: Identities
     static: StaticFiles
+    saves: Saves
+    shares: Shares
+    image_store: ImageStore
 
 
 SERVICES = web.AppKey("services", PortalContext)

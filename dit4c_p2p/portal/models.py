@@ -242,6 +242,10 @@ class ImageSave(Model):
     """A save or a checkpoint that a person asked for: its instance may write to its repository at
     the image server until ``ended_at``, when the image was confirmed or given up.
 
+    ``record`` is what the portal has signed of the image (``messages.saved_images.ImageRecord`` as
+    text), with ``signature``. ``layer_bytes`` is what was new in it, ``total_bytes`` all of it.
+    ``removed_at`` is when it was deleted here, ``purged_at`` when at the image server.
+
     ``base`` is the digest of the tool's image whose layers this save uploads to ``bases/``, once it
     has asked to. ``digest`` is that of the image's manifest, once it is confirmed.
     """
@@ -256,11 +260,55 @@ class ImageSave(Model):
     ended_at = fields.FloatField(null=True)
     base = fields.CharField(max_length=71, null=True)
     digest = fields.CharField(max_length=71, null=True)
+    record = fields.TextField(db_default="")
+    signature = fields.TextField(db_default="")
+    layer_bytes = fields.BigIntField(db_default=0)
+    total_bytes = fields.BigIntField(db_default=0)
+    removed_at = fields.FloatField(null=True)
+    purged_at = fields.FloatField(null=True)
 
     class Meta:
         table = "image_save"
         table_description = "Saves that people asked for"
         indexes = (Index(fields=("instance_id", "ended_at")),)
+
+
+class ImageShare(Model):
+    """A link to a save, good until ``ends_at`` or ``revoked_at``; ``digest`` is its secret's."""
+
+    digest = fields.CharField(max_length=_DIGEST, primary_key=True)
+    image: fields.ForeignKeyRelation[ImageSave] = fields.ForeignKeyField(
+        "portal.ImageSave", related_name="shares", on_delete=fields.CASCADE
+    )
+    image_id: str
+    by: fields.ForeignKeyRelation[Person] = fields.ForeignKeyField(
+        "portal.Person", related_name="image_shares", on_delete=fields.CASCADE
+    )
+    by_id: str
+    created_at = fields.FloatField()
+    ends_at = fields.FloatField()
+    revoked_at = fields.FloatField(null=True)
+
+    class Meta:
+        table = "image_share"
+        table_description = "Links to saved instances"
+
+
+class ImageShareUse(Model):
+    """Somebody used a link: ``what`` is ``copy`` or ``export``."""
+
+    id = fields.BigIntField(primary_key=True, generated=True)
+    share: fields.ForeignKeyRelation[ImageShare] = fields.ForeignKeyField(
+        "portal.ImageShare", related_name="uses", on_delete=fields.CASCADE
+    )
+    share_id: str
+    person_id = fields.CharField(max_length=_ID)
+    what = fields.CharField(max_length=10)
+    at = fields.FloatField()
+
+    class Meta:
+        table = "image_share_use"
+        table_description = "Who used a link to a saved instance"
 
 
 class ImageSecret(Model):

@@ -103,9 +103,24 @@ class KeysQuery(Page, frozen=True):
 
 
 class NewInstance(Body, frozen=True):
-    """``image`` is the name or the id of an image of the catalogue."""
+    """``image`` is the name or the id of an image of the catalogue; instead of it, ``from`` is the
+    id of an instance of one's own that is preserved: the new one goes on from its files.
+    """
 
-    image: Reference
+    image: Reference = ""
+    name: Name = ""
+    source: Annotated[str, Meta(max_length=40)] = msgspec.field(default="", name="from")
+
+
+class NewShare(Body, frozen=True):
+    """A link that is good for so many days."""
+
+    days: Annotated[int, Meta(ge=1, le=365)] = 7
+
+
+class SharedName(Body, frozen=True):
+    """What the copy is to be called; that of the original if none is given."""
+
     name: Name = ""
 
 
@@ -208,7 +223,8 @@ class UnreachableView(View, frozen=True):
 
 class InstanceView(View, frozen=True):
     """An instance; ``url`` is there once it can be opened, ``actions`` are of ``open``,
-    ``stop``, ``start`` (again, where it is), ``new-key`` and ``discard``.
+    ``stop``, ``start`` (again, where it is), ``save``, ``copy`` (``POST instances`` with ``from``),
+    ``new-key`` and ``discard``.
 
     ``info`` is a sentence for its user, ``progress`` runs from 0 to 1. ``since``: when its state
     last changed. ``unreachable``: why the state is of before, if it can't be known now.
@@ -225,6 +241,44 @@ class InstanceView(View, frozen=True):
     created: Time
     since: Time
     unreachable: UnreachableView | None = None
+
+
+class RelativeView(View, frozen=True):
+    """An instance in a tree of those that were started from each other.
+
+    ``parent`` is the id of the one that it was started from, or empty; ``depth`` is 0 for the
+    oldest. What is somebody else's has no id, name and state. ``new_bytes`` is what was new in what
+    was saved of it last, ``total_bytes`` all of that.
+    """
+
+    id: str
+    name: str
+    parent: str
+    depth: int
+    state: str
+    saved: Time | None
+    saved_by: str
+    new_bytes: int
+    total_bytes: int
+
+
+class ShareUseView(View, frozen=True):
+    """Somebody used a link; ``what`` is ``copy`` or ``export``."""
+
+    person: str
+    what: str
+    at: Time
+
+
+class ShareView(View, frozen=True):
+    """A link to what was saved; ``url`` is empty but for the first time."""
+
+    id: str
+    url: str
+    created: Time
+    ends: Time
+    revoked: Time | None
+    uses: list[ShareUseView]
 
 
 class NodeView(View, frozen=True, omit_defaults=True):

@@ -197,6 +197,11 @@ class PortalLimits(Settings):
     stalled: float = setting(
         values.duration, "A visitor that takes no byte for so long is cut.", default=60.0
     )
+    saved_per_person: int = setting(
+        values.size,
+        "What one person's saved instances may take, counting what is new in each.",
+        default=50 * 1024**3,
+    )
     person_quota: int = setting(
         values.size,
         "How much the files of one person may take at a file server. Admins may choose another "
@@ -397,6 +402,7 @@ class PortalSettings(Settings):
                 connections_per_address=limits.connections_per_address,
                 head_s=limits.head,
                 stalled_s=limits.stalled,
+                saved_bytes_per_person=limits.saved_per_person,
                 person_quota_bytes=limits.person_quota,
                 group_quota_bytes=limits.group_quota,
                 instance_files_s=limits.instance_files,

@@ -16,6 +16,7 @@ from dit4c_p2p.messages.codec import InvalidMessage, Record, Strict, UnknownKind
 from dit4c_p2p.messages.enrol import NewKey
 from dit4c_p2p.messages.pod import PodConfig
 from dit4c_p2p.messages.registry import Heartbeat, KeyEvent
+from dit4c_p2p.messages.upload import UploadPlan
 
 for module in pkgutil.iter_modules(messages.__path__):
     importlib.import_module(f"{messages.__name__}.{module.name}")
@@ -82,7 +83,9 @@ def as_json(record):
 
 def test_all_are_here():
     assert len(KINDS) > 40
-    assert set(STRICT) == {NewKey, PodConfig}, "what is strict says why in its docstring"
+    assert set(STRICT) == {NewKey, PodConfig, UploadPlan}, (
+        "what is strict says why in its docstring"
+    )
 
 
 @pytest.mark.parametrize("kind", LENIENT, ids=lambda kind: kind.__qualname__)

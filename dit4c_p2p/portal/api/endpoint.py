@@ -66,7 +66,7 @@ class Endpoint:
     :param errors: what may be wrong besides what is for every endpoint.
     """
 
-    method: Literal["GET", "POST", "PATCH"]
+    method: Literal["GET", "POST", "PATCH", "DELETE"]
     path: str
     handler: Callable[..., Awaitable[Any]]
     allowed: Allowed = "person"

@@ -6,6 +6,7 @@ from dit4c_p2p.messages.instances import FINAL, State
 from dit4c_p2p.portal.accounts.names import composed
 from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
 from dit4c_p2p.portal.errors import (
+    BadRequest,
     Conflict,
     Forbidden,
     NotFound,
@@ -44,8 +45,16 @@ async def list_instances(call: Call, query: InstancesQuery) -> list[InstanceView
 
 
 async def start(call: Call, body: NewInstance) -> InstanceView:
-    """Start an image of the catalogue; the title is its name if none is given."""
-    instance = await call.parts.instances.start(call.who, body.image, body.name)
+    """Start an image of the catalogue, or go on from what was saved of an instance.
+
+    The title is its name if none is given.
+    """
+    if bool(body.image) is bool(body.source):
+        raise BadRequest("one of image and from is needed", field="image")
+    if body.source:
+        instance = await call.parts.saves.copy(call.who, body.source, body.name)
+    else:
+        instance = await call.parts.instances.start(call.who, body.image, body.name)
     call.located(f"{PREFIX}/instances/{instance.id}")
     return _view(call, instance)
 
@@ -58,6 +67,11 @@ async def get(call: Call) -> InstanceView:
 async def discard(call: Call) -> InstanceView:
     """Have an instance removed, with everything in it; asking again changes nothing."""
     return _view(call, await call.parts.instances.discard(call.who, call.path("id")))
+
+
+async def delete(call: Call) -> InstanceView:
+    """The same as ``discard``; what was saved of it is deleted as well."""
+    return await discard(call)
 
 
 async def stop(call: Call) -> InstanceView:
@@ -73,6 +87,14 @@ async def start_again(call: Call) -> InstanceView:
 async def new_key(call: Call) -> InstanceView:
     """Have an instance that runs, and whose key was revoked, given a new one; its app runs on."""
     return _view(call, await call.parts.instances.new_key(call.who, call.path("id")))
+
+
+async def save(call: Call) -> InstanceView:
+    """Have the app stopped and its files saved; asking again changes nothing.
+
+    Once they are, its state is ``uploaded``, and nothing of it is left on its machine.
+    """
+    return _view(call, await call.parts.saves.want(call.who, call.path("id")))
 
 
 async def events(call: Call) -> web.StreamResponse:
@@ -152,5 +174,7 @@ ENDPOINTS = (
     Endpoint("POST", "instances/{id}/stop", stop, status=202, errors=(Conflict,)),
     Endpoint("POST", "instances/{id}/start", start_again, status=202, errors=(Conflict, TooMany)),
     Endpoint("POST", "instances/{id}/new-key", new_key, status=202, errors=(Conflict,)),
+    Endpoint("POST", "instances/{id}/save", save, status=202, errors=(Conflict,)),
     Endpoint("POST", "instances/{id}/discard", discard, status=202),
+    Endpoint("DELETE", "instances/{id}", delete, status=202),
 )

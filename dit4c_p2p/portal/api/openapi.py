@@ -24,6 +24,8 @@ from dit4c_p2p.portal.schemas import NoQuery, Problem
 _REF = "#/components/schemas/{name}"
 _PROBLEM_MEDIA = "application/problem+json"
 _PATH_PARTS = {
+    "secret": "the last part of a shared link",
+    "share": "a shared link's id",
     "id": "the id",
     "name": "the name",
     "fingerprint": "base64url of the key's SHA-256, without prefix or padding",

@@ -9,6 +9,7 @@ from dit4c_p2p.portal.api import (
     keys,
     openapi,
     people,
+    saved,
     storage,
     tools,
     user_keys,
@@ -18,6 +19,7 @@ from dit4c_p2p.portal.api.endpoint import Endpoint
 ENDPOINTS: tuple[Endpoint, ...] = (
     *tools.ENDPOINTS,
     *instances.ENDPOINTS,
+    *saved.ENDPOINTS,
     *clusters.ENDPOINTS,
     *people.ENDPOINTS,
     *keys.ENDPOINTS,

@@ -7,6 +7,7 @@ on one database each knows at once what another was told.
 from dataclasses import dataclass
 
 from dit4c_p2p.portal.config import CatalogueImage, PortalConfig
+from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.models import Tool
 from dit4c_p2p.portal.paging import Place
 
@@ -66,3 +67,20 @@ def entry_of(tool: Tool) -> Entry:
     """An added tool, as the catalogue has it."""
     image = CatalogueImage(tool.name, tool.title, tool.description, tool.image, tool.icon)
     return Entry(image, (tool.added_at, tool.name), tool)
+
+
+def chosen_of(known: Catalogue, image: str) -> CatalogueImage:
+    """What a person starts by that name, id or reference.
+
+    :raises BadRequest: there is no such image, or not any more.
+    """
+    found = known.offers(image)
+    if found is not None:
+        return found
+    names = ", ".join(offered.name for offered in known.offered) or "none"
+    gone = known.named(image)
+    raise BadRequest(
+        f"{gone.title} is not offered any more" if gone else f"there is no image called {image!r}",
+        field="image",
+        hint=f"images are: {names}",
+    )

@@ -36,10 +36,10 @@ from dit4c_p2p.messages.registry import KeyEvent
 from dit4c_p2p.portal.accounts.names import checked_name
 from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.audit import Audit
-from dit4c_p2p.portal.config import CatalogueImage, PortalConfig
+from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NoSuchInstance, NotFound, PortalError
 from dit4c_p2p.portal.instances import quota
-from dit4c_p2p.portal.instances.catalogue import Catalogue, catalogue
+from dit4c_p2p.portal.instances.catalogue import catalogue, chosen_of
 from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.keys.registry import KeyRegistry, instance_name
 from dit4c_p2p.portal.live_updates import LiveUpdates
@@ -59,7 +59,7 @@ _STARTABLE = frozenset({State.EXITED, State.ERRORED})
 _STARTS = frozenset({State.WAITING_FOR_IMAGE, State.STARTING, State.RUNNING})
 _STOPPED = frozenset({State.STOPPING, State.EXITED, State.ERRORED})
 # From these on the instance's key is of no more use, and its URL says so.
-_GOING = frozenset({State.DISCARDING, State.DISCARDED})
+GOING = frozenset({State.DISCARDING, State.DISCARDED})
 
 
 class Instances:
@@ -103,45 +103,68 @@ class Instances:
         :raises TooMany: the person has started too many within a minute.
         """
         name = checked_name(name)
-        now, limits = self._clock(), self._config.limits
         async with in_transaction("portal"):
-            chosen = _chosen(await catalogue(self._config), image)
-            mine = await self.of(owner)
-            names = [one.name for one in mine]
-            quota.check_number((State(one.state) for one in mine), limits)
-            quota.check_at_once(await self._holding(mine), limits)
-            self._start_rate.check(owner.id, limits)
-            instance = await Instance.create(
-                id=secrets.choice(_LETTERS)
-                + "".join(secrets.choice(_ID_CHARS) for _ in range(_ID_LENGTH - 1)),
-                owner_id=owner.id,
-                name=name or _free_name(chosen.title, {str(taken) for taken in names}),
-                image_name=chosen.name,
-                image=chosen.image,
-                scheduler=self._config.scheduler,
-                key_nonce=new_token(),
-                state=State.CREATED,
-                info="Waiting for the scheduler to choose a machine.",
-                progress=None,
-                sequence=-1,
-                log_tail="",
-                answers_on=[],
-                created_at=now,
-                changed_at=now,
-            )
-            await self._send(
-                instance.scheduler,
-                StartInstance(
-                    instance=instance.id, image=instance.image, key_nonce=instance.key_nonce
-                ),
-            )
-            about = f"instance-{instance.id} of {chosen.name}"
-            await self._audit.record_required("instance.create", who=owner.id, about=about)
-        _log.info("instance %s of %s: created by %s", instance.id, chosen.name, owner.id)
+            chosen = chosen_of(await catalogue(self._config), image)
+            instance = await self._create(owner, chosen.name, chosen.image, name, chosen.title)
+        self._created(instance)
+        return instance
+
+    async def start_from(
+        self, owner: Caller, source: Instance, image: str, name: str = ""
+    ) -> Instance:
+        """A new instance of the person's that goes on from a saved image of another.
+
+        :param image: the saved image's reference.
+        :raises BadRequest: not a name.
+        :raises Conflict: the person has as many as they may, or as many that run.
+        :raises TooMany: the person has started too many within a minute.
+        """
+        name = checked_name(name)
+        async with in_transaction("portal"):
+            instance = await self._create(owner, source.image_name, image, name, source.name)
+        self._created(instance)
+        return instance
+
+    async def _create(
+        self, owner: Caller, image_name: str, image: str, name: str, title: str
+    ) -> Instance:
+        """In the caller's transaction. ``title`` is its name, with a number, if none is given."""
+        now, limits = self._clock(), self._config.limits
+        mine = await self.of(owner)
+        names = [one.name for one in mine]
+        here = (State(one.state) for one in mine if one.state != State.UPLOADED)
+        quota.check_number(here, limits)
+        quota.check_at_once(await self._holding(mine), limits)
+        self._start_rate.check(owner.id, limits)
+        instance = await Instance.create(
+            id=secrets.choice(_LETTERS)
+            + "".join(secrets.choice(_ID_CHARS) for _ in range(_ID_LENGTH - 1)),
+            owner_id=owner.id,
+            name=name or _free_name(title, {str(taken) for taken in names}),
+            image_name=image_name,
+            image=image,
+            scheduler=self._config.scheduler,
+            key_nonce=new_token(),
+            state=State.CREATED,
+            info="Waiting for the scheduler to choose a machine.",
+            progress=None,
+            sequence=-1,
+            log_tail="",
+            answers_on=[],
+            created_at=now,
+            changed_at=now,
+        )
+        order = StartInstance(instance=instance.id, image=image, key_nonce=instance.key_nonce)
+        await self._send(instance.scheduler, order)
+        about = f"instance-{instance.id} of {image_name}"
+        await self._audit.record_required("instance.create", who=owner.id, about=about)
+        return instance
+
+    def _created(self, instance: Instance) -> None:
+        _log.info("instance %s: created by %s", instance.id, instance.owner_id)
         self._kick(instance.scheduler)
         self._tell(instance)
         self._tell_grants(instance)
-        return instance
 
     async def discard(self, owner: Caller, id: str) -> Instance:
         """Have the scheduler remove an instance; asking again changes nothing.
@@ -154,7 +177,7 @@ class Instances:
         async with in_transaction("portal"):
             instance = await self.get(owner, id)
             asked = instance.discard_asked_at is not None
-            if not asked and instance.state not in _GOING:
+            if not asked and instance.state not in GOING:
                 instance.discard_asked_at = self._clock()
                 await instance.save(update_fields=["discard_asked_at"])
                 await OAuthToken.filter(instance=id, revoked_at=None).update(
@@ -215,7 +238,7 @@ class Instances:
         """
         async with in_transaction("portal"):
             instance = await self.get(owner, id)
-            if instance.discard_asked_at is not None or instance.state in _GOING:
+            if instance.discard_asked_at is not None or instance.state in GOING:
                 raise Conflict("it is being discarded")
             if instance.state != State.RUNNING or not self._is_cut(instance):
                 raise Conflict(
@@ -250,7 +273,7 @@ class Instances:
         async with in_transaction("portal"):
             instance = await self.get(owner, id)
             state = State(instance.state)
-            if instance.discard_asked_at is not None or state in _GOING:
+            if instance.discard_asked_at is not None or state in GOING:
                 raise Conflict("it is being discarded")
             if state in done and state not in possible:
                 return instance
@@ -317,7 +340,7 @@ class Instances:
     async def take_report(self, scheduler: str, report: InstanceReport) -> list[KeyEvent]:
         """Write down what a scheduler says, if it is its own instance and news.
 
-        An instance that is being discarded loses its key with the same commit.
+        An instance that is being discarded, or is preserved, loses its key with the same commit.
 
         :raises NotFound: not this scheduler's.
         """
@@ -340,7 +363,7 @@ class Instances:
         if report.state not in (State.STARTING, State.RUNNING):
             instance.answers_on = []
         await instance.save()
-        if report.state in _GOING:
+        if report.state in GOING or report.state is State.UPLOADED:
             return await self._registry.revoke_all(
                 instance_name(instance.id), by=f"scheduler-{scheduler}"
             )
@@ -356,7 +379,7 @@ class Instances:
         :raises IdentityError: a signature does not verify.
         """
         instance = await self._of_scheduler(scheduler, allocated.instance)
-        if instance.state in _GOING:
+        if instance.state in GOING:
             raise Conflict(f"instance {instance.id} is {instance.state}")
         node = PeerName.parse(allocated.node)
         if node.kind is not Kind.NODE or await self._registry.scheduler_of(node) != scheduler:
@@ -398,7 +421,7 @@ class Instances:
         if not routers or not known.issuperset(routers):
             raise BadRequest("not routers of this installation", field="routers")
         instance = await Instance.get(id=id)
-        if instance.state in _GOING or instance.state == State.ERRORED:
+        if instance.state in GOING or instance.state == State.ERRORED:
             raise Conflict(f"instance {id} is {instance.state}")
         instance.answers_on = sorted(set(routers))
         await instance.save(update_fields=["answers_on"])
@@ -424,6 +447,15 @@ class Instances:
                 order: ToScheduler = decode(str(body), ToScheduler)  # type: ignore[arg-type]
                 holding |= down & {order.instance}
         return len(holding)
+
+    async def order(self, instance: Instance, message: ToScheduler) -> None:
+        """Keep a message for the instance's scheduler, in the caller's transaction."""
+        await self._send(instance.scheduler, message)
+
+    def told(self, instance: Instance) -> None:
+        """After the commit: the scheduler is sent what waits, live views show it."""
+        self._kick(instance.scheduler)
+        self._tell(instance)
 
     async def _waits(self, scheduler: str, message: ToScheduler) -> bool:
         """Whether exactly this is on its way already."""
@@ -452,19 +484,6 @@ REFUSALS = (PortalError, IdentityError)
 def _storable(text: str) -> str:
     """An app writes what it likes; PostgreSQL takes no text with a zero in it."""
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _chosen(known: Catalogue, image: str) -> CatalogueImage:
-    found = known.offers(image)
-    if found is not None:
-        return found
-    names = ", ".join(offered.name for offered in known.offered) or "none"
-    gone = known.named(image)
-    raise BadRequest(
-        f"{gone.title} is not offered any more" if gone else f"there is no image called {image!r}",
-        field="image",
-        hint=f"images are: {names}",
-    )
 
 
 def _free_name(title: str, taken: set[str]) -> str:

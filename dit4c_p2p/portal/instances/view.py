@@ -18,19 +18,32 @@ _WORDS = {
     State.RUNNING: "Running",
     State.STOPPING: "Stopping",
     State.EXITED: "Stopped",
+    State.SAVING: "Saving",
+    State.SAVED: "Saving",
+    State.UPLOADING: "Uploading",
+    State.UPLOADED: "Preserved",
     State.DISCARDING: "Discarding",
     State.DISCARDED: "Discarded",
     State.ERRORED: "Failed",
 }
 _SENTENCES = {
     State.EXITED: "The program has ended.",
+    State.UPLOADED: "Start a copy to go on from here.",
     State.DISCARDING: "Everything of it is being removed.",
     State.DISCARDED: "Nothing of it is left.",
     State.ERRORED: "It could not go on.",
 }
 # While it starts again, the address of the time before does not answer yet.
 _ANSWERS = (State.RUNNING,)
-_UNDER_WAY = (State.CREATED, State.WAITING_FOR_IMAGE, State.STARTING, State.STOPPING)
+_UNDER_WAY = (
+    State.CREATED,
+    State.WAITING_FOR_IMAGE,
+    State.STARTING,
+    State.STOPPING,
+    State.SAVING,
+    State.SAVED,
+    State.UPLOADING,
+)
 _GOING = (State.DISCARDING, State.DISCARDED)
 # What is known of these is of before, when their machine can't be asked. The others don't change.
 _HIDDEN = (State.WAITING_FOR_IMAGE, State.STARTING, State.RUNNING, State.STOPPING, State.DISCARDING)
@@ -52,7 +65,9 @@ def view(
     actions = ["open"] if url else []
     if not asked:
         startable = instance.node is not None and not instance.gone
-        actions += _what_can_be_asked(state, startable=startable, cut=cut)
+        actions += _what_can_be_asked(
+            state, startable=startable, cut=cut, saves=bool(config.imageservers)
+        )
     info = instance.info or _SENTENCES.get(state, "")
     if state is State.RUNNING and info.strip(".") in ("", _WORDS[State.RUNNING]):
         info = "Ready to use." if url else "Its address does not answer yet."
@@ -139,19 +154,22 @@ def page_state(instance: Instance | None, catalogue: Catalogue) -> dict[str, str
     return {"state": word, "title": image.title if image else ""}
 
 
-def _what_can_be_asked(state: State, *, startable: bool, cut: bool) -> list[str]:
+def _what_can_be_asked(state: State, *, startable: bool, cut: bool, saves: bool) -> list[str]:
     if state in _GOING:
         return []
+    if state is State.UPLOADED:
+        return ["copy", "discard"]
+    save = ["save"] if saves and not cut else []
     if state is State.RUNNING and cut:
         return ["new-key", "stop", "discard"]
     if startable and state in (State.EXITED, State.ERRORED):
-        return ["start", "discard"]
-    return ["stop", "discard"] if state is State.RUNNING else ["discard"]
+        return ["start", *save, "discard"]
+    return ["stop", *save, "discard"] if state is State.RUNNING else ["discard"]
 
 
 def _tone(state: State, *, going: bool) -> str:
     if state is State.ERRORED and not going:
         return "bad"
-    if state is State.RUNNING and not going:
+    if state in (State.RUNNING, State.UPLOADED) and not going:
         return "good"
     return "calm"

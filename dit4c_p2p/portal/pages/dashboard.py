@@ -31,6 +31,8 @@ def routes() -> list[web.RouteDef]:
         web.post("/instances/{id}/stop", stop),
         web.post("/instances/{id}/start", start_again),
         web.post("/instances/{id}/new-key", new_key),
+        web.post("/instances/{id}/save", save),
+        web.post("/instances/{id}/copy", copy),
         web.get("/instances/{id}/discard", page_handler(confirm_discard)),
         web.post("/instances/{id}/discard", discard),
     ]
@@ -76,6 +78,16 @@ async def start_again(request: web.Request) -> web.Response:
 async def new_key(request: web.Request) -> web.Response:
     """The button of an instance whose key was revoked."""
     return await _wish(request, services(request).instances.new_key)
+
+
+async def save(request: web.Request) -> web.Response:
+    """The Save button of an instance."""
+    return await _wish(request, services(request).saves.want)
+
+
+async def copy(request: web.Request) -> web.Response:
+    """The "Start a copy" button of an instance that is preserved."""
+    return await _wish(request, services(request).saves.copy)
 
 
 async def _wish(

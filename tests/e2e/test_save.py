@@ -1,0 +1,67 @@
+"""A terminal's files, saved, and had again in a copy: through the API of the whole system."""
+
+import asyncio
+
+import pytest
+from systems.pods import app_of, docker
+from systems.saving import listing, shell
+
+pytestmark = pytest.mark.engine
+
+CHANGES = """
+mkdir -p ~/work/deep && echo one > ~/work/deep/file
+echo secret > ~/work/private && chmod 0600 ~/work/private
+head -c 20000000 /dev/urandom > ~/work/big
+"""
+OF_ROOT = "rm /etc/motd; rm -r /opt/terminal/static && mkdir /opt/terminal/static"
+
+
+async def test_saved_and_gone_on_from(system):
+    async with system.api() as api:
+        first = await api.start("terminal")
+        await api.wait_for(first, "running", url=True)
+        shell(app_of(first), CHANGES, "user")
+        shell(app_of(first), OF_ROOT)
+        before = files_of(first)
+
+        await api.call("POST", "instances", {"from": first}, expect=409)
+        await api.call("POST", f"instances/{first}/save", expect=202)
+        again = await api.call("POST", f"instances/{first}/save", expect=202)
+        assert again["state"] in ("running", "stopping", "saving")
+        seen = await states_until(api, first, "uploaded")
+        assert {"uploading", "uploaded"} <= {one["state"] for one in seen}
+        assert any(
+            one["state"] == "uploading" and one["progress"] and " of " in one["info"]
+            for one in seen
+        )
+        async with asyncio.timeout(30):
+            while system.at_engine(first):
+                await asyncio.sleep(0.1)
+        preserved = await api.call("GET", f"instances/{first}")
+        assert preserved["actions"] == ["copy", "discard"]
+
+        second = (await api.call("POST", "instances", {"from": first}, expect=201))["id"]
+        await api.wait_for(second, "running", url=True)
+        assert files_of(second) == before
+        assert docker("exec", app_of(second), "id", "-un") == "user"
+        await api.discard(second)
+        await api.discard(first)
+        assert system.at_engine(first) == []
+
+
+def files_of(instance: str) -> list[str]:
+    own = listing(app_of(instance), "/home", user="user")
+    return own + listing(app_of(instance), "/opt/terminal", "/etc/alternatives", "/etc/motd*")
+
+
+async def states_until(api, instance: str, last: str, timeout: float = 120):
+    """Everything that the API said of an instance until it was in that state."""
+    seen = []
+    async with asyncio.timeout(timeout):
+        while not seen or seen[-1]["state"] != last:
+            found = await api.call("GET", f"instances/{instance}")
+            if not seen or found != seen[-1]:
+                seen.append(found)
+            assert found["state"] != "errored" and "Not saved" not in found["info"], seen[-3:]
+            await asyncio.sleep(0.05)
+    return seen
