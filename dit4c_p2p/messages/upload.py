@@ -26,13 +26,15 @@ VOLUMES_VARIABLE = "DIT4C_VOLUMES"
 # The modes of the upload helper's image (its argument).
 PUSH_MODE = "push"
 LAYERS_MODE = "layers"
+FLAT_MODE = "flat"
 SCAN_MODE = "scan"
 
 # Exit codes of the upload helper.
 EXIT_DONE = 0
 EXIT_FAILED = 1
 # The image server lacks layers that only the engine has: run LAYERS_MODE with the image as a
-# ``docker save`` archive on standard input, then PUSH_MODE again.
+# ``docker save`` archive on standard input (FLAT_MODE: the app's whole file system as a tar), then
+# PUSH_MODE again.
 EXIT_NEEDS_LAYERS = 4
 
 
@@ -46,6 +48,8 @@ class UploadPlan(Strict, frozen=True):
     them; empty if they are nobody else's business. ``config``: the image's configuration (OCI
     image-spec, "config.md") as JSON, with ``layers`` as its ``diff_ids``. ``committed``: where the
     engine has committed the writable layer, the digests of the layers that it has made of it.
+    ``flat``: the image would have too many layers; the app's whole file system becomes one, by
+    :data:`FLAT_MODE`, and ``layers`` is empty.
     """
 
     repository: str
@@ -57,6 +61,7 @@ class UploadPlan(Strict, frozen=True):
     shared_repository: str
     config: str
     committed: list[str] = []
+    flat: bool = False
 
 
 class UploadProgress(Record, frozen=True, tag="upload-progress"):

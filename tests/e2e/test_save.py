@@ -65,3 +65,29 @@ async def states_until(api, instance: str, last: str, timeout: float = 120):
             assert found["state"] != "errored" and "Not saved" not in found["info"], seen[-3:]
             await asyncio.sleep(0.05)
     return seen
+
+
+async def test_killed_at_each_phase_of_a_save(own_system):
+    """The whole system dies while it stops, reads, uploads and confirms; each copy has it all."""
+    own_system.start()
+    async with own_system.api() as api:
+        instance = await api.start("terminal")
+        await api.wait_for(instance, "running", url=True)
+    for number, delay in enumerate((0.3, 1.5, 3.0)):
+        note = f"head -c 3000000 /dev/urandom > ~/work-{number}; chmod 0600 ~/work-{number}"
+        shell(app_of(instance), note, "user")
+        before = listing(app_of(instance), "/home", user="user")
+        async with own_system.api() as api:
+            await api.call("POST", f"instances/{instance}/save", expect=202)
+            await asyncio.sleep(delay)
+        own_system.kill()
+        own_system.start()
+        async with own_system.api() as api:
+            await states_until(api, instance, "uploaded")
+            async with asyncio.timeout(60):
+                while own_system.at_engine(instance):
+                    await asyncio.sleep(0.1)
+            copy = await api.call("POST", "instances", {"from": instance}, expect=201)
+            instance = copy["id"]
+            await api.wait_for(instance, "running", url=True)
+            assert listing(app_of(instance), "/home", user="user") == before

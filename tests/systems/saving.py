@@ -33,6 +33,20 @@ from dit4c_p2p.node.pods.manager import PodManager
 
 BRIDGE = "172.17.0.1"
 
+# What a user may do to the files of an app, and where to look afterwards.
+CHANGES = """
+mkdir -p /work/deep/er && echo one > /work/deep/er/file && ln -s deep /work/link
+echo two > /work/a && busybox ln /work/a /work/b
+echo secret > /work/private && chmod 0600 /work/private && busybox chown 4711:4712 /work/private
+rm /doomed
+rm -r /replaced && mkdir /replaced && echo new > /replaced/new
+mkdir -p /mnt/files && echo foreign > /mnt/files/foreign
+echo volume > /data/work && rm /data/kept && mkdir /data/sub && chmod 2750 /data/sub
+dd if=/dev/urandom of=/work/big bs=1M count=9 2>/dev/null
+chmod 4755 /work/big
+"""
+PATHS = ("/work", "/data", "/replaced", "/tmp", "/bin")
+
 
 async def upload_image() -> str:
     """The id of the upload helper's image, built if need be."""

@@ -1,8 +1,8 @@
-"""``python3 -m dit4c_p2p.helpers.upload push|layers|scan``; see ``messages.upload``."""
+"""``python3 -m dit4c_p2p.helpers.upload push|layers|flat|scan``; see ``messages.upload``."""
 
 import sys
 
-from dit4c_p2p.messages.upload import LAYERS_MODE, PUSH_MODE, SCAN_MODE
+from dit4c_p2p.messages.upload import FLAT_MODE, LAYERS_MODE, PUSH_MODE, SCAN_MODE
 
 
 def main(arguments: list[str]) -> int:
@@ -12,11 +12,11 @@ def main(arguments: list[str]) -> int:
             from dit4c_p2p.helpers.upload import scanner
 
             return scanner.main()
-        case [mode] if mode in (PUSH_MODE, LAYERS_MODE):
+        case [mode] if mode in (PUSH_MODE, LAYERS_MODE, FLAT_MODE):
             from dit4c_p2p.helpers.upload import program
 
             return program.main(mode)
-    print(f"one of {PUSH_MODE}, {LAYERS_MODE} and {SCAN_MODE} is needed", file=sys.stderr)
+    print(f"a mode is needed, such as {PUSH_MODE}", file=sys.stderr)
     return 2
 
 

@@ -16,6 +16,7 @@ from dit4c_p2p.messages.upload import (
     EXIT_DONE,
     EXIT_FAILED,
     EXIT_NEEDS_LAYERS,
+    FLAT_MODE,
     LAYERS_MODE,
     PLAN_FILE,
     UploadFailed,
@@ -66,6 +67,8 @@ async def _upload(mode: str) -> int:
             push = Push(pod, plan, client, reporter)
             if mode == LAYERS_MODE:
                 await push.layers(sys.stdin.buffer)
+            elif mode == FLAT_MODE:
+                await push.flat(sys.stdin.buffer)
             else:
                 reporter.write(await push.push())
     except LayersWanted as error:

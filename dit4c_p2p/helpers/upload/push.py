@@ -56,6 +56,9 @@ _log = logging.getLogger(__name__)
 
 # An address of an upload under way, for a registry without the chunk exchange.
 _MEMORY = "upload"
+# The digest of the layer that the app's whole file system has become.
+_FLAT = "flat"
+_BLOCK_BYTES = 4 * 1024**2
 _TRIES = 5
 _PORTAL_FIRST_S = 0.5
 _PORTAL_LONGEST_S = 10.0
@@ -126,6 +129,8 @@ class Push:
         :raises LayersWanted: some are nowhere.
         """
         plan, found, wanted = self._plan, list[Blob](), list[str]()
+        if plan.flat:
+            return [await self._flat_layer()]
         for digest in [*plan.layers, *plan.committed]:
             size = await self._have(digest)
             if size is None:
@@ -135,6 +140,23 @@ class Push:
         if wanted:
             raise LayersWanted(f"{len(wanted)} layers are not at the image server yet")
         return found
+
+    async def _flat_layer(self) -> Blob:
+        """The layer that :meth:`flat` has uploaded.
+
+        :raises LayersWanted: it has not yet.
+        """
+        kept = Path(SCAN_FOLDER, _FLAT)
+        digest = kept.read_text() if kept.exists() else ""
+        size = await self._have(digest) if digest else None
+        if size is None:
+            raise LayersWanted("the app's whole file system is not at the image server yet")
+        return Blob(digest, size)
+
+    async def flat(self, archive: IO[bytes]) -> None:
+        """Upload the app's whole file system, which is a tar, as one layer."""
+        blob = await self._upload(self._plan.repository, _blocks_of(archive), None)
+        Path(SCAN_FOLDER, _FLAT).write_text(blob.digest)
 
     async def _have(self, digest: str) -> int | None:
         client, repository = self._client, self._plan.repository
@@ -295,6 +317,11 @@ def manifest_of(config: bytes, layers: list[Blob]) -> bytes:
         },
         separators=(",", ":"),
     ).encode()
+
+
+async def _blocks_of(archive: IO[bytes]) -> AsyncIterator[bytes]:
+    while block := await asyncio.to_thread(archive.read, _BLOCK_BYTES):
+        yield block
 
 
 async def _stream(entry: Member) -> AsyncIterator[bytes]:

@@ -60,6 +60,15 @@ class ImageTransfer:
             async for data in response.content.iter_chunked(_READ_BYTES):
                 yield data
 
+    async def file_system(self, id: str) -> AsyncGenerator[bytes, None]:
+        """A container's whole file system as a tar, without its volumes.
+
+        :raises NotFound: it is not there.
+        """
+        async with self._engine._stream(f"containers/{id}/export", {}) as response:
+            async for data in response.content.iter_chunked(_READ_BYTES):
+                yield data
+
     async def load(self, archive: AsyncIterator[bytes]) -> None:
         """Have the engine take an archive in.
 

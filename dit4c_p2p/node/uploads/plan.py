@@ -73,6 +73,7 @@ def upload_plan(
     *,
     derived_from: str,
     committed: Sequence[str],
+    flat: bool,
     now: float,
 ) -> UploadPlan:
     """What the helper is to do.
@@ -80,8 +81,9 @@ def upload_plan(
     :param image: the app's image, as inspected.
     :param derived_from: the repository of the saved image that it is; empty for a tool's.
     :param committed: the layers that the engine has made of the writable layer.
+    :param flat: the app's whole file system is to become one layer.
     """
-    shared = "" if derived_from else base_repository(str(image["Id"]))
+    shared = "" if derived_from or flat else base_repository(str(image["Id"]))
     settings = image.get("Config") or {}
     created = datetime.fromtimestamp(int(now), UTC).isoformat().replace("+00:00", "Z")
     config = {
@@ -95,9 +97,10 @@ def upload_plan(
         save=save,
         server=server,
         server_ca=ca,
-        layers=layers_of(image),
+        layers=[] if flat else layers_of(image),
         sources=[derived_from] if derived_from else [],
         shared_repository=shared,
         config=json.dumps(config, sort_keys=True),
         committed=list(committed),
+        flat=flat,
     )

@@ -13,6 +13,7 @@ from ipaddress import IPv4Network
 
 from dit4c_p2p.messages.pod import HELPER_UID, POD_FOLDER
 from dit4c_p2p.messages.upload import (
+    FLAT_MODE,
     LAYERS_MODE,
     PUSH_MODE,
     SCAN_FOLDER,
@@ -34,7 +35,7 @@ _PROCESSES = 64
 # what was below it without the second.
 _SCAN_CAPABILITIES = ("DAC_READ_SEARCH", "SYS_ADMIN")
 
-INFRA, SCAN, PUSH, LAYERS = "infra", SCAN_MODE, PUSH_MODE, LAYERS_MODE
+INFRA, SCAN, PUSH, LAYERS, FLAT = "infra", SCAN_MODE, PUSH_MODE, LAYERS_MODE, FLAT_MODE
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ def helper(spec: PodSpec, image: str, mode: str, infra_id: str, save: str) -> De
             _volume(scan_volume_name(spec.instance), SCAN_FOLDER),
         ],
     }
-    reads = mode == LAYERS
+    reads = mode in (LAYERS, FLAT)
     return {
         "Image": image,
         "User": f"{HELPER_UID}:{HELPER_UID}",

@@ -43,6 +43,8 @@ from dit4c_p2p.node.uploads.pods import COMMITTED, UploadPods, role_of
 _log = logging.getLogger(__name__)
 
 _ROUNDS = 4
+# An engine takes some 125 layers; above that the app's whole file system becomes one.
+MAX_LAYERS_BELOW = 110
 _READY = "ready"
 _READY_S = 60.0
 _GRACE_S = 2
@@ -163,7 +165,10 @@ class Uploader:
         inspected = await self._transfer.container(app.id)
         root = layer_folder(inspected) if has_layer_folder(await self._engine.info()) else None
         committed: list[str] = []
-        if root is None:
+        flat = len(layers_of(image)) > MAX_LAYERS_BELOW
+        if flat:
+            root = None
+        elif root is None:
             id = await self._transfer.commit(app.id, COMMITTED, made.instance)
             above = layers_of(await self._engine.image(id))
             committed = above[len(layers_of(image)) :]
@@ -176,6 +181,7 @@ class Uploader:
             image,
             derived_from=known.repository if known else "",
             committed=committed,
+            flat=flat,
             now=time.time(),
         )
         volumes = spec.scanned_volumes(made.instance, made.image.volumes)
@@ -225,7 +231,7 @@ class Uploader:
         instance, save = request.instance, request.save
         containers = await self.pods.containers(instance)
         for one in containers:
-            if role_of(one) in (spec.PUSH, spec.LAYERS):
+            if role_of(one) in (spec.PUSH, spec.LAYERS, spec.FLAT):
                 await self._engine.remove_container(one["Id"])
         infra = next((str(one["Id"]) for one in containers if role_of(one) == spec.INFRA), None)
         app = (await self._builder.look(instance)).get(Role.APP)
@@ -234,10 +240,17 @@ class Uploader:
         image = await self._engine.image(app.image)
         made = await self._reconciler.spec_of(instance, pod.read_image(image))
         files: dict[str, bytes] = {}
-        helper = await self._start_helper(made, spec.LAYERS, infra, save, files)
+        flat = len(layers_of(image)) > MAX_LAYERS_BELOW
+        mode = spec.FLAT if flat else spec.LAYERS
+        helper = await self._start_helper(made, mode, infra, save, files)
         committed = f"{COMMITTED}:{instance}"
-        source = committed if await self._has(committed) else str(image["Id"])
-        feeding = asyncio.create_task(self._feed(helper, source), name=f"layers of {instance}")
+        if flat:
+            data = self._transfer.file_system(app.id)
+        elif await self._has(committed):
+            data = self._transfer.archive(committed)
+        else:
+            data = self._transfer.archive(str(image["Id"]))
+        feeding = asyncio.create_task(self._feed(helper, data), name=f"layers of {instance}")
         try:
             code = -1
             async with aclosing(self._follow(helper)) as said:
@@ -257,9 +270,10 @@ class Uploader:
         await self._engine.remove_container(helper)
         await self._start_helper(made, spec.PUSH, infra, save, files)
 
-    async def _feed(self, helper: str, image: str) -> None:
+    async def _feed(self, helper: str, data: AsyncGenerator[bytes, None]) -> None:
         try:
-            await self._transfer.feed(helper, self._transfer.archive(image))
+            async with aclosing(data):
+                await self._transfer.feed(helper, data)
         except EngineError as error:
             _log.warning("layers for the upload helper: %s", error.one_line())
             await self._engine.stop_container(helper, _GRACE_S)

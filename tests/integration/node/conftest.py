@@ -7,8 +7,10 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
+from systems.docker_registry import ImageRegistry
 from systems.lan import Lan, lan_beside
-from systems.pods import MIB, Images, drop_images, make_images
+from systems.pods import MIB, Images, docker, drop_images, make_image, make_images
+from systems.saving import BRIDGE, CountersigningPortal, saving_config, upload_image
 
 from dit4c_p2p.identity.keys import generate, public_line
 from dit4c_p2p.identity.names import PeerName
@@ -82,3 +84,33 @@ def lan() -> Iterator[Lan]:
 def instance() -> str:
     """An id that no other test run has."""
     return "t" + uuid.uuid4().hex[:9]
+
+
+@pytest.fixture
+async def house(config, engine, tmp_path):
+    """A node that can save: its configuration, its pods, and the portal."""
+    portal = CountersigningPortal()
+    async with portal.running(), ImageRegistry(tmp_path, host=BRIDGE) as registry:
+        ready = saving_config(config, portal, registry.address, await upload_image())
+        yield ready, PodManager(ready, engine), portal
+
+
+@pytest.fixture
+def app(images):
+    """An image with a folder to be replaced."""
+    serve = 'CMD ["httpd","-f","-p","8080"]'
+    made = make_image(
+        {
+            "data/kept": b"from the image",
+            "index.html": b"hello",
+            "doomed": b"x",
+            "replaced/old": b"old",
+        },
+        serve,
+        "EXPOSE 8080/tcp",
+        "ENV PATH=/bin:/usr/bin:/usr/sbin",
+        "VOLUME /data",
+        "LABEL kept=yes",
+    )
+    yield made
+    docker("rmi", "-f", made, check=False)

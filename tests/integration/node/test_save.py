@@ -3,17 +3,14 @@
 from dataclasses import replace
 
 import pytest
-from systems.docker_registry import ImageRegistry
 from systems.pods import app_of, docker, ensure_image, run_start
 from systems.saving import (
-    BRIDGE,
-    CountersigningPortal,
+    CHANGES,
+    PATHS,
     key_of,
     listing,
     save_and_upload,
-    saving_config,
     shell,
-    upload_image,
 )
 
 from dit4c_p2p.messages.node import ImageUploaded, PodSaved, Progress
@@ -24,51 +21,6 @@ from dit4c_p2p.node.pods.manager import PodManager
 from dit4c_p2p.node.uploads.pods import UploadPods
 
 pytestmark = pytest.mark.engine
-
-CHANGES = """
-mkdir -p /work/deep/er && echo one > /work/deep/er/file && ln -s deep /work/link
-echo two > /work/a && busybox ln /work/a /work/b
-echo secret > /work/private && chmod 0600 /work/private && busybox chown 4711:4712 /work/private
-rm /doomed
-rm -r /replaced && mkdir /replaced && echo new > /replaced/new
-mkdir -p /mnt/files && echo foreign > /mnt/files/foreign
-echo volume > /data/work && rm /data/kept && mkdir /data/sub && chmod 2750 /data/sub
-dd if=/dev/urandom of=/work/big bs=1M count=9 2>/dev/null
-chmod 4755 /work/big
-"""
-PATHS = ("/work", "/data", "/replaced", "/tmp", "/bin")
-
-
-@pytest.fixture
-async def house(config, engine, tmp_path):
-    """A node that can save: its configuration, its pods, and the portal."""
-    portal = CountersigningPortal()
-    async with portal.running(), ImageRegistry(tmp_path, host=BRIDGE) as registry:
-        ready = saving_config(config, portal, registry.address, await upload_image())
-        yield ready, PodManager(ready, engine), portal
-
-
-@pytest.fixture
-def app(images):
-    """An image with a folder to be replaced."""
-    from systems.pods import make_image
-
-    serve = 'CMD ["httpd","-f","-p","8080"]'
-    made = make_image(
-        {
-            "data/kept": b"from the image",
-            "index.html": b"hello",
-            "doomed": b"x",
-            "replaced/old": b"old",
-        },
-        serve,
-        "EXPOSE 8080/tcp",
-        "ENV PATH=/bin:/usr/bin:/usr/sbin",
-        "VOLUME /data",
-        "LABEL kept=yes",
-    )
-    yield made
-    docker("rmi", "-f", made, check=False)
 
 
 async def test_what_was_saved_is_had_again(house, app, engine, instance, tmp_path_factory):
