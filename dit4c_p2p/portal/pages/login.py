@@ -6,6 +6,7 @@ POST: a value that only this page's visitor has, in a cookie and in the form, st
 """
 
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,9 @@ _VISIT = "login"
 _AFTER = "after"
 _AFTER_S = 3600
 _VISIT_S = 3600
+# Pages with a link that are open at the same time; each has a cookie of its own.
+_MAX_VISITS = 12
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{20,100}", re.ASCII)
 _MAX_AFTER_CHARS = 3000
 # The only place, besides the dashboard, that logging in may lead to.
 _AFTER_PATH = "/oauth/authorize"
@@ -129,7 +133,8 @@ async def enter(
     if earlier is not None:
         await sessions.log_out(earlier)
     cookies.write(request, response, token, max_age_s=sessions.lifetime_s)
-    cookies.remove(request, response, _VISIT)
+    for name in _visits(request):
+        _forget(response, name)
     cookies.remove(request, response, _AFTER)
 
 
@@ -154,10 +159,27 @@ class Visit:
             request,
             response,
             self.token,
-            purpose=_VISIT,
+            purpose=_visit_purpose(self.token),
             max_age_s=_VISIT_S,
             same_site="Strict",
         )
+        for name in _visits(request)[: -_MAX_VISITS or None]:
+            _forget(response, name)
+
+
+def _visit_purpose(token: str) -> str:
+    """The purpose of a visit's cookie: tabs opened together don't overwrite each other's."""
+    return f"{_VISIT}-{token[:11]}"
+
+
+def _visits(request: web.Request) -> list[str]:
+    """The names of the cookies of visits in this browser."""
+    prefix = f"{cookies.PREFIX}-{_VISIT}-"
+    return [name for name in request.cookies if name.startswith(prefix)]
+
+
+def _forget(response: web.StreamResponse, name: str) -> None:
+    response.del_cookie(name, path="/", secure=True, httponly=True, samesite="Strict")
 
 
 def new_visit() -> Visit:
@@ -173,8 +195,9 @@ async def checked_visit(request: web.Request) -> Mapping[str, str]:
     form = await read_form(request) if request.can_read_body else {}
     origin = request.headers.get("Origin")
     if origin == "null":
-        visit = cookies.read(request, _VISIT)
-        if not visit or not hmac.compare_digest(visit.encode(), form.get("visit", "").encode()):
+        sent = form.get("visit", "")
+        visit = cookies.read(request, _visit_purpose(sent)) if _TOKEN.fullmatch(sent) else ""
+        if not visit or not hmac.compare_digest(visit.encode(), sent.encode()):
             raise Forbidden("the button was not on this page", hint="open the link again")
     elif origin not in (None, services(request).config.url):
         raise Forbidden("the request comes from another site", hint="open the link itself")

@@ -147,6 +147,18 @@ async def test_another_sites_form_cannot_log_a_browser_in(work):
         assert (await browser.log_in(link)).status == 303
 
 
+async def test_a_link_that_is_open_in_two_tabs_logs_in_from_either(work):
+    """Each page has a cookie of its own; the second took the place of the first's."""
+    link = await work.login_link()
+    async with work.browser() as browser:
+        first = hidden_fields((await browser.get(link)).text)["visit"]
+        second = hidden_fields((await browser.get(link)).text)["visit"]
+        assert first != second
+        answer = await browser.submit(link, origin="null", visit=first)
+        assert answer.status == 303
+        assert not [name for name, value in browser.cookies.items() if "login" in name and value]
+
+
 @pytest.mark.parametrize(
     ("origin", "token"),
     [
