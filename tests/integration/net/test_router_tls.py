@@ -64,6 +64,33 @@ async def test_keep_alive_is_spliced(house):
     await nothing_is_left(house)
 
 
+@pytest.mark.parametrize("cut", [False, True])
+async def test_a_stream_that_was_cut_has_no_orderly_end(house, cut):
+    """HTTP/1.0 tells a whole answer by its end alone."""
+
+    async def app(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n1,2\n")
+        await writer.drain()
+        if cut:
+            await asyncio.sleep(0.2)
+            writer.channel.abort()  # a channel closed without an end of file
+        else:
+            writer.write_eof()
+            await reader.read()
+
+    await house.tunnel("instance-abc", app)
+    reader, writer = await visit(house)
+    writer.write(b"GET / HTTP/1.0\r\nHost: %b:4443\r\n\r\n" % HOST.encode())
+    await reader.readuntil(b"1,2\n")
+    async with asyncio.timeout(5):
+        if cut:
+            with pytest.raises(OSError):
+                await reader.read()
+        else:
+            assert await reader.read() == b""
+
+
 async def test_large_both_ways_with_a_slow_reader(house):
     """Back-pressure goes through TLS, and the end of the stream takes nothing away."""
     size = 12 * MIB

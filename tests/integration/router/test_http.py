@@ -219,6 +219,19 @@ async def test_an_app_that_breaks_off_breaks_off_for_the_browser(house: House) -
             await reader.read()
 
 
+async def test_an_upgrade_over_http_1_0_is_told_what_it_lacks(house: House) -> None:
+    """A stock nginx in front; it read that a WebSocket has no body."""
+    reader, writer = await house.visit()
+    writer.write(
+        b"GET / HTTP/1.0\r\nHost: abc.localhost\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+        b"Accept: application/json\r\nSec-WebSocket-Version: 13\r\n"
+        b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    async with asyncio.timeout(5):
+        answer = (await reader.read()).decode()
+    assert "passed on" in answer and "HTTP/1.1, and its request came by HTTP/1.0" in answer
+
+
 # ---- pages
 
 
