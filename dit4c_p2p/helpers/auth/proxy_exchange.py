@@ -109,7 +109,6 @@ class _Attempt:
         is_kept: bool,
     ) -> None:
         self._silence_s = silence_s
-        self._began_at = asyncio.get_running_loop().time()
         self._client = client
         self._head = head
         self._upstream = upstream
@@ -177,12 +176,16 @@ class _Attempt:
 
     async def _response_head(self) -> ResponseHead:
         """The final head; interim ones are passed on (RFC 9110 section 15.2)."""
-        interim = 0
+        interim, limit_s = 0, self._silence_s
         while True:
             try:
-                data = await self._next_head()
+                data = await self._upstream.read_head(limit_s, RESPONSE_HEAD_LIMIT_S)
             except TimeoutError:
-                raise AppSlow("the app has not answered") from None
+                # However long the request's body takes to move.
+                limit_s = self._patience_s()
+                if self._upstream.buffered or limit_s <= 0:
+                    raise AppSlow("the app has not answered") from None
+                continue
             except BadRequest as error:
                 raise BadResponse(str(error)) from None
             except ConnectionResetError as error:
@@ -204,18 +207,6 @@ class _Attempt:
                 self._client.write(self._from_app.head(response, close=False))
                 if self._client.is_behind:
                     await self._patiently(self._client.drain)
-
-    async def _next_head(self) -> bytes | None:
-        """A head of the app, however long the request's body takes to move.
-
-        :raises TimeoutError: nothing moved for too long, or the head itself took too long.
-        """
-        while True:
-            try:
-                return await self._upstream.read_head(self._patience_s(), RESPONSE_HEAD_LIMIT_S)
-            except TimeoutError:
-                if self._upstream.buffered or self._patience_s() <= 0:
-                    raise
 
     async def _answer(self, response: ResponseHead) -> bool:
         """Pass the response on; whether the browser's connection may go on.
@@ -334,7 +325,7 @@ class _Attempt:
 
     def _patience_s(self) -> float:
         """How long from now on nothing may move."""
-        moved_at = max(self._began_at, self._client.moved_at, self._upstream.moved_at)
+        moved_at = max(self._client.moved_at, self._upstream.moved_at)
         return moved_at + self._silence_s - asyncio.get_running_loop().time()
 
     def _has_large_cookies(self) -> bool:

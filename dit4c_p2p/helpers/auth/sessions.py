@@ -125,7 +125,12 @@ class Sessions:
     def use(self, session: Session) -> bool:
         """Mark one that was found before as used again; False if it has to be found anew."""
         now = self._clock()
-        if session.doubted or not self.is_fresh(session) or now >= session.expires:
+        if (
+            session.ended
+            or session.doubted
+            or now >= session.expires
+            or now - session.checked >= RECHECK_LIMIT_S
+        ):
             return False
         session.used = now
         return True
