@@ -135,9 +135,13 @@ def too_many_cookies(status: int, *, size_bytes: int, domain: str, as_html: bool
     return Answer(status, headers, answer.body.replace(b"</main>", form.encode(), 1))
 
 
-def cookies_deleted(location: bytes) -> Answer:
-    """303, with the browser told to delete its cookies for all addresses below the same domain.
+def cookies_deleted(url: str) -> Answer:
+    """Have the browser delete its cookies for all addresses below the same domain, and go on.
 
-    https://www.w3.org/TR/clear-site-data/: a browser takes it from a secure origin only.
+    It is no redirect: a browser holds the redirects of a form to the policy of its page, and the
+    way on leads to the portal. https://www.w3.org/TR/clear-site-data/: taken from secure origins.
     """
-    return Answer(303, [*_FIXED, (b"Location", location), (b"Clear-Site-Data", b'"cookies"')])
+    answer = problem(200, "The cookies are deleted", as_html=True, link=(url, "Go on"))
+    refresh = f'<meta http-equiv="refresh" content="0;url={html.escape(url)}"><title>'
+    body = answer.body.replace(b"<title>", refresh.encode(), 1)
+    return Answer(200, [*answer.headers, (b"Clear-Site-Data", b'"cookies"')], body)

@@ -82,7 +82,7 @@ class ReservedPaths:
         if path == CLEAR_COOKIES_PATH:
             _require(head, "GET", "HEAD", "POST")
             if head.method == "POST":
-                return pages.cookies_deleted(self._origin.text + b"/")
+                return pages.cookies_deleted(self._origin.text.decode() + "/")
             return self.too_many_cookies(head, 200)
         if path == LOGOUT_PATH:
             _require(head, "POST")
@@ -94,7 +94,7 @@ class ReservedPaths:
         if head.host != self._origin.host:
             return pages.problem(421, "This address is not served here", as_html=False)
         if head.method == "POST" and head.path == CLEAR_COOKIES_PATH.encode():
-            return pages.cookies_deleted(self._origin.text + b"/")
+            return pages.cookies_deleted(self._origin.text.decode() + "/")
         if head.cookie_bytes < MAX_HEAD_BYTES // 2:
             hint = f"{MAX_HEAD_BYTES // 1024} KiB can be passed on."
             as_html = head.accepts_html

@@ -1,4 +1,4 @@
-"""A browser that restores its tabs after the sessions' end: each arrives at its own page."""
+"""Ways in to an instance in Chromium: restored tabs, tabs that wait, and too many cookies."""
 
 import re
 
@@ -67,3 +67,31 @@ def test_tabs_that_wait_for_a_login(house, page):
     for tab, url in zip(tabs, wanted, strict=True):
         expect(tab.get_by_role("heading")).to_have_text(re.compile("^Terminal"), timeout=60_000)
         assert tab.url == url
+
+
+@pytest.mark.parametrize("count", [5, 40])
+def test_a_button_deletes_too_many_cookies(house, page, shots, count):
+    """As a sibling sets them for the parent domain; on localhost there is none, so for the host."""
+    open_dashboard(page, house)
+    opening = page.locator('[data-instance][data-state="running"] [data-action="open"]').first
+    if not opening.count():
+        page.locator('[data-action="start"][data-image="terminal"]').first.click()
+    expect(opening).to_be_visible(timeout=60_000)
+    url = opening.get_attribute("href")
+    page.goto(url)
+    expect(page.get_by_role("heading")).to_have_text(re.compile("^Terminal"))
+    host = url.split("/")[2].split(":")[0]
+    page.context.add_cookies(
+        [{"name": f"c{n}", "value": "x" * 4000, "domain": host, "path": "/"} for n in range(count)]
+    )
+    page.goto(url)
+    if count == 40:
+        button = page.get_by_role("button", name="Delete the cookies and go on")
+        expect(page.get_by_role("heading")).to_contain_text("too many cookies")
+        page.screenshot(path=shots / f"too-many-cookies-{count}.png")
+        button.click()
+    else:
+        assert page.goto(f"{url}.dit4c/clear-cookies").status == 200
+        page.get_by_role("button", name="Delete the cookies and go on").click()
+    expect(page.get_by_role("heading")).to_have_text(re.compile("^Terminal"))
+    assert not [one for one in page.context.cookies(url) if re.match(r"c\d+$", one["name"])]
