@@ -208,6 +208,7 @@ class Instances:
         instance.info = f"Discarded; what is left of it is out of reach: {scheduler} was revoked"
         instance.changed_at = self._clock()
         await instance.save(update_fields=["state", "info", "changed_at"])
+        once_committed(self._tell_grants, instance)
         return await self._registry.revoke_all(instance_name(instance.id), by=owner.id)
 
     async def stop(self, owner: Caller, id: str) -> Instance:

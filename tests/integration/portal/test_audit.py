@@ -86,7 +86,7 @@ async def test_a_login_a_revocation_and_a_discard_are_in_it(work):
     assert published["key"] == fingerprint(work.keys["scheduler-main"])
     gone = acts(work, "key.revoke")[-1]
     assert gone["about"] == f"instance-{instance} {fingerprint(key)}"
-    assert gone["who"] == "scheduler-main"
+    assert gone["who"] == "admin", "with the node's key goes what it has vouched for"
     assert acts(work, "link.open")[0]["who"] == "scheduler-main"
     assert len(acts(work, "logout")) == 1
     (created,) = acts(work, "instance.create")
