@@ -2,7 +2,7 @@
 
 from dit4c_p2p.portal.accounts import people
 from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
-from dit4c_p2p.portal.errors import Conflict
+from dit4c_p2p.portal.errors import Conflict, TooMany
 from dit4c_p2p.portal.http.token_auth import self_or_admin
 from dit4c_p2p.portal.services.user_keys import add_key, remove_key
 from dit4c_p2p.portal.storage.schemas import NewUserKey, UserKeyView, key_view
@@ -47,7 +47,7 @@ ENDPOINTS = (
         allowed="admin",
         status=201,
         location=True,
-        errors=(Conflict,),
+        errors=(Conflict, TooMany),
     ),
     Endpoint("POST", "people/{id}/ssh-keys/{fingerprint}/remove", remove),
 )

@@ -12,6 +12,7 @@ see :mod:`registry`.
 import base64
 import re
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,13 +25,16 @@ from dit4c_p2p.messages.registry import KeyEvent
 from dit4c_p2p.portal.accounts import people
 from dit4c_p2p.portal.accounts.names import checked_name
 from dit4c_p2p.portal.audit import Audit
-from dit4c_p2p.portal.errors import BadRequest, Conflict, NotFound
+from dit4c_p2p.portal.errors import BadRequest, Conflict, NotFound, TooMany
 from dit4c_p2p.portal.keys.registry import KeyChangeKind, KeyRegistry
 from dit4c_p2p.portal.models import PendingKey, Person, SshKey
 
 PENDING_S = 24 * 3600.0
 # Of one person, pending ones included: a key document stays far below its 64 KiB.
 MAX_KEYS = 50
+# By one person: each is told to every server that follows the keys' events.
+MAX_ADDED_PER_HOUR = 100
+_HOUR_S = 3600.0
 _MAX_LINE_CHARS = 16 * 1024
 _KEY_TYPE = re.compile(r"(?:ssh|ecdsa|sk)-[a-z0-9-]+(?:@openssh\.com)?", re.ASCII)
 _DEFAULT_LABEL = "SSH key"
@@ -106,6 +110,7 @@ class UserKeys:
         self._registry = registry
         self._audit = audit
         self._clock = clock
+        self._added: dict[str, deque[float]] = {}
 
     async def of(self, person: str) -> list[UserKey]:
         """A person's keys, the newest first; revoked ones are left out."""
@@ -140,8 +145,10 @@ class UserKeys:
         """A new pending key; returns its fingerprint.
 
         :param label: what its person calls it; the line's comment if empty.
-        :raises BadRequest: not a key, not a name, or too many keys.
-        :raises Conflict: the key is there already, was revoked, or has another holder.
+        :raises BadRequest: not a key, or not a name.
+        :raises Conflict: the key is there already, was revoked, or has another holder; or the
+            person has too many.
+        :raises TooMany: the person has added too many in the last hour.
         """
         key, comment = parse_line(line)
         label = checked_name(label) or _label_from(comment)
@@ -155,6 +162,7 @@ class UserKeys:
             raise Conflict(
                 f"you have {MAX_KEYS} keys, as many as there may be", hint="remove one first"
             )
+        self._count(person, now)
         await PendingKey.create(
             person_id=person,
             fingerprint=print_,
@@ -165,6 +173,17 @@ class UserKeys:
         )
         await self._audit.record_required("key.add", about=f"{name} {print_}", who=person)
         return print_, [await self._registry.record_change(name, print_, "published", by=person)]
+
+    def _count(self, person: str, now: float) -> None:
+        """:raises TooMany: see :meth:`add`."""
+        for known in [one for one, times in self._added.items() if times[-1] < now - _HOUR_S]:
+            del self._added[known]
+        times = self._added.setdefault(person, deque(maxlen=MAX_ADDED_PER_HOUR))
+        if len(times) == MAX_ADDED_PER_HOUR and times[0] > now - _HOUR_S:
+            raise TooMany(
+                f"you have added {MAX_ADDED_PER_HOUR} keys in an hour", hint="try again later"
+            )
+        times.append(now)
 
     async def remove(self, person: str, key_fingerprint: str, *, by: str) -> list[KeyEvent]:
         """End a key of a person's; connections that use it are cut.

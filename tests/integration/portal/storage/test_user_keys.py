@@ -12,7 +12,7 @@ from dit4c_p2p.identity.keys import fingerprint, parse_public
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
-from dit4c_p2p.portal.keys.user_keys import MAX_KEYS, PENDING_S
+from dit4c_p2p.portal.keys.user_keys import MAX_ADDED_PER_HOUR, MAX_KEYS, PENDING_S
 from dit4c_p2p.portal.schemas import time_text
 
 SK = (
@@ -233,3 +233,16 @@ async def test_a_person_has_a_limited_number_of_keys(work):
             await add(api, "ada", new_line())
         more = await api.post("people/ada/ssh-keys", json={"line": new_line()})
         assert (more.status, "remove one first" in more.json["detail"].lower()) == (409, True)
+
+
+async def test_keys_are_not_added_and_removed_without_end(work):
+    await work.person("ada")
+    line = new_line()
+    async with work.api() as api:
+        for _ in range(MAX_ADDED_PER_HOUR):
+            key = await add(api, "ada", line)
+            await api.post(f"people/ada/ssh-keys/{key}/remove")
+        refused = await api.post("people/ada/ssh-keys", json={"line": line})
+        assert (refused.status, refused.json["code"]) == (429, "too_many")
+        work.clock.ahead = 3601
+        await add(api, "ada", line)
