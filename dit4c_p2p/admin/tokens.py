@@ -16,7 +16,6 @@ from dit4c_p2p.errors import ConfigError, DitError
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.messages.public import PortalInfo
 from dit4c_p2p.portal.accounts import api_tokens, people
-from dit4c_p2p.portal.accounts.api_tokens import Scope
 from dit4c_p2p.portal.api.people import token_view
 from dit4c_p2p.portal.audit import local_user
 from dit4c_p2p.portal.config import AUDIT_FILE
@@ -37,7 +36,7 @@ class TokenRefused(DitError):
 class TokenAdmin(Protocol):
     """Interface to a person's tokens."""
 
-    async def create(self, person: str, label: str, days: int, scope: Scope) -> str:
+    async def create(self, person: str, label: str, days: int, scopes: frozenset[str]) -> str:
         """Create a token; return its text, which is stored nowhere."""
 
     async def list(self, person: str) -> Sequence[TokenView]:
@@ -59,13 +58,13 @@ class DatabaseTokenAdmin:
         self._audit = audit
         self._now = now
 
-    async def create(self, person: str, label: str, days: int, scope: Scope) -> str:
+    async def create(self, person: str, label: str, days: int, scopes: frozenset[str]) -> str:
         """See :class:`TokenAdmin`."""
         async with in_transaction("portal"):
             made, text = await api_tokens.create(
-                person, label=label, scope=scope, days=days, now=self._now
+                person, label=label, scopes=scopes, days=days, now=self._now
             )
-            about = f"{person} token:{public_id(made.digest)} scope {scope}"
+            about = f"{person} token:{public_id(made.digest)} scopes {made.scopes}"
             self._write("token.create", about)
         return text
 
@@ -96,9 +95,9 @@ class ApiTokenAdmin:
         self._client = client
         self._headers = {"Authorization": f"Bearer {token}"}
 
-    async def create(self, person: str, label: str, days: int, scope: Scope) -> str:
+    async def create(self, person: str, label: str, days: int, scopes: frozenset[str]) -> str:
         """See :class:`TokenAdmin`."""
-        body = {"label": label, "days": days, "scope": scope}
+        body = {"label": label, "days": days, "scopes": sorted(scopes)}
         path = f"people/{quote(person, safe='')}/tokens"
         return (await self._call("POST", path, NewTokenView, json=body)).token
 

@@ -10,7 +10,17 @@ from collections.abc import Sequence
 
 from dit4c_p2p import __version__
 from dit4c_p2p.atomic_file import what_to_do
-from dit4c_p2p.cli import audit, components, images, keys, local, people, settings, tokens
+from dit4c_p2p.cli import (
+    audit,
+    components,
+    images,
+    keys,
+    local,
+    people,
+    remote,
+    settings,
+    tokens,
+)
 from dit4c_p2p.errors import DitError
 
 _PROBLEM = 1
@@ -19,12 +29,13 @@ _INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         status: int = options.run(options)
         return status
     except DitError as error:
         print(f"dit4c: {error.one_line()}", file=sys.stderr)
+        return getattr(error, "exit_code", _PROBLEM)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         found = DitError(f"{where}{error.strerror or error}", hint=what_to_do(error))
@@ -34,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _PROBLEM
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Every command and its options."""
     parser = argparse.ArgumentParser(
         prog="dit4c",
         description="Containerized research tools in the browser, on machines that people lend.",
@@ -42,6 +54,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dit4c {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (local, components, settings, people, tokens, keys, images, audit):
+    for group in (local, remote, components, settings, people, tokens, keys, images, audit):
         group.add(commands)
     return parser

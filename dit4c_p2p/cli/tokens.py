@@ -14,7 +14,6 @@ from dit4c_p2p.errors import ConfigError
 if TYPE_CHECKING:
     from dit4c_p2p.admin.tokens import TokenAdmin
     from dit4c_p2p.cli.arguments import Commands
-    from dit4c_p2p.portal.accounts.api_tokens import Scope
 
 _WHERE = (
     "On the portal's own machine the data folder (--data-dir) or the portal's file (--config) is "
@@ -38,6 +37,12 @@ def add(commands: "Commands") -> None:
         "--days", type=int, default=90, metavar="N", help="it ends after that (90; 366 at most)"
     )
     create.add_argument(
+        "--scope",
+        action="append",
+        choices=("instances:read", "instances:write", "admin"),
+        help="what it may do; can be given several times (the first two)",
+    )
+    create.add_argument(
         "--admin", action="store_true", help="with an admin's rights; PERSON has to be one"
     )
     create.set_defaults(run=lambda options: _run(options, _create))
@@ -45,7 +50,7 @@ def add(commands: "Commands") -> None:
     show = actions.add_parser(
         "list",
         help="list a person's tokens",
-        description=f"Prints id, scope, end, last use and label of each. {_WHERE}",
+        description=f"Prints id, scopes, end, last use and label of each. {_WHERE}",
     )
     _add_where(show)
     show.set_defaults(run=lambda options: _run(options, _list))
@@ -95,15 +100,17 @@ def _desk(options: argparse.Namespace) -> AbstractAsyncContextManager["TokenAdmi
 
 
 async def _create(options: argparse.Namespace, desk: "TokenAdmin") -> None:
-    scope: Scope = "admin" if options.admin else "user"
-    print(await desk.create(options.person, options.label, options.days, scope))
+    scopes = frozenset(options.scope or ["instances:read", "instances:write"])
+    if options.admin:
+        scopes |= {"admin"}
+    print(await desk.create(options.person, options.label, options.days, scopes))
 
 
 async def _list(options: argparse.Namespace, desk: "TokenAdmin") -> None:
     for token in await desk.list(options.person):
         ends = f"ends {token.expires}" if token.expires else "without an end"
         used = f"last used {token.last_used}" if token.last_used else "not used yet"
-        print(f"{token.id}  {token.scope:<5}  {ends}  {used}  {token.label}")
+        print(f"{token.id}  {','.join(token.scopes)}  {ends}  {used}  {token.label}")
 
 
 async def _revoke(options: argparse.Namespace, desk: "TokenAdmin") -> None:

@@ -51,6 +51,7 @@ from dit4c_p2p.portal.keys.registry import KeyRegistry
 from dit4c_p2p.portal.keys.user_keys import UserKeys
 from dit4c_p2p.portal.live_updates import LiveUpdates
 from dit4c_p2p.portal.login.attempts import LoginAttempts
+from dit4c_p2p.portal.login.device import DeviceCodes
 from dit4c_p2p.portal.login.identities import Identities
 from dit4c_p2p.portal.login.passkeys import Passkeys
 from dit4c_p2p.portal.login.provider_logins import ProviderLogins
@@ -61,6 +62,7 @@ from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages import account, dashboard, login
 from dit4c_p2p.portal.pages import audit as audit_pages
 from dit4c_p2p.portal.pages import consents as consent_pages
+from dit4c_p2p.portal.pages import device as device_pages
 from dit4c_p2p.portal.pages import files as file_pages
 from dit4c_p2p.portal.pages import groups as group_pages
 from dit4c_p2p.portal.pages import invitations as invitation_pages
@@ -264,12 +266,12 @@ class Portal:
             made, text = await api_tokens.create(
                 person,
                 label=label,
-                scope="admin" if owner.is_admin else "user",
+                scopes=api_tokens.ALL_SCOPES if owner.is_admin else api_tokens.USER_SCOPES,
                 days=None,
                 now=self._clock(),
                 replace=True,
             )
-            about = f"{person} token:{public_id(made.digest)} scope {made.scope}"
+            about = f"{person} token:{public_id(made.digest)} scopes {made.scopes}"
             await self._services.audit.record_required(
                 "token.create", who=local_user(), about=about
             )
@@ -358,6 +360,7 @@ class Portal:
             passkeys=Passkeys(config.url, attempts, audit, clock=clock),
             image_access=ImageAccess(clock),
             provider_logins=ProviderLogins(config.login, config.url, attempts, clock=clock),
+            device_codes=DeviceCodes(audit, clock=clock),
             identities=Identities(audit, clock=clock),
             static=StaticFiles(institution_files(config.login)),
             saves=Saves(self._key, config, registry, instances, audit, clock=clock),
@@ -415,6 +418,7 @@ class Portal:
             passkey_pages.routes(),
             provider_pages.routes(),
             invitation_pages.routes(),
+            device_pages.routes(),
             static.routes(),
         ):
             app.add_routes(routes)
@@ -433,6 +437,7 @@ class Portal:
                 await parts.oauth.remove_expired()
                 await api_tokens.remove_expired(now)
                 await invitations.remove_expired(now)
+                await parts.device_codes.remove_expired()
                 await end_pending_keys(parts)
                 await images.remove_expired_secrets(now)
                 await saves.purge(parts.image_store, now)

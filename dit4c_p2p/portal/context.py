@@ -25,6 +25,7 @@ from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
 from dit4c_p2p.portal.keys.registry import KeyRegistry
 from dit4c_p2p.portal.keys.user_keys import UserKeys
 from dit4c_p2p.portal.live_updates import LiveUpdates
+from dit4c_p2p.portal.login.device import DeviceCodes
 from dit4c_p2p.portal.login.identities import Identities
 from dit4c_p2p.portal.login.passkeys import Passkeys
 from dit4c_p2p.portal.login.provider_logins import ProviderLogins
@@ -66,6 +67,7 @@ class PortalContext:
     image_access: ImageAccess
     provider_logins: ProviderLogins
     identities: Identities
+    device_codes: DeviceCodes
     static: StaticFiles
     saves: Saves
     shares: Shares

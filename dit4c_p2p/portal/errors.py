@@ -4,7 +4,8 @@ PortalError                status, code, sentence, hint
 ├── BadRequest             400, with the name of the field
 ├── Unauthorized           401
 ├── Forbidden              403
-│   └── AccountClosed      403, disabled or past its end
+│   ├── AccountClosed      403, disabled or past its end
+│   └── InsufficientScope  403, of a token
 ├── NotFound               404, also for what is somebody else's
 ├── TooSlow                408
 ├── Conflict               409
@@ -59,6 +60,19 @@ class Forbidden(PortalError):
     code = "forbidden"
     status = 403
     title = "Not allowed"
+
+
+class InsufficientScope(Forbidden):
+    """The token is not good for this (RFC 6750 section 3.1)."""
+
+    code = "insufficient_scope"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(
+            f"the token needs the scope {scope}",
+            hint="make one with it on your account page",
+        )
+        self.scope = scope
 
 
 class AccountClosed(Forbidden):

@@ -162,7 +162,8 @@ class Invitation(Model):
 class ApiToken(Model):
     """A token for the HTTP API; one for each person and label.
 
-    ``scope`` is ``admin`` (all that its person may) or ``user`` (never what only admins may).
+    ``scopes`` are what it may be used for, with spaces between: ``instances:read``,
+    ``instances:write``, ``admin``.
     ``ended_at`` as for :class:`Session`.
     """
 
@@ -173,7 +174,7 @@ class ApiToken(Model):
     person_id: str
     label = fields.CharField(max_length=100)
     created_at = fields.FloatField()
-    scope = fields.CharField(max_length=10, db_default="admin")
+    scopes = fields.CharField(max_length=60, db_default="instances:read instances:write")
     expires_at = fields.FloatField(null=True)
     used_at = fields.FloatField(null=True)
     ended_at = fields.FloatField(null=True)
@@ -182,6 +183,32 @@ class ApiToken(Model):
         table = "api_token"
         table_description = "Tokens for the HTTP API"
         unique_together = (("person", "label"),)
+
+
+class DeviceCode(Model):
+    """A program that waits to be let in by a code (RFC 8628).
+
+    ``digest`` is of what the program holds, ``user_code`` the digest of what its person compares.
+    ``decided`` is empty, ``approved`` or ``denied``, by the person. ``origin`` is an address.
+    """
+
+    digest = fields.CharField(max_length=_DIGEST, primary_key=True)
+    user_code = fields.CharField(max_length=_DIGEST, unique=True)
+    name = fields.CharField(max_length=100)
+    origin = fields.CharField(max_length=60)
+    scopes = fields.CharField(max_length=60)
+    created_at = fields.FloatField()
+    expires_at = fields.FloatField(db_index=True)
+    polled_at = fields.FloatField(null=True)
+    decided = fields.CharField(max_length=10, default="", db_default="")
+    person: fields.ForeignKeyNullableRelation[Person] = fields.ForeignKeyField(
+        "portal.Person", related_name="device_codes", on_delete=fields.CASCADE, null=True
+    )
+    person_id: str | None
+
+    class Meta:
+        table = "device_code"
+        table_description = "Programs that wait to be let in"
 
 
 class Instance(Model):

@@ -124,6 +124,12 @@ class SharedName(Body, frozen=True):
     name: Name = ""
 
 
+class InstanceChange(Body, frozen=True):
+    """What is to become of an instance's name."""
+
+    name: Name
+
+
 class NewTool(Body, frozen=True):
     """Something to be offered; ``image`` is by digest, ``icon`` one or two letters."""
 
@@ -169,11 +175,14 @@ class NewLoginLink(Body, frozen=True):
 
 
 class NewToken(Body, frozen=True):
-    """``scope`` user: never what only admins may, whoever its person is."""
+    """Without the scope ``admin`` never what only admins may, whoever its person is."""
 
     label: Name
     days: Annotated[int, Meta(ge=1, le=MAX_DAYS)] = 90
-    scope: Scope = "user"
+    scopes: Annotated[
+        list[Scope],
+        Meta(min_length=1, max_length=3, description="instances:read and instances:write usually"),
+    ] = msgspec.field(default_factory=lambda: ["instances:read", "instances:write"])
 
 
 # ---- answers
@@ -364,7 +373,7 @@ class TokenView(View, frozen=True):
 
     id: str
     label: str
-    scope: Scope
+    scopes: list[Scope]
     created: Time
     expires: Time | None
     last_used: Time | None

@@ -14,7 +14,15 @@ from dit4c_p2p.portal.opaque_tokens import digest, new_token, public_id
 
 _log = logging.getLogger(__name__)
 
-Scope = Literal["admin", "user"]
+Scope = Literal["instances:read", "instances:write", "admin"]
+# What each lets a program do, in plain words.
+_WORDS: dict[Scope, str] = {
+    "admin": "do what only admins may: manage people, tools, keys and all the rest",
+    "instances:read": "see your instances, their logs, and what else you can see here",
+    "instances:write": "start, stop and discard your instances, and change what else is yours",
+}
+USER_SCOPES: frozenset[str] = frozenset({"instances:read", "instances:write"})
+ALL_SCOPES: frozenset[str] = USER_SCOPES | {"admin"}
 MAX_DAYS = 366
 _MAX_TOKENS = 50
 _DAY_S = 24 * 3600
@@ -26,7 +34,7 @@ async def create(
     person: str,
     *,
     label: str,
-    scope: Scope,
+    scopes: frozenset[str],
     days: float | None,
     now: float,
     replace: bool = False,
@@ -34,6 +42,7 @@ async def create(
     """A new token, and its text, which is kept nowhere.
 
     :param label: what its person knows it by.
+    :param scopes: what it may be used for.
     :param days: after which it ends; None for a token without an end.
     :param replace: whether it takes the place of one with the same label.
     :raises NotFound: no such person.
@@ -41,6 +50,8 @@ async def create(
     :raises Conflict: the label is taken, there are too many, or the account is not in force.
     """
     label = checked_name(label, field="label", required=True)
+    if not scopes or not scopes <= ALL_SCOPES:
+        raise BadRequest(f"scopes are: {', '.join(sorted(ALL_SCOPES))}", field="scopes")
     if days is not None and not 0 < days <= MAX_DAYS:
         raise BadRequest(f"a token lasts from 1 to {MAX_DAYS} days", field="days")
     token = new_token()
@@ -50,8 +61,10 @@ async def create(
         owner = await people.get(person)
         if not people.in_force(owner, now):
             raise Conflict(f"the account {person} is disabled or has ended")
-        if scope == "admin" and not owner.is_admin:
-            raise BadRequest(f"{person} is no admin", field="scope", hint="make a user's token")
+        if "admin" in scopes and not owner.is_admin:
+            raise BadRequest(
+                f"{person} is no admin", field="scopes", hint="leave out the scope admin"
+            )
         if replace:
             await ApiToken.filter(person_id=person, label=label).delete()
         elif await ApiToken.exists(person_id=person, label=label):
@@ -66,12 +79,12 @@ async def create(
             digest=digest(token),
             person_id=person,
             label=label,
-            scope=scope,
+            scopes=" ".join(sorted(scopes)),
             created_at=now,
             expires_at=None if days is None else now + days * _DAY_S,
         )
     once_committed(
-        _log.info, "token %s of %s: created, scope %s", public_id(made.digest), person, scope
+        _log.info, "token %s of %s: created, scopes %s", public_id(made.digest), person, made.scopes
     )
     return made, token
 
@@ -81,14 +94,17 @@ async def of(person: str) -> list[ApiToken]:
     return await ApiToken.filter(person_id=person, ended_at=None).order_by("-created_at", "digest")
 
 
-async def revoke(person: str, id: str) -> None:
+async def revoke(person: str, id: str, *, current: str = "") -> None:
     """End a token at once.
 
-    :param id: its :func:`~dit4c_p2p.portal.opaque_tokens.public_id`, or its label.
+    :param id: its :func:`~dit4c_p2p.portal.opaque_tokens.public_id`, or its label; ``current`` is
+        the one that is asked with.
+    :param current: the digest of the token that is asked with, if it is one.
     :raises NotFound: the person has none such.
     """
     for token in await of(person):
-        if id in (public_id(token.digest), token.label):
+        asks = id == "current" and token.digest == current
+        if asks or id in (public_id(token.digest), token.label):
             await ApiToken.filter(digest=token.digest).delete()
             _log.info("token %s of %s: revoked", public_id(token.digest), person)
             return
@@ -99,7 +115,7 @@ async def revoke(person: str, id: str) -> None:
 
 
 async def find(text: str, last_used: LastUsed, *, now: float) -> Caller | None:
-    """Whose token this is, as far as it goes: with a user's scope even an admin is none.
+    """Whose token this is, as far as it goes: without the scope ``admin`` even an admin is none.
 
     :raises AccountClosed: the person may not come in any more.
     """
@@ -111,7 +127,19 @@ async def find(text: str, last_used: LastUsed, *, now: float) -> Caller | None:
         return None
     await last_used.note(token)
     person: Person = token.person
-    return Caller(person.id, person.name, person.is_admin and token.scope == "admin")
+    scopes = frozenset(token.scopes.split())
+    is_admin = person.is_admin and "admin" in scopes
+    return Caller(person.id, person.name, is_admin, scopes=scopes, token=token.digest)
+
+
+def scopes_of(token: ApiToken) -> list[Scope]:
+    """What a token may be used for."""
+    return [scope for scope in _WORDS if scope in token.scopes.split()]
+
+
+def words_of(scopes: str) -> list[str]:
+    """What a token with these scopes could do, in plain words."""
+    return [word for scope, word in _WORDS.items() if scope in scopes.split()]
 
 
 async def remove_expired(now: float) -> None:

@@ -39,11 +39,17 @@ State = Literal["active", "invited", "disabled", "ended"]
 
 @dataclass(frozen=True)
 class Caller:
-    """Whoever is asking."""
+    """Whoever is asking.
+
+    :ivar scopes: of the API token that they ask with.
+    :ivar token: the token's digest; both are empty for a browser's session.
+    """
 
     id: str
     name: str
     is_admin: bool
+    scopes: frozenset[str] = frozenset()
+    token: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@
 | POST instances {image, name?}           | 201 an instance, ``Location``                        |
 | GET instances[?all, state, image, q]    | 200 ``[instance]``, newest first                     |
 | GET instances/{id}                      | 200 an instance                                      |
+| PATCH instances/{id} {name}             | 200 an instance                                      |
 | GET instances/{id}/events               | events ``state``: an instance each                   |
 | GET instances/{id}/logs[?lines=]        | 200 text, or JSON ``{text}`` by ``Accept``           |
 | POST instances/{id}/stop, start, discard | 202 an instance                                     |
@@ -20,7 +21,7 @@
 | PATCH people/{id} {name?, ends?, disabled?} | 200 a person (admins)                            |
 | POST people/{id}/login-links {link_hours?} | 201 ``{url, expires}`` (admins)                   |
 | GET people/{id}/tokens                  | 200 ``[token]`` (admins; oneself)                    |
-| POST people/{id}/tokens {label, days?, scope?} | 201 a token with its text (admins)            |
+| POST people/{id}/tokens {label, days?, scopes?} | 201 a token with its text (admins)            |
 | POST people/{id}/tokens/{token}/revoke  | 200 ``[token]`` (admins; oneself)                    |
 | GET keys[?kind, in_force]               | 200 ``[key]``, newest first (admins)                 |
 | POST keys/challenge                     | 201 ``{nonce, expires_in}``, see ``portal.enrolment`` |

@@ -17,11 +17,12 @@ from typing import Any, Literal, get_type_hints
 
 from aiohttp import web
 
+from dit4c_p2p.portal.accounts.api_tokens import Scope
 from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.context import PortalContext, services
-from dit4c_p2p.portal.errors import PortalError
+from dit4c_p2p.portal.errors import InsufficientScope, PortalError
 from dit4c_p2p.portal.http.request_body import read_json, read_query_as
-from dit4c_p2p.portal.http.token_auth import admin, person
+from dit4c_p2p.portal.http.token_auth import check_admin, person
 from dit4c_p2p.portal.schemas import NoQuery, to_json
 
 PREFIX = "/api/v1"
@@ -64,6 +65,8 @@ class Endpoint:
     :param media: what the answer may be besides, or instead of, JSON; the first is the usual one.
     :param location: whether the answer says where what was made is.
     :param errors: what may be wrong besides what is for every endpoint.
+    :param any_scope: whether any token will do. Else it has to be good for ``admin``, for what is
+        for admins, for ``instances:read`` to look, or for ``instances:write`` to change something.
     """
 
     method: Literal["GET", "POST", "PATCH", "DELETE"]
@@ -74,6 +77,16 @@ class Endpoint:
     media: tuple[str, ...] = ("application/json",)
     location: bool = False
     errors: tuple[type[PortalError], ...] = ()
+    any_scope: bool = False
+
+    @property
+    def scope(self) -> Scope | None:
+        """What a token has to be good for; None if any will do."""
+        if self.any_scope or self.allowed == "anybody":
+            return None
+        if self.allowed == "admin":
+            return "admin"
+        return "instances:read" if self.method == "GET" else "instances:write"
 
     @cached_property
     def _types(self) -> dict[str, Any]:
@@ -127,8 +140,12 @@ class Endpoint:
         )
 
     async def _caller(self, request: web.Request) -> Caller:
+        if self.allowed == "anybody":
+            return _NOBODY
+        who = await person(request)
+        if self.scope is not None and self.scope not in who.scopes:
+            await services(request).audit.record_refusal("api.scope", f"needs {self.scope}")
+            raise InsufficientScope(self.scope)
         if self.allowed == "admin":
-            return await admin(request)
-        if self.allowed == "person":
-            return await person(request)
-        return _NOBODY
+            await check_admin(request, who)
+        return who

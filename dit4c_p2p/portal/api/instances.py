@@ -21,6 +21,7 @@ from dit4c_p2p.portal.instances import view
 from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.paging import page
 from dit4c_p2p.portal.schemas import (
+    InstanceChange,
     InstancesQuery,
     InstanceView,
     LogsQuery,
@@ -97,6 +98,11 @@ async def save(call: Call) -> InstanceView:
     return _view(call, await call.parts.saves.want(call.who, call.path("id")))
 
 
+async def rename(call: Call, body: InstanceChange) -> InstanceView:
+    """Give an instance another name; its address stays."""
+    return _view(call, await call.parts.instances.rename(call.who, call.path("id"), body.name))
+
+
 async def events(call: Call) -> web.StreamResponse:
     """Server-sent events ``state``: the instance as it is, and again whenever that changes.
 
@@ -161,6 +167,7 @@ ENDPOINTS = (
     Endpoint("GET", "instances", list_instances),
     Endpoint("POST", "instances", start, status=201, location=True, errors=(Conflict, TooMany)),
     Endpoint("GET", "instances/{id}", get),
+    Endpoint("PATCH", "instances/{id}", rename, errors=(Conflict,)),
     Endpoint(
         "GET", "instances/{id}/events", events, media=("text/event-stream",), errors=(TooMany,)
     ),

@@ -129,6 +129,8 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
         "parameters": _path_parameters(endpoint.path) + schemas.parameters(endpoint.query),
         "responses": {str(endpoint.status): _success(endpoint, schemas), **_problems(endpoint)},
     }
+    if endpoint.scope is not None:
+        operation["security"] = [{"token": [endpoint.scope]}]
     notes = [" ".join(description.split()), "For admins." if endpoint.allowed == "admin" else ""]
     if any(notes):
         operation["description"] = " ".join(note for note in notes if note)

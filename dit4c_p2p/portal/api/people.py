@@ -105,16 +105,19 @@ async def list_tokens(call: Call, query: Page) -> list[TokenView]:
 async def make_token(call: Call, body: NewToken) -> NewTokenView:
     """A token for this API. For admins: a token that leaks can't make itself last longer."""
     return await new_api_token(
-        call.parts, call.path("id"), label=body.label, scope=body.scope, days=body.days
+        call.parts, call.path("id"), label=body.label, scopes=frozenset(body.scopes), days=body.days
     )
 
 
 async def revoke_token(call: Call) -> list[TokenView]:
-    """End a token at once; answers with those that are left. Anybody may end their own."""
+    """End a token at once; answers with those that are left. Anybody may end their own.
+
+    ``current`` is the token that is asked with.
+    """
     id = call.path("id")
     self_or_admin(call.who, id)
     await people.get(id)
-    await end_api_token(call.parts, id, call.path("token"))
+    await end_api_token(call.parts, id, call.path("token"), current=call.who.token)
     return [token_view(token) for token in await api_tokens.of(id)]
 
 
@@ -177,22 +180,22 @@ async def change_person(parts: PortalContext, id: str, wanted: Change, *, by: st
 
 
 async def new_api_token(
-    parts: PortalContext, id: str, *, label: str, scope: api_tokens.Scope, days: float | None
+    parts: PortalContext, id: str, *, label: str, scopes: frozenset[str], days: float | None
 ) -> NewTokenView:
     """A token and its text; see :func:`api_tokens.create`."""
     async with in_transaction("portal"):
         made, text = await api_tokens.create(
-            id, label=label, scope=scope, days=days, now=parts.clock()
+            id, label=label, scopes=scopes, days=days, now=parts.clock()
         )
-        about = f"{id} token:{public_id(made.digest)} scope {scope}"
+        about = f"{id} token:{public_id(made.digest)} scopes {made.scopes}"
         await parts.audit.record_required("token.create", about=about)
     view = token_view(made)
     return NewTokenView(**msgspec.structs.asdict(view), token=text)
 
 
-async def end_api_token(parts: PortalContext, id: str, token: str) -> None:
+async def end_api_token(parts: PortalContext, id: str, token: str, *, current: str = "") -> None:
     """End a token, and have what it has open see it; see :func:`api_tokens.revoke`."""
-    await api_tokens.revoke(id, token)
+    await api_tokens.revoke(id, token, current=current)
     await parts.audit.record_best_effort("token.revoke", about=f"{id} {token[:40]}")
     parts.sessions.look_again(id)
 
@@ -215,7 +218,7 @@ def token_view(token: ApiToken) -> TokenView:
     return TokenView(
         id=public_id(token.digest),
         label=token.label,
-        scope="admin" if token.scope == "admin" else "user",
+        scopes=api_tokens.scopes_of(token),
         created=time_text(token.created_at),
         expires=time_or_none(token.expires_at),
         last_used=time_or_none(token.used_at),
@@ -231,7 +234,7 @@ ENDPOINTS = (
     Endpoint(
         "POST", "people", invite, allowed="admin", status=201, location=True, errors=(Conflict,)
     ),
-    Endpoint("GET", "people/{id}", get),
+    Endpoint("GET", "people/{id}", get, any_scope=True),
     Endpoint("PATCH", "people/{id}", change, allowed="admin", errors=(Conflict,)),
     Endpoint(
         "POST",
@@ -241,9 +244,9 @@ ENDPOINTS = (
         status=201,
         errors=(Conflict,),
     ),
-    Endpoint("GET", "people/{id}/tokens", list_tokens),
+    Endpoint("GET", "people/{id}/tokens", list_tokens, any_scope=True),
     Endpoint(
         "POST", "people/{id}/tokens", make_token, allowed="admin", status=201, errors=(Conflict,)
     ),
-    Endpoint("POST", "people/{id}/tokens/{token}/revoke", revoke_token),
+    Endpoint("POST", "people/{id}/tokens/{token}/revoke", revoke_token, any_scope=True),
 )

@@ -20,6 +20,7 @@ from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import (
     AccountClosed,
     BadRequest,
+    InsufficientScope,
     Misdirected,
     NotFound,
     PortalError,
@@ -165,6 +166,10 @@ def problem_answer(
     extra = dict(headers or {})
     if isinstance(error, Unauthorized):
         extra["WWW-Authenticate"] = error.challenge
+    if isinstance(error, InsufficientScope):
+        extra["WWW-Authenticate"] = (
+            f'Bearer realm="dit4c", error="insufficient_scope", scope="{error.scope}"'
+        )
     if wants_page(request):
         home = services(request).config.url + "/"
         response = aiohttp_jinja2.render_template(

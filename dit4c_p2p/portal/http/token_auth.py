@@ -30,16 +30,11 @@ async def person(request: web.Request) -> Caller:
     return who
 
 
-async def admin(request: web.Request) -> Caller:
-    """:func:`person`, who must be an admin, with a token that may be one's.
-
-    :raises Forbidden: is none.
-    """
-    who = await person(request)
+async def check_admin(request: web.Request, who: Caller) -> None:
+    """:raises Forbidden: no admin, or not with this token."""
     if not who.is_admin:
         await services(request).audit.record_refusal("api.admin", "not an admin's token")
         raise Forbidden("this is for admins")
-    return who
 
 
 def self_or_admin(who: Caller, id: str) -> None:

@@ -262,6 +262,28 @@ class Instances:
         name = str(instance_name(instance.id))
         return self._reach.revoked_since(name) is not None
 
+    async def rename(self, owner: Caller, id: str, name: str) -> Instance:
+        """Give an instance another name.
+
+        :raises NotFound: not this person's.
+        :raises BadRequest: not a name.
+        :raises Conflict: it is being discarded.
+        """
+        name = checked_name(name, required=True)
+        async with in_transaction("portal"):
+            instance = await self.get(owner, id)
+            if instance.discard_asked_at is not None or instance.state in GOING:
+                raise Conflict("it is being discarded")
+            if name == instance.name:
+                return instance
+            instance.name = name
+            await instance.save(update_fields=["name"])
+            await self._audit.record_required(
+                "instance.rename", who=owner.id, about=f"instance-{id}"
+            )
+        self._tell(instance)
+        return instance
+
     async def _wish(
         self,
         owner: Caller,

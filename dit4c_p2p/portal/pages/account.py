@@ -1,5 +1,6 @@
 """``/account``: what lets oneself in, and an end to each of it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -27,10 +28,20 @@ from dit4c_p2p.portal.storage import consent
 from dit4c_p2p.portal.storage.files import sftp_command
 from dit4c_p2p.portal.storage.schemas import consent_view, group_view, key_view
 
+# What each scope's box is called in the form.
+_SCOPES = {"instances:read": "read", "instances:write": "write", "admin": "admin"}
 _DAYS = {"7": "1 week", "30": "30 days", "90": "90 days", "366": "1 year"}
 # A link for another browser is opened at once, on a desk or across it.
 _OWN_LINK_S = 3600.0
-_NEW = {"label": "", "days": "90", "admin": "", "line": "", "key_name": ""}
+_NEW = {
+    "label": "",
+    "days": "90",
+    "read": "1",
+    "write": "1",
+    "admin": "",
+    "line": "",
+    "key_name": "",
+}
 
 
 def routes() -> list[web.RouteDef]:
@@ -85,7 +96,7 @@ async def account(
         servers=await _file_servers(call),
         consents=[consent_view(one) for one in await consent.given_by(call.by)],
         days=_DAYS,
-        form={**_NEW, **call.form},
+        form={**_NEW, **_typed(call.form)},
         made=made,
         link=link,
         passkeys=[
@@ -112,6 +123,11 @@ async def account(
     )
 
 
+def _typed(form: Mapping[str, str]) -> Mapping[str, str]:
+    """What was typed into the form for a token, of which a box that is not ticked says nothing."""
+    return {**dict.fromkeys(_SCOPES.values(), ""), **form} if "label" in form else form
+
+
 async def end_session(call: PageCall) -> web.Response:
     """Log another browser out, or this one."""
     await call.parts.sessions.end_one(call.by, call.path("session"))
@@ -133,7 +149,7 @@ async def make_token(call: PageCall) -> web.Response:
         call.parts,
         call.by,
         label=form.get("label", ""),
-        scope="admin" if form.get("admin") == "1" else "user",
+        scopes=frozenset(scope for scope, name in _SCOPES.items() if form.get(name) == "1"),
         days=int(form["days"]),
     )
     return await account(replace(call, form={}), made)

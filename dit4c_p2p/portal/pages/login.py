@@ -35,8 +35,8 @@ _VISIT_S = 3600
 _MAX_VISITS = 12
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{20,100}", re.ASCII)
 _MAX_AFTER_CHARS = 3000
-# The only place, besides the dashboard, that logging in may lead to.
-_AFTER_PATH = "/oauth/authorize"
+# The only places, besides the dashboard, that logging in may lead to.
+_AFTER_PATHS = ("/oauth/authorize", "/device")
 
 
 def routes() -> list[web.RouteDef]:
@@ -260,7 +260,7 @@ def private(response: web.Response) -> web.Response:
 
 
 def _local(target: str) -> str:
-    """The target if it is the one path that is allowed, else nothing: no open redirect."""
+    """The target if it is one of the paths that are allowed, else nothing: no open redirect."""
     parts = urlsplit(target)
-    allowed = not parts.scheme and not parts.netloc and parts.path == _AFTER_PATH
-    return target if allowed and target.startswith(_AFTER_PATH + "?") else ""
+    allowed = not parts.scheme and not parts.netloc and parts.path in _AFTER_PATHS
+    return target if allowed and target.startswith(f"{parts.path}?") else ""

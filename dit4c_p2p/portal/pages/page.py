@@ -69,15 +69,21 @@ PageHandler = Callable[[PageCall], Awaitable[web.StreamResponse]]
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def page_handler(handler: PageHandler, *, admins: bool = False) -> _Handler:
+def page_handler(
+    handler: PageHandler, *, admins: bool = False, after_login: bool = False
+) -> _Handler:
     """For aiohttp: a page.
+
+    :param after_login: whether a visitor who has to log in first is led to it after that.
 
     :param admins: whether it is for them alone; for everybody else it does not exist.
     """
 
     async def serve(request: web.Request) -> web.StreamResponse:
         call = await _call(request, admins=admins)
-        return login_needed(request) if call is None else await handler(call)
+        if call is None:
+            return login_needed(request, after_login=request.raw_path if after_login else "")
+        return await handler(call)
 
     return serve
 

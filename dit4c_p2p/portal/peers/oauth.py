@@ -6,8 +6,10 @@ from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.http.request_body import read_form, read_query
 from dit4c_p2p.portal.http.responses import json_answer
+from dit4c_p2p.portal.login.device import CLIENT_ID, GRANT_TYPE, TOKEN_DAYS, DeviceRefused
 from dit4c_p2p.portal.oauth.authlib_adapter import Answer
 from dit4c_p2p.portal.oauth.server import AUTHORIZE_PATH, INTROSPECT_PATH, TOKEN_PATH
+from dit4c_p2p.portal.pages.device import refusal
 from dit4c_p2p.portal.pages.login import current, login_needed
 
 
@@ -39,8 +41,25 @@ async def authorize(request: web.Request) -> web.Response:
 
 
 async def token(request: web.Request) -> web.Response:
-    """A code for an access token."""
-    return _json(await services(request).oauth.token(await _parameters(request)))
+    """A code for an access token: of an instance's login, or of a program that was let in."""
+    parameters = await _parameters(request)
+    if parameters.get("grant_type") != GRANT_TYPE:
+        return _json(await services(request).oauth.token(parameters))
+    try:
+        if parameters.get("client_id") != CLIENT_ID:
+            raise DeviceRefused("invalid_client", f"the client is {CLIENT_ID}")
+        text, scopes = await services(request).device_codes.poll(parameters.get("device_code", ""))
+    except DeviceRefused as error:
+        return refusal(error)
+    return json_answer(
+        {
+            "access_token": text,
+            "token_type": "Bearer",
+            "expires_in": TOKEN_DAYS * 24 * 3600,
+            "scope": " ".join(scopes),
+        },
+        Pragma="no-cache",
+    )
 
 
 async def introspect(request: web.Request) -> web.Response:

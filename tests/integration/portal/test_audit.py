@@ -114,7 +114,8 @@ async def test_people_and_tokens_are_in_it(work):
     assert changed == [f"{id}: disabled", f"{id}: enabled"]
     assert acts(work, "person.create")[0]["about"] == id
     assert acts(work, "login_link.create")[-1]["about"] == id
-    assert acts(work, "token.create")[-1]["about"] == f"{id} token:{token['id']} scope user"
+    scopes = "instances:read instances:write"
+    assert acts(work, "token.create")[-1]["about"] == f"{id} token:{token['id']} scopes {scopes}"
     assert acts(work, "token.revoke")[0]["about"] == f"{id} {token['id']}"
     for line in lines(work):
         assert token["token"] not in json.dumps(line)

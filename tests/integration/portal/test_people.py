@@ -83,7 +83,7 @@ async def test_disabling_ends_everything_at_once_and_instances_go_on(work):
         person = await invited(api, "Eve", admin=True)
         await logged_in(work, browser, person["login"]["url"])
         token = (
-            await api.post("people/eve/tokens", json={"label": "Mine", "scope": "admin"})
+            await api.post("people/eve/tokens", json={"label": "Mine", "scopes": ["admin"]})
         ).json["token"]
         unspent = (await api.post("people/eve/login-links", json={})).json["url"]
         before, work.token = work.token, token

@@ -18,8 +18,9 @@ async def test_a_token_acts_as_its_person_until_its_end(work):
         made = await api.post("people/max/tokens", json={"label": "Lab", "days": 7})
         assert made.status == 201
         token = made.json
-        assert set(token) == {"id", "label", "scope", "created", "expires", "last_used", "token"}
-        assert (token["label"], token["scope"], token["last_used"]) == ("Lab", "user", None)
+        assert set(token) == {"id", "label", "scopes", "created", "expires", "last_used", "token"}
+        assert (token["label"], token["last_used"]) == ("Lab", None)
+        assert token["scopes"] == ["instances:read", "instances:write"]
         async with work.api(token["token"]) as mine:
             assert (await mine.get("whoami")).json["id"] == "max"
             listed = (await mine.get("people/max/tokens")).json
@@ -48,7 +49,7 @@ async def test_the_list_of_tokens_is_paged(work):
         assert (refused.status, refused.json["field"]) == (400, "cursor")
 
 
-async def test_scope_user_is_no_admins_whoever_it_belongs_to(work):
+async def test_a_usual_token_is_no_admins_whoever_it_belongs_to(work):
     async with work.api() as api:
         token = (await api.post("people/admin/tokens", json={"label": "Careful"})).json["token"]
         async with work.api(token) as careful:
@@ -58,8 +59,8 @@ async def test_scope_user_is_no_admins_whoever_it_belongs_to(work):
             assert (await careful.post("people/admin/tokens", json={"label": "x"})).status == 403
             assert (await careful.get("instances")).status == 200
         await work.person("max")
-        refused = await api.post("people/max/tokens", json={"label": "x", "scope": "admin"})
-        assert (refused.status, refused.json["field"]) == (400, "scope")
+        refused = await api.post("people/max/tokens", json={"label": "x", "scopes": ["admin"]})
+        assert (refused.status, refused.json["field"]) == (400, "scopes")
 
 
 async def test_revoking(work):
@@ -84,7 +85,7 @@ async def test_revoking(work):
         ({"label": "x", "days": 0}, 400, "days"),
         ({"label": "x", "days": 367}, 400, "days"),
         ({"label": "x", "days": 1.5}, 400, "days"),
-        ({"label": "x", "scope": "root"}, 400, "scope"),
+        ({"label": "x", "scopes": ["root"]}, 400, "scopes[0]"),
         ({"label": "test"}, 409, None),
     ],
 )

@@ -56,8 +56,8 @@ def test_create_list_revoke(dit4c):
     assert status == 0
     assert len(token.strip()) == 43
     _, listed, _ = dit4c("list", "max")
-    id, scope, *_ = listed.split()
-    assert scope == "user"
+    id, scopes, *_ = listed.split()
+    assert scopes == "instances:read,instances:write"
     assert "Laptop" in listed
     assert "not used yet" in listed
     assert token.strip() not in listed
