@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from dit4c_p2p.identity.names import Kind
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.portal.accounts import people
+from dit4c_p2p.portal.accounts import invitations, people
 from dit4c_p2p.portal.accounts.api_tokens import MAX_DAYS, Scope
 from dit4c_p2p.portal.accounts.names import MAX_NAME_CHARS
 from dit4c_p2p.portal.http.request_body import Body
@@ -158,6 +158,20 @@ class NewPerson(Body, frozen=True):
     admin: bool = False
     ends: Moment | None = None
     link_hours: Annotated[int, Meta(ge=1, le=MAX_LINK_HOURS)] = 7 * 24
+
+
+class NewInvitation(Body, frozen=True):
+    """A link for ``uses`` people; ``group`` is the id of one that they come into.
+
+    ``expires`` ends the link, ``ends`` their accounts.
+    """
+
+    label: Name
+    expires: Moment
+    uses: Annotated[int, Meta(ge=1, le=invitations.MAX_USES)] = 1
+    admin: bool = False
+    group: Annotated[str, Meta(max_length=40)] = ""
+    ends: Moment | None = None
 
 
 class PersonChange(Body, frozen=True):
@@ -366,6 +380,28 @@ class InvitedView(PersonView, frozen=True):
     """A new account with its first link."""
 
     login: LoginLinkView
+
+
+class InvitationView(View, frozen=True):
+    """A link by which people make accounts; ``used`` of ``uses`` have."""
+
+    id: str
+    label: str
+    state: invitations.State
+    uses: int
+    used: int
+    expires: Time
+    admin: bool
+    group: str
+    ends: Time | None
+    created: Time
+    made_by: str
+
+
+class NewInvitationView(InvitationView, frozen=True):
+    """An invitation just made; its URL is shown this one time."""
+
+    url: str
 
 
 class TokenView(View, frozen=True):

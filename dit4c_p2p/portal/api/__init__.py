@@ -23,6 +23,9 @@
 | GET people/{id}/tokens                  | 200 ``[token]`` (admins; oneself)                    |
 | POST people/{id}/tokens {label, days?, scopes?} | 201 a token with its text (admins)            |
 | POST people/{id}/tokens/{token}/revoke  | 200 ``[token]`` (admins; oneself)                    |
+| GET invitations                         | 200 ``[invitation]``, newest first (admins)          |
+| POST invitations {label, expires, uses?, …} | 201 an invitation with ``url`` (admins)           |
+| POST invitations/{id}/end               | 200 an invitation (admins)                           |
 | GET keys[?kind, in_force]               | 200 ``[key]``, newest first (admins)                 |
 | POST keys/challenge                     | 201 ``{nonce, expires_in}``, see ``portal.enrolment`` |
 | POST keys                               | 201 a key (admins)                                   |

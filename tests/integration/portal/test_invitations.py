@@ -163,3 +163,32 @@ async def test_invitations_do_not_exist_for_others(work):
         assert (await browser.get("/admin/invitations")).status == 404
         assert (await browser.submit("/admin/invitations", csrf=csrf, label="x")).status == 404
         assert (await browser.submit("/admin/invitations/x/end", csrf=csrf)).status == 404
+
+
+async def test_by_the_api(work):
+    async with work.api() as api, work.browser() as browser:
+        body = {"label": "School", "expires": "2090-01-31T00:00:00Z", "uses": 2}
+        made = await api.post("invitations", json=body)
+        assert made.status == 201, made.text
+        assert (made.json["state"], made.json["used"]) == ("open", 0)
+        done = await browser.submit(made.json["url"], origin=None, name="Ada")
+        assert done.status == 303
+        (listed,) = (await api.get("invitations")).json
+        assert (listed["id"], listed["used"], "url" in listed) == (made.json["id"], 1, False)
+        path = f"invitations/{listed['id']}/end"
+        for _ in range(2):
+            assert (await api.post(path)).json["state"] == "ended"
+        assert (await browser.submit(made.json["url"], origin=None, name="Eve")).status == 410
+        assert (await api.post("invitations/nothing/end")).status == 404
+        for wrong in (
+            {}, {"uses": 0}, {"uses": 1001}, {"uses": "2"}, {"label": ""}, {"label": "a\u202eb"},
+            {"expires": "2000-01-01T00:00:00Z"}, {"expires": "2090-01-01"}, {"expires": None},
+            {"admin": True}, {"ends": "2000-01-01T00:00:00Z"}, {"role": "x"},
+        ):  # fmt: skip
+            refused = await api.post("invitations", json={**body, **wrong} if wrong else {})
+            assert refused.status == 400, wrong
+        unknown = await api.post("invitations", json={**body, "group": "nothing"})
+        assert unknown.status == 404
+    async with work.api(await work.person("max")) as api:
+        for answer in (await api.get("invitations"), await api.post("invitations", json=body)):
+            assert answer.status == 403
