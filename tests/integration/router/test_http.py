@@ -341,12 +341,25 @@ async def answer_to(house: House, request: bytes) -> bytes:
         return await reader.read()
 
 
-async def test_a_request_head_of_1_mib_is_refused_without_being_kept(house: House) -> None:
-    """issue, bad input: a request head of 1 MiB."""
-    await house.tunnel("instance-abc", hello)
-    head = b"GET / HTTP/1.1\r\nHost: abc.localhost\r\nX-Large: " + b"a" * MIB + b"\r\n\r\n"
-    answer = await answer_to(house, head)
-    assert answer.startswith(b"HTTP/1.1 431 ")
+async def refuse(reader: Any, writer: Any) -> None:
+    """An app that reads a head and refuses it."""
+    tail = b""
+    while not tail.endswith(b"\r\n\r\n"):
+        tail = tail[-3:] + await reader.read(MIB)
+    writer.write(b"HTTP/1.1 431 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    writer.write_eof()
+    writer.close()
+
+
+@pytest.mark.parametrize(("host", "status"), [("abc.localhost", 431), ("other.localhost", 404)])
+async def test_a_request_head_of_1_mib_is_passed_on_without_being_kept(
+    house: House, host: str, status: int
+) -> None:
+    """The instance answers it: its page says how to get rid of cookies that are too large."""
+    await house.tunnel("instance-abc", refuse)
+    head = f"GET / HTTP/1.1\r\nHost: {host}\r\nX-Large: {'a' * MIB}\r\n\r\n"
+    answer = await answer_to(house, head.encode())
+    assert answer.startswith(b"HTTP/1.1 %d " % status)
     await nothing_is_left(house)
 
 
