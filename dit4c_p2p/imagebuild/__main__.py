@@ -66,7 +66,7 @@ async def _engine(progress: TerminalProgress, pid_file: Path | None) -> None:
 async def _build(progress: TerminalProgress, cache_folder: Path, tools: tuple[str, ...]) -> None:
     images = await ensure_images(progress, cache_folder, tools=tools)
     progress.close()
-    for name in ("infra", "listener", "auth"):
+    for name in ("infra", "listener", "auth", "storage"):
         print(name, getattr(images, name))
     for offer in images.catalogue:
         print(offer.name, offer.image)

@@ -41,6 +41,7 @@ class Images:
     listener: str
     auth: str
     upload: str
+    storage: str
     catalogue: tuple[CatalogueImage, ...]
 
 
@@ -110,6 +111,7 @@ async def _ensure_all(
         listener=ids["listener"],
         auth=ids["auth"],
         upload=ids["upload"],
+        storage=ids["storage"],
         catalogue=tuple(
             CatalogueImage(offer.name, offer.title, offer.description, ids[offer.name], offer.icon)
             for offer in OFFERS

@@ -49,6 +49,7 @@ RECIPES = (
     Recipe("listener", "runtime", program="dit4c_p2p.helpers.listener", folder="pod/listener"),
     Recipe("auth", "runtime", program="dit4c_p2p.helpers.auth", folder="pod/auth"),
     Recipe("upload", "runtime", program="dit4c_p2p.helpers.upload", folder="pod/upload"),
+    Recipe("storage", "runtime", program="dit4c_p2p.helpers.storage", folder="pod/storage"),
     Recipe("jupyterlab", "base", folder="tools/jupyterlab"),
     Recipe("terminal", "base", folder="tools/terminal"),
     Recipe("openrefine", "base", folder="tools/openrefine"),

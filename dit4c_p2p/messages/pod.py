@@ -12,11 +12,24 @@ standard output, which the agent follows; its log goes to standard error.
 from enum import StrEnum
 
 from dit4c_p2p.messages.codec import Record, Strict
-from dit4c_p2p.messages.public import PortalInfo, RouterInfo
+from dit4c_p2p.messages.public import FileServerInfo, PortalInfo, RouterInfo
 from dit4c_p2p.messages.registry import EndedAccess
 
 POD_FOLDER = "/run/dit4c"
 HELPER_UID = 10001
+
+# The storage helper listens at :data:`MOUNT_SOCKET` for the descriptor of a FUSE mount, which the
+# mount container sends it (SCM_RIGHTS, with the one byte ``M``); it answers with the byte ``S``
+# once it serves the mount.
+MOUNT_SOCKET = "/run/dit4c-mount/socket"
+# Where the app sees its user's files.
+FILES_FOLDER = "/mnt"
+# Where the mount container mounts them: a folder below one that it shares with the app.
+MOUNT_POINT_VARIABLE = "DIT4C_MOUNT_POINT"
+# ``uid:gid``, numbers: whose the files look like in the app.
+FILES_OWNER_VARIABLE = "DIT4C_FILES_OWNER"
+# What the storage helper gets to send what was written, after SIGTERM.
+DRAIN_S = 60
 
 # On its own instance's host, below this prefix, the auth helper answers by itself.
 OWN_PREFIX = "/.dit4c/"
@@ -32,7 +45,8 @@ class PodConfig(Strict, frozen=True):
     ``instance`` is the peer name, ``url`` the instance's canonical URL with a closing slash,
     ``app_port`` the port in the pod's network namespace that the app is to listen on. ``ca`` has
     certificates (PEM) of authorities to believe beside the image's own. ``silence_s`` is for how
-    many seconds no byte may move in either direction while a request is under way. It is strict:
+    many seconds no byte may move in either direction while a request is under way. ``fileservers``
+    are those whose files the storage helper shows. It is strict:
     agent and helpers are of one release, and a setting may be a restriction.
     """
 
@@ -43,6 +57,7 @@ class PodConfig(Strict, frozen=True):
     routers: list[RouterInfo]
     ca: str = ""
     silence_s: float = 3600.0
+    fileservers: list[FileServerInfo] = []
 
 
 class AccessNews(Record, frozen=True, tag="access-news"):
@@ -68,6 +83,7 @@ class HelperState(StrEnum):
     WAITING_FOR_APP = "waiting_for_app"  # auth: the app's port does not answer yet
     APP_READY = "app_ready"  # auth: the app's port answered
     FAILING = "failing"  # goes on trying; ``detail`` says what is wrong
+    UNSENT = "unsent"  # storage: time was up at its end; ``detail`` names files that were not sent
 
 
 class HelperStatus(Record, frozen=True, tag="helper-status"):

@@ -42,12 +42,16 @@ class Limits:
 
 @dataclass(frozen=True)
 class HelperImages:
-    """Image ids (``sha256:…``) of a pod's own containers; ``upload`` empty: nothing is saved."""
+    """Image ids (``sha256:…``) of a pod's own containers.
+
+    Without ``upload`` nothing is saved; without ``storage`` no files are shown.
+    """
 
     infra: str
     listener: str
     auth: str
     upload: str = ""
+    storage: str = ""
 
 
 @dataclass

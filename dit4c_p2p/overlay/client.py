@@ -96,11 +96,21 @@ async def connect_router(
     :raises Unreachable: none of its addresses answers.
     :raises IdentityError: its keys can't be looked up.
     """
-    error: OverlayError = Unreachable(f"{router.name} has no address")
-    for address in router.ssh:
+    return await connect_peer(identity, PeerName.parse(router.name), router.ssh, registry)
+
+
+async def connect_peer(
+    identity: Identity, peer: PeerName, addresses: Sequence[str], registry: Registry
+) -> asyncssh.SSHClientConnection:
+    """An SSH connection to a peer over the first of its ``host:port`` addresses that answers.
+
+    :raises: as :func:`connect_router`.
+    """
+    error: OverlayError = Unreachable(f"{peer} has no address")
+    for address in addresses:
         host, port = split_address(address)
         try:
-            return await _connect(identity, PeerName.parse(router.name), host, port, registry)
+            return await _connect(identity, peer, host, port, registry)
         except Unreachable as problem:
             error = problem
     raise error

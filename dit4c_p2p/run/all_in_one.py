@@ -185,7 +185,9 @@ class _System:
                 key=self._keys[NODE],
                 data_folder=config.data_folder,
                 scheduler=SCHEDULER,
-                images=HelperImages(images.infra, images.listener, images.auth, images.upload),
+                images=HelperImages(
+                    images.infra, images.listener, images.auth, images.upload, images.storage
+                ),
                 portal=self._portal_at(_LOOPBACK),
                 routers=(self._router_at(_LOOPBACK),),
                 user_url=config.user_url,
@@ -195,6 +197,7 @@ class _System:
                 policy=Policy(local_registries=None),
                 image_server=self._images_at(_LOOPBACK),
                 pod_image_server=self._images_at(bridge),
+                fileservers=(self._file_server_at(bridge),),
                 engine_url=engine.address,
             )
         )

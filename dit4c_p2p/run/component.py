@@ -214,7 +214,7 @@ async def helper_images(settings: NodeSettings) -> HelperImages:
             built = await ensure_images(progress, default_cache_folder(), engine=found, tools=())
         finally:
             progress.close()
-        return HelperImages(built.infra, built.listener, built.auth, built.upload)
+        return HelperImages(built.infra, built.listener, built.auth, built.upload, built.storage)
     ids = {}
     async with Engine(settings.engine) as engine:
         for name, image in given.items():

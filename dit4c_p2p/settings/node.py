@@ -128,6 +128,12 @@ class ImageSettings(Settings):
         default="",
         example="dit4c/upload:local",
     )
+    storage: str = setting(
+        values.text,
+        "Shows its user's files; without it, instances run on without /mnt.",
+        default="",
+        example="dit4c/storage:local",
+    )
 
     @property
     def given(self) -> dict[str, str]:
@@ -137,6 +143,7 @@ class ImageSettings(Settings):
             "listener": self.listener,
             "auth": self.auth,
             "upload": self.upload,
+            "storage": self.storage,
         }
         return {name: image for name, image in named.items() if image}
 

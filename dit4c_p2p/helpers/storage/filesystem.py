@@ -26,6 +26,8 @@ NAME_MAX = 255
 _PERMISSIONS = 0o7777
 # For how long the kernel and the mount believe what a server has said that grants no leases.
 BELIEVED_S = 1.0
+# The folder whose quota is what "df" shows: pyfuse3 does not say which one is asked about.
+_HOME = b"private"
 # Programs read and write in pieces of this size if they go by it.
 _BLOCK_BYTES = 128 * 1024
 
@@ -302,7 +304,7 @@ class Folders(pyfuse3.Operations):
 
     @handler
     async def statfs(self, ctx: Any) -> pyfuse3.StatvfsData:
-        """Room of the first folder that a server has."""
+        """Room of the person's own folder, or of the first that a server has."""
         shown = next((node for node in self.table.root.below() if node.base is not None), None)
         data = pyfuse3.StatvfsData()
         data.f_bsize = data.f_frsize = 4096
@@ -310,6 +312,8 @@ class Folders(pyfuse3.Operations):
         if shown is None:
             return data
         base = shown.base or b"/"
+        if _HOME in shown.children:
+            base = shown.child_path(_HOME)
         room = await self._link_of(shown).call(lambda remote: remote.statfs(base))
         data.f_bsize = _BLOCK_BYTES
         data.f_frsize = room.fragment_bytes

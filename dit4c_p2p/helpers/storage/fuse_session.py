@@ -2,14 +2,20 @@
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import select
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import pyfuse3
-import pyfuse3.asyncio
 
 from dit4c_p2p.helpers.storage.filesystem import Folders, Kernel
+
+try:
+    pyfuse3_asyncio: Any = importlib.import_module("pyfuse3.asyncio")
+except ImportError:  # before 3.4, as in Debian 12
+    pyfuse3_asyncio = importlib.import_module("pyfuse3_asyncio")
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +70,7 @@ class _Readable:
             asyncio.get_running_loop().remove_reader(descriptor)
             self._armed = False
         if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(pyfuse3.asyncio.ClosedResourceError())
+            self._waiter.set_exception(pyfuse3_asyncio.ClosedResourceError())
 
     def _wake(self) -> None:
         if self._waiter is None:
@@ -88,12 +94,12 @@ async def serve(
     :param mounted: called when the kernel's requests are answered from now on.
     :raises RuntimeError: it can't be mounted.
     """
-    pyfuse3.asyncio.enable()
+    pyfuse3_asyncio.enable()
     readable = _Readable()
     for name, function in (("wait_readable", readable.wait), ("notify_closing", readable.close)):
-        if not hasattr(pyfuse3.asyncio, name):
-            raise RuntimeError(f"this pyfuse3 has no asyncio.{name}")
-        setattr(pyfuse3.asyncio, name, function)
+        if not hasattr(pyfuse3_asyncio, name):
+            raise RuntimeError(f"this pyfuse3 has no {name}")
+        setattr(pyfuse3_asyncio, name, function)
     pyfuse3.init(filesystem, mountpoint, set(options))
     mounted()
     try:

@@ -7,8 +7,10 @@ Calls may run at once.
 
 import asyncio
 import contextlib
+import io
 import json
 import logging
+import tarfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from types import TracebackType
@@ -234,6 +236,38 @@ class Engine:
             data=archive,
             headers={"Content-Type": "application/x-tar"},
         )
+
+    async def read_file(self, id: str, path: str) -> str:
+        """A small file of a container, running or not; empty if there is none.
+
+        The first 64 KiB of it; bytes that are no UTF-8 are replaced.
+        """
+        kept = bytearray()
+        try:
+            async with self._limit(_CALL_S):
+                async with self._stream(f"containers/{id}/archive", {"path": path}) as response:
+                    async for piece in response.content.iter_chunked(MAX_LOG_BYTES):
+                        kept += piece
+                        if len(kept) > 2 * MAX_LOG_BYTES:
+                            break
+        except NotFound:
+            return ""
+        try:
+            with tarfile.open(fileobj=io.BytesIO(bytes(kept)), mode="r|") as archive:
+                for entry in archive:
+                    if (file := archive.extractfile(entry)) is not None:
+                        return file.read(MAX_LOG_BYTES).decode(errors="replace")
+        except tarfile.TarError:
+            pass  # a link, or longer than what is kept
+        return ""
+
+    async def volume(self, name: str) -> Definition:
+        """A volume: ``Mountpoint``, where it is on the engine's machine (absolute), and ``Labels``.
+
+        :raises NotFound: it is not there.
+        """
+        found: Definition = await self._json(f"volumes/{name}")
+        return found
 
     async def log_tail(self, id: str, lines: int) -> str:
         """The newest lines of what a container wrote, at most 64 KiB; empty if it is not there."""

@@ -32,8 +32,10 @@ from dit4c_p2p.node.network.firewall import EgressPolicy
 from dit4c_p2p.node.network.host_network import HostNetwork, free_network
 from dit4c_p2p.node.pods import spec as pod
 from dit4c_p2p.node.pods.disk_quota import Written
-from dit4c_p2p.node.pods.spec import HELPERS, Definition, NameFile, PodSpec, Role
+from dit4c_p2p.node.pods.files_mount import FilesMount, trouble_of
+from dit4c_p2p.node.pods.spec import ALL_HELPERS, Definition, NameFile, PodSpec, Role
 from dit4c_p2p.node.pods.status import Containers, ContainerState
+from dit4c_p2p.node.pods.storage_spec import files_volume_name
 
 _log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ class PodBuilder:
     :param network_range: pods' networks come out of it.
     :param host: the machine's networks as they are now.
     :param firewall_s: how long the infra container may take to load the rules.
+    :param storage_image: the storage helper's; empty: no files are shown.
     """
 
     def __init__(
@@ -62,8 +65,10 @@ class PodBuilder:
         network_range: IPv4Network,
         host: Callable[[], HostNetwork],
         firewall_s: float,
+        storage_image: str = "",
     ) -> None:
         self._engine = engine
+        self.files = FilesMount(engine, data_folder, storage_image)
         self._data_folder = data_folder
         self._range = network_range
         self._host = host
@@ -125,22 +130,24 @@ class PodBuilder:
             for instance in (item["Labels"][pod.LABEL_INSTANCE],)
         }
 
-    async def build(self, spec: PodSpec, files: Mapping[str, bytes]) -> None:
+    async def build(self, spec: PodSpec, files: Mapping[str, bytes]) -> str:
         """Make the whole pod and start it: the firewall stands before anything else runs.
 
-        If it can't be, nothing of the pod is left.
+        If it can't be, nothing of the pod is left. Returns what its user is to know, mostly
+        nothing.
 
         :raises Conflict: a part was there already; build again.
         :raises PodBroken: the firewall could not be loaded.
         """
         try:
-            await self._build(spec, files)
+            notice = await self._build(spec, files)
         except NodeFailure:
             await _undo(spec.instance, self.remove(spec.instance))
             raise
         _log.info("pod of %s: started", spec.instance)
+        return notice
 
-    async def _build(self, spec: PodSpec, files: Mapping[str, bytes]) -> None:
+    async def _build(self, spec: PodSpec, files: Mapping[str, bytes]) -> str:
         network_id, _ = await gather_all(self._make_network(spec), self._make_volumes(spec))
         name = pod.container_name(spec.instance, Role.INFRA)
         with _machine_at_fault():
@@ -151,37 +158,51 @@ class PodBuilder:
             self._create_auth(spec, infra, files),
         )
         await gather_all(self._start_app(app), *(self._start_helper(id) for id in (listener, auth)))
+        return await self._show_files(spec, infra, app) if spec.files else ""
+
+    async def _show_files(self, spec: PodSpec, infra: str, app: str) -> str:
+        """Returns what its user is to know. The app runs already, over the plain folder."""
+        try:
+            await self.files.show(spec, infra, app)
+        except NodeFailure as failure:
+            return trouble_of(spec.instance, failure)
+        return ""
 
     async def resume(
         self, spec: PodSpec, files: Mapping[str, bytes], containers: Containers, grace_s: int
-    ) -> None:
+    ) -> str:
         """Start a kept app again: the same container with its files, in a namespace with rules.
 
         ``infra`` has to be the same container as well, because the app is bound to it by its id:
         started again it has a new, empty namespace, and loads the rules that it was made with. If
         others hold by now, these are loaded before anything else runs. The helpers are made anew.
-        If it can't be, nothing of the pod runs, and the app's container is there as before.
+        If it can't be, nothing of the pod runs, and the app's container is there as before. Returns
+        what its user is to know, mostly nothing.
 
         :raises PodBroken: infra is gone, or the firewall could not be loaded.
         """
         try:
-            await self._resume(spec, files, containers)
+            notice = await self._resume(spec, files, containers)
         except NodeFailure:
             await _undo(spec.instance, self.stop(spec.instance, grace_s))
             raise
         _log.info("pod of %s: started again", spec.instance)
+        return notice
 
     async def _resume(
         self, spec: PodSpec, files: Mapping[str, bytes], containers: Containers
-    ) -> None:
+    ) -> str:
         infra, app = containers.get(Role.INFRA), containers[Role.APP]
         if infra is None:
             raise PodBroken(
                 "the pod's network holder (infra) was removed, so its app can't start any more",
                 hint="its files are still in the container on its node",
             )
-        helpers = [state.id for role, state in containers.items() if role in HELPERS]
+        helpers = [state.id for role, state in containers.items() if role in ALL_HELPERS]
         await gather_all(*(self._engine.remove_container(id) for id in helpers))
+        if app.has_files:
+            # A dead mount from before would be bound in the place of the plain folder.
+            await self.files.unmount(spec.instance)
         await self._start_infra(infra.id, infra.finished)
         if infra.rules != firewall.ruleset(spec.reach, infra.name_servers):
             await self.renew(infra, spec.reach)
@@ -192,6 +213,9 @@ class PodBuilder:
         await gather_all(
             self._start_app(app.id), *(self._start_helper(id) for id in (listener, auth))
         )
+        if spec.files and app.has_files:
+            return await self._show_files(spec, infra.id, app.id)
+        return ""
 
     async def complete(
         self, spec: PodSpec, files: Mapping[str, bytes], containers: Containers
@@ -221,6 +245,18 @@ class PodBuilder:
                     await self._engine.put_files(id, POD_FOLDER, pod.pod_files(files))
             await self._start_helper(id)
             _log.info("pod of %s: %s started", spec.instance, role)
+        await self._complete_files(spec, containers)
+
+    async def _complete_files(self, spec: PodSpec, containers: Containers) -> None:
+        """Show the files again whose helper has died: over the plain folder, by a new one."""
+        app, storage = containers[Role.APP], containers.get(Role.STORAGE)
+        if not (spec.files and app.has_files) or (storage is not None and storage.running):
+            return
+        if storage is not None:
+            await self._engine.remove_container(storage.id)
+        # The engine can't look into the app while a dead mount lies over its folder.
+        await self.files.unmount(spec.instance)
+        await self.files.show(spec, containers[Role.INFRA].id, app.id)
 
     async def renew(self, infra: ContainerState, reach: EgressPolicy) -> None:
         """Put the rules for ``reach`` in the place of a running infra's, at one stroke.
@@ -236,19 +272,51 @@ class PodBuilder:
         if code:
             raise _no_firewall(said)
 
-    async def stop(self, instance: str, grace_s: int) -> None:
-        """Stop the app first, then what serves it; the containers stay."""
+    async def stop(self, instance: str, grace_s: int) -> str:
+        """Stop the app first, then what serves it; the containers stay.
+
+        What was written to the user's files is sent, for as long as that may take. Returns the
+        names of files that were not sent, mostly none.
+        """
         containers = await self.look(instance)
-        app = containers.get(Role.APP)
-        if app is not None and app.running:
-            await self._engine.stop_container(app.id, grace_s)
+        unsent = await self._stop_app(containers, grace_s)
         others = [state.id for role, state in containers.items() if role is not Role.APP]
         await gather_all(*(self._engine.stop_container(id, _HELPER_GRACE_S) for id in others))
+        app = containers.get(Role.APP)
+        if app is not None and app.has_files:
+            await self._unmount(instance)
+        return unsent
+
+    async def _unmount(self, instance: str) -> None:
+        """Take a mount away whose helper has ended; a deletion can't cross it, and fails at it."""
+        try:
+            await self.files.unmount(instance)
+        except EngineError as failure:
+            # The next start of the pod does it, or the next try to remove it.
+            _log.warning("pod of %s: %s", instance, failure.one_line())
+
+    async def _stop_app(self, containers: Containers, grace_s: int) -> str:
+        """Stop the app, and have its storage helper send what is left while it has a network."""
+        app, storage = containers.get(Role.APP), containers.get(Role.STORAGE)
+        stuck: EngineError | None = None
+        if app is not None and app.running:
+            try:
+                await self._engine.stop_container(app.id, grace_s)
+            except EngineError as failure:
+                if storage is None:
+                    raise
+                # What waits for an absent file server can't be killed. Without the helper it can.
+                stuck = failure
+        unsent = "" if storage is None else await self.files.drain(storage)
+        if stuck is not None and app is not None:
+            _log.warning("an app did not stop: %s", stuck.one_line())
+            await self._engine.stop_container(app.id, _HELPER_GRACE_S)
+        return unsent
 
     async def remove_helpers(self, instance: str) -> None:
         """Remove the helpers of a pod, which are made anew when it is completed."""
         containers = await self.look(instance)
-        helpers = [state.id for role, state in containers.items() if role in HELPERS]
+        helpers = [state.id for role, state in containers.items() if role in ALL_HELPERS]
         await gather_all(*(self._engine.remove_container(id) for id in helpers))
 
     async def remove(self, instance: str) -> None:
@@ -256,6 +324,9 @@ class PodBuilder:
 
         What a call that was cut off makes late is seen by another look.
         """
+        found = await self.look(instance)
+        if Role.STORAGE in found:
+            await self._stop_app(found, _HELPER_GRACE_S)
         for _ in range(_REMOVE_ROUNDS):
             containers = await self._engine.containers(self._data_folder, instance)
             # The namespace's holder last: its rules bind for as long as anything else runs.
@@ -266,6 +337,8 @@ class PodBuilder:
             networks, volumes = await gather_all(
                 self._networks(instance), self._engine.volumes(self._data_folder, instance)
             )
+            if files_volume_name(instance) in {volume["Name"] for volume in volumes}:
+                await self._unmount(instance)
             await gather_all(
                 *(self._engine.remove_network(network["Id"]) for network in networks),
                 *(self._engine.remove_volume(volume["Name"]) for volume in volumes),
@@ -336,15 +409,19 @@ class PodBuilder:
         """
         await self._engine.start_container(infra)
         name_files = (await self._engine.container(infra)).name_files
+        place = await self.files.place(spec.instance) if spec.files else ""
         _, app = await gather_all(
-            self._wait_for_firewall(infra), self._create_app(spec, infra, name_files)
+            self._wait_for_firewall(infra), self._create_app(spec, infra, name_files, place)
         )
         return str(app)
 
-    async def _create_app(self, spec: PodSpec, infra: str, name_files: Sequence[NameFile]) -> str:
+    async def _create_app(
+        self, spec: PodSpec, infra: str, name_files: Sequence[NameFile], files_place: str
+    ) -> str:
         """With the owner's limit for its files, if the engine's storage driver can set one."""
+        definition = pod.app(spec, infra, name_files, files_place)
         with _sorted_refusals():
-            return await self._create_app_with_quota(spec, pod.app(spec, infra, name_files))
+            return await self._create_app_with_quota(spec, definition)
 
     async def _create_app_with_quota(self, spec: PodSpec, definition: Definition) -> str:
         limit = spec.policy.disk_bytes_per_pod
@@ -444,7 +521,7 @@ def _machine_at_fault() -> Iterator[None]:
         ) from None
 
 
-async def _undo(instance: str, undoing: Coroutine[Any, Any, None]) -> None:
+async def _undo(instance: str, undoing: Coroutine[Any, Any, object]) -> None:
     """Take back a start that has failed. If that fails too, the next start sees to it."""
     try:
         await undoing

@@ -119,7 +119,12 @@ class PodManager:
         self._host_now = host_now
         self._data_folder = str(config.data_folder)
         self._assembly = PodBuilder(
-            engine, self._data_folder, config.network_range, host_now, config.limits.firewall_s
+            engine,
+            self._data_folder,
+            config.network_range,
+            host_now,
+            config.limits.firewall_s,
+            config.images.storage,
         )
         self._condition = PodInspector(config, engine, self._assembly)
         services = self.services = ServiceAddresses(config)
@@ -241,7 +246,10 @@ class PodManager:
             if now.state is not PodState.EXITED:
                 self._condition.folder(instance).set_reason(_STOPPED)
             if any(state.running for state in found.values()):
-                await self._assembly.stop(instance, self._config.limits.stop_grace_s)
+                unsent = await self._assembly.stop(instance, self._config.limits.stop_grace_s)
+                if unsent:
+                    reason = f"{_STOPPED}; these files were not sent to the file server: {unsent}"
+                    self._condition.folder(instance).set_reason(reason)
                 _log.info("pod of %s: stopped", instance)
         return PodStopped(instance=instance)
 
@@ -373,7 +381,11 @@ class PodManager:
         async with self._lock(instance):
             found = await self._assembly.look(instance)
             app, infra, helper = (found.get(one) for one in (Role.APP, Role.INFRA, role))
-            if app is None or infra is None or helper is None or helper.running or app.ended:
+            if app is None or infra is None or app.ended:
+                return True
+            # One that could not be made is tried again.
+            wanted = helper is not None or (role is Role.STORAGE and app.has_files)
+            if not wanted or (helper is not None and helper.running):
                 return True
             if not app.started:
                 return False

@@ -136,7 +136,9 @@ class PodReconciler:
                 else:
                     await self._assembly.remove(instance)
                     folder.set_reason("")
-                    await self._assembly.build(spec, files)
+                    notice = await self._assembly.build(spec, files)
+                    if notice:
+                        folder.set_notice(notice)
             except Conflict as error:
                 # What an earlier call, cut off on our side, still made.
                 _log.warning("pod of %s: made anew: %s", instance, error.one_line())
@@ -148,7 +150,9 @@ class PodReconciler:
         """Start a kept app again. If that fails, what ran of it for a moment was no run."""
         try:
             grace_s = self._config.limits.stop_grace_s
-            await self._assembly.resume(spec, files, containers, grace_s)
+            trouble = await self._assembly.resume(spec, files, containers, grace_s)
+            if trouble:
+                self._condition.folder(spec.instance).set_notice(trouble)
         except NodeFailure:
             folder = self._condition.folder(spec.instance)
             run, notice = folder.run, folder.notice
@@ -174,6 +178,7 @@ class PodReconciler:
             data_folder=str(self._config.data_folder),
             image=image,
             helpers=self._config.images,
+            files=bool(self._config.images.storage and self._config.fileservers_for_pods()),
             policy=self._config.policy,
             machine_cpus=int((await self._engine.info())["NCPU"]),
             reach=egress_policy(
@@ -192,5 +197,6 @@ class PodReconciler:
             routers=list(self._config.routers_for_pods()),
             ca=self._config.ca,
             silence_s=self._config.limits.silence_s,
+            fileservers=list(self._config.fileservers_for_pods()),
         )
         return {"config.json": encode(told), "key": key.export_private_key("openssh")}

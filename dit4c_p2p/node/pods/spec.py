@@ -1,9 +1,11 @@
 """An instance → the exact definitions of its containers, network and volumes. Pure.
 
-A pod is four containers in one network namespace. ``infra`` holds it and loads the firewall;
-``app`` is the user's image; ``listener`` and ``auth`` share the private volume with the instance's
-key, which the app has not. Everything is named after the instance and carries labels, which are the
-truth about what exists on a node. Nothing restarts by itself: the agent decides.
+A pod is up to five containers in one network namespace. ``infra`` holds it and loads the firewall;
+``app`` is the user's image; ``listener``, ``auth`` and ``storage`` share the private volume with
+the instance's key, which the app has not. ``storage`` is there where the installation has file
+servers; ``mounter`` only for moments, see ``storage_spec``. Everything is named after the instance
+and carries labels, which are the truth about what exists on a node. Nothing restarts by itself: the
+agent decides.
 
 The JSON is the Docker engine's API 1.41, ``POST /containers/create`` and its like.
 """
@@ -18,17 +20,29 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
-from dit4c_p2p.messages.pod import HELPER_UID, POD_FOLDER
+from dit4c_p2p.messages.pod import FILES_FOLDER, HELPER_UID, POD_FOLDER
 from dit4c_p2p.node.config import HelperImages
 from dit4c_p2p.node.errors import NoPort, PolicyRefused
 from dit4c_p2p.node.network.firewall import EgressPolicy, ruleset
 from dit4c_p2p.node.owner.policy import Policy
 from dit4c_p2p.node.pods import seccomp
+from dit4c_p2p.node.pods.storage_spec import (
+    app_mount,
+    files_volume_name,
+    socket_volume_name,
+    storage_environment,
+    storage_mounts,
+)
+from dit4c_p2p.node.pods.storage_spec import mounter as mounter_definition
 
 LABEL_INSTANCE = "dit4c.instance"
 LABEL_ROLE = "dit4c.role"
 LABEL_DATA_DIR = "dit4c.data-dir"
 LABEL_APP_PORT = "dit4c.app-port"
+# On an app that has a place for its user's files.
+LABEL_FILES = "dit4c.files"
+# On volumes: the image that takes mounts away from them, whoever removes the pod.
+LABEL_STORAGE_IMAGE = "dit4c.storage-image"
 
 RULES_VARIABLE = "DIT4C_RULES"
 READY_LINE = "ready"
@@ -69,9 +83,13 @@ class Role(StrEnum):
     APP = "app"
     LISTENER = "listener"
     AUTH = "auth"
+    STORAGE = "storage"
+    MOUNTER = "mounter"
 
 
+# Without these two nobody reaches an app; they are made at once, and watched until it is ready.
 HELPERS = (Role.LISTENER, Role.AUTH)
+ALL_HELPERS = (*HELPERS, Role.STORAGE)
 
 
 @dataclass(frozen=True)
@@ -95,7 +113,7 @@ class AppImage:
 
 @dataclass(frozen=True)
 class PodSpec:
-    """Everything a pod's definitions are made of."""
+    """Everything a pod's definitions are made of. ``files``: its user's files are shown."""
 
     instance: str
     data_folder: str
@@ -105,6 +123,7 @@ class PodSpec:
     machine_cpus: int
     reach: EgressPolicy
     resolvers: tuple[IPv4Address, ...]
+    files: bool = False
 
 
 def read_image(inspected: Mapping[str, Any]) -> AppImage:
@@ -199,7 +218,12 @@ def volumes(spec: PodSpec) -> list[Definition]:
     """
     names = [pod_volume_name(spec.instance)]
     names += [app_volume_name(spec.instance, index) for index in range(len(spec.image.volumes))]
-    return [{"Name": name, "Driver": "local", "Labels": labels(spec, "volume")} for name in names]
+    if spec.files:
+        names += [files_volume_name(spec.instance), socket_volume_name(spec.instance)]
+    marked = labels(spec, "volume")
+    if spec.files:
+        marked[LABEL_STORAGE_IMAGE] = spec.helpers.storage
+    return [{"Name": name, "Driver": "local", "Labels": marked} for name in names]
 
 
 def infra(spec: PodSpec, network_id: str) -> Definition:
@@ -223,11 +247,15 @@ def infra(spec: PodSpec, network_id: str) -> Definition:
     }
 
 
-def app(spec: PodSpec, infra_id: str, name_files: Sequence[NameFile] = ()) -> Definition:
+def app(
+    spec: PodSpec, infra_id: str, name_files: Sequence[NameFile] = (), files_source: str = ""
+) -> Definition:
     """The user's image, as that image's user, with what the owner lends and no more.
 
     :param name_files: of its infra container. The engine shares them in a pod, writable in whatever
         container has a writable root; the app gets them read-only, for its helpers resolve by them.
+    :param files_source: where its user's files are to appear on the engine's machine; empty: they
+        are not shown.
     """
     policy = spec.policy
     host = confined(
@@ -244,7 +272,9 @@ def app(spec: PodSpec, infra_id: str, name_files: Sequence[NameFile] = ()) -> De
         "Mounts": [
             {"Type": "volume", "Source": app_volume_name(spec.instance, index), "Target": path}
             for index, path in enumerate(spec.image.volumes)
+            if not files_source or path.rstrip("/") != FILES_FOLDER
         ]
+        + ([app_mount(files_source)] if files_source else [])
         + [
             {"Type": "bind", "Source": file.source, "Target": file.target, "ReadOnly": True}
             for file in name_files
@@ -252,7 +282,7 @@ def app(spec: PodSpec, infra_id: str, name_files: Sequence[NameFile] = ()) -> De
     }
     return {
         "Image": spec.image.id,
-        "Labels": labels(spec, Role.APP),
+        "Labels": labels(spec, Role.APP) | ({LABEL_FILES: "1"} if files_source else {}),
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": host,
     }
@@ -294,6 +324,43 @@ def helper(spec: PodSpec, role: Role, infra_id: str) -> Definition:
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": host,
     }
+
+
+def storage(spec: PodSpec, infra_id: str, owner: tuple[int, int]) -> Definition:
+    """``storage``: no capability, nothing to write but /tmp and the socket's place.
+
+    :param owner: user and group of the app, numbers.
+    """
+    definition = helper(spec, Role.STORAGE, infra_id)
+    definition["Image"] = spec.helpers.storage
+    definition["Env"] = storage_environment(owner)
+    mounts = storage_mounts(pod_volume_name(spec.instance), spec.instance)
+    definition["HostConfig"]["Mounts"] = mounts
+    return definition
+
+
+def mounter(
+    instance: str,
+    data_folder: str,
+    image: str,
+    source: str,
+    verb: str,
+    owner: tuple[int, int] = (0, 0),
+) -> Definition:
+    """The container that mounts an instance's files, or unmounts them, and ends.
+
+    :param source: where they appear on the engine's machine.
+    :param owner: user and group of the app, numbers.
+    """
+    marked = {
+        LABEL_INSTANCE: instance,
+        LABEL_ROLE: Role.MOUNTER,
+        LABEL_DATA_DIR: data_folder,
+    }
+    limits = confined(memory_bytes=_INFRA_MEMORY_BYTES, processes=16, log_size="1m")
+    limits["NanoCpus"] = 1_000_000_000
+    environment = storage_environment(owner)
+    return mounter_definition(image, environment, marked, limits, source, instance, verb)
 
 
 def pod_files(files: Mapping[str, bytes]) -> bytes:

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from dit4c_p2p.messages.node import PodState, PodStatus
-from dit4c_p2p.node.pods.spec import LABEL_APP_PORT, RULES_VARIABLE, NameFile, Role
+from dit4c_p2p.node.pods.spec import LABEL_APP_PORT, LABEL_FILES, RULES_VARIABLE, NameFile, Role
 from dit4c_p2p.node.pods.state_dir import Run
 
 # Colours and cursor movements (ECMA-48), and every other control character but tab and line end.
@@ -44,7 +44,8 @@ class ContainerState:
     it, empty for never. ``finished``: when it ended last, in seconds since 1970, 0 for never.
     ``rules`` and ``name_servers`` are those that an infra container was made with. ``app_port``:
     what its label says, 0 for none. ``name_files``: the engine's files by which names are resolved
-    in it, which are there once it was started.
+    in it, which are there once it was started. ``has_files``: it is an app with a place for its
+    user's files. ``user``: what its image says of whom it runs as.
     """
 
     id: str
@@ -61,6 +62,8 @@ class ContainerState:
     name_servers: tuple[IPv4Address, ...] = ()
     app_port: int = 0
     name_files: tuple[NameFile, ...] = ()
+    has_files: bool = False
+    user: str = ""
 
     @property
     def ended(self) -> bool:
@@ -101,6 +104,8 @@ def read_container(inspected: Mapping[str, Any]) -> ContainerState:
             if inspected.get(key)
         ),
         app_port=int(labels.get(LABEL_APP_PORT) or 0),
+        has_files=LABEL_FILES in labels,
+        user=str((inspected.get("Config") or {}).get("User") or ""),
     )
 
 

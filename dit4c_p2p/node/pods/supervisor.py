@@ -7,7 +7,7 @@ what is there with what it knew, so that nothing missed in between stays unnotic
 |-----------|-----------------------------------------------------------------------|
 | app       | once it is clear that it was by itself: a :class:`PodEvent` with the  |
 |           | reason and the end of its log, and the rest of the pod is stopped     |
-| listener, auth | started again, at first after a second, then after up to a minute |
+| listener, auth, storage | started again, at first after a second, then up to a minute |
 | infra     | the app is stopped: a pod does not run without who holds its firewall |
 
 A pod that went down with its machine, with the engine or with its infra container is told of as
@@ -26,7 +26,7 @@ from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import FilesFailed, NodeFailure, TransientError
 from dit4c_p2p.node.pods import spec
 from dit4c_p2p.node.pods.manager import PodManager
-from dit4c_p2p.node.pods.spec import HELPERS, Role
+from dit4c_p2p.node.pods.spec import ALL_HELPERS, Role
 from dit4c_p2p.node.pods.status import memory_text
 
 _log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ class PodSupervisor:
                 _log.warning("pod of %s: %s uses too much memory", instance, role)
             case "die", Role.INFRA:
                 self._spawn(self._infra_ended(instance), f"infra of {instance}")
-            case "die", (Role.LISTENER | Role.AUTH) as helper:
+            case "die", (Role.LISTENER | Role.AUTH | Role.STORAGE) as helper:
                 self._mend_later(instance, helper)
             case "die", Role.APP:
                 self._see_to(instance)
@@ -158,7 +158,7 @@ class PodSupervisor:
                 self._see_to(instance)
             else:
                 self._spawn(self._infra_ended(instance), f"look at infra of {instance}")
-                for role in HELPERS:
+                for role in ALL_HELPERS:
                     self._mend_later(instance, role)
 
     async def _tell(self, instance: str) -> None:

@@ -70,6 +70,7 @@ def test_only_what_the_chosen_tools_need_is_built() -> None:
         "listener",
         "auth",
         "upload",
+        "storage",
         "jupyterlab",
     ]
     assert recipes_for(ALL_TOOLS) == RECIPES

@@ -32,10 +32,11 @@ def definitions():
         Role.APP: spec.app(SPEC, "infra"),
         Role.LISTENER: spec.helper(SPEC, Role.LISTENER, "infra"),
         Role.AUTH: spec.helper(SPEC, Role.AUTH, "infra"),
+        Role.STORAGE: spec.storage(SPEC, "infra", (1000, 100)),
     }
 
 
-@pytest.mark.parametrize("role", list(Role))
+@pytest.mark.parametrize("role", [role for role in Role if role is not Role.MOUNTER])
 def test_row_every_container_is_confined(role):
     made = definitions()[role]
     host = made["HostConfig"]
@@ -70,6 +71,7 @@ def test_row_capabilities_are_the_eight_and_never_net_raw():
         ],
         Role.LISTENER: [],
         Role.AUTH: [],
+        Role.STORAGE: [],
     }  # fmt: skip
 
 
@@ -87,10 +89,45 @@ def test_row_the_key_is_not_in_the_app():
     assert auth["Source"] == listener["Source"] == "dit4c-abc-pod"
     assert (auth["ReadOnly"], listener["ReadOnly"]) == (False, True)
     assert mounts[Role.INFRA] == []
+    key, socket = mounts[Role.STORAGE]
+    assert (key["Source"], key["ReadOnly"]) == ("dit4c-abc-pod", True)
+    assert socket["Source"] == "dit4c-abc-mount"
+
+
+def test_the_apps_files_are_bound_so_that_mounts_reach_it_and_none_leaves_it():
+    image = AppImage("sha256:app", 8888, ("/data", "/mnt"))
+    made = spec.app(replace(SPEC, image=image, files=True), "infra", (), "/volumes/files")
+    assert made["Labels"]["dit4c.files"] == "1"
+    # The image's own volume at /mnt gives way.
+    assert [(m["Source"], m["Target"]) for m in made["HostConfig"]["Mounts"]] == [
+        ("dit4c-abc-app-0", "/data"),
+        ("/volumes/files", "/mnt"),
+    ]
+    assert made["HostConfig"]["Mounts"][1]["BindOptions"] == {"Propagation": "rslave"}
+    volumes = [volume["Name"] for volume in spec.volumes(replace(SPEC, files=True))]
+    assert volumes[-2:] == ["dit4c-abc-files", "dit4c-abc-mount"]
+
+
+def test_only_the_mount_container_may_mount_and_it_has_neither_key_nor_network():
+    made = spec.mounter("abc", "/srv/dit4c", "sha256:storage", "/volumes/a/_data", "mount")
+    host = made["HostConfig"]
+    assert (host["CapDrop"], host["CapAdd"], host["NetworkMode"]) == (
+        ["ALL"],
+        ["SYS_ADMIN"],
+        "none",
+    )
+    assert [device["PathOnHost"] for device in host["Devices"]] == ["/dev/fuse"]
+    assert [m["Source"] for m in host["Mounts"]] == ["/volumes/a", "dit4c-abc-mount"]
+    assert "DIT4C_MOUNT_POINT=/shared/_data" in made["Env"]
+    assert host["Mounts"][0]["BindOptions"] == {"Propagation": "rshared"}
+    assert host["Privileged"] is False
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert made["Labels"]["dit4c.role"] == "mounter"
+    assert 0 < host["NanoCpus"] <= 1_000_000_000
 
 
 def test_helpers_run_as_their_own_user_on_a_read_only_root():
-    for role in (Role.AUTH, Role.LISTENER):
+    for role in (Role.AUTH, Role.LISTENER, Role.STORAGE):
         made = definitions()[role]
         assert made["User"] == "10001:10001"
         assert made["HostConfig"]["ReadonlyRootfs"] is True
