@@ -1,7 +1,9 @@
-"""A mount of the storage helper, in a process of its own, over a stock SFTP server.
+"""A mount of the storage helper, in a process of its own, over a stock SFTP server or ours.
 
-``python storage_mount.py PORT FOLDER MOUNTPOINT LIMIT_S`` is the mount's process; keys are in the
-folder ``$STORAGE_KEYS``. A line "mounted" on standard output says that it answers.
+``python storage_mount.py mount PORT USER FOLDER MOUNTPOINT LIMIT_S`` is the mount's process; keys
+are in the folder ``$STORAGE_KEYS``. A line "mounted" on standard output says that it answers.
+``python storage_mount.py serve FOLDER`` is the process of a file server of ours; a line with its
+port says that it answers, and it ends with its standard input.
 """
 
 import asyncio
@@ -30,6 +32,8 @@ needs_fuse = [
 
 class StockServer:
     """OpenSSH's sshd with its own SFTP server, on a port of loopback; keys lie in ``folder``."""
+
+    user = "root"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -75,19 +79,48 @@ Subsystem sftp internal-sftp -u 0
             self._process = None
 
 
+class OwnServer:
+    """A file server of ours in a process of its own; ``stored`` is what ``/private`` shows."""
+
+    user = "user-ada"
+    shown = "/private"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, "serve", str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
+        )
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+        self.stored = folder / "trees" / "user-ada" / "files" / "private"
+
+    def kill(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(20)
+
+
 class Mount:
     """One mount of ``shown`` (a folder of the server) at ``path``."""
 
     def __init__(
-        self, server_port: int, keys: Path, shown: Path, path: Path, limit_s: float = 30
+        self,
+        server: StockServer | OwnServer,
+        shown: Path | str,
+        path: Path,
+        limit_s: float = 30,
     ) -> None:
         self.path = path
         path.mkdir(exist_ok=True)
-        arguments = [str(server_port), str(shown), str(path), str(limit_s)]
+        arguments = ["mount", str(server.port), server.user, str(shown), str(path), str(limit_s)]
         self.process = subprocess.Popen(
             [sys.executable, __file__, *arguments],
             stdout=subprocess.PIPE,
-            env=os.environ | {KEYS_VARIABLE: str(keys)},
+            env=os.environ | {KEYS_VARIABLE: str(server.folder)},
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -131,7 +164,20 @@ def _children(parent: int) -> list[int]:
     return found
 
 
-async def _serve(port: int, shown: str, mountpoint: str, limit_s: float) -> None:
+async def _serve_files(folder: Path) -> None:
+    from systems.fileserver import running_file_server
+
+    async with running_file_server(folder) as system:
+        identity = system.person("ada")
+        identity.key.write_private_key(folder / "user")
+        (folder / "user").chmod(0o600)
+        system.host_key.write_public_key(folder / "host.pub")
+        print(system.server.port, flush=True)
+        await asyncio.to_thread(sys.stdin.read)
+
+
+async def _serve(port: int, user: str, shown: str, mountpoint: str, limit_s: float) -> None:
+    from dit4c_p2p.helpers.storage.compound_remote import say_hello
     from dit4c_p2p.helpers.storage.file_operations import StorageFilesystem
     from dit4c_p2p.helpers.storage.fuse_session import PyfuseKernel, serve
     from dit4c_p2p.helpers.storage.plain_remote import PlainRemote
@@ -155,7 +201,7 @@ async def _serve(port: int, shown: str, mountpoint: str, limit_s: float) -> None
                 "127.0.0.1",
                 port,
                 client_factory=Client,
-                username="root",
+                username=user,
                 client_keys=[str(keys / "user")],
                 known_hosts=([host_key], [], []),
                 **CLIENT_OPTIONS,
@@ -163,7 +209,8 @@ async def _serve(port: int, shown: str, mountpoint: str, limit_s: float) -> None
         except (OSError, asyncssh.Error) as error:
             raise ConnectionGone(f"no connection: {error}") from None
         enable_fast_path(connection)
-        return PlainRemote(await open_client(connection))
+        client = await open_client(connection)
+        return await say_hello(client) or PlainRemote(client)
 
     link = ServerLink("stock", connect, limit_s=limit_s)
     keeping = asyncio.create_task(link.run())
@@ -180,7 +227,7 @@ async def _serve(port: int, shown: str, mountpoint: str, limit_s: float) -> None
 
 
 def main() -> None:
-    """The mount's process."""
+    """The process that the arguments ask for."""
     import logging
 
     import uvloop
@@ -188,8 +235,11 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO)
     logging.getLogger("asyncssh").setLevel(logging.WARNING)
 
-    port, shown, mountpoint, limit_s = sys.argv[1:]
-    uvloop.run(_serve(int(port), shown, mountpoint, float(limit_s)))
+    match sys.argv[1:]:
+        case ["serve", folder]:
+            uvloop.run(_serve_files(Path(folder)))
+        case ["mount", port, user, shown, mountpoint, limit_s]:
+            uvloop.run(_serve(int(port), user, shown, mountpoint, float(limit_s)))
 
 
 if __name__ == "__main__":

@@ -15,30 +15,35 @@ import time
 from pathlib import Path
 
 import pytest
-from systems.storage_mount import Mount, StockServer, needs_fuse
+from systems.storage_mount import Mount, OwnServer, StockServer, needs_fuse
 
 pytestmark = needs_fuse
 
 MIB = 1024 * 1024
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = StockServer(tmp_path_factory.mktemp("sshd"))
-    server.start()
+@pytest.fixture(scope="module", params=["stock", "ours"])
+def server(request, tmp_path_factory):
+    if request.param == "ours":
+        server = OwnServer(tmp_path_factory.mktemp("fileserver"))
+    else:
+        server = StockServer(tmp_path_factory.mktemp("sshd"))
+        server.stored = tmp_path_factory.mktemp("stored")
+        server.shown = server.stored
+        server.start()
     yield server
     server.kill()
 
 
 @pytest.fixture(scope="module")
-def stored(tmp_path_factory):
+def stored(mounted, server):
     """The folder at the server."""
-    return tmp_path_factory.mktemp("stored")
+    return server.stored
 
 
 @pytest.fixture(scope="module")
-def mounted(server, stored, tmp_path_factory):
-    mount = Mount(server.port, server.folder, stored, tmp_path_factory.mktemp("mount"))
+def mounted(server, tmp_path_factory):
+    mount = Mount(server, server.shown, tmp_path_factory.mktemp("mount"))
     yield mount.path
     mount.end()
 
@@ -260,6 +265,88 @@ def test_operation(case, folder, stored):
     case(folder, at_server(stored, folder))
 
 
+# ---- what only a server of ours can do
+
+
+def nanoseconds(folder, server_folder):
+    (folder / "f").touch()
+    os.utime(folder / "f", ns=(1_000_000_001, 1_234_567_890_123_456_789))
+    assert (folder / "f").stat().st_mtime_ns == 1_234_567_890_123_456_789
+    assert (server_folder / "f").stat().st_atime_ns == 1_000_000_001
+
+
+def link_counts(folder, _):
+    (folder / "a").touch()
+    os.link(folder / "a", folder / "b")
+    assert (folder / "a").stat().st_nlink == (folder / "b").stat().st_nlink == 2
+    with (folder / "a").open() as file:
+        (folder / "a").unlink()
+        assert os.fstat(file.fileno()).st_nlink == 1
+        (folder / "b").unlink()
+        assert os.fstat(file.fileno()).st_nlink == 0
+    before = folder.stat().st_nlink
+    (folder / "d").mkdir()
+    assert folder.stat().st_nlink == before + 1
+
+
+def fifos_and_sockets(folder, _):
+    os.mkfifo(folder / "fifo", 0o640)
+    assert stat.S_ISFIFO((folder / "fifo").stat().st_mode)
+    os.mknod(folder / "socket", stat.S_IFSOCK | 0o600)
+    assert stat.S_ISSOCK((folder / "socket").stat().st_mode)
+    with pytest.raises(PermissionError):
+        os.mknod(folder / "device", stat.S_IFCHR | 0o600, os.makedev(1, 3))
+
+
+def extended_attributes(folder, server_folder):
+    (folder / "f").touch()
+    os.setxattr(folder / "f", "user.note", b"value")
+    assert os.getxattr(folder / "f", "user.note") == b"value"
+    assert os.listxattr(folder / "f") == ["user.note"]
+    assert os.getxattr(server_folder / "f", "user.note") == b"value"
+    os.removexattr(folder / "f", "user.note")
+    assert os.listxattr(folder / "f") == []
+    with pytest.raises(OSError) as caught:
+        os.setxattr(folder / "f", "security.note", b"x")
+    assert caught.value.errno == errno.EOPNOTSUPP
+
+
+def inode_numbers_are_the_servers(folder, server_folder):
+    (folder / "f").touch()
+    number = (folder / "f").stat().st_ino
+    (folder / "f").rename(folder / "g")
+    assert (folder / "g").stat().st_ino == number
+    (folder / "f").touch()
+    assert (folder / "f").stat().st_ino != number
+
+
+def times_of_change(folder, _):
+    (folder / "f").touch()
+    for change in (
+        lambda: (folder / "f").chmod(0o600),
+        lambda: os.chown(folder / "f", os.getuid(), os.getgid()),
+        lambda: os.link(folder / "f", folder / "g"),
+        lambda: os.truncate(folder / "f", 10),
+    ):
+        before = (folder / "f").stat().st_ctime_ns
+        time.sleep(0.01)  # a step of the file system's clock
+        change()
+        assert (folder / "f").stat().st_ctime_ns > before
+
+
+EXACT_CASES = (
+    nanoseconds, link_counts, fifos_and_sockets, extended_attributes,
+    inode_numbers_are_the_servers, times_of_change,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", EXACT_CASES, ids=lambda case: case.__name__)
+def test_exact_operation(case, server, folder, stored):
+    if isinstance(server, StockServer):
+        pytest.skip("version 3 of SFTP does not carry it")
+    case(folder, at_server(stored, folder))
+
+
 # ---- whole programs
 
 
@@ -410,6 +497,19 @@ def test_random_operations_do_what_they_do_on_a_local_file(folder, stored, tmp_p
 # ---- what is changed elsewhere
 
 
+def test_a_small_file_that_grows_elsewhere_is_read_on(folder, stored):
+    (at_server(stored, folder) / "f").write_text("one\n")
+    with (folder / "f").open() as file:
+        assert file.read() == "one\n"
+        with (at_server(stored, folder) / "f").open("a") as other:
+            other.write("two\n")
+        end = time.monotonic() + 10
+        while (more := file.read()) == "":
+            assert time.monotonic() < end
+            time.sleep(0.05)  # what the kernel knows is believed for a second
+        assert more == "two\n"
+
+
 def test_a_change_at_the_server_is_seen_when_the_file_is_opened(folder, stored):
     for number in range(20):
         (folder / "f").write_text(f"mine {number}")
@@ -420,7 +520,9 @@ def test_a_change_at_the_server_is_seen_when_the_file_is_opened(folder, stored):
 # ---- errors of the server
 
 
-def test_an_error_of_a_write_comes_back_at_close(folder, stored):
+def test_an_error_of_a_write_comes_back_at_close(server, folder, stored):
+    if isinstance(server, OwnServer):
+        pytest.skip("ours does not cross into another file system")
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "size=1m", "none", at_server(stored, folder)], check=True
     )
@@ -464,7 +566,7 @@ open(sys.argv[2], "wb").write(data * 24)
 
 
 def test_a_server_that_is_killed_and_comes_back_in_mid_write_is_not_noticed(own_server, tmp_path):
-    mount = Mount(own_server.port, own_server.folder, tmp_path / "stored", tmp_path / "m")
+    mount = Mount(own_server, tmp_path / "stored", tmp_path / "m")
     try:
         arguments = [sys.executable, "-c", WRITER, mount.path / "f", tmp_path / "expected"]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE) as writer:
@@ -482,7 +584,7 @@ def test_a_server_that_is_killed_and_comes_back_in_mid_write_is_not_noticed(own_
 def test_without_a_server_calls_fail_when_their_time_is_up_and_then_work_again(
     own_server, tmp_path
 ):
-    mount = Mount(own_server.port, own_server.folder, tmp_path / "stored", tmp_path / "m", 1.0)
+    mount = Mount(own_server, tmp_path / "stored", tmp_path / "m", 1.0)
     try:
         (mount.path / "f").write_text("before")
         own_server.kill()
