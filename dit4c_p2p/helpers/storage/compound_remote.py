@@ -17,6 +17,7 @@ from dit4c_p2p.sftp.openssh import StatVfs
 from dit4c_p2p.sftp.operations import (
     AttrsResult,
     BytesResult,
+    DataResult,
     EntryResult,
     Failed,
     FGetAttr,
@@ -36,6 +37,7 @@ from dit4c_p2p.sftp.operations import (
     NotRun,
     OpenFile,
     OpenResult,
+    ReadData,
     ReadLink,
     RemoveDir,
     RemoveXattr,
@@ -93,11 +95,21 @@ class CompoundRemote:
             return from_file_attrs((await self.one(FSetAttr(attrs, handle), FileResult)).attrs)
         return from_file_attrs((await self.one(SetAttr(path, attrs), AttrsResult)).attrs)
 
-    async def open(self, path: bytes, flags: int, mode: int | None = None) -> Opened:
-        """Open a file; ``flags`` are of ``OpenFlag``, ``mode`` is for one that is made."""
+    async def open(
+        self, path: bytes, flags: int, mode: int | None = None, *, ahead: int = 0
+    ) -> Opened:
+        """Open a file; ``flags`` are of ``OpenFlag``, ``mode`` is for one that is made.
+
+        :param ahead: so many of its first bytes come with it.
+        """
         operation = OpenFile(path, flags, 0o644 if mode is None else mode)
-        opened = await self.one(operation, OpenResult)
-        return Opened(opened.handle, from_file_attrs(opened.attrs))
+        if not ahead:
+            opened = await self.one(operation, OpenResult)
+            return Opened(opened.handle, from_file_attrs(opened.attrs))
+        first, second = await self.run((operation, ReadData(0, ahead)))
+        opened = checked(first, OpenResult)
+        start = second.data if isinstance(second, DataResult) else b""
+        return Opened(opened.handle, from_file_attrs(opened.attrs), start)
 
     async def list_folder(self, path: bytes) -> AsyncIterator[Sequence[Entry]]:
         """The entries of a folder, some at a time, without ``.`` and ``..``."""

@@ -18,6 +18,7 @@ from dit4c_p2p.helpers.storage.server_link import RemoteFile
 from dit4c_p2p.sftp.constants import OpenFlag
 
 _PERMISSIONS = 0o7777
+_SMALL_BYTES = 64 * 1024
 # Two changes within one step of a server's clock can't be told apart by version 3's times.
 _COARSE_NS = 2 * SECOND_NS
 
@@ -39,9 +40,12 @@ class StorageFilesystem(Folders):
         await self._settle(node)
         wire = _wire_flags(flags)
         before, changes = node.attributes, node.changes
+        # A small file comes with the answer, all of it.
+        small = wire == OpenFlag.READ and 0 < before.size <= _SMALL_BYTES
+        ahead = before.size if small else 0
 
         async def attempt(remote: Remote) -> tuple[Remote, Opened]:
-            return remote, await remote.open(node.path(), wire)
+            return remote, await remote.open(node.path(), wire, ahead=ahead)
 
         remote, opened = await link.call(attempt)
         remote_file = RemoteFile(node.path, wire & ~OpenFlag.TRUNC, (remote, opened.handle))
@@ -58,7 +62,10 @@ class StorageFilesystem(Folders):
             node.attributes.size = 0
         else:
             self._learn(node, opened.attributes, changes)
-        return self._add(node, remote_file, flags, kept)
+        info = self._add(node, remote_file, flags, kept)
+        if ahead and node.changes == changes and len(opened.start) == opened.attributes.size:
+            self._open[info.fh].file.seed(self._open[info.fh], opened.start)
+        return info
 
     @handler
     async def create(

@@ -72,6 +72,15 @@ class NodeFile:
         """Whether writes have not arrived at the server yet."""
         return bool(self._buffer or self._sending)
 
+    def seed(self, opening: OpenFile, start: bytes) -> None:
+        """The whole file came when it was opened; it is good until something is written."""
+        if not self.dirty:
+            self._add_read_ahead(opening).seed(start)
+
+    def _add_read_ahead(self, opening: OpenFile) -> ReadAhead:
+        ahead = self.read_ahead[opening] = ReadAhead(self._reader(opening.remote))
+        return ahead
+
     def forget_reads(self) -> None:
         """What was read ahead counts no more."""
         for ahead in self.read_ahead.values():
@@ -202,7 +211,7 @@ class NodeFile:
             return await self._reader(opening.remote)(offset, size)
         ahead = self.read_ahead.get(opening)
         if ahead is None:
-            ahead = self.read_ahead[opening] = ReadAhead(self._reader(opening.remote))
+            ahead = self._add_read_ahead(opening)
         return await ahead.read(offset, size, self.node.attributes.size)
 
     def _reader(self, remote_file: RemoteFile) -> Fetch:

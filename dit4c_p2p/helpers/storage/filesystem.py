@@ -28,6 +28,9 @@ _PERMISSIONS = 0o7777
 BELIEVED_S = 1.0
 # The folder whose quota is what "df" shows: pyfuse3 does not say which one is asked about.
 _HOME = b"private"
+# After so many look-ups of known names a folder is listed whole, unless it is larger than that.
+_MISSES = 2
+_MOST_LISTED = 2000
 # Programs read and write in pieces of this size if they go by it.
 _BLOCK_BYTES = 128 * 1024
 
@@ -377,6 +380,12 @@ class Folders(pyfuse3.Operations):
                 await child.file.drain()
             if self._is_fresh(child):
                 return child
+        if await self._listed(parent):
+            child = parent.children.get(name)
+            if child is None:
+                raise OSError(errno.ENOENT, "no such file")
+            if self._is_fresh(child):
+                return child
         changes = 0 if child is None else child.changes
         path = parent.child_path(name)
         try:
@@ -389,6 +398,42 @@ class Folders(pyfuse3.Operations):
         if node is not child or node.changes == changes:
             node.fresh_until = time.monotonic() + BELIEVED_S
         return node
+
+    async def _listed(self, parent: Node) -> bool:
+        """List a folder whole when several of its names are asked for in a row.
+
+        Whether a listing has begun after this look-up and is done: it says what there is. What it
+        says of other names is believed as long as other answers are, but not that there is none.
+        """
+        parent.misses += 1
+        if (
+            parent.misses < _MISSES
+            or len(parent.children) > _MOST_LISTED
+            or parent.listed_at > time.monotonic() - BELIEVED_S
+        ):
+            return False
+        begun_by_us = parent.listing is None
+        if parent.listing is None:
+            parent.listing = asyncio.ensure_future(self._list_for_lookups(parent))
+        return await asyncio.shield(parent.listing) and begun_by_us
+
+    async def _list_for_lookups(self, folder: Node) -> bool:
+        """Whether it could be listed, and nothing of it changed meanwhile."""
+        try:
+            opening = OpenFolder(folder)
+            for entry in await self._list(opening):
+                child = folder.children.get(entry.name)
+                if child is not None and (child.base is not None or child.file is not None):
+                    continue
+                found = self.table.found(folder, entry.name, entry.attributes)
+                self._learn(found, entry.attributes, found.changes)
+            return folder.changes == opening.changes
+        except OSError as error:
+            _log.info("a folder can't be listed ahead: %s", error)
+            return False
+        finally:
+            folder.misses, folder.listing = 0, None
+            folder.listed_at = time.monotonic()
 
     async def _refresh(self, node: Node) -> None:
         """Have the attributes of ``node`` be the server's of now."""

@@ -6,6 +6,7 @@ every mount; otherwise it is made of the path, which lasts until a file is renam
 together from names whenever they are needed, so that a folder's rename changes one name.
 """
 
+import asyncio
 import errno
 import hashlib
 import stat
@@ -36,7 +37,10 @@ class Node:
         "fresh_until",
         "generation",
         "link",
+        "listed_at",
+        "listing",
         "lookups",
+        "misses",
         "names",
         "number",
     )
@@ -49,6 +53,10 @@ class Node:
         self.lookups = 0
         self.fresh_until = 0.0
         self.changes = 0
+        # Look-ups in this folder that the server was asked for, and the listing that spares more.
+        self.misses = 0
+        self.listing: asyncio.Task[bool] | None = None
+        self.listed_at = 0.0
         self.names: dict[tuple[Node, bytes], None] = {}
         self.children: dict[bytes, Node] = {}
         self.base: bytes | None = None

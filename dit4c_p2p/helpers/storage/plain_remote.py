@@ -53,7 +53,9 @@ class PlainRemote:
             await self.client.setstat(path, attrs)
         return await self.getattr(path)
 
-    async def open(self, path: bytes, flags: int, mode: int | None = None) -> Opened:
+    async def open(
+        self, path: bytes, flags: int, mode: int | None = None, *, ahead: int = 0
+    ) -> Opened:
         """Open a file; ``flags`` are of ``OpenFlag``, ``mode`` is for one that is made."""
         try:
             handle = await self.client.open(path, flags, Attrs(mode=mode))

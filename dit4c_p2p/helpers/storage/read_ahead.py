@@ -20,7 +20,7 @@ class ReadAhead:
 
     def __init__(self, fetch: Fetch) -> None:
         self._fetch = fetch
-        self._blocks: dict[int, asyncio.Task[bytes | memoryview]] = {}
+        self._blocks: dict[int, asyncio.Future[bytes | memoryview]] = {}
         self._next = 0
         self._ahead = 0
 
@@ -30,6 +30,12 @@ class ReadAhead:
             if not task.done():
                 task.cancel()
         self._blocks.clear()
+
+    def seed(self, start: bytes) -> None:
+        """The file begins with these bytes, and holds no others."""
+        block: asyncio.Future[bytes | memoryview] = asyncio.get_running_loop().create_future()
+        block.set_result(start)
+        self._blocks[0] = block
 
     async def read(self, offset: int, size: int, file_size: int) -> bytes | memoryview:
         """``size`` bytes at ``offset``; fewer at the end of the file.
@@ -56,12 +62,15 @@ class ReadAhead:
             else:
                 block = await asyncio.shield(task)
                 piece = block[start : start + end - position]
-            if not piece:
-                break
-            pieces.append(piece)
             position += len(piece)
-            if task is not None and len(block) < BLOCK_BYTES and start + len(piece) == len(block):
-                break  # the end of the file
+            if piece:
+                pieces.append(piece)
+            if task is None and not piece:
+                break
+            if task is not None and start + len(piece) == len(block) < BLOCK_BYTES:
+                if position >= file_size:
+                    break
+                self._blocks.pop(number, None)  # the file has grown since
         self._drop(self._next - _SLACK_BYTES)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -84,7 +93,7 @@ class ReadAhead:
             del self._blocks[number]
 
 
-def _heard(task: "asyncio.Task[bytes | memoryview]") -> None:
+def _heard(task: "asyncio.Future[bytes | memoryview]") -> None:
     """An error is told to who reads the block; nobody may."""
     if not task.cancelled():
         task.exception()

@@ -16,10 +16,11 @@ class Entry(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A file that was opened, and its attributes then."""
+    """A file that was opened, its attributes then, and its first bytes if they were wished for."""
 
     handle: bytes
     attributes: Attributes
+    start: bytes = b""
 
 
 class Remote(Protocol):
@@ -41,8 +42,13 @@ class Remote(Protocol):
     ) -> Attributes:
         """Change attributes of an open file, or of a path; returns them afterwards."""
 
-    async def open(self, path: bytes, flags: int, mode: int | None = None) -> Opened:
-        """Open a file; ``flags`` are of ``OpenFlag``, ``mode`` is for one that is made."""
+    async def open(
+        self, path: bytes, flags: int, mode: int | None = None, *, ahead: int = 0
+    ) -> Opened:
+        """Open a file; ``flags`` are of ``OpenFlag``, ``mode`` is for one that is made.
+
+        :param ahead: so many of its first bytes are wished for; a server may leave them out.
+        """
 
     def list_folder(self, path: bytes) -> AsyncIterator[Sequence[Entry]]:
         """The entries of a folder, some at a time, without ``.`` and ``..``."""
