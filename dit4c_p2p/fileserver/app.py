@@ -15,6 +15,7 @@ from dit4c_p2p.fileserver.config import FileServerConfig
 from dit4c_p2p.fileserver.expired_folders import ExpiredFolders
 from dit4c_p2p.fileserver.grants import GrantsClient
 from dit4c_p2p.fileserver.handles import HandleBudget
+from dit4c_p2p.fileserver.housekeeping import Housekeeping
 from dit4c_p2p.fileserver.metrics import FileServerMetrics
 from dit4c_p2p.fileserver.sessions import Sessions
 from dit4c_p2p.fileserver.sftp_server import Server
@@ -48,11 +49,13 @@ class FileServer:
     :ivar port: the port of its first address, once started.
     :ivar sessions: who is here.
     :ivar expired: removes the folders of instances that were discarded long ago.
+    :ivar housekeeping: what it does by itself.
     """
 
     port: int
     sessions: Sessions
     expired: ExpiredFolders
+    housekeeping: Housekeeping
 
     def __init__(self, config: FileServerConfig, *, clock: Callable[[], float] = time.time) -> None:
         self.config = config
@@ -151,6 +154,13 @@ class FileServer:
         self.expired = ExpiredFolders(config.files_folder, self._trees, grants, clock=self._clock)
         self._follow(asyncio.create_task(self.expired.run(), name="expired folders"))
 
+        keeping = self.housekeeping = Housekeeping(
+            self._trees,
+            hourly=config.snapshots.hourly,
+            daily=config.snapshots.daily,
+            clock=self._clock,
+        )
+        self._follow(asyncio.create_task(keeping.run(), name="housekeeping"))
         portal = PeerName.parse(config.portal.name)
         admission = admission_for(registry, portal, limits, self._refused)
         self._stack.push_async_callback(admission.close)

@@ -8,10 +8,11 @@ import asyncssh
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo
 from dit4c_p2p.settings.fileserver import FileServerLimits as Limits
+from dit4c_p2p.settings.fileserver import SnapshotSettings as Snapshots
 
 Addresses = tuple[tuple[str, int], ...]
 
-__all__ = ["Addresses", "FileServerConfig", "Limits"]
+__all__ = ["Addresses", "FileServerConfig", "Limits", "Snapshots"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class FileServerConfig:
     :ivar data_folder: where signed copies of key documents are kept; made if it is missing.
     :ivar files_folder: where people's files are; made if it is missing.
     :ivar limits: see :class:`Limits`.
+    :ivar snapshots: how long snapshots are kept.
     :ivar ca: PEM of authorities to believe beside the system's, for the portal's certificate.
     """
 
@@ -36,4 +38,5 @@ class FileServerConfig:
     data_folder: Path
     files_folder: Path
     limits: Limits = field(default_factory=Limits)
+    snapshots: Snapshots = field(default_factory=Snapshots)
     ca: str = ""

@@ -60,7 +60,7 @@ class ExpiredFolders:
             if await self._is_expired(instance):
                 try:
                     await self._remove(tree, instance)
-                except OSError as error:
+                except (OSError, RecursionError) as error:
                     about = f"instance-{instance.id} of {tree}"
                     _log.warning("the folder of %s is not removed: %s", about, error)
             await asyncio.sleep(_PAUSE_S)

@@ -3,6 +3,8 @@
     /private   /instance   /shared/<group>                 an instance
     /private   /instances/<instance>   /shared/<group>     a person
 
+Below each of these is ``.snapshots``, read-only, which listings leave out.
+
 Paths are taken lexically first (``..`` never leads above the root); from a tree's folder on, the
 rest of the path is resolved by the kernel beneath that folder.
 """
@@ -22,6 +24,8 @@ from dit4c_p2p.sftp.operations import FileAttrs
 
 Parts = tuple[bytes, ...]
 
+SNAPSHOTS = b".snapshots"
+
 # Ids of virtual folders: no file system of a disk uses them.
 _VIRTUAL_IDS = 1 << 63
 
@@ -33,9 +37,12 @@ class Folder:
     :ivar file_id: its id, then.
     :ivar writable: whether the session may change something in it.
     :ivar taken_away: the session may not come in any more.
+    :ivar history: its snapshots; None: it is such itself.
     """
 
-    def __init__(self, place: Parts, tree: Tree, folder: str, writable: bool) -> None:
+    def __init__(
+        self, place: Parts, tree: Tree, folder: str, writable: bool, *, snapshots: bool = False
+    ) -> None:
         self.place = place
         self.tree = tree
         self.folder = folder
@@ -45,6 +52,11 @@ class Folder:
         self.file_id = 0
         self._users = 0
         self._lock = threading.Lock()
+        self._snapshots = snapshots
+        self.history: Folder | None = None
+        if not snapshots:
+            inner = (*place, SNAPSHOTS)
+            self.history = Folder(inner, tree, folder, writable=False, snapshots=True)
 
     def enter(self) -> None:
         """An operation uses the folder.
@@ -55,7 +67,7 @@ class Folder:
             if self.taken_away:
                 raise os_error(errno.EACCES)
             if self.fd < 0:
-                self.fd = self.tree.folder_fd(self.folder)
+                self.fd = self.tree.folder_fd(self.folder, snapshots=self._snapshots)
                 self.file_id = os.fstat(self.fd).st_ino
             self._users += 1
 
@@ -70,6 +82,8 @@ class Folder:
         with self._lock:
             self.taken_away = True
             self._close_unused()
+        if self.history is not None:
+            self.history.take_away()
 
     def status(self) -> os.stat_result:
         """Of the folder, which is not kept open for it.
@@ -159,7 +173,10 @@ class View:
         for depth in range(1, min(len(parts), 2) + 1):
             folder = self.folders.get(parts[:depth])
             if folder is not None:
-                return folder, parts[depth:]
+                rest = parts[depth:]
+                if rest[:1] == (SNAPSHOTS,) and folder.history is not None:
+                    return folder.history, rest[1:]
+                return folder, rest
         virtual = self.virtual.get(parts)
         if virtual is None:
             raise os_error(errno.ENOENT)

@@ -3,7 +3,7 @@
     <files folder>/<tree>/files/private
     <files folder>/<tree>/files/instances/<instance>
     <files folder>/<tree>/files/shared             a group's
-    <files folder>/<tree>/snapshots/…
+    <files folder>/<tree>/snapshots/…              see ``snapshots.py``
 
 Each tree has one lease manager, one count of its bytes, and one record of each file that is open.
 """
@@ -24,6 +24,7 @@ from dit4c_p2p.fileserver.syscalls import open_beneath, os_error
 # Namespace changes of one directory are done one after the other; of these locks each has its part.
 _LOCKS = 64
 _GROUP_FOLDER = "shared"
+_FILES, _SNAPSHOTS = "files", "snapshots"
 
 
 class OpenFile:
@@ -56,8 +57,8 @@ class Tree:
         self.name = name
         self.leases = leases
         self.usage = Usage()
-        self.files_path = path / "files"
-        self.snapshots_path = path / "snapshots"
+        self.files_path = path / _FILES
+        self.snapshots_path = path / _SNAPSHOTS
         for folder in (path, self.files_path):
             folder.mkdir(mode=0o700, exist_ok=True)
         self.root_fd = os.open(self.files_path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -65,13 +66,18 @@ class Tree:
         self._open_lock = threading.Lock()
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
 
-    def folder_fd(self, folder: str) -> int:
+    def folder_fd(self, folder: str, *, snapshots: bool = False) -> int:
         """Open a folder of the tree, which is made if it is missing; the caller closes it.
 
         :param folder: as in :class:`messages.grants.FolderGrant`; empty: the whole of a group's.
+        :param snapshots: open the folder's snapshots instead.
         :raises OSError: it can't be made.
         """
-        descriptor = os.dup(self.root_fd)
+        if snapshots:
+            self.snapshots_path.mkdir(mode=0o700, exist_ok=True)
+            descriptor = os.open(self.snapshots_path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        else:
+            descriptor = os.dup(self.root_fd)
         try:
             for name in (folder or _GROUP_FOLDER).split("/"):
                 if name in ("", ".", ".."):
@@ -172,6 +178,14 @@ class Trees:
             tree = self._trees[name] = Tree(name, self._folder / name, leases)
             self._opened(tree)
         return tree
+
+    def paths(self, name: str) -> tuple[Path, Path]:
+        """Where a tree's files are, and its snapshots."""
+        return self._folder / name / _FILES, self._folder / name / _SNAPSHOTS
+
+    def names_on_disk(self) -> list[str]:
+        """The names of all trees that have ever been opened here."""
+        return sorted(path.name for path in self._folder.iterdir() if (path / _FILES).is_dir())
 
     def all(self) -> Iterable[Tree]:
         """Those that have been opened."""

@@ -45,6 +45,20 @@ class FileServerLimits(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SnapshotSettings(Settings):
+    """Yesterday's state, read-only, at .snapshots in each folder. They don't count in quotas."""
+
+    hourly: int = setting(
+        values.integer(0, 1000), "For how many hours the last of each hour is kept.", default=24
+    )
+    daily: int = setting(
+        values.integer(0, 10_000),
+        "For how many days the last of each day is kept. With 0 for both, none are made.",
+        default=14,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class FileServerSettings(PeerSettings):
     """A file server: people's files, by SFTP, to their instances and to themselves.
 
@@ -74,6 +88,11 @@ class FileServerSettings(PeerSettings):
         values.list_of(values.address),
         "Where it listens for instances and people, by SSH.",
         example=(("0.0.0.0", 2222), ("::", 2222)),
+    )
+    snapshots: SnapshotSettings = section(
+        SnapshotSettings,
+        "Yesterday's state, read-only, at .snapshots in each folder. A file system with reflinks "
+        "(btrfs, XFS) shares their blocks with the live files; another copies what has changed.",
     )
     limits: FileServerLimits = section(FileServerLimits, "How much it bears.")
 
@@ -106,4 +125,5 @@ class FileServerSettings(PeerSettings):
             data_folder=self.data_folder,
             files_folder=self.files_path,
             limits=self.limits,
+            snapshots=self.snapshots,
         )
