@@ -67,6 +67,8 @@ class Server:
         self.metrics = metrics
         self.budget = budget
         self.handles_per_session = per_session
+        # What is read on the loop is copied into its packet at once: one buffer does for all.
+        self.read_buffer = memoryview(bytearray(MAX_DATA_BYTES))
         self.server_id = int.from_bytes(os.urandom(8), "big")
 
 
@@ -270,7 +272,7 @@ class SftpSession:
             return False
         try:
             handle = self._files.begin_read(request.handle)
-            data = bytearray(length)
+            data = self._server.read_buffer[:length]
             count = os.preadv(handle.fd, [data], request.offset, os.RWF_NOWAIT)
         except (OSError, OverflowError, LeaseConflict):
             return False  # the worker finds out, and says so
@@ -279,9 +281,8 @@ class SftpSession:
         if not count:
             self._reply(packets.encode_response(request_id, EOF))
             return True
-        view = memoryview(data)[:count]
         head = count.to_bytes(4, "big")
-        self._reply(packets.packet(PacketType.DATA, request_id, head, view))
+        self._reply(packets.packet(PacketType.DATA, request_id, head, data[:count]))
         self._server.metrics.read_bytes(count)
         return True
 

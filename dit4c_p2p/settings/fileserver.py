@@ -22,7 +22,7 @@ class FileServerLimits(Settings):
     """How much it bears."""
 
     threads: int = setting(
-        values.integer(1, 256), "Requests that wait for the disk at one time.", default=16
+        values.integer(1, 256), "Requests that wait for the disk at one time.", default=32
     )
     stalled: float = setting(
         values.duration, "A client that takes no byte for so long is cut.", default=300.0

@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncssh
 import msgspec
 
-from dit4c_p2p.fileserver import FileServer, FileServerConfig
+from dit4c_p2p.fileserver import FileServer, FileServerConfig, Limits
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo
 
@@ -24,6 +24,7 @@ async def main(told: dict[str, str]) -> None:
             portal=msgspec.convert(told["portal"], PortalInfo),
             data_folder=folder / "data",
             files_folder=folder / "trees",
+            limits=Limits(connections_per_user=int(told.get("connections", "32"))),
         )
     )
     await server.start()
