@@ -183,6 +183,8 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
             _log.exception("a session of %s could not begin", self._connection.peer)
             self._refuse("the file server failed; its log says why")
             return
+        if self._ended or self._channel.is_closing():
+            return
         self._peer = str(peer)
         session = self._session = SftpSession(
             self._shared.shared,
@@ -191,9 +193,6 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
             pause=self._pause,
             end=self._end,
         )
-        if self._ended:
-            session.close()
-            return
         self._shared.sessions.add(peer, session, self._end)
         _log.info("%s begins a session for %s", self._connection.peer, peer)
         early, self._early = self._early, []

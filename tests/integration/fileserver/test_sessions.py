@@ -142,6 +142,28 @@ async def test_the_portal_acts_for_a_person(system: FileServerSystem):
     assert not connection.is_closed()
 
 
+async def test_a_client_that_goes_before_its_session_begins(system: FileServerSystem):
+    connection = await system.connect(system.person("ada"))
+    answer, asked = asyncio.Event(), asyncio.Event()
+    real = system.server._grants._ask
+
+    async def slow(peer):
+        asked.set()
+        await answer.wait()
+        return await real(peer)
+
+    system.server._grants._ask = slow
+    opening = asyncio.create_task(connection.open_session(subsystem="sftp", encoding=None))
+    await asked.wait()
+    (beginning,) = (one for one in asyncio.all_tasks() if one.get_name() == "SFTP session")
+    connection.abort()
+    await asyncio.gather(opening, return_exceptions=True)
+    await until(lambda: not system.server._connections.live)
+    answer.set()
+    await beginning
+    assert system.server.sessions.all == []
+
+
 async def test_nobody_else_names_a_person(system: FileServerSystem):
     """The environment counts for the portal alone."""
     system.person("ada")
