@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from weakref import WeakValueDictionary
 
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity import sshsig, tokens
@@ -72,7 +73,8 @@ class SavedImageFetcher:
         self._transfer = ImageTransfer(engine)
         self._table = table
         self._cache = ChunkCache(config.folder / "chunks")
-        self._locks: dict[str, asyncio.Lock] = {}
+        # Forgotten when nobody holds or awaits it.
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def fetch(self, repository: str, digest: str) -> AsyncGenerator[Progress, None]:
         """Have the image here.

@@ -28,7 +28,7 @@ from dit4c_p2p.messages.upload import (
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.engine.image_transfer import ImageTransfer
-from dit4c_p2p.node.errors import EngineError, NoSuchPod, NotSaved
+from dit4c_p2p.node.errors import EngineError, NoSuchPod, NotFound, NotSaved
 from dit4c_p2p.node.pods import spec as pod
 from dit4c_p2p.node.pods.builder import PodBuilder
 from dit4c_p2p.node.pods.inspector import PodInspector
@@ -139,7 +139,7 @@ class Uploader:
 
     async def _build(self, request: UploadImage, app: ContainerState) -> str:
         instance, save = request.instance, request.save
-        image = await self._engine.image(app.image)
+        image = await self._image(app)
         made = await self._reconciler.spec_of(instance, pod.read_image(image))
         plan, scanned = await self._plan(made, save, app, image)
         key = self._inspector.folder(instance).key()
@@ -153,6 +153,19 @@ class Uploader:
             lambda network: spec.infra(made, network, save),
         )
         return await self._start_helper(made, spec.PUSH, infra, save, files)
+
+    async def _image(self, app: ContainerState) -> dict[str, Any]:
+        """The image that the app was started from, as inspected.
+
+        :raises NotSaved: it was removed, and what is above it can't be told without it.
+        """
+        try:
+            return await self._engine.image(app.image)
+        except NotFound:
+            raise NotSaved(
+                "the image that it was started from was removed from its machine",
+                hint="its owner can load or fetch it again",
+            ) from None
 
     async def _plan(
         self, made: PodSpec, save: str, app: ContainerState, image: dict[str, Any]
@@ -237,7 +250,7 @@ class Uploader:
         app = (await self._builder.look(instance)).get(Role.APP)
         if infra is None or app is None:
             raise EngineError("a part of the upload is gone")
-        image = await self._engine.image(app.image)
+        image = await self._image(app)
         made = await self._reconciler.spec_of(instance, pod.read_image(image))
         files: dict[str, bytes] = {}
         flat = len(layers_of(image)) > MAX_LAYERS_BELOW

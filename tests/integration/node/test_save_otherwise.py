@@ -1,13 +1,16 @@
-"""Saves where the writable layer is not read as it is: committed, or made one with all below it."""
+"""Saves that go otherwise: by a commit, made one layer, with the helper or the agent killed."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
-from systems.pods import app_of, docker, ensure_image, run_start
+from systems.pods import app_of, docker, ensure_image, inspect, run_start, until_at_engine
 from systems.saving import CHANGES, PATHS, key_of, listing, save_and_upload, shell
 
+from dit4c_p2p.messages.node import ImageUploaded
 from dit4c_p2p.messages.saved_images import repository_of, saved_reference
 from dit4c_p2p.node.agent import remove_everything
+from dit4c_p2p.node.errors import EngineError
 from dit4c_p2p.node.pods.manager import PodManager
 
 pytestmark = pytest.mark.engine
@@ -62,3 +65,44 @@ async def test_what_was_saved_too_often_becomes_one_layer(
     finally:
         await remove_everything(tmp_path / "other")
         docker("rmi", "-f", f"dit4c-saved/{instance}:{uploaded.digest[7:19]}", check=False)
+
+
+async def test_a_helper_that_is_killed_goes_on_where_it_was(house, app, instance):
+    """``kill -9`` of helper and scanner while the portal is away: asked again, it is done."""
+    config, pods, portal = house
+    await run_start(pods, instance, app)
+    portal.keys[instance] = key_of(config, instance)
+    portal.status = 503
+    for victim in ("push", "scan"):
+        upload = asyncio.create_task(save_and_upload(pods, instance))
+        name = f"dit4c-{instance}-upload-push"
+        await until_at_engine(lambda name=name: "portal" in docker("logs", name, check=False))
+        docker("kill", f"dit4c-{instance}-upload-{victim}")
+        if victim == "push":
+            with pytest.raises(EngineError, match="cut off"):
+                await upload
+        else:
+            # The files were sent already: nobody needs the scanner any more.
+            portal.status = 200
+            assert isinstance((await upload)[-1], ImageUploaded)
+    assert docker("ps", "-aq", "--filter", f"name={app_of(instance)}"), "kept until it is confirmed"
+
+
+async def test_an_agent_that_comes_back_follows_what_runs(house, app, instance):
+    """The agent's end does not end an upload; the next one hears of it."""
+    config, pods, portal = house
+    await run_start(pods, instance, app)
+    portal.keys[instance] = key_of(config, instance)
+    portal.status = 503
+    upload = asyncio.create_task(save_and_upload(pods, instance))
+    name = f"dit4c-{instance}-upload-push"
+    await until_at_engine(lambda: "portal" in docker("logs", name, check=False))
+    before = inspect(name)["Id"]
+    upload.cancel()
+    await asyncio.gather(upload, return_exceptions=True)
+    assert inspect(name)["State"]["Running"]
+    again = asyncio.create_task(save_and_upload(PodManager(config, pods._engine), instance))
+    await asyncio.sleep(0.5)
+    assert inspect(name)["Id"] == before
+    portal.status = 200
+    assert isinstance((await again)[-1], ImageUploaded)

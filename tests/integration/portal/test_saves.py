@@ -195,3 +195,21 @@ async def test_a_quota_that_is_used_up(work):
         other, _ = await running_instance(work, scheduler)
         refused = await api.post(f"instances/{other}/save")
         assert (refused.status, "discard one" in refused.json["detail"].lower()) == (409, True)
+
+
+async def test_the_buttons_without_a_script(work):
+    async with work.scheduler() as scheduler, work.browser() as browser:
+        instance, key = await running_instance(work, scheduler)
+        await browser.log_in(await work.login_link())
+        csrf = await browser.csrf()
+        assert (await browser.submit(f"/instances/{instance}/save")).status == 403
+        assert (await browser.submit(f"/instances/{instance}/save", csrf=csrf)).status in (200, 303)
+        save = (await scheduler.message(SaveInstance)).save
+        early = await browser.submit(f"/instances/{instance}/copy", csrf=csrf)
+        assert (early.status, "still being uploaded" in early.text) == (409, True)
+        await put(work, instance, key, said(instance, save, key))
+        await scheduler.report(instance, State.UPLOADED, "Preserved")
+        page = await browser.get("/")
+        assert "Start a copy from here" in page.text
+        assert (await browser.submit(f"/instances/{instance}/copy", csrf=csrf)).status in (200, 303)
+        assert f"instances/{instance}@" in (await scheduler.message(StartInstance)).image
