@@ -67,6 +67,7 @@ from dit4c_p2p.portal.pages import files as file_pages
 from dit4c_p2p.portal.pages import groups as group_pages
 from dit4c_p2p.portal.pages import invitations as invitation_pages
 from dit4c_p2p.portal.pages import keys as key_pages
+from dit4c_p2p.portal.pages import machines as machine_pages
 from dit4c_p2p.portal.pages import passkeys as passkey_pages
 from dit4c_p2p.portal.pages import people as people_pages
 from dit4c_p2p.portal.pages import providers as provider_pages
@@ -408,6 +409,7 @@ class Portal:
             dashboard.routes(),
             key_pages.routes(),
             audit_pages.routes(),
+            machine_pages.routes(),
             people_pages.routes(),
             tool_pages.routes(),
             group_pages.routes(),

@@ -1,0 +1,83 @@
+"""What an admin sees of machines and of everybody's instances, and can do there."""
+
+import json
+
+import pytest
+from systems.portal import running_instance
+
+from dit4c_p2p.messages.instances import State
+from dit4c_p2p.messages.link import ClusterState, DiscardInstance, StartInstance, StopInstance
+
+DOWN = ClusterState(
+    nodes_up=[],
+    nodes_down=["node-main"],
+    heard={"node-main": 1_790_000_000.0},
+    troubles={"node-main": "it does not answer"},
+)
+
+
+@pytest.fixture
+async def admin(work):
+    async with work.browser() as browser:
+        await browser.log_in(await work.login_link())
+        yield browser
+
+
+async def of_somebody_else(work, scheduler):
+    """An instance of another person's that runs; its id."""
+    async with work.api(await work.person("grace")) as api:
+        made = (await api.post("instances", json={"image": "jupyterlab", "name": "Hers"})).json
+    await scheduler.message(StartInstance)
+    await scheduler.report(made["id"], State.RUNNING, node="node-main")
+    return made["id"]
+
+
+async def test_machines_with_what_runs_there_and_whose(work, admin):
+    async with work.scheduler() as scheduler:
+        await running_instance(work, scheduler)
+        await of_somebody_else(work, scheduler)
+        await scheduler.tell(ClusterState(nodes_up=["node-main"], nodes_down=[]))
+        page = (await admin.get("/admin/machines")).text
+        assert 'data-machine="node-main" data-tone="good"' in page
+        assert "admin, grace" in page
+        await scheduler.tell(DOWN)
+        page = (await admin.get("/admin/machines")).text
+        assert "Not reached" in page
+        assert "it does not answer" in page
+        assert 'datetime="2026-09-21T14:13:20Z"' in page
+
+
+async def test_stop_and_discard_of_anybodys_instances(work, admin):
+    async with work.scheduler() as scheduler:
+        mine, _ = await running_instance(work, scheduler)
+        hers = await of_somebody_else(work, scheduler)
+        page = (await admin.get("/admin/instances")).text
+        assert f'data-instance="{mine}"' in page
+        assert f'data-instance="{hers}"' in page
+        only_hers = (await admin.get("/admin/instances?q=grace")).text
+        assert f'data-instance="{mine}"' not in only_hers
+        csrf = await admin.csrf()
+        picked = {f"pick.{hers}": "1"}
+        stopped = await admin.submit("/admin/instances", csrf=csrf, action="stop", **picked)
+        assert stopped.status == 303
+        assert (await scheduler.message(StopInstance)).instance == hers
+        asked = await admin.submit("/admin/instances", csrf=csrf, action="discard", **picked)
+        assert "Discard 1 instance?" in asked.text
+        done = await admin.submit(
+            "/admin/instances", csrf=csrf, action="discard", sure="1", **picked
+        )
+        assert done.status == 303
+        assert (await scheduler.message(DiscardInstance)).instance == hers
+        nothing = await admin.submit("/admin/instances", csrf=csrf, action="stop")
+        assert (nothing.status, "nothing is ticked" in nothing.text.lower()) == (400, True)
+    written = [json.loads(line) for line in work.config.audit_path.read_text().splitlines()]
+    assert {line["what"]: line["who"] for line in written}["admin.instance.discard"] == "admin"
+
+
+async def test_for_others_these_pages_do_not_exist(work):
+    await work.person("grace")
+    async with work.browser() as browser:
+        await browser.log_in(await work.login_link("grace"))
+        for path in ("/admin/machines", "/admin/instances", "/admin/audit"):
+            assert (await browser.get(path)).status == 404
+            assert path not in (await browser.get("/")).text
