@@ -26,6 +26,8 @@ _log = logging.getLogger(__name__)
 # A scheduler that is restarted is back by then.
 LINK_GRACE_S = 15.0
 _MAX_TROUBLE_CHARS = 200
+# What a scheduler says as a rule.
+_DOES_NOT_ANSWER = "it does not answer"
 _FOLLOWED = (Kind.NODE, Kind.SCHEDULER, Kind.INSTANCE)
 
 
@@ -59,6 +61,7 @@ class Reachability:
         self._cut: dict[str, float] = {}
         self._links: set[str] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._started = clock()
 
     async def start(self) -> None:
         """Read what was known before; no scheduler is connected yet."""
@@ -89,14 +92,12 @@ class Reachability:
     # ---- asked
 
     def of(self, instance: Instance) -> Unreachable | None:
-        """Why an instance is not reached, or None; nothing is said of one that has no machine."""
-        if instance.node is None or instance.state in FINAL:
+        """Why an instance is not reached, or None; of one without a machine, only its cluster."""
+        if instance.state in FINAL:
             return None
-        if (since := self.revoked_since(instance.node)) is not None:
-            return Unreachable(
-                "machine", since, f"the key of its machine ({instance.node}) was revoked"
-            )
-        scheduler = str(PeerName(Kind.SCHEDULER, instance.scheduler))
+        node, scheduler = instance.node, str(PeerName(Kind.SCHEDULER, instance.scheduler))
+        if node is not None and (since := self.revoked_since(node)) is not None:
+            return Unreachable("machine", since, f"the key of its machine ({node}) was revoked")
         if (since := self.revoked_since(scheduler)) is not None:
             why = f"the key of its cluster ({scheduler}) was revoked"
             return Unreachable("cluster", since, why)
@@ -105,16 +106,22 @@ class Reachability:
         going = instance.state == State.DISCARDING or instance.discard_asked_at is not None
         if not going and (since := self.revoked_since(own)) is not None:
             return Unreachable("key", since, "its key was revoked")
-        contact = self._contacts.get(scheduler)
+        if (since := self._unconnected_since(instance.scheduler)) is not None:
+            return Unreachable("cluster", since, f"its cluster ({scheduler}) is not connected")
+        contact = None if node is None else self._contacts.get(node)
         if contact is not None and not contact.up:
-            return Unreachable(
-                "cluster", contact.since, f"its cluster ({scheduler}) is not connected"
-            )
-        contact = self._contacts.get(instance.node)
-        if contact is not None and not contact.up:
-            why = f"its machine ({instance.node}): {contact.trouble or 'it does not answer'}"
+            why = f"its machine ({node}) does not answer"
+            if contact.trouble not in ("", _DOES_NOT_ANSWER):
+                why = f"its machine ({node}): {contact.trouble}"
             return Unreachable("machine", contact.since, why)
         return None
+
+    def _unconnected_since(self, scheduler: str) -> float | None:
+        contact = self._contacts.get(str(PeerName(Kind.SCHEDULER, scheduler)))
+        if contact is not None:
+            return None if contact.up else contact.since
+        never = scheduler not in self._links and self._clock() - self._started > LINK_GRACE_S
+        return self._started if never else None
 
     def contact(self, peer: str) -> Contact | None:
         """How a node or scheduler was reached last; None if nothing is known."""

@@ -46,7 +46,10 @@ _UNDER_WAY = (
 )
 _GOING = (State.DISCARDING, State.DISCARDED)
 # What is known of these is of before, when their machine can't be asked. The others don't change.
-_HIDDEN = (State.WAITING_FOR_IMAGE, State.STARTING, State.RUNNING, State.STOPPING, State.DISCARDING)
+_HIDDEN = (
+    *(State.CREATED, State.WAITING_FOR_IMAGE, State.STARTING, State.RUNNING),
+    *(State.STOPPING, State.DISCARDING),
+)
 
 
 def view(
@@ -124,7 +127,7 @@ def page_view(
             "since": time_text(unreachable.since),
             "tone": "bad",
         }
-        if not going:
+        if not going and state is not State.CREATED:
             found["word"] = "Cut off" if unreachable.what == "key" else "Not reachable"
     return found
 

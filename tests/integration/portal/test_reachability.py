@@ -150,3 +150,12 @@ async def test_what_is_gone_offers_no_start(work):
         assert "its container is gone" in refused.json["detail"]
         await api.post(f"instances/{instance}/discard")
         assert (await scheduler.message(DiscardInstance)).instance == instance
+
+
+async def test_an_instance_that_waits_for_a_cluster_that_never_came_says_so(work, monkeypatch):
+    monkeypatch.setattr(reachability, "LINK_GRACE_S", 0.0)
+    async with work.api() as api:
+        made = (await api.post("instances", json={"image": "jupyterlab"})).json
+        shown = (await api.get(f"instances/{made['id']}")).json
+    assert shown["unreachable"]["what"] == "cluster"
+    assert "its cluster (scheduler-main) is not connected" in shown["info"]
