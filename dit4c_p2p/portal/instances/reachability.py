@@ -12,6 +12,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tortoise.expressions import Q
+from tortoise.queryset import QuerySet
+
 from dit4c_p2p.database import FAILURES, in_transaction
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.names import Kind, PeerName
@@ -25,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 # A scheduler that is restarted is back by then.
 LINK_GRACE_S = 15.0
+# What a database takes in one question.
+_NAMES_AT_ONCE = 500
 _MAX_TROUBLE_CHARS = 200
 # What a scheduler says as a rule.
 _DOES_NOT_ANSWER = "it does not answer"
@@ -69,16 +74,13 @@ class Reachability:
             self._contacts[peer.name] = Contact(
                 bool(peer.reached), peer.reached_since or self._clock(), peer.trouble
             )
-        lasting = {str(PeerName(Kind.INSTANCE, id)) for id in await _unfinished_ids()}
-        for key in await SshKey.all().only("name", "fingerprint", "revoked_at"):
-            name = key.name
-            if not _is_followed(name) or (name.startswith("instance-") and name not in lasting):
-                continue
-            keys = self._keys.setdefault(name, set())
-            if key.revoked_at is None:
-                keys.add(key.fingerprint)
-            else:
-                self._cut[name] = max(self._cut.get(name, 0.0), key.revoked_at)
+        lasting = [str(PeerName(Kind.INSTANCE, id)) for id in await _unfinished_ids()]
+        await self._read_keys(
+            SshKey.filter(Q(name__startswith="node-") | Q(name__startswith="scheduler-"))
+        )
+        for first in range(0, len(lasting), _NAMES_AT_ONCE):
+            names = lasting[first : first + _NAMES_AT_ONCE]
+            await self._read_keys(SshKey.filter(name__in=names))
         for name in [name for name in self._contacts if name.startswith("scheduler-")]:
             self.link_lost(PeerName.parse(name).id)
 
@@ -88,6 +90,14 @@ class Reachability:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read_keys(self, rows: QuerySet[SshKey]) -> None:
+        for key in await rows.only("name", "fingerprint", "revoked_at"):
+            keys = self._keys.setdefault(key.name, set())
+            if key.revoked_at is None:
+                keys.add(key.fingerprint)
+            else:
+                self._cut[key.name] = max(self._cut.get(key.name, 0.0), key.revoked_at)
 
     # ---- asked
 
@@ -216,6 +226,10 @@ class Reachability:
         except FAILURES as error:
             _log.warning("who is to hear of %s can't be read: %s", name, error)
             return
+        if not found and peer.kind is Kind.INSTANCE:
+            # It is gone for good, and so is what is known of it.
+            self._keys.pop(name, None)
+            self._cut.pop(name, None)
         for id, owner in found:
             self._hub.tell(f"person:{owner}", str(id))
 
