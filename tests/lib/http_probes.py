@@ -204,6 +204,10 @@ HARMLESS = {
         "nobody reads"
     ),
     ("router", "X_Forwarded_For"): "the same; the auth helper takes it away before the app",
+    ("router", "large head"): (
+        "the one instance that its Host names answers it with 431, and tells a person how to get "
+        "rid of cookies; nothing after it is read there"
+    ),
     ("portal", "Upgrade: h2c"): "RFC 9110 7.8: who does not switch answers as if it were not there",
     ("router", "Upgrade: h2c"): "the same",
 }

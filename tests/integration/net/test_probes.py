@@ -124,7 +124,10 @@ async def test_section_4_heads_are_rejected_by_the_portal(portal, listener, piec
 @pytest.mark.parametrize("pieces", [1, 3])
 @pytest.mark.parametrize("listener", ["plain", "tls", "redirect"])
 async def test_section_4_heads_are_rejected_by_the_router(router, listener, pieces):
-    probes = {name: probe.data + SMUGGLED for name, probe in HEADS.items()}
+    # An instance's own address answers a head that is too large; the redirect does so itself.
+    passed_on = set() if listener == "redirect" else {"large head"}
+    assert all(HARMLESS["router", name] for name in passed_on)
+    probes = {name: probe.data + SMUGGLED for name, probe in HEADS.items() if name not in passed_on}
     said = await router[listener].say_all(probes, pieces=pieces)
     assert wrong(said, STATUSES) == {}
     assert router["reached"] == []
