@@ -19,6 +19,8 @@ _STYLE = (
     "main{max-width:34rem;margin:12vh auto;padding:2rem;background:#fff;border:1px solid #dfe4e1;"
     "border-radius:14px}h1{font-size:1.4rem;margin:0 0 .6rem}p{margin:.4rem 0}"
     "a{color:#0f766e}"
+    "button{font:inherit;margin-top:.6rem;padding:.5rem 1rem;border:0;border-radius:8px;"
+    "background:#0f766e;color:#fff;cursor:pointer}"
     "@media(prefers-color-scheme:dark){body{background:#101514;color:#e8eeec}"
     "main{background:#182020;border-color:#2a3533}a{color:#2dbfae}}"
 )
