@@ -52,6 +52,8 @@ from dit4c_p2p.node.pods.manager import PodManager
 from dit4c_p2p.node.pods.spec import LABEL_ROLE, Role
 from dit4c_p2p.node.pods.state_dir import InstanceFolder, instances_kept
 from dit4c_p2p.node.pods.supervisor import PodSupervisor
+from dit4c_p2p.node.saved_images.fetcher import forget_images
+from dit4c_p2p.node.saved_images.table import ImageTable
 from dit4c_p2p.node.uploads.pods import UploadPods
 from dit4c_p2p.observe.metrics import set_all
 from dit4c_p2p.observe.server import Check
@@ -328,7 +330,7 @@ class Node:
 
 
 async def remove_everything(data_folder: Path, engine_url: str = USUAL) -> list[str]:
-    """Remove all pods, networks, volumes and instance keys of one data folder.
+    """Remove all pods, networks, volumes, fetched images and instance keys of one data folder.
 
     Works while nothing else runs, and while an agent does. Returns the instances removed.
 
@@ -345,4 +347,5 @@ async def remove_everything(data_folder: Path, engine_url: str = USUAL) -> list[
             await assembly.remove(instance)
             InstanceFolder(node_folder, instance).remove()
             _log.info("pod of %s: gone", instance)
+        await forget_images(engine, ImageTable(node_folder))
     return instances

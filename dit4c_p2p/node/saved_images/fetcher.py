@@ -37,7 +37,7 @@ from dit4c_p2p.node.errors import (
 from dit4c_p2p.node.pods.status import memory_text
 from dit4c_p2p.node.saved_images.chunk_cache import ChunkCache
 from dit4c_p2p.node.saved_images.layer_source import layer_bytes
-from dit4c_p2p.node.saved_images.table import ImageTable
+from dit4c_p2p.node.saved_images.table import ImageTable, engine_name
 from dit4c_p2p.node.uploads.plan import has_layer_folder, layers_of, shared_layers
 from dit4c_p2p.oci.digests import Digest
 from dit4c_p2p.oci.docker_archive import Segment, docker_archive
@@ -58,8 +58,6 @@ _log = logging.getLogger(__name__)
 _MAX_REFERRER_BYTES = 64 * 1024
 _MAX_REFERRERS = 8
 _TELL_EVERY_S = 0.5
-# What the engine calls the images, so that its owner sees whose they are.
-_NAME = "dit4c-saved"
 # Images that no container is made of stay for the next start, so many of them.
 _KEPT_IMAGES = 4
 
@@ -152,7 +150,9 @@ class SavedImageFetcher:
         archive = self._archive(
             client,
             repository,
-            docker_archive(config, image, _name(repository, digest), manifest.layers, present),
+            docker_archive(
+                config, image, engine_name(repository, digest), manifest.layers, present
+            ),
             teller,
         )
         async with aclosing(_Watched(archive)) as watched:
@@ -265,7 +265,7 @@ class SavedImageFetcher:
         """Remove saved images that were not used for long, but for the newest few."""
         for known in self._table.all()[:-_KEPT_IMAGES]:
             try:
-                await self._transfer.remove(_name(known.repository, known.digest))
+                await self._transfer.remove(engine_name(known.repository, known.digest))
             except EngineSaid:
                 # A container is made of it.
                 continue
@@ -287,6 +287,17 @@ class SavedImageFetcher:
                 "this machine knows of no image server", hint="its owner can set [imageserver]"
             )
         return registry_client(config, server)
+
+
+async def forget_images(engine: Engine, table: ImageTable) -> None:
+    """Remove every saved image that no container needs."""
+    transfer = ImageTransfer(engine)
+    for known in table.all():
+        try:
+            await transfer.remove(engine_name(known.repository, known.digest))
+        except EngineSaid as error:
+            _log.warning("a saved image stays at the engine: %s", error.words)
+        table.forget(known.digest)
 
 
 def registry_client(config: NodeConfig, server: ImageServerInfo) -> RegistryClient:
@@ -316,11 +327,6 @@ def verified(content: bytes, portal_key: str) -> ImageRecord:
 def _look_at(whole: "hashlib._Hash", check: LayerCheck, data: bytes) -> None:
     whole.update(data)
     check.feed(data)
-
-
-def _name(repository: str, digest: str) -> str:
-    """What the engine calls the image."""
-    return f"{_NAME}/{repository.rpartition('/')[2]}:{digest[7:19]}"
 
 
 class _Watched:

@@ -14,6 +14,15 @@ from dit4c_p2p.node.errors import FilesFailed
 _FILE = "saved-images.json"
 
 
+# So that an engine's owner sees whose these images are.
+_NAME = "dit4c-saved"
+
+
+def engine_name(repository: str, digest: str) -> str:
+    """What the engine calls a saved image."""
+    return f"{_NAME}/{repository.rpartition('/')[2]}:{digest[7:19]}"
+
+
 @dataclass(frozen=True)
 class KnownImage:
     """``image`` is the engine's id; ``used_at`` in seconds since 1970."""
