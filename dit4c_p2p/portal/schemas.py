@@ -199,6 +199,12 @@ class NewToken(Body, frozen=True):
     ] = msgspec.field(default_factory=lambda: ["instances:read", "instances:write"])
 
 
+class NewPullSecret(Body, frozen=True):
+    """``hours``: how long it is good for."""
+
+    hours: Annotated[int, Meta(ge=1, le=24 * 7)] = 24
+
+
 # ---- answers
 
 
@@ -419,6 +425,18 @@ class NewTokenView(TokenView, frozen=True):
     """A token just made; its text is shown this one time."""
 
     token: str
+
+
+class PullSecretView(View, frozen=True):
+    """What ``docker login REGISTRY`` asks for, and what ``docker pull`` is given then; the secret
+    is shown this one time.
+    """
+
+    registry: str
+    user: str
+    secret: str
+    image: str
+    ends: Time
 
 
 def to_json(data: Any) -> bytes:

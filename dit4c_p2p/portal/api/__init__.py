@@ -14,6 +14,7 @@
 | GET instances/{id}/events               | events ``state``: an instance each                   |
 | GET instances/{id}/logs[?lines=]        | 200 text, or JSON ``{text}`` by ``Accept``           |
 | POST instances/{id}/stop, start, discard | 202 an instance                                     |
+| POST instances/{id}/pull-secrets {hours} | 201 what a container engine logs in and pulls with  |
 | GET clusters                            | 200 ``[cluster]``                                    |
 | GET people[?state, q]                   | 200 ``[person]``, newest first (admins)              |
 | POST people {name, id?, admin?, ends?, link_hours?} | 201 a person with ``login`` (admins)     |

@@ -10,6 +10,7 @@ from dit4c_p2p.portal.api import (
     keys,
     openapi,
     people,
+    pull_secrets,
     saved,
     storage,
     tools,
@@ -28,6 +29,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *user_keys.ENDPOINTS,
     *groups.ENDPOINTS,
     *storage.ENDPOINTS,
+    *pull_secrets.ENDPOINTS,
 )
 
 

@@ -40,6 +40,8 @@ SAVED_REGISTRY = "saved.dit4c.internal"
 _MAX_SOURCES = 16
 # For the countersignature, which is stored beside the image once that is confirmed.
 _AFTER_CONFIRMED_S = 300.0
+# A secret's last use is written down when the one before is so long ago.
+_USED_AGAIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,8 @@ class ImageAccess:
         owner = await Person.get_or_none(id=row.person_id)
         if owner is None or not people.in_force(owner, now):
             return None
+        if row.used_at is None or now - row.used_at > _USED_AGAIN_S:
+            await ImageSecret.filter(digest=row.digest).update(used_at=now)
         return SecretRights(row.person_id, row.repository)
 
     async def _instance_may(

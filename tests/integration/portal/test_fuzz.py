@@ -18,6 +18,7 @@ BODIES = {
     "groups/{id}/members": {"person": "max"},
     "groups/{id}/storage": {},
     "nodes/{id}": {"owner": None},
+    "instances/{id}/pull-secrets": {},
 }
 
 

@@ -15,7 +15,7 @@ from dit4c_p2p.oci.digests import Digest
 from dit4c_p2p.oci.names import BaseRepository
 from dit4c_p2p.portal.config import KnownImageServer
 from dit4c_p2p.portal.instances.images import SAVED_REGISTRY, create_secret
-from dit4c_p2p.portal.models import ImageSave, Instance, Person, SshKey
+from dit4c_p2p.portal.models import ImageSave, ImageSecret, Instance, Person, SshKey
 
 BASE = BaseRepository(Digest(IMAGE))
 OTHER_BASE = BaseRepository(Digest.of(b"another"))
@@ -225,7 +225,9 @@ async def test_a_secret_pulls_one_repository_until_it_ends(asking):
     def basic(user: str) -> str:
         return "Basic " + base64.b64encode(f"{user}:{secret}".encode()).decode()
 
+    assert (await ImageSecret.get(person_id="ada")).used_at is None
     assert await asking.ask(basic("ada"), "login") == 204
+    assert (await ImageSecret.get(person_id="ada")).used_at is not None
     assert await asking.ask(basic("ada"), "pull/instances/one") == 204
     assert await asking.ask(basic("ada"), "push/instances/one") == 403
     assert await asking.ask(basic("ada"), "pull/instances/two") == 403
@@ -235,3 +237,27 @@ async def test_a_secret_pulls_one_repository_until_it_ends(asking):
     work.clock.ahead = 0
     await Person.filter(id="ada").update(disabled_at=1.0)
     assert await asking.ask(basic("ada"), "pull/instances/one") == 401
+
+
+async def test_a_person_gets_a_secret_for_what_was_saved_of_their_instance(asking):
+    work = asking.work
+    await work.stop()
+    info = ImageServerInfo(name=AUDIENCE, url="https://images.example.org")
+    work.with_config(imageservers=(KnownImageServer(info),))
+    await work.start()
+    token = await work.portal.create_api_token("ada", "api")
+    path = "instances/one/pull-secrets"
+    async with work.api(token) as ada, work.api() as admin:
+        assert (await ada.request("POST", path, json={})).status == 409  # nothing is saved
+        await asking.save("one", ended_at=1.0, digest=IMAGE)
+        assert (await admin.request("POST", path, json={})).status == 404  # another's
+        for wrong in ({"hours": 0}, {"hours": 24 * 7 + 1}, {"days": 1}):
+            assert (await ada.request("POST", path, json=wrong)).status == 400
+        made = await ada.request("POST", path, json={"hours": 2})
+        assert made.status == 201
+    assert made.json["image"] == f"images.example.org/instances/one@{IMAGE}"
+    login = base64.b64encode(f"{made.json['user']}:{made.json['secret']}".encode()).decode()
+    assert await asking.ask(f"Basic {login}", "pull/instances/one") == 204
+    assert await asking.ask(f"Basic {login}", "pull/instances/two") == 403
+    work.clock.ahead = 2 * 3600 + 1
+    assert await asking.ask(f"Basic {login}", "pull/instances/one") == 401
