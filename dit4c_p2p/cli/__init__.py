@@ -1,7 +1,7 @@
-"""The ``dit4c`` command. Every error a person can act on is one line that says what to do.
+"""The ``dit4c`` command. Every expected error is one line that says what to do.
 
-One file for each group of commands; each has ``add(commands)``, and imports what it runs only when
-it runs it.
+Each group of commands has a file with ``add(commands)``, which imports its code only when a command
+runs.
 """
 
 import argparse
@@ -28,7 +28,7 @@ _INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     options = make_parser().parse_args(arguments)
     try:
         status: int = options.run(options)

@@ -1,4 +1,4 @@
-"""``dit4c audit``: whether an audit log is what was written, and putting it aside."""
+"""``dit4c audit``: verify and rotate an audit log."""
 
 import argparse
 import re

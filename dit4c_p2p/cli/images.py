@@ -1,4 +1,4 @@
-"""``dit4c images …``: what a node needs at its engine."""
+"""``dit4c images …``: the images of a node's engine."""
 
 import argparse
 import asyncio

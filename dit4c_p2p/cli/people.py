@@ -1,4 +1,4 @@
-"""``dit4c login-link``: a person's way in."""
+"""``dit4c login-link``: create a one-time login link."""
 
 import argparse
 import asyncio

@@ -1,4 +1,4 @@
-"""``dit4c config …``: the files of the components."""
+"""``dit4c config …``: check and print the components' settings files."""
 
 import argparse
 import os

@@ -1,4 +1,4 @@
-"""``dit4c token …``: what programs use the API with."""
+"""``dit4c token …``: API tokens for programs."""
 
 import argparse
 import asyncio

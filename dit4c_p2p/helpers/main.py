@@ -1,4 +1,4 @@
-"""How each helper's ``__main__`` runs: logging, one event loop, an orderly end by SIGTERM."""
+"""Entry point of every helper: logging, one event loop, an orderly end by SIGTERM."""
 
 import asyncio
 import gc

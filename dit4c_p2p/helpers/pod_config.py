@@ -1,4 +1,4 @@
-"""What the node agent gave this pod's helpers, read once at their start."""
+"""Configuration of a pod's helpers, written by the node agent and read once at their start."""
 
 import os
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""How a helper is doing, told to the node agent on standard output."""
+"""Status of a helper, reported to the node agent on standard output."""
 
 import sys
 from typing import TextIO

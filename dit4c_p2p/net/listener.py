@@ -1,4 +1,4 @@
-"""Listening: from a TCP connection to a protocol that may begin, for portal and router alike.
+"""Listeners of portal and router, from an accepted TCP connection to its protocol.
 
     accepted ──▶ PROXY header (from a trusted proxy) ──▶ TLS handshake ──▶ the protocol
 
@@ -66,7 +66,7 @@ class ConnectionLimiter:
 
     @property
     def taken(self) -> int:
-        """How many places are taken."""
+        """The number of places taken."""
         return self.shares.taken
 
     def sit(self, slot: "ConnectionSlot") -> bool:
@@ -179,7 +179,7 @@ Factory = Callable[[ConnectionSlot], asyncio.BaseProtocol]
 
 @dataclass(frozen=True)
 class ListenerOptions:
-    """What happens to every connection of a listener.
+    """Options for every connection of a listener.
 
     :ivar handshake_s: for the PROXY header, and again for the TLS handshake.
     :ivar stalled_s: one that takes no byte for so long is cut by the kernel; so is one that has
@@ -192,7 +192,7 @@ class ListenerOptions:
 
 
 class Listener:
-    """One address, one kind of protocol.
+    """Listener on one address for one protocol.
 
     :param factory: makes the protocol of a connection, which has to call ``place.leave()`` when
         the connection is lost. Without TLS it is asked for connections over the limit as well, to
@@ -378,7 +378,7 @@ def not_bound(host: str, port: int, another: str, error: OSError) -> ConfigError
 
 
 async def close_all(listeners: Sequence[Listener]) -> None:
-    """Close several and wait until nothing of them is left."""
+    """Close several listeners and wait for the end of their connections."""
     for listener in listeners:
         listener.close()
     for listener in listeners:

@@ -1,5 +1,4 @@
-"""The node agent: pods on somebody's machine, at a scheduler's wish and within the owner's policy.
-
+"""The node agent: runs pods for a scheduler on a lent machine, within its owner's policy.
 ``config``    what the owner sets
 ``policy``    pure: what the owner agrees to
 ``host``      pure: the machine's addresses, resolvers and a free network, from /proc and /etc

@@ -1,6 +1,6 @@
-"""The node agent: an SSH server in the overlay only, which knows the verbs of ``messages.node``.
+"""The node agent: an SSH server in the overlay only, with the verbs of ``messages.node``.
 
-It opens no port. It keeps (``node-<id>``, 22) listened at every router, admits one peer, its
+It opens no port. It listens for (``node-<id>``, 22) at every router, admits one peer, its
 scheduler, and has one subsystem: no shell, no commands, no files, no forwarding.
 """
 
@@ -73,7 +73,7 @@ SSH_PORT = 22
 
 
 class Verbs:
-    """Answers one request with its records. Raises nothing: a failure is the last record.
+    """Handlers of the node's requests. They raise nothing: a failure is the last record.
 
     :param answered: told of each verb that has ended, and what was wrong: empty for nothing.
     """
@@ -269,7 +269,7 @@ class Node:
 
     @property
     def checks(self) -> Mapping[str, Check]:
-        """What has to be well."""
+        """Health checks by name."""
         return {
             "key events": self._check_events,
             "engine": self._check_engine,
@@ -277,7 +277,7 @@ class Node:
         }
 
     async def measure(self) -> None:
-        """Count what is here now.
+        """Update the gauges.
 
         :raises EngineError: the engine does not answer; the rest is up to date.
         """

@@ -1,4 +1,4 @@
-"""What a node's owner sets, and what the installation says to it."""
+"""Configuration of a node agent: the owner's settings and the installation's services."""
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network
@@ -22,7 +22,7 @@ DEFAULT_NETWORK_RANGE = IPv4Network("10.213.0.0/16")
 
 @dataclass(frozen=True)
 class Limits:
-    """How long the agent waits, in seconds."""
+    """Time limits of the agent, in seconds."""
 
     # For an image to come from its registry, and between two signs of life from there.
     pull_s: float = 3500.0
@@ -69,7 +69,7 @@ class Installation:
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """Everything the agent is told.
+    """Configuration of the agent.
 
     ``data_folder`` is the whole installation's (absolute): the agent keeps what is its own in
     ``node/`` below it, and labels all that it makes at the engine with it. ``scheduler`` is the
@@ -120,11 +120,11 @@ class NodeConfig:
 
     @property
     def folder(self) -> Path:
-        """Where the agent keeps what is its own."""
+        """The agent's own folder."""
         return self.data_folder / "node"
 
     def portal_for_pods(self) -> PortalInfo:
-        """The portal as a pod reaches it."""
+        """The portal with the addresses that pods connect to."""
         return self.installation.portal
 
     def routers_for_pods(self) -> tuple[RouterInfo, ...]:
@@ -151,5 +151,5 @@ class NodeConfig:
         return self.installation.image_server if self.follow_portal else self.image_server
 
     def url_of(self, instance: str) -> str:
-        """An instance's canonical URL."""
+        """Return an instance's canonical URL."""
         return self.user_url.replace("{id}", instance)

@@ -1,4 +1,4 @@
-"""Why a verb failed, and how the scheduler is told.
+"""Errors of the node's verbs, and their codes for the scheduler.
 
 NodeFailure                code of messages.node.Failure
 ├── Passing                                worth trying again as it is
@@ -53,7 +53,7 @@ class NodeFailure(DitError):
 
 
 class TransientError(NodeFailure):
-    """It may be otherwise in a minute: the same is tried again, and nothing is concluded."""
+    """A passing failure: the same call may succeed when it is repeated."""
 
 
 class EngineError(TransientError):
@@ -95,7 +95,7 @@ class Conflict(EngineError):
 
 
 class FilesFailed(TransientError):
-    """What the agent keeps of a pod can't be written or read, because of ``error``."""
+    """The agent's files of a pod can't be read or written, because of ``error``."""
 
     code = "storage"
 
@@ -158,7 +158,7 @@ class NoSuchPod(NodeFailure):
 
 
 class PolicyRefused(NodeFailure):
-    """The machine's owner does not agree to it."""
+    """The policy of the machine's owner forbids it."""
 
     code = "refused"
 

@@ -1,4 +1,4 @@
-"""A node agent's figures."""
+"""Metrics of a node agent."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

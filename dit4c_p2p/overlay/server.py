@@ -1,8 +1,8 @@
-"""Who may come in: the part of an SSH server that every component shares.
+"""Admission and login of peers: the part of an SSH server that all components share.
 
 A peer logs in with its name as the user name and a key that is published for that name at that
-moment. Before login, connections are few, short and counted by where they come from; after it, they
-are counted by key and each by its channels, and each is cut when its key is revoked.
+moment. Before the login, connections are limited in number, in time and by address; after it, by
+key and by channels. A connection is cut when its key is revoked.
 """
 
 import asyncio
@@ -56,11 +56,11 @@ Admit = Callable[[PeerName, KeyDocument], None]
 
 
 def admit_all(name: PeerName, document: KeyDocument) -> None:
-    """Any peer whose key is published."""
+    """Admit any peer whose key is published."""
 
 
 class ConnectionAdmission:
-    """What the connections of one SSH server share.
+    """State shared by the connections of one SSH server.
 
     :param admit: raises :class:`Refused` for a peer that this server does not serve; called with
         its verified document at each login.
@@ -157,7 +157,7 @@ class ConnectionAdmission:
         return asyncio.get_running_loop().time()
 
     def failed(self, address: str) -> None:
-        """A login from ``address`` was refused."""
+        """Note a refused login from ``address``."""
         site = rate_limit_key(address)
         _remember(self._failures, site, self._failures.get(site, 0) + 1)
 
@@ -180,14 +180,14 @@ class ConnectionAdmission:
         return 0
 
     def gone(self, server: "PeerServer") -> None:
-        """The connection of one that had logged in has ended."""
+        """Forget the connection of a peer that had logged in."""
         if server in self._watching:
             self._watching.discard(server)
             server.watch.end()
             _count_down(self._by_key, server.fingerprint)
 
     def delay_s(self, address: str) -> float:
-        """How long a login from ``address`` has to wait now."""
+        """Return how many seconds a login from ``address`` has to wait now."""
         failures = self._failures.get(rate_limit_key(address), 0)
         return 0.0 if failures < 3 else min(self.limits.max_delay_s, 0.1 * 2 ** (failures - 3))
 
@@ -253,7 +253,7 @@ class PeerServer(asyncssh.SSHServer):
         return True
 
     def public_key_auth_supported(self) -> bool:
-        """The only way in."""
+        """Return True: a public key is the only way to log in."""
         return True
 
     async def validate_public_key(self, username: str, key: asyncssh.SSHKey) -> bool:

@@ -1,4 +1,4 @@
-"""The portal as one thing that starts and stops."""
+"""The portal: its parts, start and stop."""
 
 import asyncio
 import logging
@@ -200,7 +200,7 @@ class Portal:
 
     @property
     def checks(self) -> Mapping[str, Check]:
-        """What has to be well."""
+        """Health checks by name."""
         return {"database": self._check_database, "audit log": self._check_audit}
 
     async def measure(self) -> None:

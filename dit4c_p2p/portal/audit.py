@@ -1,4 +1,4 @@
-"""Who did what at the portal: what goes into the audit log, and what happens when it can't.
+"""The portal's audit log: what is recorded, and what happens when a line can't be written.
 
 There are three ways to write, by what the act does:
 
@@ -44,7 +44,7 @@ Told = Callable[[str, bool], None]
 
 
 class NotAudited(DitError):
-    """What was asked for was not done, because it could not be written down."""
+    """The act was not done, because its audit line could not be written."""
 
     code = "not_audited"
 
@@ -86,7 +86,7 @@ def set_request_identity(who: str, *, key: str = "", session: str = "", token: s
 
 
 def local_user() -> str:
-    """Who runs a command on the portal's own machine."""
+    """Return the local user who runs a command on the portal's machine."""
     try:
         return f"local:{pwd.getpwuid(os.getuid()).pw_name}"
     except KeyError:
@@ -128,7 +128,7 @@ class Audit:
         self.lost_ever = 0
 
     def open(self) -> None:
-        """See that the log can be written.
+        """Check that the log can be written.
 
         :raises OSError: it can't be opened.
         :raises AuditBroken: it is something else.

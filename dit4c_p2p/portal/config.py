@@ -1,4 +1,4 @@
-"""What a portal is told. Filled by the program that starts it."""
+"""Configuration of a portal."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,7 +42,7 @@ class KnownImageServer:
 
 @dataclass(frozen=True)
 class Limits:
-    """Caps, each with its unit in its name."""
+    """Limits, each with its unit in its name."""
 
     # In all; those that hold a place on a machine; and starts of one person within a minute.
     instances_per_person: int = 10
@@ -170,5 +170,5 @@ class PortalConfig:
         return URL(self.url).host_port_subcomponent or ""
 
     def instance_url(self, instance: str) -> str:
-        """An instance's canonical URL; derived from its id and from nothing it says."""
+        """Return an instance's canonical URL, which is derived from its id alone."""
         return self.user_url.replace("{id}", instance)

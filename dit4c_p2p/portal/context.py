@@ -1,4 +1,4 @@
-"""Everything a request handler may need, in one typed place."""
+"""The portal's parts for request handlers, as one typed object."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ from dit4c_p2p.portal.storage.usage import UsageCache
 
 @dataclass(frozen=True)
 class PortalContext:
-    """The portal's parts, made once at its start."""
+    """The portal's parts, created once at its start."""
 
     config: PortalConfig
     public: PublicConfig
@@ -78,5 +78,5 @@ SERVICES = web.AppKey("services", PortalContext)
 
 
 def services(request: web.Request) -> PortalContext:
-    """The parts, from inside a handler."""
+    """Return the portal's parts of a request."""
     return request.app[SERVICES]

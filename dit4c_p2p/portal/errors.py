@@ -1,4 +1,4 @@
-"""Why the portal refused a request. Translated to HTTP once, in ``answers``.
+"""Errors of the portal's requests, translated to HTTP in ``http.responses``.
 
 PortalError                status, code, sentence, hint
 ├── BadRequest             400, with the name of the field
@@ -32,7 +32,7 @@ class PortalError(DitError):
 
 
 class BadRequest(PortalError):
-    """The request is not as it must be."""
+    """The request is malformed."""
 
     code = "bad_request"
     status = 400
@@ -55,7 +55,7 @@ class Unauthorized(PortalError):
 
 
 class Forbidden(PortalError):
-    """Whoever asks may not do this."""
+    """The caller may not do this."""
 
     code = "forbidden"
     status = 403
@@ -76,14 +76,14 @@ class InsufficientScope(Forbidden):
 
 
 class AccountClosed(Forbidden):
-    """Whoever asks proved who they are, but their account was disabled or has ended."""
+    """The caller is authenticated, but the account was disabled or has ended."""
 
     code = "account_closed"
     title = "This account is closed"
 
 
 class NotFound(PortalError):
-    """There is no such thing, or it belongs to somebody else."""
+    """The object does not exist, or belongs to somebody else."""
 
     code = "not_found"
     status = 404
@@ -120,7 +120,7 @@ class Conflict(PortalError):
 
 
 class UnsupportedMedia(PortalError):
-    """The body is of another type than it must be."""
+    """The body has an unsupported media type."""
 
     code = "unsupported_media_type"
     status = 415
@@ -136,7 +136,7 @@ class Misdirected(PortalError):
 
 
 class TooMany(PortalError):
-    """A cap is reached."""
+    """A limit is reached."""
 
     code = "too_many"
     status = 429

@@ -1,7 +1,7 @@
-"""Who wants to hear of what changes, inside the portal.
+"""Publish and subscribe for changes within the portal.
 
-A subscription holds the *names* of what has changed since it was last asked, each once: a slow
-listener misses steps between, never the newest state, and needs no more memory for it.
+A subscription holds the *names* of the objects that have changed since it was last read, each once:
+a slow subscriber misses intermediate states, never the newest one, and its memory is bounded.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ SESSION = "session"
 
 
 class Subscription:
-    """What one listener has still to look at."""
+    """The names that a subscriber has not read yet."""
 
     def __init__(self) -> None:
         self._changed: dict[str, None] = {}

@@ -1,4 +1,4 @@
-"""A portal's figures, and how long its requests take."""
+"""Metrics of a portal, and the duration of its requests."""
 
 import time
 
@@ -60,14 +60,14 @@ class PortalMetrics(Metrics):
         self.connections = Gauge("dit4c_connections", "Visitors connected.", registry=to)
 
     def told(self, what: str, done: bool) -> None:
-        """For the audit log to tell of each act."""
+        """Count an act; called by the audit log."""
         outcome = "done" if done else "refused"
         self.acts.labels(what, outcome).inc()
         if what == "login":
             self.logins.labels(outcome).inc()
 
     def counting(self) -> Middleware:
-        """The middleware, to be the outermost."""
+        """Return the middleware that counts requests, to be the outermost."""
 
         @web.middleware
         async def count(request: web.Request, handler: Handler) -> web.StreamResponse:

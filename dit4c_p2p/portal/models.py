@@ -1,7 +1,7 @@
 """The portal's tables. Times are seconds since 1970 (UTC).
 
-Whatever a stranger could use is kept as its SHA-256 only (login links, sessions, tokens, codes):
-reading the database lets nobody in. After a change here::
+Secrets (login links, sessions, tokens, codes) are stored as their SHA-256 only, so that a copy of
+the database logs nobody in. After a change here::
 
     python -m dit4c_p2p.database makemigrations portal
 """
@@ -20,7 +20,7 @@ _FINGERPRINT = 43
 
 
 class Counter(Model):
-    """Numbers that only go up, also across restarts: ``change``, ``serial``."""
+    """Counters that only grow, also across restarts: ``change``, ``serial``."""
 
     name = fields.CharField(max_length=20, primary_key=True)
     value = fields.BigIntField()
@@ -403,7 +403,7 @@ class Peer(Model):
 
 
 class SshKey(Model):
-    """A key and its holder, for ever: a revoked key can't come back or go to another.
+    """A key and its permanent holder: a revoked key can't come back or change its holder.
 
     ``label`` is what a person calls a key of their own.
     """
@@ -442,7 +442,7 @@ class PendingKey(Model):
 
 
 class KeyChange(Model):
-    """What happened to which key; ``change`` counts up by one over all names."""
+    """A change of a key; ``change`` grows by one over all names."""
 
     change = fields.BigIntField(primary_key=True)
     name = fields.CharField(max_length=_NAME)
@@ -457,7 +457,7 @@ class KeyChange(Model):
 
 
 class EnrolNonce(Model):
-    """A nonce that a new key has to sign; used once."""
+    """A nonce that a new key has to sign, used once."""
 
     digest = fields.CharField(max_length=_DIGEST, primary_key=True)
     person_id = fields.CharField(max_length=_ID)
@@ -469,7 +469,7 @@ class EnrolNonce(Model):
 
 
 class UsedToken(Model):
-    """A JWT that has been acted on, kept until it would have expired anyway."""
+    """A JWT that was used, stored until it expires."""
 
     digest = fields.CharField(max_length=_DIGEST, primary_key=True)
     expires_at = fields.FloatField(db_index=True)
@@ -494,7 +494,7 @@ class Outgoing(Model):
 
 
 class Incoming(Model):
-    """A scheduler's message that has been acted on."""
+    """A scheduler's message that was processed."""
 
     digest = fields.CharField(max_length=_DIGEST, primary_key=True)
     at = fields.FloatField(db_index=True)

@@ -1,4 +1,4 @@
-"""Random values that let somebody in, and the form in which they are kept."""
+"""Opaque random tokens, and the digests that are stored of them."""
 
 import hashlib
 import secrets
@@ -8,7 +8,7 @@ _PUBLIC_ID_CHARS = 16
 
 
 def new_token() -> str:
-    """256 random bits in base64url: for links, sessions, tokens, codes and nonces."""
+    """Return 256 random bits in base64url, for links, sessions, tokens, codes and nonces."""
     return secrets.token_urlsafe(_TOKEN_BYTES)
 
 
@@ -22,5 +22,5 @@ def digest(*parts: str) -> str:
 
 
 def public_id(of: str) -> str:
-    """What a digest's row is called where people can see it; it lets nobody in."""
+    """Return the public name of a digest's row, which gives no access."""
     return of[:_PUBLIC_ID_CHARS]

@@ -1,7 +1,7 @@
-"""Lists in parts: a cursor says after which item the next part begins, so that none is missed.
+"""Paging of lists by cursors, which name the item after which the next page begins.
 
-The cursor holds the last item's place: for rows their time and id. Rows that are added meanwhile
-are newer and come before; whoever turns pages sees each of the others once.
+The cursor holds the last item's place: for rows their time and id. Rows added meanwhile are newer
+and come before; every other row appears on exactly one page.
 """
 
 import base64
@@ -30,7 +30,7 @@ Place = tuple[float, str]
 async def page(
     rows: QuerySet[M], limit: int, cursor: str, *, time: str, id: str
 ) -> tuple[list[M], str]:
-    """The newest ``limit`` rows after ``cursor``, and the next cursor, empty at the end.
+    """Return the newest ``limit`` rows after ``cursor``, and the next cursor, empty at the end.
 
     :param time: the column that the rows are sorted by.
     :param id: a unique column, for rows of the same time.

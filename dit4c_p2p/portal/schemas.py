@@ -1,4 +1,4 @@
-"""What the API takes and gives: these records check a call, make the answer, and document both.
+"""Records of the API, which check requests, form responses, and document both.
 
 Inputs (:class:`~dit4c_p2p.portal.http.request_body.Body`) refuse what they don't know; answers
 (:class:`View`) may gain fields. Times are RFC 3339 in UTC.
@@ -41,7 +41,7 @@ def time_or_none(at: float | None) -> str | None:
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of what is answered."""
+    """Base of responses."""
 
 
 # ---- queries
@@ -141,7 +141,7 @@ class NewTool(Body, frozen=True):
 
 
 class ToolChange(Body, frozen=True):
-    """What is left out stays; ``offered`` false withdraws it."""
+    """A change of a tool; missing fields stay; ``offered`` false withdraws it."""
 
     title: Name | UnsetType = UNSET
     description: Description | UnsetType = UNSET

@@ -1,7 +1,7 @@
-"""Tools that admins add by reference, beside those of the configuration; which no admin changes.
+"""Tools that admins add by reference, beside those of the configuration, which stay as they are.
 
-A tool is never removed, for instances name it: it is withdrawn, and can be offered again. Whatever
-becomes of it, instances keep the image that they were made of.
+A tool is never removed, because instances refer to it: it is withdrawn, and can be offered again.
+Instances keep the image that they were created from.
 """
 
 import logging
@@ -26,7 +26,7 @@ MAX_TOOLS = 200
 
 @dataclass(frozen=True)
 class Change:
-    """What is to become of a tool; what is UNSET stays."""
+    """A change of a tool; UNSET fields stay."""
 
     title: str | UnsetType = UNSET
     description: str | UnsetType = UNSET

@@ -1,6 +1,6 @@
-"""Who may listen for what, and who may reach whom: the whole of it. Plain functions, no I/O.
+"""All rules on who may listen for what and who may reach whom, as functions without I/O.
 
-Names only, never an address, and the port is fixed by the kind of peer. Whoever is not in
+Targets are names, never addresses, and the kind of peer fixes the port. A peer that is not in
 :data:`_REACHES` reaches nobody.
 """
 
@@ -33,18 +33,18 @@ SERVED = frozenset({*LISTENS, *(caller for caller, _ in _REACHES)})
 
 
 def check_served(name: PeerName, document: KeyDocument) -> None:
-    """Whether a peer may log in at all; has the form of ``overlay.gate.Admit``.
+    """Check that a peer may log in; has the signature of ``overlay.server.Admit``.
 
-    :raises Refused: its kind has nothing to do here.
+    :raises Refused: a router does not serve this kind of peer.
     """
     if name.kind not in SERVED:
         raise Refused(f"a router does not serve a {name.kind}")
 
 
 def check_listen(peer: PeerName, host: str, port: int) -> None:
-    """Whether ``peer`` may ask for ``tcpip-forward`` of (host, port).
+    """Check that ``peer`` may ask for ``tcpip-forward`` of (host, port).
 
-    :raises Refused: not its own name, or not a port of its kind; says what to ask for.
+    :raises Refused: not its own name, or not a port of its kind; the message says what to ask for.
     """
     ports = LISTENS.get(peer.kind, frozenset())
     if not ports:
@@ -57,7 +57,7 @@ def check_listen(peer: PeerName, host: str, port: int) -> None:
 
 
 def parse_target(host: str) -> PeerName:
-    """The peer that a ``direct-tcpip`` names.
+    """Return the peer that a ``direct-tcpip`` names.
 
     :raises Refused: an address or another host's name; a router connects to peers only.
     """
@@ -70,7 +70,7 @@ def parse_target(host: str) -> PeerName:
 
 
 def check_reach(caller: PeerName, target: PeerName, port: int, document: KeyDocument) -> None:
-    """Whether ``caller`` may open a stream to (target, port).
+    """Check that ``caller`` may open a stream to (target, port).
 
     :param document: the target's verified key document.
     :raises Refused: the table says no.

@@ -1,4 +1,4 @@
-"""What a router is told: who it is, where it binds, how much it bears."""
+"""Configuration of a router: identity, addresses and limits."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ Addresses = tuple[tuple[str, int], ...]
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one router bears; times in seconds."""
+    """Limits of one router; times in seconds."""
 
     # From the protocol's first moment to the end of the first request's head; and before that, for
     # a TLS handshake.
@@ -81,7 +81,7 @@ class RouterConfig:
 
     @property
     def secure(self) -> bool:
-        """Whether instances are seen by HTTPS, here or at a proxy."""
+        """Whether instances are served by HTTPS, here or at a proxy."""
         return self.user_url.startswith("https:")
 
     def instance_origin(self, instance: str) -> str:
@@ -98,9 +98,9 @@ class RouterConfig:
 
 
 def user_domain(user_url: str) -> str:
-    """The domain of ``user_url``: ``example.net`` of ``https://{id}.example.net/``.
+    """Return the domain of ``user_url``: ``example.net`` of ``https://{id}.example.net/``.
 
-    :raises ConfigError: not of that form.
+    :raises ConfigError: ``user_url`` does not have this form.
     """
     parts = urlsplit(user_url.replace(_ID, "id", 1))
     label, _, domain = (parts.hostname or "").partition(".")

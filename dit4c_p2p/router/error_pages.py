@@ -1,4 +1,4 @@
-"""What the router says by itself, when there is no app to say it: one page for each reason.
+"""The router's own answers when no app can answer: one page for each reason.
 
 A page is self-contained and runs no script; programs that ask for JSON get a problem document
 (RFC 9457). Each is the last answer on its connection.
@@ -40,7 +40,7 @@ class Page:
 
 
 def no_such_instance(portal: str) -> Page:
-    """Nothing is known of the id, or the router may not know."""
+    """Return the page for an unknown id, or for one that the router may not know."""
     return Page(
         404,
         "no_such_instance",
@@ -52,7 +52,7 @@ def no_such_instance(portal: str) -> Page:
 
 
 def starting(title: str, portal: str) -> Page:
-    """The instance is on its way."""
+    """Return the page for an instance that is starting."""
     return Page(
         503,
         "starting",
@@ -77,7 +77,7 @@ def stopped(title: str, portal: str) -> Page:
 
 
 def gone(title: str, portal: str) -> Page:
-    """The instance has been ended for good."""
+    """Return the page for a discarded instance."""
     return Page(
         410,
         "gone",
@@ -89,7 +89,7 @@ def gone(title: str, portal: str) -> Page:
 
 
 def not_connected(title: str, portal: str) -> Page:
-    """The instance should be there, but its tunnel is not."""
+    """Return the page for a running instance without a tunnel."""
     return Page(
         503,
         "not_connected",
@@ -102,7 +102,7 @@ def not_connected(title: str, portal: str) -> Page:
 
 
 def portal_silent() -> Page:
-    """The portal did not say in time what has become of the instance."""
+    """Return the page for an instance whose state the portal did not tell in time."""
     return Page(
         503,
         "portal_silent",
@@ -127,7 +127,7 @@ def clock_off() -> Page:
 
 
 def busy() -> Page:
-    """A limit of the router or of the instance's tunnel is reached."""
+    """Return the page for a limit of the router or of the instance's tunnel."""
     return Page(
         503,
         "busy",
@@ -138,7 +138,7 @@ def busy() -> Page:
 
 
 def crowded(most: int) -> Page:
-    """One address has as many streams into an instance as it may."""
+    """Return the page for an address that has too many streams into an instance."""
     return Page(
         503,
         "crowded",
@@ -150,7 +150,7 @@ def crowded(most: int) -> Page:
 
 
 def wrong_host() -> Page:
-    """The Host is not below the user domain (RFC 9110 section 15.5.20)."""
+    """Return the page for a Host that is not below the user domain (RFC 9110 section 15.5.20)."""
     return Page(
         421,
         "wrong_host",
@@ -171,7 +171,7 @@ def bad_request(status: int, detail: str) -> Page:
 
 
 def head_late(seconds: float) -> Page:
-    """The head did not arrive in time."""
+    """Return the page for a head that did not arrive in time."""
     return Page(
         408,
         "head_late",
@@ -189,7 +189,7 @@ def prefers_json(accept: str) -> bool:
 
 
 class Renderer:
-    """Turns a page into the bytes of an answer."""
+    """Renders a page as the bytes of a response."""
 
     def __init__(self, folder: Path, *, secure: bool = False) -> None:
         """:param folder: where ``page.html`` and ``page.css`` are.

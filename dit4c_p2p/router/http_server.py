@@ -1,7 +1,8 @@
-"""The router's HTTP side: from a connection's first Host to a stream into that instance.
+"""The router's HTTP side: it opens a stream to the instance that a connection's first Host names.
 
-Of each connection only the first request's head is read, strictly; from there on bytes are moved as
-they are, keep-alive and WebSockets included. What can't be passed on is answered with a page.
+Only the head of the first request is read, strictly. Everything after it is forwarded unchanged,
+keep-alive requests and WebSockets included. A request that can't be forwarded is answered by a
+page.
 
     reading ──head──▶ opening ──channel──▶ spliced (StreamEnd has the socket now)
        └──────────┬──────┘
@@ -58,7 +59,7 @@ Stream = tuple[str, str]
 
 
 class HttpFrontend:
-    """What all visitors share.
+    """State shared by all visitors' connections.
 
     :param board: where the tunnels are.
     :param states: asked when there is none.
@@ -242,7 +243,7 @@ class HttpFrontend:
         )
 
     async def close(self) -> None:
-        """Cut every visitor."""
+        """Cut every visitor's connection."""
         for transport in list(self._transports):
             reset(transport)
         tasks = list(self._tasks)
@@ -253,7 +254,7 @@ class HttpFrontend:
 
 
 class ClientConnection(FirstRequest):
-    """One connection until it is spliced or answered."""
+    """A visitor's connection until it is spliced or answered."""
 
     def __init__(self, door: HttpFrontend, place: ConnectionSlot) -> None:
         super().__init__(place, door.limits.head_s)

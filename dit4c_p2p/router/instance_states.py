@@ -1,4 +1,4 @@
-"""What the portal says has become of an instance that is not connected here."""
+"""State of an instance that is not connected here, asked of the portal."""
 
 import asyncio
 import logging
@@ -34,19 +34,19 @@ Answers = OrderedDict[str, tuple[float, PageState]]
 
 
 class PortalSilent(DitError):
-    """The portal did not say in time; asking again later may help."""
+    """The portal did not answer in time; asking again later may help."""
 
     code = "portal_silent"
 
 
 class ClockOff(PortalSilent):
-    """The portal does not believe this router, because their clocks are too far apart."""
+    """The portal refuses this router's token, because their clocks are too far apart."""
 
     code = "clock"
 
 
 class PageStates:
-    """Asks the portal as the router, and remembers each answer for a moment.
+    """Asks the portal for states, and caches each answer for a short time.
 
     :param client: an entered :class:`PortalClient`.
     :param timeout_s: how long one answer may take.

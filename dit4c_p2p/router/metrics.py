@@ -1,4 +1,4 @@
-"""A router's figures.
+"""Metrics of a router.
 
 Bytes are summed by the two ends of each stream while they move, and counted here once, when the
 stream has ended: nothing is added to what each chunk costs but an addition.

@@ -1,4 +1,4 @@
-"""Who holds which name here: a map from (name, port) to the connection that listens for it."""
+"""The map from (name, port) to the connection that listens for it."""
 
 from typing import Generic, TypeVar
 
@@ -19,7 +19,7 @@ class Registration(Generic[Owner]):
 
 
 class NameTable(Generic[Owner]):
-    """The map. Does no I/O: whoever claims closes the owner that was displaced."""
+    """Map from names to owners. The caller of ``claim`` closes the former owner."""
 
     def __init__(self) -> None:
         self._claims: dict[tuple[PeerName, int], Registration[Owner]] = {}
@@ -48,6 +48,6 @@ class NameTable(Generic[Owner]):
         return True
 
     def find(self, name: PeerName, port: int) -> Owner | None:
-        """Who holds (name, port) now, or None."""
+        """Return the owner of (name, port), or None."""
         claim = self._claims.get((name, port))
         return None if claim is None else claim.owner

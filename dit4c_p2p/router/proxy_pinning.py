@@ -1,9 +1,9 @@
-"""A proxy's connection stays with the one instance that its first request names.
+"""Pinning of a proxy's connection to the one instance that its first request names.
 
-A browser's connection is one visitor's, and is spliced after its first head. A proxy may put
-requests for another instance on a connection that it has kept; they would go to the first one's
-machine, whose owner is nobody that the other's user has chosen. So each head that a proxy sends is
-read, until a WebSocket has really begun. Decides and does no I/O.
+A browser's connection belongs to one visitor and is spliced after its first head. A proxy may reuse
+a connection for another instance, whose requests would then reach a node that its user has not
+chosen. Every head that a proxy sends is therefore read, until a WebSocket has begun. This module
+does no I/O.
 """
 
 from dit4c_p2p.net.http1 import BadRequest, RequestHead
@@ -13,7 +13,7 @@ _SWITCHED = b"HTTP/1.1 101 "
 
 
 class HostPinnedStream:
-    """What passes on one connection of a proxy.
+    """Filter of the bytes on one connection of a proxy.
 
     :param host: of its first request, as in :class:`RequestHead`.
     """

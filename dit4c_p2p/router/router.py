@@ -1,4 +1,4 @@
-"""One router: its SSH side, its HTTP side, and what they share."""
+"""A router: its SSH side, its HTTP side, and their shared state."""
 
 import asyncio
 import contextlib
@@ -73,7 +73,7 @@ class Router:
             raise
 
     async def wait(self) -> None:
-        """Return only when the router was stopped; raise what its background work died of."""
+        """Return when the router was stopped; raise the error that ended a background task."""
         if not self._following:
             raise RuntimeError("the router was not started")
         ended, _ = await asyncio.wait(self._following, return_when=asyncio.FIRST_COMPLETED)
@@ -94,7 +94,7 @@ class Router:
         return {"key events": self._check_events, "ssh": self._check_ssh}
 
     async def measure(self) -> None:
-        """Count what is here now."""
+        """Update the gauges."""
         metrics, board = self.metrics, self.board
         metrics.key_events_heard.set(self._registry.live)
         metrics.tunnels.set(len(board.table))

@@ -1,4 +1,5 @@
-"""Bytes both ways, with back-pressure and half-close: socket and SSH channel, or two channels.
+"""Forwarding between a socket and an SSH channel, or two channels, with back-pressure and
+half-close.
 
     socket ──StreamEnd──▶ channel        socket ◀──ChannelEnd── channel
     channel ──RelayEnd──▶ channel        channel ◀──RelayEnd── channel

@@ -45,13 +45,13 @@ _LISTENS_AFTER_S = 0.05
 
 
 class Busy(OverlayError):
-    """A tunnel or a key has as much open as it may."""
+    """A tunnel or a key has reached its limit."""
 
     code = "busy"
 
 
 class NotConnected(OverlayError):
-    """Nobody holds that name here, or whoever does has not accepted."""
+    """No connection here holds that name, or its holder has not accepted the channel."""
 
     code = "not_connected"
 
@@ -76,7 +76,7 @@ def gate_for(
 
 
 class TunnelRegistry:
-    """What the router's SSH connections share: the table, the gate, the limits."""
+    """State shared by the router's SSH connections: name table, admission, limits."""
 
     def __init__(self, gate: ConnectionAdmission, limits: Limits) -> None:
         self.gate = gate
@@ -97,7 +97,7 @@ class TunnelRegistry:
         origin: tuple[str, int],
         window_bytes: int = WINDOW_BYTES,
     ) -> asyncssh.SSHTCPChannel[bytes]:
-        """Open a channel to whoever holds (name, port).
+        """Open a channel to the holder of (name, port).
 
         :param session: makes the session once the channel is open.
         :param origin: the address that goes into the channel's originator fields.

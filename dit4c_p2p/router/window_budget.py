@@ -1,4 +1,4 @@
-"""Receive windows of channels: what visitors that read nothing can make the router hold."""
+"""Budget for channels' receive windows, which bounds memory for visitors that read nothing."""
 
 # In windows, and about half as much again in what waits for the visitors' sockets. Each channel
 # gets a share of what is left, and the least in any case.
@@ -8,7 +8,7 @@ _SHARE = 16
 
 
 class WindowBudget:
-    """All of them together.
+    """The budget of all channels.
 
     :param most_bytes: for one channel.
     :ivar leased_bytes: what they come to.
@@ -19,7 +19,7 @@ class WindowBudget:
         self.leased_bytes = 0
 
     def lease(self) -> "WindowLease":
-        """The window of one more channel."""
+        """Reserve the window of one more channel."""
         left = _BUDGET_BYTES - self.leased_bytes
         size = max(_LEAST_BYTES, min(self._most_bytes, left // _SHARE))
         self.leased_bytes += size

@@ -1,4 +1,5 @@
-"""Owns each instance's life: takes orders from its portal and has its nodes carry them out.
+"""The scheduler: owns each instance's life, takes its portal's orders, and has its nodes do the
+work.
 
     async with databases([database(config.data_folder)]):
         scheduler = Scheduler(SchedulerConfig(...))
@@ -11,10 +12,10 @@
 - ``placement``    pure: which node an instance goes to
 - ``reconcile``    pure: a node's pods compared with the instances
 - ``store``        what is written down before it is acted on (``models``, ``migrations``)
-- ``driver``       a task for each instance that there is something to do for
-- ``errands``      what a state calls for, carried out at a node
-- ``nodes``        the lines to the nodes; ``watcher`` hears what they say
-- ``portal_link``  the line to the portal
+- ``instance_tasks``  a task for each instance that needs work
+- ``work_runner``  the work of a state, carried out at a node
+- ``node_links``   connections to the nodes; ``node_events`` handles their events
+- ``portal_link``  the connection to the portal
 """
 
 from dit4c_p2p.scheduler.config import SchedulerConfig

@@ -1,4 +1,4 @@
-"""What a scheduler is told."""
+"""Configuration of a scheduler."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ REGISTRY_FOLDER = "registry"
 
 @dataclass(frozen=True)
 class SchedulerConfig:
-    """Everything a scheduler is told.
+    """Configuration of a scheduler.
 
     ``key`` is the private key published for ``name``. ``data_folder`` holds its database and the
     signed copies of other peers' keys. ``portal`` is the one it serves, its key pinned. ``nodes``

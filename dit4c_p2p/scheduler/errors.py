@@ -1,4 +1,4 @@
-"""What goes wrong at a scheduler."""
+"""Errors of a scheduler."""
 
 from dit4c_p2p.errors import DitError
 
@@ -10,25 +10,25 @@ class SchedulerError(DitError):
 
 
 class NodeUnreachable(SchedulerError):
-    """There is no line to the node, or it broke before the answer was complete; ask again."""
+    """The node is not connected, or the connection broke before the answer; ask again."""
 
     code = "node_unreachable"
 
 
 class LinkRefused(SchedulerError):
-    """The portal does not let this scheduler in, or is not the portal that it is to serve."""
+    """The portal refuses this scheduler, or is not the scheduler's portal."""
 
     code = "link_refused"
 
 
 class LinkLost(SchedulerError):
-    """The line to the portal broke; it is opened again."""
+    """The connection to the portal broke; it is opened again."""
 
     code = "link_lost"
 
 
 class StoreFailed(SchedulerError):
-    """The database could not be written or read, for want of room perhaps; nothing was changed."""
+    """The database can't be read or written, perhaps on a full disk; nothing changed."""
 
     code = "store"
 

@@ -1,9 +1,9 @@
-"""One task for each instance that there is something to do for.
+"""A task for each instance that needs work.
 
-The task reads what its instance has become from the store, does what that state calls for, writes
-down what came of it, and begins again; it ends when there is nothing to do. When the state changes
-from elsewhere (a discard, a pod that ends), the work in hand is given up and the task looks anew.
-So a scheduler that was killed goes on by nothing more than starting the tasks again.
+The task reads its instance from the store, does the work of the state, stores the resulting event,
+and begins again; it ends when there is no work. When another event changes the state (a discard, a
+pod that ends), the task drops its work and reads the instance again. A scheduler that was killed
+continues by starting the tasks again.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _AGAIN_LONGEST_S = 30.0
 
 
 class _InstanceTask:
-    """A task, the state that it works for, and whether that has changed."""
+    """A task, the state for which it works, and whether that state has changed."""
 
     def __init__(self, state: State) -> None:
         self.state = state
@@ -42,7 +42,7 @@ class _InstanceTask:
 
 
 class InstanceTasks:
-    """Keeps the tasks. Everything that happens to an instance goes through :meth:`apply`."""
+    """The tasks of all instances. Every event of an instance goes through :meth:`apply`."""
 
     def __init__(
         self, store: Store, nodes: Nodes, *, clock: Callable[[], float] = time.time
@@ -56,7 +56,7 @@ class InstanceTasks:
         self._removing: set[str] = set()
 
     async def run(self) -> None:
-        """Go on with every unfinished instance, and serve until cancelled."""
+        """Continue every unfinished instance, and serve until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             for instance in await self._store.unfinished():
@@ -66,9 +66,9 @@ class InstanceTasks:
             await asyncio.get_running_loop().create_future()
 
     async def apply(self, instance: str, event: Event) -> Instance:
-        """Write down an event, and see to what it calls for.
+        """Store an event, and start the work that it needs.
 
-        :raises StoreFailed: it is not written down.
+        :raises StoreFailed: the event is not stored.
         """
         after = await self._store.apply(instance, event)
         self.wake(after)
@@ -87,15 +87,15 @@ class InstanceTasks:
             self._errands.room_changed()
 
     def room_changed(self) -> None:
-        """A node came or went."""
+        """Look for places again, because a node came or went."""
         self._errands.room_changed()
 
     def send_logs(self, request: RequestLogs) -> None:
-        """Have the portal told the newest lines of an app's log."""
+        """Send the portal the newest lines of an app's log."""
         self._start(self._logs(request), f"logs of {request.instance}")
 
     def remove_leftover(self, node: str, instance: str) -> None:
-        """Have the pod of a discarded instance removed."""
+        """Remove the pod of a discarded instance."""
         if instance not in self._removing:
             self._removing.add(instance)
             self._start(self._remove_leftover(node, instance), f"leftover of {instance}")
@@ -139,7 +139,7 @@ class InstanceTasks:
             await asyncio.sleep(backoff.pause_s())
 
     async def _step(self, todo: Work, instance: Instance, life: _InstanceTask) -> None:
-        """Do the work until it is done, its time is up, or its state has changed."""
+        """Work until the work is done, its time is up, or the state has changed."""
         job = asyncio.create_task(self._do(todo, instance), name=f"{instance.id} {todo.name}")
         changed = asyncio.create_task(life.changed.wait())
         try:
@@ -173,7 +173,7 @@ class InstanceTasks:
 
 
 class _ProgressReporter:
-    """Writes down an instance's progress: the newest, and not too often."""
+    """Stores an instance's newest progress, at limited frequency."""
 
     def __init__(self, store: Store, instance: Instance) -> None:
         self._store = store

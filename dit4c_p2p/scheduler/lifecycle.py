@@ -1,8 +1,9 @@
-"""An instance's life as a table of states and events; decides, and does nothing.
+"""The table of an instance's states and events, as pure functions.
 
-An event is something that has happened. :func:`advance` says what an instance becomes by it, and
-:func:`work` what its state calls for next. The caller writes the new instance down first and then
-does the work; after a crash it asks :func:`work` again, so every kind of work may be done twice.
+An event is a fact. :func:`advance` returns the instance after an event, :func:`work` the next work
+of its state. The caller stores the new instance first and then does the work; after a crash it
+calls
+:func:`work` again, so every kind of work may be done twice.
 
     created ─▶ waiting_for_image ─▶ starting ◀─▶ running ─▶ stopping ─▶ exited
        │               │               │            │           │         │      errored: from

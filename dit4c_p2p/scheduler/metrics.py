@@ -1,4 +1,4 @@
-"""A scheduler's figures."""
+"""Metrics of a scheduler."""
 
 import time
 from collections.abc import Callable

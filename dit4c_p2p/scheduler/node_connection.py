@@ -1,4 +1,4 @@
-"""An open line to a node: what the scheduler needs of it, and the one over the overlay."""
+"""An open connection to a node: the interface, and its implementation over the overlay."""
 
 import asyncio
 import contextlib
@@ -19,13 +19,13 @@ NODE_PORT = 22
 
 
 class NodeConnection(Protocol):
-    """An open line to a node."""
+    """Interface of an open connection to a node."""
 
     def call(self, request: NodeRequest, silence_s: float) -> AsyncGenerator[NodeReply, None]:
-        """Make one call; raises :class:`DitError` when the line breaks. Closing it gives it up."""
+        """Make one call; :class:`DitError` says that the connection broke."""
 
     async def close(self) -> None:
-        """Give the line up, and all calls on it."""
+        """Close the connection and all its calls."""
 
 
 Dialler = Callable[[PeerName], Awaitable[NodeConnection]]
@@ -38,12 +38,12 @@ class OverlayConnection:
         self._connection = connection
 
     def call(self, request: NodeRequest, silence_s: float) -> AsyncGenerator[NodeReply, None]:
-        """One channel with the subsystem ``dit4c-node``."""
+        """Make one call in a channel with the subsystem ``dit4c-node``."""
         replies: Any = NodeReply
         return call(self._connection, NODE_SUBSYSTEM, request, replies, silence_s=silence_s)
 
     async def close(self) -> None:
-        """Cut it; a polite end would wait for a peer that may be dead."""
+        """Abort the connection; an orderly end would wait for a peer that may be dead."""
         self._connection.abort()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1):

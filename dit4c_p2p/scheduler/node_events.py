@@ -1,6 +1,6 @@
-"""Hears what the nodes say of their pods, and has it applied to the instances.
+"""Applies the nodes' events about their pods to the instances.
 
-A node is believed about the instances that were placed on it, and about no others.
+A node's events count only for the instances that were placed on it.
 """
 
 import logging

@@ -1,8 +1,7 @@
-"""The lines to the nodes: one kept open to each, by ``dial`` through the overlay.
+"""Connections to the nodes: one is kept open to each, by ``dial`` through the overlay.
 
-A line counts as up once the node's events are being heard; then its pods are listed, and again
-from time to time, so that nothing that happened in between is missed. A line that breaks is opened
-again; silence means nothing about a pod.
+A node is up once its events arrive. Its pods are listed then, and again from time to time, so that
+no change is missed. A connection that breaks is opened again; silence says nothing about a pod.
 """
 
 import asyncio
@@ -51,7 +50,7 @@ _LONGEST_PAUSE_S = 3.0
 
 
 class Listener(Protocol):
-    """Who is told what the nodes say. What it raises breaks the line, so that it is said again."""
+    """Receiver of the nodes' events. An error breaks the connection; the event comes again."""
 
     async def line_changed(self) -> None:
         """A line came up or went down, or why it is down has changed."""
@@ -188,7 +187,7 @@ class NodeLink:
 
 
 class Nodes:
-    """All the nodes of a scheduler, by peer name."""
+    """The nodes of a scheduler, by peer name."""
 
     def __init__(
         self,
@@ -213,7 +212,7 @@ class Nodes:
 
     @property
     def up(self) -> list[str]:
-        """The nodes that are being heard."""
+        """The nodes that are connected."""
         return [name for name, link in self._links.items() if link.up]
 
     @property
@@ -248,7 +247,7 @@ class Nodes:
             raise NodeUnreachable(f"{name} does not belong to this cluster any more") from None
 
     async def describe(self) -> dict[str, NodeDescription]:
-        """What the nodes that answer now say of themselves.
+        """Return the descriptions of the nodes that answer now.
 
         Once one has answered, the others are waited for a moment only: a start that there is room
         for is not held up by a node that takes its time.

@@ -1,4 +1,4 @@
-"""Which node an instance goes to; decides, and touches nothing."""
+"""Placement of an instance on a node, as pure functions."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Wait:
-    """There is no place now; ``info`` tells the instance's user why."""
+    """No node has a place now; ``info`` tells the instance's user why."""
 
     info: str
 
@@ -23,7 +23,7 @@ class Wait:
 def choose(
     known: Collection[str], described: Mapping[str, NodeDescription], placed: Mapping[str, int]
 ) -> Place | Wait:
-    """The node with the fewest pods for its size, the first by name among equals.
+    """Return the node with the fewest pods for its size, the first by name among equals.
 
     :param known: the peer names of all nodes that the scheduler has.
     :param described: what the nodes that answer say of themselves, by peer name.

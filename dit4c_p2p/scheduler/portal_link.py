@@ -1,7 +1,7 @@
-"""The line to the portal: a WebSocket that the scheduler opens, both ends proving their keys.
+"""The connection to the portal: a WebSocket that the scheduler opens; both ends prove their keys.
 
-See ``messages.link``. What is not acknowledged is sent again on the next line; an order is
-acknowledged once it is written down.
+See ``messages.link``. A message that was not acknowledged is sent again on the next connection; an
+order is acknowledged once it is stored.
 """
 
 import asyncio
@@ -97,7 +97,7 @@ class PortalLink:
         self.connected = asyncio.Event()
 
     def outgoing_changed(self) -> None:
-        """There is a new message in the store."""
+        """Send the store's new messages."""
         self._news.set()
 
     def keys_changed(self, name: PeerName | None) -> None:
@@ -208,7 +208,7 @@ class PortalLink:
             ) from None
 
     async def _send(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        """Send what is in the store, in order; what comes later as it comes."""
+        """Send the store's messages in order, and later ones as they come."""
         sent = 0
         while True:
             self._news.clear()
@@ -245,7 +245,7 @@ class PortalLink:
 
 
 async def _frame(socket: aiohttp.ClientWebSocketResponse) -> PortalFrame:
-    """The next frame that is understood.
+    """Return the next frame of a known kind.
 
     :raises LinkRefused: closed with 4403.
     :raises LinkLost: ended otherwise, or not a frame of this conversation.

@@ -1,7 +1,7 @@
-"""A node's pods compared with the instances on it; decides, and touches nothing.
+"""Comparison of a node's pods with the instances on it, as pure functions.
 
-The node's truth decides what exists; what is to be done about it is the lifecycle's business. A pod
-is only ever removed if its instance was discarded.
+The node's list decides what exists; the lifecycle decides what to do about it. A pod is removed
+only if its instance was discarded.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ _DOWN = frozenset({State.EXITED, State.ERRORED})
 
 @dataclass(frozen=True)
 class Findings:
-    """What the comparison brought up.
+    """Result of the comparison.
 
     ``events``: instance ids, and what has happened to them. ``leftovers``: pods of instances that
     were discarded. ``unknown``: pods that no instance on this node accounts for.
@@ -55,7 +55,7 @@ def what_happened(status: PodStatus | None) -> Event | None:
 
 
 def _has_one(instance: Instance) -> bool:
-    """Whether its container has to be there, running or not, as far as is known."""
+    """Whether the instance should have a container, running or not."""
     if instance.state in _DOWN:
         return instance.ran and not instance.gone
     return instance.state is State.RUNNING

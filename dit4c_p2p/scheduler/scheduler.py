@@ -1,4 +1,4 @@
-"""A scheduler, put together: its store, its two lines, and the driver between them."""
+"""A scheduler: its store, its connections to portal and nodes, and the tasks between them."""
 
 import asyncio
 import logging
@@ -44,7 +44,7 @@ MAX_NUMBER = 2**53
 
 
 class Scheduler:
-    """Takes the orders of one portal and has them carried out by its nodes.
+    """Carries out the orders of one portal by its nodes.
 
     ``store.database(config.data_folder)`` has to be open (``database.databases``) from before
     :meth:`start` until after :meth:`stop`.
@@ -69,7 +69,7 @@ class Scheduler:
         self.metrics = SchedulerMetrics()
 
     async def start(self) -> None:
-        """Go on where the last run ended; the lines come up by themselves.
+        """Continue where the last run ended; the connections are opened in the background.
 
         :raises ConfigError: the portal's address can't be right.
         :raises InvalidName: a node's id is none.
@@ -160,7 +160,7 @@ class Scheduler:
 
     @property
     def checks(self) -> Mapping[str, Check]:
-        """What has to be well."""
+        """Health checks by name."""
         return {
             "database": self._check_database,
             "portal": self._check_portal,
@@ -168,7 +168,7 @@ class Scheduler:
         }
 
     async def measure(self) -> None:
-        """Count what is there now.
+        """Update the gauges.
 
         :raises StoreFailed: the database does not work; the rest is up to date.
         """
@@ -193,7 +193,7 @@ class Scheduler:
         return f"none of {', '.join(self._nodes.names)} is heard"
 
     async def stop(self) -> None:
-        """End within 5 s. Pods live on; whatever was under way goes on at the next start."""
+        """Stop within 5 s. Pods live on; unfinished work continues at the next start."""
         if self._serving is not None:
             self._serving.cancel()
             done, _ = await asyncio.wait([self._serving], timeout=STOP_LIMIT_S)
@@ -203,7 +203,7 @@ class Scheduler:
         _log.info("%s has stopped", self.config.name)
 
     async def _order(self, envelope: ToSchedulerEnvelope) -> None:
-        """Write down an order of the portal's and see to it; called by the link."""
+        """Store an order of the portal and start its work; called by the portal link."""
         order = envelope.body
         if not _is_usable(envelope):
             # Acknowledged all the same: it would not get better by coming again.

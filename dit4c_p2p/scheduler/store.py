@@ -1,8 +1,7 @@
-"""What the scheduler has written down: instances, the portal's orders, and what it is to be told.
+"""The scheduler's database: instances, the portal's orders, and messages to the portal.
 
-Every method is one transaction, and raises :class:`StoreFailed` if that can't be made. Whatever an
-instance becomes is stored together with the report about it, so that after a crash neither is there
-without the other.
+Every method is one transaction, and raises :class:`StoreFailed` if the transaction fails. An
+instance and the report about its change are stored together, so that a crash never separates them.
 """
 
 import logging
@@ -65,7 +64,7 @@ _KEY_STATES = frozenset({State.STARTING, State.RUNNING})
 
 
 def database(data_folder: Path, location: str = "") -> DatabaseSpec:
-    """The scheduler's database, for ``databases()``: in its data folder unless it is elsewhere.
+    """Return the scheduler's database for ``databases()``, in its data folder by default.
 
     :param location: where else, as :class:`DatabaseSpec` takes it.
     """
@@ -84,7 +83,7 @@ class Pending:
 
 
 class Store:
-    """The scheduler's memory; its database has to be open.
+    """Access to the scheduler's database, which has to be open.
 
     :param clock: seconds since 1970.
     :param on_outgoing: called after a message to the portal was stored.
@@ -107,9 +106,9 @@ class Store:
     # ---- the portal's orders
 
     async def receive(self, envelope: ToSchedulerEnvelope) -> tuple[bool, Instance | None]:
-        """Write down an order of the portal's and what its instance becomes by it.
+        """Store an order of the portal and the instance after it.
 
-        Returns whether it had not been received before, and the instance as it is now.
+        Return whether the order is new, and the instance as it is now.
         """
         order = envelope.body
         async with _transaction():
@@ -174,7 +173,7 @@ class Store:
     # ---- what happens to instances
 
     async def apply(self, instance: str, event: Event) -> Instance:
-        """Write down an event, what the instance becomes by it, and the report about that.
+        """Store an event, the instance after it, and the report about the change.
 
         :raises KeyError: no such instance.
         """
@@ -224,7 +223,7 @@ class Store:
         self._on_moved(instance, state)
 
     async def key_made(self, instance: str, key: PodKey) -> bool:
-        """Write down that the portal is to publish this key, once for each key.
+        """Store the message that asks the portal to publish this key, once for each key.
 
         A key that comes when the pod is to go already is left alone, and so is what can't be one.
 
@@ -259,14 +258,14 @@ class Store:
         return replaces
 
     async def unfinished(self) -> list[Instance]:
-        """Every instance that is not in a final state, the oldest first."""
+        """Return every instance that is not in a final state, the oldest first."""
         final = [state.value for state in FINAL]
         async with _transaction():
             rows = await InstanceRow.exclude(state__in=final).order_by("created_at", "id")
         return [_instance(row) for row in rows]
 
     async def counts(self) -> tuple[dict[str, float], int]:
-        """How many unfinished instances are in which state; and how many messages wait."""
+        """Return the numbers of unfinished instances by state and of waiting messages."""
         final = [state.value for state in FINAL]
         async with _transaction():
             rows = InstanceRow.exclude(state__in=final).annotate(count=Count("id"))
@@ -275,7 +274,7 @@ class Store:
         return {str(state): float(count) for state, count in found}, waiting
 
     async def get(self, instance: str) -> Instance | None:
-        """The instance of that id, or None."""
+        """Return the instance of that id, or None."""
         async with _transaction():
             row = await InstanceRow.get_or_none(id=instance)
         return None if row is None else _instance(row)
@@ -283,14 +282,14 @@ class Store:
     # ---- what the portal is to be told
 
     async def tell(self, message: InstanceLogs | ClusterState) -> None:
-        """Keep a message until the portal has acknowledged it."""
+        """Store a message until the portal acknowledges it."""
         topic = f"logs {message.request}" if isinstance(message, InstanceLogs) else "cluster"
         async with _transaction():
             await self._put(topic, message)
         self._on_outgoing()
 
     async def outgoing(self, after: int, most: int) -> Sequence[Pending]:
-        """The first ``most`` messages not yet acknowledged whose position is over ``after``."""
+        """Return the first ``most`` unacknowledged messages with a position over ``after``."""
         async with _transaction():
             rows = await Outgoing.filter(position__gt=after).order_by("position").limit(most)
         return [
@@ -299,7 +298,7 @@ class Store:
         ]
 
     async def acknowledged(self, message_id: str) -> None:
-        """The portal has stored that message."""
+        """Delete a message that the portal has stored."""
         async with _transaction():
             await Outgoing.filter(message_id=message_id).delete()
 

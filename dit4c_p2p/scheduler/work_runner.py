@@ -1,7 +1,7 @@
-"""What an instance's state calls for, carried out at its node; each errand ends with an event.
+"""Carries out the work of an instance's state at its node; each work ends with an event.
 
-An errand may be given up at any moment and run again: the verbs of a node are idempotent, and
-nothing is concluded from a line that breaks. A node that can't be reached is waited for.
+Work may be cancelled at any moment and run again: the node's verbs are idempotent, and a broken
+connection says nothing about the result. A node that can't be reached is waited for.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ _AGAIN_LONGEST_S = 15.0
 
 
 class WorkRunner:
-    """Runs errands to the nodes.
+    """Runs the work of instances at their nodes.
 
     :param apply: writes down an event, as :meth:`Store.apply` does.
     """
@@ -105,13 +105,13 @@ class WorkRunner:
         self._replaced_at: dict[str, float] = {}
 
     def room_changed(self) -> None:
-        """A node came, or an instance went: who waits for a place looks again."""
+        """Look for places again, because a node came or an instance went."""
         self._described_at = float("-inf")
         for event in self._waiting_for_room:
             event.set()
 
     async def run(self, work: Work, instance: Instance, say: Say) -> Event | None:
-        """Do the work; returns what has happened by it, or None if that is written down already."""
+        """Do the work; return the resulting event, or None if it is stored already."""
         match work:
             case Work.PLACE:
                 await self._place(instance, say)
@@ -283,7 +283,7 @@ class WorkRunner:
                 await self._nodes.link(node).wait_up()
 
     async def remove_leftover(self, node: str, instance: str) -> None:
-        """Remove the pod of an instance that was discarded; it is found again if this fails."""
+        """Remove the pod of a discarded instance; a later listing finds it again if this fails."""
         request = DiscardPod(instance=instance)
         try:
             answer = await self._nodes.link(node).result(request, PodGone, REMOVE_LIMIT_S)
@@ -298,7 +298,7 @@ class WorkRunner:
             _log.info("instance %s: leftover on %s removed", instance, node)
 
     async def logs(self, request: RequestLogs) -> InstanceLogs:
-        """The newest lines of an app's log, or why there are none, within 8 s."""
+        """Return the newest lines of an app's log, or why there are none, within 8 s."""
         instance = await self._store.get(request.instance)
         if instance is None or instance.node is None or not instance.pod_asked:
             return _no_logs(request, "There is no log yet")

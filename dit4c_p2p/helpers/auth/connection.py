@@ -1,4 +1,4 @@
-"""One connection of the listener: requests one after the other, each checked by itself.
+"""A connection of the listener: its requests are handled in order, each checked by itself.
 
 Only what a session was found for keeps a connection alive: a tunnel has 256 of them, and strangers
 must not sit on those.
@@ -42,7 +42,7 @@ _RETRY_AFTER_S = 2
 
 @dataclass(frozen=True)
 class InstanceContext:
-    """What every connection of this instance shares."""
+    """State shared by all connections of this instance."""
 
     origin: Origin
     app: Upstream
@@ -74,12 +74,12 @@ class Connection:
         self._is_cut = False
 
     def start(self) -> asyncio.Task[None]:
-        """Begin; the task is over when the connection is."""
+        """Start the task that serves the connection until its end."""
         self._task = asyncio.create_task(self._run(), name="connection")
         return self._task
 
     def cut(self) -> None:
-        """End it at once, with everything that hangs on it."""
+        """End the connection at once, with the app's connection behind it."""
         if not self._is_cut:  # a second cancellation would break into the first one's cleaning up
             self._is_cut = True
             self._wire.abort()
@@ -98,7 +98,7 @@ class Connection:
                 self._wire.abort()
 
     async def _read_proxy_header(self) -> bool:
-        """Learn who calls; False if the stream ends or begins with something else."""
+        """Read the client's address; return False if the stream ends or has no PROXY header."""
         fixed = await self._wire.read_exactly(proxy_protocol.FIXED_BYTES, HEAD_LIMIT_S)
         if fixed is None:
             return False
@@ -114,7 +114,7 @@ class Connection:
         return True
 
     async def _serve(self) -> None:
-        """Requests until one of them is the last."""
+        """Handle requests until one of them is the last."""
         idle_s = HEAD_LIMIT_S
         while True:
             try:
@@ -149,7 +149,7 @@ class Connection:
         await self._wire.linger(IDLE_LIMIT_S, LINGER_LIMIT_S)
 
     async def _handle(self, head: RequestHead) -> bool:
-        """Answer one request; whether there may be another."""
+        """Answer one request; return whether another may follow."""
         try:
             return await self._pass(head)
         except Refused as error:
@@ -221,7 +221,7 @@ class Connection:
         )
 
     async def _reply(self, head: RequestHead, answer: pages.Answer, *, close: bool) -> bool:
-        """Send an answer of ours; a body that nobody reads ends the connection."""
+        """Send the helper's own answer; an unread request body ends the connection."""
         unread = head.body.kind is BodyKind.CHUNKED or head.body.length > 0
         close = close or unread or not head.keep_alive or head.version == (1, 0)
         data = pages.render(
@@ -256,7 +256,7 @@ class Connection:
         await self._wire.linger(HEAD_LIMIT_S, LINGER_LIMIT_S)
 
     async def _refuse_unread(self, status: int, message: str) -> None:
-        """Answer something that is no request, and close."""
+        """Answer a malformed request, and close."""
         answer = pages.problem(status, message, as_html=False)
         self._wire.write(
             pages.render(answer, close=True, without_body=False, secure=self._house.origin.secure)

@@ -1,7 +1,7 @@
-"""Our cookies, kept away from the app; the app's, kept away from siblings and from ours.
+"""Separation of the helper's cookies from the app's, and of the app's from sibling hosts.
 
-All of ours begin with :data:`OWN_PREFIX`. ``__Host-`` (RFC 6265bis section 4.1.3.2) means Secure,
-this host only, whole path: no sibling host and no plain-text neighbour can set one.
+The helper's cookies begin with :data:`OWN_PREFIX`. ``__Host-`` (RFC 6265bis section 4.1.3.2) means
+Secure, this host only, whole path: no sibling host and no plain-text neighbour can set one.
 """
 
 OWN_PREFIX = b"__Host-dit4c-"
@@ -15,7 +15,7 @@ _OWN_LOWER = OWN_PREFIX.lower()
 
 
 def find(values: list[bytes], name: bytes) -> str | None:
-    """The value of the first cookie called ``name`` in Cookie fields, or None."""
+    """Return the value of the first cookie called ``name`` in Cookie fields, or None."""
     for value in values:
         for pair in value.split(b";"):
             key, equals, content = pair.strip(b" \t").partition(b"=")
@@ -31,7 +31,7 @@ def names(values: list[bytes]) -> list[bytes]:
 
 
 def without_ours(value: bytes) -> bytes:
-    """A Cookie field's value without our cookies; it may become empty."""
+    """Return a Cookie field's value without the helper's cookies; it may be empty."""
     if _OWN_LOWER not in value.lower():
         return value
     pairs = [pair for pair in value.split(b";") if not _is_ours(pair)]
@@ -39,7 +39,7 @@ def without_ours(value: bytes) -> bytes:
 
 
 def set_by_app(value: bytes) -> bytes | None:
-    """A Set-Cookie of the app as it may reach the browser, or None to drop it.
+    """Return the app's Set-Cookie as it may reach the browser, or None to drop it.
 
     Dropped if it names one of ours. ``Domain`` is taken out, so that it stays with this host and
     siblings under the same parent domain never get it.

@@ -1,4 +1,4 @@
-"""Which fields pass from browser to app and back (RFC 9110 section 7.6.1)."""
+"""Header fields that pass from browser to app and back (RFC 9110 section 7.6.1)."""
 
 from dataclasses import dataclass
 
@@ -88,7 +88,7 @@ class Origin:
 
 
 class ToApp:
-    """Makes the heads that the app gets, for the requests of one connection.
+    """Builds the request heads for the app, for the requests of one connection.
 
     :param client: who calls, as the router saw it.
     """
@@ -100,7 +100,7 @@ class ToApp:
         self._fields = b""
 
     def head(self, head: RequestHead, person: str) -> bytes:
-        """The head for a request of ``person``."""
+        """Return the head for a request of ``person``."""
         last = self._last
         # What repeats itself has the same headers object (parse_head), and becomes the same.
         if (
@@ -156,7 +156,7 @@ class FromApp:
         self._made: tuple[ResponseHead, bool, bool, bytes] | None = None
 
     def read(self, data: bytes, method: str) -> ResponseHead:
-        """The checked head of an answer to a request of ``method``.
+        """Parse and check the head of a response to a request of ``method``.
 
         :raises BadResponse: see :func:`parse_response_head`.
         """
@@ -168,7 +168,7 @@ class FromApp:
         return head
 
     def head(self, head: ResponseHead, *, close: bool, chunking: bool = False) -> bytes:
-        """The head that the browser gets.
+        """Return the head for the browser.
 
         :param close: announces the end of its connection.
         :param chunking: the body is sent in chunks, other than the app does.

@@ -1,4 +1,4 @@
-"""The browser's way through OAuth, without anything kept here.
+"""OAuth login of a browser, without state in the helper.
 
 RFC 6749 section 4.1 with PKCE (RFC 7636) and the issuer in the answer (RFC 9207). Each attempt has
 a random secret of its own, in a ``__Host-`` cookie of its own: tabs that a browser opens together
@@ -39,7 +39,7 @@ _MAX_PARAMETER_CHARS = 2048
 
 
 class LoginFailed(DitError):
-    """The callback is not the answer to a login that this browser began."""
+    """The callback does not belong to a login that this browser began."""
 
     code = "login_failed"
 
@@ -61,7 +61,7 @@ class LoginLost(LoginFailed):
 
 @dataclass(frozen=True)
 class Begun:
-    """Where to send the browser, and the cookie with a secret that it is to keep meanwhile."""
+    """The URL to send the browser to, and the cookie with the attempt's secret."""
 
     location: str
     cookie: bytes
@@ -204,7 +204,7 @@ def _hash(secret: str) -> bytes:
 
 
 def _parameters(query: str) -> dict[str, str]:
-    """A query's parameters, each once at most (RFC 6749 section 3.1)."""
+    """Return a query's parameters, each at most once (RFC 6749 section 3.1)."""
     try:
         pairs = parse_qsl(
             query, keep_blank_values=True, strict_parsing=True, max_num_fields=20, errors="strict"

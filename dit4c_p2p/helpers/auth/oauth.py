@@ -30,13 +30,13 @@ _PERSON = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 
 
 class PortalSilent(DitError):
-    """The portal doesn't answer, or not now; worth trying again."""
+    """The portal does not answer now; trying again may help."""
 
     code = "portal_silent"
 
 
 class GrantRefused(DitError):
-    """The portal answered, and it means no."""
+    """The portal refuses the grant."""
 
     code = "grant_refused"
 
@@ -75,7 +75,7 @@ class PortalOAuth:
         self._looked_at = 0.0
 
     async def exchange(self, code: str, verifier: str) -> Grant:
-        """Exchange a code for who the user is.
+        """Exchange a code for the user's identity.
 
         :raises PortalSilent: try again later.
         :raises GrantRefused: the code is used up, not ours, or the answer is not usable.
@@ -122,7 +122,7 @@ class PortalOAuth:
         return await asyncio.shield(self._look)
 
     async def stop(self) -> None:
-        """Give up what is under way."""
+        """Cancel calls that are under way."""
         if self._look is not None:
             self._look.cancel()
             await asyncio.gather(self._look, return_exceptions=True)
@@ -137,7 +137,7 @@ class PortalOAuth:
             return False
 
     async def is_active(self, access_token: str) -> bool | None:
-        """Whether a token is still good; None if the portal doesn't say."""
+        """Whether a token is valid; None if the portal does not answer."""
         try:
             status, answer = await self._post("/oauth/introspect", {"token": access_token})
         except PortalSilent as error:
@@ -200,7 +200,7 @@ def _clock_is_off(answer: dict[str, Any]) -> bool:
 
 
 def _reason(status: int, answer: dict[str, Any]) -> str:
-    """A short word of an error answer (RFC 6749 section 5.2), safe to show."""
+    """Return the error code of a response (RFC 6749 section 5.2), safe to show."""
     error = answer.get("code") if _clock_is_off(answer) else answer.get("error")
     if isinstance(error, str) and re.fullmatch(r"[a-z_]{1,40}", error):
         return error

@@ -1,4 +1,4 @@
-"""Our own answers: a page for a person, a problem document (RFC 9457) for a program."""
+"""The helper's own responses: a page for a person, a problem document (RFC 9457) for a program."""
 
 import base64
 import hashlib
@@ -39,7 +39,7 @@ _POLICY_WITH_FORM = _POLICY.replace(b"form-action 'none'", b"form-action 'self'"
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer of ours."""
+    """A whole response of the helper."""
 
     status: int
     headers: Headers
@@ -59,7 +59,7 @@ def render(answer: Answer, *, close: bool, without_body: bool, secure: bool) -> 
 
 
 def plain(status: int, text: str) -> Answer:
-    """A line of text."""
+    """Return a line of text as a response."""
     return Answer(
         status, [*_FIXED, (b"Content-Type", b"text/plain; charset=utf-8")], text.encode() + b"\n"
     )

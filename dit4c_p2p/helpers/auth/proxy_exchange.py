@@ -48,7 +48,7 @@ class AppSlow(DitError):
 
 
 class CutShort(DitError):
-    """The response had begun and can't be finished; the browser's connection must be closed."""
+    """The response has begun and can't be finished; the browser's connection must be closed."""
 
     code = "cut_short"
 
@@ -150,7 +150,7 @@ class _Attempt:
                 await asyncio.gather(sending, return_exceptions=True)
 
     def _send(self, request: bytes) -> None:
-        """The head, with what has come of the body already."""
+        """Send the head, with the part of the body that has arrived."""
         if not self._body.complete:
             data = self._client.read_now()
             taken = self._body.feed(data)
@@ -277,7 +277,7 @@ class _Attempt:
         *,
         chunking: bool = False,
     ) -> None:
-        """Pass on the rest of one body.
+        """Forward the rest of one body.
 
         :param chunking: frame it anew, in chunks; the last one is the caller's.
         :raises BadMessage: malformed.
@@ -334,7 +334,7 @@ class _Attempt:
         return size > _COMMON_LIMIT_BYTES and is_navigation(self._head)
 
     def _no_answer(self) -> Exception:
-        """The app closed before it said anything."""
+        """Return the error for an app that closed before it answered."""
         if self._is_kept:
             return _Stale()
         return self._body_error or BadResponse("the app closed the connection without an answer")

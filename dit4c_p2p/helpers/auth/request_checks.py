@@ -1,6 +1,6 @@
-"""What may pass, decided from a request's head alone; no I/O.
+"""Checks of a request's head, without I/O.
 
-Raised refusals become answers in ``pages``. The order of the checks is that of the functions below.
+Refusals are rendered by ``pages``. The checks run in the order of the functions below.
 """
 
 from dit4c_p2p.errors import DitError
@@ -82,10 +82,10 @@ def check_cross_site(head: RequestHead, origin: Origin) -> None:
 
 
 def is_navigation(head: RequestHead) -> bool:
-    """A person opens a page, and can be led to the login; all else gets 401."""
+    """Whether a person opens a page and can be sent to the login; other requests get 401."""
     return head.method == "GET" and head.upgrade is None and accepts_html(head)
 
 
 def accepts_html(head: RequestHead) -> bool:
-    """Whether an answer of ours is to be a page rather than JSON."""
+    """Whether the client prefers a page to JSON."""
     return any(b"text/html" in value.lower() for value in head.get_all(b"accept"))

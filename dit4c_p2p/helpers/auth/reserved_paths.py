@@ -1,4 +1,4 @@
-"""What the auth helper answers by itself: all below ``/.dit4c/``, and the way to the login."""
+"""Requests that the auth helper answers itself: everything below ``/.dit4c/``, and the login."""
 
 import logging
 from functools import partial
@@ -42,7 +42,7 @@ _ERRORS_THAT_PASS = frozenset({"temporarily_unavailable", "server_error"})
 
 
 def is_own(head: RequestHead) -> bool:
-    """Whether a request is for us, whatever the app serves."""
+    """Whether a request is for the helper itself."""
     return head.path.startswith(_OWN_PREFIX)
 
 

@@ -1,4 +1,4 @@
-"""The auth helper as a whole."""
+"""The auth helper's server."""
 
 import asyncio
 import logging
@@ -68,11 +68,11 @@ class AuthServer:
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """The number of open connections."""
         return len(self._connections)
 
     async def start(self) -> None:
-        """Listen; the app may not be there yet."""
+        """Start listening; the app may not be up yet."""
         await self._client.__aenter__()
         path = self._pod.auth_socket
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Who is logged in, kept here in memory; the browser has only a random value.
+"""Sessions of an instance, in memory; the browser has a random value only.
 
 A session lives for 12 h at most and ends with its access token. It ends at once when the portal
 says so, which is asked in the background: soon after it began, every 40 s while it is used, and
@@ -42,10 +42,10 @@ _RECHECKS_AT_ONCE = 8
 
 
 class Open(Protocol):
-    """Something that lives on a session, such as a WebSocket."""
+    """An open stream of a session, such as a WebSocket."""
 
     def cut(self) -> None:
-        """End it at once."""
+        """End the stream at once."""
 
 
 @dataclass(eq=False)
@@ -185,7 +185,7 @@ class Sessions:
             self.end(session, why)
 
     async def run(self) -> None:
-        """Look after the sessions for ever."""
+        """Maintain the sessions until cancelled."""
         try:
             while True:
                 await asyncio.sleep(SWEEP_EVERY_S)

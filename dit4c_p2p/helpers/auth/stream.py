@@ -1,4 +1,4 @@
-"""A byte stream of either side: buffered reading, back-pressure both ways, a limit on each wait."""
+"""A buffered byte stream with back-pressure in both directions and a limit on each wait."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ class BufferedStream(asyncio.Protocol):
     # ---- called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The stream is open."""
+        """Store the transport; called by asyncio."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         if self._on_made is not None:
@@ -76,7 +76,7 @@ class BufferedStream(asyncio.Protocol):
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Nothing can be read or written any more, but what is buffered."""
+        """End the stream; buffered bytes can still be read."""
         self.lost = True
         self.was_reset = self.was_reset or error is not None or not self.at_end
         if self._timer is not None:
@@ -86,11 +86,11 @@ class BufferedStream(asyncio.Protocol):
         self._end()
 
     def pause_writing(self) -> None:
-        """The other end is slower than we are."""
+        """Pause writers; called by asyncio when the other end is slower."""
         self._writing_paused = True
 
     def resume_writing(self) -> None:
-        """It has caught up."""
+        """Resume writers; called by asyncio when the other end has caught up."""
         self.moved_at = self._loop.time()
         self._writing_paused = False
         _wake(self._drainer)
@@ -106,7 +106,7 @@ class BufferedStream(asyncio.Protocol):
 
     @property
     def buffered(self) -> bool:
-        """Whether bytes have come that nobody has read."""
+        """Whether unread bytes have arrived."""
         return bool(self._buffer)
 
     async def read(self, limit_s: float | None) -> Data:
@@ -120,7 +120,7 @@ class BufferedStream(asyncio.Protocol):
         return self.read_now()
 
     def read_now(self) -> Data:
-        """What has come already, if anything."""
+        """Return the bytes that have arrived, without waiting."""
         data, self._buffer = self._buffer, b""
         self._resume()
         return data
@@ -228,7 +228,7 @@ class BufferedStream(asyncio.Protocol):
             raise ConnectionResetError("the other end is gone")
 
     def write_eof(self) -> None:
-        """No more will be written."""
+        """Announce the end of writing."""
         if not self.lost and not self.transport.is_closing():
             self.transport.write_eof()
 

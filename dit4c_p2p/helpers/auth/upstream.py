@@ -1,4 +1,4 @@
-"""The app: is its port open, and connections to it, kept for another request where it is safe."""
+"""The app: the state of its port, and connections to it, reused where it is safe."""
 
 import asyncio
 import logging
@@ -53,7 +53,7 @@ class Upstream:
         self._probed_at = float("-inf")
 
     async def wait_ready(self) -> None:
-        """Look at the port until it answers for the first time."""
+        """Poll the port until it answers for the first time."""
         pause_s = _FIRST_PAUSE_S
         while not await self._look():
             await asyncio.sleep(pause_s)
@@ -70,8 +70,7 @@ class Upstream:
         return await asyncio.shield(self._probe)
 
     async def connect(self) -> BufferedStream:
-        """A new connection.
-
+        """Open a new connection.
         :raises AppUnreachable: nothing listens, or it does not accept within 5 s.
         """
         loop = asyncio.get_running_loop()
@@ -87,7 +86,7 @@ class Upstream:
         raise AppUnreachable(self.port, was_ready=self.ready.is_set())
 
     def take(self) -> BufferedStream | None:
-        """A connection that was given back and is still good, or None."""
+        """Return an idle connection that is still usable, or None."""
         now = self._clock()
         while self._idle:
             wire, since = self._idle.pop()
@@ -98,7 +97,7 @@ class Upstream:
         return None
 
     def give_back(self, wire: BufferedStream) -> None:
-        """Keep a connection whose last response is over for the next request."""
+        """Keep an idle connection for the next request."""
         if wire.at_end or wire.lost or wire.buffered or len(self._idle) >= MAX_IDLE:
             wire.abort()
             return
@@ -106,7 +105,7 @@ class Upstream:
         self._idle.append((wire, self._clock()))
 
     async def run(self) -> None:
-        """Close what has been idle for too long, for ever; close all at the end."""
+        """Close connections that have been idle for too long, until cancelled; then close all."""
         try:
             while True:
                 await asyncio.sleep(IDLE_LIMIT_S / 2)

@@ -1,4 +1,4 @@
-"""From "the reverse forward stands" to "the portal knows that this instance answers"."""
+"""Announcement of an instance to the portal, once its URL answers through a router."""
 
 import asyncio
 import logging
@@ -75,7 +75,7 @@ class Announcer:
             self._say_where_we_are()
 
     async def run(self) -> None:
-        """Ask and tell, again after each change, for ever."""
+        """Probe and announce, again after each change, until cancelled."""
         while True:
             self._changed.clear()
             work = asyncio.create_task(self._announce(), name="announce")

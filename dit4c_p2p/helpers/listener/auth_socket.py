@@ -1,4 +1,4 @@
-"""One channel of the router, joined to one connection to the auth helper.
+"""A router's channel, joined to a connection to the auth helper.
 
 Bytes go straight from one end's callback into the other; whichever can't take more stops the one
 that sends. A half-close is passed on, and the pair ends when both ends have finished, or when
@@ -56,7 +56,7 @@ class _SocketEnd(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=self.room_bytes)
 
     def data_received(self, data: bytes) -> None:
-        """From the app to the browser."""
+        """Forward bytes from the app to the browser."""
         if self.channel is not None:
             self.channel.send(data)
 
@@ -82,7 +82,7 @@ class _SocketEnd(asyncio.Protocol):
             self._look_later()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """The auth helper has gone."""
+        """End the pair, because the auth helper has gone."""
         if self._limit is not None:
             self._limit.cancel()
         if self.channel is not None:
@@ -93,7 +93,7 @@ class _SocketEnd(asyncio.Protocol):
         self._on_gone(self)
 
     def pause_writing(self) -> None:
-        """The auth helper is slower than the browser."""
+        """Pause the browser, because the auth helper is slower."""
         if self.channel is not None:
             self.channel.pause()
 
@@ -129,7 +129,7 @@ class _ChannelEnd(asyncssh.SSHTCPSession[bytes]):
         self._chan.resume_reading()
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
-        """From the browser to the app."""
+        """Forward bytes from the browser to the app."""
         if not self._socket.transport.is_closing():
             self._socket.transport.write(data)
 
@@ -156,7 +156,7 @@ class _ChannelEnd(asyncssh.SSHTCPSession[bytes]):
         asyncio.get_running_loop().call_later(END_READ_LIMIT_S, transport.close)
 
     def pause_writing(self) -> None:
-        """The browser is slower than the app."""
+        """Pause the app, because the browser is slower."""
         if not self._socket.transport.is_closing():
             self._socket.transport.pause_reading()
 
@@ -217,7 +217,7 @@ class Splicer:
 
     @property
     def open(self) -> int:
-        """How many pairs there are."""
+        """The number of open pairs."""
         return len(self._open)
 
     async def accept(self, host: str, port: int) -> "asyncssh.SSHTCPSession[bytes]":

@@ -1,4 +1,4 @@
-"""The listener helper as a whole."""
+"""The listener helper's main task."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Does this instance answer its own URL, asked the way a browser would, through one router?"""
+"""Probe of the instance's own URL through one router, as a browser would ask."""
 
 import asyncio
 import ssl

@@ -1,8 +1,8 @@
-"""The container engine: the one place that talks to it.
+"""Client of the container engine; the only module that talks to it.
 
-Each call has a time limit, does one thing, and raises nothing but :class:`EngineError` and its
-:class:`NotFound`, :class:`Conflict` and :class:`EngineFull`. Removing what is not there is fine.
-Calls may run at once.
+Each call has a time limit and raises only :class:`EngineError` with its subclasses
+:class:`NotFound`, :class:`Conflict` and :class:`EngineFull`. Removing an object that does not exist
+succeeds. Calls may run concurrently.
 """
 
 import asyncio
@@ -90,9 +90,9 @@ class Engine:
         return dict(await self._json("info", limit_s=_INFO_S))
 
     async def image(self, image: str) -> dict[str, Any]:
-        """An image as inspected.
+        """Inspect an image.
 
-        :raises NotFound: it is not here.
+        :raises NotFound: the engine does not have it.
         """
         return dict(await self._json(f"images/{image}/json"))
 
@@ -139,7 +139,7 @@ class Engine:
     async def containers(
         self, data_folder: str, instance: str | None = None, *, sizes: bool = False
     ) -> list[Definition]:
-        """All our containers, running or not, as listed (``Id``, ``Labels``, ``State``).
+        """List all containers with our label, running or not (``Id``, ``Labels``, ``State``).
 
         :param sizes: with ``SizeRw``, what each has written; it may take minutes.
         """
@@ -150,14 +150,14 @@ class Engine:
         return list(await self._json("containers/json", params=params, limit_s=limit_s))
 
     async def container(self, id: str) -> ContainerState:
-        """One container's state.
+        """Inspect a container.
 
-        :raises NotFound: it is not there.
+        :raises NotFound: it does not exist.
         """
         return read_container(await self._json(f"containers/{id}/json"))
 
     async def create_container(self, name: str, definition: Definition) -> str:
-        """Make a container; returns its id.
+        """Create a container; return its id.
 
         :raises Conflict: the name is in use.
         """
@@ -167,11 +167,11 @@ class Engine:
         return str(made["Id"])
 
     async def start_container(self, id: str) -> None:
-        """Start it; fine if it runs."""
+        """Start a container; do nothing if it runs."""
         await self._json(f"containers/{id}/start", method="POST")
 
     async def stop_container(self, id: str, grace_s: int) -> None:
-        """Ask it to end, and kill it after ``grace_s``; fine if it does not run or exist."""
+        """Stop a container, by force after ``grace_s``; ignore one that does not run."""
         with contextlib.suppress(NotFound):
             await self._json(
                 f"containers/{id}/stop",
@@ -181,7 +181,7 @@ class Engine:
             )
 
     async def wait_container(self, id: str) -> int:
-        """Wait, for as long as it takes, until it does not run; returns its exit code.
+        """Wait without a limit until a container has ended; return its exit code.
 
         :raises NotFound: it is not there.
         """
@@ -189,7 +189,7 @@ class Engine:
         return int(ended["StatusCode"])
 
     async def remove_container(self, id: str) -> None:
-        """Kill and remove it, its anonymous volumes too; fine if it is not there."""
+        """Kill and remove a container with its anonymous volumes, if it exists."""
         for _ in range(_REMOVE_TRIES):
             try:
                 await self._json(
@@ -207,7 +207,7 @@ class Engine:
     async def execute(
         self, id: str, command: Sequence[str], environment: Sequence[str]
     ) -> tuple[int, str]:
-        """Run a short program in a running container; its exit code and the end of its output."""
+        """Run a short program in a container; return its exit code and the end of its output."""
         definition = {
             "Cmd": list(command),
             "Env": list(environment),
@@ -270,7 +270,7 @@ class Engine:
         return found
 
     async def log_tail(self, id: str, lines: int) -> str:
-        """The newest lines of what a container wrote, at most 64 KiB; empty if it is not there."""
+        """Return the newest lines of a container's output, at most 64 KiB."""
         params = {"stdout": "1", "stderr": "1", "tail": str(lines)}
         kept = bytearray()
         try:
@@ -301,11 +301,11 @@ class Engine:
     # ---- networks and volumes
 
     async def networks(self) -> list[Definition]:
-        """All networks of the engine, whoever's."""
+        """List all networks of the engine."""
         return list(await self._json("networks"))
 
     async def create_network(self, definition: Definition) -> str:
-        """Make a network; returns its id.
+        """Create a network; return its id.
 
         :raises Conflict: the name or the address range is in use.
         """
@@ -318,7 +318,7 @@ class Engine:
             await self._json(f"networks/{id}", method="DELETE")
 
     async def volumes(self, data_folder: str, instance: str | None = None) -> list[Definition]:
-        """All our volumes."""
+        """List the volumes with our label."""
         listed = await self._json("volumes", params={"filters": filters(data_folder, instance)})
         return list(listed["Volumes"] or [])
 
@@ -392,7 +392,7 @@ class Engine:
 
     @contextlib.asynccontextmanager
     async def _limit(self, limit_s: float | None) -> AsyncIterator[None]:
-        """The one translation of what can go wrong."""
+        """Limit a call's time, and translate its errors to :class:`EngineError`."""
         try:
             async with asyncio.timeout(limit_s):
                 yield

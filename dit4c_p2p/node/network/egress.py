@@ -26,7 +26,7 @@ Service = tuple[IPv4Address, int]
 
 
 def resolvers_for_pods(config: NodeConfig, host: HostNetwork) -> tuple[IPv4Address, ...]:
-    """The name servers pods are given; none: the engine asks the machine's own on their behalf."""
+    """Return the name servers of pods; empty if the engine asks the machine's own for them."""
     if config.resolvers:
         return tuple(IPv4Address(text) for text in config.resolvers)
     return host.resolvers
@@ -38,7 +38,7 @@ def egress_policy(
     services: frozenset[Service],
     own: frozenset[IPv4Address] = frozenset(),
 ) -> EgressPolicy:
-    """Put everything together.
+    """Return the egress policy of pods.
 
     :param own: the public addresses of the owner's network, see ``own_address``.
     """
@@ -52,7 +52,7 @@ def egress_policy(
 
 
 def service_addresses(config: NodeConfig) -> list[tuple[str, int]]:
-    """Host and port of everything of the installation that a pod connects to."""
+    """Return host and port of every service of the installation that a pod connects to."""
     portal = config.portal_for_pods()
     pairs = [split_address(text) for text in portal.connect]
     if not pairs:
@@ -96,16 +96,16 @@ class ServiceAddresses:
 
     @property
     def addresses(self) -> frozenset[Service]:
-        """As far as is known."""
+        """The addresses that are known."""
         return frozenset(service for known in self._answered.values() for service in known)
 
     @property
     def known(self) -> bool:
-        """Whether there was an answer for each of them."""
+        """Whether every name has been resolved."""
         return self._answered.keys() >= set(service_addresses(self._config))
 
     async def look_up(self) -> None:
-        """Ask for all of them anew."""
+        """Resolve all names again."""
         pairs = service_addresses(self._config)
         answers = await asyncio.gather(*(_resolve(*pair) for pair in pairs))
         now = self._clock()

@@ -1,4 +1,4 @@
-"""A pod's nftables rules. Pure: who may be reached → the text for ``nft -f -``.
+"""A pod's nftables rules: a pure function from an egress policy to the text for ``nft -f -``.
 
 The infra container loads them before anything else starts in the pod's network namespace; only it
 has NET_ADMIN. Two tables say the same, one after the other:
@@ -50,7 +50,7 @@ _NOT_PUBLIC = tuple(
 
 @dataclass(frozen=True)
 class EgressPolicy:
-    """Who a pod may reach.
+    """Destinations that a pod may reach.
 
     ``services``: exact addresses and TCP ports of portal and routers. ``resolvers``: name servers,
     port 53. ``internet``: public addresses, except those in ``private``: the machine's own
@@ -69,7 +69,7 @@ def refused(private: Iterable[IPv4Network]) -> list[IPv4Network]:
 
 
 def ruleset(reach: EgressPolicy, given: Sequence[IPv4Address] = ()) -> str:
-    """The rules; the same text for the same arguments.
+    """Return the rules; the same arguments give the same text.
 
     :param given: the name servers that the pod was made with; none: those of now.
     """

@@ -1,9 +1,9 @@
-"""The rules of running pods stay those of the network that the machine is in now.
+"""Updates the rules of running pods when the machine's network changes.
 
-A laptop is carried home and its network there is the owner's own, with prefixes that were somebody
-else's an hour ago. So the machine's addresses, networks and name servers are looked at every few
-seconds, the names of portal and routers are looked up every minute, and what has changed is loaded
-into each pod that runs. How a pod's rules are replaced at one stroke, see :mod:`firewall`.
+A laptop that is carried home joins its owner's own network, with other private prefixes. The
+machine's addresses, networks and name servers are therefore read every few seconds, the names of
+portal and routers are resolved every minute, and changed rules are loaded into each running pod, in
+one transaction (:mod:`firewall`).
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _AGAIN_LONGEST_S = 30.0
 
 
 class FirewallUpdater:
-    """Follows the machine for as long as :meth:`run` runs.
+    """Follows the machine's network while :meth:`run` runs.
 
     :param host_now: reads the machine's networks.
     :param renew: has each running pod's rules be those of a :class:`EgressPolicy`; raises

@@ -1,6 +1,6 @@
-"""What a pod's firewall and network need to know of the machine. Pure, but for :func:`read`.
+"""The machine's network, as a pod's firewall and network need it. Pure except :func:`read`.
 
-The kernel's own tables are read from /proc: no tool is run, and a parser can be tested.
+The kernel's tables are read from /proc: no program is run, and the parsers can be tested.
 """
 
 import ipaddress
@@ -38,7 +38,7 @@ class HostNetwork:
 
 
 def read(root: Path = Path("/")) -> HostNetwork:
-    """The machine as it is now.
+    """Read the machine's network as it is now.
 
     :raises OSError: /proc can't be read.
     """
@@ -55,7 +55,7 @@ def read(root: Path = Path("/")) -> HostNetwork:
 def parse_fib_trie(
     text: str,
 ) -> tuple[frozenset[IPv4Address], frozenset[IPv4Network], frozenset[IPv4Network]]:
-    """Own addresses, on-link prefixes and all routed prefixes, from /proc/net/fib_trie.
+    """Return own addresses, on-link prefixes and all routed prefixes, from /proc/net/fib_trie.
 
     That file shows every routing table, those of policy routing included. A leaf is an address
     followed by lines ``/<length> <scope> <type>``.
@@ -83,7 +83,7 @@ def parse_fib_trie(
 
 
 def parse_resolvers(resolv_conf: str, behind_stub: str = "") -> tuple[IPv4Address, ...]:
-    """The IPv4 name servers that a pod can ask, at most three.
+    """Return the IPv4 name servers that a pod can ask, at most three.
 
     As Docker does, the file behind systemd-resolved's stub (127.0.0.53) is taken when the stub is
     all there is. What listens on the loopback can't be asked from a pod.
@@ -115,7 +115,7 @@ def _address(text: str) -> IPv4Address | None:
 def free_network(
     within: IPv4Network, taken: Iterable[IPv4Network], seed: str
 ) -> IPv4Network | None:
-    """A /28 of ``within`` that overlaps none of ``taken``; None if there is none.
+    """Return a /28 of ``within`` that overlaps none of ``taken``, or None.
 
     The search starts at a place that ``seed`` decides, so that two agents on one machine, each
     looking at the same free range, seldom choose the same network.

@@ -1,1 +1,1 @@
-"""What the owner of a node decides."""
+"""The node owner's policy, and tools for the owner."""

@@ -1,6 +1,6 @@
-"""What the machine's owner agrees to, checked on the machine itself. Pure.
+"""The policy of the machine's owner, as pure functions that are called on the machine itself.
 
-Whatever a scheduler or a portal says, this is what binds.
+The policy binds whatever a scheduler or a portal asks for.
 """
 
 from collections.abc import Set
@@ -18,7 +18,7 @@ GIB = 1024**3
 
 @dataclass(frozen=True)
 class Policy:
-    """The owner's word. Memory and disk in bytes; ``cpus`` may be a fraction.
+    """The owner's policy. Memory and disk in bytes; ``cpus`` may be a fraction.
 
     ``disk_bytes_per_pod``: what an app may write, None for any amount.
     ``internet``: whether pods may reach public addresses, except those in ``refused``.
@@ -41,7 +41,7 @@ class Policy:
 
 
 def check_image(policy: Policy, image: str) -> None:
-    """Whether ``image`` may run here.
+    """Check that ``image`` may run here.
 
     :raises PolicyRefused: not a digest, or not among those the owner allows, or not from there.
     """
@@ -58,7 +58,7 @@ def check_image(policy: Policy, image: str) -> None:
 
 
 def parse_image(image: str) -> tuple[str, str]:
-    """The repository, empty for an image's id, and the digest.
+    """Return the repository, empty for an image's id, and the digest.
 
     :raises PolicyRefused: neither an id nor a reference by digest.
     """
@@ -72,9 +72,9 @@ def parse_image(image: str) -> tuple[str, str]:
 
 
 def check_instance(instance: str) -> None:
-    """Whether ``instance`` is an id; every name made at the engine is made of it.
+    """Check that ``instance`` is an id, because names at the engine contain it.
 
-    :raises PolicyRefused: it is not.
+    :raises PolicyRefused: it is no id.
     """
     try:
         PeerName(Kind.INSTANCE, instance)

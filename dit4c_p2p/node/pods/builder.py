@@ -1,7 +1,7 @@
-"""Putting a pod together and taking it apart, by the engine's calls in their order.
+"""Creation and removal of a pod, as ordered calls to the engine.
 
-Nothing here remembers anything: what exists is asked of the engine each time. A step that was cut
-off leaves labelled parts, and :meth:`PodBuilder.remove` finds them all.
+This module keeps no state: the engine is asked each time what exists. A cancelled step leaves
+labelled parts, and :meth:`PodBuilder.remove` finds them all.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ _KILLED_FROM = 128
 
 
 class PodBuilder:
-    """Makes and unmakes pods of one agent.
+    """Creates and removes the pods of one agent.
 
     :param data_folder: the label that tells this agent's objects from others'.
     :param network_range: pods' networks come out of it.
@@ -77,7 +77,7 @@ class PodBuilder:
         self._sets_quotas = True
 
     async def look(self, instance: str) -> Containers:
-        """The pod's containers as they are now, by role."""
+        """Return the pod's containers as they are now, by role."""
         listed = await self._engine.containers(self._data_folder, instance)
         found: dict[Role, ContainerState] = {}
 
@@ -92,11 +92,11 @@ class PodBuilder:
         return found
 
     async def exists(self, instance: str) -> bool:
-        """Whether anything of the pod is at the engine."""
+        """Whether the engine has any part of the pod."""
         return instance in await self.instances()
 
     async def instances(self) -> set[str]:
-        """Every instance of which anything at all is at the engine."""
+        """Return every instance of which the engine has a part."""
         containers, networks, volumes = await asyncio.gather(
             self._engine.containers(self._data_folder),
             self._networks(),
@@ -106,7 +106,7 @@ class PodBuilder:
         return {part["Labels"][pod.LABEL_INSTANCE] for part in parts if _is_pods(part)}
 
     async def written(self) -> dict[str, Written]:
-        """What the apps have written, in their containers and in their volumes, by instance."""
+        """Return the bytes that apps have written, in their containers and volumes, by instance."""
         containers, volumes = await gather_all(
             self._engine.containers(self._data_folder, sizes=True),
             self._engine.volumes(self._data_folder),
@@ -131,9 +131,9 @@ class PodBuilder:
         }
 
     async def build(self, spec: PodSpec, files: Mapping[str, bytes]) -> str:
-        """Make the whole pod and start it: the firewall stands before anything else runs.
+        """Create the whole pod and start it; the firewall is loaded before anything else runs.
 
-        If it can't be, nothing of the pod is left. Returns what its user is to know, mostly
+        After a failure nothing of the pod is left. Returns what its user is to know, mostly
         nothing.
 
         :raises Conflict: a part was there already; build again.
@@ -320,7 +320,7 @@ class PodBuilder:
         await gather_all(*(self._engine.remove_container(id) for id in helpers))
 
     async def remove(self, instance: str) -> None:
-        """Nothing of the pod is left at the engine after this.
+        """Remove every part of the pod from the engine.
 
         What a call that was cut off makes late is seen by another look.
         """

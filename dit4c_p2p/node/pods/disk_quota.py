@@ -1,8 +1,8 @@
-"""What apps have written to the machine's disk, held against what its owner lends each.
+"""Disk limit of apps, where the engine's storage driver has none.
 
-Some storage drivers set a limit of their own (``assembly``). With the others nothing keeps an app
-from writing, so each is measured every minute, and stopped when it is over; its files are kept. One
-that is started again over the limit may run, for its user to remove something, but hardly grow.
+Some storage drivers enforce a limit of their own (``builder``). With the others each app is
+measured every minute, and stopped when it is over its limit; its files are kept. An app that is
+started again over the limit may run, so that its user can remove files, but it may hardly grow.
 
 Files count that are in the container and not in its image, and those in its volumes.
 """
@@ -25,7 +25,7 @@ _LEEWAY = 1 / 20
 
 @dataclass(frozen=True)
 class Written:
-    """What an app has written, in bytes, and whether it runs."""
+    """The bytes that an app has written, and whether it runs."""
 
     size: int
     running: bool
@@ -44,7 +44,7 @@ class Allowance:
     _first: bool = True
 
     def over(self, measured: Mapping[str, Written]) -> list[str]:
-        """Instances that run and have written more than they may."""
+        """Return the running instances that are over their limit."""
         before, first = self.begun_at, self._first
         self.begun_at, self._first = {}, False
         over = []
@@ -57,7 +57,7 @@ class Allowance:
 
 
 class DiskQuotaMonitor:
-    """Measures, for as long as :meth:`run` runs.
+    """Measures apps while :meth:`run` runs.
 
     :param limit: bytes that each app may write.
     :param measure: what each has written, by instance.

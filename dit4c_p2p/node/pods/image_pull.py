@@ -1,7 +1,7 @@
-"""Fetching an image by digest from its registry: progress over its layers, errors in words.
+"""Pull of an image by digest from its registry, with progress and errors for its user.
 
-The engine fetches, checks every digest and unpacks; :class:`Layers` is pure and adds up what it
-says. Nothing is fetched without a digest, so what comes is what was asked for, whoever serves it.
+The engine fetches, checks every digest and unpacks; :class:`Layers` is pure and adds up the
+progress that it reports. Every image is fetched by its digest, so its contents are those asked for.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ class _Layer:
 
 
 class Layers:
-    """What the engine says about the layers of one image, added up."""
+    """Sum of the engine's progress over the layers of one image."""
 
     def __init__(self) -> None:
         self._layers: dict[str, _Layer] = {}

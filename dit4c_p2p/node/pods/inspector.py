@@ -1,4 +1,4 @@
-"""What has become of a pod, and its end: from the engine and what the agent wrote down."""
+"""Status of a pod, from the engine's containers and the agent's files."""
 
 import asyncio
 import logging
@@ -22,7 +22,7 @@ _TAIL_CHARACTERS = 8 * 1024
 
 
 class PodInspector:
-    """Looks at the pods of one agent, and ends what is to end."""
+    """Inspects the pods of one agent, and stops those that have to stop."""
 
     def __init__(self, config: NodeConfig, engine: Engine, assembly: PodBuilder) -> None:
         self._config = config
@@ -30,11 +30,11 @@ class PodInspector:
         self._assembly = assembly
 
     def folder(self, instance: str) -> InstanceFolder:
-        """What is kept of an instance on disk."""
+        """Return the agent's folder of an instance."""
         return InstanceFolder(self._config.folder, instance)
 
     async def status(self, instance: str) -> PodStatus | None:
-        """One pod's status; None when nothing of it is left, not even its key."""
+        """Return a pod's status; None when nothing of it is left, not even its key."""
         found = await self._assembly.look(instance)
         if not found and instance not in (
             await self._assembly.instances() | instances_kept(self._config.folder)
@@ -43,7 +43,7 @@ class PodInspector:
         return await self.read(instance, found)
 
     async def read(self, instance: str, found: Containers) -> PodStatus:
-        """The status of a pod whose containers were just looked at."""
+        """Return the status of a pod from containers that were just inspected."""
         folder = self.folder(instance)
         app = found.get(Role.APP)
         return status.status_of(
@@ -68,7 +68,7 @@ class PodInspector:
         return now
 
     async def tail(self, containers: Containers) -> str:
-        """The end of the app's log, short."""
+        """Return the last lines of the app's log."""
         if Role.APP not in containers:
             return ""
         text = await self._engine.log_tail(containers[Role.APP].id, _TAIL_LINES)
@@ -93,6 +93,6 @@ class PodInspector:
         await self._assembly.stop(instance, self._config.limits.stop_grace_s)
 
     async def stop_without_infra(self, instance: str) -> None:
-        """The namespace's holder has ended: nothing may run without the firewall in its place."""
+        """Stop a pod whose infra has ended, because nothing may run without the firewall."""
         _log.error("pod of %s: its infra container ended", instance)
         await self._assembly.stop(instance, self._config.limits.stop_grace_s)

@@ -99,7 +99,7 @@ _STOPPED = "it was stopped as asked"
 
 
 class PodManager:
-    """All pods of one agent.
+    """Manager of all pods of one agent.
 
     :param host_now: reads the machine's networks; called for each pod.
     :param gone: told of an instance when nothing of it is left.
@@ -149,7 +149,7 @@ class PodManager:
     # ---- verbs
 
     async def describe(self) -> NodeDescription:
-        """The node as its owner offers it: for all pods together, within what the machine has."""
+        """Describe the node as its owner offers it, within the machine's resources."""
         info, running = await asyncio.gather(self._engine.info(), self._occupied())
         lent = self._config.policy
         return NodeDescription(
@@ -298,7 +298,7 @@ class PodManager:
         return PodGone(instance=instance)
 
     async def list(self) -> PodList:
-        """The truth about what exists here, parts of pods included."""
+        """List the pods that exist here, including incomplete ones."""
         known = await self._assembly.instances()
         known |= await asyncio.to_thread(instances_kept, self._config.folder)
         found = await asyncio.gather(*(self.status(instance) for instance in sorted(known)))
@@ -312,7 +312,7 @@ class PodManager:
         )
 
     async def logs(self, instance: str, lines: int) -> LogText:
-        """The newest lines of the app's log.
+        """Return the newest lines of the app's log.
 
         :raises NoSuchPod: its app has no container here.
         """
@@ -327,7 +327,7 @@ class PodManager:
 
     @property
     def memory_bytes(self) -> int:
-        """What one app may use."""
+        """The memory limit of one app, in bytes."""
         return self._config.policy.memory_bytes_per_pod
 
     async def status(self, instance: str) -> PodStatus | None:

@@ -1,7 +1,7 @@
-"""From "the containers run" to "the instance's own URL answers": what a starting pod says.
+"""Progress of a starting pod, from running containers to the first answer of its own URL.
 
-:class:`ReadinessTracker` is pure: told of each line and of time, it says what the user sees and
-when it is over. :func:`wait_until_ready` feeds it from the engine.
+:class:`ReadinessTracker` is pure: from the helpers' lines and the time it computes the progress
+that the user sees, and the end. :func:`wait_until_ready` feeds it from the engine.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ _FOLLOW_AGAIN_S = 0.5
 
 @dataclass
 class ReadinessTracker:
-    """A pod on its way to being reachable. Times in seconds of any one clock.
+    """State of a starting pod. Times in seconds of any one clock.
 
     :param port: where the app is to listen.
     :param since: when its container was started.
@@ -45,7 +45,7 @@ class ReadinessTracker:
     trouble: str = ""
 
     def heard(self, status: HelperStatus, now: float) -> None:
-        """A helper said how it is doing."""
+        """Take a helper's status."""
         from_auth = status.helper == Role.AUTH
         self.auth_heard = self.auth_heard or from_auth
         match status.state:
@@ -63,7 +63,7 @@ class ReadinessTracker:
                 self.ready_at = None
 
     def progress(self) -> Progress:
-        """What its user is told now."""
+        """Return the progress that the user sees now."""
         if self.ready_at is None:
             return Progress(info=f"Waiting for the app to listen on port {self.port}", fraction=0.5)
         if self.trouble:
@@ -73,13 +73,13 @@ class ReadinessTracker:
         return Progress(info="The app is ready; checking its address", fraction=0.9)
 
     def left(self, now: float) -> float:
-        """Seconds until time is up, never negative."""
+        """Return the seconds until the time limit, never negative."""
         if self.ready_at is None:
             return max(0.0, self.since + self.limits.listen_s - now)
         return max(0.0, self.ready_at + self.limits.publish_s - now)
 
     def overdue(self, now: float) -> NodeFailure | None:
-        """What is raised when time is up; None while it is not."""
+        """Return the error to raise once the time is up; None before."""
         limits = self.limits
         if self.published or self.left(now) > 0:
             return None

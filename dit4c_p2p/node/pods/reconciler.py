@@ -1,4 +1,4 @@
-"""From whatever there is of a pod to one whose four containers were started; see ``pods``."""
+"""Reconciliation of a pod: from any existing parts to a pod with all containers started."""
 
 import asyncio
 import logging
@@ -38,7 +38,7 @@ _AGAIN = "The machine it runs on went down; the app was started again, with its 
 
 
 class PodReconciler:
-    """Makes and completes pods of one agent. The caller holds the pod's lock.
+    """Creates and completes the pods of one agent. The caller holds the pod's lock.
 
     :param host_now: reads the machine's networks; called for each pod.
     :param table: what saved images are called at the engine.

@@ -1,4 +1,4 @@
-"""An instance → the exact definitions of its containers, network and volumes. Pure.
+"""Specification of a pod: pure functions from an instance to its containers, network and volumes.
 
 A pod is up to five containers in one network namespace. ``infra`` holds it and loads the firewall;
 ``app`` is the user's image; ``listener``, ``auth`` and ``storage`` share the private volume with
@@ -161,12 +161,12 @@ def short_image(image: str) -> str:
 
 
 def container_name(instance: str, role: Role) -> str:
-    """The one name that a pod's container has at the engine."""
+    """Return the name of a pod's container at the engine."""
     return f"dit4c-{instance}-{role}"
 
 
 def network_name(instance: str) -> str:
-    """The name of a pod's own network."""
+    """Return the name of a pod's network."""
     return f"dit4c-{instance}"
 
 
@@ -190,7 +190,7 @@ def _app_volumes(instance: str) -> str:
 
 
 def labels(spec: PodSpec, role: str) -> dict[str, str]:
-    """What every object of a pod carries."""
+    """Return the labels of every object of a pod."""
     return {
         LABEL_INSTANCE: spec.instance,
         LABEL_ROLE: role,
@@ -227,7 +227,7 @@ def volumes(spec: PodSpec) -> list[Definition]:
 
 
 def infra(spec: PodSpec, network_id: str) -> Definition:
-    """Holds the namespace and loads the rules; the only one with NET_ADMIN."""
+    """Define infra, which holds the namespace and loads the rules; only it has NET_ADMIN."""
     host = confined(memory_bytes=_INFRA_MEMORY_BYTES, processes=16, log_size="1m")
     host |= {
         "CapAdd": ["NET_ADMIN"],
@@ -396,7 +396,7 @@ def _nano_cpus(spec: PodSpec, cpus: float) -> int:
 
 
 def confined(*, memory_bytes: int, processes: int, log_size: str) -> Definition:
-    """What all containers of a pod have in common."""
+    """Return the restrictions of all containers of a pod."""
     return {
         "CapDrop": ["ALL"],
         "SecurityOpt": ["no-new-privileges:true", f"seccomp={seccomp.profile()}"],

@@ -1,4 +1,4 @@
-"""What the agent keeps of an instance on disk, in ``<data>/node/instances/<id>/``, mode 0700.
+"""The agent's files of an instance, in ``<data>/node/instances/<id>/``, mode 0700.
 
 - ``key``: the instance's private key, made here and nowhere else, gone with the pod;
 - ``published``: there once the instance has been reachable, so that its app's files may hold a
@@ -64,17 +64,17 @@ class InstanceFolder:
 
     @property
     def published(self) -> bool:
-        """Whether the instance was ever reachable."""
+        """Whether the instance has ever been reachable."""
         with _kept():
             return (self._path / "published").exists()
 
     def set_published(self) -> None:
-        """It is reachable now."""
+        """Note that the instance is reachable."""
         self._write("published", "")
 
     @property
     def run(self) -> Run:
-        """The run that is wanted now."""
+        """Return the run that is wanted now."""
         number, _, before = self._read("run").partition(" ")
         return Run(int(number), before) if number else Run()
 
@@ -103,7 +103,7 @@ class InstanceFolder:
         self._set("reason", reason)
 
     def remove(self) -> None:
-        """Nothing of the instance is left on disk."""
+        """Remove all files of the instance."""
         with _kept():
             if self._path.exists():
                 shutil.rmtree(self._path)
@@ -126,7 +126,7 @@ class InstanceFolder:
 
 
 def instances_kept(node_folder: Path) -> set[str]:
-    """The ids of all instances that something is kept of."""
+    """Return the ids of all instances that have files."""
     folder = node_folder / "instances"
     with _kept():
         return {path.name for path in folder.iterdir()} if folder.is_dir() else set()

@@ -1,4 +1,4 @@
-"""What the engine says of a pod's containers → what a person is told. Pure."""
+"""Status of a pod in words for its user: pure functions from the engine's containers."""
 
 import math
 import re
@@ -67,7 +67,7 @@ class ContainerState:
 
     @property
     def ended(self) -> bool:
-        """It ran once and does not any more."""
+        """Whether the container has run and has ended."""
         return self.started and not self.running
 
 
@@ -75,7 +75,7 @@ Containers = Mapping[Role, ContainerState]
 
 
 def read_container(inspected: Mapping[str, Any]) -> ContainerState:
-    """The part of the engine's answer that matters here."""
+    """Read a container's state from the engine's answer."""
     state = inspected["State"]
     started_at = state.get("StartedAt", _NEVER)
     exit_code = int(state.get("ExitCode", 0))
@@ -170,7 +170,7 @@ def ended_by_itself(app: ContainerState, infra: ContainerState | None) -> bool:
 
 
 def end_reason(app: ContainerState) -> str:
-    """A sentence on why an app that nobody asked to stop has ended."""
+    """Return a sentence on why an app ended that nobody asked to stop."""
     if app.out_of_memory:
         return f"the app was ended: it used more than its {memory_text(app.memory_bytes)} of memory"
     if app.exit_code == _KILLED:
@@ -191,5 +191,5 @@ def memory_text(size: int) -> str:
 
 
 def clean_log(data: bytes) -> str:
-    """What a program wrote, as text for a page: no colours, no control characters."""
+    """Return a program's output as plain text, without colours and control characters."""
     return _ESCAPES.sub("", data.decode(errors="replace").replace("\r\n", "\n"))

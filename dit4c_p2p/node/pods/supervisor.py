@@ -1,4 +1,4 @@
-"""The engine's events: apps that end are told of, helpers that end are started again.
+"""Supervision of pods by the engine's events: report ended apps, start ended helpers again.
 
 :class:`PodSupervisor` follows the engine, over its restarts, and after each (re)connect compares
 what is there with what it knew, so that nothing missed in between stays unnoticed.
@@ -40,13 +40,13 @@ _MAX_BEHIND = 1000
 
 
 class FellBehind(DitError):
-    """A subscriber did not read its events in time, and has to start over."""
+    """A subscriber did not read its events in time, and has to subscribe again."""
 
     code = "fell_behind"
 
 
 class Subscription:
-    """Events for one who follows. :meth:`next` gives them one by one."""
+    """A subscriber's queue of events; :meth:`next` returns one at a time."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[PodEvent] = asyncio.Queue(maxsize=_MAX_BEHIND)
@@ -74,7 +74,7 @@ class Subscription:
 
 
 class PodSupervisor:
-    """Watches over the pods of one agent for as long as :meth:`run` runs."""
+    """Supervises the pods of one agent while :meth:`run` runs."""
 
     def __init__(self, pods: PodManager, engine: Engine, data_folder: str) -> None:
         self._pods = pods
@@ -92,7 +92,7 @@ class PodSupervisor:
 
     @contextmanager
     def subscribe(self) -> Iterator[Subscription]:
-        """What happens from now on."""
+        """Subscribe to events from now on."""
         subscription = Subscription()
         self._subscriptions.add(subscription)
         try:

@@ -1,4 +1,4 @@
-"""Tokens for the HTTP API: named, with an end, and with no more rights than they were made with."""
+"""API tokens: named, with an end date and with scopes."""
 
 import logging
 from typing import Literal
@@ -39,7 +39,7 @@ async def create(
     now: float,
     replace: bool = False,
 ) -> tuple[ApiToken, str]:
-    """A new token, and its text, which is kept nowhere.
+    """Create a token; return it with its text, which is stored nowhere.
 
     :param label: what its person knows it by.
     :param scopes: what it may be used for.
@@ -90,12 +90,12 @@ async def create(
 
 
 async def of(person: str) -> list[ApiToken]:
-    """A person's tokens, the newest first; those that were ended are not among them."""
+    """Return a person's tokens without revoked ones, the newest first."""
     return await ApiToken.filter(person_id=person, ended_at=None).order_by("-created_at", "digest")
 
 
 async def revoke(person: str, id: str, *, current: str = "") -> None:
-    """End a token at once.
+    """Revoke a token.
 
     :param id: its :func:`~dit4c_p2p.portal.opaque_tokens.public_id`, or its label; ``current`` is
         the one that is asked with.
@@ -143,6 +143,6 @@ def words_of(scopes: str) -> list[str]:
 
 
 async def remove_expired(now: float) -> None:
-    """Forget those that have been over for a while."""
+    """Delete tokens that ended long ago."""
     await ApiToken.filter(expires_at__lt=now - _KEPT_S).delete()
     await ApiToken.filter(ended_at__lt=now - _KEPT_S).delete()

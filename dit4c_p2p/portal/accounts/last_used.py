@@ -1,7 +1,6 @@
-"""When a session or a token was last used, and its person last seen.
+"""Time of the last use of sessions and tokens, and of a person's last visit.
 
-Worth a note, never worth a request: whoever only reads is answered also while the database can't be
-written.
+A failure to store it never fails a request, so that reading works while the database is read-only.
 """
 
 import asyncio
@@ -31,7 +30,7 @@ class LastUsed:
         self._failed_at: float | None = None
 
     async def note(self, used: Session | ApiToken) -> None:
-        """Note that it was used just now, unless that was noted a moment ago or can't be."""
+        """Store the use, unless it was stored a moment ago or the database can't be written."""
         now = self._clock()
         if used.used_at is not None and now - used.used_at <= _STEP_S:
             return

@@ -1,4 +1,4 @@
-"""What people may call themselves and their things: any script, nothing that deceives. Pure."""
+"""Checks of names that people choose: any script, no deceptive characters. Pure."""
 
 import re
 import unicodedata
@@ -58,9 +58,9 @@ def checked_name(
 
 
 def checked_id(text: str, *, of: str = "a person", field: str = "id") -> str:
-    """The id of a person or of a tool, as it stands.
+    """Check the id of a person or of a tool.
 
-    :raises BadRequest: not one.
+    :raises BadRequest: the text is no id.
     """
     if not _ID.fullmatch(text):
         raise BadRequest(

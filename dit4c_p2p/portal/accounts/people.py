@@ -1,7 +1,7 @@
-"""Accounts: who there is, who may come in, and the one-time links that let somebody in.
+"""Accounts of people, and the one-time links that log them in.
 
-An account is in force until it is disabled or its end has come. What it started goes on; only its
-person has to stay outside. Of the admins, one stays in force without an end.
+An account is in force until it is disabled or its end date has come. Its instances go on then; only
+the person can't log in. At least one admin stays in force without an end date.
 """
 
 import logging
@@ -54,7 +54,7 @@ class Caller:
 
 @dataclass(frozen=True)
 class Change:
-    """What is to become of an account; what is UNSET stays. ``ends_at`` None is no end."""
+    """A change of an account; UNSET fields stay. ``ends_at`` None means no end date."""
 
     name: str | UnsetType = UNSET
     ends_at: float | UnsetType | None = UNSET
@@ -62,17 +62,17 @@ class Change:
 
 
 def who(person: Person) -> Caller:
-    """What the rest of the portal needs to know of a person."""
+    """Return a person as a :class:`Caller`."""
     return Caller(person.id, person.name, person.is_admin)
 
 
 def in_force(person: Person, now: float) -> bool:
-    """Whether the account lets its person in."""
+    """Whether the account's person may log in."""
     return person.disabled_at is None and (person.ends_at is None or person.ends_at > now)
 
 
 def state_of(person: Person, now: float) -> State:
-    """In a word; invited is whoever may come in and has not been seen yet."""
+    """Return the account's state in a word; ``invited`` means never seen yet."""
     if person.disabled_at is not None:
         return "disabled"
     if not in_force(person, now):
@@ -81,7 +81,7 @@ def state_of(person: Person, now: float) -> State:
 
 
 def search(text: str = "", state: State | UnsetType = UNSET, *, now: float) -> QuerySet[Person]:
-    """Accounts with ``text`` in their name or id, and in this state (:func:`state_of`)."""
+    """Return accounts with ``text`` in their name or id, in this state (:func:`state_of`)."""
     rows = Person.all()
     if text:
         wanted = composed(text)
@@ -125,9 +125,9 @@ async def get(id: str) -> Person:
 
 
 async def ensure_person(person: str, *, name: str, is_admin: bool, now: float) -> None:
-    """See that there is such an account; one that is there already stays as it is.
+    """Create the account if it does not exist.
 
-    :raises BadRequest: not an id.
+    :raises BadRequest: the text is no id.
     """
     checked_id(person)
     async with in_transaction("portal"):
@@ -170,7 +170,7 @@ async def create(
 
 
 async def change(id: str, wanted: Change, *, by: str, now: float) -> Person:
-    """Change an account; disabling it ends whatever lets its person in, for good.
+    """Change an account; disabling it ends its sessions, tokens and links for good.
 
     :raises NotFound: no such person.
     :raises BadRequest: not a name, or an end that is not to come.
@@ -216,7 +216,7 @@ async def end_access(id: str, *, now: float) -> None:
 async def create_login_link(
     person: str, *, lifetime_s: float, now: float, made_by: str = ""
 ) -> str:
-    """The token of a new one-time link, ``/login/<token>``.
+    """Create a one-time link, ``/login/<token>``; return its token.
 
     :param made_by: the id of the person who makes it; empty for a command.
     :raises NotFound: no such person.
@@ -242,9 +242,11 @@ async def create_login_link(
 
 
 async def link_person(token: str, *, now: float) -> Caller | None:
-    """Whom a link would log in, without spending it; None if it is spent, too old or unknown.
+    """Return the person whom a link would log in, without spending the link.
 
-    :raises AccountClosed: whoever holds it may know that this is why.
+    None means that it is spent, too old or unknown.
+
+    :raises AccountClosed: the account is not in force, which the link's holder may know.
     """
     link = await LoginLink.get_or_none(digest=digest(token)).prefetch_related("person")
     if link is None:
@@ -254,9 +256,9 @@ async def link_person(token: str, *, now: float) -> Caller | None:
 
 
 async def spend_link(token: str, *, now: float) -> Caller | None:
-    """Spend a link, in the caller's transaction; of several at once one gets the person.
+    """Spend a link, in the caller's transaction; only one of concurrent calls gets the person.
 
-    :raises AccountClosed: the link stays unspent.
+    :raises AccountClosed: the account is not in force; the link stays unspent.
     """
     spent = await LoginLink.filter(digest=digest(token), spent_at=None, expires_at__gt=now).update(
         spent_at=now
@@ -281,7 +283,7 @@ def _check_end(ends_at: float | None, now: float) -> None:
 
 
 async def _free_id(name: str) -> str:
-    """An id that nobody has yet, as near to the name as can be."""
+    """Return a free id that is similar to the name."""
     for number in range(1, _FREE_IDS_TRIED):
         id = id_from(name, number)
         if not await Person.exists(id=id):

@@ -1,4 +1,4 @@
-"""Browsers that are logged in. The server knows each one; removing it ends it everywhere."""
+"""Sessions of logged-in browsers, stored at the server; deleting one ends it everywhere."""
 
 import base64
 import hmac
@@ -21,7 +21,7 @@ from dit4c_p2p.portal.opaque_tokens import digest, new_token, public_id
 
 @dataclass(frozen=True)
 class LoggedIn:
-    """A session in force. ``csrf`` goes into each form; it tells nothing about the cookie."""
+    """A session in force. ``csrf`` is in each form; the cookie can't be derived from it."""
 
     digest: str
     who: Caller
@@ -132,7 +132,7 @@ class Sessions:
         return LoggedIn(session.digest, people.who(session.person), csrf_token(token))
 
     async def of(self, person: str) -> list[Session]:
-        """A person's sessions in force, the one used last first."""
+        """Return a person's sessions in force, the most recently used first."""
         now = self._clock()
         return await Session.filter(
             person_id=person,
@@ -190,6 +190,6 @@ class Sessions:
 
 
 def csrf_token(session_token: str) -> str:
-    """What a form of this session must carry; it can't be turned back into the cookie."""
+    """Return the token that forms of this session carry; the cookie can't be derived from it."""
     mac = hmac.digest(session_token.encode(), b"dit4c csrf", "sha256")
     return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()

@@ -1,4 +1,4 @@
-"""What a person knows a browser by, from its ``User-Agent`` (RFC 9110 section 10.1.5). Pure.
+"""A browser's readable name, from its ``User-Agent`` (RFC 9110 section 10.1.5). Pure.
 
 The header is a guess by design; it is shown to its own person and decides nothing.
 """

@@ -1,4 +1,4 @@
-"""``clusters``: the schedulers and the machines they know."""
+"""``clusters``: the schedulers and their nodes."""
 
 from typing import Literal
 

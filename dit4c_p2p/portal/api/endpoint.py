@@ -1,4 +1,4 @@
-"""One declaration for each endpoint: it is dispatched by it, checked by it and documented by it.
+"""Declarations of endpoints, which dispatch, check and document them.
 
 A handler takes a :class:`Call`, and ``body`` and ``query`` if it has them; their types are the
 records that the request must be, and its return type is what the answer is::
@@ -34,7 +34,7 @@ _NOBODY = Caller("", "", False)
 
 @dataclass(frozen=True)
 class Call:
-    """A request whose caller is known. ``headers`` are put into the answer."""
+    """A request with its caller. ``headers`` are added to the response."""
 
     request: web.Request
     parts: PortalContext
@@ -46,11 +46,11 @@ class Call:
         return self.request.match_info[name]
 
     def located(self, path: str) -> None:
-        """Say where what was made is to be found."""
+        """Set the URL of the created object."""
         self.headers["Location"] = f"{self.parts.config.url}{path}"
 
     def next_page(self, cursor: str) -> None:
-        """Say how the list goes on, if it does (RFC 8288)."""
+        """Set the link to the next page, if there is one (RFC 8288)."""
         if cursor:
             url = self.request.rel_url.update_query(cursor=cursor)
             self.headers["Link"] = f'<{self.parts.config.url}{url}>; rel="next"'
@@ -94,12 +94,12 @@ class Endpoint:
 
     @property
     def body(self) -> Any:
-        """The record that the body must be; None if it is not looked at."""
+        """The record type of the body; None if the body is ignored."""
         return self._types.get("body")
 
     @property
     def query(self) -> Any:
-        """The record that the query must be."""
+        """The record type of the query."""
         return self._types.get("query", NoQuery)
 
     @property
@@ -121,7 +121,7 @@ class Endpoint:
         return web.route(self.method, self.pattern, self.serve)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
-        """Check, call the handler, answer."""
+        """Check the request, call the handler and return its response."""
         call = Call(request, services(request), await self._caller(request))
         arguments: dict[str, Any] = {}
         query = read_query_as(request, self.query)

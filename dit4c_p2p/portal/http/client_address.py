@@ -1,4 +1,4 @@
-"""Who calls, as far as the connection and the proxies that are believed say it."""
+"""The client's address, from the connection and from trusted proxies."""
 
 from collections.abc import Awaitable, Callable
 

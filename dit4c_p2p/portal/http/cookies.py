@@ -1,4 +1,4 @@
-"""The portal's cookies: ``__Host-``, so Secure, for this host only, and for no subdomain to set.
+"""The portal's cookies: ``__Host-``, and therefore Secure and for this host only.
 
 Cookies don't know ports, and ``dit4c up`` runs more than once on one machine: where the canonical
 URL has a port, the names end with it.
@@ -20,7 +20,7 @@ def name(request: web.Request, purpose: str = "") -> str:
 
 
 def read(request: web.Request, purpose: str = "") -> str:
-    """The value, or an empty text; ours are ASCII."""
+    """Return the cookie's value, or an empty text; the portal's cookies are ASCII."""
     value = request.cookies.get(name(request, purpose), "")
     return value if value.isascii() else ""
 

@@ -1,4 +1,4 @@
-"""A peer calls with ``Authorization: Bearer <JWT signed by its published key>``."""
+"""Authentication of peers by ``Authorization: Bearer <JWT signed by the published key>``."""
 
 from aiohttp import web
 

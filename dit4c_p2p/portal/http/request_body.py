@@ -1,4 +1,4 @@
-"""Reading what a request carries: JSON into a record, a form into a mapping; each checked."""
+"""Checked reading of request bodies and queries: JSON as a record, a form as a mapping."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Answers, and errors as answers: RFC 9457 problem documents, or a page for whoever reads HTML."""
+"""Responses, and errors as responses: RFC 9457 problem documents, or a page for browsers."""
 
 import json
 import logging
@@ -58,7 +58,7 @@ _KNOWN = {
 
 
 def json_answer(data: Any, *, status: int = 200, **headers: str) -> web.Response:
-    """JSON that no cache keeps."""
+    """Return a JSON response that no cache stores."""
     return web.Response(
         text=json.dumps(data, ensure_ascii=False) + "\n",
         status=status,
@@ -119,7 +119,7 @@ async def check_target(request: web.Request, handler: Handler) -> web.StreamResp
 
 @web.middleware
 async def translate_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """The one place where an error becomes an answer."""
+    """Translate every error to a response; the only place that does so."""
     try:
         return await handler(request)
     except web.HTTPException as error:
@@ -204,7 +204,7 @@ def problem_answer(
 
 
 def wants_page(request: web.Request) -> bool:
-    """Whether a browser asks for something to look at."""
+    """Whether a browser asks for a page."""
     if request.path.startswith("/api/"):
         return False
     return "text/html" in request.headers.get("Accept", "")

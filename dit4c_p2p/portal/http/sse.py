@@ -1,4 +1,4 @@
-"""Server-sent events (HTML standard, section 9.2) with limits on how long a reader may dawdle."""
+"""Server-sent events (HTML standard, section 9.2), with time limits for slow readers."""
 
 import asyncio
 from types import TracebackType
@@ -43,7 +43,7 @@ class EventStream:
         await self._write(f"{name}data: {data}\n\n")
 
     async def keep_alive(self) -> None:
-        """A comment, so that a reader that went away is noticed."""
+        """Send a comment, which detects a reader that has gone."""
         await self._write(": \n\n")
 
     async def _write(self, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The files of ``web/``: read once, served from memory, named by what is in them."""
+"""Static files of ``web/``: read once, served from memory, with a content hash in their names."""
 
 import hashlib
 import mimetypes

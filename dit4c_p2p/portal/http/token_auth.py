@@ -1,4 +1,4 @@
-"""Caller calls the API."""
+"""Authentication of the API's callers by their tokens."""
 
 from aiohttp import web
 
@@ -12,7 +12,7 @@ from dit4c_p2p.portal.opaque_tokens import digest
 
 
 async def person(request: web.Request) -> Caller:
-    """Whose token it is.
+    """Return the person whose token the request carries.
 
     :raises Unauthorized: no token, or not one in force.
     :raises AccountClosed: one of somebody who may not come in any more.

@@ -1,7 +1,6 @@
-"""What there is to start: the images of the configuration, then the tools that admins added.
+"""The catalogue of tools: the images of the configuration, then the tools that admins added.
 
-Whoever shows or starts something reads it here, from the database, each time: of several processes
-on one database each knows at once what another was told.
+Every page and every start reads it from the database, so that a change counts at once.
 """
 
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ class Entry:
 
     @property
     def offered(self) -> bool:
-        """Whether it can be started."""
+        """Whether people can start it."""
         return self.tool is None or self.tool.withdrawn_at is None
 
 

@@ -1,4 +1,4 @@
-"""Instances as the portal sees them: what people want, and what their scheduler says became of it.
+"""Instances at the portal: what people want, and the states that schedulers report.
 
 A wish and the message that carries it are written in one transaction; the message waits in
 :class:`~dit4c_p2p.portal.models.Outgoing` until the scheduler has it.
@@ -63,7 +63,7 @@ GOING = frozenset({State.DISCARDING, State.DISCARDED})
 
 
 class Instances:
-    """What can be done with instances.
+    """Operations on instances.
 
     :param kick: called with a scheduler's id when there is a new message for it.
     :param grants_changed: called with the peer names whose storage grants have changed.
@@ -338,7 +338,7 @@ class Instances:
         return instance
 
     async def get(self, owner: Caller, id: str) -> Instance:
-        """One of the person's instances.
+        """Return one of the person's instances.
 
         :raises NotFound: no such instance, or somebody else's.
         """
@@ -429,7 +429,7 @@ class Instances:
         return changes
 
     def changed(self, instance: Instance) -> None:
-        """Tell the owner's live views; after the commit."""
+        """Notify the owner's live views; called after the commit."""
         self._tell(instance)
 
     # ---- by the instance itself

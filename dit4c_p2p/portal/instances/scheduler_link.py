@@ -139,13 +139,13 @@ class SchedulerLinks:
         registry.watch(self._key_changed)
 
     def kick(self, scheduler: str) -> None:
-        """There is a new message for a scheduler."""
+        """Send a scheduler its new messages."""
         if link := self._links.get(scheduler):
             link.wake.set()
 
     @property
     def count(self) -> int:
-        """How many links are open."""
+        """Return the number of open links."""
         return len(self._links)
 
     def connected(self, scheduler: str) -> bool:

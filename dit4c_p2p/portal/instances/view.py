@@ -1,4 +1,4 @@
-"""How an instance is shown: one set of facts for the API and the pages, words for people. Pure."""
+"""Views of an instance for the API and the pages. Pure."""
 
 from typing import Any
 
@@ -55,7 +55,7 @@ _HIDDEN = (
 def view(
     instance: Instance, config: PortalConfig, unreachable: Unreachable | None = None
 ) -> InstanceView:
-    """The API's form of an instance.
+    """Return the API's form of an instance.
 
     :param unreachable: why it is not reached now, see ``reachability``.
     """

@@ -1,4 +1,4 @@
-"""Bringing a peer's key into force, by whoever may, with proof that the peer has it.
+"""Enrolment: publish a peer's key, with proof that the peer holds it.
 
 The proof is an SSHSIG of ``messages.enrol.enrol_statement``, made with the new key itself;
 ``ssh-keygen -Y sign -n dit4c-enrol`` makes the same. A program enrols a key by two calls:
@@ -34,7 +34,7 @@ ENROLLABLE = (Kind.SCHEDULER, Kind.ROUTER, Kind.NODE, Kind.FILESERVER, Kind.IMAG
 
 
 class Enrolment:
-    """Challenges, and the keys that answer them."""
+    """Challenges for enrolment, and the check of their proofs."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Enrolment:
         self._clock = clock
 
     async def challenge(self, person: str) -> str:
-        """A nonce for one enrolment by this person."""
+        """Return a nonce for one enrolment by this person."""
         nonce = new_token()
         await EnrolNonce.create(
             digest=digest(nonce), person_id=person, expires_at=self._clock() + self._lifetime_s

@@ -1,4 +1,4 @@
-"""``/keys/events``: every change of a key, signed and told at once, and a heartbeat between.
+"""``/keys/events``: every change of a key as a signed event, and heartbeats.
 
 One task signs one heartbeat every 3 s for all listeners. A listener that can't keep up is cut off:
 it comes back, hears the newest change in the first heartbeat, and drops what it had cached.
@@ -95,7 +95,7 @@ class KeyEvents:
         registry.watch(self._tell)
 
     async def run(self) -> None:
-        """Send heartbeats for ever."""
+        """Send heartbeats until cancelled."""
         while True:
             if self._listeners:
                 self._send(self._heartbeat())

@@ -1,4 +1,4 @@
-"""The addresses from which a peer has lately proved its key: there is room left for them."""
+"""Addresses from which a peer has recently proved its key, for which connections are reserved."""
 
 import time
 from collections import OrderedDict

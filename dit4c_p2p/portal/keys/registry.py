@@ -1,4 +1,4 @@
-"""The published keys: who holds which, since when, until when; and the documents that say so.
+"""The registry of published keys: holders, times, and the signed documents.
 
 A key has one holder for ever. Publishing and revoking happen inside the caller's transaction and
 return what changed; :meth:`KeyRegistry.announce` is called when it has been committed, right after
@@ -68,7 +68,7 @@ class SignedDocument:
 
 
 class KeyRegistry:
-    """The one place that changes keys.
+    """The registry; all changes of keys go through it.
 
     :param key: the portal's private key.
     :param addresses: ``host:port`` pairs that go into ``known_hosts``, by the name of the peer.
@@ -97,7 +97,7 @@ class KeyRegistry:
         self.change = 0
 
     async def start(self) -> None:
-        """Read where the numbers stand; called once, before anything else."""
+        """Read the counters; called once, before anything else."""
         counter = await Counter.get_or_none(name="change")
         self.change = counter.value if counter else 0
         await self._reserve_serials()

@@ -1,4 +1,4 @@
-"""Authlib's authorization server over a snapshot: what was read before, decided without I/O.
+"""Authlib's authorization server over a snapshot of the database, without I/O.
 
 Stricter than Authlib's defaults: PKCE with S256 always, ``private_key_jwt`` only, the algorithm
 fixed by the key, redirect URIs compared as they are, no parameter twice.
@@ -51,32 +51,32 @@ class Client(ClientMixin):  # type: ignore[misc]
         return str(self.name)
 
     def get_default_redirect_uri(self) -> None:
-        """None: it has to be said."""
+        """Return None: the request has to contain the redirect URI."""
 
     def get_allowed_scope(self, scope: str | None) -> str:
         """There are no scopes."""
         return ""
 
     def check_redirect_uri(self, redirect_uri: str) -> bool:
-        """Equal, to the letter."""
+        """Whether the URI is exactly the registered one."""
         return redirect_uri == self.redirect_uri
 
     def check_endpoint_auth_method(self, method: str, endpoint: str) -> bool:
-        """A JWT by its own key, at every endpoint."""
+        """Whether the method is ``private_key_jwt``, the only one at every endpoint."""
         return method == AUTH_METHOD
 
     def check_response_type(self, response_type: str) -> bool:
-        """``code`` only."""
+        """Whether the response type is ``code``, the only one."""
         return response_type == "code"
 
     def check_grant_type(self, grant_type: str) -> bool:
-        """Authorization codes only."""
+        """Whether the grant type is the authorization code, the only one."""
         return grant_type == "authorization_code"
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Who grants: the person of this session."""
+    """The person who grants access, from a portal session."""
 
     person: str
     session: str
@@ -99,7 +99,7 @@ class Code:
         return "S256"
 
     def get_redirect_uri(self) -> str:
-        """What the code was sent to."""
+        """Return the redirect URI that the code was sent to."""
         return self.row.redirect_uri
 
     def get_scope(self) -> str:
@@ -115,17 +115,17 @@ class AccessToken:
     now: float
 
     def is_expired(self) -> bool:
-        """Past its end."""
+        """Whether the token has expired."""
         return self.row.expires_at <= self.now
 
     def is_revoked(self) -> bool:
-        """Ended before."""
+        """Whether the token was revoked."""
         return self.row.revoked_at is not None
 
 
 @dataclass
 class Snapshot:
-    """What was read, and (``issued_…``) what the core decided to write."""
+    """The rows that were read, and (``issued_…``) the rows that the core decided to write."""
 
     issuer: str
     now: float
@@ -150,7 +150,7 @@ class Answer:
 
 
 class Request(OAuth2Request):  # type: ignore[misc]
-    """Parameters that were read already, each of them once."""
+    """A request whose parameters were read already, each once."""
 
     def __init__(self, method: str, params: Mapping[str, str]) -> None:
         # Authlib only looks whether this is https. Plain HTTP exists on loopback alone, and that is
@@ -160,13 +160,13 @@ class Request(OAuth2Request):  # type: ignore[misc]
 
     @property
     def form(self) -> Mapping[str, str]:
-        """Of a POST."""
+        """The parameters of a POST."""
         params: Mapping[str, str] = self.payload.data
         return params
 
     @property
     def args(self) -> Mapping[str, str]:
-        """Of a GET."""
+        """The parameters of a GET."""
         params: Mapping[str, str] = self.payload.data
         return params
 
@@ -274,25 +274,25 @@ class Core(AuthorizationServer):  # type: ignore[misc]
     # ---- what Authlib asks of a framework
 
     def query_client(self, client_id: str) -> Client | None:
-        """Only the client of this request is there."""
+        """Return the client of this request; the snapshot has no other."""
         client = self.snapshot.client
         return client if client is not None and client.get_client_id() == client_id else None
 
     def save_token(self, token: dict[str, Any], request: Request) -> None:
-        """Note the token and add whom it is for."""
+        """Keep the token for writing, and add its person to the response."""
         self.snapshot.issued_token = token["access_token"]
         self.snapshot.issued_to = request.user
         token["sub"] = request.user.person
 
     def send_signal(self, name: str, *args: Any, **kwargs: Any) -> None:
-        """Nobody listens."""
+        """Do nothing: no receiver exists."""
 
     def create_oauth2_request(self, request: Request) -> Request:
-        """It is one already."""
+        """Return the request, which has the right type already."""
         return request
 
     def handle_response(self, status: int, body: Any, headers: Any) -> Answer:
-        """Authlib's triple as one thing."""
+        """Return Authlib's triple as an :class:`Answer`."""
         fields = dict(headers)
         location = fields.pop("Location", None)
         if isinstance(body, list):
@@ -350,5 +350,5 @@ def check_assertion(assertion: str, client: Client, snapshot: Snapshot) -> token
 
 
 def _plain(text: str) -> str:
-    """Without the characters that RFC 6749 section 5.2 forbids in a description."""
+    """Remove the characters that RFC 6749 section 5.2 forbids in a description."""
     return "".join(char for char in text if " " <= char <= "~" and char not in '"\\')

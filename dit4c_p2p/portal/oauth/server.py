@@ -1,8 +1,8 @@
-"""The authorization server: reads, lets the core decide, writes, in one transaction.
+"""The authorization server: reads, lets the core decide, and writes, in one transaction.
 
-A client's JWT and the code are claimed before the core is asked, by statements that succeed once;
-so of several requests with the same code at once, one gets a token. A code that comes back later
-ends the tokens that were made from it (RFC 6749 section 4.1.2).
+A client's JWT and the code are claimed before the core decides, by statements that succeed once. Of
+concurrent requests with the same code only one gets a token. A code that is used again revokes the
+tokens that were issued for it (RFC 6749 section 4.1.2).
 """
 
 import logging
@@ -48,7 +48,7 @@ _GOING = (State.DISCARDING, State.DISCARDED)
 
 
 class OAuthServer:
-    """The three endpoints and the metadata."""
+    """The three endpoints and the metadata document."""
 
     def __init__(
         self,
@@ -129,7 +129,7 @@ class OAuthServer:
             return answer
 
     async def token(self, params: Mapping[str, str]) -> Answer:
-        """A code for a token, once."""
+        """Exchange a code for a token, once."""
         code = digest(params.get("code", ""))
         async with in_transaction("portal"):
             snapshot = self._snapshot()
@@ -166,7 +166,7 @@ class OAuthServer:
         return answer
 
     async def introspect(self, params: Mapping[str, str]) -> Answer:
-        """Whether an access token of this client is still good."""
+        """Answer whether an access token of this client is valid."""
         async with in_transaction("portal"):
             snapshot = self._snapshot()
             client = await self._prove(snapshot, params)

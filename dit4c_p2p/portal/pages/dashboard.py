@@ -1,4 +1,4 @@
-"""The dashboard: what can be started, what is running, live."""
+"""The dashboard: tools to start, and the person's instances with live updates."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -23,7 +23,7 @@ from dit4c_p2p.portal.storage import consent
 
 
 def routes() -> list[web.RouteDef]:
-    """The page, its buttons, its events."""
+    """Return the routes of the page, its buttons and its events."""
     return [
         web.get("/", page_handler(dashboard)),
         web.get("/events", events, allow_head=False),
@@ -39,7 +39,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def dashboard(call: PageCall) -> web.Response:
-    """Everything of a person's at one glance."""
+    """Show the tools and the person's instances."""
     found = await call.parts.instances.of(call.session.who)
     return call.page(
         "dashboard.html",
@@ -51,7 +51,7 @@ async def dashboard(call: PageCall) -> web.Response:
 
 
 async def start(request: web.Request) -> web.Response:
-    """The Start button of an image."""
+    """Start an image."""
     session = await _session(request)
     form = await checked_form(request, session)
     try:
@@ -66,7 +66,7 @@ async def start(request: web.Request) -> web.Response:
 
 
 async def stop(request: web.Request) -> web.Response:
-    """The Stop button of an instance."""
+    """Stop an instance."""
     return await _wish(request, services(request).instances.stop)
 
 
@@ -146,7 +146,7 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 
 async def _done(request: web.Request, instance: Instance, *, status: int) -> web.Response:
-    """What became of the instance, for a script; for a person the page."""
+    """Return the instance as JSON to a script, or redirect a person to the page."""
     if _is_script(request):
         return json_answer(await _view(services(request), instance), status=status)
     return go_to("/")

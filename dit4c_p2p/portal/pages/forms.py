@@ -1,4 +1,4 @@
-"""A form that somebody logged in sent from a page of the portal, and from nowhere else."""
+"""Checks of forms: they must come from the portal's own pages and from the session's browser."""
 
 import hmac
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from dit4c_p2p.portal.http.request_body import read_form
 
 
 def go_to(path: str) -> web.Response:
-    """Where a form leads when it is done."""
+    """Redirect to a page after a form."""
     return web.Response(status=303, headers={"Location": path})
 
 
 async def checked_form(request: web.Request, session: LoggedIn) -> Mapping[str, str]:
-    """The form's fields.
+    """Return the form's fields.
 
     :raises Forbidden: the ``Origin`` is not exactly the portal's, or the session's token is not in
         the form.

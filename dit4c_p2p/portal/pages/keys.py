@@ -1,4 +1,4 @@
-"""``/admin/keys``: who holds which key, and an end to it. For others the page does not exist."""
+"""``/admin/keys``: list and revoke published keys; admins only."""
 
 from aiohttp import web
 
@@ -12,7 +12,7 @@ _MAX_SHOWN = 500
 
 
 def routes() -> list[web.RouteDef]:
-    """The list and the question."""
+    """Return the routes of the list and of revocation."""
     one = "/admin/keys/{fingerprint}/revoke"
     return [
         web.get("/admin/keys", page_handler(keys, admins=True)),
@@ -22,7 +22,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def keys(call: PageCall) -> web.Response:
-    """Keys in force first, then the revoked ones, the newest of each first."""
+    """Show the keys in force, then the revoked ones, the newest first."""
     await call.parts.registry.write_seen()
     in_force = SshKey.filter(revoked_at=None).order_by("-published_at").limit(_MAX_SHOWN)
     revoked = SshKey.exclude(revoked_at=None).order_by("-revoked_at").limit(_MAX_SHOWN)
@@ -35,7 +35,7 @@ async def keys(call: PageCall) -> web.Response:
 
 
 async def confirm_revoke(call: PageCall) -> web.Response:
-    """What revoking means, before it is done."""
+    """Ask for confirmation, with the consequences of revoking."""
     key = await SshKey.get_or_none(fingerprint=call.path("fingerprint"))
     if key is None:
         raise NotFound("there is no such key")
@@ -43,6 +43,6 @@ async def confirm_revoke(call: PageCall) -> web.Response:
 
 
 async def revoke(call: PageCall) -> web.Response:
-    """The answer "yes"."""
+    """Revoke the key."""
     await revoke_key(call.parts, call.path("fingerprint"), by=call.by)
     return go_to("/admin/keys")

@@ -40,7 +40,7 @@ _AFTER_PATHS = ("/oauth/authorize", "/device")
 
 
 def routes() -> list[web.RouteDef]:
-    """In and out."""
+    """Return the routes of login and logout."""
     return [
         web.get("/login/{token}", offer),
         web.post("/login/{token}", log_in),
@@ -220,7 +220,7 @@ async def offer(request: web.Request) -> web.Response:
 
 
 async def log_in(request: web.Request) -> web.Response:
-    """Spend the link."""
+    """Log in by the link, which is spent."""
     canonical(request)
     await checked_visit(request)
     earlier = await earlier_session(request)
@@ -253,7 +253,7 @@ def _spent(request: web.Request) -> web.Response:
 
 
 def private(response: web.Response) -> web.Response:
-    """The link is in the URL: it must not go on to anywhere."""
+    """Keep the URL, which contains the link, from caches and other sites."""
     response.headers["Referrer-Policy"] = "no-referrer"
     response.headers["Cache-Control"] = "no-store"
     return response

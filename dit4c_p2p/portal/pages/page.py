@@ -1,11 +1,11 @@
-"""A page that is asked for, or a form that is sent, by somebody who is logged in.
+"""Handlers of pages and forms for people who are logged in.
 
-A handler takes a :class:`PageCall`; who may come is said where its route is::
+A handler takes a :class:`PageCall`; its route states who may call it::
 
-    web.get("/admin/tools", shown(everything, admins=True)),
-    web.post("/admin/tools", sent(add, again=everything, admins=True)),
+    web.get("/admin/tools", page_handler(list_page, admins=True)),
+    web.post("/admin/tools", form_handler(add, again=list_page, admins=True)),
 
-A form that is refused is shown again by the page that it came from, with what was typed in it.
+A refused form is shown again by its page, with the error and the values that were entered.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,7 +25,7 @@ from dit4c_p2p.portal.paging import MAX_CURSOR_CHARS
 
 @dataclass(frozen=True)
 class PageCall:
-    """A request whose session is known.
+    """A request with its session.
 
     ``form`` holds the fields that were sent, none if nothing was; ``error`` is why they were
     refused.
@@ -38,7 +38,7 @@ class PageCall:
 
     @property
     def parts(self) -> PortalContext:
-        """The portal's."""
+        """The portal's parts."""
         return services(self.request)
 
     @property
@@ -56,7 +56,7 @@ class PageCall:
         return self.request.match_info[name]
 
     def page(self, template: str, **shown: Any) -> web.Response:
-        """The answer: a template with ``shown``, the session and the error."""
+        """Render a template with ``shown``, the session and the error."""
         return aiohttp_jinja2.render_template(
             template,
             self.request,
@@ -72,7 +72,7 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def page_handler(
     handler: PageHandler, *, admins: bool = False, after_login: bool = False
 ) -> _Handler:
-    """For aiohttp: a page.
+    """Return aiohttp's handler of a page.
 
     :param after_login: whether a visitor who has to log in first is led to it after that.
 
@@ -91,7 +91,7 @@ def page_handler(
 def form_handler(
     handler: PageHandler, *, again: PageHandler | None = None, admins: bool = False
 ) -> _Handler:
-    """For aiohttp: a form from one of the portal's own pages (:func:`checked_form`).
+    """Return aiohttp's handler of a form from one of the portal's own pages (:func:`checked_form`).
 
     :param again: the page that shows the form and what was wrong with it; without one, an error is
         a page of its own.

@@ -1,4 +1,4 @@
-"""``/admin/people``: who has an account, and how they come in. For others the pages don't exist."""
+"""``/admin/people``: accounts and their login links; admins only."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -41,7 +41,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def everybody(call: PageCall) -> web.Response:
-    """Who there is, the newest first, and a form for one more."""
+    """Show the accounts, the newest first, and the form to invite a person."""
     wanted, now = call.request.query.get("q", "")[:100], call.parts.clock()
     rows = people.search(wanted, now=now)
     found, further = await page(rows, _SHOWN, call.cursor, time="created_at", id="id")
@@ -58,7 +58,7 @@ async def everybody(call: PageCall) -> web.Response:
 
 
 async def invite(call: PageCall) -> web.Response:
-    """A new account; its link is shown this one time."""
+    """Create an account; its link is shown once."""
     form = call.form
     person, login = await invite_person(
         call.parts,
@@ -73,7 +73,7 @@ async def invite(call: PageCall) -> web.Response:
 
 
 async def somebody(call: PageCall) -> web.Response:
-    """One person; what was typed stays in the forms."""
+    """Show one person; entered values stay in the forms."""
     person, now = await people.get(call.path("id")), call.parts.clock()
     kept = {"ends": _end_day(person.ends_at), "link_hours": _NEXT_LINK_HOURS}
     return call.page(
@@ -87,19 +87,19 @@ async def somebody(call: PageCall) -> web.Response:
 
 
 async def make_link(call: PageCall) -> web.Response:
-    """Another link; it is shown this one time."""
+    """Create another link, which is shown once."""
     id = call.path("id")
     login = await login_link(call.parts, id, link_s=_link_s(call.form), by=call.by)
     return _link_page(call, await people.get(id), login, invited=False)
 
 
 async def change_end(call: PageCall) -> web.Response:
-    """Another end date, or none."""
+    """Change or remove the end date."""
     return await _change(call, Change(ends_at=_end(call.form)))
 
 
 async def confirm_disable(call: PageCall) -> web.Response:
-    """What disabling means, before it is done."""
+    """Ask for confirmation, with the consequences of disabling."""
     person = await people.get(call.path("id"))
     return call.page(
         "disable.html",
@@ -119,7 +119,7 @@ async def disable(call: PageCall) -> web.Response:
 
 
 async def enable(call: PageCall) -> web.Response:
-    """Let the person in again, by a new link."""
+    """Enable the account; the person logs in by a new link."""
     return await _change(call, Change(disabled=False))
 
 

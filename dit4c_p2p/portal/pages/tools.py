@@ -31,7 +31,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def list_page(call: PageCall) -> web.Response:
-    """What there is, in the catalogue's order, and a form for one more."""
+    """Show all tools in the catalogue's order, and the form to add one."""
     known = await catalogue(call.parts.config)
     found, further = part(known.entries, _SHOWN, call.cursor, place=lambda entry: entry.place)
     return call.page(
@@ -44,7 +44,7 @@ async def list_page(call: PageCall) -> web.Response:
 
 
 async def add(call: PageCall) -> web.Response:
-    """One more, offered at once."""
+    """Add a tool, offered at once."""
     typed = {field: call.form.get(field, "") for field in _NEW}
     wanted = CatalogueImage(**{**typed, "name": typed["name"].strip()})
     await add_tool(call.parts, wanted, by=call.by)
@@ -52,7 +52,7 @@ async def add(call: PageCall) -> web.Response:
 
 
 async def detail_page(call: PageCall) -> web.Response:
-    """One tool; what was typed stays in its form.
+    """Show one tool; entered values stay in its form.
 
     :raises NotFound, Conflict: it is none that can be changed.
     """
@@ -62,7 +62,7 @@ async def detail_page(call: PageCall) -> web.Response:
 
 
 async def change(call: PageCall) -> web.Response:
-    """Another title, description, icon or image; from the next start on."""
+    """Change title, description, icon or image, for later starts."""
     typed = {**_NEW, **call.form}
     return await _change(
         call,
@@ -76,12 +76,12 @@ async def change(call: PageCall) -> web.Response:
 
 
 async def withdraw(call: PageCall) -> web.Response:
-    """Nobody starts it any more."""
+    """Withdraw the tool, so that nobody can start it."""
     return await _change(call, Change(offered=False))
 
 
 async def offer(call: PageCall) -> web.Response:
-    """It can be started again."""
+    """Offer the tool again."""
     return await _change(call, Change(offered=True))
 
 

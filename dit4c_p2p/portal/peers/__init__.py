@@ -1,1 +1,1 @@
-"""What peers ask of the portal: published keys, the scheduler's link, an instance's own words."""
+"""Requests of peers: published keys, the scheduler's link, grants, an instance's announcements."""

@@ -1,4 +1,4 @@
-"""What peers say and ask about instances, each for itself; and the scheduler's link."""
+"""Requests of peers about instances, and the scheduler's link."""
 
 import json
 
@@ -69,5 +69,5 @@ async def link(request: web.Request) -> web.StreamResponse:
 
 
 async def public_config(request: web.Request) -> web.Response:
-    """Where everything is."""
+    """Return the installation's public configuration."""
     return json_answer(json.loads(msgspec.json.encode(services(request).public)))

@@ -1,4 +1,4 @@
-"""The published keys, for everybody: documents, signatures, events."""
+"""The published keys: documents, signatures and events, for everybody."""
 
 import json
 
@@ -23,7 +23,7 @@ _SIGNATURE_TYPE = "application/x-ssh-signature"
 
 
 def routes() -> list[web.RouteDef]:
-    """The URLs of design section 2."""
+    """Return the routes of the key registry (docs/architecture.md, "Identity")."""
     peer = f"/{{kind:{_KINDS}}}s/{{id}}"
     return [
         web.get(f"{peer}/ssh-keys", ssh_keys),
@@ -53,7 +53,7 @@ async def jwks(request: web.Request) -> web.Response:
 
 
 async def key_holder(request: web.Request) -> web.Response:
-    """Whose key this is, and whether it was revoked."""
+    """Return the holder of a key, and whether the key was revoked."""
     key = await SshKey.get_or_none(fingerprint=request.match_info["fingerprint"])
     if key is None:
         raise NotFound("nobody published such a key")
