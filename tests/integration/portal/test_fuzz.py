@@ -18,7 +18,10 @@ BODIES = {
     "groups/{id}/members": {"person": "max"},
     "groups/{id}/storage": {},
     "nodes/{id}": {"owner": None},
+    "instances/{id}": {"name": "x"},
+    "instances/{id}/share": {},
     "instances/{id}/pull-secrets": {},
+    "shared/{secret}": {},
 }
 
 
@@ -67,9 +70,11 @@ async def test_row_1_somebody_elses_objects_look_like_none(work):
             answers = []
             for ids in (real, none):
                 path = (
-                    endpoint.path.replace("{id}", ids[kind])
-                    .replace("{fingerprint}", ids[kind])
-                    .replace("{name}", ids[kind])
+                    endpoint.path.replace("{id}", ids.get(kind, "nothing"))
+                    .replace("{fingerprint}", ids.get(kind, "A" * 43))
+                    .replace("{name}", ids.get(kind, "nothing"))
+                    .replace("{share}", "nothing")
+                    .replace("{secret}", "nothing")
                     .replace("{person}", ids["people"])
                     .replace("{token}", mine)
                 )
