@@ -1,5 +1,7 @@
 """The portal's tables. Times are seconds since 1970 (UTC).
 
+All of them are in one file, because migrations are made from the models of one module.
+
 Secrets (login links, sessions, tokens, codes) are stored as their SHA-256 only, so that a copy of
 the database logs nobody in. After a change here::
 

@@ -125,3 +125,14 @@ def test_no_import_circle():
 
     for module in sorted(graph):
         visit(module)
+
+
+def test_no_file_is_longer_than_500_lines():
+    # The tables of the portal stand in one module, as their migrations are made from it.
+    exempt = {"portal/models.py"}
+    lengths = {
+        str(file.relative_to(PACKAGE)): len(file.read_text().splitlines())
+        for file in PACKAGE.rglob("*.py")
+        if "migrations" not in file.parts
+    }
+    assert {name for name, lines in lengths.items() if lines > 500} <= exempt

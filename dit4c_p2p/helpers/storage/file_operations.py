@@ -11,10 +11,11 @@ import pyfuse3
 
 from dit4c_p2p.helpers.storage.attributes import SECOND_NS
 from dit4c_p2p.helpers.storage.files import NodeFile, OpenFile
-from dit4c_p2p.helpers.storage.filesystem import Folders, Kernel, handler
+from dit4c_p2p.helpers.storage.filesystem import Folders, handler
 from dit4c_p2p.helpers.storage.nodes import Node
 from dit4c_p2p.helpers.storage.remote import Opened, Remote
 from dit4c_p2p.helpers.storage.server_link import RemoteFile
+from dit4c_p2p.helpers.storage.tree import Kernel
 from dit4c_p2p.sftp.constants import OpenFlag
 
 _PERMISSIONS = 0o7777

@@ -10,7 +10,8 @@ from typing import Any
 
 import pyfuse3
 
-from dit4c_p2p.helpers.storage.filesystem import Folders, Kernel
+from dit4c_p2p.helpers.storage.filesystem import Folders
+from dit4c_p2p.helpers.storage.tree import Kernel
 
 try:
     pyfuse3_asyncio: Any = importlib.import_module("pyfuse3.asyncio")

@@ -7,22 +7,19 @@ labelled parts, and :meth:`PodBuilder.remove` finds them all.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from ipaddress import IPv4Network
 from typing import Any
 
 from dit4c_p2p.messages.pod import POD_FOLDER
 from dit4c_p2p.node.engine.client import Engine
-from dit4c_p2p.node.engine.refusals import Fault, sort_refusal
 from dit4c_p2p.node.errors import (
     Conflict,
     EngineError,
     EngineFull,
     EngineSaid,
-    ImageRefused,
-    MachineRefused,
     NodeFailure,
     NotFound,
     PodBroken,
@@ -32,6 +29,7 @@ from dit4c_p2p.node.network.firewall import EgressPolicy
 from dit4c_p2p.node.network.host_network import HostNetwork, free_network
 from dit4c_p2p.node.pods import spec as pod
 from dit4c_p2p.node.pods.disk_quota import Written
+from dit4c_p2p.node.pods.engine_steps import gather_all, machine_at_fault, sorted_refusals
 from dit4c_p2p.node.pods.files_mount import FilesMount, trouble_of
 from dit4c_p2p.node.pods.spec import ALL_HELPERS, Definition, NameFile, PodSpec, Role
 from dit4c_p2p.node.pods.status import Containers, ContainerState
@@ -150,7 +148,7 @@ class PodBuilder:
     async def _build(self, spec: PodSpec, files: Mapping[str, bytes]) -> str:
         network_id, _ = await gather_all(self._make_network(spec), self._make_volumes(spec))
         name = pod.container_name(spec.instance, Role.INFRA)
-        with _machine_at_fault():
+        with machine_at_fault():
             infra = await self._engine.create_container(name, pod.infra(spec, network_id))
         app, listener, auth = await gather_all(
             self._start_infra_create_app(spec, infra),
@@ -391,15 +389,15 @@ class PodBuilder:
         name = pod.container_name(spec.instance, role)
         if role is Role.APP:
             return await self._engine.create_container(name, definition)
-        with _machine_at_fault():
+        with machine_at_fault():
             return await self._engine.create_container(name, definition)
 
     async def _start_app(self, id: str) -> None:
-        with _sorted_refusals():
+        with sorted_refusals():
             await self._engine.start_container(id)
 
     async def _start_helper(self, id: str) -> None:
-        with _machine_at_fault():
+        with machine_at_fault():
             await self._engine.start_container(id)
 
     async def _start_infra_create_app(self, spec: PodSpec, infra: str) -> str:
@@ -420,7 +418,7 @@ class PodBuilder:
     ) -> str:
         """With the owner's limit for its files, if the engine's storage driver can set one."""
         definition = pod.app(spec, infra, name_files, files_place)
-        with _sorted_refusals():
+        with sorted_refusals():
             return await self._create_app_with_quota(spec, definition)
 
     async def _create_app_with_quota(self, spec: PodSpec, definition: Definition) -> str:
@@ -475,68 +473,12 @@ def _no_firewall(said: str) -> PodBroken:
     )
 
 
-@contextmanager
-def _sorted_refusals() -> Iterator[None]:
-    """What the engine says about an app's container.
-
-    :raises ImageRefused, MachineRefused: it would say the same again.
-    """
-    try:
-        yield
-    except EngineFull:
-        raise
-    except EngineSaid as error:
-        refusal = sort_refusal(error.words, error.status)
-        if refusal.fault is Fault.IMAGE:
-            raise ImageRefused(refusal.text, hint=refusal.hint) from None
-        if refusal.fault is Fault.MACHINE:
-            raise MachineRefused(refusal.text, hint=refusal.hint) from None
-        raise
-
-
-@contextmanager
-def _machine_at_fault() -> Iterator[None]:
-    """What the engine says about a container of ours: no image of a user's is in it.
-
-    :raises MachineRefused: it would say the same again.
-    """
-    try:
-        yield
-    except NotFound as error:
-        if "no such image" not in str(error).lower():
-            raise
-        raise MachineRefused(
-            "the machine it was to run on lacks an image that every instance needs",
-            hint="its owner makes it with 'dit4c images build', and starts the agent again",
-        ) from None
-    except EngineFull:
-        raise
-    except EngineSaid as error:
-        refusal = sort_refusal(error.words, error.status)
-        if refusal.fault is Fault.PASSING:
-            raise
-        raise MachineRefused(
-            "the machine it was to run on can't start what every instance needs",
-            hint="its owner finds in its log what to do",
-        ) from None
-
-
 async def _undo(instance: str, undoing: Coroutine[Any, Any, object]) -> None:
     """Take back a start that has failed. If that fails too, the next start sees to it."""
     try:
         await undoing
     except EngineError as error:
         _log.warning("pod of %s: parts of it are left: %s", instance, error.one_line())
-
-
-async def gather_all(*steps: Coroutine[Any, Any, Any]) -> list[Any]:
-    """Run steps at once, each to its end, so that none makes anything later; then the first
-    failure, if there is one, is raised as it is."""
-    results = await asyncio.gather(*steps, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return results
 
 
 def _is_pods(part: Definition) -> bool:

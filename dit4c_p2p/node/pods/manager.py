@@ -1,7 +1,7 @@
-"""The verbs on pods, each idempotent and safe to cut off between any two of its steps.
+"""The node's verbs on pods. Each is idempotent and may be cancelled between any two steps.
 
-What exists is read from the labels at the engine; what it means for StartPod is decided here, and
-done in ``making``:
+The labels at the engine say what exists. This module decides what StartPod does; ``reconciler``
+does it:
 
 | found                                              | StartPod                             |
 |----------------------------------------------------|--------------------------------------|
@@ -13,13 +13,12 @@ done in ``making``:
 | app has ended in this run, or was stopped          | fail: its reason                     |
 | reachable once, its app's container is gone        | fail: its reason                     |
 
-An app that was reachable keeps its container, whose files may be a user's work: it is started
-again, never made anew. It is bound to its infra container by id; started again, that has a new
-network namespace, and nothing else starts before the rules are in it.
+An app that was reachable keeps its container, which may hold its user's work: it is started again,
+never created anew. It is bound to its infra container by id. A restarted infra has a new network
+namespace, and nothing else starts before its rules are loaded.
 
-Helpers belong to the agent. Those that run are left alone when an agent with other images takes
-over; whenever one has to be started (a start, a restart, one that died), it is made of the images
-of the agent that starts it. Only infra stays as it was made, for as long as its app is kept.
+Running helpers are left alone when an upgraded agent takes over; a helper that has to be started
+uses the images of the agent that starts it. Infra stays as created for as long as its app is kept.
 """
 
 import asyncio
@@ -30,13 +29,9 @@ from contextlib import aclosing
 from ipaddress import IPv4Network
 from weakref import WeakValueDictionary
 
-import asyncssh
 import msgspec
 
 from dit4c_p2p import __version__
-from dit4c_p2p.identity import sshsig
-from dit4c_p2p.identity.keys import fingerprint, public_line
-from dit4c_p2p.messages.link import INSTANCE_KEY_NAMESPACE, key_statement
 from dit4c_p2p.messages.node import (
     ImageReady,
     ImageUploaded,
@@ -74,10 +69,12 @@ from dit4c_p2p.node.network.firewall_updater import FirewallUpdater
 from dit4c_p2p.node.owner import policy
 from dit4c_p2p.node.owner.registries import check_registry
 from dit4c_p2p.node.pods import spec
-from dit4c_p2p.node.pods.builder import PodBuilder, gather_all
+from dit4c_p2p.node.pods.builder import PodBuilder
 from dit4c_p2p.node.pods.disk_quota import DiskQuotaMonitor
+from dit4c_p2p.node.pods.engine_steps import gather_all
 from dit4c_p2p.node.pods.image_pull import fetch, is_here
 from dit4c_p2p.node.pods.inspector import PodInspector
+from dit4c_p2p.node.pods.key_proofs import key_proofs
 from dit4c_p2p.node.pods.readiness import ReadinessTracker, wait_until_ready
 from dit4c_p2p.node.pods.reconciler import PodReconciler
 from dit4c_p2p.node.pods.spec import AppImage, Role
@@ -208,7 +205,7 @@ class PodManager:
                     await self._assembly.remove_helpers(instance)
                     folder.replace_key(request.key_run)
                 key = folder.key()
-                yield self._proofs(instance, key, request.key_nonce)
+                yield key_proofs(self._config, instance, key, request.key_nonce)
                 yield Progress(info=await self._what_starts(request), fraction=0.2)
                 containers = await self._stand(instance, image, request)
             finally:
@@ -501,11 +498,3 @@ class PodManager:
             if item["Labels"].get(spec.LABEL_ROLE) == Role.APP and item["State"] != "exited"
         }
         return running | self._starting
-
-    def _proofs(self, instance: str, key: asyncssh.SSHKey, nonce: str) -> PodKey:
-        statement = key_statement(instance, str(self._config.name), fingerprint(key), nonce)
-        return PodKey(
-            public_key=public_line(key),
-            instance_signature=sshsig.sign(key, statement, INSTANCE_KEY_NAMESPACE),
-            node_signature=sshsig.sign(self._config.key, statement, INSTANCE_KEY_NAMESPACE),
-        )

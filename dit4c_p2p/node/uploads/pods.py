@@ -3,7 +3,7 @@
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.engine.image_transfer import ImageTransfer
 from dit4c_p2p.node.pods import spec as pod
-from dit4c_p2p.node.pods.builder import gather_all
+from dit4c_p2p.node.pods.engine_steps import gather_all
 from dit4c_p2p.node.pods.spec import Definition
 from dit4c_p2p.node.uploads import spec
 

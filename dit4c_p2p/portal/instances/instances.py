@@ -5,8 +5,6 @@ A wish and the message that carries it are written in one transaction; the messa
 """
 
 import logging
-import secrets
-import string
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
@@ -40,6 +38,7 @@ from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NoSuchInstance, NotFound, PortalError
 from dit4c_p2p.portal.instances import quota
 from dit4c_p2p.portal.instances.catalogue import catalogue, chosen_of
+from dit4c_p2p.portal.instances.fields import fraction, free_name, new_id, storable
 from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.keys.registry import KeyRegistry, instance_name
 from dit4c_p2p.portal.live_updates import LiveUpdates
@@ -48,9 +47,6 @@ from dit4c_p2p.portal.opaque_tokens import new_token
 
 _log = logging.getLogger(__name__)
 
-_LETTERS = string.ascii_lowercase
-_ID_CHARS = _LETTERS + string.digits
-_ID_LENGTH = 10  # 52 bits: ids are public in URLs, guessing one gives nothing
 _MAX_INFO_CHARS = 1000
 MAX_LOG_CHARS = 64 * 1024
 # What can be stopped, what can be started again, and where either is on its way already.
@@ -137,10 +133,9 @@ class Instances:
         quota.check_at_once(await self._holding(mine), limits)
         self._start_rate.check(owner.id, limits)
         instance = await Instance.create(
-            id=secrets.choice(_LETTERS)
-            + "".join(secrets.choice(_ID_CHARS) for _ in range(_ID_LENGTH - 1)),
+            id=new_id(),
             owner_id=owner.id,
-            name=name or _free_name(title, {str(taken) for taken in names}),
+            name=name or free_name(title, {str(taken) for taken in names}),
             image_name=image_name,
             image=image,
             scheduler=self._config.scheduler,
@@ -375,10 +370,10 @@ class Instances:
             instance.changed_at = self._clock()
         instance.sequence = report.sequence
         instance.state = report.state
-        instance.info = _storable(report.info[:_MAX_INFO_CHARS])
-        instance.progress = _fraction(report.progress)
+        instance.info = storable(report.info[:_MAX_INFO_CHARS])
+        instance.progress = fraction(report.progress)
         instance.gone = report.gone
-        instance.log_tail = _storable(report.log_tail[-MAX_LOG_CHARS:])
+        instance.log_tail = storable(report.log_tail[-MAX_LOG_CHARS:])
         moved = report.node is not None and report.node != instance.node
         instance.node = report.node or instance.node
         if moved or report.state in FINAL:
@@ -502,22 +497,3 @@ class Instances:
 
 # What :meth:`Instances.take_report` and :meth:`Instances.take_key` may refuse a message for.
 REFUSALS = (PortalError, IdentityError)
-
-
-def _storable(text: str) -> str:
-    """An app writes what it likes; PostgreSQL takes no text with a zero in it."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _free_name(title: str, taken: set[str]) -> str:
-    """The title, with a number if the person has an instance of that name."""
-    if title not in taken:
-        return title
-    number = 2
-    while f"{title} {number}" in taken:
-        number += 1
-    return f"{title} {number}"
-
-
-def _fraction(progress: float | None) -> float | None:
-    return None if progress is None else min(max(progress, 0.0), 1.0)
