@@ -149,6 +149,19 @@ class Engine:
         limit_s = _MEASURE_S if sizes else _CALL_S
         return list(await self._json("containers/json", params=params, limit_s=limit_s))
 
+    async def parts(
+        self, filters: str
+    ) -> tuple[list[Definition], list[Definition], list[Definition]]:
+        """List the containers, networks and volumes that the filters match.
+
+        :param filters: the engine's ``filters`` parameter (Docker Engine API, "List containers").
+        """
+        params = {"filters": filters}
+        containers = await self._json("containers/json", params={"all": "1", **params})
+        networks = await self._json("networks", params=params)
+        volumes = await self._json("volumes", params=params)
+        return list(containers), list(networks), list(volumes["Volumes"] or ())
+
     async def container(self, id: str) -> ContainerState:
         """Inspect a container.
 
@@ -280,7 +293,7 @@ class Engine:
                         kept += frame
                         if len(kept) > 2 * MAX_LOG_BYTES:
                             del kept[:-MAX_LOG_BYTES]
-        except NotFound:
+        except (NotFound, Conflict):  # 409: the container is being removed
             return ""
         return clean_log(bytes(kept[-MAX_LOG_BYTES:]))
 

@@ -22,8 +22,9 @@ class UploadPods:
         self._data_folder = data_folder
 
     async def remove(self, instance: str) -> None:
-        """Nothing of the instance's upload pod is left."""
-        containers = await self.containers(instance)
+        """Remove every part of the instance's upload pod."""
+        filters = spec.filters(self._data_folder, instance)
+        containers, networks, volumes = await self._engine.parts(filters)
         infra = [one["Id"] for one in containers if role_of(one) == spec.INFRA]
         await gather_all(
             *(
@@ -33,29 +34,22 @@ class UploadPods:
             )
         )
         await gather_all(*(self._engine.remove_container(id) for id in infra))
-        filters = spec.filters(self._data_folder, instance)
-        networks = await self._engine._json("networks", params={"filters": filters})
-        volumes = await self._engine._json("volumes", params={"filters": filters})
         await gather_all(
-            *(self._engine.remove_network(one["Id"]) for one in networks or ()),
-            *(self._engine.remove_volume(one["Name"]) for one in volumes["Volumes"] or ()),
+            *(self._engine.remove_network(one["Id"]) for one in networks),
+            *(self._engine.remove_volume(one["Name"]) for one in volumes),
         )
         await ImageTransfer(self._engine).remove(f"{COMMITTED}:{instance}")
 
     async def instances(self) -> set[str]:
-        """Every instance that anything of an upload pod is here of."""
-        filters = {"filters": spec.filters(self._data_folder)}
-        containers = await self._engine._json("containers/json", params={"all": "1", **filters})
-        networks = await self._engine._json("networks", params=filters)
-        volumes = await self._engine._json("volumes", params=filters)
-        parts = [*containers, *networks, *(volumes["Volumes"] or ())]
+        """Return every instance of which the engine has a part of an upload pod."""
+        containers, networks, volumes = await self._engine.parts(spec.filters(self._data_folder))
+        parts = [*containers, *networks, *volumes]
         return {str(part["Labels"][spec.LABEL_UPLOAD_OF]) for part in parts}
 
     async def containers(self, instance: str) -> list[Definition]:
-        """The upload pod's containers, as listed."""
-        filters = spec.filters(self._data_folder, instance)
-        params = {"all": "1", "filters": filters}
-        return list(await self._engine._json("containers/json", params=params))
+        """Return the upload pod's containers, as listed by the engine."""
+        containers, _, _ = await self._engine.parts(spec.filters(self._data_folder, instance))
+        return containers
 
 
 def role_of(container: Definition) -> str:

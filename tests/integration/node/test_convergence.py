@@ -44,16 +44,16 @@ class Dying:
         if not inspect.iscoroutinefunction(call):
             return self._stream(call)
 
-        async def guarded(*arguments: Any) -> Any:
+        async def guarded(*arguments: Any, **options: Any) -> Any:
             await self._alive()
             if name not in CHANGES:
-                return await call(*arguments)
+                return await call(*arguments, **options)
             self._left -= 1
             last = self._left == 0
             if self._left < 0:
                 await self._alive()
             try:
-                done = await call(*arguments)
+                done = await call(*arguments, **options)
             finally:
                 if last:
                     self.dead.set()
@@ -64,7 +64,7 @@ class Dying:
         return guarded
 
     def _stream(self, call: Any) -> Any:
-        async def guarded(*arguments: Any) -> Any:
+        async def guarded(*arguments: Any, **options: Any) -> Any:
             await self._alive()
             async for item in call(*arguments):
                 await self._alive()

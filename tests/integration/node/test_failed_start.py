@@ -40,11 +40,11 @@ class Refusing:
         if name not in MAKING or not inspection.iscoroutinefunction(call):
             return call
 
-        async def counted(*arguments: Any) -> Any:
+        async def counted(*arguments: Any, **options: Any) -> Any:
             self.calls += 1
             if self.calls == self._number:
                 raise EngineSaid("not today")
-            return await call(*arguments)
+            return await call(*arguments, **options)
 
         return counted
 
