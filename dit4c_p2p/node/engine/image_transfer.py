@@ -47,9 +47,13 @@ class ImageTransfer:
         return str(made["Id"])
 
     async def remove(self, image: str) -> None:
-        """Remove an image, or its name; fine if it is not there."""
+        """Remove an image, or its name, if it exists.
+
+        Its parents stay: an untagged one may be the image of a tool.
+        """
+        params = {"force": "1", "noprune": "1"}
         with contextlib.suppress(NotFound):
-            await self._engine._json(f"images/{image}", method="DELETE", params={"force": "1"})
+            await self._engine._json(f"images/{image}", method="DELETE", params=params)
 
     async def archive(self, image: str) -> AsyncGenerator[bytes, None]:
         """An image as ``docker save`` has it.

@@ -222,7 +222,7 @@ async def test_a_kept_app_needs_its_image_no_more(pods, engine, config, images, 
     docker("rm", made)
     before = await started_with_work(pods, instance, image)
     await pods.stop(instance)
-    docker("rmi", "--force", image)
+    docker("rmi", "--force", "--no-prune", image)
     gone = f"registry.example.org/gone@{image}"
     await run_start(pods, instance, gone, run=2, kept=True)
     assert inspect(app_of(instance))["Id"] == before["Id"]

@@ -222,7 +222,9 @@ async def test_a_nodes_instance_lives_through_it(tmp_path):
         try:
             house.write_portal(TOOL.format(image=images.app))
             house.write_peers(house.run("portal", "key", "--config", house.file("portal")))
-            helpers = "".join(f'{name} = "{id}"\n' for name, id in vars(images.helpers).items())
+            helpers = "".join(
+                f'{name} = "{id}"\n' for name, id in vars(images.helpers).items() if id
+            )
             with house.file("node").open("a") as file:
                 file.write(f"[images]\n{helpers}")
             house.run("portal", "init", "--config", house.file("portal"))
