@@ -48,7 +48,7 @@ async def test_stopped_and_started_again_at_the_same_address(own_system):
 
         await api.call("POST", f"instances/{instance}/stop", expect=202)
         stopped = await api.wait_for(instance, "exited")
-        assert (stopped["url"], stopped["actions"]) == (None, ["start", "discard"])
+        assert (stopped["url"], stopped["actions"]) == (None, ["start", "save", "discard"])
         status, text = await page_at(own_system, running["url"])
         assert (status, "stopped" in text) == (503, True)
         # Whatever happens to the system meanwhile, it stays stopped.
