@@ -27,6 +27,11 @@ class NameTable(Generic[Owner]):
     def __len__(self) -> int:
         return len(self._claims)
 
+    @property
+    def names(self) -> set[PeerName]:
+        """The names that somebody holds, with one port or several."""
+        return {name for name, _ in self._claims}
+
     def claim(
         self, name: PeerName, port: int, owner: Owner
     ) -> tuple[Registration[Owner], Owner | None]:

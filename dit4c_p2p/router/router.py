@@ -97,7 +97,7 @@ class Router:
         """Update the gauges."""
         metrics, board = self.metrics, self.board
         metrics.key_events_heard.set(self._registry.live)
-        metrics.tunnels.set(len(board.table))
+        metrics.tunnels.set(len(board.table.names))
         metrics.ssh_connections.set(len(board.live))
         metrics.channels.set(sum(server.channels for server in board.live))
         metrics.visitors.set(self.door.visitors)

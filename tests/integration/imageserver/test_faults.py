@@ -311,7 +311,10 @@ async def test_a_client_that_goes_away_leaves_nothing_open(tmp_path):
                     response = await gone.session.get(url, headers=gone.headers)
                     await response.content.read(1000)
                     response.close()
+        # A read that was under way closes its file when it ends.
         async with asyncio.timeout(10):
-            while work.server._server.connections > 1:
+            while (
+                work.server._server.connections > 1
+                or len(os.listdir("/proc/self/fd")) > open_before + 2
+            ):
                 await api.ask("GET", "/v2/")
-        assert len(os.listdir("/proc/self/fd")) <= open_before + 2

@@ -25,9 +25,9 @@ async def test_a_request_with_more_in_it_is_answered(line):
 
 
 async def test_a_request_of_a_new_kind_is_answered_and_the_line_stands(line):
-    (failure,) = await ask(line, {"type": "save-pod", "instance": "abc"})
+    (failure,) = await ask(line, {"type": "freeze-pod", "instance": "abc"})
     assert failure.code == "unknown_kind"
-    assert "'save-pod'" in failure.text
+    assert "'freeze-pod'" in failure.text
     assert "newer release" in failure.text
     async for reply in call(
         line, NODE_SUBSYSTEM, {"type": "follow-events"}, NodeReply, silence_s=10
