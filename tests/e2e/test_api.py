@@ -17,6 +17,8 @@ def test_the_ready_file_is_private_and_complete(system):
         "portal",
         "router",
         "router_ssh",
+        "images",
+        "files",
         "login_url",
         "api_token",
     }
