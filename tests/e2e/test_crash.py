@@ -25,7 +25,8 @@ def state_at_kill(system, instance):
 async def check_one_pod(system, instance):
     names = system.at_engine(instance)
     roles = sorted(name.removeprefix(f"dit4c-{instance}") for name in names)
-    assert roles == ["", "-app", "-auth", "-infra", "-listener", "-pod"], names
+    pod = ["", "-app", "-auth", "-infra", "-listener", "-pod"]
+    assert roles == sorted([*pod, "-files", "-mount", "-storage"]), names
 
 
 async def test_killed_on_the_way_up_and_on_the_way_down(own_system):
