@@ -23,10 +23,14 @@ def state_at_kill(system, instance):
 
 
 async def check_one_pod(system, instance):
-    names = system.at_engine(instance)
-    roles = sorted(name.removeprefix(f"dit4c-{instance}") for name in names)
-    pod = ["", "-app", "-auth", "-infra", "-listener", "-pod"]
-    assert roles == sorted([*pod, "-files", "-mount", "-storage"]), names
+    """Wait for all parts of one pod and no others: the mounter goes when it has mounted."""
+    pod = ["", "-app", "-auth", "-files", "-infra", "-listener", "-mount", "-pod", "-storage"]
+    async with asyncio.timeout(CONVERGE_S):
+        while True:
+            names = system.at_engine(instance)
+            if sorted(name.removeprefix(f"dit4c-{instance}") for name in names) == pod:
+                return
+            await asyncio.sleep(0.2)
 
 
 async def test_killed_on_the_way_up_and_on_the_way_down(own_system):
@@ -59,6 +63,7 @@ async def test_killed_while_running_the_app_does_not_notice(own_system):
     async with own_system.api() as api:
         instance = await api.start()
         await api.wait_for(instance, "running", url=True)
+        await check_one_pod(own_system, instance)
     own_system.kill()
     before = own_system.at_engine(instance)
     own_system.start()
