@@ -69,7 +69,10 @@ def view(
     if not asked:
         startable = instance.node is not None and not instance.gone
         actions += _what_can_be_asked(
-            state, startable=startable, cut=cut, saves=bool(config.imageservers)
+            state,
+            startable=startable,
+            cut=cut,
+            saves=bool(config.imageservers) and _has_files(instance, state),
         )
     info = instance.info or _SENTENCES.get(state, "")
     if state is State.RUNNING and info.strip(".") in ("", _WORDS[State.RUNNING]):
@@ -168,6 +171,11 @@ def _what_can_be_asked(state: State, *, startable: bool, cut: bool, saves: bool)
     if startable and state in (State.EXITED, State.ERRORED):
         return ["start", *save, "discard"]
     return ["stop", *save, "discard"] if state is State.RUNNING else ["discard"]
+
+
+def _has_files(instance: Instance, state: State) -> bool:
+    """Whether there can be something to save: a start that failed may have made no container."""
+    return state is not State.ERRORED or bool(instance.answers_on)
 
 
 def _tone(state: State, *, going: bool) -> str:
