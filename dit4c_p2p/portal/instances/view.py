@@ -72,7 +72,7 @@ def view(
             state,
             startable=startable,
             cut=cut,
-            saves=bool(config.imageservers) and _has_files(instance, state),
+            saves=bool(config.imageservers),
         )
     info = instance.info or _SENTENCES.get(state, "")
     if state is State.RUNNING and info.strip(".") in ("", _WORDS[State.RUNNING]):
@@ -171,11 +171,6 @@ def _what_can_be_asked(state: State, *, startable: bool, cut: bool, saves: bool)
     if startable and state in (State.EXITED, State.ERRORED):
         return ["start", *save, "discard"]
     return ["stop", *save, "discard"] if state is State.RUNNING else ["discard"]
-
-
-def _has_files(instance: Instance, state: State) -> bool:
-    """Whether there can be something to save: a start that failed may have made no container."""
-    return state is not State.ERRORED or bool(instance.answers_on)
 
 
 def _tone(state: State, *, going: bool) -> str:
