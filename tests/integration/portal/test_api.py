@@ -214,7 +214,7 @@ async def test_keys_are_for_admins(work):
             await stranger.post("keys/challenge", json={}),
             await stranger.post("keys/abc/revoke"),
         ):
-            assert_problem(answer, 403, "forbidden")
+            assert_problem(answer, 403, "insufficient_scope")
 
 
 async def test_events_show_each_change_until_the_end(work):

@@ -193,7 +193,7 @@ async def test_people_are_for_admins_and_oneself(work):
             ("POST", "people/max/tokens", {"label": "longer"}),
         ):
             refused = await api.request(method, path, json=body)
-            assert (refused.status, refused.json["code"]) == (403, "forbidden"), path
+            assert (refused.status, refused.json["code"]) == (403, "insufficient_scope"), path
         assert (await api.get("people/max")).json["id"] == "max"
         for path in ("people/admin", "people/nobody"):
             hidden = await api.get(path)
