@@ -24,6 +24,7 @@ from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.tokens import Token
 from dit4c_p2p.messages.image_access import Verb
 from dit4c_p2p.messages.instances import FINAL
+from dit4c_p2p.messages.saved_images import SAVED_REGISTRY
 from dit4c_p2p.oci.names import (
     BaseRepository,
     InstanceRepository,
@@ -35,8 +36,6 @@ from dit4c_p2p.portal.accounts import people
 from dit4c_p2p.portal.models import ImageSave, ImageSecret, Instance, Person
 from dit4c_p2p.portal.opaque_tokens import digest, new_token
 
-# Where an image's reference is expected, this host stands for the installation's image server.
-SAVED_REGISTRY = "saved.dit4c.internal"
 _MAX_SOURCES = 16
 # For the countersignature, which is stored beside the image once that is confirmed.
 _AFTER_CONFIRMED_S = 300.0
