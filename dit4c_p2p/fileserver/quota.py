@@ -10,6 +10,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
 from dit4c_p2p.fileserver.syscalls import open_beneath, os_error
 
@@ -21,6 +22,17 @@ def cost_bytes(size: int) -> int:
     return max(1, -(-size // BLOCK_BYTES)) * BLOCK_BYTES
 
 
+class ScanStart(NamedTuple):
+    """What was counted when a scan began.
+
+    :ivar used: the bytes, below 0 while a tree that is not scanned yet loses files.
+    :ivar changes: how often the count had changed.
+    """
+
+    used: int
+    changes: int
+
+
 class Usage:
     """The count of one tree; used by worker threads.
 
@@ -30,6 +42,7 @@ class Usage:
     def __init__(self) -> None:
         self.limit_bytes: int | None = None
         self._used = 0
+        self._changes = 0
         self._lock = threading.Lock()
 
     @property
@@ -47,21 +60,32 @@ class Usage:
             if count > 0 and limit is not None and self._used + count > limit:
                 raise os_error(errno.EDQUOT)
             self._used += count
+            self._changes += 1
+
+    def add(self, count: int) -> None:
+        """Count ``count`` bytes more, whatever the limit."""
+        self.give_back(-count)
 
     def give_back(self, count: int) -> None:
         """Count ``count`` bytes less."""
         with self._lock:
             self._used -= count
+            self._changes += 1
 
-    def correct(self, scanned: int, before: int) -> None:
-        """Take the result of a scan in the place of what was counted when it began.
+    def begin_scan(self) -> ScanStart:
+        """Return what :meth:`correct` needs after the scan that begins now."""
+        with self._lock:
+            return ScanStart(self._used, self._changes)
 
-        What has changed while it went on counts on top.
+    def correct(self, scanned: int, start: ScanStart) -> bool:
+        """Replace the count by the result of a scan; return whether it is exact.
 
-        :param before: ``used_bytes`` when the scan began.
+        Whether the scan has seen a change that was made while it went on is not known: such changes
+        are counted on top, some of them twice, and the tree has to be scanned again.
         """
         with self._lock:
-            self._used = scanned + (self._used - before)
+            self._used = scanned + (self._used - start.used)
+            return self._changes == start.changes
 
 
 def scan(folder: int, stopped: Callable[[], bool]) -> int | None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dit4c_p2p.fileserver.lease_service import LeaseService
 from dit4c_p2p.fileserver.leases import Notice
-from dit4c_p2p.fileserver.quota import Usage, cost_bytes
+from dit4c_p2p.fileserver.quota import BLOCK_BYTES, Usage, cost_bytes
 from dit4c_p2p.fileserver.syscalls import open_beneath, os_error
 
 # Namespace changes of one directory are done one after the other; of these locks each has its part.
@@ -84,6 +84,8 @@ class Tree:
                     raise os_error(errno.EINVAL)
                 with suppress(FileExistsError):
                     os.mkdir(name, 0o700, dir_fd=descriptor)
+                    if not snapshots:
+                        self.usage.add(BLOCK_BYTES)
                 inner = open_beneath(
                     descriptor, name.encode(), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
                 )
@@ -141,6 +143,11 @@ class Tree:
                 file.removed = True
                 return
         self.usage.give_back(cost_bytes(size))
+
+    def removed_bytes(self) -> int:
+        """What the files count that have no name any more and are open still."""
+        with self._open_lock:
+            return sum(cost_bytes(file.size) for file in self._open.values() if file.removed)
 
     def close(self) -> None:
         """Let the folder go."""

@@ -190,20 +190,19 @@ async def test_a_full_quota_is_said_to_each_in_its_way(system: FileServerSystem)
 
 async def test_usage_is_counted_anew_at_a_start(system: FileServerSystem):
     ada = system.person("ada", quota=1024 * 1024)
+
+    async def wait_until_counted(client, blocks: int) -> None:
+        async with asyncio.timeout(20):
+            while (await client.run(ops.StatFs(b"/private"))).room.blocks_available != 256 - blocks:
+                await asyncio.sleep(0.01)
+
     async with system.session(ada) as client:
         await client.run(ops.OpenFile(b"/private/f", CREATE), ops.WriteData(0, b"x" * 100_000))
         await client.run(ops.MakeDir(b"/private/d"), ops.MakeLink(b"/private/f", b"/private/d/g"))
-        before = (await client.run(ops.StatFs(b"/private"))).room
+        # The file, its folder, and private itself.
+        await wait_until_counted(client, 25 + 1 + 1)
     await system.server.stop()
+    (system.private("ada") / "h").write_bytes(b"y" * 10_000)
     await system.server.start()
-
     async with system.session(ada) as client:
-
-        async def counted():
-            room = (await client.run(ops.StatFs(b"/private"))).room
-            # Folders of trees count too once they are scanned.
-            return 0 <= before.blocks_available - room.blocks_available <= 3
-
-        async with asyncio.timeout(20):
-            while not await counted():
-                await asyncio.sleep(0.01)
+        await wait_until_counted(client, 25 + 1 + 1 + 3)
