@@ -14,6 +14,7 @@ from pathlib import Path
 import aiodocker
 import aiohttp
 
+from dit4c_p2p.engine_api import request
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.imagebuild.command import CommandFailed, run_command
 from dit4c_p2p.imagebuild.disk import DiskFull, says_disk_full
@@ -204,13 +205,14 @@ async def _import(docker: aiodocker.Docker, root: Path) -> str:
     )
     assert tar.stdout is not None
     try:
-        async with docker._query(
+        async with request(
+            docker,
             "images/create",
             "POST",
             params={"fromSrc": "-"},
             data=_chunks(tar.stdout),
             headers={"Content-Type": "application/x-tar"},
-            timeout=aiohttp.ClientTimeout(total=_IMPORT_S),
+            limit_s=_IMPORT_S,
         ) as response:
             answer = [json.loads(line) async for line in response.content if line.strip()]
         status = await tar.wait()

@@ -11,6 +11,7 @@ from typing import Any
 import aiodocker
 import aiohttp
 
+from dit4c_p2p.engine_api import request
 from dit4c_p2p.errors import ConfigError, DitError
 from dit4c_p2p.imagebuild.disk import DiskFull, says_disk_full
 from dit4c_p2p.imagebuild.docker_daemon import ARCHITECTURES, find_engine
@@ -145,13 +146,13 @@ async def _send(docker: aiodocker.Docker, archive: Archive, progress: Progress) 
     """Send the archive; return the names or ids that the engine reports as loaded."""
     loaded: list[str] = []
     # aiodocker's own call has the engine keep to itself how far it is.
-    async with docker._query(
+    async with request(
+        docker,
         "images/load",
         "POST",
         params={"quiet": "0"},
         data=_told(archive, progress),
         headers={"Content-Type": "application/x-tar"},
-        timeout=aiohttp.ClientTimeout(total=None),
     ) as response:
         async for line in response.content:
             said: dict[str, Any] = json.loads(line)

@@ -136,3 +136,8 @@ def test_no_file_is_longer_than_500_lines():
         if "migrations" not in file.parts
     }
     assert {name for name, lines in lengths.items() if lines > 500} <= exempt
+
+
+def test_aiodockers_private_method_is_used_in_one_place():
+    users = [file for file in PACKAGE.rglob("*.py") if "._query(" in file.read_text()]
+    assert users == [PACKAGE / "engine_api.py"]

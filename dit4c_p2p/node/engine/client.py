@@ -20,6 +20,7 @@ import aiodocker
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
+from dit4c_p2p.engine_api import request
 from dit4c_p2p.node.errors import Conflict, EngineError, EngineFull, EngineSaid, NotFound
 from dit4c_p2p.node.pods.spec import Definition, filters
 from dit4c_p2p.node.pods.status import ContainerState, clean_log, read_container
@@ -230,7 +231,8 @@ class Engine:
         made = await self._json(f"containers/{id}/exec", method="POST", data=definition)
         said = bytearray()
         async with self._limit(_CALL_S):
-            async with self._docker._query(
+            async with request(
+                self._docker,
                 f"exec/{made['Id']}/start",
                 "POST",
                 data=json.dumps({"Detach": False, "Tty": False}),
@@ -375,8 +377,8 @@ class Engine:
         began = time.monotonic()
         try:
             async with self._limit(limit_s):
-                async with self._docker._query(
-                    path, method, params=params, data=body, headers=headers
+                async with request(
+                    self._docker, path, method, params=params, data=body, headers=headers
                 ) as response:
                     text = await response.read()
         finally:
@@ -396,8 +398,8 @@ class Engine:
         """A response without end; only its beginning has a time limit."""
         async with self._limit(None):
             async with asyncio.timeout(_CALL_S):
-                request = self._docker._query(path, method, params=params, headers=headers)
-                response = await request.__aenter__()
+                sent = request(self._docker, path, method, params=params, headers=headers)
+                response = await sent.__aenter__()
             try:
                 yield response
             finally:

@@ -10,6 +10,7 @@ from typing import Any
 
 import aiodocker
 
+from dit4c_p2p.engine_api import request
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import EngineError, EngineFull, EngineSaid, NotFound
 
@@ -79,13 +80,13 @@ class ImageTransfer:
         :raises EngineSaid: it refused, in its words.
         """
         async with self._engine._limit(_LOAD_S):
-            async with self._engine._docker._query(
+            async with request(
+                self._engine._docker,
                 "images/load",
                 "POST",
                 params={"quiet": "1"},
                 data=archive,
                 headers={"Content-Type": "application/x-tar"},
-                chunked=True,
             ) as response:
                 said = await response.text()
         for line in said.splitlines():
