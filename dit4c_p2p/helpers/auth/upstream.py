@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.helpers.auth.stream import BufferedStream
 
@@ -23,7 +24,7 @@ PROBE_LASTS_S = 1.0
 CLOSED_LASTS_S = 0.1
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 0.5
-# So the app is seen within a tenth of the time that it took.
+# An app is seen about a tenth later than it is ready.
 _PAUSE_FACTOR = 1.1
 
 
@@ -54,10 +55,9 @@ class Upstream:
 
     async def wait_ready(self) -> None:
         """Poll the port until it answers for the first time."""
-        pause_s = _FIRST_PAUSE_S
+        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S, factor=_PAUSE_FACTOR)
         while not await self._look():
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * _PAUSE_FACTOR, _LONGEST_PAUSE_S)
+            await asyncio.sleep(backoff.pause_s())
         logger.info("the app answers on port %d", self.port)
 
     async def answers(self) -> bool:

@@ -20,6 +20,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any
 
+from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.messages.node import PodEvent, PodState, PodStatus
 from dit4c_p2p.node.engine.client import Engine
@@ -31,8 +32,10 @@ from dit4c_p2p.node.pods.status import memory_text
 
 _log = logging.getLogger(__name__)
 
-_RECONNECT_S = (0.2, 0.5, 1.0, 2.0, 5.0)
-_MEND_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+# To the engine, which is on this machine; it takes seconds to start.
+_RECONNECT_FIRST_S, _RECONNECT_LONGEST_S = 0.2, 5.0
+# A container that ends again and again.
+_RESTART_FIRST_S, _RESTART_LONGEST_S = 1.0, 60.0
 # A helper that ran this long was well: the next wait is the first again.
 _WELL_AFTER_S = 120.0
 # A subscriber that is this far behind is cut off, and asks for the list again.
@@ -83,9 +86,9 @@ class PodSupervisor:
         self._subscriptions: set[Subscription] = set()
         self._known: dict[str, PodStatus] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        # Helpers about to be started again; how often each was already, and when last.
+        # Helpers about to be started again; the pauses of each container, and when it last ended.
         self._waiting: set[tuple[str, Role]] = set()
-        self._tries: dict[tuple[str, Role], tuple[int, float]] = {}
+        self._backoffs: dict[tuple[str, Role], tuple[Backoff, float]] = {}
         self._ending: set[str] = set()
         self.connected = asyncio.Event()
         pods.gone = self._gone
@@ -102,20 +105,19 @@ class PodSupervisor:
 
     async def run(self) -> None:
         """Follow the engine until cancelled."""
-        tries = 0
+        backoff = Backoff(_RECONNECT_FIRST_S, _RECONNECT_LONGEST_S)
         try:
             while True:
                 try:
                     async with aclosing(self._engine.events(self._data_folder)) as events:
                         async for event in events:
-                            tries = 0
+                            backoff.reset()
                             await self._take(event)
                     _log.warning("the engine ended its events")
                 except TransientError as error:
                     _log.warning("the engine's events: %s", error.one_line())
                 self.connected.clear()
-                await asyncio.sleep(_RECONNECT_S[min(tries, len(_RECONNECT_S) - 1)])
-                tries += 1
+                await asyncio.sleep(backoff.pause_s())
         finally:
             tasks = list(self._tasks)
             for task in tasks:
@@ -222,10 +224,12 @@ class PodSupervisor:
     def _pause_s(self, key: tuple[str, Role]) -> float:
         """How long to wait before it is started again; longer each time, until it was well."""
         now = asyncio.get_running_loop().time()
-        tries, last = self._tries.get(key, (-1, now))
-        tries = 0 if now - last > _WELL_AFTER_S else tries + 1
-        self._tries[key] = (tries, now)
-        return _MEND_S[min(tries, len(_MEND_S) - 1)]
+        first = Backoff(_RESTART_FIRST_S, _RESTART_LONGEST_S)
+        backoff, last = self._backoffs.get(key, (first, now))
+        if now - last > _WELL_AFTER_S:
+            backoff.reset()
+        self._backoffs[key] = (backoff, now)
+        return backoff.pause_s()
 
     async def _mend(self, key: tuple[str, Role], pause_s: float) -> None:
         """Start a helper again after a pause. Should it end again, its event comes back here."""
@@ -243,7 +247,7 @@ class PodSupervisor:
 
     def _gone(self, instance: str) -> None:
         for role in Role:
-            self._tries.pop((instance, role), None)
+            self._backoffs.pop((instance, role), None)
         if self._known.get(instance) is not None:
             self._publish(instance, None)
 
