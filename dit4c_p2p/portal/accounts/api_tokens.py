@@ -50,7 +50,9 @@ async def create(
     :raises Conflict: the label is taken, there are too many, or the account is not in force.
     """
     label = checked_name(label, field="label", required=True)
-    if not scopes or not scopes <= ALL_SCOPES:
+    if not scopes:
+        raise BadRequest("a token needs at least one scope", field="scopes")
+    if not scopes <= ALL_SCOPES:
         raise BadRequest(f"scopes are: {', '.join(sorted(ALL_SCOPES))}", field="scopes")
     if days is not None and not 0 < days <= MAX_DAYS:
         raise BadRequest(f"a token lasts from 1 to {MAX_DAYS} days", field="days")

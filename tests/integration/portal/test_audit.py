@@ -152,7 +152,7 @@ async def test_who_is_turned_away_is_in_it(work):
         line["what"]: line for line in lines(work) if line["outcome"].startswith("refused: ")
     }
     assert refused.keys() == {
-        *("login", "authorize", "api.login", "api.admin", "key.publish", "peer.login", "link.open")
+        *("login", "authorize", "api.login", "api.scope", "key.publish", "peer.login", "link.open")
     }
     assert refused["authorize"]["who"] == "grace"
     assert refused["authorize"]["about"] == f"instance-{instance}"

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from systems.portal import beside, hidden_fields, running_instance
 
+from dit4c_p2p.portal.accounts.api_tokens import ALL_SCOPES
 from dit4c_p2p.portal.models import OAuthToken, Person, Session
 from dit4c_p2p.portal.opaque_tokens import digest
 
@@ -83,7 +84,9 @@ async def test_disabling_ends_everything_at_once_and_instances_go_on(work):
         person = await invited(api, "Eve", admin=True)
         await logged_in(work, browser, person["login"]["url"])
         token = (
-            await api.post("people/eve/tokens", json={"label": "Mine", "scopes": ["admin"]})
+            await api.post(
+                "people/eve/tokens", json={"label": "Mine", "scopes": sorted(ALL_SCOPES)}
+            )
         ).json["token"]
         unspent = (await api.post("people/eve/login-links", json={})).json["url"]
         before, work.token = work.token, token
@@ -324,22 +327,23 @@ async def test_what_is_wrong_with_a_token_is_said_beside_its_field(work):
     async with work.browser() as max:
         await max.log_in(await work.login_link("max"))
         csrf = await max.csrf()
-        fields = {"csrf": csrf, "label": "Backup", "days": "30"}
+        fields = {"csrf": csrf, "label": "Backup", "days": "30", "read": "1"}
         assert (await max.submit("/account/tokens", **fields)).status == 200
         for change, status, field, says in (
             ({}, 409, "label", "labelled &#39;Backup&#39; already"),
             ({"label": ""}, 400, "label", "needs at least one letter"),
             ({"days": "8"}, 400, "days", "one of the times offered"),
+            ({"label": "B", "read": ""}, 400, "scopes", "needs at least one scope"),
         ):
             typed = {**fields, **change}
             refused = await max.submit("/account/tokens", **typed)
             assert refused.status == status
             assert says in beside(refused.text, field)
             assert f'name="label" value="{typed["label"]}"' in refused.text
-        # A user's form has no such field, so that the page itself says it.
+        # A user's form has no box for it; the others stand under the same legend.
         refused = await max.submit("/account/tokens", **{**fields, "label": "B"}, admin="1")
         assert refused.status == 400
-        assert '<p class="notice bad" role="alert">Max is no admin.' in refused.text
+        assert "Max is no admin." in beside(refused.text, "scopes")
 
 
 async def test_the_list_of_the_page_goes_on(work):
@@ -463,7 +467,7 @@ async def test_ones_own_account(work):
         assert (await two.get("/")).status == 401
         assert (await one.get("/")).status == 200
 
-        made = await one.submit("/account/tokens", csrf=csrf, label="Backup", days="7")
+        made = await one.submit("/account/tokens", csrf=csrf, label="Backup", days="7", read="1")
         token = made.text.split('id="secret"', 1)[1].split('value="', 1)[1].split('"', 1)[0]
         async with work.api(token) as api:
             assert (await api.get("whoami")).json["id"] == "max"
