@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import sys
+from pathlib import Path
 
 from systems.portal import PortalAtWork
 
@@ -14,6 +15,7 @@ CALLERS = ("admin", "user", "nobody")
 FEWEST = 100
 # Streams have no end to wait for.
 _STREAMS = "/events$"
+_CONFIG = Path(__file__).with_name("schemathesis.toml")
 _CHECKS = (
     "no_mistake",
     "no_unauthorised_answer",
@@ -28,7 +30,9 @@ _CHECKS = (
 )
 
 
-async def fuzz(work: PortalAtWork, caller: str, *, examples: int, seconds: int) -> tuple[int, str]:
+async def fuzz(
+    work: PortalAtWork, caller: str, *, examples: int, seconds: int, seed: int | None = None
+) -> tuple[int, str]:
     """Run schemathesis in a process of its own; its exit status and what it printed.
 
     It fails as well if there was no time for :data:`FEWEST` cases.
@@ -36,16 +40,19 @@ async def fuzz(work: PortalAtWork, caller: str, *, examples: int, seconds: int) 
     :param caller: one of :data:`CALLERS`.
     :param examples: how many for each operation, at most.
     :param seconds: for how long; it goes on trying other things until then.
+    :param seed: of the cases; None for others in each run.
     """
     token = {"admin": work.token, "user": "", "nobody": "none"}[caller] or await work.person("max")
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "schemathesis.cli", "run", f"{work.url}/api/openapi.json"),
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(_CONFIG)),
+        *("run", f"{work.url}/api/openapi.json"),
         *("--header", f"Authorization: Bearer {token}"),
         *("--checks", ",".join(_CHECKS), "--exclude-path-regex", _STREAMS),
         *("--max-examples", str(examples), "--request-timeout", "10", "--no-color"),
         *("--suppress-health-check", "all", "--warnings", "off", "--continue-on-failure"),
         *("--generation-database", "none"),
         *("--max-time", str(seconds)),
+        *(() if seed is None else ("--seed", str(seed))),
         cwd=work.config.data_folder,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,

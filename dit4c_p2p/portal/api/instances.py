@@ -165,7 +165,12 @@ def _view(call: Call, instance: Instance) -> InstanceView:
 
 ENDPOINTS = (
     Endpoint("GET", "instances", list_instances),
-    Endpoint("POST", "instances", start, status=201, location=True, errors=(Conflict, TooMany)),
+    Endpoint(
+        *("POST", "instances", start),
+        status=201,
+        location=True,
+        errors=(Conflict, NotFound, TooMany),
+    ),
     Endpoint("GET", "instances/{id}", get),
     Endpoint("PATCH", "instances/{id}", rename, errors=(Conflict,)),
     Endpoint(

@@ -4,6 +4,7 @@ import msgspec
 
 from dit4c_p2p.portal.accounts import invitations
 from dit4c_p2p.portal.api.endpoint import Call, Endpoint
+from dit4c_p2p.portal.errors import NotFound
 from dit4c_p2p.portal.models import Invitation
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.paging import part
@@ -72,6 +73,6 @@ def invitation_view(invitation: Invitation, now: float) -> InvitationView:
 
 ENDPOINTS = (
     Endpoint("GET", "invitations", list_invitations, allowed="admin"),
-    Endpoint("POST", "invitations", make, allowed="admin", status=201),
+    Endpoint("POST", "invitations", make, allowed="admin", status=201, errors=(NotFound,)),
     Endpoint("POST", "invitations/{id}/end", end, allowed="admin"),
 )

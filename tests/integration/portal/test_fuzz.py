@@ -27,9 +27,9 @@ BODIES = {
 
 @pytest.mark.parametrize("caller", CALLERS)
 async def test_no_mistake_and_no_unauthorised_answer(tmp_path, caller, engine):
-    """Ten minutes of the same are ``scripts/fuzz api``."""
+    """The same cases in each run; ``scripts/fuzz api`` tries others, for ten minutes."""
     async with PortalAtWork(tmp_path) as work:
-        status, printed = await fuzz(work, caller, examples=3, seconds=15)
+        status, printed = await fuzz(work, caller, examples=3, seconds=10, seed=1)
     assert status == 0, printed
 
 
