@@ -124,6 +124,11 @@ class Row:
         return self.seen
 
 
+def says_down(state, info):
+    """Whether a row tells its user that the app can't be used, because of its machine."""
+    return (state == "starting" and "went down" in info) or info.startswith("Not reachable since")
+
+
 @asynccontextmanager
 async def user(machine, url):
     """Somebody with a browser who is logged in at the portal and looks at that address."""
@@ -171,10 +176,11 @@ async def test_engine_restart_power_cut_and_upgrade_as_their_user_sees_them(mach
                 async with Row(api, instance).watched() as row:
                     await goes_down(machine)
                     seen = await row.back()
-                states = [state for state, _ in itertools.groupby(seen, lambda one: one[0])]
-                assert states == ["running", "starting", "running"], seen
-                reasons = [info for state, info in seen if state == "starting"]
-                assert any("went down" in info for info in reasons), seen
+                assert any(says_down(*one) for one in seen), seen
+                # An agent that was cut off itself may have started the app before it is heard of.
+                if goes_down is engine_restart:
+                    states = [state for state, _ in itertools.groupby(seen, lambda one: one[0])]
+                    assert states == ["running", "starting", "running"], seen
                 again = await api.wait_for(instance, "running", url=True)
                 assert again["url"] == url
                 assert await page(browser, f"{url}work") == "kept\n"
