@@ -161,7 +161,7 @@ async def test_a_portal_of_the_next_release_is_understood_as_far_as_it_can_be(wo
     async with world.scheduler() as scheduler:
         await scheduler.ready()
         (socket,) = world.portal._sockets
-        new = {"type": "save", "instance": "abc"}
+        new = {"type": "order-of-the-next-release", "instance": "abc"}
         for frame in (
             {"type": "notice", "text": "upgraded"},
             {"type": "message", "id": "new-order", "body": new},
