@@ -15,10 +15,10 @@ from dit4c_p2p.fileserver.session_files import (
     Found,
     Overtaken,
     SessionFiles,
-    attrs_of,
     resize,
 )
 from dit4c_p2p.fileserver.syscalls import os_error
+from dit4c_p2p.fileserver.trees import Tree
 from dit4c_p2p.sftp.extensions import Grant, LeaseKind
 from dit4c_p2p.sftp.operations import FileAttrs, SetAttrs, SetMask
 
@@ -57,7 +57,7 @@ class Attributes(SessionFiles):
                 if status.st_ino != file_id or (not is_directory and status.st_nlink != 1):
                     tree.leases.release(self.session, grant, file_id)
                     grant = NO_GRANT
-        return Found(attrs_of(status), grant)
+        return Found(tree.attrs_of(status), grant)
 
     def _status_under(self, place: Place, grant: Grant, file_id: int) -> os.stat_result:
         """What is there once the lease is registered; the lease goes back if there is nothing."""
@@ -73,10 +73,11 @@ class Attributes(SessionFiles):
         if isinstance(handle, DirectoryHandle):
             if handle.virtual is not None:
                 return handle.virtual.attrs
-            return attrs_of(os.fstat(handle.fd))
+            assert handle.folder is not None
+            return handle.folder.tree.attrs_of(os.fstat(handle.fd))
         handle = self.handles.file(name)
         self.begin_open(handle, change=False)
-        return attrs_of(os.fstat(handle.fd))
+        return handle.folder.tree.attrs_of(os.fstat(handle.fd))
 
     def set(self, path: bytes, change: SetAttrs, *, follow: bool = False) -> FileAttrs:
         """Change attributes of a path."""
@@ -116,8 +117,11 @@ class Attributes(SessionFiles):
             if kind == stat.S_IFLNK:
                 if change.mask & SetMask.MODE:
                     raise os_error(errno.EOPNOTSUPP)
+                if _set_owner(place.folder.tree, change, status):
+                    times = (status.st_atime_ns, status.st_mtime_ns)
+                    os.utime(place.name, ns=times, dir_fd=place.directory, follow_symlinks=False)
                 _set_times(change, status, name=place.name, directory=place.directory)
-                return attrs_of(os.fstat(descriptor))
+                return place.folder.tree.attrs_of(os.fstat(descriptor))
             return self._set_descriptor(place, descriptor, change)
         finally:
             os.close(descriptor)
@@ -125,11 +129,14 @@ class Attributes(SessionFiles):
     def _set_descriptor(self, place: Place, descriptor: int, change: SetAttrs) -> FileAttrs:
         # The descriptor's own name in /proc: a change that can't hit another file.
         own = f"/proc/self/fd/{descriptor}".encode()
-        if change.mask & SetMask.MODE:
+        tree = place.folder.tree
+        status = os.fstat(descriptor)
+        if _set_owner(tree, change, status) or change.mask & SetMask.MODE:
+            mode = change.mode if change.mask & SetMask.MODE else status.st_mode
             least = 0 if place.name else _FOLDER_PERMISSIONS
-            os.chmod(own, change.mode & PERMISSIONS | least)  # noqa: PTH101
+            os.chmod(own, mode & PERMISSIONS | least)  # noqa: PTH101
         _set_times(change, os.fstat(descriptor), name=own)
-        return attrs_of(os.fstat(descriptor))
+        return tree.attrs_of(os.fstat(descriptor))
 
     def set_open(self, name: bytes, change: SetAttrs) -> FileAttrs:
         """Change attributes of an open file."""
@@ -141,12 +148,22 @@ class Attributes(SessionFiles):
                 if not handle.writable:
                     raise os_error(errno.EINVAL)
                 resize(handle, change.size)
-            if change.mask & SetMask.MODE:
-                os.fchmod(handle.fd, change.mode & PERMISSIONS)
+            tree, status = handle.folder.tree, os.fstat(handle.fd)
+            if _set_owner(tree, change, status) or change.mask & SetMask.MODE:
+                mode = change.mode if change.mask & SetMask.MODE else status.st_mode
+                os.fchmod(handle.fd, mode & PERMISSIONS)
             _set_times(change, os.fstat(handle.fd), descriptor=handle.fd)
-            return attrs_of(os.fstat(handle.fd))
+            return tree.attrs_of(os.fstat(handle.fd))
         finally:
             handle.folder.tree.leases.end(self.session, changes)
+
+
+def _set_owner(tree: Tree, change: SetAttrs, status: os.stat_result) -> bool:
+    """Change the owner; whether one was named, so that the time of change has to change."""
+    uid = change.uid if change.mask & SetMask.UID else None
+    gid = change.gid if change.mask & SetMask.GID else None
+    tree.owners.set(status.st_ino, uid, gid)
+    return uid is not None or gid is not None
 
 
 def _set_times(

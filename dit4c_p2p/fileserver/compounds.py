@@ -7,7 +7,7 @@ from typing import Any
 from dit4c_p2p.fileserver.files import Files
 from dit4c_p2p.fileserver.handles import DirectoryHandle
 from dit4c_p2p.fileserver.leases import NO_GRANT
-from dit4c_p2p.fileserver.session_files import Overtaken, attrs_of
+from dit4c_p2p.fileserver.session_files import Overtaken
 from dit4c_p2p.fileserver.statuses import words
 from dit4c_p2p.fileserver.syscalls import os_error
 from dit4c_p2p.sftp import operations as ops
@@ -19,7 +19,7 @@ from dit4c_p2p.sftp.operations import FileAttrs
 _HEAD_BYTES = 16
 # What any result but data, a listing and a file needs at most: a link's target.
 _RESULT_BYTES = 4400
-_ENTRY_BYTES = 4 + 56
+_ENTRY_BYTES = 4 + ops.FileAttrs.FORM.size
 _MAX_OVERTAKEN = 100
 
 
@@ -196,8 +196,7 @@ class CompoundRun:
                 break
             found = self._files.entry(handle, name)
             if found is not None:
-                attrs = found if isinstance(found, FileAttrs) else attrs_of(found)
-                entries.append(ops.DirEntry(name, attrs))
+                entries.append(ops.DirEntry(name, found))
         changing = handle.folder is not None and handle.folder.tree.leases.changed_by_others(
             self._files.session, [entry.attrs.file_id for entry in entries]
         )

@@ -16,7 +16,6 @@ from dit4c_p2p.fileserver.session_files import (
     Found,
     Overtaken,
     SessionFiles,
-    attrs_of,
 )
 from dit4c_p2p.fileserver.syscalls import os_error, rename_with_flags, sync_filesystem
 from dit4c_p2p.sftp.extensions import Grant, LeaseKind
@@ -61,32 +60,35 @@ class Names(SessionFiles):
                 file_id = os.fstat(descriptor).st_ino
                 tree.leases.begin_listing(self.session, file_id)
                 grant = tree.leases.acquire(self.session, file_id, lease)
-                found = Found(attrs_of(os.fstat(descriptor)), grant)
+                found = Found(tree.attrs_of(os.fstat(descriptor)), grant)
                 return DirectoryHandle(place.folder, descriptor, file_id), found
             except BaseException:
                 os.close(descriptor)
                 raise
 
-    def entry(self, handle: DirectoryHandle, name: bytes) -> os.stat_result | FileAttrs | None:
+    def entry(self, handle: DirectoryHandle, name: bytes) -> FileAttrs | None:
         """Attributes of one entry of a directory; None if it has gone meanwhile."""
         if handle.virtual is not None:
             return self._virtual_entry((*handle.virtual.place, name))
-        if handle.folder is not None and handle.folder.taken_away:
+        assert handle.folder is not None
+        if handle.folder.taken_away:
             raise os_error(errno.EACCES)
         try:
             status = os.stat(name, dir_fd=handle.fd, follow_symlinks=False)
         except FileNotFoundError:
             return None
-        if handle.folder is not None and not stat.S_ISDIR(status.st_mode):
+        if not stat.S_ISDIR(status.st_mode):
             handle.folder.tree.seen_in(status.st_ino, handle.file_id)
-        return status
+        return handle.folder.tree.attrs_of(status)
 
-    def _virtual_entry(self, place: Parts) -> os.stat_result | FileAttrs | None:
+    def _virtual_entry(self, place: Parts) -> FileAttrs | None:
         try:
             found = self.view().find(place)
         except FileNotFoundError:
             return None  # the view has changed meanwhile
-        return found.attrs if isinstance(found, VirtualFolder) else found[0].status()
+        if isinstance(found, VirtualFolder):
+            return found.attrs
+        return found[0].tree.attrs_of(found[0].status())
 
     def sync_tree(self, path: bytes) -> None:
         """Everything below a directory is on the disk."""
@@ -165,9 +167,10 @@ class Names(SessionFiles):
                         tree.usage.give_back(BLOCK_BYTES)
                         raise
                     status = place.status()
+                    tree.owners.forget(status.st_ino)
                     grant = tree.leases.acquire(self.session, status.st_ino, lease)
-                parent = attrs_of(place.directory_status())
-                return Made(attrs_of(status), parent, grant)
+                parent = tree.attrs_of(place.directory_status())
+                return Made(tree.attrs_of(status), parent, grant)
             finally:
                 self.end(place, changes)
 
@@ -200,7 +203,8 @@ class Names(SessionFiles):
                 # Nobody's lease covers a file with two links, not even that of who made the second.
                 tree.leases.withdraw(file_id)
                 tree.seen_in(file_id, place.directory_id)
-                return Made(attrs_of(made), attrs_of(place.directory_status()), NO_GRANT)
+                parent = tree.attrs_of(place.directory_status())
+                return Made(tree.attrs_of(made), parent, NO_GRANT)
             finally:
                 self.end(place, changes)
 
@@ -232,7 +236,7 @@ class Names(SessionFiles):
                     else:
                         os.unlink(place.name, dir_fd=place.directory)
                 self._gone(place, status)
-                return attrs_of(place.directory_status())
+                return place.folder.tree.attrs_of(place.directory_status())
             finally:
                 self.end(place, changes)
 
@@ -242,6 +246,7 @@ class Names(SessionFiles):
         if stat.S_ISDIR(status.st_mode):
             tree.usage.give_back(BLOCK_BYTES)
             tree.leases.withdraw(status.st_ino)
+            tree.owners.forget(status.st_ino)
         elif status.st_nlink == 1:
             tree.removed(status.st_ino, status.st_size if stat.S_ISREG(status.st_mode) else 0)
 
@@ -270,10 +275,11 @@ class Names(SessionFiles):
                     _require_unchanged(target, replaced)
                     self._rename(source, target, flags, replaced)
                 self._renamed(source, target, status, replaced, flags)
+                tree = source.folder.tree
                 return Renamed(
-                    attrs_of(target.status_or_none() or status),
-                    attrs_of(source.directory_status()),
-                    attrs_of(target.directory_status()),
+                    tree.attrs_of(target.status_or_none() or status),
+                    tree.attrs_of(source.directory_status()),
+                    tree.attrs_of(target.directory_status()),
                 )
             finally:
                 self.end(source, changes)

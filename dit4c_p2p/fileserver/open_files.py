@@ -14,7 +14,6 @@ from dit4c_p2p.fileserver.session_files import (
     SAFELY,
     Overtaken,
     SessionFiles,
-    attrs_of,
     check_offset,
 )
 from dit4c_p2p.fileserver.syscalls import os_error, sync_filesystem
@@ -88,7 +87,9 @@ class OpenFiles(SessionFiles):
             except BaseException:
                 tree.usage.give_back(BLOCK_BYTES)
                 raise
-            if os.fstat(descriptor).st_mode & PERMISSIONS != mode & PERMISSIONS:
+            status = os.fstat(descriptor)
+            tree.owners.forget(status.st_ino)
+            if status.st_mode & PERMISSIONS != mode & PERMISSIONS:
                 os.fchmod(descriptor, mode & PERMISSIONS)
             return self._opened(place, descriptor, flags, lease, created=True)
         finally:
@@ -143,8 +144,8 @@ class OpenFiles(SessionFiles):
         if lease and status.st_nlink == 1:
             grant = tree.leases.acquire(self.session, status.st_ino, lease, parents=place.parents)
             status = os.fstat(descriptor)
-        parent = attrs_of(place.directory_status())
-        return Opened(name, attrs_of(status), grant, created, parent)
+        parent = tree.attrs_of(place.directory_status())
+        return Opened(name, tree.attrs_of(status), grant, created, parent)
 
     def begin_read(self, name: bytes) -> FileHandle:
         """A handle that may be read from now.
@@ -197,7 +198,7 @@ class OpenFiles(SessionFiles):
         handle = self.handles.remove(name)
         try:
             if isinstance(handle, FileHandle):
-                return attrs_of(os.fstat(handle.fd))
+                return handle.folder.tree.attrs_of(os.fstat(handle.fd))
             return None
         finally:
             handle.close()

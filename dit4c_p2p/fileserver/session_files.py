@@ -27,20 +27,6 @@ class Found(NamedTuple):
     grant: Grant
 
 
-def attrs_of(status: os.stat_result) -> FileAttrs:
-    """A file's attributes as clients see them."""
-    return FileAttrs(
-        status.st_ino,
-        status.st_mode,
-        status.st_nlink,
-        status.st_size,
-        status.st_blocks,
-        status.st_atime_ns,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
-
-
 class Overtaken(Exception):
     """Somebody else has changed what an operation was about to change; it is called again."""
 

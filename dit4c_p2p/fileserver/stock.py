@@ -8,7 +8,6 @@ from typing import TypeVar
 from dit4c_p2p.fileserver.files import Files
 from dit4c_p2p.fileserver.handles import DirectoryHandle, FileHandle
 from dit4c_p2p.fileserver.layout import split
-from dit4c_p2p.fileserver.session_files import attrs_of
 from dit4c_p2p.fileserver.statuses import EOF, OK
 from dit4c_p2p.fileserver.syscalls import os_error
 from dit4c_p2p.sftp import openssh, packets
@@ -125,10 +124,9 @@ class StockRequests:
             entry = handle.next_name()
             if entry is None:
                 break
-            found = self._files.entry(handle, entry)
-            if found is None:
+            attrs = self._files.entry(handle, entry)
+            if attrs is None:
                 continue
-            attrs = found if isinstance(found, FileAttrs) else attrs_of(found)
             mtime = attrs.mtime_ns / _SECOND_NS
             line = long_name(entry, attrs.mode, attrs.nlink, _OWNER, attrs.size, mtime)
             entries.append(NameEntry(entry, line, stock_attrs(attrs)))

@@ -4,6 +4,7 @@
     <files folder>/<tree>/files/instances/<instance>
     <files folder>/<tree>/files/shared             a group's
     <files folder>/<tree>/snapshots/…              see ``snapshots.py``
+    <files folder>/<tree>/owners.sqlite            see ``owners.py``
 
 Each tree has one lease manager, one count of its bytes, and one record of each file that is open.
 """
@@ -18,13 +19,15 @@ from pathlib import Path
 
 from dit4c_p2p.fileserver.lease_service import LeaseService
 from dit4c_p2p.fileserver.leases import Notice
+from dit4c_p2p.fileserver.owners import Owners
 from dit4c_p2p.fileserver.quota import BLOCK_BYTES, Usage, cost_bytes
 from dit4c_p2p.fileserver.syscalls import open_beneath, os_error
+from dit4c_p2p.sftp.operations import FileAttrs
 
 # Namespace changes of one directory are done one after the other; of these locks each has its part.
 _LOCKS = 64
 _GROUP_FOLDER = "shared"
-_FILES, _SNAPSHOTS = "files", "snapshots"
+_FILES, _SNAPSHOTS, _OWNERS = "files", "snapshots", "owners.sqlite"
 
 
 class OpenFile:
@@ -62,9 +65,24 @@ class Tree:
         for folder in (path, self.files_path):
             folder.mkdir(mode=0o700, exist_ok=True)
         self.root_fd = os.open(self.files_path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.owners = Owners(path / _OWNERS, self.root_fd)
         self._open: dict[int, OpenFile] = {}
         self._open_lock = threading.Lock()
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
+
+    def attrs_of(self, status: os.stat_result) -> FileAttrs:
+        """Attributes of one of its files as clients see them."""
+        return FileAttrs(
+            status.st_ino,
+            status.st_mode,
+            status.st_nlink,
+            status.st_size,
+            status.st_blocks,
+            status.st_atime_ns,
+            status.st_mtime_ns,
+            status.st_ctime_ns,
+            *self.owners.get(status.st_ino),
+        )
 
     def folder_fd(self, folder: str, *, snapshots: bool = False) -> int:
         """Open a folder of the tree, which is made if it is missing; the caller closes it.
@@ -123,6 +141,7 @@ class Tree:
             if last:
                 del self._open[file.file_id]
         if last and file.removed:
+            self.owners.forget(file.file_id)
             self.usage.give_back(cost_bytes(file.size))
 
     def find_open(self, file_id: int) -> OpenFile | None:
@@ -142,6 +161,7 @@ class Tree:
             if file is not None:
                 file.removed = True
                 return
+        self.owners.forget(file_id)
         self.usage.give_back(cost_bytes(size))
 
     def removed_bytes(self) -> int:
@@ -151,6 +171,7 @@ class Tree:
 
     def close(self) -> None:
         """Let the folder go."""
+        self.owners.close()
         os.close(self.root_fd)
 
 

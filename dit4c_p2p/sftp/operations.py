@@ -14,17 +14,22 @@ from dit4c_p2p.sftp.wire import I64, U8, U32, U64, Record
 
 # Stands for the handle of the last OpenFile of the same compound; EBADF if that failed.
 CURRENT_HANDLE = b""
+# Stands for the user or group that the files of a mount belong to, whose number differs by the app.
+OWN_ID = 0xFFFFFFFF
 
 
 class FileAttrs(Record, frozen=True):
-    """All attributes of a file. The owner is whoever looks: there are no numeric ids.
+    """All attributes of a file.
 
     :ivar file_id: the same in every session, for as long as the file exists; never 0 or 1.
     :ivar mode: type and permissions, as of stat(2).
     :ivar blocks: of 512 bytes.
+    :ivar uid: the user whom a mount gave it to; ``OWN_ID`` as a rule. The server checks no
+        permissions by it.
+    :ivar gid: the same of its group.
     """
 
-    FORM: ClassVar[struct.Struct] = struct.Struct(">QIIQQqqq")
+    FORM: ClassVar[struct.Struct] = struct.Struct(">QIIQQqqqII")
 
     file_id: U64
     mode: U32
@@ -34,6 +39,8 @@ class FileAttrs(Record, frozen=True):
     atime_ns: I64
     mtime_ns: I64
     ctime_ns: I64
+    uid: U32 = OWN_ID
+    gid: U32 = OWN_ID
 
 
 class SetMask(IntFlag):
@@ -45,18 +52,22 @@ class SetMask(IntFlag):
     MTIME = 8
     ATIME_NOW = 16
     MTIME_NOW = 32
+    UID = 64
+    GID = 128
 
 
 class SetAttrs(Record, frozen=True):
     """Attributes to change; ``mask`` is of :class:`SetMask`."""
 
-    FORM: ClassVar[struct.Struct] = struct.Struct(">IQIqq")
+    FORM: ClassVar[struct.Struct] = struct.Struct(">IQIqqII")
 
     mask: U32 = 0
     size: U64 = 0
     mode: U32 = 0
     atime_ns: I64 = 0
     mtime_ns: I64 = 0
+    uid: U32 = OWN_ID
+    gid: U32 = OWN_ID
 
 
 # ---- operations

@@ -4,7 +4,7 @@ import stat
 from dataclasses import dataclass
 
 from dit4c_p2p.sftp.attrs import Attrs
-from dit4c_p2p.sftp.operations import FileAttrs, SetAttrs, SetMask
+from dit4c_p2p.sftp.operations import OWN_ID, FileAttrs, SetAttrs, SetMask
 
 SECOND_NS = 1_000_000_000
 _MOST_SECONDS = 0xFFFFFFFF
@@ -14,7 +14,8 @@ _MOST_SECONDS = 0xFFFFFFFF
 class Attributes:
     """What a server says of one file. Times are nanoseconds since 1970; None: it did not say.
 
-    ``file_id``, ``links`` and ``ctime_ns`` come from servers of this project only.
+    ``file_id``, ``links`` and ``ctime_ns`` come from servers of this project only, and so do a
+    ``uid`` and a ``gid`` other than ``OWN_ID``, the mount's own.
     """
 
     mode: int = 0
@@ -25,6 +26,8 @@ class Attributes:
     links: int | None = None
     file_id: int | None = None
     blocks: int | None = None
+    uid: int = OWN_ID
+    gid: int = OWN_ID
 
     @property
     def is_folder(self) -> bool:
@@ -49,6 +52,8 @@ class Changes:
     mode: int | None = None
     atime_ns: int | None = None
     mtime_ns: int | None = None
+    uid: int | None = None
+    gid: int | None = None
 
     def to_attrs(self, now: Attributes) -> Attrs:
         """For version 3, which has whole seconds, and both times or none."""
@@ -66,11 +71,14 @@ class Changes:
             (SetMask.MODE, self.mode),
             (SetMask.ATIME, self.atime_ns),
             (SetMask.MTIME, self.mtime_ns),
+            (SetMask.UID, self.uid),
+            (SetMask.GID, self.gid),
         ):
             if value is not None:
                 mask |= flag
         return SetAttrs(
-            mask, self.size or 0, self.mode or 0, self.atime_ns or 0, self.mtime_ns or 0
+            *(mask, self.size or 0, self.mode or 0, self.atime_ns or 0, self.mtime_ns or 0),
+            *(self.uid or 0, self.gid or 0),
         )
 
 
@@ -95,6 +103,8 @@ def from_file_attrs(attrs: FileAttrs) -> Attributes:
         attrs.nlink,
         attrs.file_id,
         attrs.blocks,
+        attrs.uid,
+        attrs.gid,
     )
 
 

@@ -57,6 +57,8 @@ _R = TypeVar("_R", bound=Any)
 class CompoundRemote:
     """One session with a server of this project; ``terms`` are what it said to hello."""
 
+    keeps_owners = True
+
     def __init__(self, client: SftpClient, terms: HelloReply) -> None:
         self.client = client
         self.terms = terms
@@ -105,7 +107,7 @@ class CompoundRemote:
         operation = OpenFile(path, flags, 0o644 if mode is None else mode)
         if not ahead:
             opened = await self.one(operation, OpenResult)
-            return Opened(opened.handle, from_file_attrs(opened.attrs))
+            return Opened(opened.handle, from_file_attrs(opened.attrs), created=opened.created)
         first, second = await self.run((operation, ReadData(0, ahead)))
         opened = checked(first, OpenResult)
         start = second.data if isinstance(second, DataResult) else b""

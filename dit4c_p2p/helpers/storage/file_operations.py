@@ -76,6 +76,7 @@ class StorageFilesystem(Folders):
         parent = self.table.get(parent_inode)
         path = self._new_path(parent, name)
         link = self._link_of(parent)
+        owner = self._new_owner(parent, ctx)
         wire = _wire_flags(flags) | OpenFlag.CREAT
         if flags & os.O_EXCL:
             wire |= OpenFlag.EXCL
@@ -86,7 +87,13 @@ class StorageFilesystem(Folders):
             # A file that is there now was made by the attempt whose end is not known.
             now = wire & ~OpenFlag.EXCL if tried else wire
             tried = True
-            return remote, await remote.open(path, now, mode & _PERMISSIONS)
+            opened = await remote.open(path, now, mode & _PERMISSIONS)
+            if opened.created:
+                attributes = await self._given(
+                    remote, path, opened.attributes, owner, opened.handle
+                )
+                opened = opened._replace(attributes=attributes)
+            return remote, opened
 
         remote, opened = await link.call(attempt)
         parent.changed()

@@ -17,6 +17,7 @@ import pyfuse3
 from dit4c_p2p.helpers.storage.attributes import Attributes, Changes
 from dit4c_p2p.helpers.storage.remote import Remote
 from dit4c_p2p.helpers.storage.tree import BLOCK_BYTES, NAME_MAX, OpenFolder, Tree, is_dirty
+from dit4c_p2p.sftp.operations import OWN_ID
 
 _log = logging.getLogger(__name__)
 
@@ -77,11 +78,7 @@ class Folders(Tree, pyfuse3.Operations):
     async def setattr(
         self, inode: int, attr: Any, fields: Any, fh: int | None, ctx: Any
     ) -> pyfuse3.EntryAttributes:
-        """Change attributes. A file can't be given to anybody else."""
-        if fields.update_uid and attr.st_uid != self.uid:
-            raise OSError(errno.EPERM, "files have one owner")
-        if fields.update_gid and attr.st_gid != self.gid:
-            raise OSError(errno.EPERM, "files have one group")
+        """Change attributes; who may is the kernel's to check."""
         node = self.table.get(inode)
         link = self._link_of(node)
         changes = Changes(
@@ -89,13 +86,10 @@ class Folders(Tree, pyfuse3.Operations):
             mode=attr.st_mode & _PERMISSIONS if fields.update_mode else None,
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
+            uid=_kept_id(attr.st_uid, self.uid) if fields.update_uid else None,
+            gid=_kept_id(attr.st_gid, self.gid) if fields.update_gid else None,
         )
         await self._settle(node)
-        if changes == Changes():
-            # A change of owner that changes nothing: POSIX has it change the time of change.
-            await self._refresh(node)
-            if node.attributes.kind != stat.S_IFLNK:
-                changes = Changes(mode=node.attributes.mode & _PERMISSIONS)
         if node.file is not None:
             node.file.forget_reads()
         if changes != Changes():
@@ -128,8 +122,9 @@ class Folders(Tree, pyfuse3.Operations):
         self, parent_inode: int, name: bytes, mode: int, ctx: Any
     ) -> pyfuse3.EntryAttributes:
         """Make a folder."""
-        permissions = mode & _PERMISSIONS
-        return await self._make(parent_inode, name, lambda r, path: r.mkdir(path, permissions))
+        parent = self.table.get(parent_inode)
+        permissions = mode & _PERMISSIONS | parent.attributes.mode & stat.S_ISGID
+        return await self._make(parent_inode, name, ctx, lambda r, path: r.mkdir(path, permissions))
 
     @handler
     async def mknod(
@@ -138,14 +133,14 @@ class Folders(Tree, pyfuse3.Operations):
         """Make an empty file, a FIFO or a socket; a device is refused."""
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
             raise OSError(errno.EPERM, "no devices here")
-        return await self._make(parent_inode, name, lambda r, path: r.mknod(path, mode))
+        return await self._make(parent_inode, name, ctx, lambda r, path: r.mknod(path, mode))
 
     @handler
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: Any
     ) -> pyfuse3.EntryAttributes:
         """Make a symbolic link."""
-        return await self._make(parent_inode, name, lambda r, path: r.symlink(target, path))
+        return await self._make(parent_inode, name, ctx, lambda r, path: r.symlink(target, path))
 
     @handler
     async def link(
@@ -324,3 +319,8 @@ class Folders(Tree, pyfuse3.Operations):
         path, link = self._named(inode)
         self.table.get(inode).changed()
         await link.call(lambda remote: remote.removexattr(path, name))
+
+
+def _kept_id(number: int, own: int) -> int:
+    """A user or group as file servers keep it."""
+    return OWN_ID if number == own else number

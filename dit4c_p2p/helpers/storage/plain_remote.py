@@ -1,6 +1,7 @@
 """Any SFTP version 3 server, with what it has of OpenSSH's extensions."""
 
 import asyncio
+import dataclasses
 import errno
 import stat
 from collections import deque
@@ -12,7 +13,7 @@ from dit4c_p2p.helpers.storage.sftp_client import SftpClient
 from dit4c_p2p.sftp.attrs import Attrs
 from dit4c_p2p.sftp.constants import OpenFlag
 from dit4c_p2p.sftp.openssh import FSYNC, LSETSTAT, POSIX_RENAME, StatVfs
-from dit4c_p2p.sftp.operations import RenameFlag
+from dit4c_p2p.sftp.operations import OWN_ID, RenameFlag
 
 _PERMISSIONS = 0o7777
 # Requests for the next entries of one folder that are sent ahead.
@@ -25,6 +26,8 @@ class PlainRemote:
 
     Version 3 has few errors: most are EIO, or what the operation most likely failed with.
     """
+
+    keeps_owners = False
 
     def __init__(self, client: SftpClient) -> None:
         self.client = client
@@ -41,6 +44,14 @@ class PlainRemote:
         self, path: bytes, handle: bytes | None, changes: Changes, now: Attributes
     ) -> Attributes:
         """Change attributes of an open file, or of a path; returns them afterwards."""
+        if changes.uid not in (None, OWN_ID) or changes.gid not in (None, OWN_ID):
+            raise OSError(errno.EPERM, "the file server keeps no other owners")
+        changes = dataclasses.replace(changes, uid=None, gid=None)
+        if changes == Changes():
+            # A change of owner that changes nothing: POSIX has it change the time of change.
+            if now.kind == stat.S_IFLNK:
+                return await self.getattr(path)
+            changes = Changes(mode=now.mode & _PERMISSIONS)
         attrs = changes.to_attrs(now)
         if handle is not None:
             await self.client.fsetstat(handle, attrs)

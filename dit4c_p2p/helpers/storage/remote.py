@@ -16,19 +16,26 @@ class Entry(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A file that was opened, its attributes then, and its first bytes if they were wished for."""
+    """A file that was opened, its attributes then, and its first bytes if they were wished for.
+
+    ``created``: the server says that it was not there before.
+    """
 
     handle: bytes
     attributes: Attributes
     start: bytes = b""
+    created: bool = False
 
 
 class Remote(Protocol):
     """One session with a file server. Paths are the server's.
 
     Methods raise :class:`OSError` with the server's error and ``ConnectionGone``.
+
+    :ivar keeps_owners: whether files can be given to other users and groups.
     """
 
+    keeps_owners: bool
     client: SftpClient
 
     async def getattr(self, path: bytes) -> Attributes:

@@ -3,16 +3,18 @@
 import asyncio
 import errno
 import logging
+import stat
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pyfuse3
 
-from dit4c_p2p.helpers.storage.attributes import Attributes
+from dit4c_p2p.helpers.storage.attributes import Attributes, Changes
 from dit4c_p2p.helpers.storage.nodes import Node, NodeTable
 from dit4c_p2p.helpers.storage.remote import Entry, Remote
 from dit4c_p2p.helpers.storage.server_link import ServerLink
+from dit4c_p2p.sftp.operations import OWN_ID
 
 _log = logging.getLogger(__name__)
 
@@ -172,9 +174,11 @@ class Tree:
         self,
         parent_inode: int,
         name: bytes,
+        ctx: Any,
         make: Callable[[Remote, bytes], Awaitable[Attributes]],
     ) -> pyfuse3.EntryAttributes:
         parent = self.table.get(parent_inode)
+        owner = self._new_owner(parent, ctx)
         path = self._new_path(parent, name)
         link = self._link_of(parent)
         tried = False
@@ -183,7 +187,7 @@ class Tree:
             nonlocal tried
             try:
                 again, tried = tried, True
-                return await make(remote, path)
+                return await self._given(remote, path, await make(remote, path), owner)
             except FileExistsError:
                 if not again:
                     raise
@@ -195,6 +199,29 @@ class Tree:
         self._learn(node, attributes, node.changes)
         node.lookups += 1
         return self._entry(node)
+
+    def _new_owner(self, parent: Node, ctx: Any) -> Changes:
+        """Who owns what a program makes in a folder; no changes: the mount's own user and group.
+
+        A folder with the set-group-ID bit gives its group on.
+        """
+        inherited = parent.attributes.gid if parent.attributes.mode & stat.S_ISGID else None
+        uid = OWN_ID if ctx.uid == self.uid else ctx.uid
+        gid = OWN_ID if ctx.gid == self.gid else ctx.gid
+        gid = gid if inherited is None else inherited
+        return Changes(
+            uid=uid if uid != OWN_ID else None,
+            gid=gid if gid != OWN_ID else None,
+        )
+
+    @staticmethod
+    async def _given(
+        remote: Remote, path: bytes, made: Attributes, owner: Changes, handle: bytes | None = None
+    ) -> Attributes:
+        """What was made belongs to ``owner``, where the server keeps owners."""
+        if owner == Changes() or not remote.keeps_owners:
+            return made
+        return await remote.setattr(path, handle, owner, made)
 
     async def _list(self, opening: OpenFolder) -> Sequence[Entry]:
         folder = opening.node
@@ -278,7 +305,8 @@ class Tree:
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = node.number
         entry.st_mode = attributes.mode
-        entry.st_uid, entry.st_gid = self.uid, self.gid
+        entry.st_uid = self.uid if attributes.uid == OWN_ID else attributes.uid
+        entry.st_gid = self.gid if attributes.gid == OWN_ID else attributes.gid
         folder = attributes.is_folder
         if attributes.links is not None:
             entry.st_nlink = attributes.links
