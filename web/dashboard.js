@@ -61,6 +61,19 @@
     if (it.progress === null) progress.removeAttribute("value");
     else progress.value = it.progress;
 
+    const checkpoint = it.checkpoint ?? { busy: false, info: "", progress: null, at: null };
+    parts(row, "checkpoint-box")[0].hidden = !checkpoint.info && !checkpoint.at;
+    setText(row, "checkpoint-info", checkpoint.info);
+    parts(row, "checkpoint-at-box")[0].hidden = !checkpoint.at;
+    const at = parts(row, "checkpoint-at")[0];
+    at.dateTime = checkpoint.at ?? "";
+    setText(row, "checkpoint-at", checkpoint.at ? moment(new Date(checkpoint.at)) : "");
+    const saving = parts(row, "checkpoint-progress")[0];
+    saving.hidden = !checkpoint.busy;
+    saving.setAttribute("aria-label", `Progress of the checkpoint of ${it.name}`);
+    if (checkpoint.progress === null) saving.removeAttribute("value");
+    else saving.value = checkpoint.progress;
+
     const open = row.querySelector('[data-action="open"]');
     open.hidden = !it.actions.includes("open");
     if (it.url) open.href = it.url;

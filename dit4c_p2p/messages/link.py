@@ -99,6 +99,16 @@ class SaveInstance(Record, frozen=True, tag="save"):
     after: int
 
 
+class CheckpointInstance(Record, frozen=True, tag="checkpoint"):
+    """Save the files of an app that runs as an image and upload that; the app goes on.
+
+    ``save`` is the portal's id of this checkpoint.
+    """
+
+    instance: str
+    save: str
+
+
 class ConfirmUpload(Record, frozen=True, tag="confirm-upload"):
     """The portal has the image of that save: from now on the container is not needed any more."""
 
@@ -137,7 +147,9 @@ class InstanceReport(Record, frozen=True, tag="report"):
     ``info`` is a sentence for its user; ``progress`` is 0..1 or None; ``log_tail`` is the end of
     the app's log when it errored; ``node`` is the node's name once chosen. ``gone``: its container
     is not there any more, so it can't be started again. ``failed_save`` is the id of the newest
-    save if that can't be done any more.
+    save if that can't be done any more. ``checkpoint`` is the id of the checkpoint under way,
+    ``failed_checkpoint`` that of the newest one if it can't be done; ``checkpoint_info`` is a
+    sentence about either.
     """
 
     instance: str
@@ -149,6 +161,10 @@ class InstanceReport(Record, frozen=True, tag="report"):
     node: str | None = None
     gone: bool = False
     failed_save: str = ""
+    checkpoint: str = ""
+    checkpoint_info: str = ""
+    checkpoint_progress: float | None = None
+    failed_checkpoint: str = ""
 
 
 class AllocatedKey(Record, frozen=True, tag="allocated-key"):
@@ -193,6 +209,7 @@ ToScheduler = (
     | StopInstance
     | StartAgain
     | SaveInstance
+    | CheckpointInstance
     | ConfirmUpload
     | DiscardInstance
     | RequestState

@@ -16,6 +16,7 @@ know is passed over.
 | StopPod        | Progress            | PodStopped                |
 | SavePod        | Progress            | PodSaved                  |
 | UploadImage    | Progress            | ImageUploaded             |
+| CheckpointPod  | Progress            | ImageUploaded             |
 | DiscardPod     | Progress            | PodGone                   |
 | ListPods       |                     | PodList                   |
 | PodLogs        |                     | LogText                   |
@@ -78,6 +79,16 @@ class UploadImage(Record, frozen=True, tag="upload-image"):
     save: str
 
 
+class CheckpointPod(Record, frozen=True, tag="checkpoint-pod"):
+    """Have the files of an app, as they are now, at the image server; the app goes on.
+
+    ``save`` is the portal's id of the checkpoint.
+    """
+
+    instance: str
+    save: str
+
+
 class DiscardPod(Record, frozen=True, tag="discard-pod"):
     """Remove containers, network, volumes and key of the pod; fine if there is none."""
 
@@ -106,6 +117,7 @@ NodeRequest = (
     | StopPod
     | SavePod
     | UploadImage
+    | CheckpointPod
     | DiscardPod
     | ListPods
     | PodLogs

@@ -7,6 +7,11 @@ the exit codes below; the agent follows the lines.
 The scanner listens on the Unix socket :data:`SCAN_SOCKET`. A caller writes one
 :class:`ScanRequest` as a line; the scanner answers with a line of :class:`ScanAnswer` and then
 exactly ``bytes`` bytes of an uncompressed tar, or with a line of :class:`ScanFailed`, and closes.
+
+For a checkpoint the scanner runs in :data:`COPY_MODE`: it makes a copy before it listens. It writes
+:class:`CopyLine` records as lines to its standard output. After :class:`PauseWanted` the agent
+pauses the app and writes :data:`PAUSED_LINE` to the scanner's standard input; after
+:class:`CopyDone` or :class:`ScanFailed` the app goes on.
 """
 
 from dit4c_p2p.messages.codec import Record, Strict
@@ -20,6 +25,9 @@ SCAN_SOCKET = f"{SCAN_FOLDER}/scan.sock"
 # Where the scanner sees the writable layer, and the app's volumes (``0``, ``1``, …).
 SCANNED_ROOT = "/scan/root"
 SCANNED_VOLUMES = "/scan/volumes"
+# Where the scanner keeps a checkpoint's copy, and what it reads once the app is paused.
+COPY_FOLDER = "/scan/copy"
+PAUSED_LINE = "paused"
 # The scanner's environment: a JSON list of the folders that the app's volumes were mounted at.
 VOLUMES_VARIABLE = "DIT4C_VOLUMES"
 
@@ -28,6 +36,7 @@ PUSH_MODE = "push"
 LAYERS_MODE = "layers"
 FLAT_MODE = "flat"
 SCAN_MODE = "scan"
+COPY_MODE = "copy"
 
 # Exit codes of the upload helper.
 EXIT_DONE = 0
@@ -115,3 +124,23 @@ class ScanFailed(Record, frozen=True, tag="scan-failed"):
 
 
 ScanReply = ScanAnswer | ScanFailed
+
+
+class CopyProgress(Record, frozen=True, tag="copy-progress"):
+    """How far the copy is: ``done`` of ``total`` bytes."""
+
+    done: int
+    total: int
+
+
+class PauseWanted(Record, frozen=True, tag="pause-wanted"):
+    """All is copied but what changes while the app runs."""
+
+
+class CopyDone(Record, frozen=True, tag="copy-done"):
+    """The copy is complete; ``changed_bytes`` were copied during the pause."""
+
+    changed_bytes: int
+
+
+CopyLine = CopyProgress | PauseWanted | CopyDone | ScanFailed

@@ -26,6 +26,7 @@ from dit4c_p2p.messages.codec import decode
 from dit4c_p2p.messages.node import (
     NODE_SUBSYSTEM,
     Alive,
+    CheckpointPod,
     Describe,
     DiscardPod,
     EnsureImage,
@@ -126,6 +127,8 @@ class Verbs:
                 return _speaking(_once(pods.save(instance)), "Reading its files")
             case UploadImage():
                 return _speaking(pods.upload(request), "Preparing the upload")
+            case CheckpointPod():
+                return _speaking(pods.checkpoint(request), "Copying its files")
             case DiscardPod(instance=instance):
                 return _speaking(_once(pods.discard(instance)), "Removing the pod")
             case ListPods():

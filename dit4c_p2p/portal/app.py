@@ -36,6 +36,7 @@ from dit4c_p2p.portal.http.request_body import MAX_BODY_BYTES
 from dit4c_p2p.portal.http.server import HttpServer
 from dit4c_p2p.portal.http.static_files import StaticFiles
 from dit4c_p2p.portal.instances import images, saves
+from dit4c_p2p.portal.instances.checkpoints import Checkpoints
 from dit4c_p2p.portal.instances.image_store import ImageStore
 from dit4c_p2p.portal.instances.images import ImageAccess
 from dit4c_p2p.portal.instances.instances import Instances
@@ -322,6 +323,7 @@ class Portal:
         instances = Instances(
             config, registry, hub, links.kick, audit, grant_events.changed, reach, clock=clock
         )
+        saved = Saves(self._key, config, registry, instances, audit, clock=clock)
         return PortalContext(
             config=config,
             public=PublicConfig(
@@ -364,7 +366,8 @@ class Portal:
             device_codes=DeviceCodes(audit, clock=clock),
             identities=Identities(audit, clock=clock),
             static=StaticFiles(institution_files(config.login)),
-            saves=Saves(self._key, config, registry, instances, audit, clock=clock),
+            saves=saved,
+            checkpoints=Checkpoints(config, instances, reach, audit, saved.check_room, clock=clock),
             shares=Shares(instances, audit, clock=clock),
             image_store=ImageStore(self._key, config, clock=clock),
         )
@@ -443,6 +446,7 @@ class Portal:
                 await end_pending_keys(parts)
                 await images.remove_expired_secrets(now)
                 await saves.purge(parts.image_store, now)
+                await parts.checkpoints.begin_due()
                 await EnrolNonce.filter(expires_at__lt=now).delete()
                 await LoginLink.filter(expires_at__lt=now).delete()
                 await Incoming.filter(at__lt=now - _INCOMING_KEPT_S).delete()

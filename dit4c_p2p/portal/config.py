@@ -50,6 +50,8 @@ class Limits:
     starts_per_minute_per_person: int = 20
     # Of saved images, counting what is new in each; None is no limit.
     saved_bytes_per_person: int | None = 50 * 1024**3
+    # How often checkpoints are made where neither instance nor person say it; 0 is never.
+    checkpoint_minutes: int = 0
     login_link_s: int = 24 * 3600
     session_idle_s: int = 30 * 24 * 3600
     session_s: int = 180 * 24 * 3600

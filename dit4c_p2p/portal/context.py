@@ -12,6 +12,7 @@ from dit4c_p2p.portal.accounts.sessions import Sessions
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.http.static_files import StaticFiles
+from dit4c_p2p.portal.instances.checkpoints import Checkpoints
 from dit4c_p2p.portal.instances.image_store import ImageStore
 from dit4c_p2p.portal.instances.images import ImageAccess
 from dit4c_p2p.portal.instances.instances import Instances
@@ -70,6 +71,7 @@ class PortalContext:
     device_codes: DeviceCodes
     static: StaticFiles
     saves: Saves
+    checkpoints: Checkpoints
     shares: Shares
     image_store: ImageStore
 

@@ -33,7 +33,11 @@ class Counter(Model):
 
 
 class Person(Model):
-    """Somebody with an account: in force until ``ends_at`` if there is one, unless disabled."""
+    """Somebody with an account: in force until ``ends_at`` if there is one, unless disabled.
+
+    ``checkpoint_minutes``: how often checkpoints of their instances are made, 0 for never; None: as
+    the installation has it.
+    """
 
     id = fields.CharField(max_length=_ID, primary_key=True)
     name = fields.CharField(max_length=100)
@@ -42,6 +46,7 @@ class Person(Model):
     ends_at = fields.FloatField(null=True)
     disabled_at = fields.FloatField(null=True)
     seen_at = fields.FloatField(null=True)
+    checkpoint_minutes = fields.IntField(null=True)
 
     class Meta:
         table = "person"
@@ -221,6 +226,10 @@ class Instance(Model):
     ``discard_asked_at`` the person's wish, on its way.
 
     ``gone``: its container is not there any more, so it can't be started again.
+    ``checkpoint_at`` is the moment of the newest checkpoint that the image server has,
+    ``checkpoint_busy`` whether another is under way, ``checkpoint_info`` a sentence on that or on
+    why there is none. ``checkpoint_minutes``: how often one is made, 0 for never; None: as its
+    person has it.
     ``version`` grows by one with each :meth:`save`, so that a page that gets two views of one
     instance knows which is newer. Change an instance by :meth:`save` only, never by a bulk update.
     """
@@ -247,6 +256,11 @@ class Instance(Model):
     discard_asked_at = fields.FloatField(null=True)
     version = fields.BigIntField(default=0, db_default=0)
     gone = fields.BooleanField(default=False, db_default=False)
+    checkpoint_at = fields.FloatField(null=True)
+    checkpoint_busy = fields.BooleanField(default=False, db_default=False)
+    checkpoint_info = fields.TextField(default="", db_default="")
+    checkpoint_progress = fields.FloatField(null=True)
+    checkpoint_minutes = fields.IntField(null=True)
 
     class Meta:
         table = "instance"

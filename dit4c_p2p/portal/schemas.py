@@ -27,6 +27,8 @@ Name = Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
 Reference = Annotated[str, Meta(max_length=400)]
 Description = Annotated[str, Meta(max_length=MAX_DESCRIPTION_CHARS)]
 Icon = Annotated[str, Meta(max_length=MAX_ICON_CHARS)]
+# How often, in minutes: at most once a week.
+Minutes = Annotated[int, Meta(ge=0, le=7 * 24 * 60)]
 Moment = Annotated[datetime, Meta(tz=True, description="with a time zone, such as a closing Z")]
 
 
@@ -125,9 +127,18 @@ class SharedName(Body, frozen=True):
 
 
 class InstanceChange(Body, frozen=True):
-    """What is to become of an instance's name."""
+    """What is left out stays. ``checkpoint_minutes``: how often a checkpoint is made, 0 for never,
+    null as its person has it.
+    """
 
-    name: Name
+    name: Name | UnsetType = UNSET
+    checkpoint_minutes: Minutes | UnsetType | None = UNSET
+
+
+class CheckpointInterval(Body, frozen=True):
+    """How often checkpoints are made, in minutes: 0 for never, null as the installation has it."""
+
+    minutes: Minutes | None
 
 
 class NewTool(Body, frozen=True):
@@ -250,10 +261,35 @@ class UnreachableView(View, frozen=True):
     why: str
 
 
+class CheckpointView(View, frozen=True):
+    """The files of an instance, saved while it runs.
+
+    ``at`` is the moment of the newest that is kept. ``busy``: another one is under way;
+    ``progress`` runs from 0 to 1. ``info`` is a sentence on that, or on why there is none.
+    ``minutes``: how often one is made, 0 for never, null as its person has it.
+    """
+
+    busy: bool
+    info: str
+    progress: float | None
+    at: Time | None
+    minutes: int | None
+
+
+class CheckpointIntervalView(View, frozen=True):
+    """How often checkpoints of a person's instances are made, in minutes; 0 is never.
+
+    ``minutes`` is what was chosen, null for nothing; ``in_force_minutes`` what counts.
+    """
+
+    minutes: int | None
+    in_force_minutes: int
+
+
 class InstanceView(View, frozen=True):
     """An instance; ``url`` is there once it can be opened, ``actions`` are of ``open``,
-    ``stop``, ``start`` (again, where it is), ``save``, ``copy`` (``POST instances`` with ``from``),
-    ``new-key`` and ``discard``.
+    ``stop``, ``start`` (again, where it is), ``save``, ``checkpoint``, ``copy`` (``POST instances``
+    with ``from``), ``new-key`` and ``discard``.
 
     ``info`` is a sentence for its user, ``progress`` runs from 0 to 1. ``since``: when its state
     last changed. ``unreachable``: why the state is of before, if it can't be known now.
@@ -270,6 +306,7 @@ class InstanceView(View, frozen=True):
     created: Time
     since: Time
     unreachable: UnreachableView | None = None
+    checkpoint: CheckpointView | None = None
 
 
 class RelativeView(View, frozen=True):

@@ -43,6 +43,9 @@ class Instance:
     ``save``: the portal's id of the save that is wanted or done, empty for none; ``failed_save``:
     that of the newest one that can't be done. ``uploaded``: the digest of the uploaded image's
     manifest, as the node has said. ``confirmed``: the portal has that image.
+    ``checkpoint``: the portal's id of the checkpoint under way, empty for none, with what its user
+    is told of it and when its time is up; ``failed_checkpoint``: that of the newest one, if it
+    can't be done, and why.
     """
 
     id: str
@@ -67,6 +70,12 @@ class Instance:
     failed_save: str = ""
     uploaded: str = ""
     confirmed: bool = False
+    checkpoint: str = ""
+    checkpoint_info: str = ""
+    checkpoint_progress: float | None = None
+    checkpoint_deadline: float | None = None
+    failed_checkpoint: str = ""
+    failed_checkpoint_info: str = ""
 
     @property
     def occupies(self) -> bool:
@@ -108,6 +117,33 @@ class SaveAsked:
 
     save: str
     after: int
+
+
+@dataclass(frozen=True)
+class CheckpointAsked:
+    """A checkpoint is wanted; ``save`` is the portal's id of it."""
+
+    save: str
+
+
+@dataclass(frozen=True)
+class CheckpointProgressed:
+    """A checkpoint has news for the instance's user."""
+
+    save: str
+    info: str
+    fraction: float | None = None
+
+
+@dataclass(frozen=True)
+class CheckpointEnded:
+    """The image server and the portal have a checkpoint, or it can't be had: ``failure``."""
+
+    save: str
+    failure: str = ""
+
+
+CheckpointEvent = CheckpointAsked | CheckpointProgressed | CheckpointEnded
 
 
 @dataclass(frozen=True)
@@ -244,7 +280,8 @@ class PodGone:
 
 
 Event = (
-    DiscardAsked
+    CheckpointEvent
+    | DiscardAsked
     | StopAsked
     | StartAsked
     | SaveAsked

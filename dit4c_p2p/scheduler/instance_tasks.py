@@ -16,8 +16,17 @@ from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import RequestLogs
+from dit4c_p2p.scheduler.checkpoint_tasks import CheckpointTasks
 from dit4c_p2p.scheduler.errors import StoreFailed, first_error
-from dit4c_p2p.scheduler.lifecycle import Event, Instance, Progressed, TimeUp, Work, work
+from dit4c_p2p.scheduler.lifecycle import (
+    Event,
+    Instance,
+    Limits,
+    Progressed,
+    TimeUp,
+    Work,
+    work,
+)
 from dit4c_p2p.scheduler.node_links import Nodes
 from dit4c_p2p.scheduler.store import Store
 from dit4c_p2p.scheduler.work_runner import WorkRunner
@@ -45,11 +54,19 @@ class InstanceTasks:
     """The tasks of all instances. Every event of an instance goes through :meth:`apply`."""
 
     def __init__(
-        self, store: Store, nodes: Nodes, *, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        nodes: Nodes,
+        limits: Limits,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._clock = clock
         self._errands = WorkRunner(store, nodes, self.apply)
+        self._checkpoints = CheckpointTasks(
+            self._errands.checkpoint, self.apply, self._start, limits, clock=clock
+        )
         self._lives: dict[str, _InstanceTask] = {}
         self._group: asyncio.TaskGroup | None = None
         self._grace_until = clock() + RESUME_GRACE_S
@@ -76,6 +93,7 @@ class InstanceTasks:
 
     def wake(self, instance: Instance) -> None:
         """The instance has become this: see to it, unless that is being done."""
+        self._checkpoints.wake(instance)
         life = self._lives.get(instance.id)
         if life is not None:
             if life.state != instance.state:

@@ -2,8 +2,7 @@
 
 An event is a fact. :func:`advance` returns the instance after an event, :func:`work` the next work
 of its state. The caller stores the new instance first and then does the work; after a crash it
-calls
-:func:`work` again, so every kind of work may be done twice.
+calls :func:`work` again, so every kind of work may be done twice.
 
     created ─▶ waiting_for_image ─▶ starting ◀─▶ running ─▶ stopping ─▶ exited
        │               │               │            │           │         │      errored: from
@@ -24,9 +23,9 @@ the highest number counts, and an older one that comes late is none any more.
 An instance that is errored or exited has no pod that runs: one whose pod may run although it has
 failed is stopped first, and so is one that is found to run.
 
-A node's word is about a pod and may come twice, late or out of order: whatever an instance has
-become already, an event that belongs to an earlier part of its life changes nothing. The table is
-at the bottom of the file; an event that is not in the row of a state is ignored there.
+A node's word is about a pod and may come twice, late or out of order: an event that belongs to an
+earlier part of its life changes nothing. The table is at the bottom of the file; an event that is
+not in the row of a state is ignored there.
 """
 
 import logging
@@ -35,6 +34,7 @@ from dataclasses import replace
 from typing import Any
 
 from dit4c_p2p.messages.instances import State
+from dit4c_p2p.scheduler import checkpoint
 from dit4c_p2p.scheduler.entering import (
     MAX_INFO_CHARS,
     MAX_LOG_CHARS,
@@ -48,6 +48,7 @@ from dit4c_p2p.scheduler.entering import (
 from dit4c_p2p.scheduler.events import (
     IMAGE_LIMIT_S,
     START_LIMIT_S,
+    CheckpointEvent,
     DiscardAsked,
     Event,
     ImageReady,
@@ -146,22 +147,22 @@ def work(instance: Instance) -> Work | None:
 
 def advance(instance: Instance, event: Event, now: float, limits: Limits) -> Instance:
     """What ``instance`` becomes by ``event`` at ``now`` (seconds since 1970); itself if nothing."""
+    if isinstance(event, CheckpointEvent):
+        return checkpoint.advance(instance, event, now, limits)
     change = TABLE[instance.state].get(type(event))
     if change is None:
         level = logging.DEBUG if _is_ordinary(instance, event) else logging.INFO
         name = type(event).__name__
         _log.log(level, "instance %s: %s ignored while %s", instance.id, name, instance.state)
         return instance
-    return change(instance, event, now, limits)
+    return checkpoint.settled(change(instance, event, now, limits))
 
 
 def _is_ordinary(instance: Instance, event: Event) -> bool:
-    """Each list of a node's pods says again how they are; one that was to go is gone at last."""
+    """Each list of a node's pods says again how they are."""
     if isinstance(event, PodVanished):
         return instance.state in (State.DISCARDING, State.DISCARDED)
-    if isinstance(event, PodFound):
-        return True
-    return isinstance(event, PodExited | PodInterrupted | PodNoted)
+    return isinstance(event, PodFound | PodExited | PodInterrupted | PodNoted)
 
 
 # ---- what an event does to an instance in a state that listens to it
@@ -260,12 +261,11 @@ def _start_again(instance: Instance, event: StartAsked, now: float, limits: Limi
     again = replace(again, key_run=again.key_run + event.new_key)
     if again.ran:
         return enter(again, State.STARTING, "Starting the app again", now + limits.start_s)
-    # It has never been reachable: tried anew from where something may have been amiss.
     return enter(again, State.WAITING_FOR_IMAGE, "Preparing the image", now + limits.image_s)
 
 
 def _new_key(instance: Instance, event: StartAsked, now: float, limits: Limits) -> Instance:
-    """It runs: only its helpers are made anew, with the new key."""
+    """Only its helpers are made anew, with the new key."""
     if not event.new_key or event.after <= instance.wish:
         return _wish(instance, event, now, limits)
     renewed = replace(instance, wish=event.after, key_run=instance.key_run + 1)

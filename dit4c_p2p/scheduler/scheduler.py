@@ -93,7 +93,7 @@ class Scheduler:
             )
             watcher = NodeEventHandler(self._store)
             nodes = self._nodes = Nodes(config.nodes, dialler, watcher, self._clock)
-            self._driver = InstanceTasks(self._store, nodes, clock=self._clock)
+            self._driver = InstanceTasks(self._store, nodes, config.limits, clock=self._clock)
             watcher.watch(nodes, self._driver)
             self._link = PortalLink(
                 config.name,

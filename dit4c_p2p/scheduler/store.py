@@ -18,6 +18,7 @@ from dit4c_p2p.messages.codec import decode, encode
 from dit4c_p2p.messages.instances import FINAL, State
 from dit4c_p2p.messages.link import (
     AllocatedKey,
+    CheckpointInstance,
     ClusterState,
     ConfirmUpload,
     DiscardInstance,
@@ -35,6 +36,7 @@ from dit4c_p2p.messages.link import (
 from dit4c_p2p.messages.node import PodKey
 from dit4c_p2p.scheduler.config import REGISTRY_FOLDER
 from dit4c_p2p.scheduler.errors import StoreFailed
+from dit4c_p2p.scheduler.events import CheckpointAsked
 from dit4c_p2p.scheduler.lifecycle import (
     DiscardAsked,
     Event,
@@ -72,6 +74,17 @@ def database(data_folder: Path, location: str = "") -> DatabaseSpec:
     return DatabaseSpec(
         APP, location or data_folder / "scheduler.sqlite3", trace=data_folder / REGISTRY_FOLDER
     )
+
+
+# Fields that an instance and its row have in common by name.
+_SAME = (
+    "checkpoint",
+    "checkpoint_info",
+    "checkpoint_progress",
+    "checkpoint_deadline",
+    "failed_checkpoint",
+    "failed_checkpoint_info",
+)
 
 
 @dataclass(frozen=True)
@@ -130,6 +143,8 @@ class Store:
                         await self._advance(row, StartAsked(after, new_key))
                     case SaveInstance(save=save, after=after) if row is not None:
                         await self._advance(row, SaveAsked(save, after))
+                    case CheckpointInstance(save=save) if row is not None:
+                        await self._advance(row, CheckpointAsked(save))
                     case ConfirmUpload(save=save) if row is not None:
                         await self._advance(row, UploadConfirmed(save))
                     case RequestState() if row is not None:
@@ -161,6 +176,10 @@ class Store:
             failed_save="",
             uploaded="",
             confirmed=False,
+            checkpoint="",
+            checkpoint_info="",
+            failed_checkpoint="",
+            failed_checkpoint_info="",
             public_key="",
             created_at=now,
             changed_at=now,
@@ -210,6 +229,8 @@ class Store:
         row.failed_save = after.failed_save
         row.uploaded = after.uploaded
         row.confirmed = after.confirmed
+        for name in _SAME:
+            setattr(row, name, getattr(after, name))
         row.changed_at = self._clock()
         await self._report(row)
         await row.save()
@@ -324,6 +345,10 @@ class Store:
             node=row.node,
             gone=row.gone,
             failed_save=row.failed_save,
+            checkpoint=row.checkpoint,
+            checkpoint_info=row.checkpoint_info or row.failed_checkpoint_info,
+            checkpoint_progress=row.checkpoint_progress,
+            failed_checkpoint=row.failed_checkpoint,
         )
         await self._put(f"report {row.id} {state}", report)
 
@@ -378,4 +403,5 @@ def _instance(row: InstanceRow) -> Instance:
         failed_save=row.failed_save,
         uploaded=row.uploaded,
         confirmed=row.confirmed,
+        **{name: getattr(row, name) for name in _SAME},
     )

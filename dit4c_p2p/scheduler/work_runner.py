@@ -17,6 +17,7 @@ from dit4c_p2p.messages.instances import FINAL, State
 from dit4c_p2p.messages.link import InstanceLogs, RequestLogs
 from dit4c_p2p.messages.node import (
     PASSING_CODES,
+    CheckpointPod,
     DiscardPod,
     EnsureImage,
     Failure,
@@ -151,6 +152,17 @@ class WorkRunner:
                 return None
             case Work.REMOVE_POD:
                 return await self._remove(instance, say)
+
+    async def checkpoint(self, instance: Instance, say: Say) -> str:
+        """Have the node make a checkpoint; an empty text, or why it can't be done."""
+        request = CheckpointPod(instance=instance.id, save=instance.checkpoint)
+        answer = await self._ask(instance, request, ImageUploaded, say)
+        if not isinstance(answer, Failure):
+            return ""
+        _log.warning("instance %s: no checkpoint: %s (%s)", instance.id, answer.text, answer.code)
+        if answer.code == "unknown_kind":
+            return f"{instance.node} is of an older release, and has to be upgraded first"
+        return answer.text
 
     async def _place(self, instance: Instance, say: Say) -> None:
         changed = asyncio.Event()

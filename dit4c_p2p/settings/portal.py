@@ -202,6 +202,12 @@ class PortalLimits(Settings):
         "What one person's saved instances may take, counting what is new in each.",
         default=50 * 1024**3,
     )
+    checkpoint_minutes: int = setting(
+        values.integer(0, 7 * 24 * 60),
+        "How often the files of each running instance are saved, in minutes, unless its person "
+        "says otherwise. 0 is never.",
+        default=0,
+    )
     person_quota: int = setting(
         values.size,
         "How much the files of one person may take at a file server. Admins may choose another "
@@ -403,6 +409,7 @@ class PortalSettings(Settings):
                 head_s=limits.head,
                 stalled_s=limits.stalled,
                 saved_bytes_per_person=limits.saved_per_person,
+                checkpoint_minutes=limits.checkpoint_minutes,
                 person_quota_bytes=limits.person_quota,
                 group_quota_bytes=limits.group_quota,
                 instance_files_s=limits.instance_files,

@@ -49,6 +49,31 @@ async def test_saved_and_gone_on_from(system):
         assert system.at_engine(first) == []
 
 
+async def test_a_checkpoint_of_one_that_runs(system):
+    """Its files of that moment are had again in a copy, while it goes on."""
+    async with system.api() as api:
+        first = await api.start("terminal")
+        await api.wait_for(first, "running", url=True)
+        shell(app_of(first), CHANGES, "user")
+        before = files_of(first)
+        asked = await api.call("POST", f"instances/{first}/checkpoint", expect=202)
+        assert (asked["state"], asked["checkpoint"]["busy"]) == ("running", True)
+        async with asyncio.timeout(120):
+            while asked["checkpoint"]["busy"]:
+                await asyncio.sleep(0.1)
+                asked = await api.call("GET", f"instances/{first}")
+        assert (asked["state"], asked["checkpoint"]["info"]) == ("running", ""), asked
+        assert asked["checkpoint"]["at"] and "open" in asked["actions"]
+        shell(app_of(first), "echo later > ~/work/later", "user")
+
+        second = (await api.call("POST", "instances", {"from": first}, expect=201))["id"]
+        await api.wait_for(second, "running", url=True)
+        assert files_of(second) == before
+        for one in (first, second):
+            await api.discard(one)
+            assert system.at_engine(one) == []
+
+
 def files_of(instance: str) -> list[str]:
     own = listing(app_of(instance), "/home", user="user")
     return own + listing(app_of(instance), "/opt/terminal", "/etc/alternatives", "/etc/motd*")

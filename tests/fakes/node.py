@@ -15,6 +15,7 @@ from dit4c_p2p.messages.codec import decode
 from dit4c_p2p.messages.link import INSTANCE_KEY_NAMESPACE, key_statement
 from dit4c_p2p.messages.node import (
     Alive,
+    CheckpointPod,
     Describe,
     DiscardPod,
     EnsureImage,
@@ -207,7 +208,7 @@ class FakeNode:
                     yield Failure(code="no_such_pod", text="there is no such pod")
                     return
                 yield PodSaved(instance=request.instance, bytes=1000)
-            case UploadImage():
+            case UploadImage() | CheckpointPod():
                 for progress in self.progress:
                     yield progress
                 await self._held(verb)

@@ -14,6 +14,7 @@ container, and sockets.
 
 import os
 import stat
+import struct
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ _PATCHES = (
     "user.overlay.metacopy",
 )
 _NOT_THE_APPS = frozenset({b"etc/hosts", b"etc/hostname", b"etc/resolv.conf", b".dockerenv"})
+_STAMP = struct.Struct("<QQQq")
 _KEPT_EMPTY = frozenset({b"mnt", b"proc", b"sys", b"dev"})
 # What the app's own programs have set; ACLs and file capabilities are among them.
 _KEPT_XATTRS = (
@@ -55,11 +57,16 @@ class LayerFailed(DitError):
 
 @dataclass(frozen=True)
 class Part:
-    """Some bytes of the tar: ``head``, then ``size`` bytes of the file ``path``, then padding."""
+    """Some bytes of the tar: ``head``, then ``size`` bytes of the file ``path``, then padding.
+
+    ``offset`` is where in the file these bytes begin. ``stamp`` changes whenever the file does.
+    """
 
     head: bytes
     path: bytes = b""
     size: int = 0
+    offset: int = 0
+    stamp: bytes = b""
 
     @property
     def length(self) -> int:
@@ -67,15 +74,17 @@ class Part:
         return len(self.head) + self.size + -self.size % BLOCK
 
 
-def parts(root: Path | None, volumes: Mapping[str, Path]) -> Iterator[Part]:
+def parts(root: Path | None, volumes: Mapping[str, Path], *, live: bool = False) -> Iterator[Part]:
     """Everything of the layer, in order, the tar's end included.
 
     :param root: the writable layer; None: that is told otherwise, only the volumes are wanted.
     :param volumes: by the absolute path in the app's file system.
+    :param live: the app runs; files that vanish during the walk are left out.
     :raises LayerFailed: too much, or not to be told as a tar.
     :raises OSError: it can't be read.
     """
-    walk = _Walk({os.fsencode(target.strip("/")): source for target, source in volumes.items()})
+    targets = {os.fsencode(target.strip("/")): source for target, source in volumes.items()}
+    walk = _Walk(targets, live=live)
     if root is not None:
         yield from walk.folder(os.fsencode(root), b"")
     for target, source in sorted(walk.volumes.items()):
@@ -101,8 +110,9 @@ def measure(root: Path | None, volumes: Mapping[str, Path]) -> tuple[int, int]:
 class _Walk:
     """One walk over everything."""
 
-    def __init__(self, volumes: Mapping[bytes, Path]) -> None:
+    def __init__(self, volumes: Mapping[bytes, Path], *, live: bool = False) -> None:
         self.volumes = volumes
+        self._live = live
         self._entries = 0
         # By device and inode: the name that the first of several links had.
         self._links: dict[tuple[int, int], bytes] = {}
@@ -117,29 +127,36 @@ class _Walk:
     def folder(self, path: bytes, name: bytes) -> Iterator[Part]:
         """What is in the folder at ``path``, which the app sees as ``name``."""
         for child in sorted(os.listdir(path)):
-            child_path = path + b"/" + child
-            child_name = name + b"/" + child if name else child
-            if child_name in _NOT_THE_APPS or (child_name in self.volumes and name != child_name):
-                continue
-            about = os.lstat(child_path)
-            if stat.S_ISCHR(about.st_mode) and about.st_rdev == 0:
-                yield self._mark((name + b"/" if name else b"") + _WHITEOUT + child)
-                continue
-            if child.startswith(_WHITEOUT):
-                raise LayerFailed(
-                    "bad_name", "a file's name begins with .wh., which an image can't hold"
-                )
-            if stat.S_ISSOCK(about.st_mode) or stat.S_ISCHR(about.st_mode):
-                continue
-            if stat.S_ISBLK(about.st_mode):
-                continue
-            yield self._entry(child_name, child_path, about)
-            if not stat.S_ISDIR(about.st_mode):
-                continue
-            if _is_opaque(child_path):
-                yield self._mark(child_name + b"/" + _OPAQUE)
-            if child_name not in _KEPT_EMPTY:
-                yield from self.folder(child_path, child_name)
+            try:
+                yield from self._child(path, name, child)
+            except (FileNotFoundError, NotADirectoryError):
+                if not self._live:
+                    raise
+
+    def _child(self, path: bytes, name: bytes, child: bytes) -> Iterator[Part]:
+        child_path = path + b"/" + child
+        child_name = name + b"/" + child if name else child
+        if child_name in _NOT_THE_APPS or (child_name in self.volumes and name != child_name):
+            return
+        about = os.lstat(child_path)
+        if stat.S_ISCHR(about.st_mode) and about.st_rdev == 0:
+            yield self._mark((name + b"/" if name else b"") + _WHITEOUT + child)
+            return
+        if child.startswith(_WHITEOUT):
+            raise LayerFailed(
+                "bad_name", "a file's name begins with .wh., which an image can't hold"
+            )
+        if stat.S_ISSOCK(about.st_mode) or stat.S_ISCHR(about.st_mode):
+            return
+        if stat.S_ISBLK(about.st_mode):
+            return
+        yield self._entry(child_name, child_path, about)
+        if not stat.S_ISDIR(about.st_mode):
+            return
+        if _is_opaque(child_path):
+            yield self._mark(child_name + b"/" + _OPAQUE)
+        if child_name not in _KEPT_EMPTY:
+            yield from self.folder(child_path, child_name)
 
     def _mark(self, name: bytes) -> Part:
         """An empty file with a meaning."""
@@ -168,7 +185,7 @@ class _Walk:
                 entry.type = tarfile.FIFOTYPE
             case _:
                 entry.size = about.st_size
-                return Part(_encoded(entry), path, about.st_size)
+                return Part(_encoded(entry), path, about.st_size, 0, _stamp(about))
         return Part(_encoded(entry))
 
     def _linked(self, name: bytes, about: os.stat_result) -> bytes:
@@ -182,6 +199,15 @@ class _Walk:
         self._entries += 1
         if self._entries > MAX_ENTRIES:
             raise LayerFailed("too_many", f"it has more than {MAX_ENTRIES:,} files of its own")
+
+
+def changed_ns(stamp: bytes) -> int:
+    """When a file was changed last (``st_ctime``, which no program can set), from its stamp."""
+    return int(_STAMP.unpack(stamp)[-1])
+
+
+def _stamp(about: os.stat_result) -> bytes:
+    return _STAMP.pack(about.st_dev, about.st_ino, about.st_size, about.st_ctime_ns)
 
 
 def _encoded(entry: tarfile.TarInfo) -> bytes:

@@ -150,18 +150,26 @@ class Engine:
         limit_s = _MEASURE_S if sizes else _CALL_S
         return list(await self._json("containers/json", params=params, limit_s=limit_s))
 
+    async def filtered(self, filters: str) -> list[Definition]:
+        """List the containers that the filters match, running or not.
+
+        :param filters: the engine's ``filters`` parameter (Docker Engine API, "List containers").
+        """
+        params = {"all": "1", "filters": filters}
+        return list(await self._json("containers/json", params=params))
+
     async def parts(
         self, filters: str
     ) -> tuple[list[Definition], list[Definition], list[Definition]]:
         """List the containers, networks and volumes that the filters match.
 
-        :param filters: the engine's ``filters`` parameter (Docker Engine API, "List containers").
+        :param filters: as for :meth:`filtered`.
         """
         params = {"filters": filters}
-        containers = await self._json("containers/json", params={"all": "1", **params})
+        containers = await self.filtered(filters)
         networks = await self._json("networks", params=params)
         volumes = await self._json("volumes", params=params)
-        return list(containers), list(networks), list(volumes["Volumes"] or ())
+        return containers, list(networks), list(volumes["Volumes"] or ())
 
     async def container(self, id: str) -> ContainerState:
         """Inspect a container.
@@ -193,6 +201,18 @@ class Engine:
                 params={"t": str(grace_s)},
                 limit_s=grace_s + _CALL_S,
             )
+
+    async def pause_container(self, id: str) -> None:
+        """Freeze every process of a container that runs.
+
+        :raises Conflict: it does not run, or is paused.
+        """
+        await self._json(f"containers/{id}/pause", method="POST")
+
+    async def unpause_container(self, id: str) -> None:
+        """Let a container's processes go on; do nothing if it is not paused, or not there."""
+        with contextlib.suppress(NotFound, Conflict):
+            await self._json(f"containers/{id}/unpause", method="POST")
 
     async def wait_container(self, id: str) -> int:
         """Wait without a limit until a container has ended; return its exit code.

@@ -33,6 +33,7 @@ import msgspec
 
 from dit4c_p2p import __version__
 from dit4c_p2p.messages.node import (
+    CheckpointPod,
     ImageReady,
     ImageUploaded,
     LogText,
@@ -58,7 +59,6 @@ from dit4c_p2p.node.errors import (
     NodeFailure,
     NoSuchPod,
     NotListening,
-    NotSaved,
     PodBroken,
     TransientError,
 )
@@ -79,11 +79,10 @@ from dit4c_p2p.node.pods.readiness import ReadinessTracker, wait_until_ready
 from dit4c_p2p.node.pods.reconciler import PodReconciler
 from dit4c_p2p.node.pods.spec import AppImage, Role
 from dit4c_p2p.node.pods.state_dir import instances_kept
-from dit4c_p2p.node.pods.status import Containers, memory_text
+from dit4c_p2p.node.pods.status import Containers
 from dit4c_p2p.node.saved_images.fetcher import SavedImageFetcher
 from dit4c_p2p.node.saved_images.table import ImageTable
 from dit4c_p2p.node.uploads.uploader import Uploader
-from dit4c_p2p.oci.manifest import MAX_IMAGE_BYTES
 from dit4c_p2p.oci.reference import registry_of
 
 _log = logging.getLogger(__name__)
@@ -257,27 +256,22 @@ class PodManager:
         :raises NotSaved: that can't be done on this machine, or it has too many files.
         """
         policy.check_instance(instance)
-        if self._config.image_server_for_pods() is None or not self._config.images.upload:
-            raise NotSaved(
-                "this machine knows of no image server", hint="its owner can set [imageserver]"
-            )
+        self.uploads.image_server()
         if Role.APP not in await self._assembly.look(instance):
             raise NoSuchPod(f"there is no app of {instance} on this node")
         await self.stop(instance)
-        listed = await self._engine.containers(self._data_folder, instance, sizes=True)
-        size = sum(
-            int(one.get("SizeRw") or 0)
-            for one in listed
-            if one["Labels"].get(spec.LABEL_ROLE) == Role.APP
-        )
-        if size > MAX_IMAGE_BYTES:
-            raise NotSaved(f"it has more than {memory_text(MAX_IMAGE_BYTES)} of files of its own")
-        return PodSaved(instance=instance, bytes=size)
+        return PodSaved(instance=instance, bytes=await self.uploads.measure(instance))
 
     def upload(self, request: UploadImage) -> AsyncGenerator[Progress | ImageUploaded, None]:
         """Upload a stopped app's files; see :meth:`Uploader.upload`."""
         policy.check_instance(request.instance)
         return self.uploads.upload(request, self._lock(request.instance))
+
+    def checkpoint(self, request: CheckpointPod) -> AsyncGenerator[Progress | ImageUploaded, None]:
+        """Upload a running app's files; see :meth:`Uploader.checkpoint`."""
+        policy.check_instance(request.instance)
+        self.uploads.image_server()
+        return self.uploads.checkpoint(request, self._lock(request.instance))
 
     async def discard(self, instance: str) -> PodGone:
         """Remove everything of the pod, the key last; fine if there is nothing."""

@@ -150,6 +150,7 @@ class PodSupervisor:
 
     async def _compare(self) -> None:
         """What has changed while nobody looked; helpers that have ended meanwhile."""
+        await self._pods.uploads.pauser.unpause_all()
         listed = {status.instance: status for status in (await self._pods.list()).pods}
         for instance in self._known.keys() - listed.keys():
             self._publish(instance, None)

@@ -21,9 +21,9 @@ class UploadPods:
         self._engine = engine
         self._data_folder = data_folder
 
-    async def remove(self, instance: str) -> None:
-        """Remove every part of the instance's upload pod."""
-        filters = spec.filters(self._data_folder, instance)
+    async def remove(self, instance: str, save: str | None = None) -> None:
+        """Remove every part of the instance's upload pod, or only of that for one save."""
+        filters = spec.filters(self._data_folder, instance, save)
         containers, networks, volumes = await self._engine.parts(filters)
         infra = [one["Id"] for one in containers if role_of(one) == spec.INFRA]
         await gather_all(
@@ -33,6 +33,7 @@ class UploadPods:
                 if one["Id"] not in infra
             )
         )
+        await self._engine.remove_container(spec.container_name(instance, spec.COPY))
         await gather_all(*(self._engine.remove_container(id) for id in infra))
         await gather_all(
             *(self._engine.remove_network(one["Id"]) for one in networks),
@@ -48,8 +49,7 @@ class UploadPods:
 
     async def containers(self, instance: str) -> list[Definition]:
         """Return the upload pod's containers, as listed by the engine."""
-        containers, _, _ = await self._engine.parts(spec.filters(self._data_folder, instance))
-        return containers
+        return await self._engine.filtered(spec.filters(self._data_folder, instance))
 
 
 def role_of(container: Definition) -> str:

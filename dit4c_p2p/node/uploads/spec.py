@@ -13,6 +13,8 @@ from ipaddress import IPv4Network
 
 from dit4c_p2p.messages.pod import HELPER_UID, POD_FOLDER
 from dit4c_p2p.messages.upload import (
+    COPY_FOLDER,
+    COPY_MODE,
     FLAT_MODE,
     LAYERS_MODE,
     PUSH_MODE,
@@ -36,6 +38,7 @@ _PROCESSES = 64
 _SCAN_CAPABILITIES = ("DAC_READ_SEARCH", "SYS_ADMIN")
 
 INFRA, SCAN, PUSH, LAYERS, FLAT = "infra", SCAN_MODE, PUSH_MODE, LAYERS_MODE, FLAT_MODE
+COPY = COPY_MODE
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,11 @@ def container_name(instance: str, role: str) -> str:
 def scan_volume_name(instance: str) -> str:
     """The volume with the socket between scanner and helper."""
     return f"dit4c-{instance}-upload"
+
+
+def copy_volume_name(instance: str) -> str:
+    """The volume with a checkpoint's copy, which only the scanner has."""
+    return f"dit4c-{instance}-upload-copy"
 
 
 def labels(spec: PodSpec, role: str, save: str) -> dict[str, str]:
@@ -82,6 +90,24 @@ def scan_volume(spec: PodSpec, save: str) -> Definition:
         "Name": scan_volume_name(spec.instance),
         "Driver": "local",
         "Labels": labels(spec, "volume", save),
+    }
+
+
+def copy_volume(spec: PodSpec, save: str) -> Definition:
+    """For a copy of the app's files, until it is uploaded."""
+    return scan_volume(spec, save) | {"Name": copy_volume_name(spec.instance)}
+
+
+def copier(spec: PodSpec, image: str, scanned: Scanned, save: str) -> Definition:
+    """A scanner that first makes a copy; its standard input says that the app is paused."""
+    made = scanner(spec, image, scanned, save)
+    mounts = [*made["HostConfig"]["Mounts"], _volume(copy_volume_name(spec.instance), COPY_FOLDER)]
+    return made | {
+        "Cmd": [COPY_MODE],
+        "HostConfig": made["HostConfig"] | {"Mounts": mounts},
+        "OpenStdin": True,
+        "StdinOnce": True,
+        "AttachStdin": True,
     }
 
 
@@ -145,10 +171,30 @@ def helper(spec: PodSpec, image: str, mode: str, infra_id: str, save: str) -> De
     }
 
 
-def filters(data_folder: str, instance: str | None = None) -> str:
-    """The engine's ``filters`` for all upload pods of one agent, or that of one instance."""
-    of = LABEL_UPLOAD_OF if instance is None else f"{LABEL_UPLOAD_OF}={instance}"
-    return json.dumps({"label": [f"{pod.LABEL_DATA_DIR}={data_folder}", of]})
+def unpacked(spec: PodSpec, image: str, save: str) -> Definition:
+    """A container that is never started: a committed image's whole file system.
+
+    A commit takes over the labels of the app's container, which must not count here. So it is found
+    by its name only.
+    """
+    emptied = dict.fromkeys((pod.LABEL_INSTANCE, pod.LABEL_DATA_DIR), "")
+    return {
+        "Image": image,
+        "Cmd": [COPY_MODE],
+        "NetworkDisabled": True,
+        "Labels": labels(spec, COPY, save) | emptied,
+    }
+
+
+def filters(data_folder: str, instance: str | None = None, save: str | None = None) -> str:
+    """The engine's ``filters`` for the upload pods of one agent, one instance or one save."""
+    wanted = [
+        f"{pod.LABEL_DATA_DIR}={data_folder}",
+        LABEL_UPLOAD_OF if instance is None else f"{LABEL_UPLOAD_OF}={instance}",
+    ]
+    if save is not None:
+        wanted.append(f"{LABEL_SAVE}={save}")
+    return json.dumps({"label": wanted})
 
 
 def scanned_volumes(instance: str, targets: Sequence[str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """``instances``."""
 
 from aiohttp import web
+from msgspec import UnsetType
 
 from dit4c_p2p.messages.instances import FINAL, State
 from dit4c_p2p.portal.accounts.names import composed
@@ -98,9 +99,19 @@ async def save(call: Call) -> InstanceView:
     return _view(call, await call.parts.saves.want(call.who, call.path("id")))
 
 
-async def rename(call: Call, body: InstanceChange) -> InstanceView:
-    """Give an instance another name; its address stays."""
-    return _view(call, await call.parts.instances.rename(call.who, call.path("id"), body.name))
+async def checkpoint(call: Call) -> InstanceView:
+    """Have its files saved while the app goes on; asking again meanwhile changes nothing."""
+    return _view(call, await call.parts.checkpoints.want(call.who, call.path("id")))
+
+
+async def change(call: Call, body: InstanceChange) -> InstanceView:
+    """Give an instance another name, or say how often checkpoints are made; its address stays."""
+    parts, id, instance = call.parts, call.path("id"), await _mine(call)
+    if not isinstance(body.name, UnsetType):
+        instance = await parts.instances.rename(call.who, id, body.name)
+    if not isinstance(body.checkpoint_minutes, UnsetType):
+        instance = await parts.checkpoints.set_interval(call.who, id, body.checkpoint_minutes)
+    return _view(call, instance)
 
 
 async def events(call: Call) -> web.StreamResponse:
@@ -172,7 +183,7 @@ ENDPOINTS = (
         errors=(Conflict, NotFound, TooMany),
     ),
     Endpoint("GET", "instances/{id}", get),
-    Endpoint("PATCH", "instances/{id}", rename, errors=(Conflict,)),
+    Endpoint("PATCH", "instances/{id}", change, errors=(Conflict,)),
     Endpoint(
         "GET", "instances/{id}/events", events, media=("text/event-stream",), errors=(TooMany,)
     ),
@@ -187,6 +198,7 @@ ENDPOINTS = (
     Endpoint("POST", "instances/{id}/start", start_again, status=202, errors=(Conflict, TooMany)),
     Endpoint("POST", "instances/{id}/new-key", new_key, status=202, errors=(Conflict,)),
     Endpoint("POST", "instances/{id}/save", save, status=202, errors=(Conflict,)),
+    Endpoint("POST", "instances/{id}/checkpoint", checkpoint, status=202, errors=(Conflict,)),
     Endpoint("POST", "instances/{id}/discard", discard, status=202),
     Endpoint("DELETE", "instances/{id}", delete, status=202),
 )

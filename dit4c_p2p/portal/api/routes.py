@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from dit4c_p2p.portal.api import (
+    checkpoints,
     clusters,
     groups,
     instances,
@@ -22,6 +23,7 @@ ENDPOINTS: tuple[Endpoint, ...] = (
     *tools.ENDPOINTS,
     *instances.ENDPOINTS,
     *saved.ENDPOINTS,
+    *checkpoints.ENDPOINTS,
     *clusters.ENDPOINTS,
     *people.ENDPOINTS,
     *invitations.ENDPOINTS,

@@ -39,6 +39,7 @@ from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.errors import BadRequest, Conflict
+from dit4c_p2p.portal.instances import checkpoints
 from dit4c_p2p.portal.instances.image_store import ImageStore
 from dit4c_p2p.portal.instances.instances import GOING, Instances
 from dit4c_p2p.portal.keys.registry import KeyRegistry
@@ -99,7 +100,7 @@ class Saves:
                     f"it is {state.replace('_', ' ')}, and can't be saved now",
                     hint="try again in a moment",
                 )
-            await self._check_quota(owner)
+            await self.check_room(owner.id)
             save = secrets.token_hex(_ID_BYTES)
             await ImageSave.create(
                 id=save, instance_id=id, is_checkpoint=False, wanted_at=self._clock()
@@ -132,12 +133,16 @@ class Saves:
         reference = saved_reference(repository_of(id), save.digest)
         return await self._instances.start_from(owner, source, reference, name)
 
-    async def used_bytes(self, owner: Caller) -> int:
+    async def used_bytes(self, owner: str) -> int:
         """How much of a person's saved images is their own."""
-        kept = ImageSave.filter(instance__owner_id=owner.id, digest__isnull=False, removed_at=None)
+        kept = ImageSave.filter(instance__owner_id=owner, digest__isnull=False, removed_at=None)
         return sum(save.layer_bytes for save in await kept)
 
-    async def _check_quota(self, owner: Caller) -> None:
+    async def check_room(self, owner: str) -> None:
+        """Check that a person's saved images may take more.
+
+        :raises Conflict: they may not.
+        """
         limit = self._config.limits.saved_bytes_per_person
         if limit is None:
             return
@@ -187,8 +192,12 @@ class Saves:
         save.layer_bytes = min(max(0, body.layer_bytes), manifest.content_bytes)
         save.total_bytes = manifest.content_bytes
         await save.save()
-        order = ConfirmUpload(instance=id, save=body.save, digest=body.digest)
-        await self._instances.order(instance, order)
+        if save.is_checkpoint:
+            await checkpoints.confirmed(instance, save, now)
+        else:
+            order = ConfirmUpload(instance=id, save=body.save, digest=body.digest)
+            await self._instances.order(instance, order)
+            await checkpoints.remove_superseded(save, now)
         await self._audit.record_required(
             "image.take", about=f"instance-{id} save {body.save} {body.digest}"
         )
@@ -213,6 +222,7 @@ async def take_report(report: InstanceReport, now: float) -> None:
         await kept.update(removed_at=now)
     elif report.failed_save:
         await open_saves.filter(id=report.failed_save).update(ended_at=now)
+    await checkpoints.take_report(report, now)
 
 
 async def purge(store: ImageStore, now: float) -> None:
@@ -235,7 +245,7 @@ async def newest(instance: str) -> ImageSave | None:
 
 
 async def _wanted(instance: str) -> bool:
-    return await ImageSave.exists(instance_id=instance, ended_at=None)
+    return await ImageSave.exists(instance_id=instance, ended_at=None, is_checkpoint=False)
 
 
 async def _base_of(instance: Instance) -> str:

@@ -9,7 +9,13 @@ from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.instances.catalogue import Catalogue
 from dit4c_p2p.portal.instances.reachability import Unreachable
 from dit4c_p2p.portal.models import Instance
-from dit4c_p2p.portal.schemas import InstanceView, UnreachableView, time_text
+from dit4c_p2p.portal.schemas import (
+    CheckpointView,
+    InstanceView,
+    UnreachableView,
+    time_or_none,
+    time_text,
+)
 
 _WORDS = {
     State.CREATED: "Waiting",
@@ -67,13 +73,7 @@ def view(
         url = config.instance_url(instance.id)
     actions = ["open"] if url else []
     if not asked:
-        startable = instance.node is not None and not instance.gone
-        actions += _what_can_be_asked(
-            state,
-            startable=startable,
-            cut=cut,
-            saves=bool(config.imageservers),
-        )
+        actions += _what_can_be_asked(instance, state, cut=cut, saves=bool(config.imageservers))
     info = instance.info or _SENTENCES.get(state, "")
     if state is State.RUNNING and info.strip(".") in ("", _WORDS[State.RUNNING]):
         info = "Ready to use." if url else "Its address does not answer yet."
@@ -95,6 +95,19 @@ def view(
         unreachable=None
         if unreachable is None
         else UnreachableView(unreachable.what, time_text(unreachable.since), unreachable.why),
+        checkpoint=_checkpoint(instance, state),
+    )
+
+
+def _checkpoint(instance: Instance, state: State) -> CheckpointView | None:
+    if state in _GOING or state is State.UPLOADED:
+        return None
+    return CheckpointView(
+        busy=instance.checkpoint_busy,
+        info=instance.checkpoint_info,
+        progress=instance.checkpoint_progress,
+        at=time_or_none(instance.checkpoint_at),
+        minutes=instance.checkpoint_minutes,
     )
 
 
@@ -160,17 +173,22 @@ def page_state(instance: Instance | None, catalogue: Catalogue) -> dict[str, str
     return {"state": word, "title": image.title if image else ""}
 
 
-def _what_can_be_asked(state: State, *, startable: bool, cut: bool, saves: bool) -> list[str]:
+def _what_can_be_asked(instance: Instance, state: State, *, cut: bool, saves: bool) -> list[str]:
     if state in _GOING:
         return []
     if state is State.UPLOADED:
         return ["copy", "discard"]
+    copy = ["copy"] if instance.checkpoint_at is not None else []
     save = ["save"] if saves and not cut else []
     if state is State.RUNNING and cut:
-        return ["new-key", "stop", "discard"]
+        return ["new-key", "stop", *copy, "discard"]
+    startable = instance.node is not None and not instance.gone
     if startable and state in (State.EXITED, State.ERRORED):
-        return ["start", *save, "discard"]
-    return ["stop", *save, "discard"] if state is State.RUNNING else ["discard"]
+        return ["start", *save, *copy, "discard"]
+    if state is State.RUNNING:
+        checkpoint = ["checkpoint"] if save and not instance.checkpoint_busy else []
+        return ["stop", *save, *checkpoint, *copy, "discard"]
+    return [*copy, "discard"]
 
 
 def _tone(state: State, *, going: bool) -> str:

@@ -9,6 +9,7 @@ from aiohttp import web
 from dit4c_p2p.identity.keys import fingerprint
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.portal.accounts import api_tokens, groups, people
+from dit4c_p2p.portal.api.checkpoints import choose
 from dit4c_p2p.portal.api.people import (
     end_api_token,
     login_link,
@@ -31,6 +32,13 @@ from dit4c_p2p.portal.storage.schemas import consent_view, group_view, key_view
 # What each scope's box is called in the form.
 _SCOPES = {"instances:read": "read", "instances:write": "write", "admin": "admin"}
 _DAYS = {"7": "1 week", "30": "30 days", "90": "90 days", "366": "1 year"}
+_INTERVALS = {
+    "0": "never",
+    "15": "every 15 minutes",
+    "60": "every hour",
+    "240": "every 4 hours",
+    "1440": "every day",
+}
 # A link for another browser is opened at once, on a desk or across it.
 _OWN_LINK_S = 3600.0
 _NEW = {
@@ -50,6 +58,7 @@ def routes() -> list[web.RouteDef]:
         web.get("/account", page_handler(account)),
         web.post("/account/sessions/{session}/end", form_handler(end_session)),
         web.post("/account/login-link", form_handler(make_link, again=account)),
+        web.post("/account/checkpoints", form_handler(set_checkpoints, again=account)),
         web.post("/account/tokens", form_handler(make_token, again=account)),
         web.post("/account/tokens/{token}/revoke", form_handler(revoke_token)),
         web.post("/account/ssh-keys", form_handler(add_ssh_key, again=account)),
@@ -120,7 +129,29 @@ async def account(
         providers=login_ways(call.request)["providers"],
         passkeys_offered=call.parts.passkeys.offered,
         done=call.request.query.get("done", ""),
+        saves=bool(call.parts.config.imageservers),
+        intervals=_intervals(call.parts.config.limits.checkpoint_minutes),
+        interval=_interval_text((await people.get(call.by)).checkpoint_minutes),
     )
+
+
+def _intervals(usual: int) -> dict[str, str]:
+    """What is offered, by what the form sends."""
+    here = _INTERVALS.get(str(usual), f"every {usual} minutes")
+    return {"": f"as usual here ({here})", **_INTERVALS}
+
+
+def _interval_text(minutes: int | None) -> str:
+    return "" if minutes is None else str(minutes)
+
+
+async def set_checkpoints(call: PageCall) -> web.Response:
+    """How often checkpoints of one's instances are made."""
+    chosen = call.form.get("minutes", "")
+    if chosen and chosen not in _INTERVALS:
+        raise BadRequest("checkpoints are made at one of the times offered", field="minutes")
+    await choose(call.by, int(chosen) if chosen else None)
+    return go_to("/account#checkpoints")
 
 
 def _typed(form: Mapping[str, str]) -> Mapping[str, str]:

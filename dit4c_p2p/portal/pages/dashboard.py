@@ -32,6 +32,7 @@ def routes() -> list[web.RouteDef]:
         web.post("/instances/{id}/start", start_again),
         web.post("/instances/{id}/new-key", new_key),
         web.post("/instances/{id}/save", save),
+        web.post("/instances/{id}/checkpoint", checkpoint),
         web.post("/instances/{id}/copy", copy),
         web.get("/instances/{id}/discard", page_handler(confirm_discard)),
         web.post("/instances/{id}/discard", discard),
@@ -83,6 +84,11 @@ async def new_key(request: web.Request) -> web.Response:
 async def save(request: web.Request) -> web.Response:
     """The Save button of an instance."""
     return await _wish(request, services(request).saves.want)
+
+
+async def checkpoint(request: web.Request) -> web.Response:
+    """The Checkpoint button of an instance that runs."""
+    return await _wish(request, services(request).checkpoints.want)
 
 
 async def copy(request: web.Request) -> web.Response:

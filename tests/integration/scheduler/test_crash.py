@@ -15,6 +15,7 @@ from dit4c_p2p.identity.keys import generate, load_or_create
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import (
+    CheckpointInstance,
     ConfirmUpload,
     DiscardInstance,
     SaveInstance,
@@ -23,6 +24,7 @@ from dit4c_p2p.messages.link import (
     StopInstance,
 )
 from dit4c_p2p.messages.node import (
+    CheckpointPod,
     DiscardPod,
     EnsureImage,
     Failure,
@@ -281,3 +283,38 @@ async def test_what_can_not_be_saved_is_kept_and_said(cluster):
         "Not saved, its files are still there: it is too large",
     )
     assert set(cluster.node.pods) == {"abc"}
+
+
+async def test_killed_during_a_checkpoint(cluster):
+    """It goes on with the next scheduler; the instance runs all the time."""
+    await cluster.portal.order(START)
+    await cluster.portal.until_state("abc", State.RUNNING)
+    reached = cluster.node.hold_at(CheckpointPod)
+    await cluster.portal.order(CheckpointInstance(instance="abc", save="c1"))
+    await reached.wait()
+    await cluster.portal.until(lambda: cluster.portal.newest["abc"].checkpoint == "c1")
+    await cluster.process.kill()
+    cluster.node.let_go(CheckpointPod)
+    await cluster.process.start()
+    await cluster.portal.until(lambda: cluster.portal.newest["abc"].checkpoint == "", 30)
+    newest = cluster.portal.newest["abc"]
+    assert (newest.state, newest.failed_checkpoint) == (State.RUNNING, "")
+    assert cluster.node.uploads["abc"] == 1
+
+    cluster.node.fail["CheckpointPod"] = [Failure(code="unknown_kind", text="what is that?")]
+    await cluster.portal.order(CheckpointInstance(instance="abc", save="c2"))
+    await cluster.portal.until(lambda: cluster.portal.newest["abc"].failed_checkpoint == "c2", 30)
+    newest = cluster.portal.newest["abc"]
+    assert (newest.state, "upgraded" in newest.checkpoint_info) == (State.RUNNING, True)
+
+
+async def test_a_discard_ends_a_checkpoint(cluster):
+    await cluster.portal.order(START)
+    await cluster.portal.until_state("abc", State.RUNNING)
+    reached = cluster.node.hold_at(CheckpointPod)
+    await cluster.portal.order(CheckpointInstance(instance="abc", save="c1"))
+    await reached.wait()
+    await cluster.portal.order(DISCARD)
+    await cluster.portal.until_state("abc", State.DISCARDED)
+    assert cluster.portal.newest["abc"].failed_checkpoint == "c1"
+    assert cluster.node.uploads["abc"] == 0
