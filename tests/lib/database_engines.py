@@ -2,16 +2,20 @@
 
 Every test that asks for ``engine``, or uses a fixture that does, runs twice. Where its databases
 are it learns from :func:`database`. A PostgreSQL server is started for the first test that needs
-one and stopped at the end; each test has fresh databases, copied from a migrated one. A test that
+one and stopped at the end; each test has fresh databases, copied from a migrated one of the same
+kind: migrating takes longer than most tests. A test that
 stops the server needs one of its own::
 
     @pytest.mark.parametrize("engine", OWN, indirect=True)
 """
 
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +35,11 @@ class Engine:
 
     def database(self, app: str, folder: Path) -> DatabaseSpec:
         """The database of a component whose data folder this is: the same one each time."""
-        return DatabaseSpec(app, folder / f"{app}.sqlite3")
+        path = folder / f"{app}.sqlite3"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(_migrated_file(app), path)
+        return DatabaseSpec(app, path)
 
     @asynccontextmanager
     async def no_room(self, app: str) -> AsyncIterator[None]:
@@ -94,7 +102,7 @@ class PostgresqlEngine(Engine):
     def _template(self, app: str) -> str:
         if app not in self._templates:
             url = self.server.create(f"{app}_template")
-            subprocess.run([sys.executable, "-c", MIGRATE, app, url], check=True, timeout=60)
+            _migrate(app, url)
             self._templates[app] = name_of(url)
         return self._templates[app]
 
@@ -104,13 +112,34 @@ class PostgresqlEngine(Engine):
             self.server.drop(url)
 
 
+@cache
+def _template_folder() -> tempfile.TemporaryDirectory[str]:
+    """Removed at the end of the process."""
+    return tempfile.TemporaryDirectory(prefix="dit4c-test-databases-")
+
+
+@cache
+def _migrated_file(app: str) -> Path:
+    """A SQLite database with the newest schema and nothing in it."""
+    path = Path(_template_folder().name, f"{app}.sqlite3")
+    _migrate(app, str(path))
+    return path
+
+
+def _migrate(app: str, url: str) -> None:
+    subprocess.run([sys.executable, "-c", MIGRATE, app, url], check=True, timeout=60)
+
+
 # A process of its own: in this one other databases may be open.
 MIGRATE = """
 import asyncio, sys
+from pathlib import Path
 from dit4c_p2p.database import DatabaseSpec, databases
 
 async def main():
-    async with databases([DatabaseSpec(sys.argv[1], sys.argv[2])]):
+    app, place = sys.argv[1:]
+    where = place if "://" in place else Path(place)
+    async with databases([DatabaseSpec(app, where)]):
         pass
 
 asyncio.run(main())
