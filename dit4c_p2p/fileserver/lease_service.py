@@ -72,7 +72,12 @@ class LeaseService:
         """A request of the session has arrived."""
         with self._lock:
             self._table.renew(session, self._clock())
-            self._flush()
+            notices = self._table.take_notices()
+            if notices:
+                self._returned()
+        # Before the request is answered: an answer lets the holder count on what it has.
+        if notices:
+            self._send(notices)
 
     @property
     def count(self) -> int:

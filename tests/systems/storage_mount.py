@@ -126,6 +126,14 @@ class Mount:
         line = self.process.stdout.readline()
         assert line == b"mounted\n", line
 
+    def stop(self) -> None:
+        """Have its process do nothing."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Have its process go on."""
+        self.process.send_signal(signal.SIGCONT)
+
     def end(self) -> None:
         """Unmount, whatever state it is in."""
         subprocess.run(["umount", "-l", str(self.path)], check=False, stderr=subprocess.DEVNULL)

@@ -35,6 +35,11 @@ class Attributes:
         return stat.S_ISDIR(self.mode)
 
     @property
+    def is_regular(self) -> bool:
+        """Whether it is a regular file."""
+        return stat.S_ISREG(self.mode)
+
+    @property
     def kind(self) -> int:
         """The type's bits of ``mode``."""
         return stat.S_IFMT(self.mode)

@@ -1,20 +1,34 @@
 """A file server of this project: every operation is one message, and its errors are exact."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 from dit4c_p2p.helpers.storage.attributes import Attributes, Changes, from_file_attrs
-from dit4c_p2p.helpers.storage.remote import Entry, Opened
-from dit4c_p2p.helpers.storage.sftp_client import SftpClient
+from dit4c_p2p.helpers.storage.leases import LeaseSession
+from dit4c_p2p.helpers.storage.remote import Entry, Found, Leased, Listed, Opened, Whole
+from dit4c_p2p.helpers.storage.sftp_client import SftpClient, now_s
 from dit4c_p2p.sftp.compound import (
+    CompoundFlag,
     Operation,
     Result,
     decode_results,
     encode_compound,
 )
-from dit4c_p2p.sftp.extensions import COMPOUND, HELLO, Hello, HelloReply, decode_hello_reply
+from dit4c_p2p.sftp.constants import MAX_DATA_BYTES
+from dit4c_p2p.sftp.extensions import (
+    COMPOUND,
+    HELLO,
+    RENEW,
+    Hello,
+    HelloReply,
+    LeaseKind,
+    Notice,
+    decode_hello_reply,
+    decode_notice,
+)
 from dit4c_p2p.sftp.openssh import StatVfs
 from dit4c_p2p.sftp.operations import (
+    AcquireLease,
     AttrsResult,
     BytesResult,
     DataResult,
@@ -38,10 +52,13 @@ from dit4c_p2p.sftp.operations import (
     OpenFile,
     OpenResult,
     ReadData,
+    ReadFile,
+    ReadFileResult,
     ReadLink,
     RemoveDir,
     RemoveXattr,
     RenamePath,
+    ReturnLease,
     SetAttr,
     SetXattr,
     StatFs,
@@ -62,6 +79,10 @@ class CompoundRemote:
     def __init__(self, client: SftpClient, terms: HelloReply) -> None:
         self.client = client
         self.terms = terms
+        self.leases = LeaseSession(terms.holder_lease_ms / 1000, now_s)
+        self.on_notice: Callable[[Notice], None] = lambda notice: None
+        client.on_acknowledged = self.leases.acknowledged
+        client.on_notice = lambda data: self.on_notice(decode_notice(data))
 
     async def run(self, operations: Sequence[Operation], flags: int = 0) -> list[Result]:
         """The results of several operations in one message.
@@ -84,6 +105,37 @@ class CompoundRemote:
         """Attributes; a link is not followed."""
         return from_file_attrs((await self.one(GetAttr(path), AttrsResult)).attrs)
 
+    async def look_up(self, path: bytes, folder: bytes | None) -> Found:
+        """Attributes; a link is not followed."""
+        leased, (result,) = await self._with_folder(folder, (GetAttr(path),))
+        return Found(from_file_attrs(checked(result, AttrsResult).attrs), leased)
+
+    async def lease(self, path: bytes) -> Leased:
+        """A folder's attributes, and a lease on it."""
+        return self._leased(await self.one(AcquireLease(path, LeaseKind.READ), AttrsResult))
+
+    async def give_back(self, file_id: int, seq: int) -> None:
+        """Give a lease back, after every request that was sent before."""
+        await self.one(ReturnLease(file_id, seq), object)
+
+    async def renew(self) -> None:
+        """Have the leases last longer."""
+        await self.client.order(RENEW, b"")
+
+    async def _with_folder(
+        self, folder: bytes | None, operations: Sequence[Operation]
+    ) -> tuple[Leased | None, list[Result]]:
+        """Run operations, after a lease on a folder was asked for if one is named."""
+        if folder is None:
+            return None, await self.run(operations)
+        wish = AcquireLease(folder, LeaseKind.READ)
+        first, *results = await self.run((wish, *operations), CompoundFlag.CONTINUE)
+        return self._leased(first) if isinstance(first, AttrsResult) else None, results
+
+    def _leased(self, result: AttrsResult | ListResult) -> Leased:
+        lease = self.leases.granted(result.attrs.file_id, result.grant)
+        return Leased(from_file_attrs(result.attrs), lease)
+
     async def fgetattr(self, handle: bytes) -> Attributes:
         """Attributes of an open file."""
         return from_file_attrs((await self.one(FGetAttr(handle), FileResult)).attrs)
@@ -98,28 +150,47 @@ class CompoundRemote:
         return from_file_attrs((await self.one(SetAttr(path, attrs), AttrsResult)).attrs)
 
     async def open(
-        self, path: bytes, flags: int, mode: int | None = None, *, ahead: int = 0
+        self,
+        path: bytes,
+        flags: int,
+        mode: int | None = None,
+        *,
+        ahead: int = 0,
+        folder: bytes | None = None,
     ) -> Opened:
         """Open a file; ``flags`` are of ``OpenFlag``, ``mode`` is for one that is made.
 
         :param ahead: so many of its first bytes come with it.
         """
         operation = OpenFile(path, flags, 0o644 if mode is None else mode)
-        if not ahead:
-            opened = await self.one(operation, OpenResult)
-            return Opened(opened.handle, from_file_attrs(opened.attrs), created=opened.created)
-        first, second = await self.run((operation, ReadData(0, ahead)))
+        reads = (ReadData(0, ahead),) if ahead else ()
+        leased, (first, *more) = await self._with_folder(folder, (operation, *reads))
         opened = checked(first, OpenResult)
-        start = second.data if isinstance(second, DataResult) else b""
-        return Opened(opened.handle, from_file_attrs(opened.attrs), start)
+        start = more[0].data if more and isinstance(more[0], DataResult) else b""
+        attributes = from_file_attrs(opened.attrs)
+        return Opened(opened.handle, attributes, start, opened.created, leased)
 
-    async def list_folder(self, path: bytes) -> AsyncIterator[Sequence[Entry]]:
+    async def read_files(self, paths: Sequence[bytes]) -> Sequence[Whole | None]:
+        """Small files whole; None where one can't be had so."""
+        wishes = [ReadFile(path, MAX_DATA_BYTES) for path in paths]
+        return [
+            Whole(from_file_attrs(result.attrs), result.data)
+            if isinstance(result, ReadFileResult) and result.complete
+            else None
+            for result in await self.run(wishes, CompoundFlag.CONTINUE)
+        ]
+
+    async def list_folder(self, path: bytes, *, lease: bool = False) -> AsyncIterator[Listed]:
         """The entries of a folder, some at a time, without ``.`` and ``..``."""
-        listed = await self.one(ListDir(path), ListResult)
+        wish = LeaseKind.READ if lease else LeaseKind.NONE
+        listed = await self.one(ListDir(path, wish), ListResult)
+        leased: Leased | None = self._leased(listed)
         while True:
-            yield [Entry(one.name, from_file_attrs(one.attrs)) for one in listed.entries]
+            entries = [Entry(one.name, from_file_attrs(one.attrs)) for one in listed.entries]
+            yield Listed(entries, leased)
             if not listed.handle:
                 return
+            leased = None
             listed = await self.one(ListMore(listed.handle), ListResult)
 
     async def unlink(self, path: bytes) -> None:

@@ -9,17 +9,17 @@ from typing import Any
 
 import pyfuse3
 
-from dit4c_p2p.helpers.storage.attributes import SECOND_NS
+from dit4c_p2p.helpers.storage.attributes import SECOND_NS, Attributes
+from dit4c_p2p.helpers.storage.contents import SMALL_BYTES, Contents
 from dit4c_p2p.helpers.storage.files import NodeFile, OpenFile
 from dit4c_p2p.helpers.storage.filesystem import Folders, handler
+from dit4c_p2p.helpers.storage.lease_book import Kernel
 from dit4c_p2p.helpers.storage.nodes import Node
 from dit4c_p2p.helpers.storage.remote import Opened, Remote
 from dit4c_p2p.helpers.storage.server_link import RemoteFile
-from dit4c_p2p.helpers.storage.tree import Kernel
 from dit4c_p2p.sftp.constants import OpenFlag
 
 _PERMISSIONS = 0o7777
-_SMALL_BYTES = 64 * 1024
 # Two changes within one step of a server's clock can't be told apart by version 3's times.
 _COARSE_NS = 2 * SECOND_NS
 
@@ -32,37 +32,54 @@ class StorageFilesystem(Folders):
         self._open: dict[int, OpenFile] = {}
         # Written since they were last known to be on the server's disk.
         self._unsynced: dict[Node, None] = {}
+        self._contents = Contents()
 
     @handler
     async def open(self, inode: int, flags: int, ctx: Any) -> pyfuse3.FileInfo:
         """Open a file, and see whether its contents are those that the kernel may still have."""
         node = self.table.get(inode)
-        link = self._link_of(node)
         await self._settle(node)
+        while True:
+            try:
+                return await self._open_node(node, flags)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ESTALE) or not node.names:
+                    raise
+                # That name is another file's now; there may be a second.
+                self.table.detach(*next(iter(node.names)))
+                if not node.names:
+                    raise OSError(errno.ESTALE, "another file has this name now") from None
+
+    async def _open_node(self, node: Node, flags: int) -> pyfuse3.FileInfo:
+        """:raises OSError: ENOENT or ESTALE, the node's first name is not its own any more."""
+        link = self._link_of(node)
         wire = _wire_flags(flags)
+        if wire == OpenFlag.READ and node.attributes.is_regular and node.is_sure_by_path:
+            kept = self._keep_pages(node, node.attributes)
+            return self._add(node, RemoteFile(node.path, wire), flags, kept)
         before, changes = node.attributes, node.changes
         # A small file comes with the answer, all of it.
-        small = wire == OpenFlag.READ and 0 < before.size <= _SMALL_BYTES
+        small = wire == OpenFlag.READ and 0 < before.size <= SMALL_BYTES
         ahead = before.size if small else 0
+        folder = next(iter(node.names), (node, b""))[0]
+        asking = self.leases.ask(folder)
 
         async def attempt(remote: Remote) -> tuple[Remote, Opened]:
-            return remote, await remote.open(node.path(), wire, ahead=ahead)
+            path = node.path()
+            return remote, await remote.open(path, wire, ahead=ahead, folder=asking.wish)
 
         remote, opened = await link.call(attempt)
+        self.leases.answered(asking, folder, opened.folder)
         remote_file = RemoteFile(node.path, wire & ~OpenFlag.TRUNC, (remote, opened.handle))
         if opened.attributes.file_id != node.attributes.file_id:
             remote_file.close()
             raise OSError(errno.ESTALE, "another file has this name now")
-        kept = before.version() == opened.attributes.version() and not _is_recent(opened)
-        if not kept:
-            self.kernel.forget_attributes(inode)
-            if node.file is not None:
-                node.file.forget_reads()
         if flags & os.O_TRUNC:
             node.changed()
             node.attributes.size = 0
         else:
-            self._learn(node, opened.attributes, changes)
+            self._learn(node, opened.attributes, changes, asking.covered)
+        kept = self._keep_pages(node, opened.attributes)
         info = self._add(node, remote_file, flags, kept)
         if ahead and node.changes == changes and len(opened.start) == opened.attributes.size:
             self._open[info.fh].file.seed(self._open[info.fh], opened.start)
@@ -81,13 +98,14 @@ class StorageFilesystem(Folders):
         if flags & os.O_EXCL:
             wire |= OpenFlag.EXCL
         tried = False
+        asking = self.leases.ask(parent)
 
         async def attempt(remote: Remote) -> tuple[Remote, Opened]:
             nonlocal tried
             # A file that is there now was made by the attempt whose end is not known.
             now = wire & ~OpenFlag.EXCL if tried else wire
             tried = True
-            opened = await remote.open(path, now, mode & _PERMISSIONS)
+            opened = await remote.open(path, now, mode & _PERMISSIONS, folder=asking.wish)
             if opened.created:
                 attributes = await self._given(
                     remote, path, opened.attributes, owner, opened.handle
@@ -96,23 +114,64 @@ class StorageFilesystem(Folders):
             return remote, opened
 
         remote, opened = await link.call(attempt)
+        self.leases.answered(asking, parent, opened.folder)
         parent.changed()
-        node = self.table.found(parent, name, opened.attributes)
+        node = self._found(parent, name, opened.attributes, asking.covered)
         await self._settle(node)
         node.changed()
-        self._learn(node, opened.attributes, node.changes)
+        self._learn(node, opened.attributes, node.changes, asking.covered)
+        self._keep_pages(node, opened.attributes)
         again = wire & ~(OpenFlag.TRUNC | OpenFlag.CREAT | OpenFlag.EXCL)
         remote_file = RemoteFile(node.path, again, (remote, opened.handle))
         self._unsynced[node] = None
         info = self._add(node, remote_file, flags, False)
         node.lookups += 1
-        return info, self._entry(node)
+        return info, self._entry(node, parent, name)
 
     @handler
     async def read(self, fh: int, off: int, size: int) -> bytes | memoryview:  # type: ignore[override]
         """Bytes of an open file; pyfuse3 takes whatever has a buffer."""
         opening = self._open[fh]
-        return await opening.file.read(opening, off, size)
+        file = opening.file
+        if not file.dirty:
+            data = self._contents.get(file.node)
+            if data is None and not opening.remote.opened:
+                data = await self._fetch(file.node)
+            if data is not None:
+                return data[off : off + size]
+        return await file.read(opening, off, size)
+
+    async def _fetch(self, node: Node) -> bytes | None:
+        """A small file that a lease covers, with those that are likely to be read next."""
+        link, folder = node.link, next(iter(node.names), (node, b""))[0]
+        if link is None or not node.is_sure or not 0 < node.attributes.size <= SMALL_BYTES:
+            return None
+        folder.reads += 1
+        nodes = [node, *(self._contents.neighbours(node) if folder.reads > 1 else ())]
+        paths, changes = [one.path() for one in nodes], [one.changes for one in nodes]
+        sure = [one.sure for one in nodes]
+        wholes = await link.call(lambda remote: remote.read_files(paths))
+        for one, before, covered, whole in zip(nodes, changes, sure, wholes, strict=True):
+            if (
+                whole is not None
+                and whole.attributes.file_id == one.attributes.file_id
+                and one.sure == covered
+            ):
+                self._contents.put(one, before, whole.data)
+        return self._contents.get(node)
+
+    def _keep_pages(self, node: Node, attributes: Attributes) -> bool:
+        """A file is opened: whether the kernel's copy of its contents is still good."""
+        covered = node.sure if node.is_sure else None
+        kept = covered is not None and node.pages == covered
+        if not kept and not _is_recent(attributes):
+            kept = node.pages_version == attributes.version()
+        node.pages, node.pages_version = covered, attributes.version()
+        if not kept:
+            self.kernel.forget_attributes(node.number)
+            if node.file is not None:
+                node.file.forget_reads()
+        return kept
 
     @handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:
@@ -245,7 +304,6 @@ def _wire_flags(flags: int) -> int:
     return int(wire)
 
 
-def _is_recent(opened: Opened) -> bool:
+def _is_recent(attributes: Attributes) -> bool:
     """Whether an unseen change may hide behind times of whole seconds."""
-    attributes = opened.attributes
     return attributes.ctime_ns is None and attributes.mtime_ns > time.time_ns() - _COARSE_NS

@@ -67,6 +67,12 @@ class NodeFile:
         if ahead is not None:
             ahead.clear()
 
+    async def open_all(self) -> None:
+        """Open at the server what programs opened under a lease alone."""
+        waiting = [opening.remote for opening in self.openings if not opening.remote.opened]
+        for remote_file in waiting:
+            await self.link.call(remote_file.on)
+
     @property
     def dirty(self) -> bool:
         """Whether writes have not arrived at the server yet."""
@@ -199,6 +205,8 @@ class NodeFile:
             error = OSError(errno.EIO, "a write failed")
         self._error = error
         self.error_count += 1
+        # The kernel has what the server has refused.
+        self.node.pages = self.node.pages_version = None
 
     # ---- reading
 

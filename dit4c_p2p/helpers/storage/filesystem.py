@@ -65,7 +65,7 @@ class Folders(Tree, pyfuse3.Operations):
         """A name in a folder."""
         node = await self._look_up(self.table.get(parent_inode), name)
         node.lookups += 1
-        return self._entry(node)
+        return self._entry(node, self.table.get(parent_inode), name)
 
     @handler
     async def getattr(self, inode: int, ctx: Any) -> pyfuse3.EntryAttributes:
@@ -244,9 +244,12 @@ class Folders(Tree, pyfuse3.Operations):
         for index in range(max(start_id - 2, 0), len(entries)):
             name, attributes = entries[index]
             child = folder.children.get(name)
-            if child is None or (child.base is None and not is_dirty(child)):
-                child = self.table.found(folder, name, attributes)
-            entry = self._entry(child)
+            if child is None or (
+                child.base is None and child.attributes is not attributes and not is_dirty(child)
+            ):
+                before = (child, child.changes if child is not None else 0)
+                child = self._found(folder, name, attributes, None, before)
+            entry = self._entry(child, folder, name)
             if folder.changes != opening.changes:
                 # It may have gone since: the kernel is to ask.
                 entry.entry_timeout = entry.attr_timeout = 0

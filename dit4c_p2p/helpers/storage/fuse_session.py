@@ -11,7 +11,7 @@ from typing import Any
 import pyfuse3
 
 from dit4c_p2p.helpers.storage.filesystem import Folders
-from dit4c_p2p.helpers.storage.tree import Kernel
+from dit4c_p2p.helpers.storage.lease_book import Kernel
 
 try:
     pyfuse3_asyncio: Any = importlib.import_module("pyfuse3.asyncio")
@@ -34,6 +34,10 @@ class PyfuseKernel(Kernel):
         # ENOENT: the kernel has forgotten it already.
         with contextlib.suppress(OSError):
             pyfuse3.invalidate_inode(number, attr_only=True)
+
+    def forget_name(self, parent: int, name: bytes) -> None:
+        """A file's name is to be looked up again; a thread says so, as this may block."""
+        pyfuse3.invalidate_entry_async(parent, name, ignore_enoent=True)
 
 
 class _Readable:

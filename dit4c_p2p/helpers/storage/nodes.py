@@ -10,10 +10,11 @@ import asyncio
 import errno
 import hashlib
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING
 
 from dit4c_p2p.helpers.storage.attributes import Attributes
+from dit4c_p2p.helpers.storage.leases import HeldLease
 from dit4c_p2p.helpers.storage.server_link import ServerLink
 
 if TYPE_CHECKING:
@@ -26,16 +27,31 @@ _MAX_DEPTH = 2048
 
 
 class Node:
-    """One file or folder. ``link`` is None for a folder that only the mount has."""
+    """One file or folder. ``link`` is None for a folder that only the mount has.
+
+    :ivar names: where it is, each with the epoch of that folder in which this was learned.
+    :ivar lease: a folder's.
+    :ivar epoch: of a folder: how many times it has begun to be leased.
+    :ivar complete: of a folder: the epoch in which all its names became known.
+    :ivar sure: the folder whose lease covers this node's attributes, and its epoch.
+    :ivar contested_until: of a folder: until then others use it too (monotonic clock), and it is
+        no use to lease it.
+    :ivar pages: the state that the kernel's copy of the contents is of, as :attr:`sure`.
+    :ivar pages_version: the same as a version of the attributes.
+    """
 
     __slots__ = (
         "attributes",
         "base",
         "changes",
         "children",
+        "complete",
+        "contested_until",
+        "epoch",
         "file",
         "fresh_until",
         "generation",
+        "lease",
         "link",
         "listed_at",
         "listing",
@@ -43,6 +59,10 @@ class Node:
         "misses",
         "names",
         "number",
+        "pages",
+        "pages_version",
+        "reads",
+        "sure",
     )
 
     def __init__(self, number: int, attributes: Attributes, link: ServerLink | None) -> None:
@@ -55,17 +75,66 @@ class Node:
         self.changes = 0
         # Look-ups in this folder that the server was asked for, and the listing that spares more.
         self.misses = 0
-        self.listing: asyncio.Task[bool] | None = None
+        self.listing: asyncio.Task[Collection[bytes] | None] | None = None
         self.listed_at = 0.0
-        self.names: dict[tuple[Node, bytes], None] = {}
+        self.names: dict[tuple[Node, bytes], int] = {}
         self.children: dict[bytes, Node] = {}
         self.base: bytes | None = None
         self.file: NodeFile | None = None
+        self.lease: HeldLease | None = None
+        self.epoch = 0
+        self.complete = -1
+        self.sure: tuple[Node, int] | None = None
+        self.contested_until = 0.0
+        # Of a folder: small files of it that were fetched because somebody read them.
+        self.reads = 0
+        self.pages: tuple[Node, int] | None = None
+        self.pages_version: tuple[int, int, int | None] | None = None
+
+    @property
+    def leased(self) -> bool:
+        """Whether a lease on this folder can be counted on now."""
+        return self.lease is not None and self.lease.valid
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether a lease covers what is known of its attributes, and of a file's contents."""
+        if self.sure is None:
+            return False
+        folder, epoch = self.sure
+        if folder is not self and (self.attributes.links != 1 or self.attributes.is_folder):
+            return False
+        return folder.epoch == epoch and folder.leased
+
+    @property
+    def is_sure_by_path(self) -> bool:
+        """Whether leases cover its way from the mount's root as well."""
+        if not self.is_sure:
+            return False
+        node, depth = self, 0
+        while node.base is None:
+            key = next(iter(node.names), None)
+            depth += 1
+            if key is None or depth > _MAX_DEPTH or not key[0].knows(key[1]):
+                return False
+            node = key[0]
+        return True
+
+    def knows(self, name: bytes) -> bool:
+        """Whether a lease covers that this folder's child ``name`` is what it is known to be."""
+        child = self.children.get(name)
+        return child is not None and child.names.get((self, name)) == self.epoch and self.leased
+
+    @property
+    def knows_all(self) -> bool:
+        """Whether a lease covers that this folder has no other names than its children's."""
+        return self.complete == self.epoch and self.leased
 
     def changed(self) -> None:
         """What is known of its attributes, or of its names if it is a folder, is out of date."""
         self.changes += 1
         self.fresh_until = 0.0
+        self.sure = None
 
     def path(self) -> bytes:
         """Where it is at its server.
@@ -123,6 +192,8 @@ class NodeTable:
         self.root = Node(ROOT_NUMBER, Attributes(mode=stat.S_IFDIR | 0o755), None)
         self.root.lookups = 1
         self._nodes: dict[int, Node] = {ROOT_NUMBER: self.root}
+        # Told of each server whose folders are shown.
+        self.on_link: Callable[[ServerLink], None] = lambda link: None
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -152,6 +223,7 @@ class NodeTable:
                 self._attach(child, node, name)
             node = child
         node.link, node.base = link, base
+        self.on_link(link)
         return node
 
     def uproot(self, node: Node) -> None:
@@ -177,6 +249,10 @@ class NodeTable:
             if known is not None:
                 self.detach(parent, name)
             self._attach(node, parent, name)
+        if attributes.links == 1 and not attributes.is_folder:
+            for other_parent, other in [key for key in node.names if key != (parent, name)]:
+                other_parent.children.pop(other, None)
+                del node.names[(other_parent, other)]
         node.attributes = attributes
         return node
 
@@ -205,7 +281,7 @@ class NodeTable:
         other = new_parent.children.get(new_name)
         if other is not None and other is not node:
             self.detach(new_parent, new_name)
-        node.names[(new_parent, new_name)] = None
+        node.names[(new_parent, new_name)] = -1
         new_parent.children[new_name] = node
 
     def forget(self, number: int, count: int) -> None:
@@ -224,18 +300,21 @@ class NodeTable:
             for other_parent, other_name in list(node.names):
                 other_parent.children.pop(other_name, None)
             node.names.clear()
-        node.names[(parent, name)] = None
+        node.names[(parent, name)] = -1
         parent.children[name] = node
 
     def _drop_unused(self, node: Node) -> None:
         while node.lookups == 0 and node.file is None and not node.children and node.base is None:
             if self._nodes.get(node.number) is not node:
                 return
+            if any(parent.knows_all for parent, _ in node.names):
+                return  # a part of what is known under a lease; released when that is lost
             del self._nodes[node.number]
             parents = []
             for parent, name in node.names:
                 if parent.children.get(name) is node:
                     del parent.children[name]
+                    parent.complete = -1
                 parents.append(parent)
             node.names.clear()
             for parent in parents[1:]:

@@ -5,13 +5,15 @@ import dataclasses
 import errno
 import stat
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from dit4c_p2p.helpers.storage.attributes import Attributes, Changes, from_attrs
-from dit4c_p2p.helpers.storage.remote import Entry, Opened
+from dit4c_p2p.helpers.storage.leases import LeaseSession
+from dit4c_p2p.helpers.storage.remote import Entry, Found, Leased, Listed, Opened, Whole
 from dit4c_p2p.helpers.storage.sftp_client import SftpClient
 from dit4c_p2p.sftp.attrs import Attrs
 from dit4c_p2p.sftp.constants import OpenFlag
+from dit4c_p2p.sftp.extensions import Notice
 from dit4c_p2p.sftp.openssh import FSYNC, LSETSTAT, POSIX_RENAME, StatVfs
 from dit4c_p2p.sftp.operations import OWN_ID, RenameFlag
 
@@ -28,13 +30,33 @@ class PlainRemote:
     """
 
     keeps_owners = False
+    leases: LeaseSession | None = None
 
     def __init__(self, client: SftpClient) -> None:
         self.client = client
+        self.on_notice: Callable[[Notice], None] = lambda notice: None
 
     async def getattr(self, path: bytes) -> Attributes:
         """Attributes; a link is not followed."""
         return from_attrs(await self.client.lstat(path))
+
+    async def look_up(self, path: bytes, folder: bytes | None) -> Found:
+        """Attributes; there are no leases."""
+        return Found(await self.getattr(path))
+
+    async def lease(self, path: bytes) -> Leased:
+        """Attributes; there are no leases."""
+        return Leased(await self.getattr(path), None)
+
+    async def give_back(self, file_id: int, seq: int) -> None:
+        """Nothing: there are no leases."""
+
+    async def renew(self) -> None:
+        """Nothing: there are no leases."""
+
+    async def read_files(self, paths: Sequence[bytes]) -> Sequence[Whole | None]:
+        """None: it takes as long as opening them."""
+        return [None] * len(paths)
 
     async def fgetattr(self, handle: bytes) -> Attributes:
         """Attributes of an open file."""
@@ -65,7 +87,13 @@ class PlainRemote:
         return await self.getattr(path)
 
     async def open(
-        self, path: bytes, flags: int, mode: int | None = None, *, ahead: int = 0
+        self,
+        path: bytes,
+        flags: int,
+        mode: int | None = None,
+        *,
+        ahead: int = 0,
+        folder: bytes | None = None,
     ) -> Opened:
         """Open a file; ``flags`` are of ``OpenFlag``, ``mode`` is for one that is made."""
         try:
@@ -80,18 +108,20 @@ class PlainRemote:
             attributes = await self.fgetattr(handle)
         return Opened(handle, attributes)
 
-    async def list_folder(self, path: bytes) -> AsyncIterator[Sequence[Entry]]:
+    async def list_folder(self, path: bytes, *, lease: bool = False) -> AsyncIterator[Listed]:
         """The entries of a folder, some at a time, without ``.`` and ``..``."""
         handle = await self.client.opendir(path)
         asked = deque(self.client.readdir(handle) for _ in range(_LISTING_AHEAD))
         try:
             while entries := await asked.popleft():
                 asked.append(self.client.readdir(handle))
-                yield [
-                    Entry(one.name, from_attrs(one.attrs))
-                    for one in entries
-                    if one.name not in (b".", b"..")
-                ]
+                yield Listed(
+                    [
+                        Entry(one.name, from_attrs(one.attrs))
+                        for one in entries
+                        if one.name not in (b".", b"..")
+                    ]
+                )
         finally:
             await asyncio.gather(*asked, self.client.close(handle), return_exceptions=True)
 

@@ -1,10 +1,12 @@
 """What the file system asks of a file server, whichever kind it is."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from dit4c_p2p.helpers.storage.attributes import Attributes, Changes
+from dit4c_p2p.helpers.storage.leases import HeldLease, LeaseSession
 from dit4c_p2p.helpers.storage.sftp_client import SftpClient
+from dit4c_p2p.sftp.extensions import Notice
 from dit4c_p2p.sftp.openssh import StatVfs
 
 
@@ -15,8 +17,37 @@ class Entry(NamedTuple):
     attributes: Attributes
 
 
+class Leased(NamedTuple):
+    """A folder's attributes, and the lease that was granted on it, if one was."""
+
+    attributes: Attributes
+    lease: HeldLease | None
+
+
+class Found(NamedTuple):
+    """A file's attributes, and its folder's lease where it was wished for."""
+
+    attributes: Attributes
+    folder: Leased | None = None
+
+
+class Listed(NamedTuple):
+    """Some entries of a folder; the first time with its lease where it was wished for."""
+
+    entries: Sequence[Entry]
+    folder: Leased | None = None
+
+
+class Whole(NamedTuple):
+    """A file with all its contents."""
+
+    attributes: Attributes
+    data: bytes
+
+
 class Opened(NamedTuple):
-    """A file that was opened, its attributes then, and its first bytes if they were wished for.
+    """A file that was opened, its attributes then, its first bytes and its folder's lease if they
+    were wished for.
 
     ``created``: the server says that it was not there before.
     """
@@ -25,21 +56,41 @@ class Opened(NamedTuple):
     attributes: Attributes
     start: bytes = b""
     created: bool = False
+    folder: Leased | None = None
 
 
 class Remote(Protocol):
     """One session with a file server. Paths are the server's.
 
-    Methods raise :class:`OSError` with the server's error and ``ConnectionGone``.
+    Methods raise :class:`OSError` with the server's error and ``ConnectionGone``. Where one takes
+    ``folder``, a lease on the folder of that path is wished for; it counts for the answer.
 
     :ivar keeps_owners: whether files can be given to other users and groups.
+    :ivar on_notice: told what the server says of its leases.
     """
 
     keeps_owners: bool
     client: SftpClient
+    on_notice: Callable[[Notice], None]
+
+    @property
+    def leases(self) -> LeaseSession | None:
+        """None: the server grants none."""
 
     async def getattr(self, path: bytes) -> Attributes:
         """Attributes; a link is not followed."""
+
+    async def look_up(self, path: bytes, folder: bytes | None) -> Found:
+        """Attributes; a link is not followed."""
+
+    async def lease(self, path: bytes) -> Leased:
+        """A folder's attributes, and a lease on it."""
+
+    async def give_back(self, file_id: int, seq: int) -> None:
+        """Give a lease back, after every request that was sent before."""
+
+    async def renew(self) -> None:
+        """Have the leases last longer."""
 
     async def fgetattr(self, handle: bytes) -> Attributes:
         """Attributes of an open file."""
@@ -50,14 +101,23 @@ class Remote(Protocol):
         """Change attributes of an open file, or of a path; returns them afterwards."""
 
     async def open(
-        self, path: bytes, flags: int, mode: int | None = None, *, ahead: int = 0
+        self,
+        path: bytes,
+        flags: int,
+        mode: int | None = None,
+        *,
+        ahead: int = 0,
+        folder: bytes | None = None,
     ) -> Opened:
         """Open a file; ``flags`` are of ``OpenFlag``, ``mode`` is for one that is made.
 
         :param ahead: so many of its first bytes are wished for; a server may leave them out.
         """
 
-    def list_folder(self, path: bytes) -> AsyncIterator[Sequence[Entry]]:
+    async def read_files(self, paths: Sequence[bytes]) -> Sequence[Whole | None]:
+        """Small files whole; None where one can't be had so."""
+
+    def list_folder(self, path: bytes, *, lease: bool = False) -> AsyncIterator[Listed]:
         """The entries of a folder, some at a time, without ``.`` and ``..``."""
 
     async def unlink(self, path: bytes) -> None:

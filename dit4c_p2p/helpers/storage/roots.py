@@ -48,6 +48,6 @@ async def _shown_by(link: ServerLink) -> set[bytes]:
 
 async def _names(remote: Remote, path: bytes) -> list[bytes]:
     found = []
-    async for entries in remote.list_folder(path):
-        found += [entry.name for entry in entries if entry.attributes.is_folder]
+    async for listed in remote.list_folder(path):
+        found += [entry.name for entry in listed.entries if entry.attributes.is_folder]
     return found

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
@@ -9,7 +10,8 @@ from typing import TypeVar
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.helpers.storage.remote import Remote
-from dit4c_p2p.helpers.storage.sftp_client import ConnectionGone, SftpClient
+from dit4c_p2p.helpers.storage.sftp_client import ConnectionGone, now_s
+from dit4c_p2p.sftp.extensions import Notice
 
 _log = logging.getLogger(__name__)
 
@@ -18,6 +20,8 @@ CALL_LIMIT_S = 600.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 3.0
 _LOOK_S = 1.0
+# A session that has sent nothing for so long sends something, so that its leases last.
+_RENEW_S = 0.7
 # Bytes of writes on their way to one server.
 MAX_UNSENT_BYTES = 32 * 1024 * 1024
 
@@ -48,6 +52,9 @@ class ServerLink:
         self._on_state = on_state
         self._remote: Remote | None = None
         self._changed = asyncio.Event()
+        # Told what the server says of its leases, and that those of a session are gone.
+        self.on_notice: Callable[[Remote, Notice], None] = lambda remote, notice: None
+        self.on_lost: Callable[[], None] = lambda: None
         self.trouble = "not connected yet"
 
     @property
@@ -66,19 +73,32 @@ class ServerLink:
                 await asyncio.sleep(backoff.pause_s())
                 continue
             backoff.reset()
+            remote.on_notice = functools.partial(self._hear, remote)
             self._remote = remote
             self._changed.set()
             self._say("")
             try:
-                await self._watch(remote.client)
+                await self._watch(remote)
             finally:
                 self._remote = None
                 remote.client.abort()
+                if remote.leases is not None:
+                    remote.leases.end()
+                self.on_lost()
             self._say("the connection to the file server ended")
 
-    async def _watch(self, client: SftpClient) -> None:
-        """Return when the session has ended, or does not answer."""
+    def _hear(self, remote: Remote, notice: Notice) -> None:
+        self.on_notice(remote, notice)
+
+    async def _watch(self, remote: Remote) -> None:
+        """Return when the session has ended, or does not answer. Renews its leases meanwhile."""
+        client = remote.client
+        renewing: asyncio.Future[None] | None = None
         while client.alive:
+            idle = remote.leases is not None and now_s() - client.sent_at > _RENEW_S
+            if idle and (renewing is None or renewing.done()):
+                renewing = asyncio.ensure_future(remote.renew())
+                renewing.add_done_callback(_heard)
             await asyncio.wait([client.closed], timeout=_LOOK_S)
             if client.oldest_s() > self._limit_s:
                 _log.warning("%s has not answered for %s s", self.name, self._limit_s)
@@ -166,6 +186,11 @@ class RemoteFile:
                 self._remote = remote
         return self._handle
 
+    @property
+    def opened(self) -> bool:
+        """Whether it has been opened at a server at all."""
+        return self._remote is not None
+
     def close(self) -> None:
         """Give the handle back; nobody waits for it."""
         remote, self._remote = self._remote, None
@@ -176,3 +201,9 @@ class RemoteFile:
 def _closed(future: "asyncio.Future[None]") -> None:
     if not future.cancelled() and (error := future.exception()) is not None:
         _log.info("a handle could not be given back: %s", error)
+
+
+def _heard(future: "asyncio.Future[None]") -> None:
+    """A session that ends takes what waits for an answer with it."""
+    if not future.cancelled() and (error := future.exception()) is not None:
+        _log.info("leases could not be renewed: %s", error)

@@ -54,6 +54,11 @@ _ERRNO: dict[int, int] = {
 }
 
 
+def now_s() -> float:
+    """Seconds of a clock that goes on while the machine sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class ConnectionGone(DitError):
     """The connection to the file server ended before the answer came."""
 
@@ -85,6 +90,9 @@ class SftpClient(asyncssh.SSHClientSession[bytes]):
         self.max_write_bytes = _SAFE_DATA_BYTES
         # What the server says of its own accord.
         self.on_notice: Callable[[bytes], None] = lambda data: None
+        # Told when a request that was answered had been sent; of :func:`now_s`.
+        self.on_acknowledged: Callable[[float], None] = lambda sent_at: None
+        self.sent_at = 0.0
 
     # ---- called by asyncssh
 
@@ -155,7 +163,7 @@ class SftpClient(asyncssh.SSHClientSession[bytes]):
     def oldest_s(self) -> float:
         """For how long the oldest request has waited."""
         for pending in self._pending.values():
-            return time.monotonic() - pending.sent_at
+            return now_s() - pending.sent_at
         return 0.0
 
     # ---- requests
@@ -267,7 +275,8 @@ class SftpClient(asyncssh.SSHClientSession[bytes]):
             _fail(future, ConnectionGone("there is no connection to the file server"))
             return future
         number = self._next_id = (self._next_id + 1) % NOTICE_ID
-        self._pending[number] = _Pending(future, expected, time.monotonic())
+        self.sent_at = now_s()
+        self._pending[number] = _Pending(future, expected, self.sent_at)
         try:
             self._write(packets.encode_request(number, request))
         except OSError:
@@ -285,6 +294,7 @@ class SftpClient(asyncssh.SSHClientSession[bytes]):
         pending = self._pending.pop(number, None)
         if pending is None:
             raise MalformedPacket("an answer to what was not asked")
+        self.on_acknowledged(pending.sent_at)
         future = pending.future
         if future.done():  # whoever asked has gone
             return

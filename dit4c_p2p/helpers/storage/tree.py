@@ -5,14 +5,15 @@ import errno
 import logging
 import stat
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import pyfuse3
 
 from dit4c_p2p.helpers.storage.attributes import Attributes, Changes
+from dit4c_p2p.helpers.storage.lease_book import Coverage, Kernel, LeaseBook, learn
 from dit4c_p2p.helpers.storage.nodes import Node, NodeTable
-from dit4c_p2p.helpers.storage.remote import Entry, Remote
+from dit4c_p2p.helpers.storage.remote import Entry, Leased, Remote
 from dit4c_p2p.helpers.storage.server_link import ServerLink
 from dit4c_p2p.sftp.operations import OWN_ID
 
@@ -24,15 +25,10 @@ BELIEVED_S = 1.0
 # After so many look-ups of known names a folder is listed whole, unless it is larger than that.
 _MISSES = 2
 _MOST_LISTED = 2000
+# Larger folders are listed for whoever reads them, and not kept.
+_MOST_KEPT = 10_000
 # Programs read and write in pieces of this size if they go by it.
 BLOCK_BYTES = 128 * 1024
-
-
-class Kernel:
-    """What the mount tells the kernel of its own accord; by default nothing, as without a mount."""
-
-    def forget_attributes(self, number: int) -> None:
-        """Attributes of that node are to be asked for again."""
 
 
 class OpenFolder:
@@ -56,6 +52,7 @@ class Tree:
         self.uid, self.gid = owner
         self.table = NodeTable()
         self.kernel = kernel or Kernel()
+        self.leases = LeaseBook(self.table, self.kernel, self._before_return)
         self._made_ns = time.time_ns()
         self._folders: dict[int, OpenFolder] = {}
         self._last_number = 0
@@ -71,32 +68,64 @@ class Tree:
         if child is not None:
             if child.file is not None:
                 await child.file.drain()
-            if self._is_fresh(child):
+            if child.fresh_until > time.monotonic() or (parent.knows(name) and child.is_sure):
                 return child
-        if await self._listed(parent):
-            child = parent.children.get(name)
-            if child is None:
+        elif parent.knows_all:
+            raise OSError(errno.ENOENT, "no such file")
+        if child is not None and child.attributes.is_folder and parent.knows(name):
+            await self._refresh(child)
+            return child
+        names = await self._listed(parent)
+        if names is not None:
+            if name not in names:
                 raise OSError(errno.ENOENT, "no such file")
-            if self._is_fresh(child):
+            child = parent.children.get(name)
+            if child is not None and self._is_fresh(child):
                 return child
         changes = 0 if child is None else child.changes
-        path = parent.child_path(name)
+        path, asking = parent.child_path(name), self.leases.ask(parent)
         try:
-            attributes = await parent.link.call(lambda remote: remote.getattr(path))
+            found = await parent.link.call(lambda remote: remote.look_up(path, asking.wish))
         except FileNotFoundError:
             if parent.children.get(name) is child:
                 self.table.detach(parent, name)
             raise
-        node = self.table.found(parent, name, attributes)
-        if node is not child or node.changes == changes:
-            node.fresh_until = time.monotonic() + BELIEVED_S
-        return node
+        self.leases.answered(asking, parent, found.folder)
+        return self._found(parent, name, found.attributes, asking.covered, (child, changes))
 
-    async def _listed(self, parent: Node) -> bool:
+    def _found(
+        self,
+        parent: Node,
+        name: bytes,
+        attributes: Attributes,
+        covered: Coverage | None,
+        before: tuple[Node | None, int] = (None, 0),
+    ) -> Node:
+        """The node of a name that the server has just spoken of.
+
+        :param before: the node that had the name when the server was asked, and its changes.
+        """
+        child, changes = before
+        known = self.table.found(parent, name, attributes)
+        if known.changes == (changes if known is child else 0):
+            learn(known, attributes, covered, self._believed_until(parent))
+        if covered is not None:
+            known.names[(parent, name)] = covered[1]
+        return known
+
+    @staticmethod
+    def _believed_until(folder: Node) -> float:
+        """Until when something in a folder is believed without a lease (monotonic clock)."""
+        remote = folder.link.remote if folder.link is not None else None
+        if remote is not None and remote.leases is not None:
+            return 0.0
+        return time.monotonic() + BELIEVED_S
+
+    async def _listed(self, parent: Node) -> Collection[bytes] | None:
         """List a folder whole when several of its names are asked for in a row.
 
-        Whether a listing has begun after this look-up and is done: it says what there is. What it
-        says of other names is believed as long as other answers are, but not that there is none.
+        Returns its names if a listing has begun after this look-up and is done. What it says of
+        other names is believed as long as other answers are, but not that there is none.
         """
         parent.misses += 1
         if (
@@ -104,26 +133,30 @@ class Tree:
             or len(parent.children) > _MOST_LISTED
             or parent.listed_at > time.monotonic() - BELIEVED_S
         ):
-            return False
+            return None
         begun_by_us = parent.listing is None
         if parent.listing is None:
             parent.listing = asyncio.ensure_future(self._list_for_lookups(parent))
-        return await asyncio.shield(parent.listing) and begun_by_us
+        names = await asyncio.shield(parent.listing)
+        return names if begun_by_us else None
 
-    async def _list_for_lookups(self, folder: Node) -> bool:
-        """Whether it could be listed, and nothing of it changed meanwhile."""
+    async def _list_for_lookups(self, folder: Node) -> Collection[bytes] | None:
+        """Its names, if it could be listed and nothing of it changed meanwhile."""
         try:
             opening = OpenFolder(folder)
-            for entry in await self._list(opening):
-                child = folder.children.get(entry.name)
-                if child is not None and (child.base is not None or child.file is not None):
-                    continue
-                found = self.table.found(folder, entry.name, entry.attributes)
-                self._learn(found, entry.attributes, found.changes)
-            return folder.changes == opening.changes
+            entries = await self._list(opening)
+            if not folder.knows_all:
+                for entry in entries:
+                    child = folder.children.get(entry.name)
+                    if child is not None and (child.base is not None or child.file is not None):
+                        continue
+                    self._found(folder, entry.name, entry.attributes, None)
+            if folder.changes != opening.changes:
+                return None
+            return {entry.name for entry in entries}
         except OSError as error:
             _log.info("a folder can't be listed ahead: %s", error)
-            return False
+            return None
         finally:
             folder.misses, folder.listing = 0, None
             folder.listed_at = time.monotonic()
@@ -136,29 +169,70 @@ class Tree:
             await node.file.drain()
         if self._is_fresh(node):
             return
+        while node.names and node.base is None:
+            try:
+                await self._refresh_by_path(node, node.link)
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ESTALE):
+                    raise
+                # That name is another file's now; there may be a second, or an open handle.
+                self.table.detach(*next(iter(node.names)))
+                if not node.names and node.file is None:
+                    raise
+            else:
+                return
+        opening = self._handle_for(node, False) if node.base is None else None
+        if opening is None:
+            await self._refresh_by_path(node, node.link)
+            return
         changes = node.changes
-        opening = self._handle_for(node, False) if not node.names and node.base is None else None
 
         async def ask(remote: Remote) -> Attributes:
-            if opening is not None:
-                return await remote.fgetattr(await opening.on(remote))
-            return await remote.getattr(node.path())
+            return await remote.fgetattr(await opening.on(remote))
 
-        attributes = await node.link.call(ask)
-        if opening is None and attributes.file_id != node.attributes.file_id and node.base is None:
+        self._learn(node, await node.link.call(ask), changes)
+
+    async def _refresh_by_path(self, node: Node, link: ServerLink) -> None:
+        """:raises OSError: ENOENT or ESTALE, the node's first name is not its own any more."""
+        changes = node.changes
+        name = next(iter(node.names), None)
+        folder = name[0] if name is not None and not node.attributes.is_folder else node
+        asking = self.leases.ask(folder)
+        leased: Leased | None
+        if folder is node and asking.wish is not None:
+            leased = await link.call(lambda remote: remote.lease(node.path()))
+            attributes = leased.attributes
+        else:
+            attributes, leased = await link.call(
+                lambda remote: remote.look_up(node.path(), asking.wish)
+            )
+        if attributes.file_id != node.attributes.file_id and node.base is None:
             raise OSError(errno.ESTALE, "another file has this name now")
-        self._learn(node, attributes, changes)
+        self.leases.answered(asking, folder, leased)
+        covered = asking.covered
+        self._learn(node, attributes, changes, covered)
+        if covered is not None and covered[0] is not node and name in node.names:
+            node.names[name] = covered[1]
 
-    def _learn(self, node: Node, attributes: Attributes, changes: int) -> None:
+    def _learn(
+        self, node: Node, attributes: Attributes, changes: int, covered: Coverage | None = None
+    ) -> None:
         """The server said this of ``node`` when it had been changed so many times."""
         if node.changes == changes:
-            node.attributes = attributes
-            node.fresh_until = time.monotonic() + BELIEVED_S
+            parent = next(iter(node.names), (node, b""))[0]
+            learn(node, attributes, covered, self._believed_until(parent))
 
     async def _settle(self, node: Node) -> None:
-        """What was written to a file is at the server."""
+        """What was written to a file is at the server, and so are its handles."""
         if node.file is not None:
+            await node.file.open_all()
             await node.file.drain()
+
+    async def _before_return(self, nodes: Iterable[Node]) -> None:
+        """A lease that covers these goes back: what was opened under it stays what it is."""
+        for node in list(nodes):
+            if node.file is not None:
+                await node.file.open_all()
 
     def _handle_for(self, node: Node, writable: bool) -> Any:
         """The server's handle of a file that is open, which a file without a name is reached by."""
@@ -193,12 +267,12 @@ class Tree:
                     raise
                 return await remote.getattr(path)  # an earlier attempt has made it
 
+        asking = self.leases.ask(parent)
         attributes = await link.call(attempt)
         parent.changed()
-        node = self.table.found(parent, name, attributes)
-        self._learn(node, attributes, node.changes)
+        node = self._found(parent, name, attributes, asking.covered)
         node.lookups += 1
-        return self._entry(node)
+        return self._entry(node, parent, name)
 
     def _new_owner(self, parent: Node, ctx: Any) -> Changes:
         """Who owns what a program makes in a folder; no changes: the mount's own user and group.
@@ -233,14 +307,18 @@ class Tree:
         ]
         if folder.link is None:
             return own
-        path = folder.path()
+        if folder.knows_all:
+            return [Entry(name, child.attributes) for name, child in folder.children.items()]
+        path, asking = folder.path(), self.leases.ask(folder)
 
         async def listing(remote: Remote) -> list[Entry]:
             found: list[Entry] = []
-            async for some in remote.list_folder(path):
-                found.extend(some)
+            async for some in remote.list_folder(path, lease=asking.wish is not None):
+                self.leases.answered(asking, folder, some.folder)
+                found.extend(some.entries)
             return found
 
+        known = {name: (child, child.changes) for name, child in folder.children.items()}
         entries = await folder.link.call(listing)
         own_names = {entry.name for entry in own}
         valid = [entry for entry in entries if _is_name(entry.name) and entry.name not in own_names]
@@ -248,6 +326,13 @@ class Tree:
             there = {entry.name for entry in valid} | own_names
             for name in [name for name in folder.children if name not in there]:
                 self.table.detach(folder, name)
+            covered = asking.covered
+            if covered is not None and len(valid) <= _MOST_KEPT:
+                for entry in valid:
+                    child, _ = before = known.get(entry.name, (None, 0))
+                    if child is None or not is_dirty(child):
+                        self._found(folder, entry.name, entry.attributes, covered, before)
+                folder.complete = folder.epoch
         return own + valid
 
     def _gone(self, parent: Node, name: bytes) -> None:
@@ -294,13 +379,16 @@ class Tree:
 
     @staticmethod
     def _is_fresh(node: Node) -> bool:
-        return node.fresh_until > time.monotonic()
+        return node.is_sure or node.fresh_until > time.monotonic()
 
     def _next_number(self) -> int:
         self._last_number += 1
         return self._last_number
 
-    def _entry(self, node: Node) -> pyfuse3.EntryAttributes:
+    def _entry(
+        self, node: Node, parent: Node | None = None, name: bytes = b""
+    ) -> pyfuse3.EntryAttributes:
+        """What the kernel is told of a node, and of its name in ``parent`` if that is asked for."""
         attributes = node.attributes
         entry = pyfuse3.EntryAttributes()
         entry.st_ino = node.number
@@ -322,8 +410,22 @@ class Tree:
         entry.st_ctime_ns = (
             entry.st_mtime_ns if attributes.ctime_ns is None else attributes.ctime_ns
         )
-        entry.entry_timeout = entry.attr_timeout = BELIEVED_S
+        believed = max(0.0, min(BELIEVED_S, node.fresh_until - time.monotonic()))
+        if node.link is None or is_dirty(node):
+            believed = BELIEVED_S
+        entry.attr_timeout = max(believed, _lease_left_s(node.sure)) if node.is_sure else believed
+        entry.entry_timeout = believed
+        if parent is not None and parent.knows(name):
+            left_s = _lease_left_s((parent, parent.epoch))
+            # A folder's name can't be taken from the kernel: it may be where a program works.
+            entry.entry_timeout = min(left_s, BELIEVED_S) if folder else left_s
         return entry
+
+
+def _lease_left_s(covered: Coverage | None) -> float:
+    """For how long a lease lasts if no further answer comes."""
+    lease = covered[0].lease if covered is not None else None
+    return max(0.0, lease.session.left_s) if lease is not None else 0.0
 
 
 def is_dirty(node: Node) -> bool:
