@@ -35,6 +35,9 @@ from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS
 _log = logging.getLogger(__name__)
 
 _STOP_TIMEOUT_S = 5.0
+# SYMLINK's arguments come as OpenSSH takes them. Clients that send them the other way round unless
+# the server is OpenSSH look for this name.
+_VERSION = "dit4c OpenSSH-SFTP"
 _ANOTHER_PORT = "choose another port in listen_ssh ('dit4c up': --files-port)"
 # Descriptors that are not for clients' handles.
 _KEPT_DESCRIPTORS = 512
@@ -213,7 +216,7 @@ class FileServer:
             server_factory=self._connections.server,
             server_host_keys=[self.config.key],
             line_editor=False,
-            **SERVER_OPTIONS,
+            **SERVER_OPTIONS | {"server_version": _VERSION},
         )
         self._stack.callback(listener.close)
         first = 0

@@ -164,3 +164,27 @@ async def test_a_folder_comes_back_as_it_was(client, system, tmp_path):
     mode = (system.private("ada") / "there/deep/run.sh").stat().st_mode
     if client not in ("rclone", "lftp"):  # rclone and lftp don't send modes here
         assert stat.S_IMODE(mode) == 0o755
+
+
+async def test_links_of_every_client_lead_where_they_should(system, tmp_path):
+    """Version 3's text and OpenSSH disagree on the order of SYMLINK's arguments."""
+    ada = system.person("ada")
+    home = system.private("ada")
+    async with system.sftp(ada) as sftp:
+        await sftp.symlink("target", "/private/by-asyncssh")
+        assert await sftp.readlink("/private/by-asyncssh") == "target"
+    options = [*system.ssh_options(ada), "-P", str(system.server.port)]
+    batch = b"cd /private\nln -s target by-sftp\n"
+    await system.run("sftp", "-b", "-", *options, f"{ada.name}@127.0.0.1", stdin=batch)
+    point = tmp_path / "mount"
+    point.mkdir()
+    await system.run(
+        *("sshfs", *system.ssh_options(ada), "-p", str(system.server.port)),
+        *(f"{ada.name}@127.0.0.1:/private", str(point)),
+    )
+    try:
+        await system.run("ln", "-s", "target", f"{point}/by-sshfs")
+    finally:
+        await system.run("fusermount3", "-u", str(point))
+    for name in ("by-asyncssh", "by-sftp", "by-sshfs"):
+        assert (home / name).readlink() == Path("target"), name
