@@ -19,12 +19,11 @@ from dataclasses import dataclass
 
 from dit4c_p2p.fileserver.syscalls import os_error
 from dit4c_p2p.fileserver.trees import Tree
+from dit4c_p2p.messages.snapshot_names import SNAPSHOTS
 from dit4c_p2p.sftp.extensions import Grant, LeaseKind, RecalledLease
 from dit4c_p2p.sftp.operations import FileAttrs
 
 Parts = tuple[bytes, ...]
-
-SNAPSHOTS = b".snapshots"
 
 # Ids of virtual folders: no file system of a disk uses them.
 _VIRTUAL_IDS = 1 << 63

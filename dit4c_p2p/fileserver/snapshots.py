@@ -11,21 +11,18 @@ no new snapshot.
 
 import logging
 import os
-import re
 import shutil
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from dit4c_p2p.fileserver.syscalls import BENEATH, Resolve, clone, open_beneath
+from dit4c_p2p.messages.snapshot_names import name_of, time_of
 
 _log = logging.getLogger(__name__)
 
-_FORM = "%Y-%m-%dT%H-%M-%SZ"
-_NAME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ", re.ASCII)
 # What is being made; swept away at the next round if it was not finished.
 _UNFINISHED = "unfinished"
 _COPY_BYTES = 1024 * 1024
@@ -38,21 +35,6 @@ _MAX_DEPTH = 128
 
 class Stopped(Exception):
     """The server stops: what is being made is left unfinished."""
-
-
-def name_of(now: float) -> bytes:
-    """The name of a snapshot that is made now; ``now`` in seconds since 1970."""
-    return datetime.fromtimestamp(now, UTC).strftime(_FORM).encode()
-
-
-def time_of(name: bytes) -> float | None:
-    """When a snapshot was made, by its name; None: it is no snapshot."""
-    if not _NAME.fullmatch(name):
-        return None
-    try:
-        return datetime.strptime(name.decode(), _FORM).replace(tzinfo=UTC).timestamp()
-    except ValueError:
-        return None
 
 
 def to_remove(names: Iterable[bytes], now: float, hourly: int, daily: int) -> list[bytes]:

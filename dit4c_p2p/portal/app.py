@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import aiohttp_jinja2
 import asyncssh
@@ -60,7 +60,7 @@ from dit4c_p2p.portal.metrics import PortalMetrics
 from dit4c_p2p.portal.models import Counter, EnrolNonce, Incoming, LoginLink, Outgoing
 from dit4c_p2p.portal.oauth.server import OAuthServer
 from dit4c_p2p.portal.opaque_tokens import public_id
-from dit4c_p2p.portal.pages import account, dashboard, login
+from dit4c_p2p.portal.pages import account, dashboard, earlier_files, login
 from dit4c_p2p.portal.pages import audit as audit_pages
 from dit4c_p2p.portal.pages import consents as consent_pages
 from dit4c_p2p.portal.pages import device as device_pages
@@ -85,7 +85,7 @@ from dit4c_p2p.portal.peers import registry as peer_registry
 from dit4c_p2p.portal.services.user_keys import end_pending_keys
 from dit4c_p2p.portal.storage.events import GrantEvents
 from dit4c_p2p.portal.storage.file_servers import FileServers
-from dit4c_p2p.portal.storage.files import size_text
+from dit4c_p2p.portal.storage.files import moment_text, size_text
 from dit4c_p2p.portal.storage.grants import StorageGrants
 from dit4c_p2p.portal.storage.homes import Defaults
 from dit4c_p2p.portal.storage.usage import UsageCache
@@ -397,7 +397,7 @@ class Portal:
         environment.filters["day"] = _day
         environment.filters["until"] = _until
         environment.filters["size"] = size_text
-        environment.filters["moment"] = _moment
+        environment.filters["moment"] = moment_text
         app.on_response_prepare.append(responses.add_headers)
         for routes in (
             peer_registry.routes(),
@@ -417,6 +417,7 @@ class Portal:
             tool_pages.routes(),
             group_pages.routes(),
             file_pages.routes(),
+            earlier_files.routes(),
             consent_pages.routes(),
             storage_pages.routes(),
             account.routes(),
@@ -459,14 +460,6 @@ def _day(text: str | None) -> str:
     if not text:
         return "never"
     return f"{datetime.fromisoformat(text):%-d %b %Y, %H:%M}"
-
-
-def _moment(at: float) -> str:
-    """Seconds since 1970 as ``21 Sep 2026, 10:00``, for a page."""
-    try:
-        return f"{datetime.fromtimestamp(at, UTC):%-d %b %Y, %H:%M}"
-    except (OverflowError, OSError, ValueError):
-        return "never"
 
 
 def _until(text: str) -> str:

@@ -239,6 +239,31 @@ async def test_another_persons_files_are_not_there(site):
                 assert not await sftp.exists(path)
 
 
+async def test_what_was_lost_is_restored_from_a_snapshot_on_the_file_page(site):
+    home = site.trees / "user-ada" / "files" / "private"
+    assert (await put(site, "album/a.txt", b"first")).status == 201
+    assert (await put(site, "album/big", b"x" * 3_000_000)).status == 201
+    (home / "album" / "link").symlink_to("a.txt")
+    (home / "album" / "a.txt").chmod(0o640)
+    await site.server.housekeeping.round()
+    await put(site, "new.txt", b"y" * 100_000)
+    (home / "album" / "a.txt").write_bytes(b"spoiled")
+    (home / "album" / "big").unlink()
+
+    versions = (await site.browser.get("/files/earlier/private/album")).text
+    (past,) = re.findall(r"/files/browse/(private/\.snapshots/[^/]+/album)", versions)
+    assert "Restore" in (await site.browser.get(f"/files/browse/{past}")).text
+    path = f"/files/restore/{past}"
+    assert (await site.browser.submit(f"{path}/big", csrf=site.csrf)).status == 303
+    assert (home / "album" / "big").stat().st_size == 3_000_000
+    assert (await site.browser.submit(path, csrf=site.csrf)).status == 409
+    assert (await site.browser.submit(path, csrf=site.csrf, replace="1")).status == 303
+    assert (home / "album" / "a.txt").read_bytes() == b"first"
+    assert (home / "album" / "a.txt").stat().st_mode & 0o777 == 0o640
+    assert (home / "album" / "link").readlink().name == "a.txt"
+    assert sorted(one.name for one in home.iterdir()) == ["album", "new.txt"]
+
+
 async def test_what_is_stored_is_shown_beside_the_quota(site):
     await site.api.request("PATCH", "people/ada/storage", json={"quota_bytes": 4 * 1024**2})
     await put(site, "half", b"x" * (2 * 1024**2))

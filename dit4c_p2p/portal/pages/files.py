@@ -13,6 +13,7 @@ from urllib.parse import quote
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from dit4c_p2p.messages.snapshot_names import time_of
 from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import (
     BadRequest,
@@ -31,7 +32,7 @@ from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.services import files
 from dit4c_p2p.portal.storage import file_actions
 from dit4c_p2p.portal.storage.file_actions import Item
-from dit4c_p2p.portal.storage.files import size_text
+from dit4c_p2p.portal.storage.files import moment_text, size_text
 from dit4c_p2p.portal.storage.paths import (
     FilePath,
     checked_name,
@@ -111,7 +112,9 @@ async def usage(call: PageCall) -> web.Response:
 
 async def folder_page(call: PageCall) -> web.Response:
     """What is in a folder, and what can be done there; a file is downloaded."""
-    place = await files.find_place(call.parts, call.by, _path(call.request))
+    place = await files.find_place(call.parts, call.by, path_of(call.request))
+    if place.is_past and place.snapshot is None:
+        return go_to(f"/files/earlier/{place.live.url}")
     items: list[Item] = []
     error = call.error
     try:
@@ -129,7 +132,8 @@ async def folder_page(call: PageCall) -> web.Response:
     return call.page(
         "folder.html",
         place=place,
-        title=await _title(place),
+        past=time_of(place.snapshot or b""),
+        title=await folder_title(place),
         crumbs=await _crumbs(place),
         items=[_row(place, item) for item in items[first : first + _SHOWN]],
         count=len(items),
@@ -142,7 +146,7 @@ async def folder_page(call: PageCall) -> web.Response:
 
 async def ask_page(call: PageCall) -> web.Response:
     """Another name, or whether something is to be deleted: for one thing in a folder."""
-    path = _path(call.request)
+    path = path_of(call.request)
     what = call.request.query.get("what", "")
     if what not in ("rename", "delete") or not path.names:
         raise NotFound("there is no such page")
@@ -165,7 +169,7 @@ async def ask_page(call: PageCall) -> web.Response:
 async def change(call: PageCall) -> web.Response:
     """A folder's forms: a new folder, another name, an end to something."""
     form = call.form
-    folder = await files.find_place(call.parts, call.by, _path(call.request))
+    folder = await files.find_place(call.parts, call.by, path_of(call.request))
     match form.get("do"):
         case "mkdir":
             await files.make_folder(call.parts, call.by, folder, _typed(form.get("name", "")))
@@ -184,7 +188,7 @@ async def change(call: PageCall) -> web.Response:
 
 async def download(call: PageCall) -> web.StreamResponse:
     """A file, or a folder as a ZIP archive; always an attachment that nothing is run from."""
-    path = _path(call.request)
+    path = path_of(call.request)
     place = await files.find_place(call.parts, call.by, path)
     async with files.session(call.parts, call.by, place) as sftp:
         item = await file_actions.look(sftp, path)
@@ -229,7 +233,7 @@ async def upload_form(request: web.Request) -> web.Response:
     if not request.content_type.startswith("multipart/form-data"):
         raise UnsupportedMedia("the body must be a form with files")
     parts = services(request)
-    folder = await files.find_place(parts, session.who.id, _path(request))
+    folder = await files.find_place(parts, session.who.id, path_of(request))
     checked, replace = False, False
     try:
         async for part in _parts(request):
@@ -262,7 +266,7 @@ async def upload_script(request: web.Request) -> web.Response:
     if not hmac.compare_digest(token.encode(errors="replace"), session.csrf.encode()):
         raise Forbidden("the page was too old for this", hint="load it again, then try again")
     parts = services(request)
-    folder = await files.find_place(parts, session.who.id, _path(request))
+    folder = await files.find_place(parts, session.who.id, path_of(request))
     relative = FilePath.from_url(request.query.get("to", ""))
     replace = request.query.get("replace") == "1"
     try:
@@ -282,7 +286,7 @@ async def check_upload(request: web.Request) -> web.Response:
     if session is None:
         raise Unauthorized("you are not logged in any more", hint="open a new login link")
     parts = services(request)
-    folder = await files.find_place(parts, session.who.id, _path(request))
+    folder = await files.find_place(parts, session.who.id, path_of(request))
     relative = FilePath.from_url(request.query.get("to", ""))
     replace = request.query.get("replace") == "1"
     await files.check_upload(parts, session.who.id, folder, relative, replace=replace)
@@ -373,7 +377,7 @@ async def _field(part: BodyPartReader) -> bytes:
 # ---- inside
 
 
-def _path(request: web.Request) -> FilePath:
+def path_of(request: web.Request) -> FilePath:
     """The path in the request's URL, by its raw bytes.
 
     :raises BadRequest: it is none.
@@ -406,7 +410,13 @@ def _row(place: files.Place, item: Item) -> dict[str, Any]:
     }
 
 
-async def _title(place: files.Place) -> str:
+async def folder_title(place: files.Place) -> str:
+    """What a folder is called."""
+    if place.is_past and len(place.below) == 1:
+        return "Earlier versions"
+    if place.snapshot is not None and len(place.below) == 2:
+        at = time_of(place.snapshot)
+        return shown_name(place.snapshot) if at is None else f"{moment_text(at)} UTC"
     if not place.is_top:
         return shown_name(place.path.name)
     kind, _, id = place.grant.path.partition("/")
@@ -425,7 +435,7 @@ async def _crumbs(place: files.Place) -> list[tuple[str, str]]:
     crumbs = []
     for depth in range(top, len(place.path.names)):
         above = files.Place(FilePath(place.path.names[:depth]), place.grant, place.server)
-        crumbs.append((await _title(above), above.path.url))
+        crumbs.append((await folder_title(above), above.path.url))
     return crumbs
 
 

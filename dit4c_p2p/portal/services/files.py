@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import asyncssh
 
 from dit4c_p2p.messages.grants import FolderGrant
+from dit4c_p2p.messages.snapshot_names import SNAPSHOTS
 from dit4c_p2p.portal.context import PortalContext
 from dit4c_p2p.portal.errors import Forbidden, NotFound, Unavailable
 from dit4c_p2p.portal.storage import file_actions
@@ -20,6 +21,32 @@ class Place:
     path: FilePath
     grant: FolderGrant
     server: str
+
+    @property
+    def below(self) -> tuple[bytes, ...]:
+        """The names below the folder of the grant."""
+        return self.path.names[self.grant.path.count("/") + 1 :]
+
+    @property
+    def is_past(self) -> bool:
+        """Whether it is in a snapshot, or the folder of the snapshots."""
+        return self.below[:1] == (SNAPSHOTS,)
+
+    @property
+    def snapshot(self) -> bytes | None:
+        """The name of the snapshot that it is in."""
+        return self.below[1] if self.is_past and len(self.below) > 1 else None
+
+    @property
+    def live(self) -> FilePath:
+        """Where that which is in a snapshot was when the snapshot was made."""
+        top = self.path.names[: len(self.path.names) - len(self.below)]
+        return FilePath((*top, *self.below[2 if self.is_past else 0 :]))
+
+    @property
+    def writable(self) -> bool:
+        """Whether the person may change something there."""
+        return self.grant.write and not self.is_past
 
     @property
     def is_top(self) -> bool:
@@ -45,6 +72,10 @@ async def find_place(parts: PortalContext, person: str, path: FilePath) -> Place
 
 def check_writable(place: Place) -> None:
     """:raises Forbidden: the person may only read there."""
+    if place.is_past:
+        raise Forbidden(
+            "snapshots can't be changed", hint="restore what you need, then change that"
+        )
     if not place.grant.write:
         raise Forbidden(
             "you may only read this folder",

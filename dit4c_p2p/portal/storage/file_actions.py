@@ -10,6 +10,7 @@ from typing import Literal
 
 import asyncssh
 
+from dit4c_p2p.messages.snapshot_names import SNAPSHOTS
 from dit4c_p2p.portal.errors import (
     Conflict,
     Forbidden,
@@ -22,13 +23,13 @@ from dit4c_p2p.portal.storage.paths import FilePath, shown_name
 from dit4c_p2p.portal.storage.zip_stream import ZipStream
 
 # Of one answer from the file server; it may wait for a lease that a mount gives back.
-_CALL_S = 30.0
+CALL_S = 30.0
 _BLOCK_BYTES = 1024 * 1024
 MAX_LISTED = 100_000
 # Deeper is no folder that a person made, or a loop.
-_MAX_DEPTH = 100
-_TEMPORARY = b".dit4c-upload-"
-_TEMPORARY_NAME_BYTES = 8
+MAX_DEPTH = 100
+TEMPORARY = b".dit4c-upload-"
+TEMPORARY_NAME_BYTES = 8
 
 Kind = Literal["folder", "file", "link", "other"]
 
@@ -72,7 +73,7 @@ async def look(sftp: asyncssh.SFTPClient, path: FilePath) -> Item:
     :raises PortalError: nothing, or the file server says no.
     """
     with translated(path):
-        async with asyncio.timeout(_CALL_S):
+        async with asyncio.timeout(CALL_S):
             attrs = await sftp.stat(path.remote)
     return _item(path.name, attrs)
 
@@ -80,7 +81,7 @@ async def look(sftp: asyncssh.SFTPClient, path: FilePath) -> Item:
 async def look_at(sftp: asyncssh.SFTPClient, path: FilePath) -> Item:
     """The same of the link itself, if it is one."""
     with translated(path):
-        async with asyncio.timeout(_CALL_S):
+        async with asyncio.timeout(CALL_S):
             attrs = await sftp.lstat(path.remote)
     return _item(path.name, attrs)
 
@@ -102,7 +103,7 @@ async def make_folder(sftp: asyncssh.SFTPClient, path: FilePath) -> None:
     """
     await check_free(sftp, path)
     with translated(path):
-        async with asyncio.timeout(_CALL_S):
+        async with asyncio.timeout(CALL_S):
             await sftp.mkdir(path.remote)
 
 
@@ -118,7 +119,7 @@ async def make_folders(sftp: asyncssh.SFTPClient, base: FilePath, path: FilePath
         folder = FilePath(path.names[:depth])
         if not await exists(sftp, folder):
             with translated(folder), contextlib.suppress(asyncssh.SFTPFileAlreadyExists):
-                async with asyncio.timeout(_CALL_S):
+                async with asyncio.timeout(CALL_S):
                     await sftp.mkdir(folder.remote)
 
 
@@ -126,7 +127,7 @@ async def exists(sftp: asyncssh.SFTPClient, path: FilePath) -> bool:
     """Whether there is something at a path; a link counts, wherever it leads."""
     try:
         with translated(path):
-            async with asyncio.timeout(_CALL_S):
+            async with asyncio.timeout(CALL_S):
                 await sftp.lstat(path.remote)
     except NotFound:
         return False
@@ -140,7 +141,7 @@ async def rename(sftp: asyncssh.SFTPClient, old: FilePath, new: FilePath) -> Non
     """
     await check_free(sftp, new)
     with translated(old):
-        async with asyncio.timeout(_CALL_S):
+        async with asyncio.timeout(CALL_S):
             await sftp.rename(old.remote, new.remote)
 
 
@@ -149,10 +150,10 @@ async def delete(sftp: asyncssh.SFTPClient, path: FilePath, *, depth: int = 0) -
 
     :raises PortalError: there is nothing, or the file server says no; what was removed stays so.
     """
-    if depth > _MAX_DEPTH:
+    if depth > MAX_DEPTH:
         raise Conflict(f"{shown_name(path.name)} has too many folders in one another")
     with translated(path):
-        async with asyncio.timeout(_CALL_S):
+        async with asyncio.timeout(CALL_S):
             attrs = await sftp.lstat(path.remote)
             if not stat.S_ISDIR(attrs.permissions or 0):
                 await sftp.remove(path.remote)
@@ -160,7 +161,7 @@ async def delete(sftp: asyncssh.SFTPClient, path: FilePath, *, depth: int = 0) -
     for item in await _read_folder(sftp, path):
         await delete(sftp, path.child(item.name), depth=depth + 1)
     with translated(path):
-        async with asyncio.timeout(_CALL_S):
+        async with asyncio.timeout(CALL_S):
             await sftp.rmdir(path.remote)
 
 
@@ -178,24 +179,24 @@ async def write(
     """
     if not replace:
         await check_free(sftp, path)
-    token = secrets.token_hex(_TEMPORARY_NAME_BYTES).encode()
-    temporary = path.parent.child(_TEMPORARY + token)
+    token = secrets.token_hex(TEMPORARY_NAME_BYTES).encode()
+    temporary = path.parent.child(TEMPORARY + token)
     size = 0
     try:
         with translated(path):
-            async with asyncio.timeout(_CALL_S):
+            async with asyncio.timeout(CALL_S):
                 file = await sftp.open(temporary.remote, "xb")
             try:
                 async for block in contents:
-                    async with asyncio.timeout(_CALL_S):
+                    async with asyncio.timeout(CALL_S):
                         await file.write(block, size)
                     size += len(block)
-                async with asyncio.timeout(_CALL_S):
+                async with asyncio.timeout(CALL_S):
                     await _sync(file)
             finally:
-                async with asyncio.timeout(_CALL_S):
+                async with asyncio.timeout(CALL_S):
                     await file.close()
-            async with asyncio.timeout(_CALL_S):
+            async with asyncio.timeout(CALL_S):
                 if replace:
                     await sftp.posix_rename(temporary.remote, path.remote)
                 else:
@@ -214,12 +215,12 @@ async def read(
     :raises Conflict: it has become shorter.
     """
     with translated(path):
-        async with asyncio.timeout(_CALL_S):
+        async with asyncio.timeout(CALL_S):
             file = await sftp.open(path.remote, "rb")
         try:
             done = 0
             while done < size_bytes:
-                async with asyncio.timeout(_CALL_S):
+                async with asyncio.timeout(CALL_S):
                     block = await file.read(min(_BLOCK_BYTES, size_bytes - done), done)
                 if not isinstance(block, bytes) or not block:
                     raise Conflict(f"{shown_name(path.name)} has become shorter meanwhile")
@@ -227,7 +228,7 @@ async def read(
                 yield block
         finally:
             with contextlib.suppress(asyncssh.Error, OSError, TimeoutError):
-                async with asyncio.timeout(_CALL_S):
+                async with asyncio.timeout(CALL_S):
                     await file.close()
 
 
@@ -252,7 +253,7 @@ async def zip_folder(sftp: asyncssh.SFTPClient, path: FilePath) -> AsyncGenerato
 async def _zip_into(
     stream: ZipStream, sftp: asyncssh.SFTPClient, folder: FilePath, prefix: str, depth: int
 ) -> AsyncIterator[bytes]:
-    if depth > _MAX_DEPTH:
+    if depth > MAX_DEPTH:
         raise Conflict(f"{shown_name(folder.name)} has too many folders in one another")
     yield stream.add_folder(prefix, 0)
     for item in await _read_folder(sftp, folder):
@@ -266,7 +267,7 @@ async def _zip_into(
                 yield block
         elif item.kind == "link":
             with translated(path):
-                async with asyncio.timeout(_CALL_S):
+                async with asyncio.timeout(CALL_S):
                     target = await sftp.readlink(path.remote)
             yield stream.add_link(name, item.modified, _as_bytes(target))
 
@@ -274,11 +275,11 @@ async def _zip_into(
 async def _read_folder(sftp: asyncssh.SFTPClient, path: FilePath) -> list[Item]:
     items: list[Item] = []
     with translated(path):
-        async with asyncio.timeout(_CALL_S) as limit:
+        async with asyncio.timeout(CALL_S) as limit:
             async for entry in sftp.scandir(path.remote):
-                limit.reschedule(asyncio.get_running_loop().time() + _CALL_S)
+                limit.reschedule(asyncio.get_running_loop().time() + CALL_S)
                 name = _as_bytes(entry.filename)
-                if name in (b".", b"..") or b"/" in name or name.startswith(_TEMPORARY):
+                if name in (b".", b"..", SNAPSHOTS) or b"/" in name or name.startswith(TEMPORARY):
                     continue
                 if len(items) >= MAX_LISTED:
                     raise Conflict(
@@ -314,7 +315,7 @@ async def _sync(file: asyncssh.SFTPClientFile) -> None:
 async def _remove_quietly(sftp: asyncssh.SFTPClient, path: FilePath) -> None:
     """Remove what was not finished; the file server may be gone, and then it stays."""
     with contextlib.suppress(asyncssh.Error, OSError, TimeoutError, PortalError):
-        async with asyncio.timeout(_CALL_S):
+        async with asyncio.timeout(CALL_S):
             await sftp.remove(path.remote)
 
 

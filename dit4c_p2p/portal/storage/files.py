@@ -1,4 +1,6 @@
-"""How people reach a file server from their own machines, and sizes in words. Pure."""
+"""How people reach a file server from their own machines; sizes and times in words. Pure."""
+
+from datetime import UTC, datetime
 
 from yarl import URL
 
@@ -23,3 +25,11 @@ def size_text(size_bytes: int) -> str:
             break
         size, unit = size / 1024, larger
     return f"{size:.0f} {unit}" if size >= 100 or size == int(size) else f"{size:.1f} {unit}"
+
+
+def moment_text(at: float) -> str:
+    """Seconds since 1970 as ``21 Sep 2026, 10:00``, for a page."""
+    try:
+        return f"{datetime.fromtimestamp(at, UTC):%-d %b %Y, %H:%M}"
+    except (OverflowError, OSError, ValueError):
+        return "never"

@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from dit4c_p2p.fileserver.snapshots import (
     FolderSnapshots,
     Stopped,
-    name_of,
-    time_of,
     to_remove,
 )
+from dit4c_p2p.messages.snapshot_names import name_of, time_of
 
 HOUR, DAY = 3600, 86400
 NOW = 1_800_000_000
