@@ -125,7 +125,7 @@ def page_view(
     going = asked or state in _GOING
     shown = view(instance, config, unreachable)
     hidden = unreachable is not None and state in _HIDDEN
-    found = msgspec.structs.asdict(shown) | {
+    found: dict[str, Any] = msgspec.to_builtins(shown) | {
         "since": time_text(instance.changed_at) if state is State.RUNNING and shown.url else "",
         "word": _WORDS[State.DISCARDING] if asked and state not in _GOING else _WORDS[state],
         "tone": _tone(state, going=going),
