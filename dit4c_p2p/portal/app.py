@@ -82,6 +82,7 @@ from dit4c_p2p.portal.peers import imageserver as peer_imageserver
 from dit4c_p2p.portal.peers import instances as peer_instances
 from dit4c_p2p.portal.peers import oauth as oauth_handlers
 from dit4c_p2p.portal.peers import registry as peer_registry
+from dit4c_p2p.portal.services.deletion import finish_deletions
 from dit4c_p2p.portal.services.user_keys import end_pending_keys
 from dit4c_p2p.portal.storage.events import GrantEvents
 from dit4c_p2p.portal.storage.file_servers import FileServers
@@ -445,6 +446,7 @@ class Portal:
                 await invitations.remove_expired(now)
                 await parts.device_codes.remove_expired()
                 await end_pending_keys(parts)
+                await finish_deletions(parts)
                 await images.remove_expired_secrets(now)
                 await saves.purge(parts.image_store, now)
                 await parts.checkpoints.begin_due()

@@ -37,6 +37,10 @@ class Person(Model):
 
     ``checkpoint_minutes``: how often checkpoints of their instances are made, 0 for never; None: as
     the installation has it.
+    ``instances_limit`` and ``instances_at_once_limit`` are what an admin chose for this person;
+    None: what the groups or the settings say. A deleted account (``deleted_at``) stays as a row
+    without a name, so that nobody else gets its id; its files are removed until
+    ``files_removed_at``.
     """
 
     id = fields.CharField(max_length=_ID, primary_key=True)
@@ -47,6 +51,10 @@ class Person(Model):
     disabled_at = fields.FloatField(null=True)
     seen_at = fields.FloatField(null=True)
     checkpoint_minutes = fields.IntField(null=True)
+    instances_limit = fields.IntField(null=True)
+    instances_at_once_limit = fields.IntField(null=True)
+    deleted_at = fields.FloatField(null=True)
+    files_removed_at = fields.FloatField(null=True)
 
     class Meta:
         table = "person"
@@ -397,6 +405,25 @@ class Tool(Model):
         table_description = "What admins added for people to start"
 
 
+class ToolGroup(Model):
+    """A tool (``tool`` is its name in the catalogue) is offered to this group's members.
+
+    A tool without any such row is offered to everyone.
+    """
+
+    id = fields.BigIntField(primary_key=True, generated=True)
+    tool = fields.CharField(max_length=_ID)
+    group: fields.ForeignKeyRelation["Group"] = fields.ForeignKeyField(
+        "portal.Group", related_name="tools", on_delete=fields.CASCADE
+    )
+    group_id: str
+
+    class Meta:
+        table = "tool_group"
+        table_description = "Which tools are for which groups alone"
+        unique_together = (("tool", "group"),)
+
+
 class Peer(Model):
     """A peer that was enrolled; ``scheduler`` is the id of the one that a node belongs to.
 
@@ -558,6 +585,7 @@ class Group(Model):
     """People who share files; ``id`` never changes, ``/mnt/shared/<id>`` is made of it.
 
     A closed group shares nothing; its files and members stay, and it may be opened again.
+    ``instances_limit`` and ``instances_at_once_limit`` are of each member; None: the settings'.
     """
 
     id = fields.CharField(max_length=_ID, primary_key=True)
@@ -565,6 +593,8 @@ class Group(Model):
     created_at = fields.FloatField()
     created_by = fields.CharField(max_length=_ID)
     closed_at = fields.FloatField(null=True)
+    instances_limit = fields.IntField(null=True)
+    instances_at_once_limit = fields.IntField(null=True)
 
     class Meta:
         table = "person_group"

@@ -14,6 +14,7 @@ from dit4c_p2p.identity.names import Kind
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.portal.accounts import invitations, people
 from dit4c_p2p.portal.accounts.api_tokens import MAX_DAYS, Scope
+from dit4c_p2p.portal.accounts.limits import MAX_INSTANCES
 from dit4c_p2p.portal.accounts.names import MAX_NAME_CHARS
 from dit4c_p2p.portal.http.request_body import Body
 from dit4c_p2p.portal.paging import MAX_CURSOR_CHARS, MAX_LIMIT
@@ -29,6 +30,8 @@ Description = Annotated[str, Meta(max_length=MAX_DESCRIPTION_CHARS)]
 Icon = Annotated[str, Meta(max_length=MAX_ICON_CHARS)]
 # How often, in minutes: at most once a week.
 Minutes = Annotated[int, Meta(ge=0, le=7 * 24 * 60)]
+GroupIds = Annotated[list[Annotated[str, Meta(max_length=40)]], Meta(max_length=50)]
+LimitNumber = Annotated[int, Meta(ge=0, le=MAX_INSTANCES)]
 Moment = Annotated[datetime, Meta(tz=True, description="with a time zone, such as a closing Z")]
 
 
@@ -142,23 +145,31 @@ class CheckpointInterval(Body, frozen=True):
 
 
 class NewTool(Body, frozen=True):
-    """Something to be offered; ``image`` is by digest, ``icon`` one or two letters."""
+    """Something to be offered; ``image`` is by digest, ``icon`` one or two letters.
+
+    ``groups`` are the ids of those whose members alone it is offered to; none: to everyone.
+    """
 
     name: Annotated[str, Meta(max_length=40)]
     title: Name
     image: Reference
     description: Description = ""
     icon: Icon = ""
+    groups: GroupIds = []
 
 
 class ToolChange(Body, frozen=True):
-    """A change of a tool; missing fields stay; ``offered`` false withdraws it."""
+    """A change of a tool; missing fields stay; ``offered`` false withdraws it.
+
+    ``groups`` as in a new tool; an empty list offers it to everyone.
+    """
 
     title: Name | UnsetType = UNSET
     description: Description | UnsetType = UNSET
     icon: Icon | UnsetType = UNSET
     image: Reference | UnsetType = UNSET
     offered: bool | UnsetType = UNSET
+    groups: GroupIds | UnsetType = UNSET
 
 
 class NewPerson(Body, frozen=True):
@@ -186,11 +197,27 @@ class NewInvitation(Body, frozen=True):
 
 
 class PersonChange(Body, frozen=True):
-    """What is left out stays; ``ends`` null is no end."""
+    """What is left out stays; ``ends`` null is no end.
+
+    ``instances_limit`` is how many instances in all, ``instances_at_once_limit`` how many at once
+    on machines; null is what the person's groups or the settings say. Whoever disables or demotes
+    themselves says ``own`` as well: only another admin can undo it.
+    """
 
     name: Name | UnsetType = UNSET
     ends: Moment | UnsetType | None = UNSET
     disabled: bool | UnsetType = UNSET
+    admin: bool | UnsetType = UNSET
+    instances_limit: LimitNumber | UnsetType | None = UNSET
+    instances_at_once_limit: LimitNumber | UnsetType | None = UNSET
+    own: bool = False
+
+
+class PersonDeletion(Body, frozen=True):
+    """``confirm`` is the person's id once more. Whoever deletes themselves says ``own`` as well."""
+
+    confirm: Annotated[str, Meta(max_length=40)]
+    own: bool = False
 
 
 class NewLoginLink(Body, frozen=True):
@@ -241,12 +268,16 @@ class ImageView(View, frozen=True):
 
 
 class ToolView(ImageView, frozen=True):
-    """An image of the catalogue as admins see it; ``added_by`` is the id of a person."""
+    """An image of the catalogue as admins see it; ``added_by`` is the id of a person.
+
+    ``groups`` are the ids of those whose members alone it is offered to; none: to everyone.
+    """
 
     source: Literal["configuration", "added"]
     offered: bool
     added: Time | None
     added_by: str | None
+    groups: list[str]
 
 
 class UnreachableView(View, frozen=True):
@@ -410,6 +441,30 @@ class PersonView(View, frozen=True):
     created: Time
     ends: Time | None
     last_seen: Time | None
+    instances_limit: int | None
+    instances_at_once_limit: int | None
+
+
+class LimitView(msgspec.Struct, frozen=True):
+    """A limit that counts for a person; ``of`` says in words whose it is."""
+
+    number: int
+    of: str
+
+
+class LimitsView(View, frozen=True):
+    """How many instances a person may have: in all, and at once on machines."""
+
+    instances: LimitView
+    instances_at_once: LimitView
+
+
+class DeletionView(View, frozen=True):
+    """What was deleted with an account; files and images are removed within minutes."""
+
+    id: str
+    instances: int
+    ssh_keys: int
 
 
 class LoginLinkView(View, frozen=True):

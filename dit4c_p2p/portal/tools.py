@@ -5,6 +5,7 @@ Instances keep the image that they were created from.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec import UNSET, UnsetType
@@ -13,7 +14,7 @@ from dit4c_p2p.database import in_transaction, once_committed
 from dit4c_p2p.portal.accounts.names import checked_id, checked_name
 from dit4c_p2p.portal.config import CatalogueImage, PortalConfig
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NotFound
-from dit4c_p2p.portal.models import Tool
+from dit4c_p2p.portal.models import Group, Tool, ToolGroup
 from dit4c_p2p.settings import values
 
 _log = logging.getLogger(__name__)
@@ -22,6 +23,8 @@ MAX_DESCRIPTION_CHARS = 300
 MAX_ICON_CHARS = 2
 # Each page shows all of them; what is withdrawn counts.
 MAX_TOOLS = 200
+# That one tool is offered to.
+MAX_GROUPS = 50
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,32 @@ async def change(config: PortalConfig, name: str, wanted: Change, *, by: str, no
         await tool.save()
     once_committed(_log.info, "tool %s: changed by %s", name, by)
     return tool
+
+
+async def offer_to(config: PortalConfig, name: str, groups: Sequence[str]) -> list[str]:
+    """Offer a tool to the members of these groups alone, or to everyone if there are none.
+
+    Works in the caller's transaction; returns the ids without doubles, in order.
+
+    :raises NotFound: no such tool.
+    :raises BadRequest: no such group, or too many.
+    """
+    if not _is_configured(config, name) and not await Tool.exists(name=name):
+        raise NotFound("there is no such tool")
+    wanted = sorted(set(groups))
+    if len(wanted) > MAX_GROUPS:
+        raise BadRequest(f"a tool is offered to {MAX_GROUPS} groups at most", field="groups")
+    known = {group.id for group in await Group.filter(id__in=wanted).only("id")}
+    unknown = [id for id in wanted if id not in known]
+    if unknown:
+        raise BadRequest(
+            f"there is no group called {unknown[0][:60]!r}",
+            field="groups",
+            hint="the ids are on the page Groups",
+        )
+    await ToolGroup.filter(tool=name).delete()
+    await ToolGroup.bulk_create([ToolGroup(tool=name, group_id=id) for id in wanted])
+    return wanted
 
 
 async def get(config: PortalConfig, name: str) -> Tool:

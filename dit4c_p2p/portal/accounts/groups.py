@@ -8,6 +8,7 @@ from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
 from dit4c_p2p.portal.accounts import people
+from dit4c_p2p.portal.accounts.limits import LimitsChange
 from dit4c_p2p.portal.accounts.names import checked_id, checked_name, composed, id_from
 from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.errors import Conflict, Forbidden, NotFound
@@ -48,6 +49,18 @@ async def rename(id: str, title: str) -> Group:
     group = await get(id)
     group.title = checked_name(title, field="title", required=True)
     await group.save(update_fields=["title"])
+    return group
+
+
+async def set_limits(id: str, wanted: LimitsChange) -> Group:
+    """Choose how many instances each member may have.
+
+    :raises NotFound: no such group.
+    :raises BadRequest: not a limit.
+    """
+    group = await get(id)
+    if wanted.apply(group):
+        await group.save(update_fields=["instances_limit", "instances_at_once_limit"])
     return group
 
 

@@ -15,14 +15,22 @@ from tortoise.expressions import Q
 from tortoise.queryset import QuerySet
 
 from dit4c_p2p.database import in_transaction, once_committed
+from dit4c_p2p.portal.accounts.limits import KEEP_LIMITS, LimitsChange
 from dit4c_p2p.portal.accounts.names import checked_id, checked_name, composed, id_from
 from dit4c_p2p.portal.errors import AccountClosed, BadRequest, Conflict, NotFound
 from dit4c_p2p.portal.models import (
     ApiToken,
+    DeviceCode,
+    GroupMember,
+    ImageSecret,
+    ImageShare,
     LoginLink,
     OAuthCode,
     OAuthToken,
+    OwnerConsent,
+    Passkey,
     Person,
+    PersonIdentity,
     Session,
 )
 from dit4c_p2p.portal.opaque_tokens import digest, new_token
@@ -33,6 +41,9 @@ _FREE_IDS_TRIED = 50
 # 1 January 2200: later is a mistake, and far later is no date.
 MAX_END = 7_258_118_400.0
 _WHERE_IDS_ARE = "everybody's id is on the page People"
+
+# What a deleted account's row is called; its id stays in the audit log.
+DELETED_NAME = "Deleted account"
 
 State = Literal["active", "invited", "disabled", "ended"]
 
@@ -59,6 +70,13 @@ class Change:
     name: str | UnsetType = UNSET
     ends_at: float | UnsetType | None = UNSET
     disabled: bool | UnsetType = UNSET
+    is_admin: bool | UnsetType = UNSET
+    limits: LimitsChange = KEEP_LIMITS
+
+    @property
+    def shuts_out(self) -> bool:
+        """Whether the person loses what only somebody else can give back."""
+        return self.disabled is True or self.is_admin is False
 
 
 def who(person: Person) -> Caller:
@@ -82,7 +100,7 @@ def state_of(person: Person, now: float) -> State:
 
 def search(text: str = "", state: State | UnsetType = UNSET, *, now: float) -> QuerySet[Person]:
     """Return accounts with ``text`` in their name or id, in this state (:func:`state_of`)."""
-    rows = Person.all()
+    rows = Person.filter(deleted_at=None)
     if text:
         wanted = composed(text)
         rows = rows.filter(Q(name__icontains=wanted) | Q(id__icontains=wanted))
@@ -118,7 +136,7 @@ async def get(id: str) -> Person:
 
     :raises NotFound: there is none with this id.
     """
-    person = await Person.get_or_none(id=id)
+    person = await Person.get_or_none(id=id, deleted_at=None)
     if person is None:
         raise NotFound("there is no such person", hint=_WHERE_IDS_ARE)
     return person
@@ -192,13 +210,56 @@ async def change(id: str, wanted: Change, *, by: str, now: float) -> Person:
         elif wanted.disabled is False and person.disabled_at is not None:
             person.disabled_at = None
             once_committed(_log.info, "person %s: enabled by %s", id, by)
-        await person.save(update_fields=["name", "ends_at", "disabled_at"])
-        if person.is_admin and not await _lasting_admins().exists():
-            raise Conflict(
-                f"{id} is the last admin who is enabled and has no end date",
-                hint="make another admin first",
-            )
+        was_admin = person.is_admin
+        if wanted.is_admin is not UNSET and wanted.is_admin != was_admin:
+            person.is_admin = wanted.is_admin
+            role = "admin" if person.is_admin else "user"
+            once_committed(_log.info, "person %s: made %s by %s", id, role, by)
+        wanted.limits.apply(person)
+        await person.save(
+            update_fields=[
+                *("name", "ends_at", "disabled_at", "is_admin"),
+                *("instances_limit", "instances_at_once_limit"),
+            ]
+        )
+        if was_admin:
+            await _check_admin_left(id)
     return person
+
+
+async def mark_deleted(id: str, *, by: str, now: float) -> Person:
+    """Close an account for good and remove its name and all that lets its person in.
+
+    The row stays, so that nobody else gets the id. Works in the caller's transaction.
+
+    :raises NotFound: no such person.
+    :raises Conflict: the last admin would be gone.
+    """
+    await _lasting_admins().select_for_update()
+    person = await get(id)
+    was_admin = person.is_admin
+    person.name, person.is_admin = DELETED_NAME, False
+    person.disabled_at = person.disabled_at or now
+    person.deleted_at, person.files_removed_at = now, None
+    await end_access(id, now=now)
+    await person.save()
+    if was_admin:
+        await _check_admin_left(id)
+    for model in (Session, ApiToken, LoginLink, Passkey, PersonIdentity, DeviceCode, ImageSecret):
+        await model.filter(person_id=id).delete()
+    await GroupMember.filter(person_id=id).delete()
+    await OwnerConsent.filter(Q(person_id=id) | Q(owner=id)).delete()
+    await ImageShare.filter(by_id=id, revoked_at=None).update(revoked_at=now)
+    once_committed(_log.info, "person %s: deleted by %s", id, by)
+    return person
+
+
+async def _check_admin_left(id: str) -> None:
+    if not await _lasting_admins().exists():
+        raise Conflict(
+            f"{id} is the last admin who is enabled and has no end date",
+            hint="make another admin first",
+        )
 
 
 async def end_access(id: str, *, now: float) -> None:

@@ -3,6 +3,7 @@
 from msgspec import UNSET
 
 from dit4c_p2p.portal.accounts import groups
+from dit4c_p2p.portal.accounts.limits import KEEP_LIMITS, LimitsChange
 from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
 from dit4c_p2p.portal.errors import Conflict
 from dit4c_p2p.portal.models import GroupMember
@@ -11,6 +12,7 @@ from dit4c_p2p.portal.schemas import Page
 from dit4c_p2p.portal.services.groups import (
     close_group,
     create_group,
+    limit_group,
     remove_member,
     rename_group,
     set_member,
@@ -50,13 +52,16 @@ async def get(call: Call) -> GroupView:
 
 
 async def change(call: Call, body: GroupChange) -> GroupView:
-    """Give a group another title, close it or open it again."""
+    """Give a group another title or limits, close it or open it again."""
     id = call.path("id")
     group = await groups.get(id)
     if body.title is not UNSET:
         group = await rename_group(call.parts, id, body.title, by=call.who.id)
     if body.closed is not UNSET:
         group = await close_group(call.parts, id, closed=body.closed, by=call.who.id)
+    limits = LimitsChange(body.instances_limit, body.instances_at_once_limit)
+    if limits != KEEP_LIMITS:
+        group = await limit_group(call.parts, id, limits, by=call.who.id)
     return group_view(group)
 
 

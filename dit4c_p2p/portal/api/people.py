@@ -7,17 +7,21 @@ from msgspec import UNSET, UnsetType
 
 from dit4c_p2p.database import in_transaction
 from dit4c_p2p.portal.accounts import api_tokens, people
+from dit4c_p2p.portal.accounts.limits import KEEP_LIMITS, InstanceLimits, LimitsChange, limits_of
 from dit4c_p2p.portal.accounts.people import Change
 from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
 from dit4c_p2p.portal.context import PortalContext
-from dit4c_p2p.portal.errors import Conflict
+from dit4c_p2p.portal.errors import BadRequest, Conflict
 from dit4c_p2p.portal.http.token_auth import self_or_admin
 from dit4c_p2p.portal.keys.user_keys import user_name
 from dit4c_p2p.portal.models import ApiToken, Person
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.paging import page, part
 from dit4c_p2p.portal.schemas import (
+    DeletionView,
     InvitedView,
+    LimitsView,
+    LimitView,
     LoginLinkView,
     NewLoginLink,
     NewPerson,
@@ -26,11 +30,13 @@ from dit4c_p2p.portal.schemas import (
     Page,
     PeopleQuery,
     PersonChange,
+    PersonDeletion,
     PersonView,
     TokenView,
     time_or_none,
     time_text,
 )
+from dit4c_p2p.portal.services.deletion import check_own, delete_person
 
 _HOUR_S = 3600
 
@@ -67,7 +73,7 @@ async def get(call: Call) -> PersonView:
 
 
 async def change(call: Call, body: PersonChange) -> PersonView:
-    """Change a name or an end date, disable or enable.
+    """Change a name, an end date, the role or the limits; disable or enable.
 
     Disabling ends sessions, tokens and links at once and for good; instances go on. One admin
     stays who is enabled and has no end date.
@@ -76,9 +82,33 @@ async def change(call: Call, body: PersonChange) -> PersonView:
         name=body.name,
         ends_at=UNSET if isinstance(body.ends, UnsetType) else _seconds(body.ends),
         disabled=body.disabled,
+        is_admin=body.admin,
+        limits=LimitsChange(body.instances_limit, body.instances_at_once_limit),
     )
-    person = await change_person(call.parts, call.path("id"), wanted, by=call.who.id)
+    id = call.path("id")
+    person = await change_person(call.parts, id, wanted, by=call.who.id, own=body.own)
     return person_view(person, call.parts.clock())
+
+
+async def get_limits(call: Call) -> LimitsView:
+    """How many instances a person may have, and by which limit; anybody may see their own."""
+    self_or_admin(call.who, call.path("id"))
+    return limits_view(await limits_of(call.path("id"), call.parts.config.limits))
+
+
+async def delete(call: Call, body: PersonDeletion) -> DeletionView:
+    """Delete an account with its data: instances, saved images, files, keys, sessions, tokens.
+
+    The id is never given to anybody else. One admin stays who is enabled and has no end date.
+    """
+    id = call.path("id")
+    await people.get(id)
+    if body.confirm != id:
+        raise BadRequest(
+            "this is not the person's id", field="confirm", hint=f"say {id} once more to delete it"
+        )
+    gone = await delete_person(call.parts, id, by=call.who.id, own=body.own)
+    return DeletionView(id=id, instances=gone.instances, ssh_keys=gone.ssh_keys)
 
 
 async def make_login_link(call: Call, body: NewLoginLink) -> LoginLinkView:
@@ -155,19 +185,30 @@ async def login_link(parts: PortalContext, id: str, *, link_s: float, by: str) -
     return LoginLinkView(url=f"{parts.config.url}/login/{token}", expires=time_text(now + link_s))
 
 
-async def change_person(parts: PortalContext, id: str, wanted: Change, *, by: str) -> Person:
-    """Change an account, and have its open pages see it; see :func:`people.change`."""
+async def change_person(
+    parts: PortalContext, id: str, wanted: Change, *, by: str, own: bool = False
+) -> Person:
+    """Change an account, and have its open pages see it; see :func:`people.change`.
+
+    :param own: whether ``by`` means it to be their own account.
+    :raises BadRequest: ``by`` would shut out themselves without saying so.
+    """
+    if wanted.shuts_out:
+        check_own(id, by=by, own=own)
     words = {
         "name": wanted.name is not UNSET,
         "end": wanted.ends_at is not UNSET,
         "disabled": wanted.disabled is True,
         "enabled": wanted.disabled is False,
+        "made an admin": wanted.is_admin is True,
+        "made a user": wanted.is_admin is False,
+        "limits": wanted.limits != KEEP_LIMITS,
     }
     about = f"{id}: {', '.join(word for word, changed in words.items() if changed) or 'nothing'}"
     async with in_transaction("portal"):
         person = await people.change(id, wanted, by=by, now=parts.clock())
         # Nobody is kept inside by a full disk.
-        shuts = wanted.disabled is True
+        shuts = wanted.shuts_out
         write = parts.audit.record_best_effort if shuts else parts.audit.record_required
         await write("person.change", who=by, about=about)
         access = wanted.disabled is not UNSET or wanted.ends_at is not UNSET
@@ -210,6 +251,16 @@ def person_view(person: Person, now: float) -> PersonView:
         created=time_text(person.created_at),
         ends=time_or_none(person.ends_at),
         last_seen=time_or_none(person.seen_at),
+        instances_limit=person.instances_limit,
+        instances_at_once_limit=person.instances_at_once_limit,
+    )
+
+
+def limits_view(limits: InstanceLimits) -> LimitsView:
+    """The API's form of the limits that count for a person."""
+    return LimitsView(
+        instances=LimitView(limits.in_all.number, limits.in_all.of),
+        instances_at_once=LimitView(limits.at_once.number, limits.at_once.of),
     )
 
 
@@ -236,6 +287,8 @@ ENDPOINTS = (
     ),
     Endpoint("GET", "people/{id}", get, any_scope=True),
     Endpoint("PATCH", "people/{id}", change, allowed="admin", errors=(Conflict,)),
+    Endpoint("GET", "people/{id}/limits", get_limits, any_scope=True),
+    Endpoint("POST", "people/{id}/delete", delete, allowed="admin", errors=(Conflict,)),
     Endpoint(
         "POST",
         "people/{id}/login-links",

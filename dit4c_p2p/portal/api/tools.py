@@ -1,5 +1,7 @@
 """``images``: what can be started; ``tools``: the same as admins see it, and change it."""
 
+from collections.abc import Sequence
+
 from msgspec import UNSET
 
 from dit4c_p2p.database import in_transaction
@@ -24,8 +26,8 @@ from dit4c_p2p.portal.tools import Change
 
 
 async def images(call: Call, query: Page) -> list[ImageView]:
-    """The catalogue: what can be started."""
-    known = await catalogue(call.parts.config)
+    """The catalogue: what the caller can start."""
+    known = await catalogue(call.parts.config, call.who)
     return [
         ImageView(
             name=entry.image.name,
@@ -34,7 +36,7 @@ async def images(call: Call, query: Page) -> list[ImageView]:
             image=entry.image.image,
             icon=entry.image.icon,
         )
-        for entry in _listed(call, query, [entry for entry in known.entries if entry.offered])
+        for entry in _listed(call, query, known.offered_entries)
     ]
 
 
@@ -48,11 +50,11 @@ async def list_tools(call: Call, query: ToolsQuery) -> list[ToolView]:
 
 
 async def add(call: Call, body: NewTool) -> ToolView:
-    """Offer an image by its digest."""
+    """Offer an image by its digest, to everyone or to groups."""
     wanted = CatalogueImage(body.name, body.title, body.description, body.image, body.icon)
-    tool = await add_tool(call.parts, wanted, by=call.who.id)
+    tool = await add_tool(call.parts, wanted, by=call.who.id, groups=body.groups)
     call.located(f"{PREFIX}/tools/{tool.name}")
-    return tool_view(entry_of(tool))
+    return tool_view(entry_of(tool, tuple(sorted(set(body.groups)))))
 
 
 async def get(call: Call) -> ToolView:
@@ -65,8 +67,9 @@ async def get(call: Call) -> ToolView:
 
 
 async def change(call: Call, body: ToolChange) -> ToolView:
-    """Change a tool that was added, withdraw it or offer it again.
+    """Change a tool that was added, withdraw it or offer it again, to everyone or to groups.
 
+    Of a tool of the configuration only ``groups`` can be changed.
     Instances keep the image that they were made of.
     """
     wanted = Change(
@@ -76,19 +79,40 @@ async def change(call: Call, body: ToolChange) -> ToolView:
         image=body.image,
         offered=body.offered,
     )
-    tool = await change_tool(call.parts, call.path("name"), wanted, by=call.who.id)
-    return tool_view(entry_of(tool))
+    name = call.path("name")
+    async with in_transaction("portal"):
+        if body.groups is not UNSET:
+            await offer_tool_to(call.parts, name, body.groups, by=call.who.id)
+        if wanted != Change() or body.groups is UNSET:
+            await change_tool(call.parts, name, wanted, by=call.who.id)
+    return await get(call)
 
 
 # ---- also for the pages
 
 
-async def add_tool(parts: PortalContext, wanted: CatalogueImage, *, by: str) -> Tool:
-    """A new tool; see :func:`tools.create`."""
+async def add_tool(
+    parts: PortalContext, wanted: CatalogueImage, *, by: str, groups: Sequence[str] = ()
+) -> Tool:
+    """A new tool; see :func:`tools.create` and :func:`offer_tool_to`."""
     async with in_transaction("portal"):
         tool = await tools.create(parts.config, wanted, by=by, now=parts.clock())
+        if groups:
+            await offer_tool_to(parts, tool.name, groups, by=by)
         await parts.audit.record_required("tool.create", who=by, about=f"{tool.name} {tool.image}")
     return tool
+
+
+async def offer_tool_to(parts: PortalContext, name: str, groups: Sequence[str], *, by: str) -> None:
+    """Offer a tool, also one of the configuration, to these groups alone; none: to everyone.
+
+    :raises NotFound: no such tool.
+    :raises BadRequest: no such group.
+    """
+    async with in_transaction("portal"):
+        offered_to = await tools.offer_to(parts.config, name, groups)
+        about = f"{name}: to {', '.join(offered_to) or 'everyone'}"
+        await parts.audit.record_required("tool.groups", who=by, about=about)
 
 
 async def change_tool(parts: PortalContext, name: str, wanted: Change, *, by: str) -> Tool:
@@ -124,6 +148,7 @@ def tool_view(entry: Entry) -> ToolView:
         offered=entry.offered,
         added=time_text(tool.added_at) if tool else None,
         added_by=tool.added_by if tool else None,
+        groups=list(entry.groups),
     )
 
 

@@ -7,7 +7,7 @@ A wish and the message that carries it are written in one transaction; the messa
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from tortoise.functions import Count
 from tortoise.queryset import QuerySet
@@ -17,7 +17,7 @@ from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.errors import IdentityError
 from dit4c_p2p.identity.keys import fingerprint, parse_public
 from dit4c_p2p.identity.names import Kind, PeerName
-from dit4c_p2p.messages.codec import decode, encode
+from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.instances import FINAL, State
 from dit4c_p2p.messages.link import (
     INSTANCE_KEY_NAMESPACE,
@@ -31,6 +31,7 @@ from dit4c_p2p.messages.link import (
     key_statement,
 )
 from dit4c_p2p.messages.registry import KeyEvent
+from dit4c_p2p.portal.accounts.limits import limits_of
 from dit4c_p2p.portal.accounts.names import checked_name
 from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.audit import Audit
@@ -39,6 +40,7 @@ from dit4c_p2p.portal.errors import BadRequest, Conflict, NoSuchInstance, NotFou
 from dit4c_p2p.portal.instances import quota
 from dit4c_p2p.portal.instances.catalogue import catalogue, chosen_of
 from dit4c_p2p.portal.instances.fields import fraction, free_name, new_id, storable
+from dit4c_p2p.portal.instances.holding import STARTABLE, holding
 from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.keys.registry import KeyRegistry, instance_name
 from dit4c_p2p.portal.live_updates import LiveUpdates
@@ -51,7 +53,6 @@ _MAX_INFO_CHARS = 1000
 MAX_LOG_CHARS = 64 * 1024
 # What can be stopped, what can be started again, and where either is on its way already.
 _STOPPABLE = frozenset({State.STARTING, State.RUNNING})
-_STARTABLE = frozenset({State.EXITED, State.ERRORED})
 _STARTS = frozenset({State.WAITING_FOR_IMAGE, State.STARTING, State.RUNNING})
 _STOPPED = frozenset({State.STOPPING, State.EXITED, State.ERRORED})
 # From these on the instance's key is of no more use, and its URL says so.
@@ -100,7 +101,7 @@ class Instances:
         """
         name = checked_name(name)
         async with in_transaction("portal"):
-            chosen = chosen_of(await catalogue(self._config), image)
+            chosen = chosen_of(await catalogue(self._config, owner), image)
             instance = await self._create(owner, chosen.name, chosen.image, name, chosen.title)
         self._created(instance)
         return instance
@@ -129,8 +130,9 @@ class Instances:
         mine = await self.of(owner)
         names = [one.name for one in mine]
         here = (State(one.state) for one in mine if one.state != State.UPLOADED)
-        quota.check_number(here, limits)
-        quota.check_at_once(await self._holding(mine), limits)
+        allowed = await limits_of(owner.id, limits)
+        quota.check_number(here, allowed.in_all)
+        quota.check_at_once(await holding(mine), allowed.at_once)
         self._start_rate.check(owner.id, limits)
         instance = await Instance.create(
             id=new_id(),
@@ -222,7 +224,7 @@ class Instances:
             person has as many that run as they may.
         :raises TooMany: the person has started too many within a minute.
         """
-        return await self._wish(owner, id, StartAgain, _STARTABLE, _STARTS, "started again")
+        return await self._wish(owner, id, StartAgain, STARTABLE, _STARTS, "started again")
 
     async def new_key(self, owner: Caller, id: str) -> Instance:
         """Have an instance that runs, and whose key was revoked, given a new one.
@@ -314,7 +316,8 @@ class Instances:
             if kind is StartAgain:
                 mine = await self.of(owner)
                 others = [one for one in mine if one.id != id]
-                quota.check_at_once(await self._holding(others), self._config.limits)
+                allowed = await limits_of(owner.id, self._config.limits)
+                quota.check_at_once(await holding(others), allowed.at_once)
                 self._start_rate.check(owner.id, self._config.limits)
             await self._send(instance.scheduler, order)
             instance.info = f"Asked to be {word}."
@@ -452,19 +455,6 @@ class Instances:
         if instance is None:
             raise NotFound(f"{id!r} is not an instance of scheduler-{scheduler}")
         return instance
-
-    async def _holding(self, instances: Sequence[Instance]) -> int:
-        """How many hold a place on a machine, or are about to be started again."""
-        holding = {one.id for one in instances if State(one.state) in quota.HOLDING}
-        down = {one.id for one in instances if State(one.state) in _STARTABLE}
-        if down:
-            orders = Outgoing.filter(
-                body__contains=encode(StartAgain.__struct_config__.tag).decode()
-            )
-            for body in await orders.values_list("body", flat=True):
-                order: ToScheduler = decode(str(body), ToScheduler)  # type: ignore[arg-type]
-                holding |= down & {order.instance}
-        return len(holding)
 
     async def order(self, instance: Instance, message: ToScheduler) -> None:
         """Keep a message for the instance's scheduler, in the caller's transaction."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from dit4c_p2p.messages.instances import State
+from dit4c_p2p.portal.accounts.limits import Limit
 from dit4c_p2p.portal.config import Limits
 from dit4c_p2p.portal.errors import Conflict, TooMany
 
@@ -18,32 +19,34 @@ HOLDING = frozenset(
 )
 # People whose starts are remembered; of more, the one who started least lately is forgotten.
 _MAX_PEOPLE = 10_000
+_DISCARD = "discard one that you no longer need, then start again; "
+_STOP = "stop or discard one, then start again; "
 _WHO = "an admin can change this limit in the portal's settings"
 
 
-def check_number(states: Iterable[State], limits: Limits) -> None:
-    """Whether one more instance may be made beside those in ``states``.
+def check_number(states: Iterable[State], limit: Limit) -> None:
+    """Check that one more instance may be made beside those in ``states``.
 
     :raises Conflict: the person has as many as they may.
     """
-    limit = limits.instances_per_person
-    if sum(1 for _ in states) >= limit:
+    there = sum(1 for _ in states)
+    if there >= limit.number:
         raise Conflict(
-            f"you have {_counted(limit)}, as many as you may have",
-            hint=f"discard one that you no longer need, then start again; {_WHO}",
+            f"you have {_counted(there)}, as many as you may have ({limit.of} is {limit.number})",
+            hint=f"{_DISCARD if there else ''}{limit.change}",
         )
 
 
-def check_at_once(holding: int, limits: Limits) -> None:
-    """Whether one more may run beside ``holding`` that run or are being started or stopped.
+def check_at_once(holding: int, limit: Limit) -> None:
+    """Check that one more may run beside ``holding`` that run or are being started or stopped.
 
     :raises Conflict: the person has as many as they may.
     """
-    limit = limits.instances_at_once_per_person
-    if holding >= limit:
+    if holding >= limit.number:
         raise Conflict(
-            f"{_counted(holding)} of yours run or are being started, and {limit} may at once",
-            hint=f"stop or discard one, then start again; {_WHO}",
+            f"{_counted(holding)} of yours run or are being started, and {limit.number} may at "
+            f"once ({limit.of})",
+            hint=f"{_STOP if holding else ''}{limit.change}",
         )
 
 

@@ -44,7 +44,7 @@ async def dashboard(call: PageCall) -> web.Response:
     found = await call.parts.instances.of(call.session.who)
     return call.page(
         "dashboard.html",
-        images=(await catalogue(call.parts.config)).offered,
+        images=(await catalogue(call.parts.config, call.session.who)).offered,
         instances=await _views(call.parts, found),
         stores=bool(call.parts.public.fileservers),
         offer_passkey=await offer_passkey(call),

@@ -6,11 +6,13 @@ from dit4c_p2p.portal.accounts import groups
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.models import GroupMember
 from dit4c_p2p.portal.pages.forms import go_to
+from dit4c_p2p.portal.pages.limits import limit_fields, limits_in
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.paging import page
 from dit4c_p2p.portal.services.groups import (
     close_group,
     create_group,
+    limit_group,
     remove_member,
     rename_group,
     set_member,
@@ -36,6 +38,7 @@ def routes() -> list[web.RouteDef]:
         web.get(f"{one}/leave", page_handler(confirm_leave)),
         web.post(f"{one}/leave", form_handler(leave)),
         web.post(f"{one}/title", form_handler(rename, again=group_page, admins=True)),
+        web.post(f"{one}/limits", form_handler(change_limits, again=group_page, admins=True)),
         web.post(f"{one}/close", form_handler(close, admins=True)),
         web.post(f"{one}/open", form_handler(reopen, admins=True)),
     ]
@@ -85,7 +88,7 @@ async def group_page(call: PageCall) -> web.Response:
         manages=who.is_admin or (own is not None and own.manage),
         rights=_RIGHTS,
         tree=tree_of_group(group.id),
-        form={**_NEW_MEMBER, "title": group.title, **call.form},
+        form={**_NEW_MEMBER, "title": group.title, **limit_fields(group), **call.form},
     )
 
 
@@ -133,6 +136,13 @@ async def rename(call: PageCall) -> web.Response:
     """Another title."""
     id = call.path("id")
     await rename_group(call.parts, id, call.form.get("title", ""), by=call.by)
+    return go_to(f"/groups/{id}")
+
+
+async def change_limits(call: PageCall) -> web.Response:
+    """Choose how many instances each member may have."""
+    id = call.path("id")
+    await limit_group(call.parts, id, limits_in(call.form), by=call.by)
     return go_to(f"/groups/{id}")
 
 

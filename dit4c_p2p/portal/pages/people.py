@@ -5,15 +5,25 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from dit4c_p2p.portal.accounts import people
+from dit4c_p2p.messages.instances import FINAL, State
+from dit4c_p2p.portal.accounts import groups, people
+from dit4c_p2p.portal.accounts.limits import limits_of
 from dit4c_p2p.portal.accounts.people import Change
-from dit4c_p2p.portal.api.people import change_person, invite_person, login_link, person_view
+from dit4c_p2p.portal.api.people import (
+    change_person,
+    invite_person,
+    limits_view,
+    login_link,
+    person_view,
+)
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.models import Instance, Person
 from dit4c_p2p.portal.pages.forms import day_of, end_of_day, go_to
+from dit4c_p2p.portal.pages.limits import limit_fields, limits_in
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.paging import page
 from dit4c_p2p.portal.schemas import LoginLinkView
+from dit4c_p2p.portal.services.deletion import delete_person
 
 _SHOWN = 50
 _HOUR_S = 3600
@@ -34,6 +44,12 @@ def routes() -> list[web.RouteDef]:
         web.get(one, page_handler(somebody, admins=True)),
         web.post(f"{one}/login-link", form_handler(make_link, again=somebody, admins=True)),
         web.post(f"{one}/end", form_handler(change_end, again=somebody, admins=True)),
+        web.post(f"{one}/name", form_handler(rename, again=somebody, admins=True)),
+        web.post(f"{one}/limits", form_handler(change_limits, again=somebody, admins=True)),
+        web.get(f"{one}/role", page_handler(confirm_role, admins=True)),
+        web.post(f"{one}/role", form_handler(change_role, again=confirm_role, admins=True)),
+        web.get(f"{one}/delete", page_handler(confirm_delete, admins=True)),
+        web.post(f"{one}/delete", form_handler(delete, again=confirm_delete, admins=True)),
         web.get(f"{one}/disable", page_handler(confirm_disable, admins=True)),
         web.post(f"{one}/disable", form_handler(disable, again=confirm_disable, admins=True)),
         web.post(f"{one}/enable", form_handler(enable, again=somebody, admins=True)),
@@ -75,10 +91,17 @@ async def invite(call: PageCall) -> web.Response:
 async def somebody(call: PageCall) -> web.Response:
     """Show one person; entered values stay in the forms."""
     person, now = await people.get(call.path("id")), call.parts.clock()
-    kept = {"ends": _end_day(person.ends_at), "link_hours": _NEXT_LINK_HOURS}
+    kept = {
+        "ends": _end_day(person.ends_at),
+        "link_hours": _NEXT_LINK_HOURS,
+        "name": person.name,
+        **limit_fields(person),
+    }
     return call.page(
         "admin_person.html",
         person=person_view(person, now),
+        limits=limits_view(await limits_of(person.id, call.parts.config.limits)),
+        groups=[member.group for member in await groups.memberships(person.id)],
         running=await _running(person),
         form={**kept, **call.form},
         link_hours=_LINK_HOURS,
@@ -98,6 +121,57 @@ async def change_end(call: PageCall) -> web.Response:
     return await _change(call, Change(ends_at=_end(call.form)))
 
 
+async def rename(call: PageCall) -> web.Response:
+    """Give the person another name; the id stays."""
+    return await _change(call, Change(name=call.form.get("name", "")))
+
+
+async def change_limits(call: PageCall) -> web.Response:
+    """Choose or remove the person's own limits."""
+    return await _change(call, Change(limits=limits_in(call.form)))
+
+
+async def confirm_role(call: PageCall) -> web.Response:
+    """Ask for confirmation, with the consequences of another role."""
+    person = await people.get(call.path("id"))
+    return call.page("change_role.html", person=person_view(person, call.parts.clock()))
+
+
+async def change_role(call: PageCall) -> web.Response:
+    """Make the person an admin or a user."""
+    role = call.form.get("role", "")
+    if role not in ("admin", "user"):
+        raise BadRequest("a person is an admin or a user", field="role")
+    return await _change(call, Change(is_admin=role == "admin"))
+
+
+async def confirm_delete(call: PageCall) -> web.Response:
+    """Ask for confirmation, with what becomes of everything that the person has."""
+    person = await people.get(call.path("id"))
+    instances = Instance.filter(owner_id=person.id).exclude(state__in=list(FINAL))
+    return call.page(
+        "delete_person.html",
+        person=person_view(person, call.parts.clock()),
+        instances=await instances.count(),
+        preserved=await instances.filter(state=State.UPLOADED).count(),
+        keys=len(await call.parts.user_keys.of(person.id)),
+        groups=[member.group for member in await groups.memberships(person.id)],
+        form={"confirm": "", **call.form},
+    )
+
+
+async def delete(call: PageCall) -> web.Response:
+    """The answer "yes": the id once more.
+
+    :raises BadRequest: another id, or one's own account without the box ticked.
+    """
+    id = call.path("id")
+    if call.form.get("confirm", "").strip() != id:
+        raise BadRequest("this is not the person’s id", field="confirm", hint=f"it is {id}")
+    await delete_person(call.parts, id, by=call.by, own=call.form.get("own") == "1")
+    return go_to("/admin/people")
+
+
 async def confirm_disable(call: PageCall) -> web.Response:
     """Ask for confirmation, with the consequences of disabling."""
     person = await people.get(call.path("id"))
@@ -109,12 +183,7 @@ async def confirm_disable(call: PageCall) -> web.Response:
 
 
 async def disable(call: PageCall) -> web.Response:
-    """The answer "yes". Disabling oneself takes a ticked box as well: only others can undo it.
-
-    :raises BadRequest: the box is not ticked.
-    """
-    if call.path("id") == call.by and call.form.get("own") != "1":
-        raise BadRequest("this is your own account", hint="tick the box if you mean it")
+    """The answer "yes". Disabling oneself takes a ticked box as well: only others can undo it."""
     return await _change(call, Change(disabled=True))
 
 
@@ -125,7 +194,10 @@ async def enable(call: PageCall) -> web.Response:
 
 async def _change(call: PageCall, wanted: Change) -> web.Response:
     id = call.path("id")
-    await change_person(call.parts, id, wanted, by=call.by)
+    own = call.form.get("own") == "1"
+    await change_person(call.parts, id, wanted, by=call.by, own=own)
+    if id == call.by and wanted.shuts_out:
+        return go_to("/")
     return go_to(f"/admin/people/{id}")
 
 
@@ -138,7 +210,7 @@ def _link_page(
 
 async def _running(person: Person) -> int:
     """How many instances the person has."""
-    return await Instance.filter(owner_id=person.id).exclude(state="discarded").count()
+    return await Instance.filter(owner_id=person.id).exclude(state__in=list(FINAL)).count()
 
 
 def _end(form: Mapping[str, str]) -> float | None:

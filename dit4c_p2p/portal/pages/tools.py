@@ -4,9 +4,11 @@ page."""
 from aiohttp import web
 
 from dit4c_p2p.portal import tools
-from dit4c_p2p.portal.api.tools import add_tool, change_tool, tool_view
+from dit4c_p2p.portal.api.tools import add_tool, change_tool, offer_tool_to, tool_view
 from dit4c_p2p.portal.config import CatalogueImage
+from dit4c_p2p.portal.errors import NotFound
 from dit4c_p2p.portal.instances.catalogue import catalogue, entry_of
+from dit4c_p2p.portal.models import Group
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.paging import part
@@ -15,6 +17,8 @@ from dit4c_p2p.portal.tools import Change
 _SHOWN = 50
 _CHANGED = ("title", "description", "icon", "image")
 _NEW = dict.fromkeys(("name", *_CHANGED), "")
+# That the page lists, to choose from.
+_GROUPS_LISTED = 200
 
 
 def routes() -> list[web.RouteDef]:
@@ -25,6 +29,8 @@ def routes() -> list[web.RouteDef]:
         web.post("/admin/tools", form_handler(add, again=list_page, admins=True)),
         web.get(one, page_handler(detail_page, admins=True)),
         web.post(one, form_handler(change, again=detail_page, admins=True)),
+        web.get(f"{one}/groups", page_handler(groups_page, admins=True)),
+        web.post(f"{one}/groups", form_handler(change_groups, again=groups_page, admins=True)),
         web.post(f"{one}/withdraw", form_handler(withdraw, again=detail_page, admins=True)),
         web.post(f"{one}/offer", form_handler(offer, again=detail_page, admins=True)),
     ]
@@ -39,7 +45,7 @@ async def list_page(call: PageCall) -> web.Response:
         tools=[tool_view(entry) for entry in found],
         first=not call.cursor,
         further=further,
-        form={**_NEW, **call.form},
+        form={**_NEW, "groups": "", **call.form},
     )
 
 
@@ -47,7 +53,8 @@ async def add(call: PageCall) -> web.Response:
     """Add a tool, offered at once."""
     typed = {field: call.form.get(field, "") for field in _NEW}
     wanted = CatalogueImage(**{**typed, "name": typed["name"].strip()})
-    await add_tool(call.parts, wanted, by=call.by)
+    groups = call.form.get("groups", "").replace(",", " ").split()
+    await add_tool(call.parts, wanted, by=call.by, groups=groups)
     return go_to("/admin/tools")
 
 
@@ -59,6 +66,31 @@ async def detail_page(call: PageCall) -> web.Response:
     tool = await tools.get(call.parts.config, call.path("name"))
     kept = {field: getattr(tool, field) for field in _CHANGED}
     return call.page("admin_tool.html", tool=tool_view(entry_of(tool)), form={**kept, **call.form})
+
+
+async def groups_page(call: PageCall) -> web.Response:
+    """Show to which groups a tool, also one of the configuration, is offered.
+
+    :raises NotFound: no such tool.
+    """
+    name = call.path("name")
+    entries = (await catalogue(call.parts.config)).entries
+    entry = next((one for one in entries if one.image.name == name), None)
+    if entry is None:
+        raise NotFound("there is no such tool")
+    return call.page(
+        "tool_groups.html",
+        tool=tool_view(entry),
+        groups=await Group.filter(closed_at=None).order_by("id").limit(_GROUPS_LISTED),
+        form={"groups": " ".join(entry.groups), **call.form},
+    )
+
+
+async def change_groups(call: PageCall) -> web.Response:
+    """Offer a tool to groups alone, or to everyone."""
+    groups = call.form.get("groups", "").replace(",", " ").split()
+    await offer_tool_to(call.parts, call.path("name"), groups, by=call.by)
+    return go_to("/admin/tools")
 
 
 async def change(call: PageCall) -> web.Response:

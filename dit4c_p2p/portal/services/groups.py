@@ -2,6 +2,7 @@
 
 from dit4c_p2p.database import in_transaction
 from dit4c_p2p.portal.accounts import groups
+from dit4c_p2p.portal.accounts.limits import LimitsChange, limits_text
 from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.context import PortalContext
 from dit4c_p2p.portal.models import Group, GroupMember
@@ -21,6 +22,15 @@ async def rename_group(parts: PortalContext, id: str, title: str, *, by: str) ->
     async with in_transaction("portal"):
         group = await groups.rename(id, title)
         await parts.audit.record_required("group.rename", who=by, about=group.id)
+    return group
+
+
+async def limit_group(parts: PortalContext, id: str, wanted: LimitsChange, *, by: str) -> Group:
+    """Choose how many instances each member may have; see :func:`groups.set_limits`."""
+    async with in_transaction("portal"):
+        group = await groups.set_limits(id, wanted)
+        about = f"{id}: {limits_text(group)}"
+        await parts.audit.record_required("group.limits", who=by, about=about)
     return group
 
 

@@ -6,7 +6,9 @@
   is in force.
 - A discarded instance sees nothing. Its folder is kept for a time, in which its person sees it.
 
-A closed account keeps what its running instances see: what was started goes on.
+A closed account keeps what its running instances see: what was started goes on. Of a
+deleted account the portal alone sees ``private``, to remove what is in it; its instances see
+nothing.
 """
 
 import time
@@ -80,6 +82,10 @@ class StorageGrants:
         if instance.state in FINAL:
             await self._check_home(server, tree)
             return Grants(peer=name, delete_after=instance.changed_at + self._kept_s)
+        owner = await Person.get(id=instance.owner_id)
+        if owner.deleted_at is not None:
+            await self._check_home(server, tree)
+            return Grants(peer=name, delete_after=owner.deleted_at)
         folders = [own]
         if await may_open_files(instance):
             folders.append(FolderGrant(path="private", tree=tree, folder="private", write=True))
@@ -98,6 +104,10 @@ class StorageGrants:
         if person is None:
             raise NotFound("there is no such person")
         name = str(PeerName(Kind.USER, person.id))
+        if person.deleted_at is not None:
+            # No key logs this person in any more: the portal alone acts for them, and removes.
+            removing = person.files_removed_at is None
+            return await self._at(server, name, [_private(person.id)] if removing else [])
         if not people.in_force(person, now):
             return Grants(peer=name)
         folders = await self._folders_of(person.id)
@@ -113,7 +123,7 @@ class StorageGrants:
 
     async def _folders_of(self, person: str) -> list[FolderGrant]:
         tree = tree_of_person(person)
-        folders = [FolderGrant(path="private", tree=tree, folder="private", write=True)]
+        folders = [_private(person)]
         for instance in await self._kept_instances(person, self._clock()):
             folder = f"instances/{instance}"
             folders.append(FolderGrant(path=folder, tree=tree, folder=folder, write=True))
@@ -170,6 +180,10 @@ async def _shared(person: str) -> list[FolderGrant]:
         )
         for member in await groups.memberships(person)
     ]
+
+
+def _private(person: str) -> FolderGrant:
+    return FolderGrant(path="private", tree=tree_of_person(person), folder="private", write=True)
 
 
 def _no_such_instance() -> NotFound:

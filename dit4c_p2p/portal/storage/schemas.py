@@ -7,7 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 from dit4c_p2p.portal.http.request_body import Body
 from dit4c_p2p.portal.keys.user_keys import UserKey, openssh_fingerprint
 from dit4c_p2p.portal.models import Group, GroupMember, OwnerConsent
-from dit4c_p2p.portal.schemas import Name, Page, Time, View, time_or_none, time_text
+from dit4c_p2p.portal.schemas import LimitNumber, Name, Page, Time, View, time_or_none, time_text
 from dit4c_p2p.portal.storage.homes import MAX_QUOTA_BYTES, Home
 
 _Id = Annotated[str, Meta(max_length=40)]
@@ -36,10 +36,16 @@ class NewGroup(Body, frozen=True):
 
 
 class GroupChange(Body, frozen=True):
-    """What is left out stays; a closed group shares nothing, and keeps its files and members."""
+    """What is left out stays; a closed group shares nothing, and keeps its files and members.
+
+    The limits are of each member: how many instances in all, and at once on machines; null is what
+    the settings say.
+    """
 
     title: Name | UnsetType = UNSET
     closed: bool | UnsetType = UNSET
+    instances_limit: LimitNumber | UnsetType | None = UNSET
+    instances_at_once_limit: LimitNumber | UnsetType | None = UNSET
 
 
 class NewMember(Body, frozen=True):
@@ -98,6 +104,8 @@ class GroupView(View, frozen=True):
     title: str
     created: Time
     closed: bool
+    instances_limit: int | None = None
+    instances_at_once_limit: int | None = None
 
 
 class MemberView(View, frozen=True):
@@ -160,6 +168,8 @@ def group_view(group: Group) -> GroupView:
         title=group.title,
         created=time_text(group.created_at),
         closed=group.closed_at is not None,
+        instances_limit=group.instances_limit,
+        instances_at_once_limit=group.instances_at_once_limit,
     )
 
 

@@ -166,18 +166,20 @@ async def test_an_end_date_closes_and_a_later_one_opens(work):
 
 async def test_one_admin_stays(work):
     async with work.api() as api:
-        alone = await api.request("PATCH", "people/admin", json={"disabled": True})
+        alone = await api.request("PATCH", "people/admin", json={"disabled": True, "own": True})
         assert (alone.status, alone.json["code"]) == (409, "conflict")
         assert "last admin" in alone.json["detail"]
         soon = "2090-01-01T00:00:00Z"
         assert (await api.request("PATCH", "people/admin", json={"ends": soon})).status == 409
         assert (await api.get("people/admin")).json["state"] == "active"
         await invited(api, "Temp", admin=True, ends=soon)
-        assert (await api.request("PATCH", "people/admin", json={"disabled": True})).status == 409
+        assert (
+            await api.request("PATCH", "people/admin", json={"disabled": True, "own": True})
+        ).status == 409
         await invited(api, "Other", admin=True)
         both = await asyncio.gather(
             *(
-                api.request("PATCH", f"people/{id}", json={"disabled": True})
+                api.request("PATCH", f"people/{id}", json={"disabled": True, "own": True})
                 for id in ("admin", "other")
             )
         )

@@ -50,6 +50,7 @@ async def test_an_added_tool_is_offered_and_started(work):
             "offered": True,
             "added": made.json["added"],
             "added_by": "admin",
+            "groups": [],
         }
         assert (await api.get("tools/rstudio")).json == made.json
         listed = (await api.get("tools")).json
@@ -302,7 +303,7 @@ async def test_adding_changing_and_withdrawing_by_the_page(work):
         before = await admin.get("/admin/tools")
         assert 'data-tool="jupyterlab" data-source="configuration"' in before.text
         assert "from the configuration" in before.text
-        assert "/admin/tools/jupyterlab" not in before.text
+        assert '/admin/tools/jupyterlab"' not in before.text
         csrf = await admin.csrf()
         typed = {**RSTUDIO, "title": "<b>R</b>Studio", "csrf": csrf}
         done = await admin.submit("/admin/tools", **typed)
@@ -398,3 +399,62 @@ async def test_the_pages_of_tools_do_not_exist_for_others(work):
     async with work.browser() as stranger:
         for path in forms:
             assert (await stranger.submit(path, csrf="x", **RSTUDIO)).status == 401
+
+
+# ---- to whom
+
+
+async def group_of(api, id, *people):
+    await api.post("groups", json={"title": id.title(), "id": id})
+    for person in people:
+        await api.post(f"groups/{id}/members", json={"person": person})
+
+
+async def names_for(api):
+    return [image["name"] for image in (await api.get("images")).json]
+
+
+async def test_a_tool_for_a_group_looks_like_none_to_others(work):
+    ada, eve = await work.person("ada"), await work.person("eve")
+    async with work.api() as admin, work.api(ada) as inside, work.api(eve) as outside:
+        await group_of(admin, "soil", "ada")
+        made = await added(admin, groups=["soil", "soil"])
+        assert made["groups"] == ["soil"]
+        assert await names_for(inside) == ["jupyterlab", "rstudio"]
+        assert await names_for(outside) == ["jupyterlab"]
+        assert await names_for(admin) == ["jupyterlab", "rstudio"], "admins may try everything"
+        refused = await outside.post("instances", json={"image": "rstudio"})
+        nothing = await outside.post("instances", json={"image": "nothing"})
+        assert refused.status == nothing.status == 400
+        assert refused.json["detail"] == nothing.json["detail"].replace("nothing", "rstudio")
+        assert (await outside.post("instances", json={"image": REFERENCE})).status == 400
+        assert (await inside.post("instances", json={"image": "rstudio"})).status == 201
+
+        await admin.request("PATCH", "groups/soil", json={"closed": True})
+        assert await names_for(inside) == ["jupyterlab"], "a closed group shares nothing"
+        changed = await admin.request("PATCH", "tools/rstudio", json={"groups": []})
+        assert changed.json["groups"] == []
+        assert await names_for(outside) == ["jupyterlab", "rstudio"]
+    assert ("tool.groups", "admin", "rstudio: to everyone") in acts(work)
+
+
+async def test_a_tool_of_the_configuration_is_offered_to_a_group_by_the_page(work):
+    await work.person("eve")
+    async with work.api() as api, work.browser() as admin, work.browser() as eve:
+        await group_of(api, "soil")
+        await admin.log_in(await work.login_link())
+        await eve.log_in(await work.login_link("eve"))
+        assert 'data-image="jupyterlab"' in (await eve.get("/")).text
+        csrf = await admin.csrf()
+        path = "/admin/tools/jupyterlab/groups"
+        assert "Everyone can start it now" in (await admin.get(path)).text
+        wrong = await admin.submit(path, csrf=csrf, groups="soil, air")
+        assert wrong.status == 400
+        assert "no group called &#39;air&#39;" in beside(wrong.text, "groups")
+        done = await admin.submit(path, csrf=csrf, groups="soil")
+        assert done.location == "/admin/tools"
+        assert ">soil<" in (await admin.get("/admin/tools")).text
+        assert 'data-image="jupyterlab"' not in (await eve.get("/")).text
+        assert (await eve.get(path)).status == 404
+        assert (await admin.get("/admin/tools/none/groups")).status == 404
+        assert (await api.request("PATCH", "tools/none", json={"groups": []})).status == 404
