@@ -46,6 +46,13 @@
     setText(row, "tool", it.tool);
     setText(row, "info", it.info);
     setText(row, "log", it.log);
+    setText(row, "machine", it.machine);
+    setText(row, "age-word", it.word);
+    parts(row, "machine-box")[0].hidden = !it.machine;
+    parts(row, "age")[0].dateTime = it.changed;
+    showAge(row);
+    parts(row, "live-log")[0].hidden = Boolean(it.log) || !it.logs;
+    parts(row, "log-link")[0].href = `/instances/${encodeURIComponent(it.id)}/log`;
     parts(row, "since-box")[0].hidden = !it.since;
     parts(row, "lent")[0].hidden = !it.lender;
     setText(row, "lender", it.lender);
@@ -85,10 +92,92 @@
     const saved = row.querySelector('[data-action="saved"]');
     saved.hidden = !it.actions.includes("copy");
     saved.href = `/instances/${encodeURIComponent(it.id)}/saved`;
+    const rename = row.querySelector('[data-action="rename"]');
+    rename.hidden = !it.actions.includes("discard");
+    rename.href = `/instances/${encodeURIComponent(it.id)}/rename`;
     const discard = row.querySelector('[data-action="discard"]');
     discard.hidden = !it.actions.includes("discard");
     discard.href = `/instances/${encodeURIComponent(it.id)}/discard`;
   }
+
+  // How long a state has lasted: to the second while something is going on.
+  function span(seconds, exact) {
+    const s = Math.max(0, Math.floor(seconds));
+    if (s < 60) return exact ? `${s} s` : "less than a minute";
+    const m = Math.floor(s / 60);
+    if (m < 60) return exact ? `${m} min ${s % 60} s` : `${m} min`;
+    const h = Math.floor(m / 60);
+    if (h < 48) return `${h} h ${m % 60} min`;
+    return `${Math.floor(h / 24)} days`;
+  }
+
+  function showAge(row) {
+    const age = parts(row, "age")[0];
+    if (!age.dateTime) return;
+    const at = new Date(age.dateTime);
+    const busy = row.dataset.busy === "yes";
+    const text = `${moment(at)} (${span((Date.now() - at) / 1000, busy)})`;
+    if (age.textContent !== text) age.textContent = text;
+  }
+
+  setInterval(() => {
+    if (document.hidden) return;
+    for (const row of list.querySelectorAll("[data-instance]")) showAge(row);
+  }, 1000);
+
+  // ---- the log of a row, for as long as its drawer is open
+
+  const LOG_AGAIN_MS = 2000;
+
+  async function followLog(box) {
+    const row = box.closest("[data-instance]");
+    const text = box.querySelector('[data-part="live-text"]');
+    if (!text.textContent) text.textContent = "Asking the machine…";
+    while (box.open && box.isConnected && !box.hidden) {
+      if (!document.hidden) {
+        try {
+          const answer = await fetch(`/instances/${encodeURIComponent(row.dataset.instance)}/log`, {
+            headers: { Accept: "application/json" },
+          });
+          const said = await answer.json();
+          const now = answer.ok ? said.text || "Nothing was written to the log yet." : said.detail;
+          if (text.textContent !== now) {
+            const atEnd = text.scrollHeight - text.scrollTop - text.clientHeight < 40;
+            text.textContent = now;
+            if (atEnd) text.scrollTop = text.scrollHeight;
+          }
+        } catch {
+          text.textContent = "The portal does not answer. Trying again…";
+        }
+      }
+      await new Promise((again) => { setTimeout(again, LOG_AGAIN_MS); });
+    }
+  }
+
+  list.addEventListener("toggle", (event) => {
+    if (event.target.matches('[data-part="live-log"]') && event.target.open) followLog(event.target);
+  }, true);
+
+  // ---- done
+
+  const SAID_MS = 6000;
+  let saidTimer = null;
+
+  function say(text) {
+    const said = byId("said");
+    said.textContent = text;
+    said.hidden = false;
+    clearTimeout(saidTimer);
+    saidTimer = setTimeout(() => { said.hidden = true; }, SAID_MS);
+  }
+
+  const SAID = {
+    start: "Done: it is being started again.",
+    "new-key": "Done: it gets a new key.",
+    stop: "Done: it is being stopped.",
+    copy: "Done: the copy is being started.",
+    save: "Done: it is being stopped and saved.",
+  };
 
   function announce(text) {
     byId("announcer").textContent = text;
@@ -138,6 +227,7 @@
 
   for (const row of list.querySelectorAll("[data-instance]")) {
     versions.set(row.dataset.instance, Number(row.dataset.version));
+    showAge(row);
   }
 
   // ---- files
@@ -231,6 +321,7 @@
       if (!it) return;
       form.elements.name.value = "";
       show(it);
+      say(`Done: “${it.name}” is being started.`);
       const row = rowOf(it.id);
       if (!row) return;
       row.scrollIntoView({ block: "nearest" });
@@ -250,6 +341,7 @@
     button.disabled = false;
     if (!it) return;
     show(it);
+    say(SAID[form.dataset.wish] ?? "Done.");
     if (row.isConnected) heading(row).focus({ preventScroll: true });
   });
 
@@ -264,6 +356,30 @@
     dialog.querySelector('[data-action="keep"]').focus();
   });
 
+  const renaming = byId("renaming");
+  const naming = renaming.querySelector("form");
+  let renamed = null;
+
+  list.addEventListener("click", (event) => {
+    const link = event.target.closest('[data-action="rename"]');
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    const row = link.closest("[data-instance]");
+    renamed = row.dataset.instance;
+    naming.elements.name.value = heading(row).textContent;
+    renaming.showModal();
+    naming.elements.name.select();
+  });
+  renaming.querySelector('[data-action="keep-name"]').addEventListener("click", () => renaming.close());
+  naming.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    renaming.close();
+    const it = await post(`/instances/${encodeURIComponent(renamed)}/rename`, { name: naming.elements.name.value });
+    if (!it) return;
+    show(it);
+    say(`Done: it is called “${it.name}” now.`);
+  });
+
   dialog.querySelector('[data-action="keep"]').addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => {
     if (event.target === dialog) dialog.close();
@@ -274,6 +390,7 @@
     const it = await post(`/instances/${encodeURIComponent(discarding)}/discard`, {});
     if (!it) return;
     show(it);
+    say(`Done: “${it.name}” is being discarded.`);
     // The button that the dialog gives the focus back to has gone.
     const row = rowOf(it.id);
     if (row) heading(row).focus({ preventScroll: true });

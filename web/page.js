@@ -37,6 +37,23 @@
     else sent.set(form, event.timeStamp);
   });
 
+  // Times are written in UTC; here they are shown in the reader's own zone. Days alone stay.
+  const zoned = new Intl.DateTimeFormat(undefined, {
+    day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit",
+  });
+  for (const time of document.querySelectorAll("time[datetime]")) {
+    const at = new Date(time.dateTime);
+    if (time.dataset.part || !time.textContent.includes(":") || Number.isNaN(at.getTime())) continue;
+    time.title = `${time.textContent.replace(/ UTC$/, "")} UTC`;
+    time.textContent = zoned.format(at);
+  }
+  for (const label of document.querySelectorAll("th, dt")) {
+    const first = label.firstChild;
+    if (!first || /^(Last day|Ends)/.test(label.textContent)) continue;
+    const text = label.lastElementChild ?? label;
+    if (text.textContent.endsWith(" (UTC)")) text.textContent = text.textContent.slice(0, -6);
+  }
+
   for (const button of document.querySelectorAll("[data-copy]")) {
     const source = document.getElementById(button.dataset.copy);
     if (!source || !navigator.clipboard) continue;

@@ -14,7 +14,6 @@ from dit4c_p2p.portal.errors import (
     TookTooLong,
     TooMany,
     Unauthorized,
-    Unavailable,
 )
 from dit4c_p2p.portal.http.sse import KEEPALIVE_S, EventStream
 from dit4c_p2p.portal.http.token_auth import person
@@ -29,6 +28,7 @@ from dit4c_p2p.portal.schemas import (
     NewInstance,
     to_json,
 )
+from dit4c_p2p.portal.services.instances import log_text
 
 
 async def list_instances(call: Call, query: InstancesQuery) -> list[InstanceView]:
@@ -152,15 +152,7 @@ async def logs(call: Call, query: LogsQuery) -> web.Response:
     Text, or JSON ``{"text": …}`` by ``Accept``.
     """
     parts, instance = call.parts, await _mine(call)
-    if instance.state == State.ERRORED or instance.state in FINAL:
-        text = instance.log_tail
-    else:
-        try:
-            text = await parts.links.request_logs(instance, query.lines, parts.config.limits.logs_s)
-        except Unavailable:
-            if not instance.log_tail:
-                raise
-            text = instance.log_tail
+    text = await log_text(parts, instance, query.lines)
     if "application/json" in call.request.headers.get("Accept", ""):
         return web.Response(body=to_json({"text": text}), content_type="application/json")
     return web.Response(text=text, content_type="text/plain")

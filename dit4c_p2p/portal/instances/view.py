@@ -51,6 +51,11 @@ _UNDER_WAY = (
     State.UPLOADING,
 )
 _GOING = (State.DISCARDING, State.DISCARDED)
+# Their log can be asked for, or was kept.
+_LOGGED = (
+    *(State.WAITING_FOR_IMAGE, State.STARTING, State.RUNNING, State.STOPPING),
+    *(State.EXITED, State.ERRORED),
+)
 # What is known of these is of before, when their machine can't be asked. The others don't change.
 _HIDDEN = (
     *(State.CREATED, State.WAITING_FOR_IMAGE, State.STARTING, State.RUNNING),
@@ -132,14 +137,18 @@ def page_view(
         "busy": going or state in _UNDER_WAY,
         "tool": "" if instance.name.startswith(title) else title,
         "icon": (image.icon if image else "") or title[:1].upper(),
+        "info": _full_stop(shown.info),
         "log": instance.log_tail if state is State.ERRORED else "",
+        "machine": _machine(instance),
+        "changed": time_text(instance.changed_at),
+        "logs": instance.node is not None and state in _LOGGED,
         "gone": state is State.DISCARDED,
         "version": instance.version,
         "unreachable": None,
     }
     if unreachable is not None and hidden:
         found |= {
-            "info": _unreachable_text(unreachable),
+            "info": _full_stop(_unreachable_text(unreachable)),
             "since": time_text(unreachable.since),
             "tone": "bad",
         }
@@ -152,6 +161,16 @@ def _unreachable_text(unreachable: Unreachable, since: str = "") -> str:
     if unreachable.what == "key":
         return f"Cut off{since}: {unreachable.why}. Its files are kept; give it a new key to go on."
     return f"Not reachable{since}: {unreachable.why}."
+
+
+def _full_stop(text: str) -> str:
+    """A sentence for a page, which something may follow."""
+    return text + "." if text and text[-1] not in ".!?:…" else text
+
+
+def _machine(instance: Instance) -> str:
+    """The machine's name as people know it, without the kind of peer."""
+    return (instance.node or "").partition("-")[2]
 
 
 def page_state(instance: Instance | None, catalogue: Catalogue) -> dict[str, str]:

@@ -56,14 +56,25 @@ def routes() -> list[web.RouteDef]:
     """The page and its buttons."""
     return [
         web.get("/account", page_handler(account)),
-        web.post("/account/sessions/{session}/end", form_handler(end_session)),
+        web.post(
+            "/account/sessions/{session}/end",
+            form_handler(end_session, done="That browser is logged out."),
+        ),
         web.post("/account/login-link", form_handler(make_link, again=account)),
         web.post("/account/checkpoints", form_handler(set_checkpoints, again=account)),
         web.post("/account/tokens", form_handler(make_token, again=account)),
-        web.post("/account/tokens/{token}/revoke", form_handler(revoke_token)),
-        web.post("/account/ssh-keys", form_handler(add_ssh_key, again=account)),
+        web.post(
+            "/account/tokens/{token}/revoke",
+            form_handler(revoke_token, done="The token is revoked."),
+        ),
+        web.post(
+            "/account/ssh-keys", form_handler(add_ssh_key, again=account, done="The key is added.")
+        ),
         web.get("/account/ssh-keys/{fingerprint}/remove", page_handler(confirm_remove_ssh_key)),
-        web.post("/account/ssh-keys/{fingerprint}/remove", form_handler(remove_ssh_key)),
+        web.post(
+            "/account/ssh-keys/{fingerprint}/remove",
+            form_handler(remove_ssh_key, done="The key is removed."),
+        ),
     ]
 
 

@@ -9,17 +9,21 @@ from aiohttp import web
 from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.accounts.sessions import LoggedIn
 from dit4c_p2p.portal.context import PortalContext, services
-from dit4c_p2p.portal.errors import Conflict, PortalError, TooMany, Unauthorized
+from dit4c_p2p.portal.errors import BadRequest, Conflict, PortalError, TooMany, Unauthorized
 from dit4c_p2p.portal.http.responses import json_answer
 from dit4c_p2p.portal.http.sse import KEEPALIVE_S, EventStream
 from dit4c_p2p.portal.instances import view
 from dit4c_p2p.portal.instances.catalogue import catalogue
 from dit4c_p2p.portal.models import Instance
+from dit4c_p2p.portal.pages import notices
 from dit4c_p2p.portal.pages.forms import checked_form, go_to
 from dit4c_p2p.portal.pages.login import current, still_in
 from dit4c_p2p.portal.pages.page import PageCall, page_handler
 from dit4c_p2p.portal.pages.passkeys import offer_passkey
+from dit4c_p2p.portal.services.instances import log_text
 from dit4c_p2p.portal.storage import consent
+
+_LOG_LINES = 200
 
 
 def routes() -> list[web.RouteDef]:
@@ -34,6 +38,9 @@ def routes() -> list[web.RouteDef]:
         web.post("/instances/{id}/save", save),
         web.post("/instances/{id}/checkpoint", checkpoint),
         web.post("/instances/{id}/copy", copy),
+        web.get("/instances/{id}/log", log, allow_head=False),
+        web.get("/instances/{id}/rename", page_handler(rename_page)),
+        web.post("/instances/{id}/rename", rename),
         web.get("/instances/{id}/discard", page_handler(confirm_discard)),
         web.post("/instances/{id}/discard", discard),
     ]
@@ -96,6 +103,37 @@ async def copy(request: web.Request) -> web.Response:
     return await _wish(request, services(request).saves.copy)
 
 
+async def log(request: web.Request) -> web.Response:
+    """The newest lines of an instance's log, for the drawer of its row; also while it starts."""
+    parts, session = services(request), await _session(request)
+    instance = await parts.instances.get(session.who, request.match_info["id"])
+    text = await log_text(parts, instance, _LOG_LINES)
+    if _is_script(request):
+        return json_answer({"text": text})
+    return web.Response(text=text, content_type="text/plain")
+
+
+async def rename_page(call: PageCall) -> web.Response:
+    """Show the form for another name, for browsers without JavaScript."""
+    instance = await call.parts.instances.get(call.session.who, call.path("id"))
+    form = {"name": instance.name, **call.form}
+    return call.page("rename_instance.html", instance=instance, form=form)
+
+
+async def rename(request: web.Request) -> web.Response:
+    """Give an instance another name; its address stays."""
+    session = await _session(request)
+    form = await checked_form(request, session)
+    id, name = request.match_info["id"], form.get("name", "")
+    try:
+        instance = await services(request).instances.rename(session.who, id, name)
+    except (BadRequest, Conflict) as error:
+        if _is_script(request):
+            raise
+        return await rename_page(PageCall(request, session, form=form, error=error))
+    return await _done(request, instance, status=200)
+
+
 async def _wish(
     request: web.Request, ask: Callable[[Caller, str], Awaitable[Instance]]
 ) -> web.Response:
@@ -155,7 +193,9 @@ async def _done(request: web.Request, instance: Instance, *, status: int) -> web
     """Return the instance as JSON to a script, or redirect a person to the page."""
     if _is_script(request):
         return json_answer(await _view(services(request), instance), status=status)
-    return go_to("/")
+    response = go_to("/")
+    notices.leave(request, response, notices.DONE)
+    return response
 
 
 async def _session(request: web.Request) -> LoggedIn:

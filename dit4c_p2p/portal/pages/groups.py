@@ -31,16 +31,32 @@ def routes() -> list[web.RouteDef]:
     one = "/groups/{id}"
     return [
         web.get("/admin/groups", page_handler(list_page, admins=True)),
-        web.post("/admin/groups", form_handler(create, again=list_page, admins=True)),
+        web.post(
+            "/admin/groups",
+            form_handler(create, again=list_page, admins=True, done="The group is made."),
+        ),
         web.get(one, page_handler(group_page)),
-        web.post(f"{one}/members", form_handler(put_member, again=group_page)),
-        web.post(f"{one}/members/{{person}}/remove", form_handler(take_member)),
+        web.post(
+            f"{one}/members",
+            form_handler(put_member, again=group_page, done="The member is added or changed."),
+        ),
+        web.post(
+            f"{one}/members/{{person}}/remove",
+            form_handler(take_member, done="The member is removed."),
+        ),
         web.get(f"{one}/leave", page_handler(confirm_leave)),
-        web.post(f"{one}/leave", form_handler(leave)),
-        web.post(f"{one}/title", form_handler(rename, again=group_page, admins=True)),
-        web.post(f"{one}/limits", form_handler(change_limits, again=group_page, admins=True)),
-        web.post(f"{one}/close", form_handler(close, admins=True)),
-        web.post(f"{one}/open", form_handler(reopen, admins=True)),
+        web.post(f"{one}/leave", form_handler(leave, done="You have left the group.")),
+        web.post(
+            f"{one}/title", form_handler(rename, again=group_page, admins=True, done="Renamed.")
+        ),
+        web.post(
+            f"{one}/limits",
+            form_handler(
+                change_limits, again=group_page, admins=True, done="The limits are changed."
+            ),
+        ),
+        web.post(f"{one}/close", form_handler(close, admins=True, done="Closed.")),
+        web.post(f"{one}/open", form_handler(reopen, admins=True, done="Opened again.")),
     ]
 
 

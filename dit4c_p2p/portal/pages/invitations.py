@@ -36,7 +36,10 @@ def routes() -> list[web.RouteDef]:
         web.post("/invitation/{token}", accept),
         web.get("/admin/invitations", page_handler(all_invitations, admins=True)),
         web.post("/admin/invitations", form_handler(make, again=all_invitations, admins=True)),
-        web.post("/admin/invitations/{id}/end", form_handler(end, admins=True)),
+        web.post(
+            "/admin/invitations/{id}/end",
+            form_handler(end, admins=True, done="The invitation is ended."),
+        ),
     ]
 
 

@@ -17,7 +17,7 @@ def routes() -> list[web.RouteDef]:
     return [
         web.get("/admin/keys", page_handler(keys, admins=True)),
         web.get(one, page_handler(confirm_revoke, admins=True)),
-        web.post(one, form_handler(revoke, admins=True)),
+        web.post(one, form_handler(revoke, admins=True, done="The key is revoked everywhere.")),
     ]
 
 

@@ -28,7 +28,10 @@ def routes() -> list[web.RouteDef]:
     return [
         web.get("/admin/machines", page_handler(machines, admins=True)),
         web.get("/admin/instances", page_handler(instances, admins=True)),
-        web.post("/admin/instances", form_handler(act, again=instances, admins=True)),
+        web.post(
+            "/admin/instances",
+            form_handler(act, again=instances, admins=True, done="Asked; the list follows."),
+        ),
     ]
 
 

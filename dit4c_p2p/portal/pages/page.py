@@ -10,6 +10,7 @@ A refused form is shown again by its page, with the error and the values that we
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp_jinja2
@@ -18,6 +19,7 @@ from aiohttp import web
 from dit4c_p2p.portal.accounts.sessions import LoggedIn
 from dit4c_p2p.portal.context import PortalContext, services
 from dit4c_p2p.portal.errors import NotFound, PortalError
+from dit4c_p2p.portal.pages import notices
 from dit4c_p2p.portal.pages.forms import checked_form
 from dit4c_p2p.portal.pages.login import current, login_needed
 from dit4c_p2p.portal.paging import MAX_CURSOR_CHARS
@@ -57,12 +59,21 @@ class PageCall:
 
     def page(self, template: str, **shown: Any) -> web.Response:
         """Render a template with ``shown``, the session and the error."""
-        return aiohttp_jinja2.render_template(
+        done = notices.left(self.request)
+        response = aiohttp_jinja2.render_template(
             template,
             self.request,
-            {"session": self.session, "error": self.error, **shown},
+            {
+                "session": self.session,
+                "error": self.error,
+                "done": "" if self.error else done,
+                **shown,
+            },
             status=self.error.status if self.error else 200,
         )
+        if done:
+            notices.take_back(self.request, response)
+        return response
 
 
 PageHandler = Callable[[PageCall], Awaitable[web.StreamResponse]]
@@ -89,14 +100,26 @@ def page_handler(
 
 
 def form_handler(
-    handler: PageHandler, *, again: PageHandler | None = None, admins: bool = False
+    handler: PageHandler,
+    *,
+    again: PageHandler | None = None,
+    admins: bool = False,
+    done: str = notices.DONE,
 ) -> _Handler:
     """Return aiohttp's handler of a form from one of the portal's own pages (:func:`checked_form`).
 
     :param again: the page that shows the form and what was wrong with it; without one, an error is
         a page of its own.
     :param admins: as for :func:`page_handler`.
+    :param done: what the page after the form says.
     """
+    notices.register(done)
+
+    async def answered(call: PageCall) -> web.StreamResponse:
+        response = await handler(call)
+        if response.status == HTTPStatus.SEE_OTHER:
+            notices.leave(call.request, response, done)
+        return response
 
     async def serve(request: web.Request) -> web.StreamResponse:
         call = await _call(request, admins=admins)
@@ -104,9 +127,9 @@ def form_handler(
             return login_needed(request)
         call = replace(call, form=await checked_form(request, call.session))
         if again is None:
-            return await handler(call)
+            return await answered(call)
         try:
-            return await handler(call)
+            return await answered(call)
         except PortalError as error:
             return await again(replace(call, error=error))
 

@@ -43,16 +43,40 @@ def routes() -> list[web.RouteDef]:
         web.post("/admin/people", form_handler(invite, again=everybody, admins=True)),
         web.get(one, page_handler(somebody, admins=True)),
         web.post(f"{one}/login-link", form_handler(make_link, again=somebody, admins=True)),
-        web.post(f"{one}/end", form_handler(change_end, again=somebody, admins=True)),
-        web.post(f"{one}/name", form_handler(rename, again=somebody, admins=True)),
-        web.post(f"{one}/limits", form_handler(change_limits, again=somebody, admins=True)),
+        web.post(
+            f"{one}/end",
+            form_handler(change_end, again=somebody, admins=True, done="The last day is changed."),
+        ),
+        web.post(f"{one}/name", form_handler(rename, again=somebody, admins=True, done="Renamed.")),
+        web.post(
+            f"{one}/limits",
+            form_handler(
+                change_limits, again=somebody, admins=True, done="The limits are changed."
+            ),
+        ),
         web.get(f"{one}/role", page_handler(confirm_role, admins=True)),
-        web.post(f"{one}/role", form_handler(change_role, again=confirm_role, admins=True)),
+        web.post(
+            f"{one}/role",
+            form_handler(change_role, again=confirm_role, admins=True, done="The role is changed."),
+        ),
         web.get(f"{one}/delete", page_handler(confirm_delete, admins=True)),
-        web.post(f"{one}/delete", form_handler(delete, again=confirm_delete, admins=True)),
+        web.post(
+            f"{one}/delete",
+            form_handler(
+                delete,
+                again=confirm_delete,
+                admins=True,
+                done="The account is deleted; files and images follow within minutes.",
+            ),
+        ),
         web.get(f"{one}/disable", page_handler(confirm_disable, admins=True)),
-        web.post(f"{one}/disable", form_handler(disable, again=confirm_disable, admins=True)),
-        web.post(f"{one}/enable", form_handler(enable, again=somebody, admins=True)),
+        web.post(
+            f"{one}/disable",
+            form_handler(disable, again=confirm_disable, admins=True, done="Disabled."),
+        ),
+        web.post(
+            f"{one}/enable", form_handler(enable, again=somebody, admins=True, done="Enabled.")
+        ),
     ]
 
 

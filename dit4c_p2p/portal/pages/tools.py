@@ -26,13 +26,27 @@ def routes() -> list[web.RouteDef]:
     one = "/admin/tools/{name}"
     return [
         web.get("/admin/tools", page_handler(list_page, admins=True)),
-        web.post("/admin/tools", form_handler(add, again=list_page, admins=True)),
+        web.post(
+            "/admin/tools",
+            form_handler(add, again=list_page, admins=True, done="The tool is added."),
+        ),
         web.get(one, page_handler(detail_page, admins=True)),
-        web.post(one, form_handler(change, again=detail_page, admins=True)),
+        web.post(one, form_handler(change, again=detail_page, admins=True, done="Changed.")),
         web.get(f"{one}/groups", page_handler(groups_page, admins=True)),
-        web.post(f"{one}/groups", form_handler(change_groups, again=groups_page, admins=True)),
-        web.post(f"{one}/withdraw", form_handler(withdraw, again=detail_page, admins=True)),
-        web.post(f"{one}/offer", form_handler(offer, again=detail_page, admins=True)),
+        web.post(
+            f"{one}/groups",
+            form_handler(change_groups, again=groups_page, admins=True, done="Changed."),
+        ),
+        web.post(
+            f"{one}/withdraw",
+            form_handler(
+                withdraw, again=detail_page, admins=True, done="Withdrawn: nobody can start it."
+            ),
+        ),
+        web.post(
+            f"{one}/offer",
+            form_handler(offer, again=detail_page, admins=True, done="Offered again."),
+        ),
     ]
 
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from dit4c_p2p.messages.instances import FINAL
+from dit4c_p2p.messages.instances import FINAL, State
 from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.context import PortalContext
-from dit4c_p2p.portal.errors import PortalError
+from dit4c_p2p.portal.errors import PortalError, Unavailable
 from dit4c_p2p.portal.models import Instance
 
 Action = Literal["stop", "discard"]
@@ -21,6 +21,22 @@ class Outcome:
 
     done: int
     refused: tuple[tuple[str, str], ...]
+
+
+async def log_text(parts: PortalContext, instance: Instance, lines: int) -> str:
+    """Return the newest lines of an app's log: live, or what was kept of it when it failed.
+
+    :raises Unavailable: there is no log, and none was kept.
+    :raises TookTooLong: it did not arrive in time.
+    """
+    if instance.state == State.ERRORED or instance.state in FINAL:
+        return str(instance.log_tail)
+    try:
+        return await parts.links.request_logs(instance, lines, parts.config.limits.logs_s)
+    except Unavailable:
+        if not instance.log_tail:
+            raise
+        return str(instance.log_tail)
 
 
 async def act_on_instances(

@@ -118,6 +118,8 @@ async def test_by_keyboard_alone(work, page):
     await expect(row.locator("h2")).to_have_text("Typed")
     await expect(row.locator("h2")).to_be_focused()
     await page.keyboard.press("Tab")
+    await expect(row.locator('[data-action="rename"]')).to_be_focused()
+    await page.keyboard.press("Tab")
     await page.keyboard.press("Enter")
     await expect(page.get_by_role("dialog")).to_be_visible()
     await page.keyboard.press("Tab")
@@ -132,9 +134,10 @@ async def test_a_button_that_is_refused_says_why_in_sentences(work, page):
             await api.post("instances", json={"image": "jupyterlab"})
     await page.click('[data-action="start"]')
     await expect(page.get_by_role("alert")).to_have_text(
-        "5 instances of yours run or are being started, and 5 may at once. "
+        "5 instances of yours run or are being started, and 5 may at once "
+        "(the limit for everyone). "
         "Stop or discard one, then start again; "
-        "an admin can change this limit in the portal's settings."
+        "an admin can change this limit in the portal's settings, or for you or your group alone."
     )
 
 
