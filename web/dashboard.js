@@ -172,6 +172,7 @@
   }
 
   const SAID = {
+    checkpoint: "Done: a checkpoint is being made while it runs.",
     start: "Done: it is being started again.",
     "new-key": "Done: it gets a new key.",
     stop: "Done: it is being stopped.",

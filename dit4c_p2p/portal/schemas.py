@@ -14,7 +14,6 @@ from dit4c_p2p.identity.names import Kind
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.portal.accounts import invitations, people
 from dit4c_p2p.portal.accounts.api_tokens import MAX_DAYS, Scope
-from dit4c_p2p.portal.accounts.limits import MAX_INSTANCES
 from dit4c_p2p.portal.accounts.names import MAX_NAME_CHARS
 from dit4c_p2p.portal.http.request_body import Body
 from dit4c_p2p.portal.paging import MAX_CURSOR_CHARS, MAX_LIMIT
@@ -31,7 +30,6 @@ Icon = Annotated[str, Meta(max_length=MAX_ICON_CHARS)]
 # How often, in minutes: at most once a week.
 Minutes = Annotated[int, Meta(ge=0, le=7 * 24 * 60)]
 GroupIds = Annotated[list[Annotated[str, Meta(max_length=40)]], Meta(max_length=50)]
-LimitNumber = Annotated[int, Meta(ge=0, le=MAX_INSTANCES)]
 Moment = Annotated[datetime, Meta(tz=True, description="with a time zone, such as a closing Z")]
 
 
@@ -194,30 +192,6 @@ class NewInvitation(Body, frozen=True):
     admin: bool = False
     group: Annotated[str, Meta(max_length=40)] = ""
     ends: Moment | None = None
-
-
-class PersonChange(Body, frozen=True):
-    """What is left out stays; ``ends`` null is no end.
-
-    ``instances_limit`` is how many instances in all, ``instances_at_once_limit`` how many at once
-    on machines; null is what the person's groups or the settings say. Whoever disables or demotes
-    themselves says ``own`` as well: only another admin can undo it.
-    """
-
-    name: Name | UnsetType = UNSET
-    ends: Moment | UnsetType | None = UNSET
-    disabled: bool | UnsetType = UNSET
-    admin: bool | UnsetType = UNSET
-    instances_limit: LimitNumber | UnsetType | None = UNSET
-    instances_at_once_limit: LimitNumber | UnsetType | None = UNSET
-    own: bool = False
-
-
-class PersonDeletion(Body, frozen=True):
-    """``confirm`` is the person's id once more. Whoever deletes themselves says ``own`` as well."""
-
-    confirm: Annotated[str, Meta(max_length=40)]
-    own: bool = False
 
 
 class NewLoginLink(Body, frozen=True):
@@ -443,28 +417,6 @@ class PersonView(View, frozen=True):
     last_seen: Time | None
     instances_limit: int | None
     instances_at_once_limit: int | None
-
-
-class LimitView(msgspec.Struct, frozen=True):
-    """A limit that counts for a person; ``of`` says in words whose it is."""
-
-    number: int
-    of: str
-
-
-class LimitsView(View, frozen=True):
-    """How many instances a person may have: in all, and at once on machines."""
-
-    instances: LimitView
-    instances_at_once: LimitView
-
-
-class DeletionView(View, frozen=True):
-    """What was deleted with an account; files and images are removed within minutes."""
-
-    id: str
-    instances: int
-    ssh_keys: int
 
 
 class LoginLinkView(View, frozen=True):

@@ -9,6 +9,13 @@ from dit4c_p2p.database import in_transaction
 from dit4c_p2p.portal.accounts import api_tokens, people
 from dit4c_p2p.portal.accounts.limits import KEEP_LIMITS, InstanceLimits, LimitsChange, limits_of
 from dit4c_p2p.portal.accounts.people import Change
+from dit4c_p2p.portal.accounts.schemas import (
+    DeletionView,
+    LimitsView,
+    LimitView,
+    PersonChange,
+    PersonDeletion,
+)
 from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
 from dit4c_p2p.portal.context import PortalContext
 from dit4c_p2p.portal.errors import BadRequest, Conflict
@@ -18,10 +25,7 @@ from dit4c_p2p.portal.models import ApiToken, Person
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.paging import page, part
 from dit4c_p2p.portal.schemas import (
-    DeletionView,
     InvitedView,
-    LimitsView,
-    LimitView,
     LoginLinkView,
     NewLoginLink,
     NewPerson,
@@ -29,8 +33,6 @@ from dit4c_p2p.portal.schemas import (
     NewTokenView,
     Page,
     PeopleQuery,
-    PersonChange,
-    PersonDeletion,
     PersonView,
     TokenView,
     time_or_none,

@@ -4,10 +4,11 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, UnsetType
 
+from dit4c_p2p.portal.accounts.schemas import LimitNumber
 from dit4c_p2p.portal.http.request_body import Body
 from dit4c_p2p.portal.keys.user_keys import UserKey, openssh_fingerprint
 from dit4c_p2p.portal.models import Group, GroupMember, OwnerConsent
-from dit4c_p2p.portal.schemas import LimitNumber, Name, Page, Time, View, time_or_none, time_text
+from dit4c_p2p.portal.schemas import Name, Page, Time, View, time_or_none, time_text
 from dit4c_p2p.portal.storage.homes import MAX_QUOTA_BYTES, Home
 
 _Id = Annotated[str, Meta(max_length=40)]
