@@ -54,6 +54,16 @@
     if (text.textContent.endsWith(" (UTC)")) text.textContent = text.textContent.slice(0, -6);
   }
 
+  // On a small screen a row is a card, and each cell says what it is.
+  for (const table of document.querySelectorAll("table.cards")) {
+    const titles = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.trim());
+    for (const row of table.tBodies[0].rows) {
+      [...row.cells].forEach((cell, column) => {
+        if (cell.tagName === "TD" && !cell.matches(".cell-action")) cell.dataset.label = titles[column];
+      });
+    }
+  }
+
   for (const button of document.querySelectorAll("[data-copy]")) {
     const source = document.getElementById(button.dataset.copy);
     if (!source || !navigator.clipboard) continue;

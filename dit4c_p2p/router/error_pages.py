@@ -1,7 +1,8 @@
 """The router's own answers when no app can answer: one page for each reason.
 
-A page is self-contained and runs no script; programs that ask for JSON get a problem document
-(RFC 9457). Each is the last answer on its connection.
+A page is self-contained. One that waits looks by a script of its own whether the answer is another
+by now, and loads again then (by a refresh where scripts are off). Programs that ask for JSON get a
+problem document (RFC 9457). Each is the last answer on its connection.
 """
 
 import base64
@@ -22,7 +23,8 @@ class Page:
     """One answer.
 
     ``code`` is a stable word for programs; ``refresh_s`` has a browser try again by itself after so
-    many seconds; ``link`` is where a person may go from here.
+    many seconds; ``link`` is where a person may go from here, ``start`` where they may start the
+    instance. ``waits`` shows that something is under way.
     """
 
     status: int
@@ -32,6 +34,8 @@ class Page:
     advice: str = ""
     refresh_s: int | None = None
     link: str = ""
+    start: str = ""
+    waits: bool = False
 
     @property
     def reason(self) -> str:
@@ -51,7 +55,7 @@ def no_such_instance(portal: str) -> Page:
     )
 
 
-def starting(title: str, portal: str) -> Page:
+def starting(title: str, portal: str, instance: str = "") -> Page:
     """Return the page for an instance that is starting."""
     return Page(
         503,
@@ -60,23 +64,25 @@ def starting(title: str, portal: str) -> Page:
         "It isn't ready yet. This page opens it as soon as it is.",
         refresh_s=2,
         link=portal,
+        waits=True,
     )
 
 
-def stopped(title: str, portal: str) -> Page:
+def stopped(title: str, portal: str, instance: str = "") -> Page:
     """The instance's app does not run, and its user may start it again."""
     return Page(
         503,
         "stopped",
         f"{title or 'The instance'} is stopped",
-        "It isn't running at the moment.",
-        "You can start it again from the list of your instances; this page opens it then.",
+        "It isn't running at the moment. Its files are kept.",
+        "This page opens it as soon as it runs.",
         refresh_s=5,
         link=portal,
+        start=f"{portal.rstrip('/')}/instances/{instance}/start" if instance else "",
     )
 
 
-def gone(title: str, portal: str) -> Page:
+def gone(title: str, portal: str, instance: str = "") -> Page:
     """Return the page for a discarded instance."""
     return Page(
         410,
@@ -88,7 +94,7 @@ def gone(title: str, portal: str) -> Page:
     )
 
 
-def not_connected(title: str, portal: str) -> Page:
+def not_connected(title: str, portal: str, instance: str = "") -> Page:
     """Return the page for a running instance without a tunnel."""
     return Page(
         503,
@@ -203,10 +209,12 @@ class Renderer:
         self._template = environment.get_template("page.html")
         self._always = [STRICT_TRANSPORT] if secure else []
         self._style = (folder / "page.css").read_text()
-        digest = base64.b64encode(hashlib.sha256(self._style.encode()).digest()).decode()
-        self._policy = (
-            f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; "
-            "form-action 'none'; frame-ancestors 'none'"
+        self._script = (folder / "page.js").read_text()
+        always = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        self._policy = f"default-src 'none'; style-src '{_hash(self._style)}'; {always}"
+        self._waiting_policy = (
+            f"default-src 'none'; style-src '{_hash(self._style)}'; "
+            f"script-src '{_hash(self._script)}'; connect-src 'self'; {always}"
         )
 
     def render(self, page: Page, *, as_json: bool = False, head_only: bool = False) -> bytes:
@@ -223,7 +231,7 @@ class Renderer:
             f"Content-Type: {kind}",
             f"Content-Length: {len(body)}",
             "Cache-Control: no-store",
-            f"Content-Security-Policy: {self._policy}",
+            f"Content-Security-Policy: {self._policy_of(page)}",
             "X-Content-Type-Options: nosniff",
             "Referrer-Policy: no-referrer",
             "Vary: Accept",
@@ -236,7 +244,11 @@ class Renderer:
         return head if head_only else head + body
 
     def _html(self, page: Page) -> bytes:
-        return self._template.render(page=page, style=self._style).encode()
+        script = self._script if page.refresh_s else ""
+        return self._template.render(page=page, style=self._style, script=script).encode()
+
+    def _policy_of(self, page: Page) -> str:
+        return self._waiting_policy if page.refresh_s else self._policy
 
     def _json(self, page: Page) -> bytes:
         problem = {
@@ -249,11 +261,17 @@ class Renderer:
         return json.dumps(problem).encode()
 
 
-PageOf = Callable[[str, str], Page]
+def _hash(text: str) -> str:
+    """Return a source of a Content-Security-Policy: exactly this text."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+# Called with the tool's title, the portal's URL and the instance's id.
+PageOf = Callable[[str, str, str], Page]
 STATES: dict[str, PageOf] = {
     "starting": starting,
     "running": not_connected,
     "stopped": stopped,
     "gone": gone,
-    "unknown": lambda title, portal: no_such_instance(portal),
+    "unknown": lambda title, portal, instance: no_such_instance(portal),
 }

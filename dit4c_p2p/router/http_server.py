@@ -231,7 +231,7 @@ class HttpFrontend:
         except PortalSilent:
             return error_pages.portal_silent()
         page = error_pages.STATES.get(known.state, error_pages.STATES["unknown"])
-        return page(known.title, self._portal_url)
+        return page(known.title, self._portal_url, instance.id)
 
     def render(self, page: Page, head: RequestHead | None) -> bytes:
         """The bytes of a page, in the form that the request prefers."""

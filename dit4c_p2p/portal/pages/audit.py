@@ -5,9 +5,19 @@ import asyncio
 from aiohttp import web
 
 from dit4c_p2p.audit import AuditBroken, recent
+from dit4c_p2p.portal.pages.listing import Listing
 from dit4c_p2p.portal.pages.page import PageCall, page_handler
 
-_MOST_SHOWN = 100
+_SHOWN = 100
+# The newest: the search looks at these. Older lines are searched in the file itself.
+_MOST_READ = 20_000
+_COLUMNS = {
+    "at": ("at",),
+    "who": ("who", "at"),
+    "what": ("what", "at"),
+    "from": ("from", "at"),
+    "outcome": ("outcome", "at"),
+}
 
 
 def routes() -> list[web.RouteDef]:
@@ -21,13 +31,21 @@ async def audit(call: PageCall) -> web.Response:
     path = call.parts.config.audit_path
     try:
         newest = await log.newest()
-        lines = await asyncio.to_thread(recent, path, _MOST_SHOWN)
+        lines = await asyncio.to_thread(recent, path, _MOST_READ)
     except (OSError, AuditBroken) as error:
         problem = str(error)
+    listing = Listing.asked(call, "/admin/audit", _COLUMNS, usual="-at", size=_SHOWN)
+    shown = listing.items(
+        lines,
+        key=lambda line, name: str(line.get(name) or ""),
+        text=lambda line: " ".join(str(value) for value in line.values()),
+    )
     return call.page(
         "admin_audit.html",
         newest=newest,
-        lines=lines,
+        lines=shown,
+        listing=listing,
+        read=len(lines),
         file=path.name,
         shortened=log.shortened,
         problem=problem,

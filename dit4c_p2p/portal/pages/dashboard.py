@@ -33,6 +33,7 @@ def routes() -> list[web.RouteDef]:
         web.get("/events", events, allow_head=False),
         web.post("/start", start),
         web.post("/instances/{id}/stop", stop),
+        web.get("/instances/{id}/start", page_handler(start_page, after_login=True)),
         web.post("/instances/{id}/start", start_again),
         web.post("/instances/{id}/new-key", new_key),
         web.post("/instances/{id}/save", save),
@@ -76,6 +77,13 @@ async def start(request: web.Request) -> web.Response:
 async def stop(request: web.Request) -> web.Response:
     """Stop an instance."""
     return await _wish(request, services(request).instances.stop)
+
+
+async def start_page(call: PageCall) -> web.Response:
+    """The Start button alone: the page of an instance that is stopped leads here."""
+    instance = await call.parts.instances.get(call.session.who, call.path("id"))
+    shown = await _view(call.parts, instance)
+    return call.page("start_instance.html", instance=shown)
 
 
 async def start_again(request: web.Request) -> web.Response:

@@ -7,8 +7,8 @@ from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.models import GroupMember
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.limits import limit_fields, limits_in
+from dit4c_p2p.portal.pages.listing import Listing
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
-from dit4c_p2p.portal.paging import page
 from dit4c_p2p.portal.services.groups import (
     close_group,
     create_group,
@@ -20,7 +20,11 @@ from dit4c_p2p.portal.services.groups import (
 from dit4c_p2p.portal.storage.homes import tree_of_group
 from dit4c_p2p.portal.storage.schemas import group_view, member_view
 
-_SHOWN = 50
+_COLUMNS = {
+    "title": ("title", "id"),
+    "state": ("closed_at", "id"),
+    "created": ("created_at", "id"),
+}
 _RIGHTS = {"read": "Read", "write": "Read and write"}
 _NEW_GROUP = {"title": "", "id": ""}
 _NEW_MEMBER = {"person": "", "right": "read", "manage": ""}
@@ -62,9 +66,8 @@ def routes() -> list[web.RouteDef]:
 
 async def list_page(call: PageCall) -> web.Response:
     """All groups, the newest first, and a form for one more."""
-    wanted = call.request.query.get("q", "")[:100]
-    rows = groups.search(wanted)
-    found, further = await page(rows, _SHOWN, call.cursor, time="created_at", id="id")
+    listing = Listing.asked(call, "/admin/groups", _COLUMNS, usual="-created")
+    found = await listing.rows(groups.search(listing.wanted))
     return call.page(
         "admin_groups.html",
         groups=[
@@ -74,9 +77,7 @@ async def list_page(call: PageCall) -> web.Response:
             }
             for group in found
         ],
-        wanted=wanted,
-        first=not call.cursor,
-        further=further,
+        listing=listing,
         form={**_NEW_GROUP, **call.form},
     )
 

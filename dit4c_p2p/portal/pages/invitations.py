@@ -9,6 +9,7 @@ from dit4c_p2p.portal.errors import BadRequest, PortalError
 from dit4c_p2p.portal.models import Invitation, Person
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages.forms import day_of, end_of_day, go_to
+from dit4c_p2p.portal.pages.listing import Listing
 from dit4c_p2p.portal.pages.login import (
     canonical,
     checked_visit,
@@ -26,6 +27,11 @@ from dit4c_p2p.portal.services.invitations import end_invitation, make_invitatio
 from dit4c_p2p.portal.services.logins import accept_invitation
 
 _USUAL_S = 7 * 24 * 3600.0
+_COLUMNS = {
+    "label": ("label", "digest"),
+    "expires": ("expires_at", "digest"),
+    "created": ("created_at", "digest"),
+}
 _NEW = {"label": "", "uses": "1", "expires": "", "admin": "", "group": "", "ends": ""}
 
 
@@ -106,9 +112,18 @@ async def all_invitations(call: PageCall, url: str = "") -> web.Response:
     """
     now = call.parts.clock()
     usual = {**_NEW, "expires": day_of(now + _USUAL_S)}
+    listing = Listing.asked(call, "/admin/invitations", _COLUMNS, usual="-created")
     return call.page(
         "admin_invitations.html",
-        invitations=[_view(one, now) for one in await invitations.every()],
+        invitations=[
+            _view(one, now)
+            for one in listing.items(
+                await invitations.every(),
+                key=getattr,
+                text=lambda one: f"{one.label} {one.group} {one.made_by}",
+            )
+        ],
+        listing=listing,
         groups={"": "none", **{group.id: group.title for group in await groups.search()}},
         form={**usual, **call.form},
         today=day_of(now),

@@ -13,13 +13,27 @@ from dit4c_p2p.portal.instances.catalogue import catalogue
 from dit4c_p2p.portal.instances.view import page_view
 from dit4c_p2p.portal.models import Instance, Peer
 from dit4c_p2p.portal.pages.forms import go_to
+from dit4c_p2p.portal.pages.listing import Listing
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
-from dit4c_p2p.portal.paging import page
 from dit4c_p2p.portal.schemas import time_text
 from dit4c_p2p.portal.services.instances import act_on_instances
 
 # Each is a field of the form, which takes 32.
 _SHOWN = 25
+_COLUMNS = {
+    "name": ("name", "id"),
+    "owner": ("owner_id", "id"),
+    "state": ("state", "id"),
+    "machine": ("node", "id"),
+    "created": ("created_at", "id"),
+}
+_MACHINE_COLUMNS = {
+    "name": ("id",),
+    "state": ("word", "id"),
+    "since": ("since", "id"),
+    "running": ("running", "id"),
+    "total": ("total", "id"),
+}
 _PICKED = "pick."
 
 
@@ -42,15 +56,25 @@ async def machines(call: PageCall) -> web.Response:
     for instance in await Instance.exclude(state__in=list(FINAL)).order_by("owner_id"):
         if instance.node is not None:
             there[instance.node].append(instance)
+    listing = Listing.asked(call, "/admin/machines", _MACHINE_COLUMNS, usual="name")
+    known = [_machine(call, peer, there[peer.name]) for peer in peers]
     return call.page(
-        "admin_machines.html", machines=[_machine(call, peer, there[peer.name]) for peer in peers]
+        "admin_machines.html",
+        machines=listing.items(
+            known,
+            key=lambda machine, name: machine[name],
+            text=lambda one: " ".join(
+                [one["name"], one["cluster"], one["owner"], one["word"], one["why"], *one["people"]]
+            ),
+        ),
+        listing=listing,
     )
 
 
 async def instances(call: PageCall) -> web.Response:
     """Everybody's instances, the newest first; found by name, id, owner, tool or machine."""
-    query = call.request.query
-    wanted = query.get("q", "")[:100].strip()
+    listing = Listing.asked(call, "/admin/instances", _COLUMNS, usual="-created", size=_SHOWN)
+    wanted = listing.wanted
     rows = Instance.exclude(state__in=list(FINAL))
     if wanted:
         rows = rows.filter(
@@ -60,8 +84,7 @@ async def instances(call: PageCall) -> web.Response:
             | Q(image_name=wanted)
             | Q(node=wanted)
         )
-    total = await rows.count()
-    found, further = await page(rows, _SHOWN, call.cursor, time="created_at", id="id")
+    found = await listing.rows(rows)
     known, parts = await catalogue(call.parts.config), call.parts
     return call.page(
         "admin_instances.html",
@@ -70,11 +93,7 @@ async def instances(call: PageCall) -> web.Response:
             | {"owner": one.owner_id, "machine": one.node or "", "image": one.image_name}
             for one in found
         ],
-        total=total,
-        wanted=wanted,
-        first=not call.cursor,
-        further=further,
-        notes=[],
+        listing=listing,
     )
 
 

@@ -20,12 +20,18 @@ from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.models import Instance, Person
 from dit4c_p2p.portal.pages.forms import day_of, end_of_day, go_to
 from dit4c_p2p.portal.pages.limits import limit_fields, limits_in
+from dit4c_p2p.portal.pages.listing import Listing
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
-from dit4c_p2p.portal.paging import page
 from dit4c_p2p.portal.schemas import LoginLinkView
 from dit4c_p2p.portal.services.deletion import delete_person
 
-_SHOWN = 50
+_COLUMNS = {
+    "name": ("name", "id"),
+    "role": ("is_admin", "id"),
+    "seen": ("seen_at", "id"),
+    "ends": ("ends_at", "id"),
+    "created": ("created_at", "id"),
+}
 _HOUR_S = 3600
 # What the forms offer; the longest that the API takes is a month.
 _LINK_HOURS = {"24": "1 day", "72": "3 days", "168": "1 week", "720": "30 days"}
@@ -82,15 +88,13 @@ def routes() -> list[web.RouteDef]:
 
 async def everybody(call: PageCall) -> web.Response:
     """Show the accounts, the newest first, and the form to invite a person."""
-    wanted, now = call.request.query.get("q", "")[:100], call.parts.clock()
-    rows = people.search(wanted, now=now)
-    found, further = await page(rows, _SHOWN, call.cursor, time="created_at", id="id")
+    now = call.parts.clock()
+    listing = Listing.asked(call, "/admin/people", _COLUMNS, usual="-created")
+    found = await listing.rows(people.search(listing.wanted, now=now))
     return call.page(
         "admin_people.html",
         people=[person_view(person, now) for person in found],
-        wanted=wanted,
-        first=not call.cursor,
-        further=further,
+        listing=listing,
         form={**_NEW, **call.form},
         link_hours=_LINK_HOURS,
         today=day_of(now),

@@ -13,6 +13,8 @@ BODIES = {
     "people/{id}/tokens": {"label": "x"},
     "people/{id}/ssh-keys": {"line": "x"},
     "people/{id}/storage": {},
+    "people/{id}/delete": {"confirm": "admin"},
+    "people/{id}/checkpoints": {"minutes": 60},
     "people/{id}/consents": {"owner": "max"},
     "groups/{id}": {},
     "groups/{id}/members": {"person": "max"},

@@ -360,7 +360,16 @@ async def test_the_list_of_the_page_goes_on(work):
         link = html.unescape(first.text.split('rel="next" href="', 1)[1].split('"', 1)[0])
         rest = await admin.get(link)
         assert rest.text.count("data-person=") == 10, "of those that were looked for"
-        assert 'href="/admin/people?q=%26">To the newest' in rest.text
+        assert "51 to 60 of 60 in all" in rest.text
+        assert 'rel="prev" href="/admin/people?q=%26&amp;sort=-created"' in rest.text
+        by_name = await admin.get("/admin/people?sort=name&q=z-")
+        assert 'aria-sort="ascending"' in by_name.text
+        assert by_name.text.index('data-person="z-0"') < by_name.text.index('data-person="z-1"')
+        again = html.unescape(by_name.text.split('class="sort" href="', 1)[1].split('"', 1)[0])
+        backwards = (await admin.get(again)).text
+        assert backwards.index('data-person="z-9"') < backwards.index('data-person="z-8"')
+        for query in ("sort=password", "part=0", "part=x", "part=99999", "sort=-"):
+            assert (await admin.get(f"/admin/people?{query}")).status == 200
 
 
 async def test_disabling_by_the_page_and_back(work):

@@ -16,7 +16,7 @@ PORTAL = "https://portal.example.org/"
 ALL = [
     error_pages.no_such_instance(PORTAL),
     error_pages.starting("JupyterLab", PORTAL),
-    error_pages.stopped("JupyterLab", PORTAL),
+    error_pages.stopped("JupyterLab", PORTAL, "n3orsaj32z"),
     error_pages.gone("JupyterLab", PORTAL),
     error_pages.not_connected("JupyterLab", PORTAL),
     error_pages.portal_silent(),
@@ -54,13 +54,27 @@ def test_a_page_is_complete_and_its_policy_lets_its_style_through(
     digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
     assert f"style-src 'sha256-{digest}'" in fields["Content-Security-Policy"]
     assert fields["Content-Security-Policy"].startswith("default-src 'none'")
-    assert "<script" not in text and 'lang="en"' in text and "<h1>" in text
+    script = re.search(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert bool(script) == bool(page.refresh_s)
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script[1].encode()).digest()).decode()
+        assert f"script-src 'sha256-{digest}'" in fields["Content-Security-Policy"]
+    assert "unsafe" not in fields["Content-Security-Policy"]
+    assert 'lang="en"' in text
+    assert "<h1>" in text
 
 
 def test_starting_asks_to_come_back_and_refreshes_by_itself(renderer: error_pages.Renderer) -> None:
     _, fields, body = split(renderer.render(error_pages.starting("x", PORTAL)))
     assert fields["Retry-After"] == "2"
-    assert b'<meta http-equiv="refresh" content="2">' in body
+    assert b'<noscript><meta http-equiv="refresh" content="2"></noscript>' in body
+
+
+def test_a_stopped_one_can_be_started_from_its_page(renderer: error_pages.Renderer) -> None:
+    page = error_pages.stopped("x", "https://portal.example.org/", "n3orsaj32z")
+    body = renderer.render(page)
+    assert b'href="https://portal.example.org/instances/n3orsaj32z/start"' in body
+    assert b'class="bar"' not in body
 
 
 def test_a_title_is_text_and_no_markup(renderer: error_pages.Renderer) -> None:
