@@ -49,6 +49,6 @@ def test_from_the_link_to_a_cell_and_away_again(system, page, shots):
     expect(lab.locator("body")).to_contain_text(re.compile("gone", re.I))
     lab.screenshot(path=shots / "8-gone.png")
 
-    page.goto(f"{portal}/admin/keys")
+    page.goto(f"{portal}/admin/keys?state=revoked")
     expect(page.locator("body")).to_contain_text(f"instance-{instance}")
     page.screenshot(path=shots / "9-keys.png", full_page=True)

@@ -110,14 +110,12 @@ async def _key(call: PageCall) -> SshKey:
 async def _like(wanted: str) -> Q:
     """Return the condition of a search: holder, label, fingerprint in either form, or owner."""
     plain = wanted.removeprefix("SHA256:").replace("+", "-").replace("/", "_").rstrip("=")
-    owned = Instance.filter(Q(owner_id=wanted) | Q(name__icontains=wanted)).limit(_MAX_CHANGES)
-    names = [f"{Kind.INSTANCE}-{id}" for id in await owned.values_list("id", flat=True)]
-    return (
-        Q(name__icontains=wanted)
-        | Q(label__icontains=wanted)
-        | Q(fingerprint__startswith=plain)
-        | Q(name__in=names)
+    owned = Instance.filter(Q(owner_id__icontains=wanted) | Q(name__icontains=wanted)).limit(
+        _MAX_CHANGES
     )
+    names = [f"{Kind.INSTANCE}-{id}" for id in await owned.values_list("id", flat=True)]
+    like = Q(name__icontains=wanted) | Q(label__icontains=wanted) | Q(fingerprint__startswith=plain)
+    return like | Q(name__in=names) if names else like
 
 
 async def _shown(found: Iterable[SshKey]) -> list[dict[str, object]]:

@@ -79,10 +79,10 @@ async def instances(call: PageCall) -> web.Response:
     if wanted:
         rows = rows.filter(
             Q(name__icontains=wanted)
-            | Q(id=wanted)
-            | Q(owner_id=wanted)
-            | Q(image_name=wanted)
-            | Q(node=wanted)
+            | Q(id__icontains=wanted)
+            | Q(owner_id__icontains=wanted)
+            | Q(image_name__icontains=wanted)
+            | Q(node__icontains=wanted)
         )
     found = await listing.rows(rows)
     known, parts = await catalogue(call.parts.config), call.parts

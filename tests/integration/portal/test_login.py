@@ -250,7 +250,7 @@ async def test_revoking_by_the_page(work):
         page = await browser.get("/admin/keys")
         assert 'data-holder="node-main"' in page.text
         part = page.text.split('data-holder="node-main"')[1]
-        path = part.split('href="', 1)[1].split('"', 1)[0]
+        path = part.split('data-action="revoke" href="', 1)[1].split('"', 1)[0]
         question = await browser.get(path)
         assert "node-main" in question.text
         done = await browser.submit(path, **hidden_fields(question.text.split("<main", 1)[1]))
