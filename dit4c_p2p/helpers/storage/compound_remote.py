@@ -1,12 +1,14 @@
 """A file server of this project: every operation is one message, and its errors are exact."""
 
+import errno
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 from dit4c_p2p.helpers.storage.attributes import Attributes, Changes, from_file_attrs
 from dit4c_p2p.helpers.storage.leases import LeaseSession
 from dit4c_p2p.helpers.storage.remote import Entry, Found, Leased, Listed, Opened, Whole
-from dit4c_p2p.helpers.storage.sftp_client import SftpClient, now_s
+from dit4c_p2p.helpers.storage.sftp_client import ConnectionGone, SftpClient, now_s, usable_errno
 from dit4c_p2p.sftp.compound import (
     CompoundFlag,
     Operation,
@@ -66,7 +68,9 @@ from dit4c_p2p.sftp.operations import (
     SyncTree,
     Unlink,
 )
-from dit4c_p2p.sftp.wire import encode_record
+from dit4c_p2p.sftp.wire import MalformedPacket, encode_record
+
+_log = logging.getLogger(__name__)
 
 _R = TypeVar("_R", bound=Any)
 
@@ -87,11 +91,16 @@ class CompoundRemote:
     async def run(self, operations: Sequence[Operation], flags: int = 0) -> list[Result]:
         """The results of several operations in one message.
 
-        :raises BadAnswer: it is not in form.
+        :raises OSError: EIO, they are not in form; the session ends with that.
         """
         body = encode_compound(operations, flags)
         reader = await self.client.extended(COMPOUND, body)
-        return decode_results(operations, reader.rest())
+        try:
+            return decode_results(operations, reader.rest())
+        except MalformedPacket as error:
+            _log.warning("the file server breaks the protocol: %s", error.one_line())
+            self.client.abort()
+            raise OSError(errno.EIO, "the file server gave no results") from None
 
     async def one(self, operation: Operation, kind: type[_R]) -> _R:
         """The result of one operation.
@@ -190,6 +199,8 @@ class CompoundRemote:
             yield Listed(entries, leased)
             if not listed.handle:
                 return
+            if not listed.entries:
+                raise OSError(errno.EIO, "the file server's listing has no end")
             leased = None
             listed = await self.one(ListMore(listed.handle), ListResult)
 
@@ -261,15 +272,22 @@ def checked(result: Result, kind: type[_R]) -> _R:
     :raises OSError: the operation failed, or was not run.
     """
     if isinstance(result, Failed):
-        raise OSError(result.errno, result.message[:200].decode(errors="replace"))
+        raise OSError(usable_errno(result.errno), result.message[:200].decode(errors="replace"))
     if isinstance(result, NotRun) or not isinstance(result, kind):
         raise OSError(125, "an operation before this one failed")
     return result
 
 
 async def say_hello(client: SftpClient) -> CompoundRemote | None:
-    """Begin the private extensions; None: the server is of another kind."""
+    """Begin the private extensions; None: the server is of another kind.
+
+    :raises ConnectionGone: it offers them and has no answer in form.
+    """
     if HELLO not in client.extensions or COMPOUND not in client.extensions:
         return None
-    reader = await client.extended(HELLO, encode_record(Hello()))
-    return CompoundRemote(client, decode_hello_reply(reader.rest()))
+    try:
+        reader = await client.extended(HELLO, encode_record(Hello()))
+        return CompoundRemote(client, decode_hello_reply(reader.rest()))
+    except (OSError, MalformedPacket) as error:
+        client.abort()
+        raise ConnectionGone(f"the file server's hello is of no use: {error}") from None

@@ -72,7 +72,7 @@ class ServerLink:
                 self._say(error.one_line())
                 await asyncio.sleep(backoff.pause_s())
                 continue
-            backoff.reset()
+            began = asyncio.get_running_loop().time()
             remote.on_notice = functools.partial(self._hear, remote)
             self._remote = remote
             self._changed.set()
@@ -86,6 +86,11 @@ class ServerLink:
                     remote.leases.end()
                 self.on_lost()
             self._say("the connection to the file server ended")
+            if asyncio.get_running_loop().time() - began > _LONGEST_PAUSE_S:
+                backoff.reset()
+            else:
+                # A server that ends each session at once is not asked in a tight loop.
+                await asyncio.sleep(backoff.pause_s())
 
     def _hear(self, remote: Remote, notice: Notice) -> None:
         self.on_notice(remote, notice)

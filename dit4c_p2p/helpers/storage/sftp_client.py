@@ -39,6 +39,8 @@ _log = logging.getLogger(__name__)
 
 WINDOW_BYTES = 16 * 1024 * 1024
 PACKET_BYTES = 260 * 1024
+# No server has a reason for less; each piece of a write costs memory while it is on its way.
+_LEAST_DATA_BYTES = 4096
 # A server's longest packet: a listing or a block of data.
 _MAX_PACKET_BYTES = 1024 * 1024
 _OPEN_LIMIT_S = 20.0
@@ -66,11 +68,12 @@ class ConnectionGone(DitError):
 
 
 class _Pending(NamedTuple):
-    """A request that waits for its answer."""
+    """A request that waits for its answer, which has at most ``most`` bytes if it is data."""
 
     future: "asyncio.Future[Any]"
     expected: type
     sent_at: float
+    most: int = 0
 
 
 class SftpClient(asyncssh.SSHClientSession[bytes]):
@@ -178,7 +181,7 @@ class SftpClient(asyncssh.SSHClientSession[bytes]):
 
     def read(self, handle: bytes, offset: int, size: int) -> "asyncio.Future[bytes | memoryview]":
         """Up to ``size`` bytes; none at the end of the file."""
-        return self._send(packets.Read(handle, offset, size), packets.Data)
+        return self._send(packets.Read(handle, offset, size), packets.Data, size)
 
     def write(self, handle: bytes, offset: int, data: bytes | memoryview) -> "asyncio.Future[None]":
         """Write all of ``data``."""
@@ -269,14 +272,16 @@ class SftpClient(asyncssh.SSHClientSession[bytes]):
             return future
         return self._send(packets.Extended(name, body), expected)
 
-    def _send(self, request: packets.Request, expected: type) -> "asyncio.Future[Any]":
+    def _send(
+        self, request: packets.Request, expected: type, most: int = 0
+    ) -> "asyncio.Future[Any]":
         future: asyncio.Future[Any] = self._loop.create_future()
         if self.closed.done():
             _fail(future, ConnectionGone("there is no connection to the file server"))
             return future
         number = self._next_id = (self._next_id + 1) % NOTICE_ID
         self.sent_at = now_s()
-        self._pending[number] = _Pending(future, expected, self.sent_at)
+        self._pending[number] = _Pending(future, expected, self.sent_at, most)
         try:
             self._write(packets.encode_request(number, request))
         except OSError:
@@ -300,6 +305,8 @@ class SftpClient(asyncssh.SSHClientSession[bytes]):
             return
         match response:
             case packets.Data(data) if pending.expected is packets.Data:
+                if len(data) > pending.most:
+                    self._disbelieve(pending, "more data than was asked for")
                 future.set_result(data)
             case packets.Status():
                 self._take_status(response, pending)
@@ -327,12 +334,21 @@ class SftpClient(asyncssh.SSHClientSession[bytes]):
             future.set_result(())
         else:
             number = status.errno or _ERRNO.get(status.code, errno.EIO)
-            future.set_exception(OSError(number, status.message[:200]))
+            future.set_exception(OSError(usable_errno(number), status.message[:200]))
 
     def _disbelieve(self, pending: _Pending, what: str) -> None:
         """Fail one request, and the session with it: nothing of it can be relied upon."""
         _fail(pending.future, OSError(errno.EIO, f"the file server gave {what}"))
         raise MalformedPacket(what)
+
+
+def usable_errno(number: int) -> int:
+    """A server's errno as the kernel may be given it; EIO for what no file system call returns.
+
+    The kernel refuses an answer with an unknown number, and its caller would wait for ever; after
+    ENOSYS it never asks for that operation again.
+    """
+    return number if number in errno.errorcode and number != errno.ENOSYS else errno.EIO
 
 
 def _fail(future: "asyncio.Future[Any]", error: BaseException) -> None:
@@ -343,7 +359,7 @@ def _fail(future: "asyncio.Future[Any]", error: BaseException) -> None:
 
 def _within(limit: int) -> int:
     """What one request carries at most, by the server's limit and our own."""
-    return min(limit, MAX_DATA_BYTES) if limit > 0 else _SAFE_DATA_BYTES
+    return min(max(limit, _LEAST_DATA_BYTES), MAX_DATA_BYTES) if limit > 0 else _SAFE_DATA_BYTES
 
 
 async def open_client(connection: asyncssh.SSHClientConnection) -> SftpClient:

@@ -29,6 +29,8 @@ _MOST_LISTED = 2000
 _MOST_KEPT = 10_000
 # Programs read and write in pieces of this size if they go by it.
 BLOCK_BYTES = 128 * 1024
+# Above this many a listing fails: its end may never come, and each takes memory.
+_MOST_ENTRIES = 250_000
 
 
 class OpenFolder:
@@ -316,6 +318,8 @@ class Tree:
             async for some in remote.list_folder(path, lease=asking.wish is not None):
                 self.leases.answered(asking, folder, some.folder)
                 found.extend(some.entries)
+                if len(found) > _MOST_ENTRIES:
+                    raise OSError(errno.EFBIG, "the folder has too many entries")
             return found
 
         known = {name: (child, child.changes) for name, child in folder.children.items()}
