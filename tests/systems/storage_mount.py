@@ -134,6 +134,11 @@ class Mount:
         """Have its process go on."""
         self.process.send_signal(signal.SIGCONT)
 
+    def drain(self) -> None:
+        """Tell its process to send what is left and to end, as a pod's helper is told."""
+        self.process.terminate()
+        assert self.process.wait(60) == 0
+
     def end(self) -> None:
         """Unmount, whatever state it is in."""
         subprocess.run(["umount", "-l", str(self.path)], check=False, stderr=subprocess.DEVNULL)
@@ -225,7 +230,19 @@ async def _serve(port: int, user: str, shown: str, mountpoint: str, limit_s: flo
     filesystem = StorageFilesystem((os.getuid(), os.getgid()), PyfuseKernel())
     filesystem.table.plant(b"", link, shown.encode())
 
+    draining: list[asyncio.Task[None]] = []
+
+    async def drain() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                await filesystem.drain()
+        os._exit(0)
+
     def say() -> None:
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(
+            signal.SIGTERM, lambda: draining.append(asyncio.ensure_future(drain()))
+        )
         print("mounted", flush=True)
 
     options = {"fsname=dit4c", "default_permissions", "allow_other"}

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from dit4c_p2p.helpers.storage.attributes import Attributes, Changes, from_file_attrs
 from dit4c_p2p.helpers.storage.leases import LeaseSession
-from dit4c_p2p.helpers.storage.remote import Entry, Found, Leased, Listed, Opened, Whole
+from dit4c_p2p.helpers.storage.remote import Entry, Found, Leased, Listed, Made, Opened, Whole
 from dit4c_p2p.helpers.storage.sftp_client import ConnectionGone, SftpClient, now_s, usable_errno
 from dit4c_p2p.sftp.compound import (
     CompoundFlag,
@@ -33,6 +33,7 @@ from dit4c_p2p.sftp.operations import (
     AcquireLease,
     AttrsResult,
     BytesResult,
+    CloseFile,
     DataResult,
     EntryResult,
     Failed,
@@ -119,9 +120,17 @@ class CompoundRemote:
         leased, (result,) = await self._with_folder(folder, (GetAttr(path),))
         return Found(from_file_attrs(checked(result, AttrsResult).attrs), leased)
 
-    async def lease(self, path: bytes) -> Leased:
-        """A folder's attributes, and a lease on it."""
-        return self._leased(await self.one(AcquireLease(path, LeaseKind.READ), AttrsResult))
+    async def lease(self, path: bytes, kind: LeaseKind) -> Leased:
+        """A folder's attributes, and a lease on it, or a lesser one."""
+        return self._leased(await self.one(AcquireLease(path, kind), AttrsResult))
+
+    async def run_ordered(self, operations: Sequence[Operation]) -> list[Result]:
+        """The results of operations that are carried out in order, whichever of them fail."""
+        return await self.run(operations, CompoundFlag.ORDERED | CompoundFlag.CONTINUE)
+
+    async def close(self, handle: bytes) -> Attributes:
+        """Close a file; its attributes then."""
+        return from_file_attrs((await self.one(CloseFile(handle), FileResult)).attrs)
 
     async def give_back(self, file_id: int, seq: int) -> None:
         """Give a lease back, after every request that was sent before."""
@@ -176,8 +185,8 @@ class CompoundRemote:
         leased, (first, *more) = await self._with_folder(folder, (operation, *reads))
         opened = checked(first, OpenResult)
         start = more[0].data if more and isinstance(more[0], DataResult) else b""
-        attributes = from_file_attrs(opened.attrs)
-        return Opened(opened.handle, attributes, start, opened.created, leased)
+        attributes, parent = from_file_attrs(opened.attrs), from_file_attrs(opened.parent)
+        return Opened(opened.handle, attributes, start, opened.created, leased, parent)
 
     async def read_files(self, paths: Sequence[bytes]) -> Sequence[Whole | None]:
         """Small files whole; None where one can't be had so."""
@@ -212,13 +221,18 @@ class CompoundRemote:
         """Remove an empty folder."""
         await self.one(RemoveDir(path), object)
 
-    async def mkdir(self, path: bytes, mode: int) -> Attributes:
-        """Make a folder."""
-        return from_file_attrs((await self.one(MakeDir(path, mode), EntryResult)).attrs)
+    async def mkdir(self, path: bytes, mode: int) -> Made:
+        """Make a folder, and wish for a lease on it."""
+        return await self._made(MakeDir(path, mode, LeaseKind.WRITE))
 
-    async def mknod(self, path: bytes, mode: int) -> Attributes:
+    async def _made(self, operation: Operation) -> Made:
+        result = await self.one(operation, EntryResult)
+        lease = self.leases.granted(result.attrs.file_id, result.grant)
+        return Made(from_file_attrs(result.attrs), from_file_attrs(result.parent), lease)
+
+    async def mknod(self, path: bytes, mode: int) -> Made:
         """Make a FIFO, a socket or an empty file."""
-        return from_file_attrs((await self.one(MakeNode(path, mode), EntryResult)).attrs)
+        return await self._made(MakeNode(path, mode))
 
     async def rename(self, old: bytes, new: bytes, flags: int) -> None:
         """Rename as ``renameat2(2)`` does."""
@@ -228,9 +242,9 @@ class CompoundRemote:
         """One more name for a file."""
         return from_file_attrs((await self.one(MakeLink(old, new), EntryResult)).attrs)
 
-    async def symlink(self, target: bytes, path: bytes) -> Attributes:
+    async def symlink(self, target: bytes, path: bytes) -> Made:
         """Make a symbolic link."""
-        return from_file_attrs((await self.one(MakeSymlink(target, path), EntryResult)).attrs)
+        return await self._made(MakeSymlink(target, path))
 
     async def readlink(self, path: bytes) -> bytes:
         """Where a link points."""

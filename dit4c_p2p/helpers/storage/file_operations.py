@@ -14,12 +14,15 @@ from dit4c_p2p.helpers.storage.contents import SMALL_BYTES, Contents
 from dit4c_p2p.helpers.storage.files import NodeFile, OpenFile
 from dit4c_p2p.helpers.storage.filesystem import Folders, handler
 from dit4c_p2p.helpers.storage.lease_book import Kernel
-from dit4c_p2p.helpers.storage.nodes import Node
+from dit4c_p2p.helpers.storage.nodes import Node, shown_path
 from dit4c_p2p.helpers.storage.remote import Opened, Remote
 from dit4c_p2p.helpers.storage.server_link import RemoteFile
+from dit4c_p2p.helpers.storage.tree import is_dirty
 from dit4c_p2p.sftp.constants import OpenFlag
 
 _PERMISSIONS = 0o7777
+# What may be on its way when a program's close has returned.
+_MOST_AFTER_CLOSE = 1024 * 1024
 # Two changes within one step of a server's clock can't be told apart by version 3's times.
 _COARSE_NS = 2 * SECOND_NS
 
@@ -98,6 +101,7 @@ class StorageFilesystem(Folders):
         if flags & os.O_EXCL:
             wire |= OpenFlag.EXCL
         tried = False
+        await self._arrived(parent)
         asking = self.leases.ask(parent)
 
         async def attempt(remote: Remote) -> tuple[Remote, Opened]:
@@ -115,7 +119,7 @@ class StorageFilesystem(Folders):
 
         remote, opened = await link.call(attempt)
         self.leases.answered(asking, parent, opened.folder)
-        parent.changed()
+        self._entries_changed(parent, asking, opened.parent)
         node = self._found(parent, name, opened.attributes, asking.covered)
         await self._settle(node)
         node.changed()
@@ -184,16 +188,28 @@ class StorageFilesystem(Folders):
     async def flush(self, fh: int) -> None:
         """A program closes one of its descriptors: what was written has arrived, or it is told."""
         opening = self._open[fh]
-        await opening.file.drain()
-        opening.file.raise_error(opening, told=False)
+        file = opening.file
+        if self._may_arrive_later(file):
+            file.send()
+        else:
+            await file.drain()
+        opening.errors_at_close = file.error_count
+        file.raise_error(opening, told=False)
+
+    def _may_arrive_later(self, file: NodeFile) -> bool:
+        """Whether a file may be closed before what was written to it has been answered."""
+        if not 0 < file.unsent_bytes <= _MOST_AFTER_CLOSE or self._covering(file.node) is None:
+            return False
+        return self._has_room(next(iter(file.node.names))[0])
 
     @handler
     async def fsync(self, fh: int, datasync: bool) -> None:
         """What was written is on the server's disk, or the caller is told."""
         opening = self._open[fh]
-        await opening.file.drain()
-        opening.file.raise_error(opening, told=True)
         node = opening.file.node
+        await opening.file.drain()
+        await self._arrived(node)
+        opening.file.raise_error(opening, told=True)
         self._unsynced.pop(node, None)
 
         async def sync(remote: Remote) -> None:
@@ -211,6 +227,8 @@ class StorageFilesystem(Folders):
         folder = self._folders[fh].node
         below = list(folder.below())
         await drain(below)
+        for behind in self._behinds.values():
+            await behind.drain()
         for node in below:
             if node.file is not None:
                 for opening in node.file.openings:
@@ -218,6 +236,10 @@ class StorageFilesystem(Folders):
         for top in [folder] if folder.link is not None else below:
             if top.link is not None and (top is folder or top.base is not None):
                 await self._sync_tree(top)
+        for node in below:
+            error, node.failed = node.failed, None
+            if error is not None:
+                raise error
 
     @handler
     async def release(self, fh: int) -> None:
@@ -228,16 +250,29 @@ class StorageFilesystem(Folders):
         file, node = opening.file, opening.file.node
         try:
             await file.drain()
+            await self._arrived(node)
         finally:
             file.remove(opening)
-            opening.remote.close()
             if not file.openings and node.file is file:
                 node.file = None
-                self.table.release(node)
+            if opening.writable and node.sure is None and self._covering(node) is not None:
+                await self._close_and_learn(node, opening)
+            else:
+                opening.remote.close()
+            self.table.release(node)
+
+    async def _close_and_learn(self, node: Node, opening: OpenFile) -> None:
+        """Close a file that was written to, and see what it has become."""
+        changes, asking = node.changes, self.leases.ask(next(iter(node.names))[0])
+        attributes = await opening.remote.close_and_learn()
+        if attributes is not None and not is_dirty(node):
+            self._learn(node, attributes, changes, asking.covered)
 
     async def drain(self) -> None:
         """Everything that was written has been answered by its server."""
         await drain(list(self.table.root.below()))
+        for behind in self._behinds.values():
+            await behind.drain()
 
     def unsent(self) -> list[bytes]:
         """Names, as the mount shows them, of files with writes that have not arrived."""
@@ -245,7 +280,7 @@ class StorageFilesystem(Folders):
             shown_path(node)
             for node in self.table.root.below()
             if node.file is not None and node.file.dirty
-        ]
+        ] + [name for behind in self._behinds.values() for name in behind.names()]
 
     def _add(self, node: Node, remote_file: RemoteFile, flags: int, kept: bool) -> pyfuse3.FileInfo:
         if node.file is None:
@@ -281,15 +316,6 @@ async def drain(nodes: Iterable[Node]) -> None:
     files = [node.file for node in nodes if node.file is not None]
     if files:
         await asyncio.gather(*(file.drain() for file in files))
-
-
-def shown_path(node: Node) -> bytes:
-    """Where a file is in the mount."""
-    parts: list[bytes] = []
-    while key := next(iter(node.names), None):
-        node, name = key
-        parts.append(name)
-    return b"/".join(reversed(parts))
 
 
 def _wire_flags(flags: int) -> int:

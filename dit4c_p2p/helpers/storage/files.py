@@ -21,14 +21,16 @@ QUIET_S = 0.2
 class OpenFile:
     """One opening of a file by a program; ``remote`` is the server's handle for it."""
 
-    __slots__ = ("error_seen", "file", "number", "remote", "writable")
+    __slots__ = ("error_seen", "errors_at_close", "file", "number", "remote", "writable")
 
     def __init__(self, number: int, file: "NodeFile", remote: RemoteFile, writable: bool) -> None:
         self.number = number
         self.file = file
         self.remote = remote
         self.writable = writable
-        self.error_seen = file.error_count
+        self.error_seen = 0 if file.error_untold else file.error_count
+        # How many errors there were when a program closed a descriptor of it for the last time.
+        self.errors_at_close = -1
 
 
 class NodeFile:
@@ -42,8 +44,10 @@ class NodeFile:
         self.link = link
         self.openings: set[OpenFile] = set()
         self.read_ahead: dict[OpenFile, ReadAhead] = {}
-        self.error_count = 0
-        self._error: OSError | None = None
+        # An error of a change that was sent behind before the file was opened again.
+        self.error_untold = node.failed is not None
+        self.error_count = int(self.error_untold)
+        self._error, node.failed = node.failed, None
         self._written = written
         self._buffer = bytearray()
         self._start = 0
@@ -51,6 +55,8 @@ class NodeFile:
         self._timer: asyncio.TimerHandle | None = None
         self._sending: dict[asyncio.Task[None], tuple[int, int]] = {}
         self._bytes = 0
+        # Writes that wait for earlier ones of the same place.
+        self._overlapping = 0
         # The first byte behind everything that is on its way.
         self._top = 0
 
@@ -63,6 +69,8 @@ class NodeFile:
     def remove(self, opening: OpenFile) -> None:
         """A program has closed the file for the last time; its writes have been sent."""
         self.openings.discard(opening)
+        if not self.openings and self.error_count > max(opening.errors_at_close, 0):
+            self.node.failed = self._error  # of a write that was answered after the close
         ahead = self.read_ahead.pop(opening, None)
         if ahead is not None:
             ahead.clear()
@@ -116,6 +124,27 @@ class NodeFile:
         while self._bytes > MAX_IN_FLIGHT_BYTES:
             await asyncio.wait(self._sending, return_when=asyncio.FIRST_COMPLETED)
 
+    def send(self) -> None:
+        """Send what was written so far, and wait for nothing."""
+        self._send_buffer()
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and has not been answered."""
+        return len(self._buffer) + self._bytes
+
+    async def send_before_handle(self) -> bytes | None:
+        """Send what was written, and return a handle on which a request comes after it."""
+        remote = self.link.remote
+        handles = {
+            opening.remote.handle_on(remote) for opening in self.openings if opening.writable
+        }
+        self._send_buffer()
+        if len(handles) != 1 or self._overlapping:
+            return None
+        await asyncio.sleep(0)  # writes are sent by tasks of their own
+        return handles.pop() if not self._overlapping else None
+
     async def drain(self) -> None:
         """Return when everything that was written so far has been answered by the server."""
         self._send_buffer()
@@ -131,6 +160,7 @@ class NodeFile:
         if opening.error_seen != self.error_count and self._error is not None:
             if told:
                 opening.error_seen = self.error_count
+                self.error_untold = False
             raise OSError(self._error.errno, self._error.strerror)
 
     def _covers(self, offset: int, size: int) -> bool:
@@ -186,7 +216,11 @@ class NodeFile:
         self, remote_file: RemoteFile, start: int, data: bytes, earlier: list["asyncio.Task[None]"]
     ) -> None:
         if earlier:
-            await asyncio.wait(earlier)
+            self._overlapping += 1
+            try:
+                await asyncio.wait(earlier)
+            finally:
+                self._overlapping -= 1
 
         async def write(remote: Remote) -> None:
             await remote.client.write(await remote_file.on(remote), start, data)
@@ -203,6 +237,10 @@ class NodeFile:
         if not isinstance(error, OSError):
             _log.error("a write failed: %r", error)
             error = OSError(errno.EIO, "a write failed")
+        self.fail(error)
+
+    def fail(self, error: OSError) -> None:
+        """A change of the file has failed; whoever has it open is told at close or fsync."""
         self._error = error
         self.error_count += 1
         # The kernel has what the server has refused.

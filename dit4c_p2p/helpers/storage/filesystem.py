@@ -15,8 +15,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pyfuse3
 
 from dit4c_p2p.helpers.storage.attributes import Attributes, Changes
+from dit4c_p2p.helpers.storage.new_names import NewNames
 from dit4c_p2p.helpers.storage.remote import Remote
-from dit4c_p2p.helpers.storage.tree import BLOCK_BYTES, NAME_MAX, OpenFolder, Tree, is_dirty
+from dit4c_p2p.helpers.storage.tree import BLOCK_BYTES, NAME_MAX, OpenFolder, is_dirty
 from dit4c_p2p.sftp.operations import OWN_ID
 
 _log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def handler(
     return answered  # type: ignore[return-value]  # wraps() types self by name
 
 
-class Folders(Tree, pyfuse3.Operations):
+class Folders(NewNames, pyfuse3.Operations):
     """Handlers for names, folders and attributes; see :class:`Tree` for the argument."""
 
     supports_dot_lookup = False
@@ -71,7 +72,8 @@ class Folders(Tree, pyfuse3.Operations):
     async def getattr(self, inode: int, ctx: Any) -> pyfuse3.EntryAttributes:
         """Attributes, with everything that was written."""
         node = self.table.get(inode)
-        await self._refresh(node)
+        if not self._knows_enough(node):
+            await self._refresh(node)
         return self._entry(node)
 
     @handler
@@ -89,13 +91,16 @@ class Folders(Tree, pyfuse3.Operations):
             uid=_kept_id(attr.st_uid, self.uid) if fields.update_uid else None,
             gid=_kept_id(attr.st_gid, self.gid) if fields.update_gid else None,
         )
-        await self._settle(node)
         if node.file is not None:
             node.file.forget_reads()
+        if await self._set_behind(node, changes):
+            return self._entry(node)
+        await self._settle(node)
         if changes != Changes():
             node.changed()
             now = node.attributes
-            if changes.atime_ns is None or changes.mtime_ns is None:
+            has_both = link.remote is not None and link.remote.leases is not None
+            if not has_both and (changes.atime_ns is None or changes.mtime_ns is None):
                 await self._refresh(node)
                 now = node.attributes
             opening = self._handle_for(node, fields.update_size)
@@ -169,9 +174,13 @@ class Folders(Tree, pyfuse3.Operations):
         link = self._link_of(parent)
         node = parent.children.get(name)
         if node is not None:
+            if await self._unlink_behind(parent, name, node):
+                return
             await self._settle(node)
+        await self._arrived(parent)
         await link.call(lambda remote: remote.unlink(path), already=(errno.ENOENT,))
         self._gone(parent, name)
+        self._changed_in(parent)
 
     @handler
     async def rmdir(self, parent_inode: int, name: bytes, ctx: Any) -> None:
@@ -181,8 +190,13 @@ class Folders(Tree, pyfuse3.Operations):
         if node is not None and node.base is not None:
             raise OSError(errno.EBUSY, "this folder is a part of the mount")
         link = self._link_of(parent)
+        if node is not None:
+            if await self._rmdir_behind(parent, name, node):
+                return
+            await self._arrived(parent, node)
         await link.call(lambda remote: remote.rmdir(path), already=(errno.ENOENT,))
         self._gone(parent, name)
+        self._changed_in(parent)
 
     @handler
     async def rename(
@@ -207,6 +221,9 @@ class Folders(Tree, pyfuse3.Operations):
                 raise OSError(errno.EBUSY, "this folder is a part of the mount")
             if node is not None:
                 await self._settle(node)
+        await self._arrived(old_parent, new_parent)
+        if moved is None or moved.attributes.is_folder:
+            await self._behind(link).drain()  # paths below it become others
         await link.call(lambda remote: remote.rename(old, new, flags), already=(errno.ENOENT,))
         old_parent.changed()
         new_parent.changed()

@@ -27,17 +27,22 @@ _IN_A_ROW = 16
 
 
 class PyfuseKernel(Kernel):
-    """Tells the kernel through pyfuse3's one session."""
+    """Tells the kernel through pyfuse3's one session, while that is served."""
+
+    serving = False
 
     def forget_attributes(self, number: int) -> None:
         """Attributes of that node are to be asked for again; its data stays."""
+        if not self.serving:
+            return
         # ENOENT: the kernel has forgotten it already.
         with contextlib.suppress(OSError):
             pyfuse3.invalidate_inode(number, attr_only=True)
 
     def forget_name(self, parent: int, name: bytes) -> None:
         """A file's name is to be looked up again; a thread says so, as this may block."""
-        pyfuse3.invalidate_entry_async(parent, name, ignore_enoent=True)
+        if self.serving:
+            pyfuse3.invalidate_entry_async(parent, name, ignore_enoent=True)
 
 
 class _Readable:
@@ -107,9 +112,11 @@ async def serve(
         setattr(pyfuse3_asyncio, name, function)
     pyfuse3.init(filesystem, mountpoint, set(options))
     mounted()
+    PyfuseKernel.serving = True
     try:
         await pyfuse3.main(min_tasks=4, max_tasks=_MAX_TASKS)
     finally:
+        PyfuseKernel.serving = False
         pyfuse3.close(unmount=not mountpoint.startswith("/dev/fd/"))
 
 

@@ -106,6 +106,9 @@ class LeaseBook:
             return  # what is at that path is another folder now; its lease ends when it is recalled
         if not folder.leased:
             folder.epoch += 1
+        elif folder.lease is not None and folder.lease.seq > lease.seq:
+            asking.granted()
+            return  # the answers have overtaken each other
         folder.lease = lease
         key = folder.link, file_id
         self._leased.pop(key, None)
@@ -116,6 +119,12 @@ class LeaseBook:
             folder.sure = folder, folder.epoch
         if len(self._leased) > _MOST_LEASES or len(self._table) > _MOST_NODES:
             self._drop_oldest(folder)
+
+    def made(self, folder: Node, leased: Leased) -> None:
+        """This mount has just made a folder: it is empty, and may be leased."""
+        self.answered(Asking(folder, None), folder, leased)
+        if folder.leased and folder.lease is leased.lease:
+            folder.complete = folder.proved = folder.epoch
 
     # ---- losing them
 
@@ -164,13 +173,14 @@ class LeaseBook:
                 if folder is not None:
                     folder.contested_until = time.monotonic() + CONTESTED_S
                 self._return_soon(remote, folder, one)
-            elif folder is not None:
+            elif folder is not None and lease is not None:
+                lease.broken = True
                 self.lose(folder)
 
     def _return_soon(self, remote: Remote, folder: Node | None, lease: RecalledLease) -> None:
         depending: list[Node] = []
         if folder is not None:
-            depending = list(folder.children.values())
+            depending = [folder, *folder.children.values()]
             self.lose(folder)
         task = asyncio.ensure_future(self._return(remote, depending, lease))
         self._returning.add(task)

@@ -15,22 +15,24 @@ from dit4c_p2p.sftp.extensions import Grant, LeaseKind
 _MOST_VOIDED = 10_000
 
 
-@dataclass(slots=True, frozen=True)
+@dataclass(slots=True, eq=False)
 class HeldLease:
     """A lease that a session was granted.
 
     :ivar period: of the session, in which it was granted.
+    :ivar broken: the server has said that it is gone.
     """
 
     kind: LeaseKind
     seq: int
     session: "LeaseSession"
     period: int
+    broken: bool = False
 
     @property
     def valid(self) -> bool:
         """Whether it can be counted on now."""
-        return self.period == self.session.period and self.session.left_s > 0
+        return not self.broken and self.period == self.session.period and self.session.left_s > 0
 
 
 class LeaseSession:

@@ -34,8 +34,14 @@ class Node:
     :ivar epoch: of a folder: how many times it has begun to be leased.
     :ivar complete: of a folder: the epoch in which all its names became known.
     :ivar sure: the folder whose lease covers this node's attributes, and its epoch.
+    :ivar told_times: its number of changes when a program had last set its times itself, so that
+        all of its attributes but the time of change are known.
     :ivar contested_until: of a folder: until then others use it too (monotonic clock), and it is
         no use to lease it.
+    :ivar own_changes: of a folder: how many changes of its names this mount has made.
+    :ivar owning: of a folder: a write lease on it is being asked for.
+    :ivar proved: of a folder: the epoch in which a change of this mount has succeeded there.
+    :ivar failed: an error of a change that was sent behind, of which nobody was told yet.
     :ivar pages: the state that the kernel's copy of the contents is of, as :attr:`sure`.
     :ivar pages_version: the same as a version of the attributes.
     """
@@ -48,6 +54,7 @@ class Node:
         "complete",
         "contested_until",
         "epoch",
+        "failed",
         "file",
         "fresh_until",
         "generation",
@@ -59,10 +66,14 @@ class Node:
         "misses",
         "names",
         "number",
+        "own_changes",
+        "owning",
         "pages",
         "pages_version",
+        "proved",
         "reads",
         "sure",
+        "told_times",
     )
 
     def __init__(self, number: int, attributes: Attributes, link: ServerLink | None) -> None:
@@ -85,7 +96,12 @@ class Node:
         self.epoch = 0
         self.complete = -1
         self.sure: tuple[Node, int] | None = None
+        self.told_times = -1
         self.contested_until = 0.0
+        self.own_changes = 0
+        self.owning = False
+        self.proved = -1
+        self.failed: OSError | None = None
         # Of a folder: small files of it that were fetched because somebody read them.
         self.reads = 0
         self.pages: tuple[Node, int] | None = None
@@ -347,3 +363,12 @@ class NodeTable:
     def _from_id(file_id: int) -> int:
         number = file_id & _NUMBERS
         return number if number > ROOT_NUMBER else _NUMBERS - number
+
+
+def shown_path(node: Node) -> bytes:
+    """Where a file is in the mount."""
+    parts: list[bytes] = []
+    while key := next(iter(node.names), None):
+        node, name = key
+        parts.append(name)
+    return b"/".join(reversed(parts))

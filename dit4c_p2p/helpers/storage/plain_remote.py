@@ -9,11 +9,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from dit4c_p2p.helpers.storage.attributes import Attributes, Changes, from_attrs
 from dit4c_p2p.helpers.storage.leases import LeaseSession
-from dit4c_p2p.helpers.storage.remote import Entry, Found, Leased, Listed, Opened, Whole
+from dit4c_p2p.helpers.storage.remote import Entry, Found, Leased, Listed, Made, Opened, Whole
 from dit4c_p2p.helpers.storage.sftp_client import SftpClient
 from dit4c_p2p.sftp.attrs import Attrs
+from dit4c_p2p.sftp.compound import Operation, Result
 from dit4c_p2p.sftp.constants import OpenFlag
-from dit4c_p2p.sftp.extensions import Notice
+from dit4c_p2p.sftp.extensions import LeaseKind, Notice
 from dit4c_p2p.sftp.openssh import FSYNC, LSETSTAT, POSIX_RENAME, StatVfs
 from dit4c_p2p.sftp.operations import OWN_ID, RenameFlag
 
@@ -44,9 +45,17 @@ class PlainRemote:
         """Attributes; there are no leases."""
         return Found(await self.getattr(path))
 
-    async def lease(self, path: bytes) -> Leased:
+    async def lease(self, path: bytes, kind: LeaseKind) -> Leased:
         """Attributes; there are no leases."""
         return Leased(await self.getattr(path), None)
+
+    async def run_ordered(self, operations: Sequence[Operation]) -> list[Result]:
+        """Fails: without leases nothing is sent behind."""
+        raise OSError(errno.EOPNOTSUPP, "the file server has no compound operations")
+
+    async def close(self, handle: bytes) -> None:
+        """Close a file."""
+        await self.client.close(handle)
 
     async def give_back(self, file_id: int, seq: int) -> None:
         """Nothing: there are no leases."""
@@ -136,25 +145,25 @@ class PlainRemote:
         except OSError as error:
             raise _instead(error, errno.ENOTEMPTY) from None
 
-    async def mkdir(self, path: bytes, mode: int) -> Attributes:
+    async def mkdir(self, path: bytes, mode: int) -> Made:
         """Make a folder."""
         try:
             await self.client.mkdir(path, Attrs(mode=mode))
         except OSError as error:
             raise _instead(error, errno.EEXIST) from None
         made = await self.getattr(path)
-        if made.mode & _PERMISSIONS == mode:
-            return made
-        return await self.setattr(path, None, Changes(mode=mode), made)
+        if made.mode & _PERMISSIONS != mode:
+            made = await self.setattr(path, None, Changes(mode=mode), made)
+        return Made(made)
 
-    async def mknod(self, path: bytes, mode: int) -> Attributes:
+    async def mknod(self, path: bytes, mode: int) -> Made:
         """Make an empty file; version 3 knows no FIFOs and sockets."""
         if not stat.S_ISREG(mode):
             raise OSError(errno.EPERM, "the file server makes no such files")
         flags = OpenFlag.WRITE | OpenFlag.CREAT | OpenFlag.EXCL
         opened = await self.open(path, flags, mode & _PERMISSIONS)
         await self.client.close(opened.handle)
-        return opened.attributes
+        return Made(opened.attributes)
 
     async def rename(self, old: bytes, new: bytes, flags: int) -> None:
         """Rename as ``renameat2(2)`` does, but for an exchange."""
@@ -191,13 +200,13 @@ class PlainRemote:
             raise _instead(error, errno.EEXIST) from None
         return await self.getattr(new)
 
-    async def symlink(self, target: bytes, path: bytes) -> Attributes:
+    async def symlink(self, target: bytes, path: bytes) -> Made:
         """Make a symbolic link."""
         try:
             await self.client.symlink(target, path)
         except OSError as error:
             raise _instead(error, errno.EEXIST) from None
-        return await self.getattr(path)
+        return Made(await self.getattr(path))
 
     async def readlink(self, path: bytes) -> bytes:
         """Where a link points."""

@@ -6,7 +6,8 @@ from typing import NamedTuple, Protocol
 from dit4c_p2p.helpers.storage.attributes import Attributes, Changes
 from dit4c_p2p.helpers.storage.leases import HeldLease, LeaseSession
 from dit4c_p2p.helpers.storage.sftp_client import SftpClient
-from dit4c_p2p.sftp.extensions import Notice
+from dit4c_p2p.sftp.compound import Operation, Result
+from dit4c_p2p.sftp.extensions import LeaseKind, Notice
 from dit4c_p2p.sftp.openssh import StatVfs
 
 
@@ -22,6 +23,14 @@ class Leased(NamedTuple):
 
     attributes: Attributes
     lease: HeldLease | None
+
+
+class Made(NamedTuple):
+    """What was made, and what its server says besides: its folder afterwards, a lease on it."""
+
+    attributes: Attributes
+    parent: Attributes | None = None
+    lease: HeldLease | None = None
 
 
 class Found(NamedTuple):
@@ -49,7 +58,7 @@ class Opened(NamedTuple):
     """A file that was opened, its attributes then, its first bytes and its folder's lease if they
     were wished for.
 
-    ``created``: the server says that it was not there before.
+    ``created``: the server says that it was not there before. ``parent``: its folder afterwards.
     """
 
     handle: bytes
@@ -57,6 +66,7 @@ class Opened(NamedTuple):
     start: bytes = b""
     created: bool = False
     folder: Leased | None = None
+    parent: Attributes | None = None
 
 
 class Remote(Protocol):
@@ -83,8 +93,14 @@ class Remote(Protocol):
     async def look_up(self, path: bytes, folder: bytes | None) -> Found:
         """Attributes; a link is not followed."""
 
-    async def lease(self, path: bytes) -> Leased:
-        """A folder's attributes, and a lease on it."""
+    async def lease(self, path: bytes, kind: LeaseKind) -> Leased:
+        """A folder's attributes, and a lease on it, or a lesser one."""
+
+    async def run_ordered(self, operations: Sequence[Operation]) -> list[Result]:
+        """The results of operations that are carried out in order, whichever of them fail."""
+
+    async def close(self, handle: bytes) -> Attributes | None:
+        """Close a file; its attributes then, if the server says them."""
 
     async def give_back(self, file_id: int, seq: int) -> None:
         """Give a lease back, after every request that was sent before."""
@@ -126,10 +142,10 @@ class Remote(Protocol):
     async def rmdir(self, path: bytes) -> None:
         """Remove an empty folder."""
 
-    async def mkdir(self, path: bytes, mode: int) -> Attributes:
-        """Make a folder."""
+    async def mkdir(self, path: bytes, mode: int) -> Made:
+        """Make a folder, and wish for a lease on it."""
 
-    async def mknod(self, path: bytes, mode: int) -> Attributes:
+    async def mknod(self, path: bytes, mode: int) -> Made:
         """Make a FIFO, a socket or an empty file."""
 
     async def rename(self, old: bytes, new: bytes, flags: int) -> None:
@@ -138,7 +154,7 @@ class Remote(Protocol):
     async def link(self, old: bytes, new: bytes) -> Attributes:
         """One more name for a file."""
 
-    async def symlink(self, target: bytes, path: bytes) -> Attributes:
+    async def symlink(self, target: bytes, path: bytes) -> Made:
         """Make a symbolic link."""
 
     async def readlink(self, path: bytes) -> bytes:

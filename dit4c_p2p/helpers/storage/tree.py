@@ -3,18 +3,19 @@
 import asyncio
 import errno
 import logging
-import stat
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Sequence
 from typing import Any
 
 import pyfuse3
 
-from dit4c_p2p.helpers.storage.attributes import Attributes, Changes
-from dit4c_p2p.helpers.storage.lease_book import Coverage, Kernel, LeaseBook, learn
+from dit4c_p2p.helpers.storage.attributes import Attributes
+from dit4c_p2p.helpers.storage.behind import Behind
+from dit4c_p2p.helpers.storage.lease_book import Asking, Coverage, Kernel, LeaseBook, learn
 from dit4c_p2p.helpers.storage.nodes import Node, NodeTable
 from dit4c_p2p.helpers.storage.remote import Entry, Leased, Remote
 from dit4c_p2p.helpers.storage.server_link import ServerLink
+from dit4c_p2p.sftp.extensions import LeaseKind
 from dit4c_p2p.sftp.operations import OWN_ID
 
 _log = logging.getLogger(__name__)
@@ -57,7 +58,27 @@ class Tree:
         self.leases = LeaseBook(self.table, self.kernel, self._before_return)
         self._made_ns = time.time_ns()
         self._folders: dict[int, OpenFolder] = {}
+        self._behinds: dict[ServerLink, Behind] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._last_number = 0
+
+    def _behind(self, link: ServerLink) -> Behind:
+        """The changes that are sent behind to a server."""
+        if link not in self._behinds:
+            self._behinds[link] = Behind(link)
+        return self._behinds[link]
+
+    async def _arrived(self, *nodes: Node) -> None:
+        """Changes that were sent behind and touch these nodes have been carried out."""
+        behind = self._behinds.get(nodes[0].link) if nodes[0].link is not None else None
+        if behind is not None:
+            await behind.settled(*nodes)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something that nobody waits for."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _look_up(self, parent: Node, name: bytes) -> Node:
         if len(name) > NAME_MAX:
@@ -70,6 +91,7 @@ class Tree:
         if child is not None:
             if child.file is not None:
                 await child.file.drain()
+            await self._arrived(child)
             if child.fresh_until > time.monotonic() or (parent.knows(name) and child.is_sure):
                 return child
         elif parent.knows_all:
@@ -77,6 +99,7 @@ class Tree:
         if child is not None and child.attributes.is_folder and parent.knows(name):
             await self._refresh(child)
             return child
+        await self._arrived(parent)
         names = await self._listed(parent)
         if names is not None:
             if name not in names:
@@ -169,6 +192,7 @@ class Tree:
             return
         if node.file is not None:
             await node.file.drain()
+        await self._arrived(node)
         if self._is_fresh(node):
             return
         while node.names and node.base is None:
@@ -202,7 +226,7 @@ class Tree:
         asking = self.leases.ask(folder)
         leased: Leased | None
         if folder is node and asking.wish is not None:
-            leased = await link.call(lambda remote: remote.lease(node.path()))
+            leased = await link.call(lambda remote: remote.lease(node.path(), LeaseKind.READ))
             attributes = leased.attributes
         else:
             attributes, leased = await link.call(
@@ -224,17 +248,30 @@ class Tree:
             parent = next(iter(node.names), (node, b""))[0]
             learn(node, attributes, covered, self._believed_until(parent))
 
+    def _learn_folder(self, folder: Node, attributes: Attributes | None, changes: int) -> None:
+        """A change in a folder has made it so, when it had been changed so many times."""
+        if attributes is not None and attributes.file_id == folder.attributes.file_id:
+            covered = (folder, folder.epoch) if folder.leased else None
+            self._learn(folder, attributes, changes, covered)
+
     async def _settle(self, node: Node) -> None:
         """What was written to a file is at the server, and so are its handles."""
         if node.file is not None:
             await node.file.open_all()
             await node.file.drain()
+        await self._arrived(node)
 
     async def _before_return(self, nodes: Iterable[Node]) -> None:
         """A lease that covers these goes back: what was opened under it stays what it is."""
-        for node in list(nodes):
+        nodes = list(nodes)
+        for node in nodes:
+            if node.file is not None:
+                node.file.send()
+        for node in nodes:
             if node.file is not None:
                 await node.file.open_all()
+                await node.file.drain()
+        await self._arrived(*nodes)
 
     def _handle_for(self, node: Node, writable: bool) -> Any:
         """The server's handle of a file that is open, which a file without a name is reached by."""
@@ -246,58 +283,16 @@ class Tree:
             return None
         return fitting.remote
 
-    async def _make(
-        self,
-        parent_inode: int,
-        name: bytes,
-        ctx: Any,
-        make: Callable[[Remote, bytes], Awaitable[Attributes]],
-    ) -> pyfuse3.EntryAttributes:
-        parent = self.table.get(parent_inode)
-        owner = self._new_owner(parent, ctx)
-        path = self._new_path(parent, name)
-        link = self._link_of(parent)
-        tried = False
+    def _entries_changed(self, folder: Node, asking: Asking, attributes: Attributes | None) -> None:
+        """A change of names has succeeded; ``attributes`` are the folder's afterwards."""
+        alone = folder.changes == asking.changes
+        folder.changed()
+        if alone:
+            self._learn_folder(folder, attributes, folder.changes)
+        self._changed_in(folder)
 
-        async def attempt(remote: Remote) -> Attributes:
-            nonlocal tried
-            try:
-                again, tried = tried, True
-                return await self._given(remote, path, await make(remote, path), owner)
-            except FileExistsError:
-                if not again:
-                    raise
-                return await remote.getattr(path)  # an earlier attempt has made it
-
-        asking = self.leases.ask(parent)
-        attributes = await link.call(attempt)
-        parent.changed()
-        node = self._found(parent, name, attributes, asking.covered)
-        node.lookups += 1
-        return self._entry(node, parent, name)
-
-    def _new_owner(self, parent: Node, ctx: Any) -> Changes:
-        """Who owns what a program makes in a folder; no changes: the mount's own user and group.
-
-        A folder with the set-group-ID bit gives its group on.
-        """
-        inherited = parent.attributes.gid if parent.attributes.mode & stat.S_ISGID else None
-        uid = OWN_ID if ctx.uid == self.uid else ctx.uid
-        gid = OWN_ID if ctx.gid == self.gid else ctx.gid
-        gid = gid if inherited is None else inherited
-        return Changes(
-            uid=uid if uid != OWN_ID else None,
-            gid=gid if gid != OWN_ID else None,
-        )
-
-    @staticmethod
-    async def _given(
-        remote: Remote, path: bytes, made: Attributes, owner: Changes, handle: bytes | None = None
-    ) -> Attributes:
-        """What was made belongs to ``owner``, where the server keeps owners."""
-        if owner == Changes() or not remote.keeps_owners:
-            return made
-        return await remote.setattr(path, handle, owner, made)
+    def _changed_in(self, folder: Node) -> None:
+        """A change of names in a folder has succeeded."""
 
     async def _list(self, opening: OpenFolder) -> Sequence[Entry]:
         folder = opening.node
@@ -311,6 +306,7 @@ class Tree:
             return own
         if folder.knows_all:
             return [Entry(name, child.attributes) for name, child in folder.children.items()]
+        await self._arrived(folder)
         path, asking = folder.path(), self.leases.ask(folder)
 
         async def listing(remote: Remote) -> list[Entry]:
