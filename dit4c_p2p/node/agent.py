@@ -48,6 +48,7 @@ from dit4c_p2p.node.errors import FilesFailed, as_failure
 from dit4c_p2p.node.metrics import NodeMetrics
 from dit4c_p2p.node.network.host_network import read
 from dit4c_p2p.node.network.own_address import ask_portal
+from dit4c_p2p.node.parts import NodeParts
 from dit4c_p2p.node.pods.builder import PodBuilder
 from dit4c_p2p.node.pods.manager import PodManager
 from dit4c_p2p.node.pods.spec import LABEL_ROLE, Role
@@ -82,11 +83,11 @@ class Verbs:
     def __init__(
         self,
         pods: PodManager,
-        keeper: PodSupervisor,
+        supervisor: PodSupervisor,
         answered: Callable[[str, str], None] = lambda verb, code: None,
     ) -> None:
         self._pods = pods
-        self._keeper = keeper
+        self._supervisor = supervisor
         self._answered = answered
 
     async def serve(self, line: bytes) -> AsyncGenerator[NodeReply, None]:
@@ -130,7 +131,7 @@ class Verbs:
             case CheckpointPod():
                 return _speaking(pods.checkpoint(request), "Copying its files")
             case DiscardPod(instance=instance):
-                return _speaking(_once(pods.discard(instance)), "Removing the pod")
+                return _speaking(_once(self._supervisor.discard(instance)), "Removing the pod")
             case ListPods():
                 return _once(pods.list())
             case PodLogs(instance=instance, lines=lines):
@@ -139,7 +140,7 @@ class Verbs:
                 return self._follow()
 
     async def _follow(self) -> AsyncGenerator[NodeReply, None]:
-        with self._keeper.subscribe() as subscription:
+        with self._supervisor.subscribe() as subscription:
             # At once: who hears it and then lists the pods misses nothing.
             yield Alive()
             while True:
@@ -205,8 +206,7 @@ class Node:
         self._listening: dict[str, ListenState] = {}
         # Why, at each router where it does not.
         self._trouble: dict[str, str] = {}
-        self.pods = PodManager(config, self._engine)
-        self.keeper = PodSupervisor(self.pods, self._engine, str(config.data_folder))
+        self._parts = NodeParts(config, self._engine)
         self._tasks: list[asyncio.Task[None]] = []
         self._stack = AsyncExitStack()
 
@@ -221,7 +221,7 @@ class Node:
         registry = self._registry = Registry(client, config.folder / "registry")
         gate = ConnectionAdmission(registry, admit=self._admit)
         stack.push_async_callback(gate.close)
-        verbs = Verbs(self.pods, self.keeper, self.metrics.answered)
+        verbs = Verbs(self._parts.pods, self._parts.supervisor, self.metrics.answered)
 
         async def bind(connection: asyncssh.SSHClientConnection) -> Any:
             return await asyncssh.listen(
@@ -239,11 +239,11 @@ class Node:
         )
         self._tasks = [
             asyncio.create_task(registry.run(), name="node registry"),
-            asyncio.create_task(self.keeper.run(), name="node keeper"),
-            asyncio.create_task(self.pods.rules.run(), name="node rules"),
+            asyncio.create_task(self._parts.supervisor.run(), name="node supervisor"),
+            asyncio.create_task(self._parts.rules.run(), name="node rules"),
             asyncio.create_task(
-                self.pods.services.own.follow(
-                    lambda: ask_portal(by_ipv4), self.pods.rules.look_now
+                self._parts.services.own.follow(
+                    lambda: ask_portal(by_ipv4), self._parts.rules.look_now
                 ),
                 name="node's own address",
             ),
@@ -252,8 +252,8 @@ class Node:
         if config.follow_portal:
             watcher = InstallationWatcher(client, self._installation_changed)
             self._tasks.append(asyncio.create_task(watcher.run(), name="node installation"))
-        if self.pods.disk is not None:
-            self._tasks.append(asyncio.create_task(self.pods.disk.run(), name="node disk"))
+        if (disk := self._parts.disk) is not None:
+            self._tasks.append(asyncio.create_task(disk.run(), name="node disk"))
 
     async def wait(self) -> None:
         """Runs until cancelled; raises what ended one of the agent's tasks."""
@@ -302,7 +302,7 @@ class Node:
             self._trouble.pop(router.name, None)
         elif text:
             self._trouble[router.name] = text
-        self.pods.rules.router_changed(router.name, reached=state is ListenState.LISTENING)
+        self._parts.rules.router_changed(router.name, reached=state is ListenState.LISTENING)
 
     def _installation_changed(self, public: PublicConfig) -> None:
         self._config.take(public)
@@ -310,8 +310,8 @@ class Node:
         for name in self._listening.keys() - {router.name for router in public.routers}:
             del self._listening[name]
             self._trouble.pop(name, None)
-            self.pods.rules.router_changed(name, reached=True)
-        self.pods.rules.services_changed()
+            self._parts.rules.router_changed(name, reached=True)
+        self._parts.rules.services_changed()
 
     async def _check_events(self) -> str:
         return self._registry.unheard
@@ -341,13 +341,13 @@ async def remove_everything(data_folder: Path, engine_url: str = USUAL) -> list[
     """
     node_folder = data_folder / "node"
     async with Engine(engine_url) as engine:
-        assembly = PodBuilder(engine, str(data_folder), DEFAULT_NETWORK_RANGE, read, firewall_s=0)
+        builder = PodBuilder(engine, str(data_folder), DEFAULT_NETWORK_RANGE, read, firewall_s=0)
         uploads = UploadPods(engine, str(data_folder))
-        known = await assembly.instances() | await uploads.instances()
+        known = await builder.instances() | await uploads.instances()
         instances = sorted(known | instances_kept(node_folder))
         for instance in instances:
             await uploads.remove(instance)
-            await assembly.remove(instance)
+            await builder.remove(instance)
             InstanceFolder(node_folder, instance).remove()
             _log.info("pod of %s: gone", instance)
         await forget_images(engine, ImageTable(node_folder))

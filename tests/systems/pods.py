@@ -20,7 +20,9 @@ from lib.waiting import until
 
 from dit4c_p2p.messages.node import StartPod
 from dit4c_p2p.messages.pod import HELPER_UID
-from dit4c_p2p.node.config import HelperImages
+from dit4c_p2p.node.config import HelperImages, NodeConfig
+from dit4c_p2p.node.engine.client import Engine
+from dit4c_p2p.node.parts import NodeParts
 from dit4c_p2p.node.pods.manager import PodManager
 
 MIB = 1024**2
@@ -50,6 +52,11 @@ say waiting_for_app
     + _WAIT_FOR_APP
     + "say app_ready\nexec sleep 100000\n"
 )
+
+
+def pods_of(config: NodeConfig, engine: Engine) -> PodManager:
+    """The pods of an agent with that configuration."""
+    return NodeParts(config, engine).pods
 
 
 def docker(*arguments: str, data: bytes | None = None, check: bool = True) -> str:

@@ -24,10 +24,10 @@ _TAIL_CHARACTERS = 8 * 1024
 class PodInspector:
     """Inspects the pods of one agent, and stops those that have to stop."""
 
-    def __init__(self, config: NodeConfig, engine: Engine, assembly: PodBuilder) -> None:
+    def __init__(self, config: NodeConfig, engine: Engine, builder: PodBuilder) -> None:
         self._config = config
         self._engine = engine
-        self._assembly = assembly
+        self._builder = builder
 
     def folder(self, instance: str) -> InstanceFolder:
         """Return the agent's folder of an instance."""
@@ -35,9 +35,9 @@ class PodInspector:
 
     async def status(self, instance: str) -> PodStatus | None:
         """Return a pod's status; None when nothing of it is left, not even its key."""
-        found = await self._assembly.look(instance)
+        found = await self._builder.look(instance)
         if not found and instance not in (
-            await self._assembly.instances() | instances_kept(self._config.folder)
+            await self._builder.instances() | instances_kept(self._config.folder)
         ):
             return None
         return await self.read(instance, found)
@@ -61,7 +61,7 @@ class PodInspector:
         """As :meth:`status`, after waiting until it is clear how an app that has ended did so."""
         now = await self.status(instance)
         if now is not None and now.state is PodState.PARTIAL:
-            found = await self._assembly.look(instance)
+            found = await self._builder.look(instance)
             if Role.APP in found and found[Role.APP].ended:
                 await asyncio.sleep(UNCLEAR_S)
                 now = await self.status(instance)
@@ -81,7 +81,7 @@ class PodInspector:
             return NoSuchPod(f"the pod of {instance} was removed while it started")
         if now.state is not PodState.EXITED:
             return EngineError("the machine or its container engine went down while it started")
-        found = await self._assembly.look(instance)
+        found = await self._builder.look(instance)
         await self.give_up(instance, now.reason)
         memory = Role.APP in found and found[Role.APP].out_of_memory
         kind = OutOfMemory if memory else AppExited
@@ -90,9 +90,9 @@ class PodInspector:
     async def give_up(self, instance: str, reason: str) -> None:
         """Stop what runs of a pod that is to stay down, and remember why."""
         self.folder(instance).set_reason(reason)
-        await self._assembly.stop(instance, self._config.limits.stop_grace_s)
+        await self._builder.stop(instance, self._config.limits.stop_grace_s)
 
     async def stop_without_infra(self, instance: str) -> None:
         """Stop a pod whose infra has ended, because nothing may run without the firewall."""
         _log.error("pod of %s: its infra container ended", instance)
-        await self._assembly.stop(instance, self._config.limits.stop_grace_s)
+        await self._builder.stop(instance, self._config.limits.stop_grace_s)

@@ -63,14 +63,11 @@ from dit4c_p2p.node.errors import (
     TransientError,
 )
 from dit4c_p2p.node.network import host_network
-from dit4c_p2p.node.network.egress import ServiceAddresses
 from dit4c_p2p.node.network.firewall import EgressPolicy
-from dit4c_p2p.node.network.firewall_updater import FirewallUpdater
 from dit4c_p2p.node.owner import policy
 from dit4c_p2p.node.owner.registries import check_registry
 from dit4c_p2p.node.pods import spec
 from dit4c_p2p.node.pods.builder import PodBuilder
-from dit4c_p2p.node.pods.disk_quota import DiskQuotaMonitor
 from dit4c_p2p.node.pods.engine_steps import gather_all
 from dit4c_p2p.node.pods.image_pull import fetch, is_here
 from dit4c_p2p.node.pods.inspector import PodInspector
@@ -81,7 +78,6 @@ from dit4c_p2p.node.pods.spec import AppImage, Role
 from dit4c_p2p.node.pods.state_dir import instances_kept
 from dit4c_p2p.node.pods.status import Containers
 from dit4c_p2p.node.saved_images.fetcher import SavedImageFetcher
-from dit4c_p2p.node.saved_images.table import ImageTable
 from dit4c_p2p.node.uploads.uploader import Uploader
 from dit4c_p2p.oci.reference import registry_of
 
@@ -95,10 +91,9 @@ _STOPPED = "it was stopped as asked"
 
 
 class PodManager:
-    """Manager of all pods of one agent.
+    """Manager of all pods of one agent; :mod:`dit4c_p2p.node.parts` builds it with its parts.
 
     :param host_now: reads the machine's networks; called for each pod.
-    :param gone: told of an instance when nothing of it is left.
     """
 
     def __init__(
@@ -106,37 +101,22 @@ class PodManager:
         config: NodeConfig,
         engine: Engine,
         *,
-        host_now: Callable[[], host_network.HostNetwork] = host_network.read,
-        gone: Callable[[str], None] = lambda instance: None,
+        builder: PodBuilder,
+        inspector: PodInspector,
+        reconciler: PodReconciler,
+        saved_images: SavedImageFetcher,
+        uploads: Uploader,
+        host_now: Callable[[], host_network.HostNetwork],
     ) -> None:
         self._config = config
         self._engine = engine
-        self.gone = gone
         self._host_now = host_now
         self._data_folder = str(config.data_folder)
-        self._assembly = PodBuilder(
-            engine,
-            self._data_folder,
-            config.network_range,
-            host_now,
-            config.limits.firewall_s,
-            config.images.storage,
-        )
-        self._condition = PodInspector(config, engine, self._assembly)
-        services = self.services = ServiceAddresses(config)
-        table = ImageTable(config.folder)
-        self._making = PodReconciler(
-            config, engine, self._assembly, self._condition, services, host_now, table
-        )
-        self._saved_images = SavedImageFetcher(config, engine, table)
-        self.uploads = Uploader(
-            config, engine, self._assembly, self._making, self._condition, table
-        )
-        self.rules = FirewallUpdater(config, services, host_now, self.renew_rules)
-        limit = config.policy.disk_bytes_per_pod
-        self.disk = (
-            None if limit is None else DiskQuotaMonitor(limit, self._assembly.written, self.end)
-        )
+        self._builder = builder
+        self._inspector = inspector
+        self._reconciler = reconciler
+        self._saved_images = saved_images
+        self.uploads = uploads
         # One at a time changes a pod; a lock is forgotten when nobody holds or awaits it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._starting: set[str] = set()
@@ -169,14 +149,14 @@ class PodManager:
             async with aclosing(self._saved_images.fetch(*saved)) as fetched:
                 async for progress in fetched:
                     yield progress
-            yield ImageReady(image=image, port=(await self._making.image(image)).port)
+            yield ImageReady(image=image, port=(await self._reconciler.image(image)).port)
             return
         await self._check_registry(image)
         logins = RegistryLogins(self._config.registry_logins)
         async with aclosing(fetch(self._engine, image, self._config.limits, logins)) as said:
             async for progress in said:
                 yield progress
-        yield ImageReady(image=image, port=(await self._making.image(image)).port)
+        yield ImageReady(image=image, port=(await self._reconciler.image(image)).port)
 
     async def start(
         self, request: StartPod
@@ -190,7 +170,7 @@ class PodManager:
         instance = request.instance
         policy.check_instance(instance)
         policy.check_image(self._config.policy, request.image)
-        folder = self._condition.folder(instance)
+        folder = self._inspector.folder(instance)
         async with self._lock(instance):
             image = await self._image(request)
             if request.kept:
@@ -201,7 +181,7 @@ class PodManager:
                 policy.check_room(self._config.policy, instance, await self._occupied())
                 if request.key_run > folder.key_run:
                     # First, so that none goes on with the key of before.
-                    await self._assembly.remove_helpers(instance)
+                    await self._builder.remove_helpers(instance)
                     folder.replace_key(request.key_run)
                 key = folder.key()
                 yield key_proofs(self._config, instance, key, request.key_nonce)
@@ -216,14 +196,14 @@ class PodManager:
                     yield progress
         except (NotListening, PodBroken) as failure:
             async with self._lock(instance):
-                if await self._assembly.look(instance):
-                    failure.log_tail = await self._condition.tail(containers)
-                    await self._condition.give_up(instance, str(failure))
+                if await self._builder.look(instance):
+                    failure.log_tail = await self._inspector.tail(containers)
+                    await self._inspector.give_up(instance, str(failure))
             raise
         async with self._lock(instance):
-            found = await self._assembly.look(instance)
+            found = await self._builder.look(instance)
             if not arrival.published or Role.APP not in found:
-                raise await self._condition.ended(instance)
+                raise await self._inspector.ended(instance)
             folder.set_published()
         _log.info("pod of %s: reachable", instance)
         yield PodRunning(instance=instance, notice=folder.notice)
@@ -235,17 +215,17 @@ class PodManager:
         """
         policy.check_instance(instance)
         async with self._lock(instance):
-            found = await self._assembly.look(instance)
+            found = await self._builder.look(instance)
             if not found:
                 raise NoSuchPod(f"there is no pod of {instance} on this node")
-            now = await self._condition.read(instance, found)
+            now = await self._inspector.read(instance, found)
             if now.state is not PodState.EXITED:
-                self._condition.folder(instance).set_reason(_STOPPED)
+                self._inspector.folder(instance).set_reason(_STOPPED)
             if any(state.running for state in found.values()):
-                unsent = await self._assembly.stop(instance, self._config.limits.stop_grace_s)
+                unsent = await self._builder.stop(instance, self._config.limits.stop_grace_s)
                 if unsent:
                     reason = f"{_STOPPED}; these files were not sent to the file server: {unsent}"
-                    self._condition.folder(instance).set_reason(reason)
+                    self._inspector.folder(instance).set_reason(reason)
                 _log.info("pod of %s: stopped", instance)
         return PodStopped(instance=instance)
 
@@ -257,7 +237,7 @@ class PodManager:
         """
         policy.check_instance(instance)
         self.uploads.image_server()
-        if Role.APP not in await self._assembly.look(instance):
+        if Role.APP not in await self._builder.look(instance):
             raise NoSuchPod(f"there is no app of {instance} on this node")
         await self.stop(instance)
         return PodSaved(instance=instance, bytes=await self.uploads.measure(instance))
@@ -280,17 +260,16 @@ class PodManager:
         try:
             async with self._lock(instance):
                 await self.uploads.pods.remove(instance)
-                await self._assembly.remove(instance)
-                self._condition.folder(instance).remove()
+                await self._builder.remove(instance)
+                self._inspector.folder(instance).remove()
         finally:
             self.discarding.discard(instance)
         _log.info("pod of %s: gone", instance)
-        self.gone(instance)
         return PodGone(instance=instance)
 
     async def list(self) -> PodList:
         """List the pods that exist here, including incomplete ones."""
-        known = await self._assembly.instances()
+        known = await self._builder.instances()
         known |= await asyncio.to_thread(instances_kept, self._config.folder)
         found = await asyncio.gather(*(self.status(instance) for instance in sorted(known)))
         tail = _LIST_CHARACTERS // max(1, len(found))
@@ -308,7 +287,7 @@ class PodManager:
         :raises NoSuchPod: its app has no container here.
         """
         policy.check_instance(instance)
-        found = await self._assembly.look(instance)
+        found = await self._builder.look(instance)
         if Role.APP not in found:
             raise NoSuchPod(f"there is no app of {instance} on this node")
         wanted = max(1, min(lines, MAX_LOG_LINES))
@@ -323,7 +302,7 @@ class PodManager:
 
     async def status(self, instance: str) -> PodStatus | None:
         """One pod's status; None when nothing of it is left, not even its key."""
-        return await self._condition.status(instance)
+        return await self._inspector.status(instance)
 
     async def finish_exit(self, instance: str) -> PodStatus | None:
         """An app has ended: if it did so by itself, its pod stays down, and gives back its memory.
@@ -331,11 +310,11 @@ class PodManager:
         Returns the pod's status.
         """
         async with self._lock(instance):
-            now = await self._condition.settled(instance)
+            now = await self._inspector.settled(instance)
             if now is not None and now.state is PodState.EXITED:
-                found = await self._assembly.look(instance)
+                found = await self._builder.look(instance)
                 if any(state.running for state in found.values()):
-                    await self._condition.give_up(instance, now.reason)
+                    await self._inspector.give_up(instance, now.reason)
             return now
 
     async def resume(self, instance: str) -> None:
@@ -345,20 +324,20 @@ class PodManager:
             and the pod stays down.
         """
         async with self._lock(instance):
-            found = await self._assembly.look(instance)
-            now = await self._condition.read(instance, found)
+            found = await self._builder.look(instance)
+            now = await self._inspector.read(instance, found)
             if now.state is not PodState.INTERRUPTED or Role.APP not in found:
                 return
-            folder = self._condition.folder(instance)
+            folder = self._inspector.folder(instance)
             self._starting.add(instance)
             try:
                 policy.check_room(self._config.policy, instance, await self._occupied())
-                image = await self._making.kept_image(found[Role.APP])
-                await self._making.converge(instance, image, folder.run.number, kept=True)
+                image = await self._reconciler.kept_image(found[Role.APP])
+                await self._reconciler.converge(instance, image, folder.run.number, kept=True)
             except TransientError:
                 raise
             except NodeFailure as failure:
-                await self._condition.give_up(instance, failure.one_line())
+                await self._inspector.give_up(instance, failure.one_line())
                 raise
             finally:
                 self._starting.discard(instance)
@@ -370,7 +349,7 @@ class PodManager:
         False: the pod is still being made, look again.
         """
         async with self._lock(instance):
-            found = await self._assembly.look(instance)
+            found = await self._builder.look(instance)
             app, infra, helper = (found.get(one) for one in (Role.APP, Role.INFRA, role))
             if app is None or infra is None or app.ended:
                 return True
@@ -381,19 +360,19 @@ class PodManager:
             if not app.started:
                 return False
             if not infra.running:
-                await self._condition.stop_without_infra(instance)
+                await self._inspector.stop_without_infra(instance)
                 return True
-            await self._making.complete(instance, found)
+            await self._reconciler.complete(instance, found)
             _log.warning("pod of %s: %s had ended, started again", instance, role)
             return True
 
     async def infra_ended(self, instance: str) -> None:
         """The holder of a pod's namespace has ended: the app can't stay without its firewall."""
         async with self._lock(instance):
-            found = await self._assembly.look(instance)
+            found = await self._builder.look(instance)
             app, infra = found.get(Role.APP), found.get(Role.INFRA)
             if app is not None and app.running and (infra is None or not infra.running):
-                await self._condition.stop_without_infra(instance)
+                await self._inspector.stop_without_infra(instance)
 
     # ---- for who measures what apps write, and who follows the machine's network
 
@@ -403,15 +382,15 @@ class PodManager:
         :raises FilesFailed: that can't be written down, and it may be started again.
         """
         async with self._lock(instance):
-            now = await self._condition.status(instance)
+            now = await self._inspector.status(instance)
             if now is None or now.state is not PodState.RUNNING:
                 return
             _log.warning("pod of %s: %s", instance, reason)
             try:
-                await self._condition.give_up(instance, reason)
+                await self._inspector.give_up(instance, reason)
             except FilesFailed:
                 # A full disk may be its doing: all the more it must not run on.
-                await self._assembly.stop(instance, self._config.limits.stop_grace_s)
+                await self._builder.stop(instance, self._config.limits.stop_grace_s)
                 raise
 
     async def renew_rules(self, reach: EgressPolicy) -> None:
@@ -419,7 +398,7 @@ class PodManager:
 
         :raises Passing: that may have failed for one; the others have them.
         """
-        instances = await self._assembly.instances() | self._starting
+        instances = await self._builder.instances() | self._starting
         await gather_all(*(self._renew_rules(instance, reach) for instance in instances))
 
     async def _renew_rules(self, instance: str, reach: EgressPolicy) -> None:
@@ -427,11 +406,11 @@ class PodManager:
             # It may be about to load rules of before.
             async with self._lock(instance):
                 pass
-        infra = (await self._assembly.look(instance)).get(Role.INFRA)
+        infra = (await self._builder.look(instance)).get(Role.INFRA)
         if infra is None or not infra.running:
             return
         try:
-            await self._assembly.renew(infra, reach)
+            await self._builder.renew(infra, reach)
         except PodBroken as failure:
             await self.end(instance, failure.one_line())
 
@@ -453,31 +432,31 @@ class PodManager:
 
         :raises UnknownImage, NoPort: it has to be here, and is not, or can't be served.
         """
-        if self._condition.folder(request.instance).published:
-            app = (await self._assembly.look(request.instance)).get(Role.APP)
+        if self._inspector.folder(request.instance).published:
+            app = (await self._builder.look(request.instance)).get(Role.APP)
             if app is not None:
-                return await self._making.kept_image(app)
-        return await self._making.image(request.image)
+                return await self._reconciler.kept_image(app)
+        return await self._reconciler.image(request.image)
 
     async def _what_starts(self, request: StartPod) -> str:
         """A sentence for the instance's user."""
-        if self._condition.folder(request.instance).published:
-            now = await self._condition.status(request.instance)
+        if self._inspector.folder(request.instance).published:
+            now = await self._inspector.status(request.instance)
             if now is not None and now.state is PodState.INTERRUPTED and now.run == request.run:
                 return "The machine it runs on went down; starting the app again, with its files"
             return "Starting the app again, with its files"
-        return "PodReconciler its network and firewall"
+        return "Creating its network and firewall"
 
     async def _stand(self, instance: str, image: AppImage, request: StartPod) -> Containers:
         """Have the pod stand. One that can't is down for good, unless it may pass."""
         try:
-            return await self._making.converge(instance, image, request.run, kept=request.kept)
+            return await self._reconciler.converge(instance, image, request.run, kept=request.kept)
         except TransientError:
             raise
         except NodeFailure as failure:
-            now = await self._condition.status(instance)
+            now = await self._inspector.status(instance)
             if now is not None and now.state is PodState.INTERRUPTED:
-                await self._condition.give_up(instance, failure.one_line())
+                await self._inspector.give_up(instance, failure.one_line())
             raise
 
     def _lock(self, instance: str) -> asyncio.Lock:

@@ -48,16 +48,16 @@ class PodReconciler:
         self,
         config: NodeConfig,
         engine: Engine,
-        assembly: PodBuilder,
-        condition: PodInspector,
+        builder: PodBuilder,
+        inspector: PodInspector,
         services: ServiceAddresses,
         host_now: Callable[[], host_network.HostNetwork],
         table: ImageTable,
     ) -> None:
         self._config = config
         self._engine = engine
-        self._assembly = assembly
-        self._condition = condition
+        self._builder = builder
+        self._inspector = inspector
         self._services = services
         self._host_now = host_now
         self._table = table
@@ -100,27 +100,27 @@ class PodReconciler:
         :param kept: the app's container has to be there already.
         :raises NodeFailure: it can't, or its app has ended in this run.
         """
-        folder = self._condition.folder(instance)
+        folder = self._inspector.folder(instance)
         files = self.files_of(instance, image, folder.key())
         spec = await self.spec_of(instance, image)
         for _ in range(_BUILD_TRIES):
-            found = await self._assembly.look(instance)
+            found = await self._builder.look(instance)
             app, infra = found.get(Role.APP), found.get(Role.INFRA)
             if kept and app is None:
                 raise NoSuchPod("its container, with its files, is gone from the machine it ran on")
             if app is not None and app.running:
                 if infra is None or not infra.running:
-                    await self._condition.stop_without_infra(instance)
+                    await self._inspector.stop_without_infra(instance)
                     continue
                 if run > folder.run.number:
                     folder.begin(Run(run, folder.run.before))
-                await self._assembly.complete(spec, files, found)
-                return await self._assembly.look(instance)
+                await self._builder.complete(spec, files, found)
+                return await self._builder.look(instance)
             if run > folder.run.number:
                 folder.begin(Run(run, app.started_at if app is not None else ""))
-            now = await self._condition.read(instance, found)
+            now = await self._inspector.read(instance, found)
             if now.state is PodState.EXITED:
-                raise await self._condition.ended(instance)
+                raise await self._inspector.ended(instance)
             try:
                 if now.state is PodState.INTERRUPTED:
                     # The app starts in this run at most once: it goes on from here after a crash.
@@ -134,29 +134,29 @@ class PodReconciler:
                     await asyncio.sleep(UNCLEAR_S)
                     continue
                 else:
-                    await self._assembly.remove(instance)
+                    await self._builder.remove(instance)
                     folder.set_reason("")
-                    notice = await self._assembly.build(spec, files)
+                    notice = await self._builder.build(spec, files)
                     if notice:
                         folder.set_notice(notice)
             except Conflict as error:
                 # What an earlier call, cut off on our side, still made.
                 _log.warning("pod of %s: made anew: %s", instance, error.one_line())
                 continue
-            return await self._assembly.look(instance)
+            return await self._builder.look(instance)
         raise EngineError(f"the pod of {instance} can't be made: its names are in use")
 
     async def _resume(self, spec: PodSpec, files: dict[str, bytes], containers: Containers) -> None:
         """Start a kept app again. If that fails, what ran of it for a moment was no run."""
         try:
             grace_s = self._config.limits.stop_grace_s
-            trouble = await self._assembly.resume(spec, files, containers, grace_s)
+            trouble = await self._builder.resume(spec, files, containers, grace_s)
             if trouble:
-                self._condition.folder(spec.instance).set_notice(trouble)
+                self._inspector.folder(spec.instance).set_notice(trouble)
         except NodeFailure:
-            folder = self._condition.folder(spec.instance)
+            folder = self._inspector.folder(spec.instance)
             run, notice = folder.run, folder.notice
-            app = (await self._assembly.look(spec.instance)).get(Role.APP)
+            app = (await self._builder.look(spec.instance)).get(Role.APP)
             if app is not None and not app.running and app.started_at != run.before:
                 folder.begin(Run(run.number, app.started_at))
                 folder.set_notice(notice)
@@ -165,9 +165,9 @@ class PodReconciler:
     async def complete(self, instance: str, found: Containers) -> None:
         """Start the helpers that a standing pod lacks."""
         image = await self.kept_image(found[Role.APP])
-        key = self._condition.folder(instance).key()
+        key = self._inspector.folder(instance).key()
         spec = await self.spec_of(instance, image)
-        await self._assembly.complete(spec, self.files_of(instance, image, key), found)
+        await self._builder.complete(spec, self.files_of(instance, image, key), found)
 
     async def spec_of(self, instance: str, image: AppImage) -> PodSpec:
         """Everything a pod's definitions are made of, as it is now."""

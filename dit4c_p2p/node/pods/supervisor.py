@@ -22,7 +22,7 @@ from typing import Any
 
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.messages.node import PodEvent, PodState, PodStatus
+from dit4c_p2p.messages.node import PodEvent, PodGone, PodState, PodStatus
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import FilesFailed, NodeFailure, TransientError
 from dit4c_p2p.node.pods import spec
@@ -56,7 +56,7 @@ class Subscription:
         self._behind = False
 
     def put(self, event: PodEvent) -> None:
-        """Called by the keeper."""
+        """Add an event; called by the supervisor."""
         try:
             self._queue.put_nowait(event)
         except asyncio.QueueFull:
@@ -91,7 +91,6 @@ class PodSupervisor:
         self._backoffs: dict[tuple[str, Role], tuple[Backoff, float]] = {}
         self._ending: set[str] = set()
         self.connected = asyncio.Event()
-        pods.gone = self._gone
 
     @contextmanager
     def subscribe(self) -> Iterator[Subscription]:
@@ -246,11 +245,14 @@ class PodSupervisor:
         if not settled:
             self._mend_later(*key)
 
-    def _gone(self, instance: str) -> None:
+    async def discard(self, instance: str) -> PodGone:
+        """Discard a pod, see :meth:`PodManager.discard`, and publish that it is gone."""
+        reply = await self._pods.discard(instance)
         for role in Role:
             self._backoffs.pop((instance, role), None)
         if self._known.get(instance) is not None:
             self._publish(instance, None)
+        return reply
 
     def _publish(self, instance: str, status: PodStatus | None) -> None:
         if status is None:

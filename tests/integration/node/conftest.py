@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from systems.docker_registry import ImageRegistry
 from systems.lan import Lan, lan_beside
-from systems.pods import MIB, Images, docker, drop_images, make_image, make_images
+from systems.pods import MIB, Images, docker, drop_images, make_image, make_images, pods_of
 from systems.saving import BRIDGE, CountersigningPortal, saving_config, upload_image
 
 from dit4c_p2p.identity.keys import generate, public_line
@@ -19,6 +19,7 @@ from dit4c_p2p.node.agent import remove_everything
 from dit4c_p2p.node.config import Limits, NodeConfig
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.owner.policy import Policy
+from dit4c_p2p.node.parts import NodeParts
 from dit4c_p2p.node.pods.manager import PodManager
 
 
@@ -69,8 +70,13 @@ async def engine() -> AsyncIterator[Engine]:
 
 
 @pytest.fixture
-def pods(config: NodeConfig, engine: Engine) -> PodManager:
-    return PodManager(config, engine)
+def parts(config: NodeConfig, engine: Engine) -> NodeParts:
+    return NodeParts(config, engine)
+
+
+@pytest.fixture
+def pods(parts: NodeParts) -> PodManager:
+    return parts.pods
 
 
 @pytest.fixture
@@ -92,7 +98,7 @@ async def house(config, engine, tmp_path):
     portal = CountersigningPortal()
     async with portal.running(), ImageRegistry(tmp_path, host=BRIDGE) as registry:
         ready = saving_config(config, portal, registry.address, await upload_image())
-        yield ready, PodManager(ready, engine), portal
+        yield ready, pods_of(ready, engine), portal
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from systems.pods import (
     inspect,
     leave_work,
     look,
+    pods_of,
     run_start,
     running,
     stands,
@@ -117,12 +118,12 @@ async def test_a_start_that_nobody_waits_for_any_more_is_stopped_and_tried_anew(
 
 async def test_row_firewall_of_a_namespace_that_came_anew(config, engine, images, instance):
     """security.md section 4: started again it has the rules that hold now, before the app runs."""
-    pods = PodManager(config, engine)
+    pods = pods_of(config, engine)
     await started_with_work(pods, instance, images.app)
     await pods.stop(instance)
     # Since then the machine has moved: another network is the owner's own.
     moved = replace(config, network_range=IPv4Network("10.215.0.0/16"), resolvers=("203.0.113.7",))
-    await run_start(PodManager(moved, engine), instance, images.app, run=2, kept=True)
+    await run_start(pods_of(moved, engine), instance, images.app, run=2, kept=True)
     rules = docker("exec", f"dit4c-{instance}-infra", "nft", "list", "ruleset")
     assert rules.count("203.0.113.7") >= 2
     assert rules.count("table inet dit4c") == rules.count("table netdev dit4c") == 1
@@ -134,7 +135,7 @@ async def test_row_firewall_of_a_namespace_that_came_anew(config, engine, images
 
 
 async def test_a_firewall_that_fails_leaves_the_app_down(config, engine, images, instance):
-    pods = PodManager(config, engine)
+    pods = pods_of(config, engine)
     await started_with_work(pods, instance, images.app)
     await pods.stop(instance)
 
@@ -147,7 +148,7 @@ async def test_a_firewall_that_fails_leaves_the_app_down(config, engine, images,
 
     moved = replace(config, resolvers=("203.0.113.7",))
     with pytest.raises(PodBroken, match="firewall could not be loaded"):
-        await run_start(PodManager(moved, NoRules()), instance, images.app, run=2, kept=True)
+        await run_start(pods_of(moved, NoRules()), instance, images.app, run=2, kept=True)
     assert not running(instance)
     # Its user was told so: it does not come up by itself later.
     (status,) = (await pods.list()).pods
@@ -177,7 +178,7 @@ async def test_a_pod_that_lost_infra_comes_back(pods, engine, config, images, in
 async def test_what_was_stopped_stays_down(pods, engine, config, images, instance):
     await run_start(pods, instance, images.app)
     await pods.stop(instance)
-    async with keeping(PodManager(config, engine), engine, config):
+    async with keeping(pods_of(config, engine), engine, config):
         await pods.resume(instance)
     (status,) = (await pods.list()).pods
     assert (status.state, status.reason) == (PodState.EXITED, "it was stopped as asked")
@@ -194,7 +195,7 @@ async def test_a_new_agent_leaves_running_pods_and_takes_its_own_helpers_for_wha
     newer = docker("commit", "-m", "newer", f"dit4c-{instance}-auth")
     try:
         upgraded = replace(config, images=replace(config.images, auth=newer))
-        later = PodManager(upgraded, engine)
+        later = pods_of(upgraded, engine)
         async with keeping(later, engine, upgraded):
             said = await run_start(later, instance, images.app)
             assert said[-1] == PodRunning(instance=instance)

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from systems.pods import app_of, docker, ensure_image, inspect, run_start, until_at_engine
+from systems.pods import app_of, docker, ensure_image, inspect, pods_of, run_start, until_at_engine
 from systems.saving import CHANGES, PATHS, key_of, listing, shell
 
 from dit4c_p2p.messages.node import CheckpointPod, ImageUploaded, Progress
@@ -53,7 +53,7 @@ async def test_one_moment_of_a_running_app(house, app, instance, tmp_path, monke
     assert docker("images", "-q", f"dit4c-upload:{instance}") == ""
     shell(app_of(instance), "echo later > /work/later")
 
-    other = PodManager(replace(config, data_folder=tmp_path / "other"), pods._engine)
+    other = pods_of(replace(config, data_folder=tmp_path / "other"), pods._engine)
     reference = saved_reference(repository_of(instance), uploaded.digest)
     derived = f"{instance}d"
     try:
@@ -100,7 +100,7 @@ async def test_an_agent_that_comes_back_makes_another_copy(house, app, instance)
     pauser._paused.add(held)
     await pauser.unpause_all()
     assert inspect(app_of(instance))["State"]["Paused"], "somebody keeps it paused"
-    await PodManager(config, pods._engine).uploads.pauser.unpause_all()
+    await pods_of(config, pods._engine).uploads.pauser.unpause_all()
     assert not inspect(app_of(instance))["State"]["Paused"]
     # A scanner that waits for a pause in vain is replaced.
     first = asyncio.create_task(checkpoint(pods, instance))
@@ -108,7 +108,7 @@ async def test_an_agent_that_comes_back_makes_another_copy(house, app, instance)
     await until_at_engine(lambda: bool(docker("ps", "-q", "--filter", f"name={name}")))
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
-    other = PodManager(config, pods._engine)
+    other = pods_of(config, pods._engine)
     assert isinstance((await checkpoint(other, instance))[-1], ImageUploaded)
 
 

@@ -9,10 +9,9 @@ import inspect
 from typing import Any
 
 import pytest
-from systems.pods import app_of, docker, look, run_start, running
+from systems.pods import app_of, docker, look, pods_of, run_start, running
 
 from dit4c_p2p.messages.node import PodRunning
-from dit4c_p2p.node.pods.manager import PodManager
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -98,9 +97,9 @@ def whole(instance: str) -> bool:
 
 async def test_a_start_makes_as_many_changes_as_are_tried(config, engine, images, instance):
     counted = Dying(engine, 10_000)
-    await run_start(PodManager(config, counted), instance, images.app)
+    await run_start(pods_of(config, counted), instance, images.app)
     assert counted.changes == CALLS_OF_A_START
-    await PodManager(config, counted).discard(instance)
+    await pods_of(config, counted).discard(instance)
     assert counted.changes == CALLS_OF_A_START + CALLS_OF_A_DISCARD
 
 
@@ -108,9 +107,9 @@ async def test_a_start_makes_as_many_changes_as_are_tried(config, engine, images
 async def test_row_kill_9_at_each_call_of_a_start(config, engine, images, instance, last):
     """Asked again it is one whole pod, with the same key; discarded, nothing is left."""
     dying = Dying(engine, last)
-    await cut_off(run_start(PodManager(config, dying), instance, images.app), dying)
+    await cut_off(run_start(pods_of(config, dying), instance, images.app), dying)
     key = (config.folder / "instances" / instance / "key").read_bytes()
-    again = PodManager(config, engine)
+    again = pods_of(config, engine)
     (listed,) = (await again.list()).pods
     assert listed.instance == instance
     said = await run_start(again, instance, images.app)
@@ -123,10 +122,10 @@ async def test_row_kill_9_at_each_call_of_a_start(config, engine, images, instan
 
 @pytest.mark.parametrize("last", range(1, CALLS_OF_A_DISCARD + 1))
 async def test_row_kill_9_at_each_call_of_a_discard(config, engine, images, instance, last):
-    await run_start(PodManager(config, engine), instance, images.app)
+    await run_start(pods_of(config, engine), instance, images.app)
     dying = Dying(engine, last)
-    await cut_off(PodManager(config, dying).discard(instance), dying)
-    again = PodManager(config, engine)
+    await cut_off(pods_of(config, dying).discard(instance), dying)
+    again = pods_of(config, engine)
     (listed,) = (await again.list()).pods
     assert listed.instance == instance
     await again.discard(instance)
@@ -137,7 +136,7 @@ async def test_row_kill_9_at_each_call_of_a_discard(config, engine, images, inst
 async def test_infra_gone_before_it_was_reachable_the_pod_is_made_anew(
     config, engine, images, instance
 ):
-    pods = PodManager(config, engine)
+    pods = pods_of(config, engine)
     starting = asyncio.ensure_future(run_start(pods, instance, images.deaf))
     async with asyncio.timeout(30):
         while not docker("ps", "-q", "--filter", f"name=dit4c-{instance}-app"):
@@ -145,13 +144,13 @@ async def test_infra_gone_before_it_was_reachable_the_pod_is_made_anew(
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)
     docker("kill", f"dit4c-{instance}-infra")
-    said = await run_start(PodManager(config, engine), instance, images.app)
+    said = await run_start(pods_of(config, engine), instance, images.app)
     assert said[-1] == PodRunning(instance=instance)
     assert whole(instance)
 
 
 async def test_a_helper_that_is_missing_is_added(config, engine, images, instance):
-    pods = PodManager(config, engine)
+    pods = pods_of(config, engine)
     await run_start(pods, instance, images.app)
     docker("rm", "-f", f"dit4c-{instance}-auth", f"dit4c-{instance}-listener")
     app = docker("inspect", "-f", "{{.Id}}", app_of(instance))

@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from systems.pods import MIB, docker, inspect, run_start
+from systems.pods import MIB, docker, inspect, pods_of, run_start
 
 from dit4c_p2p.messages.node import PodRunning, PodState
 from dit4c_p2p.node.errors import EngineSaid
+from dit4c_p2p.node.parts import NodeParts
 from dit4c_p2p.node.pods import disk_quota
-from dit4c_p2p.node.pods.manager import PodManager
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -47,8 +47,8 @@ class Counting:
 
 
 @asynccontextmanager
-async def measuring(pods, counting):
-    task = asyncio.create_task(pods.disk.run())
+async def measuring(parts, counting):
+    task = asyncio.create_task(parts.disk.run())
     try:
         await counting.twice()
         yield
@@ -75,9 +75,10 @@ async def test_over_the_limit_it_is_stopped_and_its_files_are_kept(
 ):
     """In the container's own files, and in a volume that the image declares."""
     counting = Counting(engine)
-    pods = PodManager(lent, counting)
+    parts = NodeParts(lent, counting)
+    pods = parts.pods
     await run_start(pods, instance, images.app)
-    async with measuring(pods, counting):
+    async with measuring(parts, counting):
         write(instance, path, 6)
         await counting.twice()
         assert (await pods.list()).pods[0].state is PodState.RUNNING
@@ -96,8 +97,8 @@ async def test_over_the_limit_it_is_stopped_and_its_files_are_kept(
         await until_exited(pods)
 
 
-async def test_no_limit_nothing_is_measured(pods):
-    assert pods.disk is None
+async def test_no_limit_nothing_is_measured(parts):
+    assert parts.disk is None
 
 
 class Quotas:
@@ -124,7 +125,7 @@ async def test_a_storage_driver_that_sets_limits_is_asked_for_one(
 ):
     other = instance[:-1] + "x"
     quotas = Quotas(engine, refuses=refuses)
-    pods = PodManager(lent, quotas)
+    pods = pods_of(lent, quotas)
     for one in (instance, other):
         await run_start(pods, one, images.app)
     options = {"size": str(LIMIT)}
@@ -135,6 +136,6 @@ async def test_a_storage_driver_that_sets_limits_is_asked_for_one(
 async def test_this_machines_engine_is_asked_and_apps_start_whatever_it_says(
     lent, engine, images, instance
 ):
-    said = await run_start(PodManager(lent, engine), instance, images.app)
+    said = await run_start(pods_of(lent, engine), instance, images.app)
     assert said[-1] == PodRunning(instance=instance)
     assert inspect(f"dit4c-{instance}-app")["State"]["Running"]

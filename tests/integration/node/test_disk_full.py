@@ -8,7 +8,7 @@ from ipaddress import IPv4Network
 
 import pytest
 from systems.pod_supervisor import keeping
-from systems.pods import app_of, docker, inspect, look, run_start, running, until_at_engine
+from systems.pods import app_of, docker, inspect, look, pods_of, run_start, running, until_at_engine
 from systems.second_engine import SecondEngine
 from systems.small_disk import ONLY_ROOT, SmallDisk
 
@@ -26,7 +26,6 @@ from dit4c_p2p.messages.node import (
 from dit4c_p2p.node.agent import Verbs, remove_everything
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import EngineFull, FilesFailed
-from dit4c_p2p.node.pods.manager import PodManager
 from dit4c_p2p.node.pods.supervisor import PodSupervisor
 
 pytestmark = [pytest.mark.engine, *ONLY_ROOT]
@@ -141,7 +140,7 @@ async def test_an_engine_without_room_is_called_so_and_tried_again(
         there = replace(config, engine_url=second.url, network_range=IPv4Network("10.216.0.0/16"))
         filler = second.folder / "data" / "filler"
         async with Engine(second.url) as engine:
-            pods = PodManager(there, engine)
+            pods = pods_of(there, engine)
             with pytest.raises(OSError, match="No space left"), filler.open("wb") as file:
                 while True:
                     file.write(os.urandom(1024 * 1024))

@@ -17,6 +17,7 @@ from systems.pods import (
     docker,
     inspect,
     leave_work,
+    pods_of,
     run_start,
     running,
     stands,
@@ -28,7 +29,6 @@ from systems.second_engine import SecondEngine
 from dit4c_p2p.messages.node import PodState
 from dit4c_p2p.node.agent import remove_everything
 from dit4c_p2p.node.engine.client import Engine
-from dit4c_p2p.node.pods.manager import PodManager
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -55,7 +55,7 @@ def there(second, monkeypatch, config):
 async def agent(config):
     """The parts of an agent that look after pods, running."""
     async with Engine(config.engine_url) as engine:
-        pods = PodManager(config, engine)
+        pods = pods_of(config, engine)
         async with keeping(pods, engine, config) as keeper:
             yield pods, keeper
 

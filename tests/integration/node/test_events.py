@@ -4,11 +4,10 @@ import asyncio
 
 import pytest
 from systems.pod_supervisor import keeping
-from systems.pods import docker, inspect, run_start
+from systems.pods import docker, inspect, pods_of, run_start
 
 from dit4c_p2p.messages.node import PodEvent, PodState
 from dit4c_p2p.node.engine.client import Engine
-from dit4c_p2p.node.pods.manager import PodManager
 from dit4c_p2p.node.pods.supervisor import FellBehind, PodSupervisor, Subscription
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
@@ -38,7 +37,7 @@ async def test_an_app_that_ends_and_a_pod_that_goes(pods, engine, config, images
             told = (await until(events, PodState.EXITED)).status
             assert told.exit_code == 137
             assert told.reason == "the app was ended by force (SIGKILL)"
-            await pods.discard(instance)
+            await keeper.discard(instance)
             assert (await until(events, None)).instance == instance
 
 
@@ -70,7 +69,7 @@ async def test_what_happened_while_the_agent_was_away(pods, engine, config, imag
     other = instance[:-1] + "x"
     await run_start(pods, other, images.app)
     docker("kill", f"dit4c-{instance}-app", f"dit4c-{other}-auth")
-    again = PodManager(config, engine)
+    again = pods_of(config, engine)
     async with keeping(again, engine, config):
         assert (await again.finish_exit(instance)).state is PodState.EXITED
         listed = {status.instance: status for status in (await again.list()).pods}
@@ -135,7 +134,7 @@ async def test_row_engine_away_and_back_within_15_s(config, images, instance, tm
     await line.open()
     try:
         async with Engine(f"unix://{line.path}") as engine:
-            pods = PodManager(config, engine)
+            pods = pods_of(config, engine)
             async with keeping(pods, engine, config) as keeper:
                 await run_start(pods, instance, images.app)
                 with keeper.subscribe() as events:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from systems.pods import docker, look, make_image, run_start, running
+from systems.pods import docker, look, make_image, pods_of, run_start, running
 
 from dit4c_p2p.messages.node import PASSING_CODES, PodRunning, PodState
 from dit4c_p2p.node.errors import (
@@ -56,10 +56,10 @@ async def state(pods: PodManager) -> PodState:
 
 async def test_starts_make_as_many_calls_as_are_refused(config, engine, images, instance):
     counted = Refusing(engine, 0)
-    await run_start(PodManager(config, counted), instance, images.app)
+    await run_start(pods_of(config, counted), instance, images.app)
     assert counted.calls == CALLS_OF_A_START
-    await PodManager(config, engine).stop(instance)
-    await run_start(PodManager(config, counted), instance, images.app, run=2, kept=True)
+    await pods_of(config, engine).stop(instance)
+    await run_start(pods_of(config, counted), instance, images.app, run=2, kept=True)
     assert counted.calls == CALLS_OF_A_START + CALLS_OF_A_FURTHER_START
 
 
@@ -67,21 +67,21 @@ async def test_starts_make_as_many_calls_as_are_refused(config, engine, images, 
 async def test_nothing_is_left_of_a_first_start(config, engine, images, instance, number):
     refusing = Refusing(engine, number)
     with pytest.raises(EngineError, match="not today"):
-        await run_start(PodManager(config, refusing), instance, images.app)
+        await run_start(pods_of(config, refusing), instance, images.app)
     assert not look(instance)
-    pods = PodManager(config, engine)
+    pods = pods_of(config, engine)
     assert await state(pods) is PodState.PARTIAL
     assert (await run_start(pods, instance, images.app))[-1] == PodRunning(instance=instance)
 
 
 @pytest.mark.parametrize("number", range(1, CALLS_OF_A_FURTHER_START + 1))
 async def test_a_kept_app_stays_and_nothing_runs(config, engine, images, instance, number):
-    pods = PodManager(config, engine)
+    pods = pods_of(config, engine)
     await run_start(pods, instance, images.app)
     docker("exec", f"dit4c-{instance}-app", "touch", "/work")
     app = docker("inspect", "-f", "{{.Id}}", f"dit4c-{instance}-app")
     await pods.stop(instance)
-    refusing = PodManager(config, Refusing(engine, number))
+    refusing = pods_of(config, Refusing(engine, number))
     with pytest.raises(EngineError, match="not today"):
         await run_start(refusing, instance, images.app, run=2, kept=True)
     assert running(instance) == []
@@ -132,6 +132,6 @@ async def test_what_the_engine_refuses_for_good_is_not_tried_again(pods, instanc
 
 async def test_a_machine_without_the_helpers_images_says_so(config, engine, images, instance):
     gone = replace(config.images, listener="sha256:" + "0" * 64)
-    pods = PodManager(replace(config, images=gone), engine)
+    pods = pods_of(replace(config, images=gone), engine)
     with pytest.raises(MachineRefused, match="lacks an image that every instance needs"):
         await run_start(pods, instance, images.app)

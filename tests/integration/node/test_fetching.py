@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import pytest
 from systems.docker_registry import NAME, PASSWORD, ImageRegistry
-from systems.pods import docker, ensure_image, make_image
+from systems.pods import docker, ensure_image, make_image, pods_of
 from systems.second_engine import SecondEngine
 
 from dit4c_p2p.messages.node import ImageReady, Progress
 from dit4c_p2p.node.config import Limits
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import DiskFull, EngineError, PolicyRefused, RegistryError, UnknownImage
-from dit4c_p2p.node.pods.manager import PodManager
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -38,7 +37,7 @@ async def node(second, config):
     """The verbs of an agent on the second engine, whose owner lets it ask registries here."""
     open_to_all = replace(config.policy, local_registries=None)
     async with Engine(second.url) as engine:
-        yield PodManager(replace(config, engine_url=second.url, policy=open_to_all), engine)
+        yield pods_of(replace(config, engine_url=second.url, policy=open_to_all), engine)
 
 
 @pytest.fixture
@@ -80,7 +79,7 @@ async def test_a_registry_that_does_not_serve_everybody(second, config, made, tm
     async with ImageRegistry(tmp_path, closed=True) as registry, Engine(second.url) as engine:
         reference = await registry.push(made(1024), "tools/private")
         open_to_all = replace(config.policy, local_registries=None)
-        stranger = PodManager(replace(config, engine_url=second.url, policy=open_to_all), engine)
+        stranger = pods_of(replace(config, engine_url=second.url, policy=open_to_all), engine)
         with pytest.raises(RegistryError) as caught:
             await ensure_image(stranger, reference)
         assert "has to give it a login" in caught.value.hint
@@ -96,9 +95,9 @@ async def test_a_registry_that_does_not_serve_everybody(second, config, made, tm
             else:
                 registry.log_in(*wrong)
             with pytest.raises(RegistryError, match=said):
-                await ensure_image(PodManager(known, engine), reference)
+                await ensure_image(pods_of(known, engine), reference)
         registry.log_in(NAME, PASSWORD)
-        assert (await ensure_image(PodManager(known, engine), reference))[-1].port == 8080
+        assert (await ensure_image(pods_of(known, engine), reference))[-1].port == 8080
 
 
 async def test_two_at_once_fetch_it_once(node, registry, made):
@@ -143,7 +142,7 @@ async def test_a_registry_that_falls_silent(second, config, registry, made):
     hurried = replace(config, engine_url=second.url, policy=open_to_all, limits=limits)
     async with Engine(second.url) as engine:
         with pytest.raises(RegistryError, match="too slow, or silent"):
-            await ensure_image(PodManager(hurried, engine), reference)
+            await ensure_image(pods_of(hurried, engine), reference)
 
 
 async def test_a_full_disk_is_called_so_and_nothing_stays_of_it(node, registry, made, second):
@@ -158,17 +157,17 @@ async def test_an_engine_that_is_away_is_no_fault_of_the_registry(config, tmp_pa
     url = f"unix://{tmp_path}/none.sock"
     async with Engine(url) as engine:
         with pytest.raises(EngineError):
-            await ensure_image(PodManager(config, engine), f"tool@sha256:{'0' * 64}")
+            await ensure_image(pods_of(config, engine), f"tool@sha256:{'0' * 64}")
 
 
 async def test_a_registry_inside_the_owners_network_is_not_asked(config, second, registry):
     """Unless the owner opens it: whoever names an image is outside."""
     image = f"{registry.address}/tool@sha256:{'0' * 64}"
     async with Engine(second.url) as engine:
-        closed = PodManager(replace(config, engine_url=second.url), engine)
+        closed = pods_of(replace(config, engine_url=second.url), engine)
         with pytest.raises(PolicyRefused, match="does not allow images from 127"):
             await ensure_image(closed, image)
         named = replace(config.policy, local_registries=frozenset({registry.address}))
-        opened = PodManager(replace(config, engine_url=second.url, policy=named), engine)
+        opened = pods_of(replace(config, engine_url=second.url, policy=named), engine)
         with pytest.raises(UnknownImage):
             await ensure_image(opened, image)

@@ -29,9 +29,7 @@ from systems.lan import (
     tcp,
     tries,
 )
-from systems.pods import docker, run_start
-
-from dit4c_p2p.node.pods.manager import PodManager
+from systems.pods import docker, pods_of, run_start
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -180,7 +178,7 @@ async def test_what_a_pod_needs_is_reached_by_the_helpers_only(
 ):
     """The exact address and port of portal and routers, and no other port there."""
     router = replace_connect(config.routers[0], f"{LAN}:{PORT}")
-    pods = PodManager(replace(config, routers=(router,)), engine)
+    pods = pods_of(replace(config, routers=(router,)), engine)
     await run_start(pods, instance, images.python)
     helper = ("exec", "-u", "10001", f"dit4c-{instance}-app")
     assert docker(*helper, *tcp(LAN, PORT)) == "connected"
@@ -198,7 +196,7 @@ def replace_connect(router, address):
 async def test_an_owner_who_lends_no_internet(lan, config, engine, images, instance):
     """By the rules: the internet is not there at all, the services still are."""
     policy = replace(config.policy, internet=False)
-    pods = PodManager(replace(config, policy=policy), engine)
+    pods = pods_of(replace(config, policy=policy), engine)
     await run_start(pods, instance, images.python)
     rules = attempt(instance, "nft", "list", "ruleset", role="infra")
     assert "172.17.0.1 . 8080" in rules

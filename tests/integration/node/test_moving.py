@@ -21,7 +21,7 @@ from systems.pods import docker, inspect, look, run_start, running
 from dit4c_p2p.messages.node import PodRunning, PodState
 from dit4c_p2p.node.errors import FilesFailed
 from dit4c_p2p.node.network import firewall_updater, host_network
-from dit4c_p2p.node.pods.manager import PodManager
+from dit4c_p2p.node.parts import NodeParts
 from dit4c_p2p.node.pods.state_dir import InstanceFolder
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
@@ -39,9 +39,9 @@ ASK = "from _socket import *; print(getaddrinfo('{}', 80, AF_INET, SOCK_STREAM)[
 
 
 @asynccontextmanager
-async def following(pods):
+async def following(parts):
     """The rules follow the machine meanwhile."""
-    task = asyncio.create_task(pods.rules.run())
+    task = asyncio.create_task(parts.rules.run())
     try:
         yield
     finally:
@@ -56,12 +56,14 @@ async def until_refused(instance: str, prefix: str) -> None:
             await asyncio.sleep(0.1)
 
 
-async def test_row_0_packets_to_a_network_that_the_machine_moves_to(lan, pods, images, instance):
+async def test_row_0_packets_to_a_network_that_the_machine_moves_to(
+    lan, parts, pods, images, instance
+):
     run("ip", "-n", lan.name, "addr", "add", f"{AWAY}/24", "dev", "eth0")
     run("ip", "route", "add", AWAY_PREFIX, "via", LAN, "dev", lan.outside)
     await run_start(pods, instance, images.python)
     containers = {name: inspect(name)["Id"] for name in look(instance).containers}
-    async with following(pods):
+    async with following(parts):
         assert attempt(instance, *tcp(AWAY, PORT)) == "connected"
         docker("exec", "-d", f"dit4c-{instance}-app", *PYTHON, HOLD.format(AWAY, PORT))
         held = lan.packets()
@@ -82,21 +84,21 @@ async def test_row_0_packets_to_a_network_that_the_machine_moves_to(lan, pods, i
 
 
 async def test_a_new_address_is_closed_as_soon_as_the_kernel_tells(
-    lan, pods, images, instance, monkeypatch
+    lan, parts, pods, images, instance, monkeypatch
 ):
     """And not at the next look, which is a minute away here."""
     monkeypatch.setattr(firewall_updater, "LOOK_EVERY_S", 60)
     await run_start(pods, instance, images.python)
-    async with following(pods):
+    async with following(parts):
         await asyncio.sleep(2)
         run("ip", "addr", "add", f"{OWN}/32", "dev", lan.outside)
         async with asyncio.timeout(3):
             await until_refused(instance, OWN)
 
 
-async def test_row_0_packets_to_a_new_address_of_the_machine(lan, pods, images, instance):
+async def test_row_0_packets_to_a_new_address_of_the_machine(lan, parts, pods, images, instance):
     await run_start(pods, instance, images.python)
-    async with following(pods):
+    async with following(parts):
         run("ip", "addr", "add", f"{OWN}/32", "dev", lan.outside)
         await until_refused(instance, OWN)
         seen: list[str] = []
@@ -118,7 +120,8 @@ async def test_names_are_asked_for_at_the_name_server_of_the_new_network(
     """The engine goes on to ask the one that the pod was made with."""
     machine = host_network.read()
     here = [replace(machine, resolvers=(IPv4Address("192.0.2.53"),))]
-    pods = PodManager(config, engine, host_now=lambda: here[-1])
+    parts = NodeParts(config, engine, host_now=lambda: here[-1])
+    pods = parts.pods
     await run_start(pods, instance, images.python)
     zone = tmp_path / "zone"
     zone.write_text("app.example.net. A 198.51.100.20\n")
@@ -129,7 +132,7 @@ async def test_names_are_asked_for_at_the_name_server_of_the_new_network(
     try:
         assert server.stdout is not None
         assert await asyncio.to_thread(server.stdout.readline) == b"ready\n"
-        async with following(pods):
+        async with following(parts):
             here.append(replace(machine, resolvers=(IPv4Address(LAN),)))
             async with asyncio.timeout(RENEWED_S):
                 while "dnat" not in attempt(instance, "nft", "list", "ruleset", role="infra"):
@@ -164,8 +167,9 @@ async def test_one_that_is_being_made_has_the_rules_of_now(config, engine, image
             return await engine.create_network(definition)
 
     renewed: list[asyncio.Task[None]] = []
-    pods = PodManager(config, Moving(), host_now=lambda: here[-1])
-    reach = pods.rules.reach(replace(machine, addresses=machine.addresses | {IPv4Address(OWN)}))
+    parts = NodeParts(config, Moving(), host_now=lambda: here[-1])
+    pods = parts.pods
+    reach = parts.rules.reach(replace(machine, addresses=machine.addresses | {IPv4Address(OWN)}))
     await run_start(pods, instance, images.app)
     await asyncio.gather(*renewed)
     assert attempt(instance, "nft", "list", "ruleset", role="infra").count(OWN) == 2
@@ -184,8 +188,8 @@ async def test_a_pod_that_can_not_have_the_new_rules_is_stopped(
         async def execute(self, id, command, environment):
             return 1, "nft: no"
 
-    refusing = PodManager(config, NoRules())
-    wanted = refusing.rules.reach(host_network.read())
+    parts = NodeParts(config, NoRules())
+    refusing, wanted = parts.pods, parts.rules.reach(host_network.read())
 
     def no_room(self, reason):
         raise FilesFailed(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from systems.pods import docker, ensure_image, inspect, look, run_start
+from systems.pods import docker, ensure_image, inspect, look, pods_of, run_start
 
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.keys import fingerprint, parse_public
@@ -22,7 +22,6 @@ from dit4c_p2p.node.errors import (
     UnknownImage,
 )
 from dit4c_p2p.node.owner.policy import Policy
-from dit4c_p2p.node.pods.manager import PodManager
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -100,7 +99,7 @@ async def test_an_app_that_takes_too_much_memory(pods, images, instance):
 
 
 async def test_an_app_that_does_not_listen(config, engine, images, instance):
-    pods = PodManager(replace(config, limits=Limits(listen_s=2, stop_grace_s=1)), engine)
+    pods = pods_of(replace(config, limits=Limits(listen_s=2, stop_grace_s=1)), engine)
     with pytest.raises(NotListening, match="port 8080 within 2 seconds") as caught:
         await run_start(pods, instance, images.deaf)
     assert "I listen to nobody" in caught.value.log_tail
@@ -117,12 +116,12 @@ async def test_images_that_cannot_run_here(pods, config, engine, images, instanc
     assert (await ensure_image(pods, images.app))[-1].port == 8080
     others = Policy(images=frozenset({images.exits}))
     with pytest.raises(PolicyRefused, match="does not allow"):
-        await run_start(PodManager(replace(config, policy=others), engine), instance, images.app)
+        await run_start(pods_of(replace(config, policy=others), engine), instance, images.app)
     assert not look(instance)
 
 
 async def test_the_owner_lends_one_place(config, engine, images, instance):
-    pods = PodManager(replace(config, policy=replace(config.policy, max_pods=1)), engine)
+    pods = pods_of(replace(config, policy=replace(config.policy, max_pods=1)), engine)
     other = instance[:-1] + "x"
     results = await asyncio.gather(
         run_start(pods, instance, images.app),

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from systems.pods import app_of, docker, ensure_image, run_start
+from systems.pods import app_of, docker, ensure_image, pods_of, run_start
 from systems.saving import (
     CHANGES,
     PATHS,
@@ -17,7 +17,6 @@ from dit4c_p2p.messages.node import ImageUploaded, PodSaved, Progress
 from dit4c_p2p.messages.saved_images import repository_of, saved_reference
 from dit4c_p2p.node.agent import remove_everything
 from dit4c_p2p.node.errors import NoSuchPod, NotSaved, UnknownImage
-from dit4c_p2p.node.pods.manager import PodManager
 from dit4c_p2p.node.uploads.pods import UploadPods
 
 pytestmark = pytest.mark.engine
@@ -43,7 +42,7 @@ async def test_what_was_saved_is_had_again(house, app, engine, instance, tmp_pat
     assert docker("ps", "-aq", "--filter", f"name={app_of(instance)}")
     await pods.discard(instance)
     other_folder = tmp_path_factory.mktemp("other")
-    other = PodManager(replace(config, data_folder=other_folder), engine)
+    other = pods_of(replace(config, data_folder=other_folder), engine)
     reference = saved_reference(repository_of(instance), uploaded.digest)
     derived = f"{instance}d"
     try:
@@ -96,9 +95,7 @@ async def test_without_the_portals_word_nothing_is_derived(house, images, instan
     from dit4c_p2p.messages.public import PortalInfo
 
     stranger = PortalInfo(name="portal-main", url=config.portal.url, key=public_line(generate()))
-    other = PodManager(
-        replace(config, portal=stranger, data_folder=tmp_path / "other"), pods._engine
-    )
+    other = pods_of(replace(config, portal=stranger, data_folder=tmp_path / "other"), pods._engine)
     reference = saved_reference(repository_of(instance), uploaded.digest)
     with pytest.raises(UnknownImage, match="has not signed"):
         await ensure_image(other, reference)

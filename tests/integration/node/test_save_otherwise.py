@@ -4,14 +4,13 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from systems.pods import app_of, docker, ensure_image, inspect, run_start, until_at_engine
+from systems.pods import app_of, docker, ensure_image, inspect, pods_of, run_start, until_at_engine
 from systems.saving import CHANGES, PATHS, key_of, listing, save_and_upload, shell
 
 from dit4c_p2p.messages.node import ImageUploaded
 from dit4c_p2p.messages.saved_images import repository_of, saved_reference
 from dit4c_p2p.node.agent import remove_everything
 from dit4c_p2p.node.errors import EngineError
-from dit4c_p2p.node.pods.manager import PodManager
 
 pytestmark = pytest.mark.engine
 
@@ -31,7 +30,7 @@ async def test_an_engine_without_a_layer_folder_commits(
     assert portal.puts[-1].manifest.count("layer.v1.tar") == 3, "base, commit and volume"
     assert docker("images", "-q", f"dit4c-upload:{instance}") == ""
     await pods.discard(instance)
-    other = PodManager(replace(config, data_folder=tmp_path / "other"), pods._engine)
+    other = pods_of(replace(config, data_folder=tmp_path / "other"), pods._engine)
     reference = saved_reference(repository_of(instance), uploaded.digest)
     try:
         await ensure_image(other, reference)
@@ -55,7 +54,7 @@ async def test_what_was_saved_too_often_becomes_one_layer(
     uploaded = (await save_and_upload(pods, instance))[-1]
     assert portal.puts[-1].manifest.count("layer.v1.tar") == 2, "everything, and the volume"
     await pods.discard(instance)
-    other = PodManager(replace(config, data_folder=tmp_path / "other"), pods._engine)
+    other = pods_of(replace(config, data_folder=tmp_path / "other"), pods._engine)
     reference = saved_reference(repository_of(instance), uploaded.digest)
     try:
         await ensure_image(other, reference)
@@ -101,7 +100,7 @@ async def test_an_agent_that_comes_back_follows_what_runs(house, app, instance):
     upload.cancel()
     await asyncio.gather(upload, return_exceptions=True)
     assert inspect(name)["State"]["Running"]
-    again = asyncio.create_task(save_and_upload(PodManager(config, pods._engine), instance))
+    again = asyncio.create_task(save_and_upload(pods_of(config, pods._engine), instance))
     await asyncio.sleep(0.5)
     assert inspect(name)["Id"] == before
     portal.status = 200
