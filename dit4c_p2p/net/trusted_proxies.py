@@ -8,7 +8,7 @@ addresses that the admin has configured, and from no others.
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from dit4c_p2p.net import proxy_protocol
@@ -19,6 +19,24 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # The least that both versions have: "PROXY UNKNOWN", or the signature and the command.
 _LEAST_BYTES = 13
 _MAX_HOPS = 32
+
+
+# The values of the request's field of that name.
+Fields = Callable[[str], Iterable[str]]
+
+
+@dataclass(frozen=True)
+class RequestOrigin:
+    """Where a request comes from.
+
+    :ivar address: the client's address.
+    :ivar by_proxy: whether a trusted proxy forwards requests of several clients by the connection.
+    :ivar plain_http: whether that proxy got the request by plain HTTP.
+    """
+
+    address: str
+    by_proxy: bool = False
+    plain_http: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,24 +63,30 @@ class TrustedProxies:
             ip = ip.ipv4_mapped
         return any(ip in network for network in self.networks)
 
-    def visitor(self, peer: str, forwarded_for: Iterable[str]) -> str:
-        """Return the visitor's address of a connection from ``peer``.
+    def origin(self, peer: str, address: str, field: Fields) -> RequestOrigin:
+        """Return where a request comes from.
 
-        :param forwarded_for: the values of ``X-Forwarded-For``, in the order of the request. Each
-            proxy appends the address it was called from, so they are read from the end while the
-            proxy that appended one is trusted. Earlier values are not believed.
+        ``X-Forwarded-For`` and ``X-Forwarded-Proto`` count from trusted proxies and from nobody
+        else. From a proxy that speaks the PROXY protocol they don't: it passes on what visitors
+        say as it is. Each proxy appends the address it was called from, so the addresses are read
+        from the end while the proxy that appended one is trusted.
+
+        :param peer: the host that the connection comes from.
+        :param address: the client's, by the connection or its PROXY header.
+        :param field: the values of a field of the request, in the request's order.
         """
-        if not self.trusts(peer):
-            return peer
-        hops = [hop.strip() for value in forwarded_for for hop in value.split(",")]
+        if self.proxy_protocol or not self.trusts(peer):
+            return RequestOrigin(address)
+        hops = [hop.strip() for value in field("X-Forwarded-For") for hop in value.split(",")]
         for hop in reversed(hops[-_MAX_HOPS:]):
             try:
-                peer = str(ipaddress.ip_address(hop.strip("[]")))
+                address = str(ipaddress.ip_address(hop.strip("[]")))
             except ValueError:
                 break
-            if not self.trusts(peer):
+            if not self.trusts(address):
                 break
-        return peer
+        plain = list(field("X-Forwarded-Proto")) == ["http"]
+        return RequestOrigin(address, by_proxy=True, plain_http=plain)
 
 
 NOBODY = TrustedProxies()

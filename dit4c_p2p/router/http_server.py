@@ -31,6 +31,7 @@ from dit4c_p2p.net.listener import ConnectionLimiter, ConnectionSlot
 from dit4c_p2p.net.reset import reset
 from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.net.tls import is_tls
+from dit4c_p2p.net.trusted_proxies import RequestOrigin
 from dit4c_p2p.overlay.ssh_options import WINDOW_BYTES
 from dit4c_p2p.router import error_pages
 from dit4c_p2p.router.config import RouterConfig
@@ -112,35 +113,16 @@ class HttpFrontend:
         instance = self._named(host)
         return self.config.instance_origin(instance.id) if instance is not None else None
 
-    def forwarded(self, head: RequestHead, place: ConnectionSlot) -> ConnectionSlot:
-        """Take a trusted proxy's word for whom it calls; the place counts for them from now on.
+    def origin(self, head: RequestHead, place: ConnectionSlot) -> RequestOrigin:
+        """Where a request comes from; its connection counts for that address from now on."""
 
-        A proxy that speaks the PROXY protocol passes on what visitors say as it is: then the field
-        is theirs, and not believed.
-        """
-        proxies = self.config.proxies
-        if not proxies.proxy_protocol and proxies.trusts(place.peer):
-            said = [value.decode("latin-1") for value in head.get_all(b"x-forwarded-for")]
-            visitor = proxies.visitor(place.peer, said)
-            if visitor != place.peer:
-                place.move((visitor, 0))
-        return place
+        def field(name: str) -> list[str]:
+            return [value.decode("latin-1") for value in head.get_all(name.lower().encode())]
 
-    def insecure(self, head: RequestHead, place: ConnectionSlot) -> str | None:
-        """Where to send a visitor whom a trusted proxy had by plain HTTP; None: all is well."""
-        proxies = self.config.proxies
-        if proxies.proxy_protocol or not self.config.secure or not proxies.trusts(place.peer):
-            return None
-        if head.get_all(b"x-forwarded-proto") != [b"http"]:
-            return None
-        return location(self.canonical, head)
-
-    def passing(self, head: RequestHead, place: ConnectionSlot) -> HostPinnedStream | None:
-        """What may pass on the connection of a trusted proxy; None: it is a visitor's own."""
-        proxies = self.config.proxies
-        if proxies.proxy_protocol or not proxies.trusts(place.peer):
-            return None
-        return HostPinnedStream(head.host)
+        origin = self.config.proxies.origin(place.peer, place.address[0], field)
+        if origin.address != place.address[0]:
+            place.move((origin.address, 0))
+        return origin
 
     def take_stream(self, instance: PeerName, place: ConnectionSlot) -> Stream | None:
         """Count one more stream of a visitor's into an instance; None: there may be no more.
@@ -287,14 +269,17 @@ class ClientConnection(FirstRequest):
     # ---- opening
 
     def _requested(self, head: RequestHead) -> None:
-        place = self._door.forwarded(head, self._place)
+        place = self._place
+        origin = self._door.origin(head, place)
         place.busy(True)
         if not place.within:
             self._turn_away(head)
             return
-        if (elsewhere := self._door.insecure(head, place)) is not None:
-            self._answer(answer(308, elsewhere))
-            return
+        if origin.plain_http and self._door.config.secure:
+            elsewhere = location(self._door.canonical, head)
+            if elsewhere is not None:
+                self._answer(answer(308, elsewhere))
+                return
         instance = self._door.instance_of(head)
         if isinstance(instance, Page):
             self._show(instance, head)
@@ -307,9 +292,9 @@ class ClientConnection(FirstRequest):
             self._show(error_pages.crowded(most), head)
             return
         self._transport.pause_reading()
-        self._door.start(self._open(instance, head), f"visit to {instance}")
+        self._door.start(self._open(instance, head, origin), f"visit to {instance}")
 
-    async def _open(self, instance: PeerName, head: RequestHead) -> None:
+    async def _open(self, instance: PeerName, head: RequestHead, origin: RequestOrigin) -> None:
         """Open a stream to ``instance`` and hand the socket over, or answer with a page."""
         door = self._door
         lease = door.windows.lease()
@@ -318,9 +303,9 @@ class ClientConnection(FirstRequest):
             lease()
             door.metrics.to_visitors(moved)
 
-        passing: HostPinnedStream | LargeHeadStream | None = door.passing(head, self._place)
-        if passing is not None and self._is_large:
-            passing = LargeHeadStream()
+        passing: HostPinnedStream | LargeHeadStream | None = None
+        if origin.by_proxy:
+            passing = LargeHeadStream() if self._is_large else HostPinnedStream(head.host)
         end = (
             ChannelEnd(self._transport, channel_gone)
             if passing is None

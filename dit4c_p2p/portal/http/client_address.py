@@ -15,27 +15,21 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @web.middleware
 async def resolve_client_address(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Have ``request.remote`` say the visitor's address, and lead plain HTTP at a proxy to HTTPS.
-
-    ``X-Forwarded-For`` and ``X-Forwarded-Proto`` count from the addresses that the admin has named
-    and from nobody else. From a proxy that speaks the PROXY protocol they don't: it passes on what
-    visitors say as it is.
-    """
+    """Set ``request.remote`` to the client's address; redirect plain HTTP at a proxy to HTTPS."""
     place: ConnectionSlot | None = getattr(request.protocol, "place", None)
     if place is None:
         set_request_origin(request.remote)
         return await handler(request)
     config = services(request).config
-    proxies, address = config.proxies, place.address[0]
-    if not proxies.proxy_protocol and proxies.trusts(place.peer):
-        address = proxies.visitor(place.peer, request.headers.getall("X-Forwarded-For", []))
-        proto = request.headers.getall("X-Forwarded-Proto", [])
-        if proto == ["http"] and config.url.startswith("https:"):
-            return _to_https(request, config.url)
-    set_request_origin(address, proved=place.prove)
+    origin = config.proxies.origin(
+        place.peer, place.address[0], lambda name: request.headers.getall(name, ())
+    )
+    if origin.plain_http and config.url.startswith("https:"):
+        return _to_https(request, config.url)
+    set_request_origin(origin.address, proved=place.prove)
     place.busy(True)
     try:
-        return await handler(request.clone(remote=address))
+        return await handler(request.clone(remote=origin.address))
     finally:
         place.busy(False)
 

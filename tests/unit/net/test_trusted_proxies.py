@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 
 from dit4c_p2p.net import proxy_protocol
 from dit4c_p2p.net.proxy_protocol import BadProxyHeader, Client, decode_v1
-from dit4c_p2p.net.trusted_proxies import NOBODY, TrustedProxies, parse_networks, read_header
+from dit4c_p2p.net.trusted_proxies import (
+    NOBODY,
+    RequestOrigin,
+    TrustedProxies,
+    parse_networks,
+    read_header,
+)
 
 PROXIES = TrustedProxies(parse_networks(["127.0.0.1", "10.0.0.0/8", "2001:db8::/32"]))
 
@@ -45,7 +51,30 @@ def test_trust():
 )
 def test_forwarded_headers_are_believed_from_named_addresses_only(peer, said, visitor):
     """security.md 2.9: forwarded headers passed through."""
-    assert PROXIES.visitor(peer, said) == visitor
+    origin = PROXIES.origin(peer, peer, {"X-Forwarded-For": said, "X-Forwarded-Proto": []}.get)
+    assert origin == RequestOrigin(visitor, by_proxy=PROXIES.trusts(peer))
+
+
+@pytest.mark.parametrize(
+    ("peer", "said", "plain_http"),
+    [
+        ("127.0.0.1", ["http"], True),
+        ("127.0.0.1", ["https"], False),
+        ("127.0.0.1", ["http", "http"], False),
+        ("127.0.0.1", [], False),
+        ("192.0.2.9", ["http"], False),
+    ],
+)
+def test_plain_http_is_what_a_trusted_proxy_says(peer, said, plain_http):
+    origin = PROXIES.origin(peer, peer, {"X-Forwarded-For": [], "X-Forwarded-Proto": said}.get)
+    assert origin.plain_http is plain_http
+
+
+def test_no_field_counts_from_a_proxy_that_speaks_the_proxy_protocol():
+    """It passes on what visitors say as it is."""
+    speaking = TrustedProxies(PROXIES.networks, proxy_protocol=True)
+    said = {"X-Forwarded-For": ["203.0.113.7"], "X-Forwarded-Proto": ["http"]}
+    assert speaking.origin("127.0.0.1", "192.0.2.1", said.get) == RequestOrigin("192.0.2.1")
 
 
 def test_the_text_form():
