@@ -32,9 +32,7 @@ def reset(transport: asyncio.WriteTransport) -> None:
     if sock is not None and sock.family != socket.AF_UNIX:
         with contextlib.suppress(OSError):  # it has ended already
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NOT)
-    # asyncio's TLS transport has no protocol any more once its connection is lost (Python 3.11).
-    with contextlib.suppress(AttributeError):
-        transport.abort()
+    transport.abort()
 
 
 def is_cut_off(transport: asyncio.BaseTransport) -> bool:

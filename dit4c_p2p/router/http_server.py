@@ -32,6 +32,7 @@ from dit4c_p2p.net.reset import reset
 from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.net.tls import is_tls
 from dit4c_p2p.net.trusted_proxies import RequestOrigin
+from dit4c_p2p.overlay.splice import HIGH_WATER_BYTES, ChannelEnd, StreamEnd
 from dit4c_p2p.overlay.ssh_options import WINDOW_BYTES
 from dit4c_p2p.router import error_pages
 from dit4c_p2p.router.config import RouterConfig
@@ -39,12 +40,7 @@ from dit4c_p2p.router.error_pages import Page, Renderer
 from dit4c_p2p.router.instance_states import ClockOff, PageStates, PortalSilent
 from dit4c_p2p.router.metrics import RouterMetrics
 from dit4c_p2p.router.proxy_pinning import HostPinnedStream
-from dit4c_p2p.router.splice import (
-    ChannelEnd,
-    ProxiedChannelEnd,
-    ProxiedStreamEnd,
-    StreamEnd,
-)
+from dit4c_p2p.router.splice import ProxiedChannelEnd, ProxiedStreamEnd
 from dit4c_p2p.router.ssh_server import Busy, TunnelRegistry
 from dit4c_p2p.router.window_budget import WindowBudget
 
@@ -334,7 +330,7 @@ class ClientConnection(FirstRequest):
         data = bytes(self._buffer)
         self._buffer.clear()
         common = (self._transport, channel, door.limits.stalled_s, socket_gone)
-        room_bytes = lease.size_bytes // 2
+        room_bytes = min(lease.size_bytes // 2, HIGH_WATER_BYTES)
         if passing is None:
             try:
                 channel.write(data)

@@ -1,14 +1,7 @@
-"""Forwarding between a socket and an SSH channel, or two channels, with back-pressure and
-half-close.
+"""The two ends of a trusted proxy's connection, which carries requests of several clients.
 
-    socket ──StreamEnd──▶ channel        socket ◀──ChannelEnd── channel
-    channel ──RelayEnd──▶ channel        channel ◀──RelayEnd── channel
-
-This is the hot path of the router: each chunk costs one call here and no task, and packets are made
-and opened by ``overlay.quick``. A side that has
-more than its buffer's limit pauses the reading of the other; an end of file is passed on by itself;
-the end of either side ends the other. An end without an end of file before it is a cut, and passed
-on as one (``net.reset``). A proxy's connection is looked into (``router.proxied``).
+What passes is looked into, see :mod:`dit4c_p2p.router.proxy_pinning`; the rest is
+:mod:`dit4c_p2p.overlay.splice`.
 """
 
 import asyncio
@@ -21,139 +14,10 @@ from dit4c_p2p.net.http1 import BadRequest
 from dit4c_p2p.net.large_head import LargeHeadStream
 from dit4c_p2p.net.reset import reset
 from dit4c_p2p.net.stranger_log import summed
-from dit4c_p2p.net.tls import is_tls
-from dit4c_p2p.overlay.asyncssh_ext.backpressure import had_eof
-from dit4c_p2p.overlay.asyncssh_ext.fastpath import writer
+from dit4c_p2p.overlay.splice import HIGH_WATER_BYTES, ChannelEnd, StreamEnd
 from dit4c_p2p.router.proxy_pinning import HostPinnedStream
 
 _log = summed(logging.getLogger(__name__))
-
-# A packet is up to 256 KiB: with less room each one would stop and start the other side.
-_HIGH_WATER_BYTES = 512 * 1024
-
-
-class ChannelEnd(asyncssh.SSHTCPSession[bytes]):
-    """The channel's side. Made when the channel opens, by :func:`asyncssh create_connection`.
-
-    :param transport: the socket's side, where what arrives here goes.
-    :param on_close: called once, when the channel has gone, with how many bytes came out of it.
-    """
-
-    def __init__(self, transport: asyncio.Transport, on_close: Callable[[int], None]) -> None:
-        self._transport = transport
-        self._on_close = on_close
-        self._write = transport.write
-        self._moved = 0
-        self._channel: asyncssh.SSHTCPChannel[bytes]
-
-    def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
-        """Called by asyncssh when the channel is open."""
-        self._channel = chan
-        chan.set_write_buffer_limits(_HIGH_WATER_BYTES)
-
-    def data_received(self, data: bytes, datatype: int | None) -> None:
-        """Called by asyncssh with the next bytes."""
-        self._moved += len(data)
-        self._write(data)
-
-    def eof_received(self) -> bool:
-        """The far end has nothing more to send, and may still receive."""
-        if self._transport.is_closing():
-            return True
-        if is_tls(self._transport):
-            # TLS can't end one direction alone here: what is left is delivered, then both end.
-            self._transport.close()
-            return True
-        try:
-            self._transport.write_eof()
-        except OSError as error:
-            _log.debug("end of file not passed on: %s", error)
-            reset(self._transport)
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The channel is gone; what has arrived is still delivered, unless the stream was cut."""
-        if exc is None and had_eof(self._channel):
-            self._transport.close()
-        elif not self._transport.is_closing():
-            reset(self._transport)
-        self._on_close(self._moved)
-
-    def pause_writing(self) -> None:
-        """The channel's window is used up."""
-        self._transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """The far end has caught up."""
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
-
-
-class StreamEnd(asyncio.Protocol):
-    """The socket's side, from when the channel is open.
-
-    :param half_closed_s: how long the far end may go on after this side's end of file.
-    :param on_close: called once, when the socket has gone, with how many bytes came out of it.
-    :param room_bytes: so much may wait for the socket before the channel is told to wait.
-    """
-
-    def __init__(
-        self,
-        transport: asyncio.Transport,
-        channel: asyncssh.SSHTCPChannel[bytes],
-        half_closed_s: float,
-        on_close: Callable[[int], None],
-        *,
-        room_bytes: int = _HIGH_WATER_BYTES,
-    ) -> None:
-        self._transport = transport
-        self._channel = channel
-        self._half_closed_s = half_closed_s
-        self._on_close = on_close
-        self._write = writer(channel)
-        self._timer: asyncio.TimerHandle | None = None
-        self._ended = False  # the socket sends no more
-        self._moved = 0
-        transport.set_write_buffer_limits(min(room_bytes, _HIGH_WATER_BYTES))
-
-    def data_received(self, data: bytes) -> None:
-        """Called by the loop with the next bytes."""
-        self._moved += len(data)
-        try:
-            self._write(data)
-        except OSError:
-            # The channel has been closed by its far end, and this socket is about to be.
-            self._transport.close()
-
-    def eof_received(self) -> bool:
-        """The peer has nothing more to send, and may still receive."""
-        self._ended = True
-        if not self._channel.is_closing():
-            self._channel.write_eof()
-        if is_tls(self._transport):
-            return False
-        self._timer = asyncio.get_running_loop().call_later(
-            self._half_closed_s, reset, self._transport
-        )
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The socket is gone: what is still under way to it has nowhere to go."""
-        if self._timer is not None:
-            self._timer.cancel()
-        if exc is None and self._ended:
-            self._channel.close()
-        else:
-            self._channel.abort()
-        self._on_close(self._moved)
-
-    def pause_writing(self) -> None:
-        """The peer reads too slowly."""
-        self._channel.pause_reading()
-
-    def resume_writing(self) -> None:
-        """The peer has caught up."""
-        self._channel.resume_reading()
 
 
 class ProxiedChannelEnd(ChannelEnd):
@@ -185,7 +49,7 @@ class ProxiedStreamEnd(StreamEnd):
         on_close: Callable[[int], None],
         passing: HostPinnedStream | LargeHeadStream,
         *,
-        room_bytes: int = _HIGH_WATER_BYTES,
+        room_bytes: int = HIGH_WATER_BYTES,
     ) -> None:
         super().__init__(transport, channel, half_closed_s, on_close, room_bytes=room_bytes)
         self._passing = passing
@@ -200,70 +64,3 @@ class ProxiedStreamEnd(StreamEnd):
             return
         if passed:
             super().data_received(passed)
-
-
-class RelayEnd(asyncssh.SSHTCPSession[bytes]):
-    """One of two channels whose bytes go to each other; :func:`relay_pair` makes both.
-
-    The one that opens first waits for the other before it reads.
-    """
-
-    _other: "RelayEnd"
-    _write: Callable[[bytes], None]  # to this channel
-
-    def __init__(self) -> None:
-        self._channel: asyncssh.SSHTCPChannel[bytes] | None = None
-        self._gone = False
-
-    def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
-        """Called by asyncssh when the channel is open."""
-        self._channel = chan
-        self._write = writer(chan)
-        chan.set_write_buffer_limits(_HIGH_WATER_BYTES)
-        if self._other._gone:
-            chan.abort()
-        elif self._other._channel is None:
-            chan.pause_reading()
-        else:
-            self._other._channel.resume_reading()
-
-    def data_received(self, data: bytes, datatype: int | None) -> None:
-        """Called by asyncssh with the next bytes."""
-        to = self._other._channel
-        if to is not None and not to.is_closing():
-            self._other._write(data)
-
-    def eof_received(self) -> bool:
-        """This side has nothing more to send, and may still receive."""
-        to = self._other._channel
-        if to is not None and not to.is_closing():
-            to.write_eof()
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The channel is gone; the other is closed when what has arrived is delivered."""
-        self._gone = True
-        self._channel = None
-        to = self._other._channel
-        if to is not None:
-            if exc is None:
-                to.close()
-            else:
-                to.abort()
-
-    def pause_writing(self) -> None:
-        """This channel's window is used up."""
-        if self._other._channel is not None:
-            self._other._channel.pause_reading()
-
-    def resume_writing(self) -> None:
-        """This side has caught up."""
-        if self._other._channel is not None:
-            self._other._channel.resume_reading()
-
-
-def relay_pair() -> tuple[RelayEnd, RelayEnd]:
-    """Two ends joined to each other, for two channels still to be opened."""
-    one, other = RelayEnd(), RelayEnd()
-    one._other, other._other = other, one
-    return one, other

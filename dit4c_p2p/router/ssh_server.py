@@ -22,6 +22,7 @@ from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.overlay import server
 from dit4c_p2p.overlay.errors import OverlayError, Refused
 from dit4c_p2p.overlay.server import ConnectionAdmission, PeerServer
+from dit4c_p2p.overlay.splice import relay_pair
 from dit4c_p2p.overlay.ssh_options import PACKET_BYTES, WINDOW_BYTES
 from dit4c_p2p.router.access_news import AccessNewsDesk
 from dit4c_p2p.router.access_rules import (
@@ -34,7 +35,6 @@ from dit4c_p2p.router.access_rules import (
 )
 from dit4c_p2p.router.config import Limits
 from dit4c_p2p.router.name_table import NameTable, Registration
-from dit4c_p2p.router.splice import relay_pair
 
 _log = summed(logging.getLogger(__name__))
 

@@ -1,12 +1,10 @@
 """A router's channel, joined to a connection to the auth helper.
 
-Bytes go straight from one end's callback into the other; whichever can't take more stops the one
-that sends. A half-close is passed on, and the pair ends when both ends have finished, or when
-either is gone. An end that was cut is passed on as a cut, see :mod:`dit4c_p2p.net.reset`.
+:mod:`dit4c_p2p.overlay.splice` forwards. Here the pair ends as soon as both ends have finished, and
+a Unix socket's orderly end is told from a cut, see :mod:`dit4c_p2p.net.reset`.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +15,7 @@ import asyncssh
 from dit4c_p2p.net import proxy_protocol
 from dit4c_p2p.net.reset import is_cut_off
 from dit4c_p2p.net.stranger_log import summed
-from dit4c_p2p.overlay.asyncssh_ext.backpressure import had_eof
-from dit4c_p2p.overlay.asyncssh_ext.fastpath import writer
+from dit4c_p2p.overlay.splice import ChannelEnd, StreamEnd
 
 logger = summed(logging.getLogger(__name__), logging.INFO)
 
@@ -38,167 +35,112 @@ LEAST_WRITE_HIGH_BYTES = 64 * 1024
 ALL_WRITE_HIGH_BYTES = 32 * 1024 * 1024
 
 
-class _SocketEnd(asyncio.Protocol):
-    """The end at the auth helper."""
+class _Connecting(asyncio.Protocol):
+    """The socket's side until the channel is open: the auth helper speaks only when asked."""
 
-    def __init__(self, on_gone: Callable[["_SocketEnd"], None], room_bytes: int) -> None:
-        self.room_bytes = room_bytes
-        self.transport: asyncio.Transport
-        self.channel: _ChannelEnd | None = None
-        self.ended = False  # it sends no more
+    transport: asyncio.Transport
+
+    def __init__(self, on_gone: Callable[["_Connecting"], None]) -> None:
         self._on_gone = on_gone
-        self._limit: asyncio.TimerHandle | None = None
-        self._end_by = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The auth helper says nothing before it is asked, so no channel is needed yet."""
+        """Called by the loop."""
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=self.room_bytes)
+        self.transport.pause_reading()
 
-    def data_received(self, data: bytes) -> None:
-        """Forward bytes from the app to the browser."""
-        if self.channel is not None:
-            self.channel.send(data)
-
-    def eof_received(self) -> bool:
-        """The app has finished, or the auth helper has cut the stream."""
-        if is_cut_off(self.transport):
-            return False
-        self.ended = True
-        if self.channel is not None:
-            self.channel.finish()
-        self._end_by = asyncio.get_running_loop().time() + FINISHED_LIMIT_S
-        self._look_later()
-        return True
-
-    def _look_later(self) -> None:
-        self._limit = asyncio.get_running_loop().call_later(_LOOK_S, self._look)
-
-    def _look(self) -> None:
-        """After its end of file the auth helper's close is not told by the loop."""
-        if is_cut_off(self.transport) or asyncio.get_running_loop().time() >= self._end_by:
-            self.transport.abort()
-        else:
-            self._look_later()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """End the pair, because the auth helper has gone."""
-        if self._limit is not None:
-            self._limit.cancel()
-        if self.channel is not None:
-            if self.ended:
-                self.channel.close()
-            else:
-                self.channel.cut()
+    def connection_lost(self, error: Exception | None = None) -> None:
+        """Called by the loop, or by the side that took over."""
         self._on_gone(self)
 
-    def pause_writing(self) -> None:
-        """Pause the browser, because the auth helper is slower."""
-        if self.channel is not None:
-            self.channel.pause()
 
-    def resume_writing(self) -> None:
-        """It has caught up."""
-        if self.channel is not None:
-            self.channel.resume()
+class _ChannelEnd(ChannelEnd):
+    """The channel's side, at the router."""
 
-
-class _ChannelEnd(asyncssh.SSHTCPSession[bytes]):
-    """The end at the router."""
-
-    def __init__(self, socket: _SocketEnd) -> None:
+    def __init__(self, socket: _Connecting, room_bytes: int) -> None:
+        super().__init__(socket.transport, room_bytes=room_bytes)
         self._socket = socket
-        self._chan: asyncssh.SSHTCPChannel[bytes]
-        self._write: Callable[[bytes], None]
-        self._ended = False  # it sends no more
-        self._lost = False
+        self._stream: _StreamEnd
+        self.ended = False  # it sends no more
 
-    # ---- called by asyncssh, which closes the whole connection on any exception
-
-    def connection_made(self, chan: "asyncssh.SSHTCPChannel[bytes]") -> None:
-        """The channel is open."""
-        self._chan = chan
-        self._write = writer(chan)
-        chan.set_write_buffer_limits(high=self._socket.room_bytes)
-        self._socket.channel = self
-        if self._socket.transport.is_closing():
+    def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
+        """Called by asyncssh when the channel is open."""
+        super().connection_made(chan)
+        self._stream = _StreamEnd(self, self._socket, chan, self._room_bytes)
+        self._transport.set_protocol(self._stream)
+        if self._transport.is_closing():
             chan.close()
+        else:
+            self._transport.resume_reading()
 
     def session_started(self) -> None:
         """Read at once; by itself asyncssh would begin one turn of the loop later."""
-        self._chan.resume_reading()
-
-    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
-        """Forward bytes from the browser to the app."""
-        if not self._socket.transport.is_closing():
-            self._socket.transport.write(data)
+        self._channel.resume_reading()
 
     def eof_received(self) -> bool:
         """The browser has finished, or gone."""
-        self._ended = True
-        if not self._socket.transport.is_closing():
-            self._socket.transport.write_eof()
-            if self._socket.ended:
-                self._socket.transport.close()
+        self.ended = True
+        super().eof_received()
+        if self._stream.ended:
+            self._transport.close()
         return True
 
+    def _close_socket(self) -> None:
+        if not self.ended:
+            self._transport.write_eof()
+        asyncio.get_running_loop().call_later(END_READ_LIMIT_S, self._transport.close)
+
+
+class _StreamEnd(StreamEnd):
+    """The socket's side, at the auth helper."""
+
+    def __init__(
+        self,
+        far: _ChannelEnd,
+        socket: _Connecting,
+        channel: asyncssh.SSHTCPChannel[bytes],
+        room_bytes: int,
+    ) -> None:
+        super().__init__(
+            socket.transport,
+            channel,
+            FINISHED_LIMIT_S,
+            lambda moved: socket.connection_lost(),
+            room_bytes=room_bytes,
+        )
+        self._far = far
+        self._look: asyncio.TimerHandle | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the app has finished."""
+        return self._ended
+
+    def eof_received(self) -> bool:
+        """The app has finished, or the auth helper has cut the stream."""
+        if is_cut_off(self._transport):
+            return False
+        super().eof_received()
+        if self._far.ended:
+            self._channel.close()
+        if self._look is None:
+            self._look_later()
+        return True
+
+    def _look_later(self) -> None:
+        self._look = asyncio.get_running_loop().call_later(_LOOK_S, self._look_for_end)
+
+    def _look_for_end(self) -> None:
+        """After its end of file the auth helper's close is not told by the loop."""
+        if is_cut_off(self._transport):
+            self._transport.abort()
+        else:
+            self._look_later()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        """The channel, or all of the router's connection, has gone."""
-        self._lost = True
-        transport = self._socket.transport
-        if transport.is_closing():
-            return
-        if exc is not None or not had_eof(self._chan):
-            transport.abort()
-            return
-        if not self._ended:
-            transport.write_eof()
-        asyncio.get_running_loop().call_later(END_READ_LIMIT_S, transport.close)
-
-    def pause_writing(self) -> None:
-        """Pause the app, because the browser is slower."""
-        if not self._socket.transport.is_closing():
-            self._socket.transport.pause_reading()
-
-    def resume_writing(self) -> None:
-        """It has caught up."""
-        if not self._socket.ended and not self._socket.transport.is_closing():
-            self._socket.transport.resume_reading()
-
-    # ---- called by the other end
-
-    def send(self, data: bytes) -> None:
-        """Pass on to the browser; nothing if it has gone."""
-        with contextlib.suppress(OSError):  # the channel is closing, which is told elsewhere
-            self._write(data)
-
-    def finish(self) -> None:
-        """The app sends no more."""
-        if not self._lost:
-            with contextlib.suppress(OSError):
-                self._chan.write_eof()
-            if self._ended:
-                self._chan.close()
-
-    def close(self) -> None:
-        """End the channel after what was sent has gone out."""
-        if not self._lost:
-            self._chan.close()
-
-    def cut(self) -> None:
-        """End the channel without an end of file."""
-        if not self._lost:
-            self._chan.abort()
-
-    def pause(self) -> None:
-        """Make the browser wait."""
-        if not self._lost:
-            self._chan.pause_reading()
-
-    def resume(self) -> None:
-        """Let it go on."""
-        if not self._lost:
-            self._chan.resume_reading()
+        """End the pair, because the auth helper has gone: in order if the app had finished."""
+        if self._look is not None:
+            self._look.cancel()
+        super().connection_lost(None if self._ended else exc)
 
 
 def write_buffer_limit(others: int) -> int:
@@ -212,7 +154,7 @@ class Splicer:
 
     def __init__(self, socket_path: Path) -> None:
         self._path = str(socket_path)
-        self._open: set[_SocketEnd] = set()
+        self._open: set[_Connecting] = set()
         self._auth_answers = True
 
     @property
@@ -229,7 +171,8 @@ class Splicer:
             raise asyncssh.ChannelOpenError(
                 asyncssh.OPEN_RESOURCE_SHORTAGE, "too many connections to this instance"
             )
-        end = _SocketEnd(self._open.discard, write_buffer_limit(len(self._open)))
+        room_bytes = write_buffer_limit(len(self._open))
+        end = _Connecting(self._open.discard)
         self._open.add(end)
         try:
             async with asyncio.timeout(CONNECT_LIMIT_S):
@@ -249,7 +192,7 @@ class Splicer:
             self._auth_answers = True
             logger.info("the auth helper answers")
         end.transport.write(proxy_protocol.encode(host, port))
-        return _ChannelEnd(end)
+        return _ChannelEnd(end, room_bytes)
 
     def stop(self) -> None:
         """End every pair at once."""
