@@ -34,6 +34,7 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.messages.codec import InvalidMessage, UnknownKind, decode
 from dit4c_p2p.messages.registry import (
+    SILENCE_S,
     AccessEnded,
     EndedAccess,
     Heartbeat,
@@ -43,9 +44,6 @@ from dit4c_p2p.messages.registry import (
 
 _log = logging.getLogger(__name__)
 
-HEARTBEAT_S = 3
-# Two heartbeats may be lost; the third missing one is silence.
-SILENCE_S = 8
 # Who holds the stream back without cutting it is silent too: the first heartbeat is made after the
 # stream was asked for, and later ones may not fall behind the promptest so far by more than this.
 _FIRST_HEARTBEAT_S = 4

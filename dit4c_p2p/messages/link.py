@@ -21,6 +21,12 @@ from dit4c_p2p.messages.codec import Record, encode
 from dit4c_p2p.messages.instances import State
 
 LINK_NAMESPACE = "dit4c-link"
+# The portal closes a link: it does not accept the scheduler; a newer link took over.
+REFUSED_CODE = 4403
+REPLACED_CODE = 4409
+# Either end pings after this long without a frame and waits half of it for the answer (aiohttp
+# rounds up to a second of its clock): a dead peer is noticed after 13 s, at most 15 are allowed.
+HEARTBEAT_S = 8.0
 INSTANCE_KEY_NAMESPACE = "dit4c-instance-key"
 
 
@@ -39,7 +45,7 @@ class Hello(Record, frozen=True, tag="hello"):
 
 
 class Welcome(Record, frozen=True, tag="welcome"):
-    """The portal's answer; a link that is refused is closed with code 4403 and the reason."""
+    """The portal's answer; it closes a refused link with ``REFUSED_CODE`` and the reason."""
 
     signature: str
 

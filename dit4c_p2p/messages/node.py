@@ -28,6 +28,11 @@ from enum import StrEnum
 from dit4c_p2p.messages.codec import Record
 
 NODE_SUBSYSTEM = "dit4c-node"
+# A node that follows events or works on a verb says something this often.
+ALIVE_EVERY_S = 5.0
+# Two may be lost; a dead line is noticed within 15 s.
+EVENTS_SILENCE_S = 14.0
+CALL_SILENCE_S = 30.0
 # Codes of a Failure that may pass by itself: the same verb is worth trying again.
 PASSING_CODES = frozenset({"engine", "storage"})
 
@@ -240,7 +245,7 @@ class PodEvent(Record, frozen=True, tag="pod-event"):
 
 
 class Alive(Record, frozen=True, tag="alive"):
-    """Sent every 5 s on :class:`FollowEvents` so that silence means a broken line."""
+    """Sent every ``ALIVE_EVERY_S`` on :class:`FollowEvents` so that silence means a broken line."""
 
 
 class Failure(Record, frozen=True, tag="failure"):

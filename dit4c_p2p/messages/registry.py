@@ -13,6 +13,10 @@ from typing import Literal
 
 from dit4c_p2p.messages.codec import Record
 
+HEARTBEAT_S = 3.0
+# Two heartbeats may be lost; the third missing one is silence.
+SILENCE_S = 8
+
 
 class KeyEvent(Record, frozen=True, tag="key"):
     """A key came into force or stopped being in force.
@@ -29,7 +33,7 @@ class KeyEvent(Record, frozen=True, tag="key"):
 
 
 class Heartbeat(Record, frozen=True, tag="heartbeat"):
-    """Sent every 3 s: the newest change there is. A listener that missed one drops its cache."""
+    """Sent every ``HEARTBEAT_S``: the newest change. Who missed a change drops its cache."""
 
     change: int
     at: int

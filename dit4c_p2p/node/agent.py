@@ -24,6 +24,7 @@ from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.codec import decode
 from dit4c_p2p.messages.node import (
+    ALIVE_EVERY_S,
     NODE_SUBSYSTEM,
     Alive,
     CheckpointPod,
@@ -41,6 +42,7 @@ from dit4c_p2p.messages.node import (
     StopPod,
     UploadImage,
 )
+from dit4c_p2p.messages.ports import SSH_PORT
 from dit4c_p2p.messages.public import PublicConfig, RouterInfo
 from dit4c_p2p.node.config import DEFAULT_NETWORK_RANGE, NodeConfig
 from dit4c_p2p.node.engine.client import Engine
@@ -66,12 +68,6 @@ from dit4c_p2p.overlay.server import ConnectionAdmission, PeerServer
 from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS, Identity
 
 _log = logging.getLogger(__name__)
-
-# messages.node: silence on FollowEvents means a broken line.
-_ALIVE_EVERY_S = 5.0
-# The same for verbs that take long.
-_SPEAK_EVERY_S = 5.0
-SSH_PORT = 22
 
 
 class Verbs:
@@ -144,7 +140,7 @@ class Verbs:
             # At once: who hears it and then lists the pods misses nothing.
             yield Alive()
             while True:
-                yield await subscription.next(_ALIVE_EVERY_S) or Alive()
+                yield await subscription.next(ALIVE_EVERY_S) or Alive()
 
 
 def _read_request(line: bytes) -> NodeRequest:
@@ -169,7 +165,7 @@ async def _speaking(
     try:
         while True:
             coming = asyncio.create_task(anext(replies, None), name="a verb's next reply")
-            while not (await asyncio.wait((coming,), timeout=_SPEAK_EVERY_S))[0]:
+            while not (await asyncio.wait((coming,), timeout=ALIVE_EVERY_S))[0]:
                 yield newest
             if (reply := coming.result()) is None:
                 return

@@ -10,12 +10,11 @@ import asyncssh
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.node import NODE_SUBSYSTEM, NodeReply, NodeRequest
+from dit4c_p2p.messages.ports import SSH_PORT
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.overlay.client import dial
 from dit4c_p2p.overlay.rpc import call
 from dit4c_p2p.overlay.ssh_options import Identity
-
-NODE_PORT = 22
 
 
 class NodeConnection(Protocol):
@@ -56,6 +55,6 @@ def overlay_dialler(
     """Reaches nodes through the routers that there are now, their host keys checked."""
 
     async def reach(node: PeerName) -> NodeConnection:
-        return OverlayConnection(await dial(identity, node, NODE_PORT, routers(), registry))
+        return OverlayConnection(await dial(identity, node, SSH_PORT, routers(), registry))
 
     return reach

@@ -15,6 +15,7 @@ from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.node import (
+    EVENTS_SILENCE_S,
     Alive,
     Describe,
     Failure,
@@ -36,8 +37,6 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DIAL_LIMIT_S = 15
-# A node says Alive every 5 s: two may be lost, and a dead line is noticed within 15 s.
-EVENTS_SILENCE_S = 14
 # Describe, ListPods, PodLogs: the engine may be busy, a person may be waiting.
 QUICK_LIMIT_S = 10
 # Describe, once another node has answered it.

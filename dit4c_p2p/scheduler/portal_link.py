@@ -30,7 +30,9 @@ from dit4c_p2p.messages.codec import (
     encode,
 )
 from dit4c_p2p.messages.link import (
+    HEARTBEAT_S,
     LINK_NAMESPACE,
+    REFUSED_CODE,
     Ack,
     Challenge,
     Hello,
@@ -46,11 +48,7 @@ _log = logging.getLogger(__name__)
 
 F = TypeVar("F")
 
-# What a portal closes with when it does not accept the scheduler.
-REFUSED_CODE = 4403
 OPENING_LIMIT_S = 10
-# aiohttp waits half of it for the pong: a dead portal is noticed after 12 s (security.md: 15 s).
-HEARTBEAT_S = 8
 # Sent and not acknowledged at one time; the rest wait in the store.
 MAX_IN_FLIGHT = 64
 ACK_LIMIT_S = 30
@@ -247,7 +245,7 @@ class PortalLink:
 async def _frame(socket: aiohttp.ClientWebSocketResponse) -> PortalFrame:
     """Return the next frame of a known kind.
 
-    :raises LinkRefused: closed with 4403.
+    :raises LinkRefused: closed with ``REFUSED_CODE``.
     :raises LinkLost: ended otherwise, or not a frame of this conversation.
     """
     kind: Any = PortalFrame

@@ -16,6 +16,7 @@ from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.instances import FINAL, State
 from dit4c_p2p.messages.link import InstanceLogs, RequestLogs
 from dit4c_p2p.messages.node import (
+    CALL_SILENCE_S,
     PASSING_CODES,
     CheckpointPod,
     DiscardPod,
@@ -60,8 +61,6 @@ _log = logging.getLogger(__name__)
 Say = Callable[[str, float | None], None]
 Apply = Callable[[str, Event], Awaitable[Instance]]
 
-# A node that works on a verb says something every 5 s.
-SILENCE_S = 30
 # Removing may have to wait for a start that is under way to let go.
 REMOVE_LIMIT_S = 300
 # A node that has got room by itself says so to nobody.
@@ -253,7 +252,7 @@ class WorkRunner:
             has_key = False
             try:
                 link = self._nodes.link(name)
-                async with aclosing(link.ask(request, SILENCE_S)) as replies:
+                async with aclosing(link.ask(request, CALL_SILENCE_S)) as replies:
                     async for reply in replies:
                         match reply:
                             case Progress():

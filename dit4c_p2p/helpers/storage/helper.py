@@ -25,6 +25,7 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.pod import DRAIN_S, FILES_OWNER_VARIABLE, MOUNT_SOCKET, HelperState
+from dit4c_p2p.messages.ports import SSH_PORT
 from dit4c_p2p.messages.public import FileServerInfo
 from dit4c_p2p.overlay.client import connect_peer, dial
 from dit4c_p2p.overlay.errors import Unreachable
@@ -32,7 +33,6 @@ from dit4c_p2p.overlay.ssh_options import Identity
 
 _log = logging.getLogger(__name__)
 
-_SSH_PORT = 22
 # Said at the end before the agent kills the container.
 _DRAIN_LIMIT_S = DRAIN_S - 3.0
 STOP_LIMIT_S = DRAIN_S - 1.0
@@ -75,13 +75,13 @@ async def serve_pod(stop: asyncio.Event) -> None:
 def _link(pod: Pod, server: FileServerInfo, registry: Registry, status: StatusLines) -> ServerLink:
     identity, name = Identity(pod.name, pod.key), PeerName.parse(server.name)
     url = URL(server.url)
-    addresses = server.connect or [f"{url.host}:{url.explicit_port or _SSH_PORT}"]
+    addresses = server.connect or [f"{url.host}:{url.explicit_port or SSH_PORT}"]
 
     async def connect() -> Remote:
         try:
             connection = await connect_peer(identity, name, addresses, registry)
         except Unreachable:
-            connection = await dial(identity, name, _SSH_PORT, pod.config.routers, registry)
+            connection = await dial(identity, name, SSH_PORT, pod.config.routers, registry)
         sftp = await open_client(connection)
         return await say_hello(sftp) or PlainRemote(sftp)
 

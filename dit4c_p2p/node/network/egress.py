@@ -10,6 +10,7 @@ from ipaddress import IPv4Address, IPv4Network
 from yarl import URL
 
 from dit4c_p2p.identity.portal_client import split_address
+from dit4c_p2p.messages.ports import SSH_PORT
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.network.firewall import EgressPolicy
 from dit4c_p2p.node.network.host_network import HostNetwork
@@ -18,7 +19,6 @@ from dit4c_p2p.node.network.own_address import OwnAddresses
 _log = logging.getLogger(__name__)
 
 _LOOKUP_S = 5.0
-_SSH_PORT = 22
 # Name servers answer in turns, and a pod stays connected to what it was told before.
 _KEPT_S = 3600.0
 
@@ -69,7 +69,7 @@ def service_addresses(config: NodeConfig) -> list[tuple[str, int]]:
 
 def _sftp_address(url: str) -> tuple[str, int]:
     parsed = URL(url)
-    return parsed.host or "", parsed.explicit_port or _SSH_PORT
+    return parsed.host or "", parsed.explicit_port or SSH_PORT
 
 
 def _of(text: str) -> tuple[str, int]:

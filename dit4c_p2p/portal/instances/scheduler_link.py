@@ -32,7 +32,10 @@ from dit4c_p2p.messages.codec import (
 )
 from dit4c_p2p.messages.instances import FINAL
 from dit4c_p2p.messages.link import (
+    HEARTBEAT_S,
     LINK_NAMESPACE,
+    REFUSED_CODE,
+    REPLACED_CODE,
     Ack,
     AllocatedKey,
     AnyEnvelope,
@@ -66,12 +69,7 @@ from dit4c_p2p.portal.opaque_tokens import digest
 
 _log = summed(logging.getLogger(__name__))
 
-REFUSED = 4403
-REPLACED = 4409
 _OPENING_S = 5
-# aiohttp pings after this long without a frame, rounded up to a second of its clock, and waits half
-# of it: a dead scheduler is noticed after 13 s at most (security.md: 15 s).
-_HEARTBEAT_S = 8.0
 _CLOSING_S = 2.0
 _MAX_OPENING = 16
 _MAX_OPENING_PER_ADDRESS = 4
@@ -197,7 +195,7 @@ class SchedulerLinks:
         """One link from its opening to its end; called for ``GET /schedulers/{id}/link``."""
         socket = web.WebSocketResponse(
             timeout=_CLOSING_S,
-            heartbeat=_HEARTBEAT_S,
+            heartbeat=HEARTBEAT_S,
             compress=False,
             max_msg_size=MAX_MESSAGE_BYTES,
         )
@@ -214,7 +212,7 @@ class SchedulerLinks:
                 reason = str(error) or "the opening took too long"
                 _log.warning("link of %s refused: %s", scheduler, reason)
                 await self._audit.record_refusal("link.open", reason, about=str(scheduler))
-                await socket.close(code=REFUSED, message=_reason(reason))
+                await socket.close(code=REFUSED_CODE, message=_reason(reason))
                 return socket
         self._known.proved(request.remote)
         set_request_identity(str(scheduler), key=link.fingerprint)
@@ -259,13 +257,13 @@ class SchedulerLinks:
     async def _run(self, link: Link, socket: web.WebSocketResponse, instances: Instances) -> None:
         scheduler = link.scheduler.id
         if before := self._links.get(scheduler):
-            before.cut(REPLACED, "a newer link took over")
+            before.cut(REPLACED_CODE, "a newer link took over")
         self._links[scheduler] = link
         self._reach.link_opened(scheduler)
         if self._closed or link.fingerprint not in {
             fingerprint(key) for key in await self._registry.in_force(link.scheduler)
         }:
-            link.cut(REFUSED, "the key is not in force")
+            link.cut(REFUSED_CODE, "the key is not in force")
         _log.info("link of %s: open", link.scheduler)
         tasks = [
             asyncio.create_task(self._receive(link, socket, instances), name="link receive"),
@@ -408,7 +406,7 @@ class SchedulerLinks:
             return
         for link in list(self._links.values()):
             if link.fingerprint == event.fingerprint:
-                link.cut(REFUSED, "the scheduler's key was revoked")
+                link.cut(REFUSED_CODE, "the scheduler's key was revoked")
 
 
 def _decode(data: str) -> SchedulerFrame:

@@ -15,6 +15,7 @@ import asyncssh
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.registry import (
+    HEARTBEAT_S,
     AccessEnded,
     EndedAccess,
     Heartbeat,
@@ -26,7 +27,6 @@ from dit4c_p2p.portal.errors import TooMany
 from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
 from dit4c_p2p.portal.keys.registry import KeyRegistry
 
-HEARTBEAT_S = 3.0
 # Below the portal's cap on connections, so that others are served whoever listens. Strangers can't
 # take what is for the addresses where peers have proved their keys; there, each pod of a node that
 # is behind one router at home has a stream.

@@ -14,11 +14,11 @@ from yarl import URL
 
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import is_loopback_host, split_address
+from dit4c_p2p.messages.ports import SSH_PORT
 from dit4c_p2p.messages.public import FileServerInfo, RouterInfo
 from dit4c_p2p.portal.models import SshKey
 
 _SERVERS = (Kind.ROUTER, Kind.NODE, Kind.FILESERVER)
-_SSH_PORT = 22
 
 
 def compose(
@@ -55,7 +55,7 @@ def ssh_addresses(
     addresses = {router.name: list(router.ssh) for router in routers}
     for server in servers:
         url = URL(server.url)
-        addresses[server.name] = [f"{url.host}:{url.explicit_port or _SSH_PORT}", *server.connect]
+        addresses[server.name] = [f"{url.host}:{url.explicit_port or SSH_PORT}", *server.connect]
     return addresses
 
 
@@ -65,5 +65,5 @@ def _patterns(addresses: Iterable[str]) -> list[str]:
     for address in addresses:
         host, port = split_address(address)
         for spelling in [host, "localhost"] if is_loopback_host(host) else [host]:
-            patterns[spelling if port == _SSH_PORT else f"[{spelling}]:{port}"] = None
+            patterns[spelling if port == SSH_PORT else f"[{spelling}]:{port}"] = None
     return list(patterns)

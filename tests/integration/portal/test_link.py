@@ -266,8 +266,8 @@ async def test_section_4_one_address_opens_four_links_at_once(work):
 async def test_row_4_a_scheduler_whose_line_is_dead_is_noticed(work, monkeypatch, caplog):
     """security.md section 4: a dead peer is noticed in 15 s, half-open TCP included."""
     # aiohttp rounds up to a second, and waits half of it for the answer.
-    assert scheduler_link._HEARTBEAT_S + 1 + scheduler_link._HEARTBEAT_S / 2 <= 15
-    monkeypatch.setattr(scheduler_link, "_HEARTBEAT_S", 0.2)
+    assert scheduler_link.HEARTBEAT_S + 1 + scheduler_link.HEARTBEAT_S / 2 <= 15
+    monkeypatch.setattr(scheduler_link, "HEARTBEAT_S", 0.2)
     caplog.set_level("INFO")
     name, links = PeerName.parse("scheduler-main"), work.portal._services.links
     async with Wire(work.port) as wire:
