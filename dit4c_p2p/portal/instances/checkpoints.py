@@ -19,8 +19,9 @@ from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.errors import Conflict, PortalError
+from dit4c_p2p.portal.instances.actions import is_leaving, may_checkpoint
 from dit4c_p2p.portal.instances.fields import fraction, storable
-from dit4c_p2p.portal.instances.instances import GOING, Instances
+from dit4c_p2p.portal.instances.instances import Instances
 from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.models import ImageSave, ImageShare, Instance, Person
 
@@ -63,7 +64,7 @@ class Checkpoints:
         """
         async with in_transaction("portal"):
             instance = await self._instances.get(owner, id)
-            if instance.discard_asked_at is not None or instance.state in GOING:
+            if is_leaving(instance):
                 raise Conflict("it is being discarded")
             if await is_underway(id):
                 return instance
@@ -72,7 +73,7 @@ class Checkpoints:
                     "there is nowhere to save it: this installation has no image server",
                     hint="ask an admin to set one up",
                 )
-            if instance.state != State.RUNNING:
+            if not may_checkpoint(instance):
                 raise Conflict(
                     f"it is {instance.state.replace('_', ' ')}: a checkpoint is of one that runs",
                     hint="save it, or start it first",
@@ -144,7 +145,7 @@ class Checkpoints:
     async def _begin_due(self, id: str) -> None:
         async with in_transaction("portal"):
             instance = await Instance.get(id=id)
-            if instance.state != State.RUNNING or instance.discard_asked_at is not None:
+            if not may_checkpoint(instance) or is_leaving(instance):
                 return
             await self._check_room(instance.owner_id)
             await self._begin(instance, instance.owner_id)

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dit4c_p2p.messages.codec import decode, encode
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import StartAgain, ToScheduler
+from dit4c_p2p.portal.instances.actions import STARTABLE
 from dit4c_p2p.portal.instances.quota import HOLDING
 from dit4c_p2p.portal.models import Instance, Outgoing
-
-STARTABLE = frozenset({State.EXITED, State.ERRORED})
 
 
 async def holding(instances: Sequence[Instance]) -> int:

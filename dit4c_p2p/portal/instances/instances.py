@@ -37,10 +37,10 @@ from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NoSuchInstance, NotFound, PortalError
-from dit4c_p2p.portal.instances import quota
+from dit4c_p2p.portal.instances import actions, quota
 from dit4c_p2p.portal.instances.catalogue import catalogue, chosen_of
 from dit4c_p2p.portal.instances.fields import fraction, free_name, new_id, storable
-from dit4c_p2p.portal.instances.holding import STARTABLE, holding
+from dit4c_p2p.portal.instances.holding import holding
 from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.keys.registry import KeyRegistry, instance_name
 from dit4c_p2p.portal.live_updates import LiveUpdates
@@ -51,12 +51,6 @@ _log = logging.getLogger(__name__)
 
 _MAX_INFO_CHARS = 1000
 MAX_LOG_CHARS = 64 * 1024
-# What can be stopped, what can be started again, and where either is on its way already.
-_STOPPABLE = frozenset({State.STARTING, State.RUNNING})
-_STARTS = frozenset({State.WAITING_FOR_IMAGE, State.STARTING, State.RUNNING})
-_STOPPED = frozenset({State.STOPPING, State.EXITED, State.ERRORED})
-# From these on the instance's key is of no more use, and its URL says so.
-GOING = frozenset({State.DISCARDING, State.DISCARDED})
 
 
 class Instances:
@@ -174,7 +168,7 @@ class Instances:
         async with in_transaction("portal"):
             instance = await self.get(owner, id)
             asked = instance.discard_asked_at is not None
-            if not asked and instance.state not in GOING:
+            if not asked and instance.state not in actions.GOING:
                 instance.discard_asked_at = self._clock()
                 await instance.save(update_fields=["discard_asked_at"])
                 await OAuthToken.filter(instance=id, revoked_at=None).update(
@@ -214,7 +208,9 @@ class Instances:
         :raises NotFound: not this person's.
         :raises Conflict: it has not started yet, or is being discarded.
         """
-        return await self._wish(owner, id, StopInstance, _STOPPABLE, _STOPPED, "stopped")
+        return await self._wish(
+            owner, id, StopInstance, actions.may_stop, actions.STOPPED, "stopped"
+        )
 
     async def start_again(self, owner: Caller, id: str) -> Instance:
         """Have an app that was stopped, or has ended, started where it is. Again changes nothing.
@@ -224,7 +220,9 @@ class Instances:
             person has as many that run as they may.
         :raises TooMany: the person has started too many within a minute.
         """
-        return await self._wish(owner, id, StartAgain, STARTABLE, _STARTS, "started again")
+        return await self._wish(
+            owner, id, StartAgain, actions.may_start, actions.STARTED, "started again"
+        )
 
     async def new_key(self, owner: Caller, id: str) -> Instance:
         """Have an instance that runs, and whose key was revoked, given a new one.
@@ -236,9 +234,9 @@ class Instances:
         """
         async with in_transaction("portal"):
             instance = await self.get(owner, id)
-            if instance.discard_asked_at is not None or instance.state in GOING:
+            if actions.is_leaving(instance):
                 raise Conflict("it is being discarded")
-            if instance.state != State.RUNNING or not self._is_cut(instance):
+            if not actions.may_have_new_key(instance, cut=self._is_cut(instance)):
                 raise Conflict(
                     "it does not need a new key now",
                     hint="only one that runs, and whose key was revoked, can be given another",
@@ -269,7 +267,7 @@ class Instances:
         name = checked_name(name, required=True)
         async with in_transaction("portal"):
             instance = await self.get(owner, id)
-            if instance.discard_asked_at is not None or instance.state in GOING:
+            if actions.is_leaving(instance):
                 raise Conflict("it is being discarded")
             if name == instance.name:
                 return instance
@@ -286,24 +284,23 @@ class Instances:
         owner: Caller,
         id: str,
         kind: type[StopInstance] | type[StartAgain],
-        possible: frozenset[State],
+        may: Callable[[Instance], bool],
         done: frozenset[State],
         word: str,
     ) -> Instance:
         async with in_transaction("portal"):
             instance = await self.get(owner, id)
             state = State(instance.state)
-            if instance.discard_asked_at is not None or state in GOING:
+            if actions.is_leaving(instance):
                 raise Conflict("it is being discarded")
-            if state in done and state not in possible:
+            if state in done:
                 return instance
             if kind is StartAgain and instance.gone:
                 raise Conflict(
                     "its container is gone, so it can't be started again",
                     hint="discard it, and start the tool anew",
                 )
-            nowhere = kind is StartAgain and instance.node is None
-            if state not in possible or nowhere:
+            if not may(instance):
                 raise Conflict(
                     f"it is {state.replace('_', ' ')}, and can't be {word} now",
                     hint="try again in a moment",
@@ -384,7 +381,7 @@ class Instances:
         if report.state not in (State.STARTING, State.RUNNING):
             instance.answers_on = []
         await instance.save()
-        if report.state in GOING or report.state is State.UPLOADED:
+        if report.state in actions.GOING or report.state is State.UPLOADED:
             return await self._registry.revoke_all(
                 instance_name(instance.id), by=f"scheduler-{scheduler}"
             )
@@ -400,7 +397,7 @@ class Instances:
         :raises IdentityError: a signature does not verify.
         """
         instance = await self._of_scheduler(scheduler, allocated.instance)
-        if instance.state in GOING:
+        if instance.state in actions.GOING:
             raise Conflict(f"instance {instance.id} is {instance.state}")
         node = PeerName.parse(allocated.node)
         if node.kind is not Kind.NODE or await self._registry.scheduler_of(node) != scheduler:
@@ -442,7 +439,7 @@ class Instances:
         if not routers or not known.issuperset(routers):
             raise BadRequest("not routers of this installation", field="routers")
         instance = await Instance.get(id=id)
-        if instance.state in GOING or instance.state == State.ERRORED:
+        if instance.state in actions.GOING or instance.state == State.ERRORED:
             raise Conflict(f"instance {id} is {instance.state}")
         instance.answers_on = sorted(set(routers))
         await instance.save(update_fields=["answers_on"])

@@ -40,14 +40,14 @@ from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.errors import BadRequest, Conflict
 from dit4c_p2p.portal.instances import checkpoints
+from dit4c_p2p.portal.instances.actions import GOING, is_leaving, may_save
 from dit4c_p2p.portal.instances.image_store import ImageStore
-from dit4c_p2p.portal.instances.instances import GOING, Instances
+from dit4c_p2p.portal.instances.instances import Instances
 from dit4c_p2p.portal.keys.registry import KeyRegistry
 from dit4c_p2p.portal.models import ImageSave, Instance
 
 _log = logging.getLogger(__name__)
 
-_SAVABLE = frozenset({State.RUNNING, State.STOPPING, State.EXITED, State.ERRORED})
 _ID_BYTES = 10
 _PURGE_AT_ONCE = 20
 
@@ -86,7 +86,7 @@ class Saves:
         async with in_transaction("portal"):
             instance = await self._instances.get(owner, id)
             state = State(instance.state)
-            if instance.discard_asked_at is not None or state in GOING:
+            if is_leaving(instance):
                 raise Conflict("it is being discarded")
             if state in SAVING or state is State.UPLOADED or await _wanted(id):
                 return instance
@@ -95,7 +95,7 @@ class Saves:
                     "there is nowhere to save it: this installation has no image server",
                     hint="ask an admin to set one up",
                 )
-            if state not in _SAVABLE or instance.node is None:
+            if not may_save(instance):
                 raise Conflict(
                     f"it is {state.replace('_', ' ')}, and can't be saved now",
                     hint="try again in a moment",

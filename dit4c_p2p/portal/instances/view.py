@@ -6,6 +6,7 @@ import msgspec
 
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.portal.config import PortalConfig
+from dit4c_p2p.portal.instances.actions import GOING, offered_actions
 from dit4c_p2p.portal.instances.catalogue import Catalogue
 from dit4c_p2p.portal.instances.reachability import Unreachable
 from dit4c_p2p.portal.models import Instance
@@ -50,7 +51,6 @@ _UNDER_WAY = (
     State.SAVED,
     State.UPLOADING,
 )
-_GOING = (State.DISCARDING, State.DISCARDED)
 # Their log can be asked for, or was kept.
 _LOGGED = (
     *(State.WAITING_FOR_IMAGE, State.STARTING, State.RUNNING, State.STOPPING),
@@ -71,14 +71,14 @@ def view(
     :param unreachable: why it is not reached now, see ``reachability``.
     """
     state = State(instance.state)
-    asked = instance.discard_asked_at is not None and state not in _GOING
+    asked = instance.discard_asked_at is not None and state not in GOING
     cut = unreachable is not None and unreachable.what == "key"
     url = None
     if instance.answers_on and state in _ANSWERS and not asked and not cut:
         url = config.instance_url(instance.id)
-    actions = ["open"] if url else []
-    if not asked:
-        actions += _what_can_be_asked(instance, state, cut=cut, saves=bool(config.imageservers))
+    actions = offered_actions(
+        instance, opens=url is not None, cut=cut, saves=bool(config.imageservers)
+    )
     info = instance.info or _SENTENCES.get(state, "")
     if state is State.RUNNING and info.strip(".") in ("", _WORDS[State.RUNNING]):
         info = "Ready to use." if url else "Its address does not answer yet."
@@ -105,7 +105,7 @@ def view(
 
 
 def _checkpoint(instance: Instance, state: State) -> CheckpointView | None:
-    if state in _GOING or state is State.UPLOADED:
+    if state in GOING or state is State.UPLOADED:
         return None
     return CheckpointView(
         busy=instance.checkpoint_busy,
@@ -127,12 +127,12 @@ def page_view(
     asked = instance.discard_asked_at is not None
     image = catalogue.named(instance.image_name)
     title = image.title if image else instance.image_name
-    going = asked or state in _GOING
+    going = asked or state in GOING
     shown = view(instance, config, unreachable)
     hidden = unreachable is not None and state in _HIDDEN
     found: dict[str, Any] = msgspec.to_builtins(shown) | {
         "since": time_text(instance.changed_at) if state is State.RUNNING and shown.url else "",
-        "word": _WORDS[State.DISCARDING] if asked and state not in _GOING else _WORDS[state],
+        "word": _WORDS[State.DISCARDING] if asked and state not in GOING else _WORDS[state],
         "tone": _tone(state, going=going),
         "busy": going or state in _UNDER_WAY,
         "tool": "" if instance.name.startswith(title) else title,
@@ -183,31 +183,13 @@ def page_state(instance: Instance | None, catalogue: Catalogue) -> dict[str, str
         word = "running"
     elif state in (State.CREATED, State.WAITING_FOR_IMAGE, State.STARTING):
         word = "starting"
-    elif state in _GOING:
+    elif state in GOING:
         word = "gone"
     else:
         word = "stopped"
     if instance.discard_asked_at is not None:
         word = "gone"
     return {"state": word, "title": image.title if image else ""}
-
-
-def _what_can_be_asked(instance: Instance, state: State, *, cut: bool, saves: bool) -> list[str]:
-    if state in _GOING:
-        return []
-    if state is State.UPLOADED:
-        return ["copy", "discard"]
-    copy = ["copy"] if instance.checkpoint_at is not None else []
-    save = ["save"] if saves and not cut else []
-    if state is State.RUNNING and cut:
-        return ["new-key", "stop", *copy, "discard"]
-    startable = instance.node is not None and not instance.gone
-    if startable and state in (State.EXITED, State.ERRORED):
-        return ["start", *save, *copy, "discard"]
-    if state is State.RUNNING:
-        checkpoint = ["checkpoint"] if save and not instance.checkpoint_busy else []
-        return ["stop", *save, *checkpoint, *copy, "discard"]
-    return [*copy, "discard"]
 
 
 def _tone(state: State, *, going: bool) -> str:

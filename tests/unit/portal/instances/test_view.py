@@ -65,14 +65,14 @@ def test_what_was_asked_to_go_can_not_be_opened_or_asked_again():
     assert (shown["url"], shown["actions"], shown["busy"]) == (None, [], True)
 
 
-def test_what_runs_can_be_stopped_and_what_does_not_be_started_where_it_is():
+def test_what_runs_or_starts_can_be_stopped_and_what_does_not_be_started_where_it_is():
     can = {
         state: set(view.view(instance(state, node="node-home"), CONFIG).actions) & {"start", "stop"}
         for state in State
     }
-    assert can[State.RUNNING] == {"stop"}
+    assert can[State.RUNNING] == can[State.STARTING] == {"stop"}
     assert can[State.EXITED] == can[State.ERRORED] == {"start"}
-    assert sum(map(len, can.values())) == 3
+    assert sum(map(len, can.values())) == 4
     assert "start" not in view.view(instance(State.ERRORED, node=None), CONFIG).actions
     going = instance(State.EXITED, node="node-home", discard_asked_at=1.0)
     assert view.view(going, CONFIG).actions == []
