@@ -27,6 +27,7 @@ from dit4c_p2p.fileserver.workers import Workers
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
+from dit4c_p2p.messages.registry import KeyEvent
 from dit4c_p2p.net.listener import not_bound
 from dit4c_p2p.observe.server import Check
 from dit4c_p2p.overlay.ssh_listener import SshListener
@@ -198,9 +199,9 @@ class FileServer:
             )
         return trees
 
-    def _key_changed(self, name: PeerName | None) -> None:
+    def _key_changed(self, event: KeyEvent | None) -> None:
         """A proof of a key counts only while the key is in force."""
-        self._grants.forget_proofs(name)
+        self._grants.forget_proofs(None if event is None else PeerName.parse(event.name))
 
     def _refused(self, reason: str) -> None:
         self.metrics.refused.labels(reason).inc()

@@ -59,7 +59,7 @@ _MAX_EVENT_BYTES = 16 * 1024
 # How long a stream that a router could not prove itself for is followed before the next try.
 _ANONYMOUS_S = 60
 
-Watcher = Callable[[PeerName | None], None]
+Watcher = Callable[[KeyEvent | None], None]
 _Event = KeyEvent | Heartbeat | AccessEnded
 
 
@@ -143,7 +143,7 @@ class Registry:
         return await asyncio.shield(task)
 
     def watch(self, callback: Watcher) -> Callable[[], None]:
-        """Call ``callback`` with each name whose keys changed; None: any may have changed.
+        """Call ``callback`` with each change of a key; None: any keys may have changed.
 
         Return a function that ends the subscription.
         """
@@ -342,7 +342,7 @@ class Registry:
                 self._newest.popitem(last=False)
             self._entries.pop(name, None)
             _log.info("key of %s %s", name, event.what)
-            self._tell(name)
+            self._tell(event)
         self._now_heard()
         return event
 
@@ -360,9 +360,9 @@ class Registry:
                 hint="set the clock",
             )
 
-    def _tell(self, name: PeerName | None) -> None:
+    def _tell(self, event: KeyEvent | None) -> None:
         for watcher in list(self._watchers):
-            watcher(name)
+            watcher(event)
 
 
 def _serial(body: bytes) -> int:

@@ -12,21 +12,20 @@ from dit4c_p2p.identity.errors import IdentityError, InvalidDocument
 from dit4c_p2p.identity.key_documents import LIFETIME_S
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.registry_client import Registry
+from dit4c_p2p.messages.registry import KeyEvent
 
 _log = logging.getLogger(__name__)
 
 # Heard of at once while events are live; the slow look only catches documents that expire.
 _LIVE_LOOK_S = 60.0
 _UNHEARD_LOOK_S = 4.0
-# A change of this very peer was told, and what it is can't be found out: the worst is assumed.
-_UNRESOLVED_S = 7.0
 
 
 class RevocationMonitor:
     """Aborts ``connection`` once ``fingerprint`` is not in force for ``peer``; :meth:`end` ends it.
 
-    It is cut as well when the portal can't be asked and the last signed copy has expired, and when
-    a change of its keys was told and no proper document says what it is.
+    The portal's signed event of the revocation is enough: nothing is fetched. The connection is cut
+    as well when the portal can't be asked and the last signed copy has expired.
 
     :param connection: whoever made it calls :meth:`end` when it is lost.
     """
@@ -41,7 +40,6 @@ class RevocationMonitor:
         "_registry",
         "_task",
         "_timer",
-        "_told_at",
         "_unwatch",
     )
 
@@ -58,7 +56,6 @@ class RevocationMonitor:
         self._registry = registry
         self._loop = asyncio.get_running_loop()
         self._good_at = self._loop.time()
-        self._told_at: float | None = None
         self._again = False
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -74,12 +71,15 @@ class RevocationMonitor:
         if self._task is not None:
             self._task.cancel()
 
-    def _tell(self, name: PeerName | None) -> None:
-        """Called by the registry: the keys of ``name``, or of anybody, have changed."""
-        if name == self._peer and self._told_at is None:
-            self._told_at = self._loop.time()
-        if name in (None, self._peer):
+    def _tell(self, event: KeyEvent | None) -> None:
+        """Called by the registry: a key has changed, or any may have."""
+        if event is None:
             self._look()
+        elif event.name == str(self._peer):
+            if event.what == "revoked" and event.fingerprint == self._fingerprint:
+                self._disconnect(f"its key {self._fingerprint} was revoked")
+            else:
+                self._look()
 
     def _look(self) -> None:
         """Look the key up now, or again after the look-up that is under way."""
@@ -105,16 +105,13 @@ class RevocationMonitor:
 
     async def _checked(self) -> float | None:
         """Cut the connection if it is due; otherwise return the seconds until the next look."""
-        peer, loop = self._peer, self._loop
+        peer = self._peer
         pause_s = _LIVE_LOOK_S if self._registry.live else _UNHEARD_LOOK_S
-        asked_at = loop.time()
         try:
             document = await self._registry.keys(peer)
         except InvalidDocument as error:
             _log.warning("keys of %s: %s", peer, error.one_line())
-            now = loop.time()
-            unresolved = self._told_at is not None and now - self._told_at > _UNRESOLVED_S
-            if unresolved or now - self._good_at > LIFETIME_S:
+            if self._loop.time() - self._good_at > LIFETIME_S:
                 self._disconnect("what has become of its key can't be found out")
                 return None
             return _UNHEARD_LOOK_S
@@ -124,9 +121,7 @@ class RevocationMonitor:
         if self._fingerprint not in document.fingerprints():
             self._disconnect(f"its key {self._fingerprint} is not in force")
             return None
-        self._good_at = loop.time()
-        if self._told_at is not None and self._told_at <= asked_at:
-            self._told_at = None
+        self._good_at = self._loop.time()
         return pause_s
 
     def _disconnect(self, why: str) -> None:

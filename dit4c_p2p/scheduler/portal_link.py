@@ -41,6 +41,7 @@ from dit4c_p2p.messages.link import (
     Welcome,
     opening_statement,
 )
+from dit4c_p2p.messages.registry import KeyEvent
 from dit4c_p2p.scheduler.errors import LinkLost, LinkRefused, first_error
 from dit4c_p2p.scheduler.store import Store
 
@@ -98,9 +99,9 @@ class PortalLink:
         """Send the store's new messages."""
         self._news.set()
 
-    def keys_changed(self, name: PeerName | None) -> None:
-        """The keys of ``name`` (None: of anybody) have changed: a refusal may be over."""
-        if name in (None, self._name):
+    def keys_changed(self, event: KeyEvent | None) -> None:
+        """A key (None: any) has changed: a refusal of this scheduler's may be over."""
+        if event is None or event.name == str(self._name):
             self._keys_changed = True
             if self._refused_pause is not None:
                 self._refused_pause.reschedule(asyncio.get_running_loop().time())

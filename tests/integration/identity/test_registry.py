@@ -48,9 +48,10 @@ async def live(client, tmp_path):
 
 async def next_change(registry):
     changed = asyncio.get_running_loop().create_future()
-    unwatch = registry.watch(lambda name: changed.done() or changed.set_result(name))
+    unwatch = registry.watch(lambda event: changed.done() or changed.set_result(event))
     try:
-        return await asyncio.wait_for(changed, 10)
+        event = await asyncio.wait_for(changed, 10)
+        return None if event is None else PeerName.parse(event.name)
     finally:
         unwatch()
 

@@ -255,13 +255,28 @@ async def test_a_revoked_key_is_cut_though_events_are_silenced(world):
     await asyncio.wait_for(connection.wait_closed(), 15)
 
 
-async def test_a_revocation_that_was_told_cuts_though_no_document_says_so(world):
+async def test_the_event_of_a_revocation_cuts_and_no_document_is_fetched(world):
     await world.serve()
-    _, key = world.portal.new_peer("scheduler-main")
+    name, key = world.portal.new_peer("scheduler-main")
     connection = await world.connect("scheduler-main", key)
     world.portal.documents_status = 404
-    world.portal.revoke(PeerName.parse("scheduler-main"))
-    await asyncio.wait_for(connection.wait_closed(), 12)
+    asked = world.portal.lookups[name]
+    world.portal.revoke(name)
+    await asyncio.wait_for(connection.wait_closed(), 2)
+    assert world.portal.lookups[name] == asked
+
+
+async def test_the_revocation_of_a_peers_other_key_cuts_nothing(world):
+    await world.serve()
+    name, key = world.portal.new_peer("scheduler-main")
+    other = generate()
+    world.portal.publish(name, other)
+    connection = await world.connect("scheduler-main", key)
+    another = await world.connect("scheduler-main", other)
+    world.portal.revoke(name, other)
+    await asyncio.wait_for(another.wait_closed(), 2)
+    assert not connection.is_closed()
+    connection.close()
 
 
 async def test_caps_before_login_by_address_and_in_all(world):
