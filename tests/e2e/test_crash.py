@@ -23,17 +23,14 @@ def state_at_kill(system, instance):
 
 
 async def check_one_pod(system, instance):
-    """Wait for all parts of one pod and no others.
-
-    An agent that was killed while files were being mounted leaves the mounter until the discard.
-    """
+    """Wait for all parts of one pod and no others."""
     pod = {"", "-app", "-auth", "-files", "-infra", "-listener", "-mount", "-pod", "-storage"}
     async with asyncio.timeout(CONVERGE_S):
         while True:
             names = system.at_engine(instance)
             roles = [name.removeprefix(f"dit4c-{instance}") for name in names]
             assert len(set(roles)) == len(roles), names
-            if set(roles) - {"-mounter"} == pod:
+            if set(roles) == pod:
                 return
             await asyncio.sleep(0.2)
 

@@ -71,6 +71,21 @@ class FilesMount:
         except NotFound:
             return
 
+    async def remove_left_mounter(self, instance: str) -> None:
+        """Remove the mount container of an agent that was killed, when it has ended.
+
+        The caller holds the pod's lock, so that this agent mounts nothing meanwhile.
+        """
+        name = pod.container_name(instance, Role.MOUNTER)
+        try:
+            async with asyncio.timeout(_MOUNT_S):
+                await self._engine.wait_container(name)
+        except NotFound:
+            return
+        except TimeoutError:
+            _log.warning("pod of %s: its mount container did not end", instance)
+        await self._engine.remove_container(name)
+
     async def drain(self, storage: ContainerState) -> str:
         """Have the storage helper send what was written, and end; the names of unsent files."""
         if not storage.running:

@@ -366,6 +366,11 @@ class PodManager:
             _log.warning("pod of %s: %s had ended, started again", instance, role)
             return True
 
+    async def remove_left_mounter(self, instance: str) -> None:
+        """Remove what an agent that was killed while it mounted files has left."""
+        async with self._lock(instance):
+            await self._builder.files.remove_left_mounter(instance)
+
     async def infra_ended(self, instance: str) -> None:
         """The holder of a pod's namespace has ended: the app can't stay without its firewall."""
         async with self._lock(instance):

@@ -154,6 +154,7 @@ class PodSupervisor:
         for instance in self._known.keys() - listed.keys():
             self._publish(instance, None)
         for instance, status in listed.items():
+            self._spawn(self._pods.remove_left_mounter(instance), f"mounter of {instance}")
             if not _same(self._known.get(instance), status):
                 self._publish(instance, status)
             if status.state is not PodState.RUNNING:

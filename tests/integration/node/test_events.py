@@ -53,6 +53,19 @@ async def test_an_app_that_uses_too_much_memory(pods, engine, config, images, in
             )
 
 
+async def test_a_mounter_that_a_killed_agent_left_is_removed(
+    pods, engine, config, images, instance
+):
+    await run_start(pods, instance, images.app)
+    name = f"dit4c-{instance}-mounter"
+    docker("create", "--name", name, images.app)
+    async with keeping(pods, engine, config):
+        async with asyncio.timeout(30):
+            while docker("ps", "--all", "--quiet", "--filter", f"name={name}"):
+                await asyncio.sleep(0.1)
+    assert inspect(f"dit4c-{instance}-app")["State"]["Running"]
+
+
 @pytest.mark.parametrize("role", ["listener", "auth"])
 async def test_a_helper_that_dies_is_started_again(pods, engine, config, images, instance, role):
     async with keeping(pods, engine, config):
