@@ -17,7 +17,7 @@ from dit4c_p2p.imageserver.http_request import Call
 from dit4c_p2p.imageserver.http_sendfile import sending_threads
 from dit4c_p2p.imageserver.metrics import ImageServerMetrics
 from dit4c_p2p.imageserver.routing import VERBS, Endpoint, InvalidRepository, read_path
-from dit4c_p2p.imageserver.server import HttpServer
+from dit4c_p2p.imageserver.server import http_server
 from dit4c_p2p.imageserver.store.errors import StoreError
 from dit4c_p2p.imageserver.store.store import Store
 from dit4c_p2p.observe.metrics import set_all
@@ -52,7 +52,7 @@ class ImageServer:
         )
         app.router.add_route("*", "/{path:.*}", self._answer)
         app.on_response_prepare.append(_without_server)
-        self._server = HttpServer(app, config)
+        self._server = http_server(app, config)
 
     @property
     def ports(self) -> list[int]:

@@ -33,7 +33,7 @@ from dit4c_p2p.portal.errors import Unavailable
 from dit4c_p2p.portal.http import responses
 from dit4c_p2p.portal.http.client_address import resolve_client_address
 from dit4c_p2p.portal.http.request_body import MAX_BODY_BYTES
-from dit4c_p2p.portal.http.server import HttpServer
+from dit4c_p2p.portal.http.server import http_server
 from dit4c_p2p.portal.http.static_files import StaticFiles
 from dit4c_p2p.portal.instances import images, saves
 from dit4c_p2p.portal.instances.checkpoints import Checkpoints
@@ -117,7 +117,7 @@ class Portal:
             connect=list(config.connect),
         )
         self._services = self._make_services()
-        self._server = HttpServer(self._make_app(), config)
+        self._server = http_server(self._make_app(), config)
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
