@@ -8,8 +8,6 @@ import resource
 import time
 from collections.abc import Callable, Mapping
 
-import asyncssh
-
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.fileserver.config import FileServerConfig
 from dit4c_p2p.fileserver.expired_folders import ExpiredFolders
@@ -28,8 +26,8 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.registry import KeyEvent
-from dit4c_p2p.net.listener import not_bound
 from dit4c_p2p.observe.server import Check
+from dit4c_p2p.overlay.server import disconnect_all
 from dit4c_p2p.overlay.ssh_listener import SshListener
 from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS
 
@@ -220,33 +218,13 @@ class FileServer:
             **SERVER_OPTIONS | {"server_version": _VERSION},
         )
         self._stack.callback(listener.close)
-        first = 0
-        for host, wanted in self.config.ssh:
-            port = wanted or first
-            try:
-                port = await listener.listen(host, port)
-            except OSError as error:
-                raise not_bound(host, port, _ANOTHER_PORT, error) from None
-            first = first or port
-        if not first:
-            raise ConfigError("the file server has no address to listen on", hint="give it one")
-        self.port = first
+        self.port = await listener.listen_all(self.config.ssh, another=_ANOTHER_PORT)
 
 
 async def _cut_all(connections: FileServerConnections) -> None:
     """Close every connection, and wait until nothing of their sessions is under way."""
-    live = list(connections.live)
-    sessions = connections.sessions.all
-    for server in live:
-        server.conn.disconnect(asyncssh.DISC_BY_APPLICATION, "the file server stops")
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_STOP_TIMEOUT_S):
-            await asyncio.gather(
-                *(server.conn.wait_closed() for server in live), return_exceptions=True
-            )
-            await asyncio.gather(*(session.closed.wait() for session in sessions))
-    for server in live:
-        server.conn.abort()
+    sessions = (session.closed.wait() for session in connections.sessions.all)
+    await disconnect_all(connections.live, "the file server stops", _STOP_TIMEOUT_S, *sessions)
 
 
 async def _end(task: "asyncio.Task[None]") -> None:

@@ -6,9 +6,10 @@ key and by channels. A connection is cut when its key is revoked.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, TypeVar
@@ -392,3 +393,21 @@ def _remember(memory: OrderedDict[str, V], key: str, value: V) -> None:
     memory.move_to_end(key)
     while len(memory) > _MAX_REMEMBERED:
         memory.popitem(last=False)
+
+
+async def disconnect_all(
+    servers: Iterable[PeerServer], reason: str, limit_s: float, *others: Awaitable[object]
+) -> None:
+    """Disconnect peers for ``reason``, and abort those that are not gone after ``limit_s``.
+
+    :param others: what has to end as well, within the same time.
+    """
+    live = list(servers)
+    for server in live:
+        server.conn.disconnect(asyncssh.DISC_BY_APPLICATION, reason)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(limit_s):
+            closing = (server.conn.wait_closed() for server in live)
+            await asyncio.gather(*closing, *others, return_exceptions=True)
+    for server in live:
+        server.conn.abort()

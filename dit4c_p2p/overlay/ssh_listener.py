@@ -11,11 +11,14 @@ who have sent the beginning of SSH's first line (RFC 4253 section 4.2) come befo
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, cast
 
 import asyncssh
 
+from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.net.connection_limits import rate_limit_key
+from dit4c_p2p.net.listener import not_bound
 from dit4c_p2p.overlay.server import ConnectionAdmission
 from dit4c_p2p.overlay.ssh_options import LOGIN_TIMEOUT_S
 
@@ -55,6 +58,25 @@ class SshListener:
         )
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
+
+    async def listen_all(self, addresses: Iterable[tuple[str, int]], *, another: str) -> int:
+        """Listen on every address; return the first one's port.
+
+        :param addresses: host and port; port 0 is the first one's, or what the system chooses.
+        :param another: how another port is chosen, for one that is taken.
+        :raises ConfigError: there is no address, or one can't be listened on.
+        """
+        first = 0
+        for host, wanted in addresses:
+            port = wanted or first
+            try:
+                port = await self.listen(host, port)
+            except OSError as error:
+                raise not_bound(host, port, another, error) from None
+            first = first or port
+        if not first:
+            raise ConfigError("there is no address to listen on for SSH", hint="give it one")
+        return first
 
     @property
     def listens(self) -> bool:

@@ -6,17 +6,16 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-import asyncssh
-
 from dit4c_p2p import resources
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.net.https_redirect import Redirect
-from dit4c_p2p.net.listener import Listener, ListenerOptions, close_all, not_bound
+from dit4c_p2p.net.listener import Listener, ListenerOptions, close_all
 from dit4c_p2p.net.tls import Certificate
 from dit4c_p2p.observe.server import Check
+from dit4c_p2p.overlay.server import disconnect_all
 from dit4c_p2p.overlay.ssh_listener import SshListener
 from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS
 from dit4c_p2p.router.config import Addresses, RouterConfig
@@ -213,31 +212,12 @@ class Router:
             **SERVER_OPTIONS,
         )
         self._stack.callback(listener.close)
-        first = 0
-        for host, wanted in self.config.ssh:
-            port = wanted or first
-            try:
-                port = await listener.listen(host, port)
-            except OSError as error:
-                raise not_bound(host, port, _ANOTHER_SSH_PORT, error) from None
-            first = first or port
-        if not first:
-            raise ConfigError("the router has no address to listen on", hint="give it one")
-        return first
+        return await listener.listen_all(self.config.ssh, another=_ANOTHER_SSH_PORT)
 
 
 async def _cut_all(board: TunnelRegistry) -> None:
     """Close every SSH connection; peers come back to the next router by themselves."""
-    live = list(board.live)
-    for server in live:
-        server.conn.disconnect(asyncssh.DISC_BY_APPLICATION, "the router stops")
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_STOP_TIMEOUT_S):
-            await asyncio.gather(
-                *(server.conn.wait_closed() for server in live), return_exceptions=True
-            )
-    for server in live:
-        server.conn.abort()
+    await disconnect_all(board.live, "the router stops", _STOP_TIMEOUT_S)
 
 
 async def _end(task: "asyncio.Task[None]") -> None:
