@@ -1,6 +1,5 @@
 """Administration of people's API tokens: on the portal's own machine, or through its API."""
 
-import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -10,19 +9,16 @@ from urllib.parse import quote
 import aiohttp
 import msgspec
 
-from dit4c_p2p.audit import AuditBroken, AuditLog
-from dit4c_p2p.database import DatabaseSpec, databases, in_transaction
+from dit4c_p2p.database import DatabaseSpec, databases
 from dit4c_p2p.errors import ConfigError, DitError
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.messages.public import PortalInfo
 from dit4c_p2p.portal.accounts import api_tokens, people
 from dit4c_p2p.portal.api.people import token_view
-from dit4c_p2p.portal.audit import local_user
+from dit4c_p2p.portal.audit import Audit, local_user
 from dit4c_p2p.portal.config import AUDIT_FILE
-from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.schemas import NewTokenView, TokenView
-
-_log = logging.getLogger(__name__)
+from dit4c_p2p.portal.services import accounts
 
 T = TypeVar("T")
 
@@ -54,18 +50,21 @@ class DatabaseTokenAdmin:
         be written; a revocation goes on.
     """
 
-    def __init__(self, audit: Path, now: float) -> None:
+    def __init__(self, audit: Audit, now: float) -> None:
         self._audit = audit
         self._now = now
 
     async def create(self, person: str, label: str, days: int, scopes: frozenset[str]) -> str:
         """See :class:`TokenAdmin`."""
-        async with in_transaction("portal"):
-            made, text = await api_tokens.create(
-                person, label=label, scopes=scopes, days=days, now=self._now
-            )
-            about = f"{person} token:{public_id(made.digest)} scopes {made.scopes}"
-            self._write("token.create", about)
+        _, text = await accounts.create_api_token(
+            self._audit,
+            person,
+            label=label,
+            scopes=scopes,
+            days=days,
+            now=self._now,
+            who=local_user(),
+        )
         return text
 
     async def list(self, person: str) -> Sequence[TokenView]:
@@ -76,16 +75,7 @@ class DatabaseTokenAdmin:
     async def revoke(self, person: str, token: str) -> None:
         """See :class:`TokenAdmin`."""
         await people.get(person)
-        await api_tokens.revoke(person, token)
-        try:
-            self._write("token.revoke", f"{person} {token[:40]}")
-        except (OSError, AuditBroken) as error:
-            _log.error("done without a line in the audit log: token.revoke: %s", error)
-
-    def _write(self, what: str, about: str) -> None:
-        """:raises OSError, AuditBroken: it is not written down."""
-        with closing(AuditLog(self._audit)) as log:
-            log.write(what, who=local_user(), about=about)
+        await accounts.end_api_token(self._audit, person, token, who=local_user())
 
 
 class ApiTokenAdmin:
@@ -131,8 +121,9 @@ class ApiTokenAdmin:
 @asynccontextmanager
 async def local_desk(spec: DatabaseSpec, audit: Path, now: float) -> AsyncIterator[TokenAdmin]:
     """Return the token administration of a portal on this machine; ``audit`` is its audit log."""
-    async with databases([spec]):
-        yield DatabaseTokenAdmin(audit, now)
+    with closing(Audit(audit)) as log:
+        async with databases([spec]):
+            yield DatabaseTokenAdmin(log, now)
 
 
 @asynccontextmanager

@@ -59,7 +59,6 @@ from dit4c_p2p.portal.login.provider_logins import ProviderLogins
 from dit4c_p2p.portal.metrics import PortalMetrics
 from dit4c_p2p.portal.models import Counter, EnrolNonce, Incoming, LoginLink, Outgoing
 from dit4c_p2p.portal.oauth.server import OAuthServer
-from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages import account, dashboard, earlier_files, login
 from dit4c_p2p.portal.pages import audit as audit_pages
 from dit4c_p2p.portal.pages import consents as consent_pages
@@ -82,6 +81,7 @@ from dit4c_p2p.portal.peers import imageserver as peer_imageserver
 from dit4c_p2p.portal.peers import instances as peer_instances
 from dit4c_p2p.portal.peers import oauth as oauth_handlers
 from dit4c_p2p.portal.peers import registry as peer_registry
+from dit4c_p2p.portal.services import accounts
 from dit4c_p2p.portal.services.deletion import finish_deletions
 from dit4c_p2p.portal.services.user_keys import end_pending_keys
 from dit4c_p2p.portal.storage.events import GrantEvents
@@ -249,14 +249,13 @@ class Portal:
 
         :raises NotFound: no such person.
         """
-        async with in_transaction("portal"):
-            token = await people.create_login_link(
-                person, lifetime_s=self.config.limits.login_link_s, now=self._clock()
-            )
-            await self._services.audit.record_required(
-                "login_link.create", who=local_user(), about=person
-            )
-        return token
+        return await accounts.create_login_link(
+            self._services.audit,
+            person,
+            lifetime_s=self.config.limits.login_link_s,
+            now=self._clock(),
+            who=local_user(),
+        )
 
     async def create_api_token(self, person: str, label: str) -> str:
         """A token for the HTTP API, with all that the person may and without an end; it replaces
@@ -265,19 +264,16 @@ class Portal:
         :raises NotFound: no such person.
         """
         owner = await people.get(person)
-        async with in_transaction("portal"):
-            made, text = await api_tokens.create(
-                person,
-                label=label,
-                scopes=api_tokens.ALL_SCOPES if owner.is_admin else api_tokens.USER_SCOPES,
-                days=None,
-                now=self._clock(),
-                replace=True,
-            )
-            about = f"{person} token:{public_id(made.digest)} scopes {made.scopes}"
-            await self._services.audit.record_required(
-                "token.create", who=local_user(), about=about
-            )
+        _, text = await accounts.create_api_token(
+            self._services.audit,
+            person,
+            label=label,
+            scopes=api_tokens.ALL_SCOPES if owner.is_admin else api_tokens.USER_SCOPES,
+            days=None,
+            now=self._clock(),
+            replace=True,
+            who=local_user(),
+        )
         return text
 
     async def enrol_own(

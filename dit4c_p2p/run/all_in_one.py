@@ -21,8 +21,7 @@ import aiodocker
 import aiohttp
 
 from dit4c_p2p.atomic_file import write_whole
-from dit4c_p2p.audit import AuditLog
-from dit4c_p2p.database import databases, in_transaction, serving
+from dit4c_p2p.database import databases, serving
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import load_or_create, public_line
 from dit4c_p2p.identity.names import PeerName
@@ -319,8 +318,9 @@ async def login_link(folder: Path, person: str) -> str:
     :raises DitError: no such person.
     """
     from dit4c_p2p.admin.tokens import audit_of, database_of
-    from dit4c_p2p.portal.accounts.people import create_login_link
-    from dit4c_p2p.portal.audit import local_user
+    from dit4c_p2p.portal.audit import Audit, local_user
+    from dit4c_p2p.portal.config import Limits
+    from dit4c_p2p.portal.services.accounts import create_login_link
 
     try:
         portal_url = json.loads((folder / _ABOUT).read_bytes())["portal"]
@@ -329,10 +329,11 @@ async def login_link(folder: Path, person: str) -> str:
             f"there is no installation in {folder}",
             hint="start 'dit4c up' once, or say where with --data-dir",
         ) from None
-    with closing(AuditLog(audit_of(folder))) as audit:
-        async with databases([database_of(folder)]), in_transaction("portal"):
-            token = await create_login_link(person, lifetime_s=24 * 3600, now=time.time())
-            audit.write("login_link.create", who=local_user(), about=person)
+    with closing(Audit(audit_of(folder))) as audit:
+        async with databases([database_of(folder)]):
+            token = await create_login_link(
+                audit, person, lifetime_s=Limits.login_link_s, now=time.time(), who=local_user()
+            )
     return f"{portal_url}/login/{token}"
 
 

@@ -38,6 +38,7 @@ from dit4c_p2p.portal.schemas import (
     time_or_none,
     time_text,
 )
+from dit4c_p2p.portal.services import accounts
 from dit4c_p2p.portal.services.deletion import check_own, delete_person
 
 _HOUR_S = 3600
@@ -178,12 +179,10 @@ async def invite_person(
 
 
 async def login_link(parts: PortalContext, id: str, *, link_s: float, by: str) -> LoginLinkView:
-    """A one-time link that the person ``by`` makes; see :func:`people.create_login_link`."""
+    """A one-time link that the person ``by`` makes; see :func:`accounts.create_login_link`."""
     await people.get(id)
     now = parts.clock()
-    async with in_transaction("portal"):
-        token = await people.create_login_link(id, lifetime_s=link_s, now=now, made_by=by)
-        await parts.audit.record_required("login_link.create", about=id)
+    token = await accounts.create_login_link(parts.audit, id, lifetime_s=link_s, now=now, by=by)
     return LoginLinkView(url=f"{parts.config.url}/login/{token}", expires=time_text(now + link_s))
 
 
@@ -225,21 +224,17 @@ async def change_person(
 async def new_api_token(
     parts: PortalContext, id: str, *, label: str, scopes: frozenset[str], days: float | None
 ) -> NewTokenView:
-    """A token and its text; see :func:`api_tokens.create`."""
-    async with in_transaction("portal"):
-        made, text = await api_tokens.create(
-            id, label=label, scopes=scopes, days=days, now=parts.clock()
-        )
-        about = f"{id} token:{public_id(made.digest)} scopes {made.scopes}"
-        await parts.audit.record_required("token.create", about=about)
+    """A token and its text; see :func:`accounts.create_api_token`."""
+    made, text = await accounts.create_api_token(
+        parts.audit, id, label=label, scopes=scopes, days=days, now=parts.clock()
+    )
     view = token_view(made)
     return NewTokenView(**msgspec.structs.asdict(view), token=text)
 
 
 async def end_api_token(parts: PortalContext, id: str, token: str, *, current: str = "") -> None:
-    """End a token, and have what it has open see it; see :func:`api_tokens.revoke`."""
-    await api_tokens.revoke(id, token, current=current)
-    await parts.audit.record_best_effort("token.revoke", about=f"{id} {token[:40]}")
+    """End a token, and have what it has open see it; see :func:`accounts.end_api_token`."""
+    await accounts.end_api_token(parts.audit, id, token, current=current)
     parts.sessions.look_again(id)
 
 

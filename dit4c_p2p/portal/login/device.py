@@ -17,6 +17,7 @@ from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.errors import BadRequest, NotFound, PortalError, TooMany
 from dit4c_p2p.portal.models import DeviceCode
 from dit4c_p2p.portal.opaque_tokens import digest, new_token, public_id
+from dit4c_p2p.portal.services import accounts
 
 _log = logging.getLogger(__name__)
 
@@ -133,16 +134,17 @@ class DeviceCodes:
     async def _token(self, found: DeviceCode, now: float) -> tuple[str, list[Scope]]:
         person = str(found.person_id)
         taken = {token.label for token in await api_tokens.of(person)}
-        made, text = await api_tokens.create(
+        made, text = await accounts.create_api_token(
+            self._audit,
             person,
             label=_free_label(found.name, taken),
             scopes=frozenset(found.scopes.split()),
             days=TOKEN_DAYS,
             now=now,
+            who=person,
+            how=", by a device code",
         )
         await found.delete()
-        about = f"{person} token:{public_id(made.digest)} scopes {made.scopes}, by a device code"
-        await self._audit.record_required("token.create", who=person, about=about)
         return text, api_tokens.scopes_of(made)
 
     # ---- by a person
