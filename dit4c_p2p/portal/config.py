@@ -13,6 +13,9 @@ from dit4c_p2p.messages.public import FileServerInfo, ImageServerInfo, RouterInf
 from dit4c_p2p.net.tls import TlsFiles
 from dit4c_p2p.net.trusted_proxies import NOBODY, TrustedProxies
 from dit4c_p2p.portal.login.config import LoginConfig
+from dit4c_p2p.settings.portal import PortalLimits
+
+Limits = PortalLimits
 
 AUDIT_FILE = "audit.jsonl"
 
@@ -38,43 +41,6 @@ class KnownImageServer:
 
     info: ImageServerInfo
     token_sha256: str = ""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits, each with its unit in its name."""
-
-    # In all; those that hold a place on a machine; and starts of one person within a minute.
-    instances_per_person: int = 10
-    instances_at_once_per_person: int = 5
-    starts_per_minute_per_person: int = 20
-    # Of saved images, counting what is new in each; None is no limit.
-    saved_bytes_per_person: int | None = 50 * 1024**3
-    # How often checkpoints are made where neither instance nor person say it; 0 is never.
-    checkpoint_minutes: int = 0
-    login_link_s: int = 24 * 3600
-    session_idle_s: int = 30 * 24 * 3600
-    session_s: int = 180 * 24 * 3600
-    code_s: int = 60
-    access_token_s: int = 12 * 3600
-    enrol_nonce_s: int = 300
-    logs_s: float = 10.0
-    event_streams: int = 512
-    event_streams_per_person: int = 16
-    # A request's head; its body in all, and without a byte of it.
-    head_s: float = 10.0
-    body_s: float = 30.0
-    body_silence_s: float = 10.0
-    # Pods on this machine, and everybody behind one router at home, are one address.
-    connections: int = 4096
-    connections_per_address: int = 512
-    handshake_s: float = 10.0
-    # A visitor that takes no byte for so long is cut.
-    stalled_s: float = 60.0
-    # Of files; None is no limit. How long a discarded instance's files are kept.
-    person_quota_bytes: int | None = 50 * 1024**3
-    group_quota_bytes: int | None = 200 * 1024**3
-    instance_files_s: float = 30 * 24 * 3600.0
 
 
 @dataclass(frozen=True)

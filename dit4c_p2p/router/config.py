@@ -11,38 +11,13 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo
 from dit4c_p2p.net.tls import TlsFiles
 from dit4c_p2p.net.trusted_proxies import NOBODY, TrustedProxies
+from dit4c_p2p.settings.router import RouterLimits
+
+Limits = RouterLimits
 
 _ID = "{id}"
 
 Addresses = tuple[tuple[str, int], ...]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Limits of one router; times in seconds."""
-
-    # From the protocol's first moment to the end of the first request's head; and before that, for
-    # a TLS handshake.
-    head_s: float = 10.0
-    handshake_s: float = 10.0
-    # For a listener to accept a channel. A tunnel that is dead is noticed after 12 s.
-    open_s: float = 10.0
-    # For the portal to say what has become of an instance, and how long its answer counts.
-    page_state_s: float = 2.0
-    page_state_ttl_s: float = 1.0
-    # A visitor that takes no byte for so long, or ended its own half so long ago, is cut.
-    stalled_s: float = 300.0
-    # Sockets in all and from one address; a page of Jupyter takes six and a few WebSockets.
-    visitors: int = 8192
-    visitors_per_address: int = 4096
-    # security.md, section 4.
-    tunnels_per_key: int = 4
-    channels_per_tunnel: int = 256
-    # Of these from one address, so that a stranger doesn't have them all; a browser takes six for
-    # pages, and one for each WebSocket.
-    channels_per_visitor: int = 64
-    # A scheduler has a connection for each node that it dials.
-    dials_per_key: int = 1024
 
 
 @dataclass(frozen=True)
@@ -72,7 +47,7 @@ class RouterConfig:
     portal: PortalInfo
     user_url: str
     data_folder: Path
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     https: Addresses = ()
     redirect: Addresses = ()
     tls: TlsFiles | None = None

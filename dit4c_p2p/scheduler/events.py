@@ -7,23 +7,9 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from dit4c_p2p.messages.instances import FINAL, State
+from dit4c_p2p.settings.scheduler import SchedulerLimits
 
-# An image may have to be unpacked at a home's pace; an app may have to make its first start.
-IMAGE_LIMIT_S = 3600
-START_LIMIT_S = 3600
-# 20 GiB at 12 Mbit/s.
-SAVE_LIMIT_S = 4 * 3600
-UPLOAD_LIMIT_S = 4 * 3600
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long a state may last, in seconds."""
-
-    image_s: float = IMAGE_LIMIT_S
-    start_s: float = START_LIMIT_S
-    save_s: float = SAVE_LIMIT_S
-    upload_s: float = UPLOAD_LIMIT_S
+Limits = SchedulerLimits
 
 
 @dataclass(frozen=True)

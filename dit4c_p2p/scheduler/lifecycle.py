@@ -46,8 +46,6 @@ from dit4c_p2p.scheduler.entering import (
     with_log,
 )
 from dit4c_p2p.scheduler.events import (
-    IMAGE_LIMIT_S,
-    START_LIMIT_S,
     CheckpointEvent,
     DiscardAsked,
     Event,
@@ -96,10 +94,8 @@ from dit4c_p2p.scheduler.saving import (
 )
 
 __all__ = [
-    "IMAGE_LIMIT_S",
     "MAX_INFO_CHARS",
     "MAX_LOG_CHARS",
-    "START_LIMIT_S",
     "TABLE",
     "WORK",
     "DiscardAsked",

@@ -12,7 +12,7 @@ and to name the environment variable (:func:`variable`).
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -44,11 +44,15 @@ class Settings:
         yield from ()
 
 
+S = TypeVar("S", bound=Settings)
+
+
 @dataclass(frozen=True)
 class Setting:
     """One value. ``example`` is shown where there is no default, or where it says more.
 
-    ``shown``: the example file has it in force although it may be left out.
+    ``shown``: the example file has it in force although it may be left out. ``name``: what it is
+    called in files; empty for the field's own name.
     """
 
     value: Value[Any]
@@ -56,6 +60,7 @@ class Setting:
     default: object
     example: object
     shown: bool = False
+    name: str = ""
 
     @property
     def required(self) -> bool:
@@ -83,9 +88,14 @@ def setting(
     default: object = REQUIRED,
     example: object = REQUIRED,
     shown: bool = False,
+    name: str = "",
 ) -> Any:
-    """Declare a field of a :class:`Settings` class; ``meaning`` is a sentence or two."""
-    declared = Setting(value, meaning, default, example, shown)
+    """Declare a field of a :class:`Settings` class.
+
+    :param meaning: a sentence or two.
+    :param name: what it is called in files, where the field's name carries the unit.
+    """
+    declared = Setting(value, meaning, default, example, shown, name)
     if default is REQUIRED:
         return dataclasses.field(metadata={_DECLARED: declared})
     return dataclasses.field(default=default, metadata={_DECLARED: declared})
@@ -108,10 +118,29 @@ def sections(settings: type[Settings], meaning: str, *, shown: bool = False) -> 
 
 
 def parts(settings: type[Settings]) -> list[tuple[str, Setting | Section]]:
-    """Return every name of a class with its declaration, in the order of the declarations."""
+    """Return every name of a class with its declaration, in the order of the declarations.
+
+    Fields that are not declared, and thus not settable, are left out.
+    """
+    return [(name, part) for name, _, part in _declared(settings)]
+
+
+def with_values(settings: type[S], values: Mapping[str, object]) -> S:
+    """Return an object of a class with the values of names in files."""
+    fields = {name: field for name, field, _ in _declared(settings)}
+    return settings(**{fields[name]: value for name, value in values.items()})
+
+
+def _declared(settings: type[Settings]) -> Iterator[tuple[str, str, Setting | Section]]:
+    """Yield the name in files, the field and the declaration of each."""
     if not dataclasses.is_dataclass(settings):
         raise TypeError(f"{settings.__name__} is no dataclass")
-    return [(field.name, field.metadata[_DECLARED]) for field in dataclasses.fields(settings)]
+    for field in dataclasses.fields(settings):
+        part = field.metadata.get(_DECLARED)
+        if isinstance(part, Setting):
+            yield part.name or field.name, field.name, part
+        elif isinstance(part, Section):
+            yield field.name, field.name, part
 
 
 def every_setting(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dit4c_p2p.portal import CatalogueImage, PortalConfig
     from dit4c_p2p.portal.config import KnownImageServer
 
-HOUR_S = 3600.0
+HOUR_S = 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,25 +159,39 @@ class PortalLimits(Settings):
         "How often one person may start an instance, or start one again, within a minute.",
         default=20,
     )
-    login_link: float = setting(
-        values.duration, "How long a login link is good for.", default=24 * HOUR_S
+    login_link_s: int = setting(
+        values.whole_seconds,
+        "How long a login link is good for.",
+        default=24 * HOUR_S,
+        name="login_link",
     )
-    session_idle: float = setting(
-        values.duration, "A login ends after so long without a request.", default=30 * 24 * HOUR_S
+    session_idle_s: int = setting(
+        values.whole_seconds,
+        "A login ends after so long without a request.",
+        default=30 * 24 * HOUR_S,
+        name="session_idle",
     )
-    session: float = setting(
-        values.duration, "A login ends after so long in any case.", default=180 * 24 * HOUR_S
+    session_s: int = setting(
+        values.whole_seconds,
+        "A login ends after so long in any case.",
+        default=180 * 24 * HOUR_S,
+        name="session",
     )
-    access_token: float = setting(
-        values.duration, "How long an instance lets its user in after one login.",
+    access_token_s: int = setting(
+        values.whole_seconds,
+        "How long an instance lets its user in after one login.",
         default=12 * HOUR_S,
-    )  # fmt: skip
-    enrolment: float = setting(
-        values.duration,
+        name="access_token",
+    )
+    enrol_nonce_s: int = setting(
+        values.whole_seconds,
         "For the owner of a new peer to answer a challenge ('dit4c key challenge').",
         default=HOUR_S,
+        name="enrolment",
     )
-    logs: float = setting(values.duration, "For a node to send an instance's log.", default=10.0)
+    logs_s: float = setting(
+        values.duration, "For a node to send an instance's log.", default=10.0, name="logs"
+    )
     event_streams: int = setting(
         values.integer(16, 65536), "Pages that are kept up to date at one time.", default=512
     )
@@ -193,14 +207,20 @@ class PortalLimits(Settings):
         "a machine.",
         default=512,
     )
-    head: float = setting(values.duration, "For a request's head to arrive.", default=10.0)
-    stalled: float = setting(
-        values.duration, "A visitor that takes no byte for so long is cut.", default=60.0
+    head_s: float = setting(
+        values.duration, "For a request's head to arrive.", default=10.0, name="head"
     )
-    saved_per_person: int = setting(
+    stalled_s: float = setting(
+        values.duration,
+        "A visitor that takes no byte for so long is cut.",
+        default=60.0,
+        name="stalled",
+    )
+    saved_bytes_per_person: int | None = setting(
         values.size,
         "What one person's saved instances may take, counting what is new in each.",
         default=50 * 1024**3,
+        name="saved_per_person",
     )
     checkpoint_minutes: int = setting(
         values.integer(0, 7 * 24 * 60),
@@ -208,20 +228,31 @@ class PortalLimits(Settings):
         "says otherwise. 0 is never.",
         default=0,
     )
-    person_quota: int = setting(
+    person_quota_bytes: int | None = setting(
         values.size,
         "How much the files of one person may take at a file server. Admins may choose another "
         "quota for a person.",
         default=50 * 1024**3,
+        name="person_quota",
     )
-    group_quota: int = setting(
-        values.size, "The same for the files of one group.", default=200 * 1024**3
+    group_quota_bytes: int | None = setting(
+        values.size,
+        "The same for the files of one group.",
+        default=200 * 1024**3,
+        name="group_quota",
     )
-    instance_files: float = setting(
+    instance_files_s: float = setting(
         values.duration,
         "How long the files in /mnt/instance are kept after their instance was discarded.",
         default=30 * 24 * HOUR_S,
+        name="instance_files",
     )
+    # Not settable: an OAuth code's life; for a TLS handshake; for a request's body in all, and
+    # without a byte of it.
+    code_s: int = 60
+    handshake_s: float = 10.0
+    body_s: float = 30.0
+    body_silence_s: float = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -371,9 +402,8 @@ class PortalSettings(Settings):
 
     def config(self) -> "PortalConfig":
         """What the portal is told."""
-        from dit4c_p2p.portal import Limits, PortalConfig
+        from dit4c_p2p.portal import PortalConfig
 
-        limits = self.limits
         return PortalConfig(
             id=self.id,
             data_folder=self.data_folder,
@@ -392,26 +422,5 @@ class PortalSettings(Settings):
             imageservers=tuple(server.known for server in self.imageservers),
             scheduler=self.scheduler,
             login=login_config(self.login, self.providers, self.allow),
-            limits=Limits(
-                instances_per_person=limits.instances_per_person,
-                instances_at_once_per_person=limits.instances_at_once_per_person,
-                starts_per_minute_per_person=limits.starts_per_minute_per_person,
-                login_link_s=round(limits.login_link),
-                session_idle_s=round(limits.session_idle),
-                session_s=round(limits.session),
-                access_token_s=round(limits.access_token),
-                enrol_nonce_s=round(limits.enrolment),
-                logs_s=limits.logs,
-                event_streams=limits.event_streams,
-                event_streams_per_person=limits.event_streams_per_person,
-                connections=limits.connections,
-                connections_per_address=limits.connections_per_address,
-                head_s=limits.head,
-                stalled_s=limits.stalled,
-                saved_bytes_per_person=limits.saved_per_person,
-                checkpoint_minutes=limits.checkpoint_minutes,
-                person_quota_bytes=limits.person_quota,
-                group_quota_bytes=limits.group_quota,
-                instance_files_s=limits.instance_files,
-            ),
+            limits=self.limits,
         )

@@ -16,6 +16,7 @@ from dit4c_p2p.settings.declare import (
     every_setting,
     parts,
     variable,
+    with_values,
 )
 from dit4c_p2p.settings.value import WrongValue, close, printable, shown
 
@@ -130,7 +131,7 @@ class _Reader:
         }
         if len(self.problems) > before:
             return None
-        made = settings(**given)
+        made = with_values(settings, given)
         for name, message, hint in made.problems():
             self.say(".".join((*path, name)), WrongValue(message, hint=hint))
         return None if len(self.problems) > before else made

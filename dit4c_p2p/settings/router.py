@@ -23,16 +23,23 @@ if TYPE_CHECKING:
 class RouterLimits(Settings):
     """Limits of a routing server."""
 
-    head: float = setting(
+    head_s: float = setting(
         values.duration,
         "From accepting a visitor's connection to the end of the first request's head.",
         default=10.0,
+        name="head",
     )
-    open: float = setting(
-        values.duration, "For an instance to accept a visitor's connection.", default=10.0
+    open_s: float = setting(
+        values.duration,
+        "For an instance to accept a visitor's connection.",
+        default=10.0,
+        name="open",
     )
-    stalled: float = setting(
-        values.duration, "A visitor that takes no byte for so long is cut.", default=300.0
+    stalled_s: float = setting(
+        values.duration,
+        "A visitor that takes no byte for so long is cut.",
+        default=300.0,
+        name="stalled",
     )
     visitors: int = setting(
         values.integer(1, 1_000_000), "Visitors' connections at one time.", default=8192
@@ -57,6 +64,12 @@ class RouterLimits(Settings):
     dials_per_key: int = setting(
         values.integer(1, 65536), "Connections that a scheduler keeps to its nodes.", default=1024
     )
+
+    # Not settable: for a TLS handshake; for the portal to say what has become of an instance, and
+    # how long its answer counts.
+    handshake_s: float = 10.0
+    page_state_s: float = 2.0
+    page_state_ttl_s: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +150,8 @@ class RouterSettings(PeerSettings):
         self, key: asyncssh.SSHKey, portal: PortalInfo, public: PublicConfig
     ) -> "RouterConfig":
         """Return the router's configuration."""
-        from dit4c_p2p.router.config import Limits, RouterConfig
+        from dit4c_p2p.router.config import RouterConfig
 
-        limits = self.limits
         return RouterConfig(
             name=self.name,
             key=key,
@@ -153,15 +165,5 @@ class RouterSettings(PeerSettings):
             portal=portal,
             user_url=public.user_url,
             data_folder=self.data_folder,
-            limits=Limits(
-                head_s=limits.head,
-                open_s=limits.open,
-                stalled_s=limits.stalled,
-                visitors=limits.visitors,
-                visitors_per_address=limits.visitors_per_address,
-                tunnels_per_key=limits.tunnels_per_key,
-                channels_per_tunnel=limits.channels_per_tunnel,
-                channels_per_visitor=limits.channels_per_visitor,
-                dials_per_key=limits.dials_per_key,
-            ),
+            limits=self.limits,
         )

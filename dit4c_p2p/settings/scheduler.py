@@ -20,15 +20,27 @@ if TYPE_CHECKING:
 class SchedulerLimits(Settings):
     """How long the parts of a start or a save may take before they count as failed."""
 
-    image: float = setting(values.duration, "For a node to have the image.", default=3600.0)
-    start: float = setting(
-        values.duration, "For the app to answer at its own URL after that.", default=3600.0
+    # An image may have to be unpacked at a home's pace, and 20 GiB uploaded at 12 Mbit/s.
+    image_s: float = setting(
+        values.duration, "For a node to have the image.", default=3600.0, name="image"
     )
-    save: float = setting(
-        values.duration, "For a stopped app's files to be read before an upload.", default=14400.0
+    start_s: float = setting(
+        values.duration,
+        "For the app to answer at its own URL after that.",
+        default=3600.0,
+        name="start",
     )
-    upload: float = setting(
-        values.duration, "For these files to be uploaded, each time that is tried.", default=14400.0
+    save_s: float = setting(
+        values.duration,
+        "For a stopped app's files to be read before an upload.",
+        default=14400.0,
+        name="save",
+    )
+    upload_s: float = setting(
+        values.duration,
+        "For these files to be uploaded, each time that is tried.",
+        default=14400.0,
+        name="upload",
     )
 
 
@@ -72,7 +84,7 @@ class SchedulerSettings(PeerSettings):
         self, key: asyncssh.SSHKey, portal: PortalInfo, public: PublicConfig
     ) -> "SchedulerConfig":
         """Return the scheduler's configuration."""
-        from dit4c_p2p.scheduler import Limits, SchedulerConfig
+        from dit4c_p2p.scheduler import SchedulerConfig
 
         return SchedulerConfig(
             name=self.name,
@@ -83,10 +95,5 @@ class SchedulerSettings(PeerSettings):
             routers=tuple(public.routers),
             follow_portal=True,
             nodes=self.nodes,
-            limits=Limits(
-                image_s=self.limits.image,
-                start_s=self.limits.start,
-                save_s=self.limits.save,
-                upload_s=self.limits.upload,
-            ),
+            limits=self.limits,
         )

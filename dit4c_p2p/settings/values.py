@@ -324,6 +324,9 @@ def _registry(raw: object) -> str:
 
 path: Value[Path] = Value("", _path, quoted)
 database: Value[str] = Value("a path, or postgres://USER@HOST/NAME", _database, quoted)
+whole_seconds: Value[int] = Value(
+    "", lambda raw: max(1, round(_duration(raw))), lambda v: _write_amount(v, _SECONDS)
+)
 duration: Value[float] = Value("", _duration, lambda v: _write_amount(v, _SECONDS))
 size: Value[int] = Value("", _size, _write_size)
 address: Value[Address] = Value("", _address, _write_address)

@@ -47,6 +47,7 @@ async def test_a_whole_life(work):
             "url",
             "image",
             "actions",
+            "checkpoint",
             "created",
             "since",
             "unreachable",

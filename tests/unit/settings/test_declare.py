@@ -18,7 +18,7 @@ from dit4c_p2p.portal import Limits as PortalLimits
 from dit4c_p2p.router import Limits as RouterLimits
 from dit4c_p2p.scheduler import Limits as SchedulerLimits
 from dit4c_p2p.settings import KINDS, read
-from dit4c_p2p.settings.declare import Section, Setting, every_setting, parts, variable
+from dit4c_p2p.settings.declare import Section, Setting, Settings, every_setting, parts, variable
 from dit4c_p2p.settings.example import example
 
 EXAMPLES = ROOT / "docs" / "config"
@@ -102,9 +102,7 @@ def test_what_is_left_out_is_as_the_components_have_it():
     assert node.engine_url == defaults["engine_url"]
     assert node.pod_portal == said.portal
     portal = settings_of("portal").config()
-    # The owner of a peer elsewhere has to be asked, and to answer.
-    longer = {"enrol_nonce_s": 3600}
-    assert portal.limits == PortalLimits(**longer)
+    assert portal.limits == PortalLimits()
 
 
 # What no installation needs to change: by a protocol, or between two programs of ours.
@@ -123,9 +121,12 @@ FIXED = {"code_s", "body_s", "body_silence_s", "handshake_s", "page_state_s", "p
     ],
 )
 def test_every_limit_of_a_component_can_be_set(kind, limits):
-    source = inspect.getsource(KINDS[kind].config)
     names = {field.name for field in fields(limits)} - FIXED
-    assert {name for name in names if f"{name}=" not in source} == set()
+    if issubclass(limits, Settings):
+        assert names == {field.name for field in fields(limits) if field.metadata}
+    else:
+        source = inspect.getsource(KINDS[kind].config)
+        assert {name for name in names if f"{name}=" not in source} == set()
 
 
 def test_the_portals_file_becomes_its_configuration(tmp_path):
