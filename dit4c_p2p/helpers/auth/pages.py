@@ -95,12 +95,13 @@ def problem(
         document["detail"] = f"{message}. {hint}".strip() if hint else message
         headers.append((b"Content-Type", b"application/problem+json"))
         return Answer(status, headers, json.dumps(document).encode())
-    refresh = f'<meta http-equiv="refresh" content="{retry_after_s}">' if retry_after_s else ""
+    if retry_after_s:
+        headers.append((b"Refresh", b"%d" % retry_after_s))
     way_on = f'<p><a href="{html.escape(link[0])}">{html.escape(link[1])}</a></p>' if link else ""
     body = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"{refresh}<title>{html.escape(message)}</title><style>{_STYLE}</style></head>"
+        f"<title>{html.escape(message)}</title><style>{_STYLE}</style></head>"
         f"<body><main><h1>{html.escape(message)}</h1><p>{html.escape(hint)}</p>{way_on}"
         "</main></body></html>"
     )
