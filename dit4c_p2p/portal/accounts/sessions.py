@@ -21,11 +21,15 @@ from dit4c_p2p.portal.opaque_tokens import digest, new_token, public_id
 
 @dataclass(frozen=True)
 class LoggedIn:
-    """A session in force. ``csrf`` is in each form; the cookie can't be derived from it."""
+    """A session in force. ``csrf`` is in each form; the cookie can't be derived from it.
+
+    ``since`` is when its person logged in.
+    """
 
     digest: str
     who: Caller
     csrf: str
+    since: float
 
 
 class Sessions:
@@ -129,7 +133,9 @@ class Sessions:
             return None
         if use:
             await self._last_used.note(session)
-        return LoggedIn(session.digest, people.who(session.person), csrf_token(token))
+        return LoggedIn(
+            session.digest, people.who(session.person), csrf_token(token), session.created_at
+        )
 
     async def of(self, person: str) -> list[Session]:
         """Return a person's sessions in force, the most recently used first."""

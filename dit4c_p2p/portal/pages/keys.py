@@ -7,6 +7,7 @@ from aiohttp import web
 from tortoise.expressions import Q
 
 from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.instances import FINAL
 from dit4c_p2p.portal.api.keys import key_view, revoke_key
 from dit4c_p2p.portal.errors import NotFound
 from dit4c_p2p.portal.keys.user_keys import openssh_fingerprint
@@ -58,7 +59,7 @@ async def keys(call: PageCall) -> web.Response:
     listing = Listing.asked(call, "/admin/keys", _COLUMNS, usual=usual, kept={"state": state})
     rows = SshKey.filter(revoked_at__isnull=state == "in_force")
     if listing.wanted:
-        rows = rows.filter(await _like(listing.wanted))
+        rows = rows.filter(await _like(listing.wanted, in_force=state == "in_force"))
     found = await listing.rows(rows)
     return call.page(
         "admin_keys.html",
@@ -107,12 +108,15 @@ async def _key(call: PageCall) -> SshKey:
     return key
 
 
-async def _like(wanted: str) -> Q:
+async def _like(wanted: str, *, in_force: bool) -> Q:
     """Return the condition of a search: holder, label, fingerprint in either form, or owner."""
     plain = wanted.removeprefix("SHA256:").replace("+", "-").replace("/", "_").rstrip("=")
     owned = Instance.filter(Q(owner_id__icontains=wanted) | Q(name__icontains=wanted)).limit(
         _MAX_CHANGES
     )
+    if in_force:
+        # Instances that are gone have no key any more; of those there may be very many.
+        owned = owned.exclude(state__in=list(FINAL))
     names = [f"{Kind.INSTANCE}-{id}" for id in await owned.values_list("id", flat=True)]
     like = Q(name__icontains=wanted) | Q(label__icontains=wanted) | Q(fingerprint__startswith=plain)
     return like | Q(name__in=names) if names else like

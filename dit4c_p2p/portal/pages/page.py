@@ -66,7 +66,7 @@ class PageCall:
             {
                 "session": self.session,
                 "error": self.error,
-                "done": "" if self.error else done,
+                "notice_text": "" if self.error else done,
                 **shown,
             },
             status=self.error.status if self.error else 200,

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from dit4c_p2p.portal.accounts.sessions import LoggedIn
 from dit4c_p2p.portal.context import services
-from dit4c_p2p.portal.errors import Unauthorized
+from dit4c_p2p.portal.errors import Forbidden, Unauthorized
 from dit4c_p2p.portal.http import cookies
 from dit4c_p2p.portal.http.request_body import Body, read_json
 from dit4c_p2p.portal.http.responses import json_answer
@@ -29,6 +29,8 @@ from dit4c_p2p.portal.pages.page import PageCall, form_handler
 
 _LATER = "passkey-later"
 _LATER_S = 30 * 24 * 3600
+# How long after logging in a passkey may be added: whoever finds an open browser adds none.
+FRESH_S = 30 * 60.0
 
 
 class Ask(Body, frozen=True):
@@ -98,6 +100,12 @@ async def creation_options(request: web.Request) -> web.Response:
     """Begin to make a passkey: options for the authenticator, and the attempt's cookie."""
     session = await _session(request)
     check_csrf(session, (await read_json(request, Ask)).csrf)
+    if not _fresh(request, session):
+        raise Forbidden(
+            "you logged in too long ago to add a passkey here",
+            hint="log out, log in again, and add it then: so nobody adds one at a browser that "
+            "you have left open",
+        )
     return _begun(request, await services(request).passkeys.begin_creation(session.who.id))
 
 
@@ -139,9 +147,16 @@ async def later(call: PageCall) -> web.Response:
 async def offer_passkey(call: PageCall) -> bool:
     """Whether the dashboard offers to make a first passkey."""
     passkeys = call.parts.passkeys
-    if not passkeys.offered or cookies.read(call.request, _LATER) == call.by:
+    if not passkeys.offered or not _fresh(call.request, call.session):
+        return False
+    if cookies.read(call.request, _LATER) == call.by:
         return False
     return not await passkeys.of(call.by)
+
+
+def _fresh(request: web.Request, session: LoggedIn) -> bool:
+    """Whether the person has logged in just now, and did not only leave the browser open."""
+    return services(request).clock() - session.since <= FRESH_S
 
 
 def _begun(request: web.Request, begun: Begun) -> web.Response:

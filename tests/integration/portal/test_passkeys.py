@@ -95,6 +95,19 @@ async def test_options_ask_for_a_discoverable_verified_credential_of_exactly_thi
         assert not login.get("allowCredentials"), "who has passkeys here is not told"
 
 
+async def test_a_passkey_is_added_soon_after_logging_in_only(work):
+    """Whoever finds a browser that was left open makes no way in that lasts."""
+    async with work.browser() as browser:
+        csrf = await logged_in(work, browser)
+        assert "Come back without a link" in (await browser.get("/")).text
+        work.clock.ahead = 31 * 60
+        late = await send(work, browser, "/account/passkeys/options", {"csrf": csrf})
+        assert (late.status, "log in again" in late.json["detail"]) == (403, True)
+        assert "Come back without a link" not in (await browser.get("/")).text
+        csrf = await logged_in(work, browser)
+        await made(work, browser, csrf)
+
+
 WRONG_CREATIONS = {
     "another site's page": lambda device, options: device.create(
         options, origin="http://evil.example"
