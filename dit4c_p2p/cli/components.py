@@ -11,6 +11,15 @@ if TYPE_CHECKING:
     from dit4c_p2p.cli.arguments import Commands
     from dit4c_p2p.settings import PeerSettings, PortalSettings
 
+# What a sentence calls it: its article and its name.
+_NAMES = {
+    "portal": "a portal",
+    "scheduler": "a scheduler",
+    "router": "a router",
+    "node": "a node",
+    "fileserver": "a file server",
+    "imageserver": "an image server",
+}
 _WHAT = {
     "portal": "where people log in and start instances, and which publishes all keys",
     "scheduler": "owns the life of each instance and tells the nodes what to do",
@@ -26,10 +35,9 @@ def add(commands: "Commands") -> None:
     for kind, what in _WHAT.items():
         component = commands.add_parser(
             kind,
-            help=f"run a {kind} alone: {what}",
-            description=f"A {kind} as a process of its own: it {what}."
-            if kind != "portal"
-            else f"A portal as a process of its own: {what}.",
+            help=f"run {_NAMES[kind]} alone: {what}",
+            description=f"{_NAMES[kind].capitalize()} as a process of its own: "
+            f"{'' if kind == 'portal' else 'it '}{what}.",
         )
         actions = component.add_subparsers(title="actions", metavar="ACTION", required=True)
         _add_run(actions, kind)
