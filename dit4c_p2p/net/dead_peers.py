@@ -5,8 +5,12 @@ the other end                          is noticed by               after
 =====================================  ==========================  ==========================
 is gone, and nothing is on its way     keepalive (the kernel)      50 s
 is gone, and something is on its way   unanswered retransmissions  45 s
+is gone, and took nothing before       unanswered window probes    45 s, or when one is due
 is there, and takes nothing            no byte taken               ``stalled_s``
 =====================================  ==========================  ==========================
+
+The kernel asks one that takes nothing again and again, less and less often (RFC 9293, 3.8.6.1):
+after a rest of some minutes every two minutes.
 
 ``TCP_USER_TIMEOUT`` would be one limit for all three: it takes the place of the keepalive's count,
 and ends a connection whose other end only rests.
@@ -25,9 +29,11 @@ _COUNT = 3
 # Without an answer to what was sent again; less than a minute with the time until the next look.
 _UNANSWERED_S = 45.0
 _LOOK_S = 5.0
-# struct tcp_info (linux/tcp.h): retransmits; unacked; last_ack_recv (ms); bytes_acked;
+# How many looks long a window probe stays without an answer.
+_PROBED_LOOKS = 2
+# struct tcp_info (linux/tcp.h): retransmits; probes; unacked; last_ack_recv (ms); bytes_acked;
 # notsent_bytes. Later kernels add to its end.
-_INFO = struct.Struct("=2xB21xI28xI60xQ16xI")
+_INFO = struct.Struct("=2xBB20xI28xI60xQ16xI")
 
 
 @dataclass
@@ -37,6 +43,7 @@ class _Watched:
     cut: Callable[[], None]
     acked_bytes: int = -1
     since: float = 0.0  # when it took a byte last
+    probed_looks: int = 0  # for how many looks a window probe has had no answer
 
 
 class DeadPeers:
@@ -89,8 +96,10 @@ class DeadPeers:
             return False
         if len(info) < _INFO.size:
             return False
-        sent_again, unacked, answered_ms, acked_bytes, waiting_bytes = _INFO.unpack(info)
-        if unacked and sent_again >= 2 and answered_ms >= _UNANSWERED_S * 1000:
+        sent_again, probes, unacked, answered_ms, acked_bytes, waiting_bytes = _INFO.unpack(info)
+        watched.probed_looks = watched.probed_looks + 1 if probes else 0
+        unanswered = (unacked and sent_again >= 2) or watched.probed_looks > _PROBED_LOOKS
+        if unanswered and answered_ms >= _UNANSWERED_S * 1000:
             return True
         if acked_bytes != watched.acked_bytes or not (waiting_bytes or unacked):
             watched.acked_bytes, watched.since = acked_bytes, now
