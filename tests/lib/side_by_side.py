@@ -1,8 +1,9 @@
-"""Two tests at a time (a plugin of pytest, see ``tests/conftest.py``): ``pytest -n 2``.
+"""Three tests at a time (a plugin of pytest, see ``tests/conftest.py``): ``pytest -n 3``.
 
-Half of the whole run is waiting: for engines, browsers and clocks. What starts whole systems stays
-together in one worker, and so does what fills the engine with pods, so that no two of a kind share
-the machine; everything else goes file by file to whoever is free. The long ones come first.
+Half of the whole run is waiting, for engines, browsers and clocks, so that two cores serve three
+workers. What starts whole systems stays together in one worker, and so does what fills the engine
+with pods, so that no two of a kind share the machine; everything else goes file by file to whoever
+is free. The long ones come first.
 """
 
 from collections.abc import Generator
