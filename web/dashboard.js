@@ -53,13 +53,9 @@
     showAge(row);
     parts(row, "live-log")[0].hidden = Boolean(it.log) || !it.logs;
     parts(row, "log-link")[0].href = `/instances/${encodeURIComponent(it.id)}/log`;
-    parts(row, "since-box")[0].hidden = !it.since;
     parts(row, "lent")[0].hidden = !it.lender;
     setText(row, "lender", it.lender);
     parts(row, "consent")[0].href = it.consent;
-    const since = parts(row, "since")[0];
-    since.dateTime = it.since;
-    setText(row, "since", it.since ? moment(new Date(it.since)) : "");
     parts(row, "log-box")[0].hidden = !it.log;
 
     const progress = parts(row, "progress")[0];
