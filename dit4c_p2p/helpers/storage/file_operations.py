@@ -25,6 +25,8 @@ _PERMISSIONS = 0o7777
 _MOST_AFTER_CLOSE = 1024 * 1024
 # Two changes within one step of a server's clock can't be told apart by version 3's times.
 _COARSE_NS = 2 * SECOND_NS
+# … nor by a file system's, whose clock has steps of up to 10 ms.
+_TICK_NS = 20_000_000
 
 
 class StorageFilesystem(Folders):
@@ -59,7 +61,12 @@ class StorageFilesystem(Folders):
         wire = _wire_flags(flags)
         if wire == OpenFlag.READ and node.attributes.is_regular and node.is_sure_by_path:
             kept = self._keep_pages(node, node.attributes)
-            return self._add(node, RemoteFile(node.path, wire), flags, kept)
+            return self._add(
+                node,
+                RemoteFile(node.path, wire, file_id=node.attributes.file_id),
+                flags,
+                kept,
+            )
         before, changes = node.attributes, node.changes
         # A small file comes with the answer, all of it.
         small = wire == OpenFlag.READ and 0 < before.size <= SMALL_BYTES
@@ -73,7 +80,12 @@ class StorageFilesystem(Folders):
 
         remote, opened = await link.call(attempt)
         self.leases.answered(asking, folder, opened.folder)
-        remote_file = RemoteFile(node.path, wire & ~OpenFlag.TRUNC, (remote, opened.handle))
+        remote_file = RemoteFile(
+            node.path,
+            wire & ~OpenFlag.TRUNC,
+            (remote, opened.handle),
+            file_id=opened.attributes.file_id,
+        )
         if opened.attributes.file_id != node.attributes.file_id:
             remote_file.close()
             raise OSError(errno.ESTALE, "another file has this name now")
@@ -126,7 +138,9 @@ class StorageFilesystem(Folders):
         self._learn(node, opened.attributes, node.changes, asking.covered)
         self._keep_pages(node, opened.attributes)
         again = wire & ~(OpenFlag.TRUNC | OpenFlag.CREAT | OpenFlag.EXCL)
-        remote_file = RemoteFile(node.path, again, (remote, opened.handle))
+        remote_file = RemoteFile(
+            node.path, again, (remote, opened.handle), file_id=opened.attributes.file_id
+        )
         self._unsynced[node] = None
         info = self._add(node, remote_file, flags, False)
         node.lookups += 1
@@ -171,6 +185,9 @@ class StorageFilesystem(Folders):
         if not kept and not _is_recent(attributes):
             kept = node.pages_version == attributes.version()
         node.pages, node.pages_version = covered, attributes.version()
+        newest_ns = node.link.newest_ns if node.link is not None else 0
+        if attributes.ctime_ns is not None and attributes.ctime_ns + _TICK_NS >= newest_ns:
+            node.pages_version = None  # the next change may have the very same times
         if not kept:
             self.kernel.forget_attributes(node.number)
             if node.file is not None:

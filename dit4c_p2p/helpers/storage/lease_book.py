@@ -202,8 +202,12 @@ class LeaseBook:
 def learn(node: Node, attributes: Attributes, covered: Coverage | None, fresh_until: float) -> None:
     """A server has said this of ``node``.
 
-    :param covered: the lease that covers it.
+    :param covered: the lease that covers it. Without one it may be older than what is covered.
     """
+    if node.link is not None and attributes.ctime_ns is not None:
+        node.link.newest_ns = max(node.link.newest_ns, attributes.ctime_ns)
+    if covered is None and node.is_sure:
+        return
     node.attributes = attributes
     node.fresh_until = fresh_until
     if covered is not None and (covered[0] is node or not attributes.is_folder):

@@ -71,6 +71,7 @@ class Node:
         "pages",
         "pages_version",
         "proved",
+        "read_at",
         "reads",
         "sure",
         "told_times",
@@ -104,6 +105,8 @@ class Node:
         self.failed: OSError | None = None
         # Of a folder: small files of it that were fetched because somebody read them.
         self.reads = 0
+        # Of a folder: when a program has last read it (monotonic clock).
+        self.read_at = -1e9
         self.pages: tuple[Node, int] | None = None
         self.pages_version: tuple[int, int, int | None] | None = None
 
@@ -249,7 +252,10 @@ class NodeTable:
         node.base = None
 
     def found(self, parent: Node, name: bytes, attributes: Attributes) -> Node:
-        """The node that has this name now, which a server has just said, with these attributes."""
+        """The node that has this name now, which a server has just said.
+
+        :param attributes: those of a node that is new; one that was known keeps its own.
+        """
         known = parent.children.get(name)
         node = self._of_id(parent, name, attributes) if attributes.file_id else known
         if node is not None and (
@@ -269,7 +275,6 @@ class NodeTable:
             for other_parent, other in [key for key in node.names if key != (parent, name)]:
                 other_parent.children.pop(other, None)
                 del node.names[(other_parent, other)]
-        node.attributes = attributes
         return node
 
     def detach(self, parent: Node, name: bytes) -> Node | None:

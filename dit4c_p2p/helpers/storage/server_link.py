@@ -56,6 +56,8 @@ class ServerLink:
         # Told what the server says of its leases, and that those of a session are gone.
         self.on_notice: Callable[[Remote, Notice], None] = lambda remote, notice: None
         self.on_lost: Callable[[], None] = lambda: None
+        # The server's clock has come at least so far: the newest time of change that it has told.
+        self.newest_ns = 0
         self.trouble = "not connected yet"
 
     @property
@@ -163,6 +165,7 @@ class RemoteFile:
     :param path: where it is now; raises :class:`OSError` once it has no name any more.
     :param flags: ``OpenFlag``, without those that act at the first opening only.
     :param opened: the session in which it has been opened, and its handle there.
+    :param file_id: of the file, where the server says one: no other file is opened in its place.
     """
 
     def __init__(
@@ -170,8 +173,11 @@ class RemoteFile:
         path: Callable[[], bytes],
         flags: int,
         opened: tuple[Remote, bytes] | None = None,
+        *,
+        file_id: int | None = None,
     ) -> None:
         self.flags = flags
+        self._file_id = file_id
         self._path = path
         self._remote: Remote | None = None
         self._handle = b""
@@ -188,8 +194,11 @@ class RemoteFile:
             return self._handle
         async with self._opening:
             if self._remote is not remote:
-                self._handle = (await remote.open(self._path(), self.flags)).handle
-                self._remote = remote
+                found = await remote.open(self._path(), self.flags)
+                if self._file_id is not None and found.attributes.file_id != self._file_id:
+                    remote.client.close(found.handle).add_done_callback(_closed)
+                    raise OSError(errno.EIO, "another file has this name now")
+                self._handle, self._remote = found.handle, remote
         return self._handle
 
     def handle_on(self, remote: Remote | None) -> bytes | None:

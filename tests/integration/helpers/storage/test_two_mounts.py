@@ -104,7 +104,16 @@ def trial(noise, writer, readers, expected):
         # As long as before, so that only contents and times differ.
         expected[name] = noise.randbytes(noise.choice((10, 10, 5000, 200_000)))
         writer.write(name, expected[name])
-    return [reader for reader in readers if reader.read(name) != expected[name]]
+    stale = []
+    for reader in readers:
+        found = reader.read(name)
+        if found != expected[name]:
+            told = None if found is None else (len(found), found[:8])
+            wanted = expected[name] and (len(expected[name]), expected[name][:8])
+            again = reader.read(name) == expected[name]
+            whose = "its own" if reader is writer else type(writer).__name__
+            stale.append((name, type(reader).__name__, whose, told, wanted, again))
+    return stale
 
 
 def test_no_open_is_stale(server, mounts):
@@ -118,7 +127,8 @@ def test_no_open_is_stale(server, mounts):
         for client in clients:
             if noise.random() < 0.5:
                 client.look()
-        stale += trial(noise, noise.choice(everybody), everybody, expected)
+        found = trial(noise, noise.choice(everybody), everybody, expected)
+        stale += [(number, *one) for one in found]
     assert stale == []
 
 
