@@ -9,6 +9,7 @@ import errno
 import functools
 import logging
 import stat
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -110,7 +111,10 @@ class Folders(NewNames, pyfuse3.Operations):
                 path = b"" if handle is not None else node.path()
                 return await remote.setattr(path, handle, changes, now)
 
-            self._learn(node, await link.call(change), node.changes)
+            changed = node.changes
+            above = next(iter(node.names), (node, b""))[0]
+            asking = self.leases.ask(node if node.attributes.is_folder else above)
+            self._learn(node, await link.call(change), changed, asking.covered)
         return self._entry(node)
 
     @handler
@@ -252,7 +256,10 @@ class Folders(NewNames, pyfuse3.Operations):
         """Give entries from there on, as many as have room."""
         opening = self._folders[fh]
         if opening.entries is None or start_id == 0:
+            await self._listing_of(opening.node)
             opening.entries = await self._list(opening)
+            opening.node.read_at = time.monotonic()
+            self._list_ahead(opening.node)
         folder, entries = opening.node, opening.entries
         for index, name in enumerate((b".", b"..")[start_id:], start_id):
             # The kernel takes these for no references, and needs their type alone.

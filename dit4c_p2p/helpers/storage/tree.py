@@ -28,6 +28,10 @@ _MISSES = 2
 _MOST_LISTED = 2000
 # Larger folders are listed for whoever reads them, and not kept.
 _MOST_KEPT = 10_000
+# A program that reads a folder so soon after the one above walks a tree.
+_WALKING_S = 5.0
+# Folders that are listed ahead at once.
+_MOST_AHEAD = 48
 # Programs read and write in pieces of this size if they go by it.
 BLOCK_BYTES = 128 * 1024
 # Above this many a listing fails: its end may never come, and each takes memory.
@@ -59,6 +63,8 @@ class Tree:
         self._made_ns = time.time_ns()
         self._folders: dict[int, OpenFolder] = {}
         self._behinds: dict[ServerLink, Behind] = {}
+        # Folders that are being listed ahead of a program.
+        self._listings = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._last_number = 0
 
@@ -186,6 +192,43 @@ class Tree:
             folder.misses, folder.listing = 0, None
             folder.listed_at = time.monotonic()
 
+    def _list_ahead(self, folder: Node) -> None:
+        """A program walks a tree: list those folders that it comes to next.
+
+        It does if it reads a folder, or asks for its attributes, soon after it has read the one
+        above.
+        """
+        above = next(iter(folder.names), (folder, b""))[0]
+        if above is folder or above.read_at + _WALKING_S < time.monotonic():
+            return
+        now = time.monotonic()
+        for other in (*above.children.values(), *folder.children.values()):
+            if self._listings >= _MOST_AHEAD:
+                return
+            remote = other.link.remote if other.link is not None else None
+            if (
+                other.attributes.is_folder
+                and other.base is None
+                and not other.leased
+                and other.listing is None
+                and remote is not None
+                and remote.leases is not None
+                and other.contested_until < now
+                and other.listed_at < now - BELIEVED_S
+            ):
+                self._listings += 1
+                other.listing = asyncio.ensure_future(self._list_for_lookups(other))
+                other.listing.add_done_callback(self._ahead_listed)
+
+    def _ahead_listed(self, listing: "asyncio.Task[Collection[bytes] | None]") -> None:
+        self._listings -= 1
+
+    @staticmethod
+    async def _listing_of(folder: Node) -> None:
+        """Return when a listing that is on its way has arrived."""
+        if folder.listing is not None:
+            await asyncio.shield(folder.listing)
+
     async def _refresh(self, node: Node) -> None:
         """Have the attributes of ``node`` be the server's of now."""
         if node.link is None:
@@ -195,6 +238,11 @@ class Tree:
         await self._arrived(node)
         if self._is_fresh(node):
             return
+        if node.attributes.is_folder:
+            self._list_ahead(node)
+            await self._listing_of(node)
+            if self._is_fresh(node):
+                return
         while node.names and node.base is None:
             try:
                 await self._refresh_by_path(node, node.link)
