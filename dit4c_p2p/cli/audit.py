@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: "Commands") -> None:
-    """Add the commands of this file."""
+    """Add ``dit4c audit``."""
     audit = commands.add_parser("audit", help="check an audit log, or put it aside")
     actions = audit.add_subparsers(title="actions", metavar="ACTION", required=True)
     verify = actions.add_parser(

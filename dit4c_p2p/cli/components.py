@@ -31,7 +31,7 @@ _WHAT = {
 
 
 def add(commands: "Commands") -> None:
-    """Add the commands of this file."""
+    """Add a command for each component."""
     for kind, what in _WHAT.items():
         component = commands.add_parser(
             kind,

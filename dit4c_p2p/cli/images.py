@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: "Commands") -> None:
-    """Add the commands of this file."""
+    """Add ``dit4c images``."""
     images = commands.add_parser("images", help="make or load the container images of a node")
     actions = images.add_subparsers(title="actions", metavar="ACTION", required=True)
     build = actions.add_parser(

@@ -21,7 +21,7 @@ _WHO = (
 
 
 def add(commands: "Commands") -> None:
-    """Add the commands of this file."""
+    """Add ``dit4c key``."""
     key = commands.add_parser("key", help="manage the keys that the portal publishes")
     actions = key.add_subparsers(title="actions", metavar="ACTION", required=True)
     _add_add(actions)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: "Commands") -> None:
-    """Add the commands of this file."""
+    """Add ``dit4c up`` and ``dit4c down``."""
     _add_up(commands)
     _add_down(commands)
 

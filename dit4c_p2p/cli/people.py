@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: "Commands") -> None:
-    """Add the commands of this file."""
+    """Add ``dit4c login-link``."""
     link = commands.add_parser(
         "login-link",
         help="make a one-time link that logs a person in",

@@ -19,7 +19,7 @@ _INSTANCE = "its id, or its name if no other has it"
 
 
 def add(commands: "Commands") -> None:
-    """Add the commands of this file."""
+    """Add a user's commands: ``dit4c login``, ``list``, ``start`` and more."""
     _add_completion(commands)
     _add_login(commands)
     _add_looking(commands)

@@ -15,7 +15,7 @@ _KINDS = ("portal", "scheduler", "router", "node", "fileserver", "imageserver")
 
 
 def add(commands: "Commands") -> None:
-    """Add the commands of this file."""
+    """Add ``dit4c config``."""
     config = commands.add_parser("config", help="check a component's file, or print an example")
     actions = config.add_subparsers(title="actions", metavar="ACTION", required=True)
     check = actions.add_parser(

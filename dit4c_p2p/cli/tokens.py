@@ -22,7 +22,7 @@ _WHERE = (
 
 
 def add(commands: "Commands") -> None:
-    """Add the commands of this file."""
+    """Add ``dit4c token``."""
     token = commands.add_parser("token", help="manage people's tokens for the HTTP API")
     actions = token.add_subparsers(title="actions", metavar="ACTION", required=True)
     create = actions.add_parser(
