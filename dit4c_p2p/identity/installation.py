@@ -55,7 +55,7 @@ class InstallationWatcher:
             except PortalUnreachable as error:
                 if str(error) != said:
                     said = str(error)
-                    _log.warning("what the portal makes known is not fetched: %s", error)
+                    _log.warning("the portal's config.json can't be fetched: %s", error)
             else:
                 said = ""
                 if public != self._newest:

@@ -118,7 +118,9 @@ class PageStates:
                 ) as response:
                     if response.status != 200:
                         problem = await read_problem(response)
-                        _log.warning("what became of %s is not said: %s", instance, problem)
+                        _log.warning(
+                            "the portal did not tell the state of %s: %s", instance, problem
+                        )
                         raise (ClockOff if problem.clock else PortalSilent)(str(problem))
                     body = await response.content.read(_MAX_ANSWER_BYTES)
                     while chunk := await response.content.read(_MAX_ANSWER_BYTES - len(body)):
@@ -126,7 +128,7 @@ class PageStates:
             state = decode(body, PageState)
         except (aiohttp.ClientError, OSError, TimeoutError, InvalidMessage) as error:
             text = str(error) or "time is up"
-            _log.warning("the portal does not say what became of %s: %s", instance, text)
+            _log.warning("the portal does not tell the state of %s: %s", instance, text)
             raise PortalSilent(f"the portal does not answer: {text}") from None
         unknown = state.state == "unknown"
         answers = self._unknown if unknown else self._known

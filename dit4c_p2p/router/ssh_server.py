@@ -127,7 +127,7 @@ class NameListener(asyncssh.SSHListener):
     def close(self) -> None:
         """Give the name up, unless a newer connection has taken it."""
         if self._table.release(self._claim):
-            _log.info("%s:%d is no longer listened for", self._claim.name, self._claim.port)
+            _log.info("%s listens on port %d no longer", self._claim.name, self._claim.port)
 
     async def wait_closed(self) -> None:
         """Closing takes no time."""
@@ -186,7 +186,7 @@ class RouterServer(PeerServer):
                 f"a newer connection of {self.peer} listens for port {listen_port} now",
             )
         else:
-            _log.info("%s:%d listened for from %s", self.peer, listen_port, self.address)
+            _log.info("%s listens on port %d, from %s", self.peer, listen_port, self.address)
         if listen_port == INSTANCE_NEWS_PORT:
             # When the peer knows that it listens.
             loop = asyncio.get_running_loop()

@@ -94,7 +94,7 @@ def _read_copy(copy: Path, reference: PortalReference) -> PublicConfig | None:
     except FileNotFoundError:
         return None
     except (OSError, DitError) as error:
-        _log.info("%s is of no use: %s", copy, error)
+        _log.info("%s can't be used: %s", copy, error)
         return None
     return public
 
@@ -103,4 +103,4 @@ def _keep_copy(copy: Path, public: PublicConfig) -> None:
     try:
         write_whole(copy, encode(public))
     except NotWritten as error:
-        _log.warning("what the portal said is not kept: %s", error.one_line())
+        _log.warning("the copy of the portal's config.json can't be stored: %s", error.one_line())

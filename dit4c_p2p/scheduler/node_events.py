@@ -59,7 +59,7 @@ class NodeEventHandler:
         """An event of a pod."""
         instance = await self._store.get(event.instance)
         if instance is None or instance.node != node:
-            _log.warning("%s speaks of %r, which is not placed there", node, event.instance[:60])
+            _log.warning("%s reports %r, which is not placed there", node, event.instance[:60])
             return
         happened = what_happened(event.status)
         if happened is not None:

@@ -114,7 +114,9 @@ class NodeLink:
             try:
                 await self._listener.line_changed()
             except DitError as error:
-                _log.warning("that %s is down is not told yet: %s", self.name, error.one_line())
+                _log.warning(
+                    "the loss of %s can't be recorded yet: %s", self.name, error.one_line()
+                )
             await asyncio.sleep(backoff.pause_s())
 
     async def _once(self, backoff: Backoff) -> str:

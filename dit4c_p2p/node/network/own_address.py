@@ -84,7 +84,7 @@ class OwnAddresses:
             text = json.dumps({str(one): at for one, at in self._seen.items()})
             write_whole(self._path, text.encode())
         except NotWritten as error:
-            _log.warning("where calls come from is not kept: %s", error.one_line())
+            _log.warning("the public address of this machine can't be stored: %s", error.one_line())
         return True
 
     async def follow(self, ask: Ask, changed: Callable[[], None]) -> None:
@@ -103,5 +103,5 @@ class OwnAddresses:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, TypeError, AttributeError) as error:
-            _log.info("%s is of no use: %s", self._path, error)
+            _log.info("%s can't be used: %s", self._path, error)
             return {}

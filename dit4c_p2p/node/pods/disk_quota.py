@@ -80,7 +80,7 @@ class DiskQuotaMonitor:
             try:
                 measured = await self._measure()
             except TransientError as failure:
-                _log.warning("what apps have written can't be measured: %s", failure.one_line())
+                _log.warning("the apps' disk use can't be measured: %s", failure.one_line())
             else:
                 over = self._allowance.over(measured)
                 await asyncio.gather(*(self._stop(one, measured[one].size) for one in over))

@@ -166,10 +166,10 @@ async def _follow(engine: Engine, id: str, said: asyncio.Queue[HelperStatus]) ->
                     try:
                         await said.put(decode(line, HelperStatus))
                     except InvalidMessage as error:
-                        _log.warning("a helper said something else: %s", error.one_line())
+                        _log.warning("a helper's line is no status: %s", error.one_line())
         except NotFound:
             return
         except EngineError as error:
-            _log.warning("following a helper: %s", error.one_line())
+            _log.warning("a helper's output can't be followed: %s", error.one_line())
         since = time.time()
         await asyncio.sleep(_FOLLOW_AGAIN_S)

@@ -73,7 +73,7 @@ class ChunkCache:
                 path.unlink(missing_ok=True)
                 size -= one
         except OSError as error:
-            _log.warning("the chunks that are kept can't be tidied: %s", error)
+            _log.warning("the chunk cache can't be cleaned up: %s", error)
 
     def _path(self, chunk: Chunk) -> Path:
         name = chunk.digest.hex()

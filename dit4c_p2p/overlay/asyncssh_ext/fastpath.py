@@ -48,7 +48,7 @@ def enable_fast_path(connection: Connection) -> None:
     if DOUBT:
         if not _doubt_said:
             _doubt_said = True
-            _log.warning("channel data goes the longer way: %s", DOUBT)
+            _log.warning("channel data takes asyncssh's own, slower path: %s", DOUBT)
         return
     transport = conn._transport
     if transport is not None and hasattr(transport, "set_protocol"):

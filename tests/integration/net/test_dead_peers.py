@@ -109,7 +109,7 @@ async def home(monkeypatch) -> AsyncIterator[Home]:
 
 
 @pytest.mark.parametrize("state", ["idle", "sending", "resting"])
-async def test_one_that_is_gone_is_noticed(home, state):
+async def test_a_dead_peer_is_noticed(home, state):
     if state == "resting":
         home.visit.transport.write(b"x" * 20_000_000)
         await home.takes_nothing()
@@ -122,7 +122,7 @@ async def test_one_that_is_gone_is_noticed(home, state):
     assert time.monotonic() - since < STALLED_S - 2
 
 
-async def test_one_that_rests_has_its_time(home):
+async def test_a_peer_that_takes_no_byte_is_kept_until_the_limit(home):
     """It is there and takes nothing; what it does not take is kept for it."""
     since = time.monotonic()
     home.visit.transport.write(b"x" * 20_000_000)

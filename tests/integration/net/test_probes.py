@@ -147,7 +147,7 @@ async def test_section_4_later_heads_are_rejected_by_the_portal(portal, listener
     assert failed == {}
 
 
-async def test_what_was_asked_before_is_answered_before(portal):
+async def test_pipelined_requests_are_answered_in_order(portal):
     first = head(line=b"GET /config.json HTTP/1.1")
     said = await portal["plain"].say(first * 5 + HEADS["http/2.0"].data + SMUGGLED)
     assert said.ended and said.statuses == (*[200] * 5, 505)
@@ -165,7 +165,7 @@ async def test_section_4_chunks_are_rejected_by_the_portal(portal, listener, pie
     assert good.statuses[1:] == (404,), "what follows it is a request of its own"
 
 
-async def test_what_follows_the_one_request_is_not_read_by_redirects(portal, router):
+async def test_redirects_read_one_request_only(portal, router):
     assert HARMLESS["redirect", "chunks"]
     begin = head(CHUNKED, line=POST)
     probes = {name: begin + data + SMUGGLED for name, (_, data) in CHUNKS.items()}

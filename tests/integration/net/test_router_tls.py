@@ -266,7 +266,7 @@ async def test_redirects_wait_for_no_head(house, monkeypatch, begun, said):
     await nothing_is_left(house)
 
 
-async def test_what_can_not_be_listened_with(tmp_path, authority, limits):
+async def test_unusable_addresses_and_certificates_are_refused(tmp_path, authority, limits):
     good = {"https": (("127.0.0.1", 0),), "user_url": "https://{id}.apps.example.test/"}
     for changes, words in (
         ({"http": ()}, "no address"),

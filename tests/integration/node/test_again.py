@@ -73,7 +73,7 @@ async def test_an_app_that_ended_by_itself_starts_in_the_next_run_only(
         assert stands(instance)
 
 
-async def test_never_anew_in_the_place_of_a_kept_one(pods, images, instance):
+async def test_a_kept_app_is_never_created_anew(pods, images, instance):
     with pytest.raises(NoSuchPod, match="gone from the machine"):
         await run_start(pods, instance, images.app, run=2, kept=True)
     assert not look(instance)
@@ -85,7 +85,7 @@ async def test_never_anew_in_the_place_of_a_kept_one(pods, images, instance):
     assert app_of(instance) in look(instance).containers
 
 
-async def test_one_that_was_never_reachable_is_tried_anew(pods, images, instance):
+async def test_an_app_that_was_never_reachable_is_created_anew(pods, images, instance):
     with pytest.raises(AppExited):
         await run_start(pods, instance, images.exits)
     with pytest.raises(AppExited):
@@ -175,7 +175,7 @@ async def test_a_pod_that_lost_infra_comes_back(pods, engine, config, images, in
             assert "started again" in status.reason
 
 
-async def test_what_was_stopped_stays_down(pods, engine, config, images, instance):
+async def test_a_stopped_pod_stays_down(pods, engine, config, images, instance):
     await run_start(pods, instance, images.app)
     await pods.stop(instance)
     async with keeping(pods_of(config, engine), engine, config):

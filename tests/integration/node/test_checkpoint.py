@@ -112,7 +112,7 @@ async def test_an_agent_that_comes_back_makes_another_copy(house, app, instance)
     assert isinstance((await checkpoint(other, instance))[-1], ImageUploaded)
 
 
-async def test_what_can_have_no_checkpoint(house, images, instance):
+async def test_checkpoints_that_are_refused(house, images, instance):
     config, pods, portal = house
     with pytest.raises(NoSuchPod):
         await checkpoint(pods, instance)

@@ -97,7 +97,7 @@ async def test_over_the_limit_it_is_stopped_and_its_files_are_kept(
         await until_exited(pods)
 
 
-async def test_no_limit_nothing_is_measured(parts):
+async def test_without_a_limit_nothing_is_measured(parts):
     assert parts.disk is None
 
 

@@ -84,7 +84,7 @@ async def test_each_verb_is_to_be_asked_again_and_removing_works(
     assert not look(instance)
 
 
-async def test_that_it_was_reachable_is_written_before_it_is_told(pods, images, instance, disk):
+async def test_reachability_is_written_before_it_is_reported(pods, images, instance, disk):
     request = StartPod(instance=instance, image=images.app, key_nonce="n")
     with pytest.raises(FilesFailed):
         async for _ in pods.start(request):
@@ -97,7 +97,7 @@ async def test_that_it_was_reachable_is_written_before_it_is_told(pods, images, 
     assert inspect(app_of(instance))["State"]["StartedAt"] == before["StartedAt"]
 
 
-async def test_an_app_that_ends_is_told_of_and_stays_down(
+async def test_an_ended_app_is_reported_and_stays_down(
     pods, engine, config, images, instance, disk
 ):
     async with keeping(pods, engine, config) as keeper:
@@ -131,7 +131,7 @@ async def test_an_interrupted_app_comes_back_when_there_is_room(
         assert status.reason.endswith("the app was started again, with its files")
 
 
-async def test_an_engine_without_room_is_called_so_and_tried_again(
+async def test_a_full_engine_disk_is_reported_and_retried(
     config, images, instance, monkeypatch, tmp_path_factory, caplog
 ):
     with SecondEngine(tmp_path_factory.mktemp("engine"), size="120m", number=2) as second:

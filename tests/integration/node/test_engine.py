@@ -58,7 +58,7 @@ async def fetched(engine):
         return [one async for one in progress]
 
 
-async def test_a_line_without_end_is_the_registrys_fault_and_said_to_be(says, caplog):
+async def test_an_endless_line_of_a_registry_is_reported_as_its_fault(says, caplog):
     engine, said = says
     said.append(b'{"status":"Pulling from tools/web"}\r\n')
     said.append(line("error", 4 * _MAX_SAID_BYTES))
@@ -71,7 +71,7 @@ async def test_a_line_without_end_is_the_registrys_fault_and_said_to_be(says, ca
     assert "more than 256 KiB of words in one line" in caplog.text
 
 
-async def test_one_as_long_as_it_may_be_is_read(says):
+async def test_a_line_of_the_maximum_length_is_read(says):
     engine, said = says
     said.append(line("status", _MAX_SAID_BYTES))
     assert len(await fetched(engine)) == 1

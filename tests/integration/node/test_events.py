@@ -77,7 +77,7 @@ async def test_a_helper_that_dies_is_started_again(pods, engine, config, images,
         assert inspect(f"dit4c-{instance}-app")["State"]["StartedAt"] == app
 
 
-async def test_what_happened_while_the_agent_was_away(pods, engine, config, images, instance):
+async def test_changes_while_the_agent_was_away_are_found(pods, engine, config, images, instance):
     await run_start(pods, instance, images.app)
     other = instance[:-1] + "x"
     await run_start(pods, other, images.app)

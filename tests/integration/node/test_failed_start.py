@@ -114,7 +114,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_what_the_engine_refuses_for_good_is_not_tried_again(pods, instance, name):
+async def test_permanent_refusals_of_the_engine_are_not_retried(pods, instance, name):
     """Its user is told why in sentences, without a path of the machine."""
     changes, part = REFUSED[name]
     image = make_image({}, *changes, "EXPOSE 8080", "ENV PATH=/bin")

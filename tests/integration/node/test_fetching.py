@@ -106,7 +106,7 @@ async def test_two_at_once_fetch_it_once(node, registry, made):
     assert [said[-1].port for said in both] == [8080, 8080]
 
 
-async def test_given_up_the_engine_gives_up_too_and_later_it_goes_on(node, registry, made):
+async def test_a_cancelled_pull_is_cancelled_at_the_engine_and_resumes_later(node, registry, made):
     reference = await registry.push(made(12 * MIB), "tools/slow")
     registry.rate = 256 * 1024
     async with aclosing(node.ensure_image(reference)) as said:
@@ -120,7 +120,7 @@ async def test_given_up_the_engine_gives_up_too_and_later_it_goes_on(node, regis
     assert (await ensure_image(node, reference))[-1].port == 8080
 
 
-async def test_what_is_not_there(node, registry, made):
+async def test_a_missing_image(node, registry, made):
     reference = await registry.push(made(1024), "tools/there")
     name, _, _ = reference.partition("@")
     for wrong in (f"{name}@sha256:{'0' * 64}", f"{registry.address}/none@sha256:{'0' * 64}"):

@@ -173,9 +173,7 @@ async def test_row_an_app_cannot_change_the_rules(lan, pods, images, instance):
     assert "ermitted" in said
 
 
-async def test_what_a_pod_needs_is_reached_by_the_helpers_only(
-    lan, config, engine, images, instance
-):
+async def test_only_helpers_reach_the_services_of_a_pod(lan, config, engine, images, instance):
     """The exact address and port of portal and routers, and no other port there."""
     router = replace_connect(config.routers[0], f"{LAN}:{PORT}")
     pods = pods_of(replace(config, routers=(router,)), engine)

@@ -79,7 +79,7 @@ async def test_section_4_eight_before_login(node):
         writer.close()
 
 
-async def test_section_4_who_comes_from_elsewhere_is_counted_apart(node, monkeypatch, caplog):
+async def test_section_4_other_addresses_are_counted_separately(node, monkeypatch, caplog):
     """The router says where it has seen them: all its streams come over one connection."""
     caplog.set_level("INFO")
     beneath = await node.streams()

@@ -151,7 +151,7 @@ async def test_names_are_asked_for_at_the_name_server_of_the_new_network(
         server.stdout.close()
 
 
-async def test_one_that_is_being_made_has_the_rules_of_now(config, engine, images, instance):
+async def test_a_pod_under_construction_gets_the_newest_rules(config, engine, images, instance):
     """The machine moves after the pod's rules were made, and before they are loaded."""
     machine = host_network.read()
     here = [machine]

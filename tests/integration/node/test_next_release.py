@@ -37,6 +37,6 @@ async def test_a_request_of_a_new_kind_is_answered_and_the_line_stands(line):
     assert not line.is_closed()
 
 
-async def test_what_lacks_a_field_is_not_taken_for_a_newer_one(line):
+async def test_a_message_without_a_required_field_is_refused(line):
     (failure,) = await ask(line, {"type": "stop-pod"})
     assert failure.code == "internal"

@@ -56,7 +56,7 @@ async def test_instance_and_node_both_sign_for_the_key(pods, config, images, ins
     sshsig.verify(statement, key.node_signature, INSTANCE_KEY_NAMESPACE, [config.key])
 
 
-async def test_asked_again_nothing_is_doubled_and_the_key_is_the_same(pods, images, instance):
+async def test_a_repeated_start_changes_nothing_and_keeps_the_key(pods, images, instance):
     first = await run_start(pods, instance, images.app)
     before = {name: inspect(name)["Id"] for name in look(instance).containers}
     second, third = await asyncio.gather(
@@ -79,7 +79,7 @@ async def test_two_at_once_have_networks_of_their_own(pods, images, instance):
     assert second.endswith("/28")
 
 
-async def test_an_app_that_exits_is_told_of_with_its_last_words(pods, images, instance):
+async def test_an_exited_app_is_reported_with_the_end_of_its_log(pods, images, instance):
     with pytest.raises(AppExited, match="exit code 3") as caught:
         await run_start(pods, instance, images.exits)
     assert "the last words" in caught.value.log_tail
@@ -163,7 +163,7 @@ async def test_discard_while_it_starts(pods, images, instance):
     assert not look(instance)
 
 
-async def test_everything_of_a_folder_goes_at_once(pods, config, images, instance):
+async def test_all_pods_of_a_data_folder_are_removed_at_once(pods, config, images, instance):
     other = instance[:-1] + "x"
     await run_start(pods, instance, images.app)
     await run_start(pods, other, images.app)

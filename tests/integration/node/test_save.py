@@ -22,7 +22,7 @@ from dit4c_p2p.node.uploads.pods import UploadPods
 pytestmark = pytest.mark.engine
 
 
-async def test_what_was_saved_is_had_again(house, app, engine, instance, tmp_path_factory):
+async def test_a_saved_image_starts_with_its_files(house, app, engine, instance, tmp_path_factory):
     config, pods, portal = house
     await run_start(pods, instance, app)
     portal.keys[instance] = key_of(config, instance)
@@ -72,7 +72,7 @@ async def test_what_was_saved_is_had_again(house, app, engine, instance, tmp_pat
             assert docker("images", "-q", f"dit4c-saved/{one}") == ""
 
 
-async def test_what_can_not_be_saved(house, images, instance):
+async def test_saves_that_are_refused(house, images, instance):
     config, pods, portal = house
     with pytest.raises(NoSuchPod):
         await pods.save(instance)

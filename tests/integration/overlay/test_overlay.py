@@ -158,7 +158,7 @@ async def test_silence_junk_and_no_such_subsystem_are_clear_errors(world):
     connection.close()
 
 
-async def test_a_line_that_does_not_end_is_not_waited_for(world):
+async def test_an_endless_line_ends_the_call(world):
     """Whoever answers makes the line, and whoever asks has to keep what has come of it."""
 
     class Endless(asyncssh.SSHServerSession):

@@ -113,7 +113,7 @@ def crowds():
 
 
 @pytest.mark.parametrize("speaking", [False, True])
-async def test_a_published_key_gets_in_whatever_its_address_holds(server, crowds, speaking):
+async def test_a_published_key_logs_in_however_busy_its_address_is(server, crowds, speaking):
     """Eight idle connections from a node's own address kept it out; behind NAT that is a pod."""
     await server.listen()
     crowds.append(Crowd(server.port, speaking=speaking))
@@ -123,7 +123,7 @@ async def test_a_published_key_gets_in_whatever_its_address_holds(server, crowds
     connection.close()
 
 
-async def test_64_held_from_eight_addresses_and_20_new_ones_a_second(server, crowds):
+async def test_a_login_succeeds_beside_64_held_connections_and_20_new_ones_a_second(server, crowds):
     """A node, whose address is one of theirs, comes back within 20 s; the caps are as they are."""
     await server.listen()
     assert (Limits().unauthenticated, Limits().unauthenticated_per_address) == (64, 8)
@@ -157,7 +157,7 @@ async def test_failures_of_a_neighbour_do_not_slow_a_published_key(server):
     connection.close()
 
 
-async def test_who_waits_is_bounded(server, crowds, monkeypatch):
+async def test_waiting_connections_are_bounded(server, crowds, monkeypatch):
     monkeypatch.setattr(ssh_listener, "_MAX_WAITING", 6)
     monkeypatch.setattr(ssh_listener, "_MAX_WAITING_PER_ADDRESS", 4)
     limits = Limits(unauthenticated=2, kept_for_known=0, gives_way_after_s=100)
@@ -174,7 +174,7 @@ async def test_who_waits_is_bounded(server, crowds, monkeypatch):
 
 
 @pytest.mark.parametrize("first", [b"GET / HTTP/1.1\r\n", b"\x16\x03\x01", b"SSX"])
-async def test_what_is_not_ssh_does_not_wait(server, crowds, first):
+async def test_connections_that_are_not_ssh_are_closed_at_once(server, crowds, first):
     await server.listen(Limits(unauthenticated=1, kept_for_known=0, gives_way_after_s=100))
     crowds.append(Crowd(server.port, speaking=True))
     await crowds[0].come("127.0.0.1")

@@ -109,7 +109,7 @@ async def held_up(house: House, name: str) -> None:
 
 
 @pytest.mark.parametrize("cipher", CIPHERS)
-async def test_a_window_without_end_is_not_filled_for_who_reads_nothing(
+async def test_an_unbounded_window_is_not_filled_for_a_peer_that_does_not_read(
     impatient_house: House, cipher: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The router holds a few MiB, not what the peer's window allows; then the peer is cut."""
@@ -134,7 +134,7 @@ async def test_a_window_without_end_is_not_filled_for_who_reads_nothing(
     assert "it has taken nothing for 2 s" in caplog.text
 
 
-async def test_a_key_exchange_without_end_holds_writers_up(
+async def test_an_unfinished_key_exchange_pauses_writers(
     impatient_house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
     house = impatient_house
@@ -157,7 +157,7 @@ async def test_a_key_exchange_without_end_holds_writers_up(
     assert "it has taken nothing for 2 s" in caplog.text
 
 
-async def test_answers_that_nobody_reads_do_not_pile_up(
+async def test_unread_answers_do_not_accumulate(
     house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(backpressure, "_MOST_UNSENT_BYTES", 2 * MIB)

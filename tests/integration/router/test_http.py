@@ -208,7 +208,7 @@ async def test_a_slow_reader_is_held_up_and_not_buffered(house: House) -> None:
     await nothing_is_left(house)
 
 
-async def test_an_app_that_breaks_off_breaks_off_for_the_browser(house: House) -> None:
+async def test_a_cut_app_stream_is_cut_for_the_browser(house: House) -> None:
     connection = await house.tunnel("instance-abc", hello)
     reader, writer = await house.visit()
     writer.write(b"GET /a HTTP/1.1\r\nHost: abc.localhost\r\n\r\n")
@@ -277,7 +277,9 @@ async def test_a_page_turns_into_the_app_when_it_is_there(house: House) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["slow", "down", "error", "nonsense"])
-async def test_a_portal_that_does_not_answer_is_said_to(strict_house: House, trouble: str) -> None:
+async def test_the_page_says_that_the_portal_does_not_answer(
+    strict_house: House, trouble: str
+) -> None:
     house = strict_house
     if trouble == "slow":
         house.portal.page_delay_s = 1.0
@@ -392,7 +394,7 @@ async def test_a_connection_opened_ahead_is_closed_without_a_word(strict_house: 
         assert await reader.read() == b""
 
 
-async def test_five_hundred_slow_senders_hold_nobody_up(house: House) -> None:
+async def test_500_slow_senders_do_not_delay_others(house: House) -> None:
     """security.md 5: 500 slow senders of headers."""
     await house.tunnel("instance-abc", hello)
     slow = [await house.visit() for _ in range(500)]
@@ -446,7 +448,7 @@ async def test_row_4_one_address_has_only_a_share_of_an_instances_streams(house:
     assert (await house.get("abc.localhost", "/again")).body == b"/again"
 
 
-async def test_made_up_ids_are_asked_for_by_turns_and_remembered(house: House) -> None:
+async def test_lookups_of_unknown_ids_are_limited_and_cached(house: House) -> None:
     house.portal.page_delay_s = 0.5
     questions = [house.get(f"made-up-{n}.localhost", Accept="application/json") for n in range(12)]
     codes = sorted([answer.json()["code"] for answer in await asyncio.gather(*questions)])
@@ -462,7 +464,7 @@ async def test_made_up_ids_are_asked_for_by_turns_and_remembered(house: House) -
     assert len(house.portal.tokens) == 8, "an id that nobody has is not asked for each second"
 
 
-async def test_a_listener_that_never_accepts_is_not_waited_for_long(strict_house: House) -> None:
+async def test_opening_a_stream_has_a_time_limit(strict_house: House) -> None:
     house = strict_house
     waiting = asyncio.Event()
 
@@ -510,7 +512,7 @@ def config_like(house: House, folder: Path, **changes: Any) -> RouterConfig:
 
 
 @pytest.mark.parametrize("side", ["http", "ssh"])
-async def test_a_port_that_is_taken_is_said_in_one_line(
+async def test_a_taken_port_is_reported_in_one_line(
     house: House, tmp_path: Path, side: str
 ) -> None:
     """issue, bad input: port taken."""
@@ -523,9 +525,7 @@ async def test_a_port_that_is_taken_is_said_in_one_line(
     assert "\n" not in line
 
 
-async def test_an_address_of_another_machine_is_said_in_one_line(
-    house: House, tmp_path: Path
-) -> None:
+async def test_a_foreign_address_is_reported_in_one_line(house: House, tmp_path: Path) -> None:
     router = Router(config_like(house, tmp_path, http=(("192.0.2.1", 0),)))
     with pytest.raises(ConfigError, match="no address of this machine"):
         await router.start()

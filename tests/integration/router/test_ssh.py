@@ -436,7 +436,7 @@ async def test_row_2_17_the_relay_keeps_to_its_table(
         await dial(identity, peer, port, [house.info], house.registry)
 
 
-async def test_who_reaches_nobody_has_nothing_looked_up_for_it(house: House) -> None:
+async def test_no_keys_are_fetched_for_a_peer_that_may_reach_nobody(house: House) -> None:
     """Names cost nothing to make up; what is published for each is asked of the portal."""
     connection = await house.connect(house.peer("instance-abc"))
     for host in ("node-home", "node-made-up", "instance-xyz"):

@@ -200,7 +200,7 @@ async def test_a_router_serves_without_its_copies(house):
     house.enrol("router", "r1")
     house.wait_said("router", "key events are being heard")
     copy = house.data("router") / "installation.json"
-    assert f"what the portal said is not kept: {copy} can't be written" in (
+    assert f"the copy of the portal's config.json can't be stored: {copy} can't be written" in (
         house.log("router").read_text()
     )
     house.start("scheduler")

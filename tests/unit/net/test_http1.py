@@ -119,7 +119,7 @@ def test_only_websocket_upgrades():
         (b"GET / HTTP/1.1", (b"Transfer-Encoding: chunked",), "no body"),
     ],
 )
-def test_why_a_websocket_can_not_begin(line, more, cause):
+def test_reasons_why_a_websocket_can_not_begin(line, more, cause):
     """One sentence a condition: stock nginx speaks HTTP/1.0, and heard of the method."""
     with pytest.raises(BadRequest, match=cause):
         parse_head(request(b"Connection: Upgrade", b"Upgrade: websocket", *more, line=line))
@@ -154,7 +154,7 @@ def test_section_4_smuggling_probes_are_rejected(probe):
 
 
 @pytest.mark.parametrize("probe", CUT)
-def test_what_is_not_one_whole_head_is_rejected(probe):
+def test_incomplete_or_extra_heads_are_rejected(probe):
     with pytest.raises(BadRequest):
         parse_head(CUT[probe])
 

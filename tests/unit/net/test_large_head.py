@@ -16,7 +16,7 @@ LARGE = b"POST /.dit4c/clear-cookies HTTP/1.1\r\n" + REST + COOKIES + b"X-Last: 
 
 
 @pytest.mark.parametrize("step", [1, 7, 4096, len(LARGE) + 4])
-def test_what_decides_is_kept_however_it_comes(step):
+def test_a_large_head_is_read_in_any_pieces(step):
     head, data = LargeHead(), LARGE + b"body"
     taken = 0
     while taken < len(data) and not head.complete:
@@ -42,12 +42,12 @@ def test_its_memory_is_bounded():
 @pytest.mark.parametrize(
     "data", [b"GET /\r\n", b"a b c d\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n"]
 )
-def test_what_is_no_head_is_refused(data):
+def test_malformed_heads_are_refused(data):
     with pytest.raises(BadRequest):
         LargeHead().feed(data)
 
 
-def test_for_whom_a_large_head_is():
+def test_host_and_path_of_a_large_head_are_read_before_its_end():
     head = without_cookies(LARGE[: MAX_HEAD_BYTES + 100])
     assert (head.method, head.host, head.path) == (
         "POST",

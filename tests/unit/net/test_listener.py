@@ -87,7 +87,7 @@ def test_places_are_given_back_once(clock):
     assert world.room._yielding == ({}, {})
 
 
-def test_one_that_a_proxy_speaks_for_counts_where_it_comes_from(clock):
+def test_a_proxied_client_counts_for_its_own_address(clock):
     world = World(100, 1)
     one = world.come("10.0.0.1", "one")
     one.move(("192.0.2.7", 5))

@@ -35,17 +35,17 @@ def test_a_scheduler_reaches_its_own_nodes_at_22() -> None:
 
 
 @pytest.mark.parametrize("port", [80, 2222, 0, 65535])
-def test_and_no_other_port(port: int) -> None:
+def test_a_scheduler_reaches_no_other_port_of_its_nodes(port: int) -> None:
     assert not may_reach("scheduler-main", "node-home", port, "main")
 
 
 @pytest.mark.parametrize("scheduler", ["other", None, "", "Main"])
-def test_and_no_other_node(scheduler: str | None) -> None:
+def test_a_scheduler_reaches_no_node_of_another(scheduler: str | None) -> None:
     assert not may_reach("scheduler-main", "node-home", 22, scheduler)
 
 
 @pytest.mark.parametrize(("caller", "target"), list(itertools.product(Kind, Kind)))
-def test_nothing_else(caller: Kind, target: Kind) -> None:
+def test_no_other_pair_of_peers_is_relayed(caller: Kind, target: Kind) -> None:
     if (caller, target) in REACHED:
         return
     for port in (22, 80):
@@ -100,7 +100,7 @@ def test_peers_listen_for_their_own_names(peer: str, port: int) -> None:
         ("user-ann", "user-ann", 22),
     ],
 )
-def test_and_for_nothing_else(peer: str, host: str, port: int) -> None:
+def test_peers_listen_for_no_other_name_or_port(peer: str, host: str, port: int) -> None:
     with pytest.raises(Refused):
         check_listen(PeerName.parse(peer), host, port)
 

@@ -6,11 +6,11 @@ from dit4c_p2p.router.name_table import NameTable
 NAME = PeerName.parse("instance-abc")
 
 
-def test_nobody_is_found_before_a_claim() -> None:
+def test_no_connection_is_found_before_a_registration() -> None:
     assert NameTable[str]().find(NAME, 80) is None
 
 
-def test_the_newest_claim_takes_over() -> None:
+def test_the_newest_registration_replaces_the_older() -> None:
     table: NameTable[str] = NameTable()
     _, displaced = table.claim(NAME, 80, "old")
     assert displaced is None
@@ -28,7 +28,7 @@ def test_ports_and_names_are_apart() -> None:
     assert len(table) == 3
 
 
-def test_who_was_displaced_takes_nothing_away() -> None:
+def test_a_replaced_registration_removes_nothing() -> None:
     table: NameTable[str] = NameTable()
     old, _ = table.claim(NAME, 80, "old")
     new, _ = table.claim(NAME, 80, "new")
@@ -39,7 +39,7 @@ def test_who_was_displaced_takes_nothing_away() -> None:
     assert not table.release(new)
 
 
-def test_asking_twice_displaces_nobody() -> None:
+def test_a_repeated_registration_replaces_nothing() -> None:
     table: NameTable[str] = NameTable()
     first, _ = table.claim(NAME, 80, "same")
     _, displaced = table.claim(NAME, 80, "same")

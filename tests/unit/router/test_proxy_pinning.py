@@ -33,7 +33,7 @@ def test_its_own_requests_pass_as_they_are(positions):
 
 
 @given(st.lists(st.integers(0, 2000), max_size=8), st.sampled_from([b"", GET, POST + GET]))
-def test_nothing_of_anothers_request_passes(positions, before):
+def test_requests_for_another_instance_are_stopped(positions, before):
     passed, refused = asked(HostPinnedStream(HOST), before + OTHERS, positions)
     assert refused and before.startswith(passed)
 

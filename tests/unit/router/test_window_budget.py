@@ -5,7 +5,7 @@ from dit4c_p2p.router.window_budget import WindowBudget
 MIB = 1024 * 1024
 
 
-def test_the_first_have_all_they_may_and_the_thousandth_has_the_least():
+def test_windows_shrink_with_the_number_of_streams():
     windows = WindowBudget(2 * MIB)
     sizes = [windows.lease().size_bytes for _ in range(1000)]
     assert sizes[0] == 2 * MIB

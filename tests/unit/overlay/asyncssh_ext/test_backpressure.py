@@ -156,7 +156,9 @@ async def held_for(ends: Pair, monkeypatch: pytest.MonkeyPatch, stalled_s: float
     return loop.time() - since
 
 
-async def test_who_is_held_up_for_too_long_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_connection_that_is_paused_for_too_long_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with pair(near=True, far=True) as ends:
         assert 0.3 <= await held_for(ends, monkeypatch, 0.3) < 2
 

@@ -175,7 +175,7 @@ async def test_nothing_overtakes_a_packet_that_takes_its_time() -> None:
         assert ends.session.received == b"data"
 
 
-async def test_what_is_compressed_is_left_to_asyncssh() -> None:
+async def test_compressed_packets_are_left_to_asyncssh() -> None:
     class Unpacker:
         used = 0
 
@@ -294,7 +294,7 @@ def receiver_of(ends: Pair) -> fast_reader.Receiver:
 
 
 @pytest.mark.parametrize("cut", [1, 3, 4, 5, 20, 999, 1000, 300_000])
-async def test_who_has_half_a_packet_is_not_read_over_by_others(cut: int) -> None:
+async def test_a_partial_packet_survives_reads_of_other_connections(cut: int) -> None:
     """All that a thread reads is read into one place."""
     big = {"packet": 256 * 1024, "window": 4 * 1024 * 1024}
     async with pair(near=False, far=True, **big) as one, pair(near=False, far=True, **big) as other:
@@ -308,7 +308,9 @@ async def test_who_has_half_a_packet_is_not_read_over_by_others(cut: int) -> Non
         assert other.session.received == second * 2
 
 
-async def test_only_who_has_half_a_packet_keeps_a_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_connections_with_a_partial_packet_keep_a_buffer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async with pair(near=False, far=True) as ends:
         receiver, stream = receiver_of(ends), sealed(ends, bytes(1000), b"x", b"y")
         arrive(ends, stream[:500])

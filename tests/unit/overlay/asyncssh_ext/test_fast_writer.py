@@ -96,7 +96,7 @@ async def test_no_more_than_the_window_is_sent() -> None:
         await ends.arrived(100_000)
 
 
-async def test_what_waits_goes_first() -> None:
+async def test_queued_data_is_sent_first() -> None:
     async with pair(near=True, far=True) as ends:
         write = fastpath.writer(ends.near_channel)
         ends.near_channel._send_buf.append((bytearray(b"first "), None))

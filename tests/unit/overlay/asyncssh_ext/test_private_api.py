@@ -17,18 +17,18 @@ def test_every_name_is_there(names: private_api.Names) -> None:
     assert private_api.unsupported_reason(names) == ""
 
 
-def test_a_name_that_has_gone_is_missed() -> None:
+def test_a_missing_private_name_is_reported() -> None:
     names = {SSHConnection: {"_transport": "an attribute", "_gone": "nowhere", "_send": "a method"}}
     assert private_api.missing(names) == ["SSHConnection._gone"]
     assert "_gone" in private_api.unsupported_reason(names)
 
 
-def test_another_release_is_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_release_is_not_supported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(asyncssh, "__version__", "2.25.0")
     assert "2.25.0" in private_api.unsupported_reason(private_api.QUICK)
 
 
-def test_what_is_touched_is_listed() -> None:
+def test_every_used_private_name_is_listed() -> None:
     """Every private name after a dot, of something that is not ``self`` or ``cls``."""
     listed = {
         name
