@@ -71,6 +71,11 @@
     const at = parts(row, "checkpoint-at")[0];
     at.dateTime = checkpoint.at ?? "";
     setText(row, "checkpoint-at", checkpoint.at ? moment(new Date(checkpoint.at)) : "");
+    const goOn = parts(row, "go-on-at")[0];
+    goOn.dateTime = at.dateTime;
+    goOn.textContent = at.textContent;
+    parts(row, "kept-box")[0].hidden = it.kept_on.length === 0;
+    setText(row, "kept", it.kept_on.join(", "));
     const saving = parts(row, "checkpoint-progress")[0];
     saving.hidden = !checkpoint.busy;
     saving.setAttribute("aria-label", `Progress of the checkpoint of ${it.name}`);

@@ -115,6 +115,19 @@ class CheckpointInstance(Record, frozen=True, tag="checkpoint"):
     save: str
 
 
+class MoveInstance(Record, frozen=True, tag="move"):
+    """Its node is lost: go on at another one from ``image``, which was saved of it before.
+
+    ``epoch`` counts how often it has; an order of an epoch that is not higher is none any more.
+    ``key_nonce`` as in :class:`StartInstance`: the key of before is revoked.
+    """
+
+    instance: str
+    epoch: int
+    image: str
+    key_nonce: str
+
+
 class ConfirmUpload(Record, frozen=True, tag="confirm-upload"):
     """The portal has the image of that save: from now on the container is not needed any more."""
 
@@ -155,7 +168,8 @@ class InstanceReport(Record, frozen=True, tag="report"):
     is not there any more, so it can't be started again. ``failed_save`` is the id of the newest
     save if that can't be done any more. ``checkpoint`` is the id of the checkpoint under way,
     ``failed_checkpoint`` that of the newest one if it can't be done; ``checkpoint_info`` is a
-    sentence about either.
+    sentence about either. ``epoch`` is that of the newest :class:`MoveInstance` that was received;
+    ``kept_on`` names earlier nodes that have a container of it.
     """
 
     instance: str
@@ -171,6 +185,8 @@ class InstanceReport(Record, frozen=True, tag="report"):
     checkpoint_info: str = ""
     checkpoint_progress: float | None = None
     failed_checkpoint: str = ""
+    epoch: int = 0
+    kept_on: list[str] = []
 
 
 class AllocatedKey(Record, frozen=True, tag="allocated-key"):
@@ -216,6 +232,7 @@ ToScheduler = (
     | StartAgain
     | SaveInstance
     | CheckpointInstance
+    | MoveInstance
     | ConfirmUpload
     | DiscardInstance
     | RequestState

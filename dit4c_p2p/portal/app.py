@@ -40,6 +40,7 @@ from dit4c_p2p.portal.instances.checkpoints import Checkpoints
 from dit4c_p2p.portal.instances.image_store import ImageStore
 from dit4c_p2p.portal.instances.images import ImageAccess
 from dit4c_p2p.portal.instances.instances import Instances
+from dit4c_p2p.portal.instances.moves import Moves
 from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.instances.saves import Saves
 from dit4c_p2p.portal.instances.scheduler_link import SchedulerLinks
@@ -365,6 +366,7 @@ class Portal:
             static=StaticFiles(institution_files(config.login)),
             saves=saved,
             checkpoints=Checkpoints(config, instances, reach, audit, saved.check_room, clock=clock),
+            moves=Moves(registry, instances, reach, audit, clock=clock),
             shares=Shares(instances, audit, clock=clock),
             image_store=ImageStore(self._key, config, clock=clock),
         )

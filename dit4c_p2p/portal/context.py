@@ -16,6 +16,7 @@ from dit4c_p2p.portal.instances.checkpoints import Checkpoints
 from dit4c_p2p.portal.instances.image_store import ImageStore
 from dit4c_p2p.portal.instances.images import ImageAccess
 from dit4c_p2p.portal.instances.instances import Instances
+from dit4c_p2p.portal.instances.moves import Moves
 from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.instances.saves import Saves
 from dit4c_p2p.portal.instances.scheduler_link import SchedulerLinks
@@ -72,6 +73,7 @@ class PortalContext:
     static: StaticFiles
     saves: Saves
     checkpoints: Checkpoints
+    moves: Moves
     shares: Shares
     image_store: ImageStore
 

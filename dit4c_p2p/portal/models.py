@@ -238,6 +238,9 @@ class Instance(Model):
     ``checkpoint_busy`` whether another is under way, ``checkpoint_info`` a sentence on that or on
     why there is none. ``checkpoint_minutes``: how often one is made, 0 for never; None: as its
     person has it.
+
+    ``epoch`` counts how often it has gone on at another machine, last at ``moved_at``. ``kept_on``
+    names earlier machines that have a container of it, with spaces between.
     ``version`` grows by one with each :meth:`save`, so that a page that gets two views of one
     instance knows which is newer. Change an instance by :meth:`save` only, never by a bulk update.
     """
@@ -269,6 +272,9 @@ class Instance(Model):
     checkpoint_info = fields.TextField(default="", db_default="")
     checkpoint_progress = fields.FloatField(null=True)
     checkpoint_minutes = fields.IntField(null=True)
+    epoch = fields.IntField(default=0, db_default=0)
+    moved_at = fields.FloatField(null=True)
+    kept_on = fields.TextField(default="", db_default="")
 
     class Meta:
         table = "instance"

@@ -294,10 +294,12 @@ class CheckpointIntervalView(View, frozen=True):
 class InstanceView(View, frozen=True):
     """An instance; ``url`` is there once it can be opened, ``actions`` are of ``open``,
     ``stop``, ``start`` (again, where it is), ``save``, ``checkpoint``, ``copy`` (``POST instances``
-    with ``from``), ``new-key`` and ``discard``.
+    with ``from``), ``go-on`` (from its checkpoint at another machine), ``new-key`` and
+    ``discard``.
 
     ``info`` is a sentence for its user, ``progress`` runs from 0 to 1. ``since``: when its state
     last changed. ``unreachable``: why the state is of before, if it can't be known now.
+    ``kept_on``: earlier machines that have a container of it, from before it went on elsewhere.
     """
 
     id: str
@@ -312,6 +314,7 @@ class InstanceView(View, frozen=True):
     since: Time
     unreachable: UnreachableView | None = None
     checkpoint: CheckpointView | None = None
+    kept_on: list[str] = []
 
 
 class RelativeView(View, frozen=True):

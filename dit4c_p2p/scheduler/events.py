@@ -32,6 +32,8 @@ class Instance:
     ``checkpoint``: the portal's id of the checkpoint under way, empty for none, with what its user
     is told of it and when its time is up; ``failed_checkpoint``: that of the newest one, if it
     can't be done, and why.
+    ``epoch``: how often it has gone on at another node. ``left_on``: the earlier nodes that may
+    have a container of it, ``kept_on``: those of them that have; peer names with spaces between.
     """
 
     id: str
@@ -62,6 +64,14 @@ class Instance:
     checkpoint_deadline: float | None = None
     failed_checkpoint: str = ""
     failed_checkpoint_info: str = ""
+    epoch: int = 0
+    left_on: str = ""
+    kept_on: str = ""
+
+    @property
+    def left_nodes(self) -> list[str]:
+        """The earlier nodes that may have a container of it."""
+        return self.left_on.split()
 
     @property
     def occupies(self) -> bool:
@@ -130,6 +140,32 @@ class CheckpointEnded:
 
 
 CheckpointEvent = CheckpointAsked | CheckpointProgressed | CheckpointEnded
+
+
+@dataclass(frozen=True)
+class MoveAsked:
+    """It is to go on from a saved image at another node; ``epoch`` counts how often it has."""
+
+    epoch: int
+    image: str
+    key_nonce: str
+
+
+@dataclass(frozen=True)
+class StrayFound:
+    """An earlier node has a container of it."""
+
+    node: str
+
+
+@dataclass(frozen=True)
+class StrayGone:
+    """An earlier node, which had one, has none any more."""
+
+    node: str
+
+
+MoveEvent = MoveAsked | StrayFound | StrayGone
 
 
 @dataclass(frozen=True)
@@ -267,6 +303,7 @@ class PodGone:
 
 Event = (
     CheckpointEvent
+    | MoveEvent
     | DiscardAsked
     | StopAsked
     | StartAsked

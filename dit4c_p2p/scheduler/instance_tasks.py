@@ -71,6 +71,7 @@ class InstanceTasks:
         self._group: asyncio.TaskGroup | None = None
         self._grace_until = clock() + RESUME_GRACE_S
         self._removing: set[str] = set()
+        self._stopping: set[str] = set()
 
     async def run(self) -> None:
         """Continue every unfinished instance, and serve until cancelled."""
@@ -118,6 +119,12 @@ class InstanceTasks:
             self._removing.add(instance)
             self._start(self._remove_leftover(node, instance), f"leftover of {instance}")
 
+    def stop_stray(self, node: str, instance: str) -> None:
+        """Stop what runs of an instance that goes on at another node; its container is kept."""
+        if instance not in self._stopping:
+            self._stopping.add(instance)
+            self._start(self._stop_stray(node, instance), f"stray of {instance}")
+
     def _start(self, work_in_hand: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         if self._group is None:
             raise RuntimeError("the driver does not run")
@@ -134,6 +141,12 @@ class InstanceTasks:
             await self._errands.remove_leftover(node, instance)
         finally:
             self._removing.discard(instance)
+
+    async def _stop_stray(self, node: str, instance: str) -> None:
+        try:
+            await self._errands.stop_stray(node, instance)
+        finally:
+            self._stopping.discard(instance)
 
     async def _live(self, id: str, life: _InstanceTask) -> None:
         backoff = Backoff(_AGAIN_FIRST_S, _AGAIN_LONGEST_S)

@@ -34,7 +34,7 @@ from dataclasses import replace
 from typing import Any
 
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.scheduler import checkpoint
+from dit4c_p2p.scheduler import checkpoint, moving
 from dit4c_p2p.scheduler.entering import (
     MAX_INFO_CHARS,
     MAX_LOG_CHARS,
@@ -53,6 +53,7 @@ from dit4c_p2p.scheduler.events import (
     ImageUploaded,
     Instance,
     Limits,
+    MoveEvent,
     NodeLost,
     Placed,
     PodExited,
@@ -145,6 +146,8 @@ def advance(instance: Instance, event: Event, now: float, limits: Limits) -> Ins
     """What ``instance`` becomes by ``event`` at ``now`` (seconds since 1970); itself if nothing."""
     if isinstance(event, CheckpointEvent):
         return checkpoint.advance(instance, event, now, limits)
+    if isinstance(event, MoveEvent):
+        return moving.advance(instance, event)
     change = TABLE[instance.state].get(type(event))
     if change is None:
         level = logging.DEBUG if _is_ordinary(instance, event) else logging.INFO
@@ -161,9 +164,7 @@ def _is_ordinary(instance: Instance, event: Event) -> bool:
     return isinstance(event, PodFound | PodExited | PodInterrupted | PodNoted)
 
 
-# ---- what an event does to an instance in a state that listens to it
-
-# The event is of the type that it stands under in the table.
+# What an event does to an instance; the event is of the type that it stands under in the table.
 Change = Callable[[Instance, Any, float, Limits], Instance]
 
 
@@ -380,8 +381,6 @@ def _while_stopping(failure: str, info: str) -> str:
     """What has failed stays in sight for as long as it takes to stop it."""
     return f"{failure}. {sentence(info)}" if failure else info
 
-
-# ---- the tables
 
 WORK: Mapping[State, Work] = {
     State.CREATED: Work.PLACE,

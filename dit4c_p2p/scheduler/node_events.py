@@ -7,11 +7,11 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from dit4c_p2p.messages.link import ClusterState
-from dit4c_p2p.messages.node import PodEvent, PodStatus
+from dit4c_p2p.messages.node import PodEvent, PodState, PodStatus
 from dit4c_p2p.scheduler.instance_tasks import InstanceTasks
 from dit4c_p2p.scheduler.lifecycle import Instance
 from dit4c_p2p.scheduler.node_links import Nodes
-from dit4c_p2p.scheduler.reconcile import compare, what_happened
+from dit4c_p2p.scheduler.reconcile import compare, is_stray, what_happened
 from dit4c_p2p.scheduler.store import Store
 
 _log = logging.getLogger(__name__)
@@ -58,6 +58,10 @@ class NodeEventHandler:
     async def pod_changed(self, node: str, event: PodEvent) -> None:
         """An event of a pod."""
         instance = await self._store.get(event.instance)
+        if instance is not None and is_stray(instance, node):
+            if event.status is not None and event.status.state is not PodState.EXITED:
+                self._driver.stop_stray(node, instance.id)
+            return
         if instance is None or instance.node != node:
             _log.warning("%s reports %r, which is not placed there", node, event.instance[:60])
             return
@@ -70,7 +74,7 @@ class NodeEventHandler:
         return {
             instance.id: instance
             for instance in await self._store.unfinished()
-            if instance.node == node
+            if instance.node == node or node in instance.left_nodes
         }
 
     async def listed(
@@ -86,6 +90,8 @@ class NodeEventHandler:
         findings = compare(node, pods, instances)
         for id, event in findings.events:
             await self._driver.apply(id, event)
+        for id in findings.strays:
+            self._driver.stop_stray(node, id)
         for id in findings.leftovers:
             self._driver.remove_leftover(node, id)
         if findings.unknown != self._unknown.get(node, ()):

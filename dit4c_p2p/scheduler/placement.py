@@ -21,7 +21,11 @@ class Wait:
 
 
 def choose(
-    known: Collection[str], described: Mapping[str, NodeDescription], placed: Mapping[str, int]
+    known: Collection[str],
+    described: Mapping[str, NodeDescription],
+    placed: Mapping[str, int],
+    *,
+    moved: bool = False,
 ) -> Place | Wait:
     """Return the node with the fewest pods for its size, the first by name among equals.
 
@@ -29,7 +33,10 @@ def choose(
     :param described: what the nodes that answer say of themselves, by peer name.
     :param placed: how many instances the scheduler has placed on each node, by peer name. One
         that has no pod yet counts only here; a pod the scheduler doesn't know of, only there.
+    :param moved: it goes on from another node, which is not among these.
     """
+    if moved and not known:
+        return Wait("Waiting for another machine: this cluster has no other")
     if not known:
         return Wait("Waiting for a machine: none belongs to this cluster yet")
     if not described:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from dit4c_p2p.messages.instances import FINAL, State
 from dit4c_p2p.messages.node import PodState, PodStatus
+from dit4c_p2p.scheduler.events import StrayFound, StrayGone
 from dit4c_p2p.scheduler.lifecycle import (
     Event,
     Instance,
@@ -29,11 +30,13 @@ class Findings:
     """Result of the comparison.
 
     ``events``: instance ids, and what has happened to them. ``leftovers``: pods of instances that
-    were discarded. ``unknown``: pods that no instance on this node accounts for.
+    were discarded. ``strays``: pods that may run although their instance goes on at another node.
+    ``unknown``: pods that no instance on this node accounts for.
     """
 
     events: tuple[tuple[str, Event], ...] = ()
     leftovers: tuple[str, ...] = ()
+    strays: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
 
@@ -69,9 +72,18 @@ def compare(node: str, pods: Iterable[PodStatus], instances: Mapping[str, Instan
         got its pod since, and is not missed; one that was down by then has none that runs.
     """
     events: list[tuple[str, Event]] = []
-    leftovers, unknown, present = [], [], set()
+    leftovers, strays, unknown, present = [], [], [], set()
     for pod in pods:
         instance = instances.get(pod.instance)
+        if instance is not None and is_stray(instance, node):
+            present.add(pod.instance)
+            if instance.state in FINAL:
+                leftovers.append(pod.instance)
+                continue
+            events.append((pod.instance, StrayFound(node)))
+            if pod.state is not PodState.EXITED:
+                strays.append(pod.instance)
+            continue
         if instance is None or instance.node != node:
             unknown.append(pod.instance)
             continue
@@ -89,4 +101,14 @@ def compare(node: str, pods: Iterable[PodStatus], instances: Mapping[str, Instan
         for id, instance in instances.items()
         if instance.node == node and _has_one(instance) and id not in present
     ]
-    return Findings(tuple(events), tuple(leftovers), tuple(unknown))
+    events += [
+        (id, StrayGone(node))
+        for id, instance in instances.items()
+        if node in instance.kept_on.split() and id not in present
+    ]
+    return Findings(tuple(events), tuple(leftovers), tuple(strays), tuple(unknown))
+
+
+def is_stray(instance: Instance, node: str) -> bool:
+    """Whether what ``node`` has of an instance is of before that went on at another node."""
+    return instance.node != node and node in instance.left_nodes

@@ -12,6 +12,7 @@ from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.link import (
+    MoveInstance,
     RequestLogs,
     StartAgain,
     StartInstance,
@@ -214,6 +215,9 @@ class Scheduler:
             _log.info("instance %s: the portal says %s", order.instance, type(order).__name__)
         if instance is not None:
             self._driver.wake(instance)
+        if new and instance is not None and isinstance(order, MoveInstance):
+            for node in instance.left_nodes:
+                self._driver.stop_stray(node, instance.id)
         if new and isinstance(order, RequestLogs):
             lines = max(1, min(order.lines, MAX_LOG_LINES))
             self._driver.send_logs(
@@ -232,6 +236,10 @@ def _is_usable(envelope: ToSchedulerEnvelope) -> bool:
     match order:
         case StartInstance():
             if len(order.image) > MAX_IMAGE_CHARS:
+                return False
+            fields.append(order.key_nonce)
+        case MoveInstance():
+            if len(order.image) > MAX_IMAGE_CHARS or not 0 <= order.epoch <= MAX_NUMBER:
                 return False
             fields.append(order.key_nonce)
         case StopInstance() | StartAgain():

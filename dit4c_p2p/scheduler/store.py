@@ -24,6 +24,7 @@ from dit4c_p2p.messages.link import (
     DiscardInstance,
     InstanceLogs,
     InstanceReport,
+    MoveInstance,
     RequestState,
     SaveInstance,
     StartAgain,
@@ -36,7 +37,7 @@ from dit4c_p2p.messages.link import (
 from dit4c_p2p.messages.node import PodKey
 from dit4c_p2p.scheduler.config import REGISTRY_FOLDER
 from dit4c_p2p.scheduler.errors import StoreFailed
-from dit4c_p2p.scheduler.events import CheckpointAsked
+from dit4c_p2p.scheduler.events import CheckpointAsked, MoveAsked
 from dit4c_p2p.scheduler.lifecycle import (
     DiscardAsked,
     Event,
@@ -84,6 +85,9 @@ _SAME = (
     "checkpoint_deadline",
     "failed_checkpoint",
     "failed_checkpoint_info",
+    "epoch",
+    "left_on",
+    "kept_on",
 )
 
 
@@ -145,6 +149,8 @@ class Store:
                         await self._advance(row, SaveAsked(save, after))
                     case CheckpointInstance(save=save) if row is not None:
                         await self._advance(row, CheckpointAsked(save))
+                    case MoveInstance(epoch=epoch, image=image) if row is not None:
+                        await self._advance(row, MoveAsked(epoch, image, order.key_nonce))
                     case ConfirmUpload(save=save) if row is not None:
                         await self._advance(row, UploadConfirmed(save))
                     case RequestState() if row is not None:
@@ -180,6 +186,9 @@ class Store:
             checkpoint_info="",
             failed_checkpoint="",
             failed_checkpoint_info="",
+            epoch=0,
+            left_on="",
+            kept_on="",
             public_key="",
             created_at=now,
             changed_at=now,
@@ -211,6 +220,8 @@ class Store:
         after = advance(before, event, self._clock(), self._limits)
         if after == before:
             return False
+        row.image = after.image
+        row.key_nonce = after.key_nonce
         row.state = after.state.value
         row.node = after.node
         row.info = after.info
@@ -349,6 +360,8 @@ class Store:
             checkpoint_info=row.checkpoint_info or row.failed_checkpoint_info,
             checkpoint_progress=row.checkpoint_progress,
             failed_checkpoint=row.failed_checkpoint,
+            epoch=row.epoch,
+            kept_on=row.kept_on.split(),
         )
         await self._put(f"report {row.id} {state}", report)
 

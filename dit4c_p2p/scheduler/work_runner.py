@@ -175,7 +175,15 @@ class WorkRunner:
                         for other in await self._store.unfinished()
                         if other.node is not None and other.occupies
                     )
-                    choice = choose(self._nodes.names, await self._descriptions(), placed)
+                    left = set(instance.left_nodes)
+                    others = [name for name in self._nodes.names if name not in left]
+                    described = await self._descriptions()
+                    choice = choose(
+                        others,
+                        {name: described[name] for name in described if name not in left},
+                        placed,
+                        moved=bool(left),
+                    )
                     if isinstance(choice, Place):
                         await self._apply(instance.id, Placed(choice.node))
                         return
@@ -307,6 +315,21 @@ class WorkRunner:
             )
         else:
             _log.info("instance %s: leftover on %s removed", instance, node)
+
+    async def stop_stray(self, node: str, instance: str) -> None:
+        """Stop the pod that an earlier node has; a later listing finds it again if this fails."""
+        try:
+            answer = await self._nodes.link(node).result(
+                StopPod(instance=instance), PodStopped, REMOVE_LIMIT_S
+            )
+        except NodeUnreachable as error:
+            _log.warning("instance %s: stray on %s: %s", instance, node, error.one_line())
+            return
+        if isinstance(answer, Failure):
+            said = f"{answer.text} ({answer.code})"
+            _log.warning("instance %s: stray on %s: %s", instance, node, said)
+        else:
+            _log.info("instance %s: it goes on elsewhere, and was stopped on %s", instance, node)
 
     async def logs(self, request: RequestLogs) -> InstanceLogs:
         """Return the newest lines of an app's log, or why there are none, within 8 s."""

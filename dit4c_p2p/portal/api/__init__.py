@@ -13,7 +13,7 @@
 | PATCH instances/{id} {name?, checkpoint_minutes?} | 200 an instance                            |
 | GET instances/{id}/events               | events ``state``: an instance each                   |
 | GET instances/{id}/logs[?lines=]        | 200 text, or JSON ``{text}`` by ``Accept``           |
-| POST instances/{id}/stop, start, save, checkpoint, discard | 202 an instance                   |
+| POST instances/{id}/stop, start, save, checkpoint, go-on, discard | 202 an instance            |
 | GET, PATCH people/{id}/checkpoints {minutes} | 200 how often they are made (admins; oneself)   |
 | POST instances/{id}/pull-secrets {hours} | 201 what a container engine logs in and pulls with  |
 | GET clusters                            | 200 ``[cluster]``                                    |

@@ -104,6 +104,14 @@ async def checkpoint(call: Call) -> InstanceView:
     return _view(call, await call.parts.checkpoints.want(call.who, call.path("id")))
 
 
+async def go_on(call: Call) -> InstanceView:
+    """Have an instance whose machine is lost go on from its newest checkpoint at another one.
+
+    Its address stays. What was written after the checkpoint is kept at the old machine.
+    """
+    return _view(call, await call.parts.moves.go_on(call.who, call.path("id")))
+
+
 async def change(call: Call, body: InstanceChange) -> InstanceView:
     """Give an instance another name, or say how often checkpoints are made; its address stays."""
     parts, id, instance = call.parts, call.path("id"), await _mine(call)
@@ -191,6 +199,7 @@ ENDPOINTS = (
     Endpoint("POST", "instances/{id}/new-key", new_key, status=202, errors=(Conflict,)),
     Endpoint("POST", "instances/{id}/save", save, status=202, errors=(Conflict,)),
     Endpoint("POST", "instances/{id}/checkpoint", checkpoint, status=202, errors=(Conflict,)),
+    Endpoint("POST", "instances/{id}/go-on", go_on, status=202, errors=(Conflict,)),
     Endpoint("POST", "instances/{id}/discard", discard, status=202),
     Endpoint("DELETE", "instances/{id}", delete, status=202),
 )

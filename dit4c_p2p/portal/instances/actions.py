@@ -46,15 +46,25 @@ def may_have_new_key(instance: Instance, *, cut: bool) -> bool:
     return instance.state == State.RUNNING and cut
 
 
-def offered_actions(instance: Instance, *, opens: bool, cut: bool, saves: bool) -> list[str]:
+def may_go_on(instance: Instance) -> bool:
+    """Whether it could go on from a checkpoint at another machine, if its own is lost."""
+    placed = instance.node is not None and instance.state not in (*GOING, State.UPLOADED)
+    return placed and instance.checkpoint_at is not None
+
+
+def offered_actions(
+    instance: Instance, *, opens: bool, cut: bool, saves: bool, lost: bool = False
+) -> list[str]:
     """Return what is offered to its person, in the order of the buttons.
 
     :param opens: it has an address that answers.
     :param saves: the installation has an image server.
+    :param lost: its container can't be had: it is gone, or its machine does not answer.
     """
     leaving = is_leaving(instance)
     offers = {
         "open": opens,
+        "go-on": lost and may_go_on(instance),
         "new-key": may_have_new_key(instance, cut=cut),
         "start": may_start(instance),
         "stop": may_stop(instance),

@@ -363,7 +363,8 @@ class Instances:
         :raises NotFound: not this scheduler's.
         """
         instance = await self._of_scheduler(scheduler, report.instance)
-        if report.sequence <= instance.sequence or instance.state in FINAL:
+        stale = report.sequence <= instance.sequence or report.epoch < instance.epoch
+        if stale or instance.state in FINAL:
             return []
         if report.state != instance.state:
             once_committed(_log.info, "instance %s: %s", instance.id, report.state)

@@ -114,7 +114,9 @@ class Reachability:
         own = str(PeerName(Kind.INSTANCE, instance.id))
         # The key of one that goes is revoked with it.
         going = instance.state == State.DISCARDING or instance.discard_asked_at is not None
-        if not going and (since := self.revoked_since(own)) is not None:
+        since = self.revoked_since(own)
+        # One that goes on at another machine gets another key there.
+        if not going and since is not None and since > (instance.moved_at or 0.0):
             return Unreachable("key", since, "its key was revoked")
         if (since := self._unconnected_since(instance.scheduler)) is not None:
             return Unreachable("cluster", since, f"its cluster ({scheduler}) is not connected")

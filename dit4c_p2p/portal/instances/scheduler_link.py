@@ -59,7 +59,7 @@ from dit4c_p2p.net.connection_limits import PerAddressLimiter
 from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.portal.audit import Audit, set_request_identity
 from dit4c_p2p.portal.errors import NotFound, TookTooLong, TooMany, Unavailable
-from dit4c_p2p.portal.instances import saves
+from dit4c_p2p.portal.instances import moves, saves
 from dit4c_p2p.portal.instances.instances import REFUSALS, Instances
 from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
@@ -368,6 +368,7 @@ class SchedulerLinks:
                 if isinstance(body, InstanceReport):
                     changes = await instances.take_report(scheduler, body)
                     await saves.take_report(body, self._clock())
+                    await moves.take_report(body)
                 else:
                     changes = await instances.take_key(scheduler, body)
             except REFUSALS as error:

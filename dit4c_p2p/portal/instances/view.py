@@ -76,8 +76,9 @@ def view(
     url = None
     if instance.answers_on and state in _ANSWERS and not asked and not cut:
         url = config.instance_url(instance.id)
+    lost = instance.gone or (unreachable is not None and unreachable.what == "machine")
     actions = offered_actions(
-        instance, opens=url is not None, cut=cut, saves=bool(config.imageservers)
+        instance, opens=url is not None, cut=cut, saves=bool(config.imageservers), lost=lost
     )
     info = instance.info or _SENTENCES.get(state, "")
     if state is State.RUNNING and info.strip(".") in ("", _WORDS[State.RUNNING]):
@@ -101,6 +102,7 @@ def view(
         if unreachable is None
         else UnreachableView(unreachable.what, time_text(unreachable.since), unreachable.why),
         checkpoint=_checkpoint(instance, state),
+        kept_on=instance.kept_on.split(),
     )
 
 

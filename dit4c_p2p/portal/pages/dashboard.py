@@ -38,6 +38,7 @@ def routes() -> list[web.RouteDef]:
         web.post("/instances/{id}/new-key", new_key),
         web.post("/instances/{id}/save", save),
         web.post("/instances/{id}/checkpoint", checkpoint),
+        web.post("/instances/{id}/go-on", go_on),
         web.post("/instances/{id}/copy", copy),
         web.get("/instances/{id}/log", log, allow_head=False),
         web.get("/instances/{id}/rename", page_handler(rename_page)),
@@ -104,6 +105,11 @@ async def save(request: web.Request) -> web.Response:
 async def checkpoint(request: web.Request) -> web.Response:
     """The Checkpoint button of an instance that runs."""
     return await _wish(request, services(request).checkpoints.want)
+
+
+async def go_on(request: web.Request) -> web.Response:
+    """The button of an instance whose machine is lost, and that has a checkpoint."""
+    return await _wish(request, services(request).moves.go_on)
 
 
 async def copy(request: web.Request) -> web.Response:

@@ -1,0 +1,68 @@
+"""An instance whose node is lost goes on at another; the node that comes back keeps what it has."""
+
+from fakes.node import FakeNode, memory_dialler
+from lib.waiting import until
+
+from dit4c_p2p.messages.instances import State
+from dit4c_p2p.messages.link import MoveInstance
+from dit4c_p2p.messages.node import DiscardPod, PodState, StartPod
+from dit4c_p2p.scheduler import node_links
+
+MOVE = MoveInstance(instance="abc", epoch=1, image="sha256:2", key_nonce="nonce2")
+
+
+async def test_one_pod_serves_always(world, monkeypatch):
+    monkeypatch.setattr(node_links, "COMPARE_EVERY_S", 0.2)
+    other = FakeNode("node-other")
+    other.online = False
+    world.nodes.append(other)
+    world.dialler = memory_dialler(*world.nodes)
+    portal, home = world.portal, world.node
+    async with world.scheduler():
+        await world.start()
+        assert (await portal.until_state("abc", State.RUNNING)).node == "node-home"
+        home.online, other.online = False, True
+        home.cut()
+        await portal.until(lambda: portal.cluster.nodes_down == ["node-home"])
+        await portal.order(MOVE)
+        await portal.until(
+            lambda: (
+                portal.newest["abc"].state is State.RUNNING
+                and portal.newest["abc"].node == "node-other"
+            )
+        )
+        assert portal.newest["abc"].epoch == 1
+        asked = [one for one in other.asked if isinstance(one, StartPod)][-1]
+        assert (asked.image, asked.key_nonce, asked.kept) == ("sha256:2", "nonce2", False)
+        # The order comes late and again: nothing moves.
+        await portal.order(MOVE)
+
+        home.online = True
+        assert home.pods["abc"].state is PodState.RUNNING
+        await portal.until(lambda: portal.newest["abc"].kept_on == ["node-home"], 20)
+        await until(lambda: home.pods["abc"].state is PodState.EXITED, 20)
+        # Its machine starts it by itself: it is stopped again.
+        home.interrupt("abc")
+        await until(lambda: home.pods["abc"].state is PodState.EXITED, 20)
+        assert (portal.newest["abc"].state, portal.newest["abc"].node) == (
+            State.RUNNING,
+            "node-other",
+        )
+        assert home.count(DiscardPod) == 0, "what it had written is kept"
+
+        await world.discard()
+        await portal.until_state("abc", State.DISCARDED)
+        await until(lambda: home.pods == {} and other.pods == {}, 20)
+
+
+async def test_without_another_machine_it_waits(world):
+    portal, home = world.portal, world.node
+    async with world.scheduler():
+        await world.start()
+        await portal.until_state("abc", State.RUNNING)
+        await portal.order(MOVE)
+        await portal.until(lambda: "no other" in portal.newest["abc"].info)
+        assert portal.newest["abc"].state is State.CREATED
+        await until(lambda: home.pods["abc"].state is PodState.EXITED, 20)
+        await world.discard()
+        await portal.until_state("abc", State.DISCARDED)
