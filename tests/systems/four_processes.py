@@ -121,11 +121,15 @@ listen_ssh = ["127.0.0.1:{self.ssh_port}", "{here}:{self.ssh_port}"]
     def log(self, kind: str) -> Path:
         return self.folder / f"{kind}.log"
 
+    def command(self, kind: str) -> list[str]:
+        """What is run for one of the processes."""
+        return [kind, "run", "--config", str(self.file(kind))]
+
     def start(self, kind: str) -> None:
         """Start it; does not wait."""
         with self.log(kind).open("ab") as log:
             self.processes[kind] = subprocess.Popen(
-                [sys.executable, "-m", "dit4c_p2p", kind, "run", "--config", str(self.file(kind))],
+                [sys.executable, "-m", "dit4c_p2p", *self.command(kind)],
                 stdout=log, stderr=log,
             )  # fmt: skip
 

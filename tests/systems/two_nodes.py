@@ -1,0 +1,102 @@
+"""An installation with an image server and two nodes, each with a container engine of its own.
+
+The nodes are ``away``, at the machine's engine, and ``home``, at a second one. New instances go to
+``away``, whose name comes first.
+"""
+
+import asyncio
+from pathlib import Path
+
+from systems.all_in_one import free_ports
+from systems.four_processes import UP, House, bridge
+from systems.second_engine import SecondEngine
+
+from dit4c_p2p.imagebuild import Images
+from dit4c_p2p.node.agent import remove_everything
+
+_HELPERS = ("infra", "listener", "auth", "upload")
+_RANGES = {"away": "10.218.0.0/16", "home": "10.216.0.0/16"}
+
+
+class TwoNodes(House):
+    """``processes`` are ``portal``, ``router``, ``scheduler``, ``imageserver``, ``away``, ``home``.
+
+    :param engine: that of ``home``.
+    """
+
+    def __init__(self, folder: Path, engine: SecondEngine) -> None:
+        super().__init__(folder)
+        self.engine = engine
+        self.images_port, *observed = free_ports(4)
+        names = ("imageserver", "away", "home")
+        self._observed |= dict(zip(names, observed, strict=True))
+
+    def _kind(self, name: str) -> str:
+        return "node" if name in _RANGES else name
+
+    def begin(self, images: Images, tools: str) -> None:
+        """Write the files, start everything and enrol it."""
+        here = bridge()
+        server = f"""
+[[imageservers]]
+id = "main"
+url = "http://localhost:{self.images_port}"
+connect = ["{here}:{self.images_port}"]
+"""
+        self.write_portal(server + tools)
+        self.write_peers(self.run("portal", "key", "--config", self.file("portal")))
+        self.write("scheduler", f'nodes = ["away", "home"]\n{self.portal_table}')
+        self.write(
+            "imageserver",
+            f'url = "http://localhost:{self.images_port}"\n'
+            f'listen = ["127.0.0.1:{self.images_port}", "{here}:{self.images_port}"]\n'
+            f"{self.portal_table}",
+        )
+        for name in _RANGES:
+            self._write_node(name, images)
+        self.run("portal", "init", "--config", self.file("portal"))
+        names = ("portal", "router", "scheduler", "imageserver", *_RANGES)
+        for name in names:
+            self.start(name)
+        self.wait_said("portal", "portal-main is up")
+        for kind, id in (
+            ("router", "r1"),
+            ("scheduler", "main"),
+            ("imageserver", "main"),
+            ("node", "away"),
+            ("node", "home"),
+        ):
+            self.enrol(kind, id)
+        for name in names:
+            self.wait_said(name, UP)
+
+    def _write_node(self, name: str, images: Images) -> None:
+        lines = [f'{role} = "{getattr(images, role)}"' for role in _HELPERS]
+        engine = f'engine = "{self.engine.url}"\n' if name == "home" else ""
+        tables = "\n".join(
+            ["[images]", *lines, "[pods]", f'network_range = "{_RANGES[name]}"', "[policy]"]
+        )
+        self.write(name, f'id = "{name}"\n{engine}{self.portal_table}{tables}\n')
+        text = self.file(name).read_text().replace(f'kind = "{name}"', 'kind = "node"', 1)
+        self.file(name).write_text(text)
+
+    def enrol(self, kind: str, id: str) -> None:
+        """As an admin and an owner do it; a node's file has its id for a name."""
+        portal = ("--config", self.file("portal"))
+        own = self.file(id if kind == "node" else kind)
+        nonce = self.run("key", "challenge", kind, id, *portal)
+        proof = self.run(kind, "prove", nonce, "--config", own)
+        self.run("key", "add", kind, id, "--proof", proof, *portal)
+
+    def command(self, kind: str) -> list[str]:
+        """What is run for one of the processes."""
+        return [self._kind(kind), "run", "--config", str(self.file(kind))]
+
+    def end(self) -> None:
+        """Leave nothing behind, whatever has happened."""
+        try:
+            self.stop_all()
+        finally:
+            asyncio.run(remove_everything(self.data("home"), self.engine.url))
+            asyncio.run(remove_everything(self.data("away")))
+        assert self.engine.docker("ps", "-aq") == ""
