@@ -15,7 +15,8 @@ from dit4c_p2p.messages.saved_images import repository_of, saved_reference
 from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.errors import Conflict
-from dit4c_p2p.portal.instances.instances import GOING, Instances
+from dit4c_p2p.portal.instances.actions import GOING
+from dit4c_p2p.portal.instances.instances import Instances
 from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.instances.saves import newest
 from dit4c_p2p.portal.keys.registry import KeyRegistry, instance_name

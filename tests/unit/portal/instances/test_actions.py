@@ -11,8 +11,8 @@ def instance(state, **more):
     return Instance(**({"id": "abc", "state": state, "node": "node-home"} | more))
 
 
-def offered(one, *, opens=False, cut=False, saves=True):
-    return actions.offered_actions(one, opens=opens, cut=cut, saves=saves)
+def offered(one, *, opens=False, cut=False, saves=True, lost=False):
+    return actions.offered_actions(one, opens=opens, cut=cut, saves=saves, lost=lost)
 
 
 @pytest.mark.parametrize("state", State)
@@ -49,6 +49,18 @@ def test_what_is_offered_may_be_asked(state):
         (instance(State.EXITED), {}, ["start", "save", "discard"]),
         (instance(State.EXITED, gone=True), {}, ["discard"]),
         (instance(State.ERRORED, node=None), {}, ["discard"]),
+        (instance(State.EXITED, gone=True), {"lost": True}, ["discard"]),
+        (
+            instance(State.ERRORED, gone=True, checkpoint_at=1.0),
+            {"lost": True},
+            ["go-on", "copy", "discard"],
+        ),
+        (
+            instance(State.STARTING, checkpoint_at=1.0),
+            {"lost": True},
+            ["go-on", "stop", "copy", "discard"],
+        ),
+        (instance(State.UPLOADED, checkpoint_at=1.0), {"lost": True}, ["copy", "discard"]),
         (instance(State.UPLOADED), {}, ["copy", "discard"]),
         (instance(State.RUNNING, discard_asked_at=1.0), {"opens": True}, []),
         (instance(State.DISCARDED), {}, []),
