@@ -16,7 +16,7 @@ from dit4c_p2p.fileserver.trees import Trees
 _log = logging.getLogger(__name__)
 
 HOUR_S = 3600.0
-_FIRST_S = 60.0
+_FIRST_S = 15.0
 _INSTANCES = "instances"
 
 
@@ -43,7 +43,7 @@ class Housekeeping:
         self._stopped = threading.Event()
 
     async def run(self) -> None:
-        """Look once an hour, a minute after the start for the first time."""
+        """Look once an hour, soon after the start for the first time."""
         await asyncio.sleep(_FIRST_S)
         while True:
             try:
