@@ -46,6 +46,8 @@
     if (time.dataset.part || !time.textContent.includes(":") || Number.isNaN(at.getTime())) continue;
     time.title = `${time.textContent.replace(/ UTC$/, "")} UTC`;
     time.textContent = zoned.format(at);
+    const after = time.nextSibling;
+    if (after?.nodeType === Node.TEXT_NODE) after.data = after.data.replace(/^\s*UTC\b/, "");
   }
   for (const label of document.querySelectorAll("th, dt")) {
     const first = label.firstChild;

@@ -152,6 +152,7 @@ def page_view(
         found |= {
             "info": _full_stop(_unreachable_text(unreachable)),
             "since": time_text(unreachable.since),
+            "changed": time_text(unreachable.since),
             "tone": "bad",
         }
         if not going and state is not State.CREATED:

@@ -56,6 +56,7 @@ async def dashboard(call: PageCall) -> web.Response:
         images=(await catalogue(call.parts.config, call.session.who)).offered,
         instances=await _views(call.parts, found),
         stores=bool(call.parts.public.fileservers),
+        cluster_away=not call.parts.links.connected(call.parts.config.scheduler),
         offer_passkey=await offer_passkey(call),
     )
 

@@ -1,6 +1,6 @@
 """``/admin/people``: accounts and their login links; admins only."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from aiohttp import web
@@ -33,6 +33,8 @@ _COLUMNS = {
     "created": ("created_at", "id"),
 }
 _HOUR_S = 3600
+# Of the people of the same name, whom an admin may have invited before.
+_NAMESAKES = 5
 # What the forms offer; the longest that the API takes is a month.
 _LINK_HOURS = {"24": "1 day", "72": "3 days", "168": "1 week", "720": "30 days"}
 _USUAL_LINK_HOURS = "168"
@@ -113,7 +115,9 @@ async def invite(call: PageCall) -> web.Response:
         ends_at=_end(form),
         link_s=_link_s(form),
     )
-    return _link_page(call, person, login, invited=True)
+    same = Person.filter(name=person.name, deleted_at=None).exclude(id=person.id)
+    others = [one.id for one in await same.order_by("id").limit(_NAMESAKES)]
+    return _link_page(call, person, login, invited=True, others=others)
 
 
 async def somebody(call: PageCall) -> web.Response:
@@ -230,10 +234,15 @@ async def _change(call: PageCall, wanted: Change) -> web.Response:
 
 
 def _link_page(
-    call: PageCall, person: Person, login: LoginLinkView, *, invited: bool
+    call: PageCall,
+    person: Person,
+    login: LoginLinkView,
+    *,
+    invited: bool,
+    others: Sequence[str] = (),
 ) -> web.Response:
     view = person_view(person, call.parts.clock())
-    return call.page("admin_link.html", person=view, login=login, invited=invited)
+    return call.page("admin_link.html", person=view, login=login, invited=invited, others=others)
 
 
 async def _running(person: Person) -> int:

@@ -348,6 +348,18 @@ async def test_what_is_wrong_with_a_token_is_said_beside_its_field(work):
         assert "Max is no admin." in beside(refused.text, "scopes")
 
 
+async def test_inviting_a_name_twice_is_said(work):
+    async with work.browser() as admin:
+        await admin.log_in(await work.login_link())
+        fields = {"csrf": await admin.csrf(), "name": "Rosa", "id": "", "link_hours": "72"}
+        first = await admin.submit("/admin/people", **fields)
+        assert "already" not in first.text
+        again = await admin.submit("/admin/people", **fields)
+        assert "somebody called Rosa already" in again.text
+        assert 'href="/admin/people/rosa"' in again.text
+        assert "rosa-2" in again.text
+
+
 async def test_the_list_of_the_page_goes_on(work):
     async with work.browser() as admin:
         await admin.log_in(await work.login_link())

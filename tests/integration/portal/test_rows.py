@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from lib.waiting import until
 from playwright.async_api import expect
 from systems.portal import beside, running_instance
 
@@ -44,6 +45,11 @@ async def test_a_row_in_chromium(work, page):  # noqa: F811
         opening = row.locator('[data-action="open"]')
         assert await opening.get_attribute("target") == "_blank"
 
+    await page.goto(f"{work.url}/account")
+    assert not re.search(r"\d UTC", await page.locator("main").inner_text()), "in the reader’s zone"
+    await page.goto(f"{work.url}/admin/people/admin")
+    assert "Since (UTC)" not in await page.locator("main").inner_text()
+
 
 async def test_a_row_without_scripts(work):
     async with work.browser() as browser, work.scheduler() as scheduler:
@@ -64,6 +70,15 @@ async def test_a_row_without_scripts(work):
         assert 'id="done" role="status">Done.<' in page
         assert ">Soil</h2>" in page
         assert 'id="done"' not in (await browser.get("/")).text, "it is said once"
+
+
+async def test_a_scheduler_that_is_away_is_said_before_anything_is_started(work):
+    async with work.browser() as browser:
+        await browser.log_in(await work.login_link())
+        assert 'id="cluster-away"' in (await browser.get("/")).text
+        async with work.scheduler():
+            await until(lambda: work.portal._services.links.connected("main"))
+            assert 'id="cluster-away"' not in (await browser.get("/")).text
 
 
 async def test_the_log_and_the_name_are_the_owners_alone(work):
