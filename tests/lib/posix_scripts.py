@@ -266,6 +266,25 @@ def write_to_running(r: Recorder, name: str, how: Callable[..., Any]) -> Any:
             process.kill()
 
 
+def used_after(
+    r: Recorder, name: str, how: Callable[..., Any], *more: Any, user: int = 0
+) -> list[Any]:
+    """Open a file, have ``how`` happen to its name, and go on with the open file."""
+    descriptor = os.open(r.path(name), os.O_RDWR)
+    try:
+        with acting_as(user):
+            how(r, *more)
+        results: list[Any] = [os.fstat(descriptor).st_nlink]
+        os.pwrite(descriptor, b"later", 4)
+        os.ftruncate(descriptor, 7)
+        os.fchmod(descriptor, 0o600)
+        results += [os.pread(descriptor, 100, 0), _shown(os.fstat(descriptor))]
+        os.fsync(descriptor)
+        return results
+    finally:
+        os.close(descriptor)
+
+
 class _Timespec(ctypes.Structure):
     _fields_ = (("seconds", ctypes.c_long), ("ns", ctypes.c_long))
 

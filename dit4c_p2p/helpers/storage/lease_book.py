@@ -1,6 +1,7 @@
 """Which folders the mount holds leases on: asking for them, counting on them, giving them back."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -91,10 +92,15 @@ class LeaseBook:
         wished = (
             remote is not None
             and remote.leases is not None
+            and folder.attributes.is_folder  # what has no name any more has no folder either
             and not folder.leased
             and folder.contested_until <= time.monotonic()
         )
-        return Asking(folder, folder.path() if wished else None)
+        path = None
+        if wished:
+            with contextlib.suppress(OSError):  # a folder that was removed
+                path = folder.path()
+        return Asking(folder, path)
 
     def answered(self, asking: Asking, folder: Node, leased: Leased | None) -> None:
         """The answer came with this lease, if with any."""

@@ -40,6 +40,7 @@ from lib.posix_scripts import (
     symlink,
     truncate,
     unlink,
+    used_after,
     utimens,
     write,
     write_to_running,
@@ -424,6 +425,31 @@ def running_programs(r: Recorder):
         r.do(write_to_running, f"program{number}", how)
 
 
+def names_of_open_files(r: Recorder):
+    """An open file goes on, whatever happens to its name."""
+    for number, (how, *names) in enumerate(
+        (
+            (unlink, "one"),
+            (rename, "other", "one"),
+            (rename, "one", "other"),
+            (link, "one", "second"),
+            (chmod, "one", 0),
+            (truncate, "one", 2),
+        )
+    ):
+        folder = f"open{number}"
+        r.do(make, folder, "dir")
+        paths = [f"{folder}/{name}" if isinstance(name, str) else name for name in names]
+        for name in ("one", "other"):
+            r.do(make, f"{folder}/{name}")
+            r.do(write, f"{folder}/{name}", name.encode())
+        r.do(used_after, f"{folder}/one", how, *paths)
+        for name in ("one", "other", "second"):
+            r.do(show, f"{folder}/{name}")
+            r.do(read, f"{folder}/{name}")
+        r.do(listing, folder)
+
+
 def times(r: Recorder):
     exact, later = (1_234_567_890, 123_456_789), (4_102_444_800, 1)
     for kind in KINDS:
@@ -479,6 +505,7 @@ SCRIPTS = [
     renames,
     lengths,
     running_programs,
+    names_of_open_files,
     times,
 ]
 
