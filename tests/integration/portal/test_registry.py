@@ -58,8 +58,10 @@ async def test_the_client_sees_a_key_come_and_go(work):
                 assert document.fingerprints() == {fingerprint(work.keys["node-main"])}
                 revoked = await api.post(f"keys/{fingerprint(work.keys['node-main'])}/revoke")
                 assert revoked.json["in_force"] is False
-                while await changed.get() != NODE:
-                    pass
+                event = None
+                while event is None or event.name != str(NODE):
+                    event = await changed.get()
+                assert event.what == "revoked"
                 assert (await registry.keys(NODE)).keys == ()
         finally:
             following.cancel()
