@@ -169,7 +169,8 @@ class InstanceReport(Record, frozen=True, tag="report"):
     save if that can't be done any more. ``checkpoint`` is the id of the checkpoint under way,
     ``failed_checkpoint`` that of the newest one if it can't be done; ``checkpoint_info`` is a
     sentence about either. ``epoch`` is that of the newest :class:`MoveInstance` that was received;
-    ``kept_on`` names earlier nodes that have a container of it.
+    ``kept_on`` names earlier nodes that have a container of it. ``ran``: it was reachable once, so
+    that its container may hold files of its user's.
     """
 
     instance: str
@@ -187,6 +188,7 @@ class InstanceReport(Record, frozen=True, tag="report"):
     failed_checkpoint: str = ""
     epoch: int = 0
     kept_on: list[str] = []
+    ran: bool = True
 
 
 class AllocatedKey(Record, frozen=True, tag="allocated-key"):

@@ -233,7 +233,8 @@ class Instance(Model):
     the listener saw its own URL answer. ``changed_at`` is when its state last changed,
     ``discard_asked_at`` the person's wish, on its way.
 
-    ``gone``: its container is not there any more, so it can't be started again.
+    ``gone``: its container is not there any more, so it can't be started again. ``ran``: it was
+    reachable once, so that there may be files to save.
     ``checkpoint_at`` is the moment of the newest checkpoint that the image server has,
     ``checkpoint_busy`` whether another is under way, ``checkpoint_info`` a sentence on that or on
     why there is none. ``checkpoint_minutes``: how often one is made, 0 for never; None: as its
@@ -267,6 +268,7 @@ class Instance(Model):
     discard_asked_at = fields.FloatField(null=True)
     version = fields.BigIntField(default=0, db_default=0)
     gone = fields.BooleanField(default=False, db_default=False)
+    ran = fields.BooleanField(default=True, db_default=True)
     checkpoint_at = fields.FloatField(null=True)
     checkpoint_busy = fields.BooleanField(default=False, db_default=False)
     checkpoint_info = fields.TextField(default="", db_default="")

@@ -37,7 +37,7 @@ def save(instance: Instance, event: SaveAsked, now: float, limits: Limits) -> In
     return begin_saving(wanted, now, limits)
 
 
-def save_errored(instance: Instance, event: SaveAsked, now: float, limits: Limits) -> Instance:
+def save_stopped(instance: Instance, event: SaveAsked, now: float, limits: Limits) -> Instance:
     """What was never reachable has nothing of its user's."""
     if not instance.ran:
         return not_saved(instance, event, now, limits)

@@ -362,6 +362,7 @@ class Store:
             failed_checkpoint=row.failed_checkpoint,
             epoch=row.epoch,
             kept_on=row.kept_on.split(),
+            ran=row.ran,
         )
         await self._put(f"report {row.id} {state}", report)
 

@@ -29,8 +29,9 @@ def may_start(instance: Instance) -> bool:
 
 
 def may_save(instance: Instance) -> bool:
-    """Whether its files may be saved: its container has to be there."""
-    return instance.state in _SAVABLE and instance.node is not None and not instance.gone
+    """Whether its files may be saved: its container has to be there, and to have been reachable."""
+    is_here = instance.node is not None and not instance.gone
+    return instance.state in _SAVABLE and is_here and instance.ran
 
 
 def may_checkpoint(instance: Instance) -> bool:

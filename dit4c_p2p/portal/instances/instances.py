@@ -373,7 +373,7 @@ class Instances:
         instance.state = report.state
         instance.info = storable(report.info[:_MAX_INFO_CHARS])
         instance.progress = fraction(report.progress)
-        instance.gone = report.gone
+        instance.gone, instance.ran = report.gone, report.ran
         instance.log_tail = storable(report.log_tail[-MAX_LOG_CHARS:])
         moved = report.node is not None and report.node != instance.node
         instance.node = report.node or instance.node

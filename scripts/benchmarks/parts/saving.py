@@ -17,7 +17,15 @@ sys.path.insert(0, str(Path(__file__).parents[3] / "tests"))
 
 from systems.docker_registry import ImageRegistry
 from systems.image_server_process import ImageServerProcess
-from systems.pods import Images, app_of, docker, drop_images, make_images, run_start
+from systems.pods import (
+    Images,
+    app_of,
+    docker,
+    drop_images,
+    make_images,
+    pods_of,
+    run_start,
+)
 from systems.saving import BRIDGE, CountersigningPortal, key_of, saving_config, upload_image
 
 from dit4c_p2p.identity.keys import generate
@@ -91,11 +99,11 @@ class Saver:
         )
         address = f"{BRIDGE}:{self.line.port}"
         self.config = saving_config(plain, self.portal, address, await upload_image())
-        self.pods = PodManager(self.config, self.engine)
+        self.pods = pods_of(self.config, self.engine)
 
     def other_node(self, name: str) -> PodManager:
         """A node that has the tool's image, and no chunk."""
-        return PodManager(replace(self.config, data_folder=self._folder / name), self.engine)
+        return pods_of(replace(self.config, data_folder=self._folder / name), self.engine)
 
     # ---- apps
 

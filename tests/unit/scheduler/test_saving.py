@@ -106,6 +106,14 @@ def test_what_does_not_run_yet_can_not_be_saved(state):
     assert (asked.state, asked.save, asked.failed_save) == (state, "", "s1")
 
 
+@pytest.mark.parametrize("state", [State.EXITED, State.ERRORED])
+def test_what_was_never_reachable_can_not_be_saved(state):
+    """Its image never came, or its app never answered: there is nothing of its user's."""
+    never = Instance(id="abc", state=state, node="node-home", pod_asked=True, ran=False)
+    asked = play(ASKED, instance=never)
+    assert (asked.state, asked.save, asked.failed_save) == (state, "", "s1")
+
+
 def test_an_older_wish_is_none_any_more():
     stopped = play(StopAsked(7), PodStopped())
     late = play(ASKED, instance=stopped)

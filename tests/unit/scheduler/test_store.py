@@ -75,7 +75,7 @@ async def test_an_order_is_stored_with_its_report(store):
     assert instance.sequence == 1
     (report,) = await told(store)
     assert report == InstanceReport(
-        instance="abc", sequence=1, state=State.CREATED, info="Waiting for a machine"
+        instance="abc", sequence=1, state=State.CREATED, info="Waiting for a machine", ran=False
     )
 
 

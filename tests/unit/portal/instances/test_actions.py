@@ -48,6 +48,9 @@ def test_what_is_offered_may_be_asked(state):
         (instance(State.RUNNING), {"cut": True}, ["new-key", "stop", "discard"]),
         (instance(State.EXITED), {}, ["start", "save", "discard"]),
         (instance(State.EXITED, gone=True), {}, ["discard"]),
+        (instance(State.ERRORED, ran=False), {}, ["start", "discard"]),
+        (instance(State.EXITED, ran=False), {}, ["start", "discard"]),
+        (instance(State.ERRORED), {}, ["start", "save", "discard"]),
         (instance(State.ERRORED, node=None), {}, ["discard"]),
         (instance(State.EXITED, gone=True), {"lost": True}, ["discard"]),
         (
