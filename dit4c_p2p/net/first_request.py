@@ -15,7 +15,7 @@ from typing import cast
 
 from dit4c_p2p.net.http1 import BadRequest, RequestHead, find_head_end, parse_head
 from dit4c_p2p.net.listener import ConnectionSlot
-from dit4c_p2p.net.tls import is_tls
+from dit4c_p2p.net.reset import is_tls
 
 _log = logging.getLogger(__name__)
 

@@ -35,6 +35,11 @@ def reset(transport: asyncio.WriteTransport) -> None:
     transport.abort()
 
 
+def is_tls(transport: asyncio.Transport) -> bool:
+    """Whether the transport uses TLS, which ends both directions at once."""
+    return transport.get_extra_info("sslcontext") is not None
+
+
 def is_cut_off(transport: asyncio.BaseTransport) -> bool:
     """Return whether the other end of a Unix stream has closed both directions.
 

@@ -167,11 +167,6 @@ def covers(patterns: Sequence[str], name: str) -> bool:
     return any(pattern.lower().rstrip(".") in wanted for pattern in patterns)
 
 
-def is_tls(transport: asyncio.Transport) -> bool:
-    """Whether the transport uses TLS, which ends both directions at once."""
-    return transport.get_extra_info("sslcontext") is not None
-
-
 def _new_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

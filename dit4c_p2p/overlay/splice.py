@@ -17,9 +17,8 @@ from collections.abc import Callable
 
 import asyncssh
 
-from dit4c_p2p.net.reset import reset
+from dit4c_p2p.net.reset import is_tls, reset
 from dit4c_p2p.net.stranger_log import summed
-from dit4c_p2p.net.tls import is_tls
 from dit4c_p2p.overlay.asyncssh_ext.backpressure import had_eof
 from dit4c_p2p.overlay.asyncssh_ext.fastpath import writer
 

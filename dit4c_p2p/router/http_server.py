@@ -28,9 +28,8 @@ from dit4c_p2p.net.http1 import BadRequest, RequestHead
 from dit4c_p2p.net.https_redirect import answer, host_of, location
 from dit4c_p2p.net.large_head import LargeHeadStream, without_cookies
 from dit4c_p2p.net.listener import ConnectionLimiter, ConnectionSlot
-from dit4c_p2p.net.reset import reset
+from dit4c_p2p.net.reset import is_tls, reset
 from dit4c_p2p.net.stranger_log import summed
-from dit4c_p2p.net.tls import is_tls
 from dit4c_p2p.net.trusted_proxies import RequestOrigin
 from dit4c_p2p.overlay.splice import HIGH_WATER_BYTES, ChannelEnd, StreamEnd
 from dit4c_p2p.overlay.ssh_options import WINDOW_BYTES
