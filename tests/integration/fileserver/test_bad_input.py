@@ -4,6 +4,7 @@ import asyncio
 import errno
 import os
 import struct
+from random import Random
 
 import pytest
 from lib.waiting import until
@@ -151,6 +152,37 @@ async def test_a_client_that_never_reads_is_bounded(system: FileServerSystem):
         assert session._running <= 8
         lazy.channel.abort()
         await until(lambda: session.closed.is_set())
+
+
+async def test_writes_of_two_sessions_in_any_order_make_one_file(system: FileServerSystem):
+    """As rclone, lftp's pget and paramiko's prefetch send them: many at once, out of order."""
+    ada = system.person("ada")
+    piece, count = 30_000, 200
+    order = list(range(count))
+    Random(7).shuffle(order)
+    async with (
+        system.session(ada, hello=False) as one,
+        system.session(ada, hello=False) as other,
+    ):
+        handles = [
+            (await client.request(packets.Open(b"/private/file", 0x0B, Attrs()))).handle
+            for client in (one, other)
+        ]
+        sent = []
+        for turn, number in enumerate(order):
+            client, handle = ((one, handles[0]), (other, handles[1]))[turn % 2]
+            data = number.to_bytes(4, "big") * (piece // 4)
+            sent.append(client.send(packets.Write(handle, number * piece, data)))
+        async with asyncio.timeout(30):
+            assert {status.code for status in await asyncio.gather(*sent)} == {StatusCode.OK}
+        reads = [other.send(packets.Read(handles[1], number * piece, piece)) for number in order]
+        async with asyncio.timeout(30):
+            for number, data in zip(order, await asyncio.gather(*reads), strict=True):
+                assert bytes(data.data) == number.to_bytes(4, "big") * (piece // 4)
+        await one.request(packets.Close(handles[0]))
+        await other.request(packets.Close(handles[1]))
+    written = (system.private("ada") / "file").read_bytes()
+    assert written == b"".join(n.to_bytes(4, "big") * (piece // 4) for n in range(count))
 
 
 async def test_a_full_quota_is_said_to_each_in_its_way(system: FileServerSystem):
