@@ -11,13 +11,13 @@ import pyfuse3
 
 from dit4c_p2p.helpers.storage.attributes import SECOND_NS, Attributes
 from dit4c_p2p.helpers.storage.contents import SMALL_BYTES, Contents
+from dit4c_p2p.helpers.storage.entries import is_dirty
 from dit4c_p2p.helpers.storage.files import NodeFile, OpenFile
 from dit4c_p2p.helpers.storage.filesystem import Folders, handler
 from dit4c_p2p.helpers.storage.lease_book import Kernel
 from dit4c_p2p.helpers.storage.nodes import Node, shown_path
 from dit4c_p2p.helpers.storage.remote import Opened, Remote
 from dit4c_p2p.helpers.storage.server_link import RemoteFile
-from dit4c_p2p.helpers.storage.tree import is_dirty
 from dit4c_p2p.sftp.constants import OpenFlag
 
 _PERMISSIONS = 0o7777

@@ -16,9 +16,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import pyfuse3
 
 from dit4c_p2p.helpers.storage.attributes import Attributes, Changes
+from dit4c_p2p.helpers.storage.entries import BLOCK_BYTES, is_dirty
 from dit4c_p2p.helpers.storage.new_names import NewNames
 from dit4c_p2p.helpers.storage.remote import Remote
-from dit4c_p2p.helpers.storage.tree import BLOCK_BYTES, NAME_MAX, OpenFolder, is_dirty
+from dit4c_p2p.helpers.storage.tree import NAME_MAX, OpenFolder
 from dit4c_p2p.sftp.operations import OWN_ID
 
 _log = logging.getLogger(__name__)

@@ -17,6 +17,10 @@ _log = logging.getLogger(__name__)
 
 # A folder whose lease was recalled is used by others too: for so long no lease on it is asked for.
 CONTESTED_S = 1.0
+# So long the kernel goes by what it is told of a name that a lease covers. A file's number may be
+# another's soon after its removal, so a lease goes back when that time is over, and not before.
+NAMES_S = 0.2
+NAMES_SLACK_S = 0.1
 _MOST_LEASES = 4000
 _MOST_NODES = 200_000
 # What has to be done before a lease goes back may take this long: the server waits 5 s.
@@ -108,7 +112,9 @@ class LeaseBook:
             return
         attributes, lease = leased.attributes, leased.lease
         file_id = attributes.file_id or 0
-        if not lease.valid or folder.attributes.file_id not in (None, file_id):
+        if not lease.valid or lease.session.is_void(file_id, lease.seq):
+            return
+        if folder.attributes.file_id not in (None, file_id):
             return  # what is at that path is another folder now; its lease ends when it is recalled
         if not folder.leased:
             folder.epoch += 1
@@ -185,20 +191,24 @@ class LeaseBook:
 
     def _return_soon(self, remote: Remote, folder: Node | None, lease: RecalledLease) -> None:
         depending: list[Node] = []
+        names_until = folder.names_until if folder is not None else 0.0
         if folder is not None:
             depending = [folder, *folder.children.values()]
             self.lose(folder)
-        task = asyncio.ensure_future(self._return(remote, depending, lease))
+        task = asyncio.ensure_future(self._return(remote, depending, names_until, lease))
         self._returning.add(task)
         task.add_done_callback(self._returning.discard)
 
-    async def _return(self, remote: Remote, depending: list[Node], lease: RecalledLease) -> None:
+    async def _return(
+        self, remote: Remote, depending: list[Node], names_until: float, lease: RecalledLease
+    ) -> None:
         try:
             if depending:
                 async with asyncio.timeout(_BEFORE_RETURN_S):
                     await self._before_return(depending)
         except (OSError, TimeoutError) as error:
             _log.info("a lease goes back before everything is in order: %s", error)
+        await asyncio.sleep(max(0.0, names_until - time.monotonic()))
         try:
             await remote.give_back(lease.file_id, lease.seq)
         except (OSError, DitError) as error:

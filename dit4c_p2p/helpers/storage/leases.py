@@ -69,9 +69,13 @@ class LeaseSession:
 
     def granted(self, file_id: int, grant: Grant) -> HeldLease | None:
         """The lease of an answer; None if there is none, or it has been recalled meanwhile."""
-        if grant.kind == LeaseKind.NONE or grant.seq <= self._voided.get(file_id, (0, 0.0))[0]:
+        if grant.kind == LeaseKind.NONE or self.is_void(file_id, grant.seq):
             return None
         return HeldLease(LeaseKind(grant.kind), grant.seq, self, self.period)
+
+    def is_void(self, file_id: int, seq: int) -> bool:
+        """Whether a grant has been recalled, maybe since it arrived."""
+        return seq <= self._voided.get(file_id, (0, 0.0))[0]
 
     def recalled(self, file_id: int, seq: int) -> None:
         """The server voids the grants of a file up to ``seq``, those on their way included."""

@@ -65,6 +65,7 @@ class Node:
         "lookups",
         "misses",
         "names",
+        "names_until",
         "number",
         "own_changes",
         "owning",
@@ -98,6 +99,8 @@ class Node:
         self.complete = -1
         self.sure: tuple[Node, int] | None = None
         self.told_times = -1
+        # Of a folder: until when the kernel may go by what it was told of names (monotonic clock).
+        self.names_until = -1e9
         self.contested_until = 0.0
         self.own_changes = 0
         self.owning = False

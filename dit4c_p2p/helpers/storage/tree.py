@@ -7,22 +7,24 @@ import time
 from collections.abc import Collection, Coroutine, Iterable, Sequence
 from typing import Any
 
-import pyfuse3
-
 from dit4c_p2p.helpers.storage.attributes import Attributes
 from dit4c_p2p.helpers.storage.behind import Behind
-from dit4c_p2p.helpers.storage.lease_book import Asking, Coverage, Kernel, LeaseBook, learn
+from dit4c_p2p.helpers.storage.entries import BELIEVED_S, KernelEntries, is_dirty
+from dit4c_p2p.helpers.storage.lease_book import (
+    Asking,
+    Coverage,
+    Kernel,
+    LeaseBook,
+    learn,
+)
 from dit4c_p2p.helpers.storage.nodes import Node, NodeTable
 from dit4c_p2p.helpers.storage.remote import Entry, Leased, Remote
 from dit4c_p2p.helpers.storage.server_link import ServerLink
 from dit4c_p2p.sftp.extensions import LeaseKind
-from dit4c_p2p.sftp.operations import OWN_ID
 
 _log = logging.getLogger(__name__)
 
 NAME_MAX = 255
-# For how long the kernel and the mount believe what a server has said that grants no leases.
-BELIEVED_S = 1.0
 # After so many look-ups of known names a folder is listed whole, unless it is larger than that.
 _MISSES = 2
 _MOST_LISTED = 2000
@@ -32,8 +34,6 @@ _MOST_KEPT = 10_000
 _WALKING_S = 5.0
 # Folders that are listed ahead at once.
 _MOST_AHEAD = 48
-# Programs read and write in pieces of this size if they go by it.
-BLOCK_BYTES = 128 * 1024
 # Above this many a listing fails: its end may never come, and each takes memory.
 _MOST_ENTRIES = 250_000
 
@@ -49,18 +49,17 @@ class OpenFolder:
         self.changes = 0
 
 
-class Tree:
+class Tree(KernelEntries):
     """Names and nodes of a mount, and the calls that fill them.
 
     :param owner: numeric user and group that every file looks owned by.
     """
 
     def __init__(self, owner: tuple[int, int], kernel: Kernel | None = None) -> None:
-        self.uid, self.gid = owner
+        super().__init__(owner)
         self.table = NodeTable()
         self.kernel = kernel or Kernel()
         self.leases = LeaseBook(self.table, self.kernel, self._before_return)
-        self._made_ns = time.time_ns()
         self._folders: dict[int, OpenFolder] = {}
         self._behinds: dict[ServerLink, Behind] = {}
         # Folders that are being listed ahead of a program.
@@ -432,53 +431,6 @@ class Tree:
     def _next_number(self) -> int:
         self._last_number += 1
         return self._last_number
-
-    def _entry(
-        self, node: Node, parent: Node | None = None, name: bytes = b""
-    ) -> pyfuse3.EntryAttributes:
-        """What the kernel is told of a node, and of its name in ``parent`` if that is asked for."""
-        attributes = node.attributes
-        entry = pyfuse3.EntryAttributes()
-        entry.st_ino = node.number
-        entry.st_mode = attributes.mode
-        entry.st_uid = self.uid if attributes.uid == OWN_ID else attributes.uid
-        entry.st_gid = self.gid if attributes.gid == OWN_ID else attributes.gid
-        folder = attributes.is_folder
-        if attributes.links is not None:
-            entry.st_nlink = attributes.links
-        else:
-            entry.st_nlink = 2 if folder else len(node.names)
-        entry.st_size = attributes.size
-        entry.st_blksize = BLOCK_BYTES
-        blocks = attributes.blocks
-        entry.st_blocks = -(-attributes.size // 512) if blocks is None else blocks
-        made = self._made_ns if node.link is None else 0
-        entry.st_atime_ns = attributes.atime_ns or made
-        entry.st_mtime_ns = attributes.mtime_ns or made
-        entry.st_ctime_ns = (
-            entry.st_mtime_ns if attributes.ctime_ns is None else attributes.ctime_ns
-        )
-        believed = max(0.0, min(BELIEVED_S, node.fresh_until - time.monotonic()))
-        if node.link is None or is_dirty(node):
-            believed = BELIEVED_S
-        entry.attr_timeout = max(believed, _lease_left_s(node.sure)) if node.is_sure else believed
-        entry.entry_timeout = believed
-        if parent is not None and parent.knows(name):
-            left_s = _lease_left_s((parent, parent.epoch))
-            # A folder's name can't be taken from the kernel: it may be where a program works.
-            entry.entry_timeout = min(left_s, BELIEVED_S) if folder else left_s
-        return entry
-
-
-def _lease_left_s(covered: Coverage | None) -> float:
-    """For how long a lease lasts if no further answer comes."""
-    lease = covered[0].lease if covered is not None else None
-    return max(0.0, lease.session.left_s) if lease is not None else 0.0
-
-
-def is_dirty(node: Node) -> bool:
-    """Whether written data of the node was not sent yet."""
-    return node.file is not None and node.file.dirty
 
 
 def _is_name(name: bytes) -> bool:

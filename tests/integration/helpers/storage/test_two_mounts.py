@@ -173,6 +173,19 @@ def test_names_that_come_and_go_elsewhere_are_seen_at_once(mounts):
         assert not (two / f"other{number}").exists()
 
 
+def test_a_removed_name_is_not_another_file_that_has_got_its_number(mounts):
+    one, two = (mount.path / "one" for mount in mounts)
+    for _ in range(8):
+        (two / "removed").write_text("old")
+        assert (one / "removed").read_text() == "old"
+        (two / "removed").unlink()
+        (two / "new").write_text("new")  # of the same number on most file systems
+        with pytest.raises(FileNotFoundError):
+            (one / "removed").open()
+        assert (one / "new").read_text() == "new"
+        (two / "new").unlink()
+
+
 def test_a_file_that_is_open_stays_what_it_is_when_it_is_replaced_elsewhere(mounts):
     one, two = (mount.path / "one" / "f" for mount in mounts)
     for number in range(5):
