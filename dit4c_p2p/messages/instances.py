@@ -22,5 +22,7 @@ class State(StrEnum):
 
 
 FINAL = frozenset({State.DISCARDED})
+# Whatever is not gone: few, beside those that are.
+LIVE = frozenset(State) - FINAL
 # A save is under way: the app has stopped, its container is kept until the upload is confirmed.
 SAVING = frozenset({State.SAVING, State.SAVED, State.UPLOADING})

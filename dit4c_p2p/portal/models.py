@@ -281,7 +281,7 @@ class Instance(Model):
     class Meta:
         table = "instance"
         table_description = "What people wanted and what became of it"
-        indexes = (Index(fields=("owner_id", "created_at")),)
+        indexes = (Index(fields=("owner_id", "created_at")), Index(fields=("state",)))
 
     async def save(
         self,

@@ -7,7 +7,7 @@ from aiohttp import web
 from tortoise.expressions import Q
 
 from dit4c_p2p.identity.names import Kind, PeerName
-from dit4c_p2p.messages.instances import FINAL
+from dit4c_p2p.messages.instances import LIVE
 from dit4c_p2p.portal.api.keys import key_view, revoke_key
 from dit4c_p2p.portal.errors import NotFound
 from dit4c_p2p.portal.keys.user_keys import openssh_fingerprint
@@ -116,7 +116,7 @@ async def _like(wanted: str, *, in_force: bool) -> Q:
     )
     if in_force:
         # Instances that are gone have no key any more; of those there may be very many.
-        owned = owned.exclude(state__in=list(FINAL))
+        owned = owned.filter(state__in=list(LIVE))
     names = [f"{Kind.INSTANCE}-{id}" for id in await owned.values_list("id", flat=True)]
     like = Q(name__icontains=wanted) | Q(label__icontains=wanted) | Q(fingerprint__startswith=plain)
     return like | Q(name__in=names) if names else like

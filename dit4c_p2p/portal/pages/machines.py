@@ -7,7 +7,7 @@ from aiohttp import web
 from tortoise.expressions import Q
 
 from dit4c_p2p.identity.names import Kind, PeerName
-from dit4c_p2p.messages.instances import FINAL, State
+from dit4c_p2p.messages.instances import FINAL, LIVE, State
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.instances.catalogue import catalogue
 from dit4c_p2p.portal.instances.view import page_view
@@ -53,7 +53,7 @@ async def machines(call: PageCall) -> web.Response:
     """Every machine of every cluster: reached or since when not, and what is there of whom."""
     peers = [peer for peer in await Peer.all().order_by("name") if _is_node(peer.name)]
     there: defaultdict[str, list[Instance]] = defaultdict(list)
-    for instance in await Instance.exclude(state__in=list(FINAL)).order_by("owner_id"):
+    for instance in await Instance.filter(state__in=list(LIVE)).order_by("owner_id"):
         if instance.node is not None:
             there[instance.node].append(instance)
     listing = Listing.asked(call, "/admin/machines", _MACHINE_COLUMNS, usual="name")
@@ -75,7 +75,7 @@ async def instances(call: PageCall) -> web.Response:
     """Everybody's instances, the newest first; found by name, id, owner, tool or machine."""
     listing = Listing.asked(call, "/admin/instances", _COLUMNS, usual="-created", size=_SHOWN)
     wanted = listing.wanted
-    rows = Instance.exclude(state__in=list(FINAL))
+    rows = Instance.filter(state__in=list(LIVE))
     if wanted:
         rows = rows.filter(
             Q(name__icontains=wanted)
