@@ -486,6 +486,15 @@ class PullSecretView(View, frozen=True):
     ends: Time
 
 
+class PullSecretEntry(View, frozen=True):
+    """A secret that is in force; ``used``: when it was used last."""
+
+    id: str
+    created: Time
+    ends: Time
+    used: Time | None
+
+
 def to_json(data: Any) -> bytes:
     """A record, or a list of them, as a line."""
     return msgspec.json.encode(data) + b"\n"

@@ -16,6 +16,8 @@
 | POST instances/{id}/stop, start, save, checkpoint, go-on, discard | 202 an instance            |
 | GET, PATCH people/{id}/checkpoints {minutes} | 200 how often they are made (admins; oneself)   |
 | POST instances/{id}/pull-secrets {hours} | 201 what a container engine logs in and pulls with  |
+| GET instances/{id}/pull-secrets         | 200 ``[secret]``: those in force                     |
+| POST instances/{id}/pull-secrets/{secret}/revoke | 200 ``[secret]``                            |
 | GET clusters                            | 200 ``[cluster]``                                    |
 | GET people[?state, q]                   | 200 ``[person]``, newest first (admins)              |
 | POST people {name, id?, admin?, ends?, link_hours?} | 201 a person with ``login`` (admins)     |

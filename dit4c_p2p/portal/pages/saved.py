@@ -5,6 +5,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from dit4c_p2p.messages.saved_images import repository_of
+from dit4c_p2p.portal.api.pull_secrets import new_secret, revoke_secret, secrets_of
 from dit4c_p2p.portal.api.saved import relative_view, shared_url
 from dit4c_p2p.portal.errors import BadRequest, NotFound
 from dit4c_p2p.portal.http.archive import send_archive
@@ -14,9 +15,10 @@ from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.login import current, login_needed
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
-from dit4c_p2p.portal.schemas import time_or_none, time_text
+from dit4c_p2p.portal.schemas import PullSecretView, time_or_none, time_text
 
 _DAYS = {"1": "1 day", "7": "1 week", "30": "30 days", "90": "90 days"}
+_HOURS = {"1": "1 hour", "24": "1 day", "168": "1 week"}
 # A link in an address is not to be told to whoever it leads to.
 _NO_REFERRER = {"Referrer-Policy": "no-referrer"}
 
@@ -27,6 +29,8 @@ def routes() -> list[web.RouteDef]:
         web.get("/instances/{id}/saved", page_handler(saved)),
         web.post("/instances/{id}/share", form_handler(share, again=saved)),
         web.post("/instances/{id}/shares/{share}/revoke", form_handler(revoke)),
+        web.post("/instances/{id}/pull-secrets", form_handler(make_secret, again=saved)),
+        web.post("/instances/{id}/pull-secrets/{secret}/revoke", form_handler(end_secret)),
         web.get("/instances/{id}/export", export),
         web.get("/shared/{secret}", page_handler(shared)),
         web.post("/shared/{secret}", form_handler(derive, again=shared)),
@@ -34,10 +38,11 @@ def routes() -> list[web.RouteDef]:
     ]
 
 
-async def saved(call: PageCall, link: str = "") -> web.Response:
+async def saved(call: PageCall, link: str = "", made: PullSecretView | None = None) -> web.Response:
     """Where it comes from, what it takes, who it is shared with.
 
     :param link: a link that is shown this one time.
+    :param made: a secret to pull it with, shown this one time.
     """
     parts, id = call.parts, call.path("id")
     instance = await parts.instances.get(call.session.who, id)
@@ -64,7 +69,25 @@ async def saved(call: PageCall, link: str = "") -> web.Response:
         ],
         days=_DAYS,
         link=link,
+        secrets=await secrets_of(parts, call.session.who, id),
+        hours=_HOURS,
+        made=made,
     )
+
+
+async def make_secret(call: PageCall) -> web.Response:
+    """The button that makes a secret to pull with."""
+    hours = call.form.get("hours", "")
+    if hours not in _HOURS:
+        raise BadRequest("choose how long the secret is good for", field="hours")
+    made = await new_secret(call.parts, call.session.who, call.path("id"), int(hours))
+    return await saved(replace(call, error=None), made=made)
+
+
+async def end_secret(call: PageCall) -> web.Response:
+    """The Revoke button of a secret."""
+    await revoke_secret(call.parts, call.session.who, call.path("id"), call.path("secret"))
+    return go_to(f"/instances/{call.path('id')}/saved")
 
 
 async def share(call: PageCall) -> web.Response:

@@ -210,6 +210,35 @@ async def test_the_pages(house):
         assert "eve</bdi> (export)" in used.text
 
 
+async def test_secrets_to_pull_with_are_made_listed_and_revoked(house):
+    work, path = house.work, f"/instances/{house.instance}"
+    async with work.browser() as owner, work.api(await work.person("eve")) as stranger:
+        await owner.log_in(await work.login_link())
+        csrf = await owner.csrf()
+        refused = await owner.submit(f"{path}/pull-secrets", csrf=csrf, hours="7")
+        assert refused.status == 400
+        made = await owner.submit(f"{path}/pull-secrets", csrf=csrf, hours="24")
+        assert (made.status, "docker login --username admin" in made.text) == (200, True)
+        assert f"/instances/{house.instance}@{house.digest}" in made.text
+        secret = (
+            made.text.partition('id="pull-secret"')[2].partition('value="')[2].partition('"')[0]
+        )
+        access = work.portal._services.image_access
+        assert await access.find_secret("admin", secret) is not None
+
+        (listed,) = (await house.api.get(f"{path[1:]}/pull-secrets")).json
+        assert (listed["used"] is not None, secret in str(listed)) == (True, False)
+        assert (await stranger.get(f"{path[1:]}/pull-secrets")).status == 404
+        revoke = f"{path[1:]}/pull-secrets/{listed['id']}/revoke"
+        assert (await stranger.post(revoke)).status == 404
+        assert (await house.api.post(f"{path[1:]}/pull-secrets/nothing/revoke")).status == 404
+        assert f'data-secret="{listed["id"]}"' in (await owner.get(f"{path}/saved")).text
+        ended = await owner.submit(f"/{revoke}", csrf=csrf)
+        assert ended.status in (200, 303)
+        assert await access.find_secret("admin", secret) is None
+        assert (await house.api.post(revoke)).json == []
+
+
 async def test_a_tree_of_copies(house):
     api, scheduler = house.api, house.scheduler
     first = house.instance
