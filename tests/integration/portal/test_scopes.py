@@ -40,6 +40,7 @@ def test_only_what_everybody_may_do_asks_for_no_scope():
     assert free == {
         "GET whoami",
         "GET people/{id}",
+        "GET people/{id}/limits",
         "GET people/{id}/tokens",
         "POST people/{id}/tokens/{token}/revoke",
     }
