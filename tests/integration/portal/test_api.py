@@ -48,6 +48,7 @@ async def test_a_whole_life(work):
             "image",
             "actions",
             "checkpoint",
+            "kept_on",
             "created",
             "since",
             "unreachable",
