@@ -43,7 +43,8 @@ async def visit(house, **more):
         limit=MIB,
         **more,
     )
-    house.stack.callback(writer.transport.abort)
+    # asyncio's TLS transport breaks when it is aborted after it was closed twice (Python 3.11).
+    house.stack.callback(lambda: writer.transport.is_closing() or writer.transport.abort())
     return reader, writer
 
 
