@@ -47,7 +47,7 @@ class TwoNodes(House):
         helpers = [f'{role} = "{getattr(self.images, role)}"' for role in HELPERS]
         table = "\n".join(["[images]", *helpers, ""])
         self.write("node", f'id = "home"\n{self.portal_table}{table}')
-        pods = '[pods]\nnetwork_range = "10.218.0.0/16"\n'
+        pods = '[pods]\nnetwork_range = "10.219.0.0/16"\n'
         top = f'id = "lab"\nengine = "{self.engine.url}"\n'
         self.write_as("lab", "node", f"{top}{self.portal_table}{table}{pods}")
         listen = f'id = "main"\nlisten_ssh = ["{address}"]\n'
@@ -88,7 +88,7 @@ def house(tmp_path_factory):
         ensure_images(lambda *said: None, default_cache_folder(), tools=("jupyterlab", "terminal"))
     )
     terminal = next(one.image for one in images.catalogue if one.name == "terminal")
-    with SecondEngine(folder / "engine", size="3g", number=2) as engine:
+    with SecondEngine(folder / "engine", size="3g", networks="10.219.") as engine:
         engine.copy(terminal, *(getattr(images, role) for role in HELPERS))
         house = TwoNodes(folder / "house", engine, images)
         house.write_all()

@@ -16,16 +16,21 @@ from systems.pods import Images, docker
 
 _UP_S = 60
 _DOWN_S = 60
+# At the same time; more are left over from tests that were killed.
+_MOST_ENGINES = 16
 
 
 class SecondEngine:
-    """``with SecondEngine(folder) as engine``: it runs; ``engine.url`` is where."""
+    """``with SecondEngine(folder) as engine``: it runs; ``engine.url`` is where.
 
-    def __init__(self, folder: Path, *, size: str = "1g", number: int = 0) -> None:
+    :param networks: how the addresses of its pods begin; what they left behind is removed.
+    """
+
+    def __init__(self, folder: Path, *, size: str = "1g", networks: str = "10.216.") -> None:
         self.folder = folder
         self._size = size
-        self._bridge = f"dit4ctest{number}"
-        self._address = f"10.217.{number}.1/24"
+        self._networks = networks
+        self._bridge = ""
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"unix://{folder}/engine.sock"
 
@@ -34,8 +39,8 @@ class SecondEngine:
             (self.folder / name).mkdir(parents=True)
         (self.folder / "config.json").write_text("{}")
         _run("mount", "-t", "tmpfs", "-o", f"size={self._size}", "tmpfs", f"{self.folder}/data")
-        _run("ip", "link", "add", self._bridge, "type", "bridge")
-        _run("ip", "address", "add", self._address, "dev", self._bridge)
+        number = self._add_bridge()
+        _run("ip", "address", "add", f"10.217.{number}.1/24", "dev", self._bridge)
         _run("ip", "link", "set", self._bridge, "up")
         try:
             self.start()
@@ -50,6 +55,15 @@ class SecondEngine:
         subprocess.run(["ip", "link", "delete", self._bridge], check=False)
         for link in self._bridges():
             subprocess.run(["ip", "link", "delete", link], check=False)
+
+    def _add_bridge(self) -> int:
+        """Make a bridge that no engine of another test has; its number."""
+        for number in range(_MOST_ENGINES):
+            self._bridge = f"dit4ctest{number}"
+            add = ["ip", "link", "add", self._bridge, "type", "bridge"]
+            if subprocess.run(add, capture_output=True).returncode == 0:
+                return number
+        raise AssertionError(f"{_MOST_ENGINES} engines of tests have a bridge")
 
     def start(self) -> None:
         """Start it, and return once it answers."""
@@ -162,7 +176,7 @@ class SecondEngine:
             ["ip", "-o", "-4", "address", "show"], capture_output=True, check=True, text=True
         ).stdout
         lines = [line.split() for line in listed.splitlines()]
-        return [words[1] for words in lines if words[3].startswith("10.216.")]
+        return [words[1] for words in lines if words[3].startswith(self._networks)]
 
 
 def _run(*command: str) -> None:

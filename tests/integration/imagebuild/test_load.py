@@ -25,7 +25,7 @@ TITLE = "LABEL org.opencontainers.image.title=Hello"
 
 @pytest.fixture(scope="module")
 def second(tmp_path_factory):
-    with SecondEngine(tmp_path_factory.mktemp("engine"), size="120m", number=2) as engine:
+    with SecondEngine(tmp_path_factory.mktemp("engine"), size="120m") as engine:
         yield engine
 
 

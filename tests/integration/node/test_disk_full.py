@@ -134,7 +134,7 @@ async def test_an_interrupted_app_comes_back_when_there_is_room(
 async def test_a_full_engine_disk_is_reported_and_retried(
     config, images, instance, monkeypatch, tmp_path_factory, caplog
 ):
-    with SecondEngine(tmp_path_factory.mktemp("engine"), size="120m", number=2) as second:
+    with SecondEngine(tmp_path_factory.mktemp("engine"), size="120m") as second:
         second.load(images)
         monkeypatch.setenv("DOCKER_HOST", second.url)
         there = replace(config, engine_url=second.url, network_range=IPv4Network("10.216.0.0/16"))

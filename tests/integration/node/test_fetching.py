@@ -22,7 +22,7 @@ MIB = 1024**2
 
 @pytest.fixture(scope="module")
 def second(tmp_path_factory):
-    with SecondEngine(tmp_path_factory.mktemp("engine"), size="120m", number=1) as engine:
+    with SecondEngine(tmp_path_factory.mktemp("engine"), size="120m") as engine:
         yield engine
 
 
