@@ -13,7 +13,7 @@ from systems.storage_mount import Mount, OwnServer, needs_fuse
 pytestmark = needs_fuse
 
 # A long run by hand sets more.
-TRIALS = int(os.environ.get("STORAGE_TRIALS", "150"))
+TRIALS = int(os.environ.get("STORAGE_TRIALS", "80"))
 NAMES = [f"{folder}/{name}" for folder in ("one", "two", "two/deep") for name in "abc"]
 
 
