@@ -38,7 +38,7 @@ async def check_one_pod(system, instance):
 async def test_killed_on_the_way_up_and_on_the_way_down(own_system):
     seen = set()
     own_system.start()
-    for delay in (0.0, 0.02, 0.1, 0.3, 0.7, 1.2, 2.0):
+    for delay in (0.0, 0.02, 0.1, 0.3, 0.7, 1.2, 6.0):
         async with own_system.api() as api:
             instance = await api.start()
             await asyncio.sleep(delay)
