@@ -192,7 +192,7 @@ def test_added_on_the_page_and_used(house, published, page, shots):
     row = dashboard.locator("[data-instance]")
     expect(row).to_have_attribute("data-state", "waiting_for_image", timeout=30_000)
     expect(row.locator('[data-part="info"]')).to_contain_text("Fetching the image: ")
-    expect(row.locator("progress")).to_have_attribute("value", re.compile(r"0\.\d+"))
+    expect(row.locator('[data-part="progress"]')).to_have_attribute("value", re.compile(r"0\.\d+"))
     dashboard.screenshot(path=shots / "catalogue-3-fetching.png", full_page=True)
     expect(row).to_have_attribute("data-state", "running", timeout=60_000)
     opening = row.locator('[data-action="open"]')
