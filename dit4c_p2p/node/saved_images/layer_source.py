@@ -10,8 +10,9 @@ from dit4c_p2p.oci.exchange import Packed, unpack
 from dit4c_p2p.oci.manifest import Descriptor
 from dit4c_p2p.oci.registry_client import RegistryClient
 
-# Held in memory at once.
-_GROUP_BYTES = 16 * 1024**2
+# Fetched in one request; two of them are held in memory.
+_GROUP_BYTES = 8 * 1024**2
+_BLOCK_BYTES = 1024**2
 
 
 async def layer_bytes(
@@ -22,6 +23,8 @@ async def layer_bytes(
     wire: Callable[[int], None],
 ) -> AsyncIterator[bytes]:
     """A layer's bytes in order; whoever takes them verifies the whole.
+
+    The next chunks are fetched while these are taken.
 
     :param wire: told how many bytes came from the server.
     :raises InvalidImage: what the server says is not a layer of that size.
@@ -38,10 +41,20 @@ async def layer_bytes(
         raise InvalidImage(f"a layer's list of chunks can't be read: {error}") from None
     if sum(chunk.size for chunk in chunks) != layer.size:
         raise InvalidImage("a layer's chunks have another size than the layer")
-    for group in _groups(chunks):
-        contents = await _group(client, repository, group, cache, wire)
-        for chunk in group:
-            yield contents[chunk]
+    coming: asyncio.Task[list[bytes]] | None = None
+    try:
+        for group in [*_groups(chunks), None]:
+            contents = await coming if coming is not None else []
+            coming = None
+            if group is not None:
+                work = _group(client, repository, group, cache, wire)
+                coming = asyncio.create_task(work, name="fetch chunks of a layer")
+            for block in contents:
+                yield block
+    finally:
+        if coming is not None:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
 
 
 def _groups(chunks: list[Chunk]) -> list[list[Chunk]]:
@@ -62,7 +75,11 @@ async def _group(
     group: list[Chunk],
     cache: ChunkCache,
     wire: Callable[[int], None],
-) -> dict[Chunk, bytes]:
+) -> list[bytes]:
+    """A group's bytes, in blocks.
+
+    :raises InvalidImage: the server lacks a chunk, or sent another.
+    """
     contents = await asyncio.to_thread(_kept, cache, group)
     missing = [chunk for chunk in dict.fromkeys(group) if chunk not in contents]
     fetched: list[Packed] = []
@@ -76,7 +93,20 @@ async def _group(
         raise InvalidImage(str(error)) from None
     if any(chunk not in contents for chunk in missing):
         raise InvalidImage("the image server lacks a part of a layer")
-    return contents
+    return await asyncio.to_thread(_blocks, [contents[chunk] for chunk in group])
+
+
+def _blocks(contents: list[bytes]) -> list[bytes]:
+    """The same bytes, in fewer pieces."""
+    blocks: list[list[bytes]] = []
+    size = _BLOCK_BYTES
+    for content in contents:
+        if size + len(content) > _BLOCK_BYTES:
+            blocks.append([])
+            size = 0
+        blocks[-1].append(content)
+        size += len(content)
+    return [b"".join(block) for block in blocks]
 
 
 def _kept(cache: ChunkCache, group: list[Chunk]) -> dict[Chunk, bytes]:
