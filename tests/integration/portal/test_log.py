@@ -8,6 +8,7 @@ from dit4c_p2p.messages.instances import State
 from dit4c_p2p.portal.api import people, tools
 from dit4c_p2p.portal.instances import instances, scheduler_link
 from dit4c_p2p.portal.oauth import server
+from dit4c_p2p.portal.services import accounts
 
 ABOUT = {
     f"dit4c_p2p.portal.{module}"
@@ -63,7 +64,7 @@ async def test_what_people_do_is_in_the_log_once_it_is_done(work, said, monkeypa
 
         said()
         with monkeypatch.context() as patched:
-            for module in (instances, people, tools, server):
+            for module in (instances, people, tools, accounts, server):
                 patched.setattr(module, "in_transaction", commit_fails)
             # Of Grace and of the tool there is nothing that could be changed.
             assert [answer.status async for answer in act()] == [503] * 5 + [404] + [503] * 2 + [

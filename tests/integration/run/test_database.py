@@ -131,6 +131,8 @@ async def test_an_older_one_is_brought_up_to_date(component, tmp_path, monkeypat
     if engine.is_postgresql:
         component.spec = type(component.spec)(component.kind, engine.server.create("older"))
         component.write(component.spec.location)
+    else:
+        component.spec.path.unlink()
     monkeypatch.syspath_prepend(tmp_path)
     async with databases([first_release(component.spec, tmp_path)]):
         row = ROW[component.kind].format("false" if engine.is_postgresql else 0)

@@ -1,6 +1,5 @@
 """A layer to a real image server and back: what has travelled once does not travel again."""
 
-import base64
 import hashlib
 import random
 from contextlib import asynccontextmanager
@@ -21,7 +20,6 @@ from dit4c_p2p.oci.registry_client import RegistryAway, RegistryClient
 MIB = 1 << 20
 LAYER = random.Random(7).randbytes(24 * MIB)
 CHANGED = LAYER[: 9 * MIB] + b"x" + LAYER[9 * MIB :]
-TOKEN = base64.b64encode(b"all:all").decode()
 REPOSITORY = "instances/one"
 
 
@@ -43,13 +41,14 @@ async def blocks(content: bytes, cut_at: int | None = None):
 
 @asynccontextmanager
 async def client_of(address: str):
-    async with RegistryClient(f"http://{address}", token=lambda repository: TOKEN) as client:
+    async with RegistryClient(f"http://{address}", token=lambda repository: "one") as client:
         yield client
 
 
 @pytest.fixture
 async def client(tmp_path):
     async with ImageServerAtWork(tmp_path / "images") as work, client_of(work.address) as opened:
+        work.portal.bearer = "all"
         yield opened
 
 
