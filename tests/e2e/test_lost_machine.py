@@ -28,7 +28,7 @@ def house(tmp_path_factory):
     )
     made = asyncio.run(ensure_images(lambda *said: None, default_cache_folder(), tools=()))
     try:
-        with SecondEngine(folder / "engine", number=3) as engine:
+        with SecondEngine(folder / "engine", networks="10.221.") as engine:
             # Not the tool's image: that comes from the image server.
             engine.copy(made.infra, made.listener, made.auth, made.upload)
             house = TwoNodes(folder / "house", engine)

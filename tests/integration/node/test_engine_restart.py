@@ -38,7 +38,7 @@ BACK_S = 30
 
 @pytest.fixture(scope="module")
 def second(images, tmp_path_factory) -> Iterator[SecondEngine]:
-    with SecondEngine(tmp_path_factory.mktemp("engine")) as engine:
+    with SecondEngine(tmp_path_factory.mktemp("engine"), networks="10.223.") as engine:
         engine.load(images)
         yield engine
 
@@ -47,7 +47,7 @@ def second(images, tmp_path_factory) -> Iterator[SecondEngine]:
 def there(second, monkeypatch, config):
     """The engine's own client, and an agent's configuration, for the second engine."""
     monkeypatch.setenv("DOCKER_HOST", second.url)
-    yield replace(config, engine_url=second.url, network_range=IPv4Network("10.216.0.0/16"))
+    yield replace(config, engine_url=second.url, network_range=IPv4Network("10.223.0.0/16"))
     asyncio.run(remove_everything(config.data_folder, second.url))
 
 

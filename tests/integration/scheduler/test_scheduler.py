@@ -302,7 +302,7 @@ async def test_a_node_speaks_of_its_own_instances_only(world, caplog):
         await world.start("def")
         assert (await world.portal.until_state("def", State.RUNNING)).node == "node-home"
         assert world.portal.newest["abc"].state is State.RUNNING
-        assert "node-home speaks of 'abc', which is not placed there" in caplog.text
+        assert "node-home reports 'abc', which is not placed there" in caplog.text
 
 
 async def test_more_than_there_is_room_for(world):
@@ -508,7 +508,7 @@ async def test_a_line_that_breaks_while_the_database_fails(world, monkeypatch, c
             world.node.online = False
             world.node.cut()
             async with asyncio.timeout(10):
-                while "that node-home is down is not told yet" not in caplog.text:
+                while "the loss of node-home can't be recorded yet" not in caplog.text:
                     await asyncio.sleep(0.01)
         portal = world.portal  # which may not have heard of any node before this
         await portal.until(lambda: portal.cluster and portal.cluster.nodes_down == ["node-home"])
