@@ -53,7 +53,7 @@ class Summing(logging.Filter):
         kind = self._kinds.get(record.msg)
         if kind is None:
             if len(self._kinds) >= _MAX_KINDS:
-                self._kinds.clear()
+                self.forget()
             kind = self._kinds[record.msg] = _Kind(tokens=_BURST, at=now)
         kind.tokens = min(_BURST, kind.tokens + (now - kind.at) / _EVERY_S)
         kind.at = now
@@ -67,6 +67,10 @@ class Summing(logging.Filter):
             record.args = (*(record.args if isinstance(record.args, tuple) else ()), kind.untold)
             kind.untold = 0
         return True
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        self._kinds.clear()
 
     def _sum_up_later(self, record: logging.LogRecord, kind: _Kind) -> None:
         if kind.timer is not None:
