@@ -1,9 +1,8 @@
-"""Three tests at a time (a plugin of pytest, see ``tests/conftest.py``): ``pytest -n 3``.
+"""Four tests at a time (a plugin of pytest, see ``tests/conftest.py``): ``pytest -n 4``.
 
-Half of the whole run is waiting, for engines, browsers and clocks, so that two cores serve three
-workers. What starts whole systems stays together in one worker, and so does what fills the engine
-with pods, so that no two of a kind share the machine; everything else goes file by file to whoever
-is free. The long ones come first.
+Half of the whole run is waiting, for engines, browsers and clocks, so that two cores serve four
+workers. What starts whole systems stays together in a few workers, and so does what fills the
+engine with pods; everything else goes file by file to whoever is free. The long ones come first.
 """
 
 from collections.abc import Generator
@@ -12,8 +11,10 @@ from typing import Any
 import pytest
 
 TOGETHER = (
-    ("tests/e2e/", "tests/integration/run/"),
+    tuple(f"tests/e2e/test_{name}" for name in ("again", "alone", "crash", "reboot", "revoked")),
+    ("tests/e2e/",),
     ("tests/integration/node/", "tests/integration/imagebuild/"),
+    ("tests/integration/run/",),
 )
 
 
