@@ -149,7 +149,7 @@ def snapshot_with(files, house, name):
         files.wait_for_timeout(500)
 
 
-def test_a_file_follows_its_person_to_another_node(house, page, tmp_path, shots):
+def test_a_file_follows_its_person_to_another_node(house, page, tmp_path):
     page.goto(house.run("login-link", "admin", "--config", house.file("portal")))
     page.get_by_role("button", name=re.compile("log in", re.I)).click()
     page.wait_for_url(house.url + "/")
@@ -188,7 +188,6 @@ def test_a_file_follows_its_person_to_another_node(house, page, tmp_path, shots)
     terminal.keyboard.type("clear; cd /mnt/private; echo spoiled > note.txt; cat note.txt\n")
     expect(rows.get_by_text("spoiled", exact=True)).to_be_visible()
     kept.click()
-    files.screenshot(path=shots / "two-nodes-restore.png")
     files.get_by_role("button", name="Replace").click()
     expect(files.get_by_role("link", name="note.txt , file")).to_be_visible()
     terminal.keyboard.type("clear; cat /mnt/private/note.txt; echo .\n")
