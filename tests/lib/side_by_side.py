@@ -1,8 +1,8 @@
-"""Four tests at a time (a plugin of pytest, see ``tests/conftest.py``): ``pytest -n 4``.
+"""Three tests at a time (a plugin of pytest, see ``tests/conftest.py``): ``pytest -n 3``.
 
-Half of the whole run is waiting, for engines, browsers and clocks, so that two cores serve four
-workers. What starts whole systems stays together in a few workers, and so does what fills the
-engine with pods; everything else goes file by file to whoever is free. The long ones come first.
+Half of the whole run is waiting, for engines, browsers and clocks, so that two cores serve three
+workers. What starts whole systems stays together in two of them, and so does what fills the engine
+with pods in one; everything else goes file by file to whoever is free. The long ones come first.
 """
 
 from collections.abc import Generator
@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 TOGETHER = (
-    tuple(f"tests/e2e/test_{name}" for name in ("again", "alone", "crash", "reboot", "revoked")),
+    (
+        *(f"tests/e2e/test_{name}" for name in ("again", "alone", "crash", "reboot", "revoked")),
+        "tests/integration/run/",
+    ),
     ("tests/e2e/",),
     ("tests/integration/node/", "tests/integration/imagebuild/"),
-    ("tests/integration/run/",),
 )
 
 
