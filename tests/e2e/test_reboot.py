@@ -139,10 +139,18 @@ async def user(machine, url):
 
 
 async def page(browser, url):
-    """What a page of the app has, to the browser that had logged in."""
-    async with browser.get(url) as answer:
-        assert answer.status == 200, await answer.text()
-        return await answer.text()
+    """What a page of the app has, to the browser that had logged in.
+
+    The listener may be a moment late: the router's page says so then, and tries again by itself.
+    """
+    async with asyncio.timeout(BACK_S):
+        while True:
+            async with browser.get(url) as answer:
+                text = await answer.text()
+                if answer.status != 503 or "This page tries again by itself" not in text:
+                    assert answer.status == 200, text
+                    return text
+            await asyncio.sleep(0.2)
 
 
 async def engine_restart(machine):
