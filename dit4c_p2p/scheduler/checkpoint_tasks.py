@@ -22,16 +22,14 @@ from dit4c_p2p.scheduler.events import (
     Instance,
     Limits,
 )
+from dit4c_p2p.scheduler.progress import ProgressReporter, Say
 
 _log = logging.getLogger(__name__)
 
 # A node's line is shared by few uploads at a time, and the copies are on its disk.
 _AT_ONCE_PER_NODE = 2
-_SAY_EVERY_S = 0.25
 _AGAIN_FIRST_S = 1.0
 _AGAIN_LONGEST_S = 30.0
-
-Say = Callable[[str, float | None], None]
 
 
 class CheckpointTasks:
@@ -98,7 +96,11 @@ class CheckpointTasks:
         end = instance.checkpoint_deadline or 0.0
         try:
             async with asyncio.timeout(max(0.0, end - self._clock())), turn:
-                reporter = _Reporter(instance, self._apply)
+                reporter = ProgressReporter(
+                    lambda info, fraction: self._apply(
+                        instance.id, CheckpointProgressed(instance.checkpoint, info, fraction)
+                    )
+                )
                 async with asyncio.TaskGroup() as group:
                     telling = group.create_task(reporter.run())
                     failure = await self._ask(instance, reporter.say)
@@ -106,28 +108,3 @@ class CheckpointTasks:
                 return failure
         except TimeoutError:
             return overdue(instance, self._limits)
-
-
-class _Reporter:
-    """Stores the newest progress, at limited frequency."""
-
-    def __init__(
-        self, instance: Instance, apply: Callable[[str, Event], Awaitable[Instance]]
-    ) -> None:
-        self._instance = instance
-        self._apply = apply
-        self._news = asyncio.Event()
-        self._info = ""
-        self._fraction: float | None = None
-
-    def say(self, info: str, fraction: float | None) -> None:
-        self._info, self._fraction = info, fraction
-        self._news.set()
-
-    async def run(self) -> None:
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            event = CheckpointProgressed(self._instance.checkpoint, self._info, self._fraction)
-            await self._apply(self._instance.id, event)
-            await asyncio.sleep(_SAY_EVERY_S)

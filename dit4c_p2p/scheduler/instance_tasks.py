@@ -28,13 +28,12 @@ from dit4c_p2p.scheduler.lifecycle import (
     work,
 )
 from dit4c_p2p.scheduler.node_links import Nodes
+from dit4c_p2p.scheduler.progress import ProgressReporter
 from dit4c_p2p.scheduler.store import Store
 from dit4c_p2p.scheduler.work_runner import WorkRunner
 
 _log = logging.getLogger(__name__)
 
-# At most four reports a second about one instance's progress.
-PROGRESS_EVERY_S = 0.25
 # After a start, what ran out of time meanwhile gets this long to show how far it has come.
 RESUME_GRACE_S = 120
 _AGAIN_FIRST_S = 1.0
@@ -194,33 +193,14 @@ class InstanceTasks:
         return max(0.0, max(instance.deadline, self._grace_until) - self._clock())
 
     async def _do(self, todo: Work, instance: Instance) -> None:
-        teller = _ProgressReporter(self._store, instance)
+        teller = ProgressReporter(
+            lambda info, fraction: self._store.apply(
+                instance.id, Progressed(instance.state, info, fraction)
+            )
+        )
         async with asyncio.TaskGroup() as group:
             telling = group.create_task(teller.run())
             event = await self._errands.run(todo, instance, teller.say)
             telling.cancel()
         if event is not None:
             await self.apply(instance.id, event)
-
-
-class _ProgressReporter:
-    """Stores an instance's newest progress, at limited frequency."""
-
-    def __init__(self, store: Store, instance: Instance) -> None:
-        self._store = store
-        self._instance = instance
-        self._news = asyncio.Event()
-        self._info = ""
-        self._fraction: float | None = None
-
-    def say(self, info: str, fraction: float | None) -> None:
-        self._info, self._fraction = info, fraction
-        self._news.set()
-
-    async def run(self) -> None:
-        while True:
-            await self._news.wait()
-            self._news.clear()
-            event = Progressed(self._instance.state, self._info, self._fraction)
-            await self._store.apply(self._instance.id, event)
-            await asyncio.sleep(PROGRESS_EVERY_S)
