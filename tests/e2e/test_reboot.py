@@ -147,7 +147,7 @@ async def page(browser, url):
         while True:
             async with browser.get(url) as answer:
                 text = await answer.text()
-                if answer.status != 503 or "This page tries again by itself" not in text:
+                if answer.status != 503 or "Retry-After" not in answer.headers:
                     assert answer.status == 200, text
                     return text
             await asyncio.sleep(0.2)
