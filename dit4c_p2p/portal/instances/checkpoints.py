@@ -21,6 +21,7 @@ from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.errors import Conflict, PortalError
 from dit4c_p2p.portal.instances.actions import is_leaving, may_checkpoint
 from dit4c_p2p.portal.instances.fields import fraction, storable
+from dit4c_p2p.portal.instances.image_store import check_image_server
 from dit4c_p2p.portal.instances.instances import Instances
 from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.models import ImageSave, ImageShare, Instance, Person
@@ -68,11 +69,7 @@ class Checkpoints:
                 raise Conflict("it is being discarded")
             if await is_underway(id):
                 return instance
-            if not self._config.imageservers:
-                raise Conflict(
-                    "there is nowhere to save it: this installation has no image server",
-                    hint="ask an admin to set one up",
-                )
+            check_image_server(self._config)
             if not may_checkpoint(instance):
                 raise Conflict(
                     f"it is {instance.state.replace('_', ' ')}: a checkpoint is of one that runs",

@@ -19,7 +19,16 @@ from dit4c_p2p.oci.registry_client import (
     RegistryRefused,
 )
 from dit4c_p2p.portal.config import PortalConfig
-from dit4c_p2p.portal.errors import NotFound, Unavailable
+from dit4c_p2p.portal.errors import Conflict, NotFound, Unavailable
+
+
+def check_image_server(config: PortalConfig) -> None:
+    """:raises Conflict: there is nowhere to save an image."""
+    if not config.imageservers:
+        raise Conflict(
+            "there is nowhere to save it: this installation has no image server",
+            hint="ask an admin to set one up",
+        )
 
 
 @dataclass(frozen=True)

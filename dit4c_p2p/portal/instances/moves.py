@@ -15,7 +15,7 @@ from dit4c_p2p.messages.saved_images import repository_of, saved_reference
 from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.errors import Conflict
-from dit4c_p2p.portal.instances.actions import GOING
+from dit4c_p2p.portal.instances.actions import is_leaving
 from dit4c_p2p.portal.instances.instances import Instances
 from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.instances.saves import newest
@@ -54,7 +54,7 @@ class Moves:
         """
         async with in_transaction("portal"):
             instance = await self._instances.get(owner, id)
-            if instance.discard_asked_at is not None or instance.state in GOING:
+            if is_leaving(instance):
                 raise Conflict("it is being discarded")
             save = await newest(id)
             if save is None or save.digest is None or instance.checkpoint_at is None:

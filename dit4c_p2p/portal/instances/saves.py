@@ -41,7 +41,7 @@ from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.errors import BadRequest, Conflict
 from dit4c_p2p.portal.instances import checkpoints
 from dit4c_p2p.portal.instances.actions import GOING, is_leaving, may_save
-from dit4c_p2p.portal.instances.image_store import ImageStore
+from dit4c_p2p.portal.instances.image_store import ImageStore, check_image_server
 from dit4c_p2p.portal.instances.instances import Instances
 from dit4c_p2p.portal.keys.registry import KeyRegistry
 from dit4c_p2p.portal.models import ImageSave, Instance
@@ -90,11 +90,7 @@ class Saves:
                 raise Conflict("it is being discarded")
             if state in SAVING or state is State.UPLOADED or await _wanted(id):
                 return instance
-            if not self._config.imageservers:
-                raise Conflict(
-                    "there is nowhere to save it: this installation has no image server",
-                    hint="ask an admin to set one up",
-                )
+            check_image_server(self._config)
             if not may_save(instance):
                 raise Conflict(
                     f"it is {state.replace('_', ' ')}, and can't be saved now",
