@@ -1,6 +1,7 @@
 """axe-core finds nothing on any page: the portal's, the router's and the auth helper's."""
 
 import pytest
+from lib.chromium import FLAGS, PROGRAM
 from playwright.async_api import async_playwright
 from systems import axe
 from systems.portal import running_instance
@@ -13,7 +14,6 @@ from dit4c_p2p.router import error_pages
 
 pytestmark = [pytest.mark.browser, pytest.mark.parametrize("engine", ["sqlite"], indirect=True)]
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 PORTAL = "http://localhost:8080/"
 ROUTER_PAGES = (
     error_pages.starting("JupyterLab", PORTAL),
@@ -26,7 +26,7 @@ ROUTER_PAGES = (
 @pytest.fixture
 async def browser(work):
     async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        chromium = await playwright.chromium.launch(executable_path=PROGRAM, args=FLAGS)
         yield chromium
         await chromium.close()
 

@@ -3,39 +3,13 @@
 import asyncio
 
 import pytest
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import expect
 from systems.portal import answers_on, running_instance
 
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import DiscardInstance, StartAgain, StartInstance, StopInstance
 
 pytestmark = [pytest.mark.browser]
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-
-
-def _note(message, problems):
-    """A request that fails is no fault of the page; a policy that is broken is."""
-    if message.type == "error" and "Failed to load resource" not in message.text:
-        problems.append(message.text)
-
-
-@pytest.fixture
-async def page(work):
-    """A page that is logged in; an error in it fails the test."""
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        page = await browser.new_page()
-        page.set_default_timeout(10_000)
-        problems = []
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("console", lambda message: _note(message, problems))
-        await page.goto(await work.login_link())
-        await page.get_by_role("button", name="Log in").click()
-        await page.wait_for_url(work.url + "/")
-        yield page
-        await browser.close()
-        assert problems == []
 
 
 async def test_from_start_to_discard_without_a_reload(work, page):

@@ -1,19 +1,18 @@
 """Passkeys in Chromium with its virtual authenticator: made after a link, used a month later."""
 
 import pytest
+from lib.chromium import FLAGS, PROGRAM
 from playwright.async_api import async_playwright, expect
 
 # What is tested is the page's; the database makes no difference.
 pytestmark = [pytest.mark.browser, pytest.mark.parametrize("engine", ["sqlite"], indirect=True)]
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 
 @pytest.fixture
 async def chromium(work):
     """A Chromium; an error in a page fails the test."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        browser = await playwright.chromium.launch(executable_path=PROGRAM, args=FLAGS)
         yield browser
         await browser.close()
 

@@ -1,6 +1,7 @@
 """Logging in through a real OpenID provider in Chromium: invited, linked, told why not."""
 
 import pytest
+from lib.chromium import FLAGS, PROGRAM
 from playwright.async_api import async_playwright, expect
 from systems.oidc_provider import CLIENT_ID, CLIENT_SECRET, oidc_provider
 
@@ -10,7 +11,6 @@ from dit4c_p2p.portal.models import Person, PersonIdentity
 # What is tested is between browser, provider and portal; the database makes no difference.
 pytestmark = [pytest.mark.browser, pytest.mark.parametrize("engine", ["sqlite"], indirect=True)]
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 PEOPLE = {
     "ada": {"name": "Ada Lovelace", "email": "ada@example.org", "email_verified": True},
     "eve": {"name": "Eve", "email": "eve@example.com", "email_verified": True},
@@ -22,7 +22,7 @@ LOGO = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8">
 @pytest.fixture
 async def chromium():
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        browser = await playwright.chromium.launch(executable_path=PROGRAM, args=FLAGS)
         yield browser
         await browser.close()
 

@@ -10,14 +10,12 @@ from systems.portal import beside, running_instance
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import InstanceLogs, RequestLogs, StartInstance
 
-from .test_pages import page  # noqa: F401  the fixture
-
 LOG = "line one\n<b>line two</b>"
 
 
 @pytest.mark.browser
 @pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
-async def test_a_row_in_chromium(work, page):  # noqa: F811
+async def test_a_row_in_chromium(work, page):
     async with work.scheduler() as scheduler:
         await page.click('[data-action="start"][data-image="jupyterlab"]')
         await expect(page.locator("#said")).to_contain_text("is being started")

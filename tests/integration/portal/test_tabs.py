@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from lib.chromium import FLAGS, PROGRAM
 from lib.waiting import until
 from playwright.async_api import async_playwright, expect
 
@@ -12,7 +13,6 @@ from dit4c_p2p.messages.link import StartInstance
 # What is tested is the page's; the database makes no difference.
 pytestmark = [pytest.mark.browser, pytest.mark.parametrize("engine", ["sqlite"], indirect=True)]
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 HIDE = """() => {
   Object.defineProperty(document, "hidden", { value: %s, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));
@@ -23,7 +23,7 @@ HIDE = """() => {
 async def browser(work):
     """A browser that is logged in; an error in a page fails the test."""
     async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        chromium = await playwright.chromium.launch(executable_path=PROGRAM, args=FLAGS)
         context = await chromium.new_context()
         context.set_default_timeout(10_000)
         problems = []

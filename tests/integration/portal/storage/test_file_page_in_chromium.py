@@ -4,19 +4,18 @@ import os
 import zipfile
 
 import pytest
+from lib.chromium import FLAGS, PROGRAM
 from lib.waiting import until
 from playwright.async_api import async_playwright, expect
 
 pytestmark = pytest.mark.browser
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 
 
 @pytest.fixture
 async def page(site):
     """Ada's page; an error in it fails the test, and so does what the policy refuses."""
     async with async_playwright() as playwright:
-        chromium = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        chromium = await playwright.chromium.launch(executable_path=PROGRAM, args=FLAGS)
         context = await chromium.new_context(accept_downloads=True)
         context.set_default_timeout(10_000)
         problems = []
