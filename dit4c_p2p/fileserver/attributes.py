@@ -142,7 +142,8 @@ class Attributes(SessionFiles):
         """Change attributes of an open file."""
         handle = self.handles.file(name)
         handle.folder.require_writable()
-        changes = self.begin_open(handle, change=True)
+        resized = bool(change.mask & SetMask.SIZE)
+        changes = self.begin_write(handle) if resized else self.begin_open(handle, change=True)
         try:
             if change.mask & SetMask.SIZE:
                 if not handle.writable:

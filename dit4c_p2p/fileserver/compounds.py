@@ -13,6 +13,7 @@ from dit4c_p2p.fileserver.syscalls import os_error
 from dit4c_p2p.sftp import operations as ops
 from dit4c_p2p.sftp.compound import Compound, CompoundFlag, Result, encode_result
 from dit4c_p2p.sftp.constants import MAX_DATA_BYTES, MAX_PACKET_BYTES, OpenFlag
+from dit4c_p2p.sftp.extensions import ALL_LEASES
 from dit4c_p2p.sftp.operations import FileAttrs
 
 # The reply's own head: length, type, id, count.
@@ -70,7 +71,7 @@ class CompoundRun:
                 if tries == _MAX_OVERTAKEN:
                     return _failed(errno.ESTALE)
             except OSError as error:
-                if isinstance(operation, ops.OpenFile):
+                if isinstance(operation, ops.OpenFile | ops.ReopenFile):
                     self._current = None
                 return _failed(error.errno or errno.EIO)
 
@@ -101,6 +102,10 @@ class CompoundRun:
         return ops.AttrsResult(found.attrs, found.grant)
 
     def _return(self, op: ops.ReturnLease) -> Result:
+        if op.file_id == ALL_LEASES:
+            for tree in self._files.view().trees:
+                tree.leases.give_all_back(self._files.session)
+            return ops.Done()
         for tree in self._files.view().trees:
             tree.leases.give_back(self._files.session, op.file_id, op.seq, op.keep)
         return ops.Done()
@@ -109,6 +114,17 @@ class CompoundRun:
 
     def _open(self, op: ops.OpenFile) -> Result:
         opened = self._files.open(op.path, op.flags, op.mode, lease=op.lease)
+        self._current = opened.handle
+        return ops.OpenResult(
+            opened.handle, opened.attrs, opened.grant, opened.created, opened.parent
+        )
+
+    def _require_unchanged(self, op: ops.RequireUnchanged) -> Result:
+        self._files.require_unchanged(op.path, op.file_id, op.since_ns)
+        return ops.Done()
+
+    def _reopen(self, op: ops.ReopenFile) -> Result:
+        opened = self._files.reopen(op.path, op.flags, op.file_id, op.since_ns)
         self._current = opened.handle
         return ops.OpenResult(
             opened.handle, opened.attrs, opened.grant, opened.created, opened.parent
@@ -283,6 +299,8 @@ _HANDLERS: dict[type, Callable[[CompoundRun, Any], Result]] = {
     ops.SetXattr: CompoundRun._set_xattr,
     ops.ListXattr: CompoundRun._list_xattrs,
     ops.RemoveXattr: CompoundRun._remove_xattr,
+    ops.RequireUnchanged: CompoundRun._require_unchanged,
+    ops.ReopenFile: CompoundRun._reopen,
 }
 
 

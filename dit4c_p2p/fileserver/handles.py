@@ -15,9 +15,10 @@ class FileHandle:
 
     :ivar readable: whether it may be read by its flags; ``writable`` the same.
     :ivar append: every write goes to the file's end.
+    :ivar opened_at: the point of the tree's changes at which the file was opened.
     """
 
-    __slots__ = ("append", "fd", "file", "folder", "readable", "writable")
+    __slots__ = ("append", "fd", "file", "folder", "opened_at", "readable", "writable")
 
     def __init__(
         self,
@@ -35,6 +36,7 @@ class FileHandle:
         self.readable = readable
         self.writable = writable
         self.append = append
+        self.opened_at = folder.tree.leases.point
 
     def close(self) -> None:
         """Close the descriptor; called once."""

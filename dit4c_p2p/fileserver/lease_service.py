@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from dit4c_p2p.fileserver.leases import NO_GRANT, Conflict, LeaseTable, Notice, Session
-from dit4c_p2p.sftp.extensions import Grant, LeaseKind
+from dit4c_p2p.sftp.extensions import SERVER_LEASE_S, Grant, LeaseKind
 
 
 def now_s() -> float:
@@ -57,15 +57,24 @@ class LeaseService:
 
     # ---- sessions; called on the loop
 
-    def join(self, session: Session) -> None:
-        """The session may be granted leases."""
+    def join(self, session: Session, mount: int = 0) -> None:
+        """The session may be granted leases; an earlier one of its mount has none any more."""
         with self._lock:
-            self._table.join(session, self._clock())
+            self._table.join(session, self._clock(), mount)
+            self._returned()
 
     def leave(self, session: Session) -> None:
-        """The session has ended."""
+        """The session has ended; its mount may count on its leases for a while."""
         with self._lock:
-            self._table.leave(session)
+            waits = self._table.leave(session, self._clock())
+            self._returned()
+        if waits:
+            self._loop.call_later(SERVER_LEASE_S, self.forget, session)
+
+    def forget(self, session: Session) -> None:
+        """The session has no leases any more, and gets none."""
+        with self._lock:
+            self._table.forget(session, self._clock())
             self._returned()
 
     def renew(self, session: Session) -> None:
@@ -146,6 +155,12 @@ class LeaseService:
             self._table.give_back(session, file_id, seq, kept)
             self._returned()
 
+    def give_all_back(self, session: Session) -> None:
+        """The holder gives every lease back."""
+        with self._lock:
+            self._table.give_all_back(session)
+            self._returned()
+
     def withdraw(self, file_id: int) -> None:
         """Break all leases on a file."""
         if self._table.count:
@@ -163,6 +178,29 @@ class LeaseService:
         """Whether another session is changing one of these right now."""
         with self._lock:
             return any(self._table.changed_by_others(session, one) for one in file_ids)
+
+    # ---- changes of contents; called in worker threads
+
+    @property
+    def point(self) -> int:
+        """How many changes of contents there were, for :meth:`overtaken`."""
+        return self._table.changes.point
+
+    def changes_contents(self, session: Session, file_id: int) -> None:
+        """A session is about to change a file's contents, after :meth:`begin` has allowed it."""
+        who = getattr(session, "mount", 0) or session
+        with self._lock:
+            self._table.changes.note(who, file_id, self._clock())
+
+    def overtaken(self, session: Session, file_id: int, opened_at: int) -> bool:
+        """Whether somebody else has changed a file while the session could not be reached."""
+        with self._lock:
+            return self._table.overtaken(session, file_id, opened_at, self._clock())
+
+    def is_new(self, session: Session) -> bool:
+        """Whether a session's mount may have been away, and its earlier sessions are not known."""
+        with self._lock:
+            return self._table.is_new(session, self._clock())
 
     # ---- waiting; on the loop
 

@@ -19,8 +19,10 @@ on what is changed, and while an access waits, none is granted on what it waits 
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from dit4c_p2p.sftp.extensions import RECALL_S, SERVER_LEASE_S, Grant, LeaseKind
+from dit4c_p2p.fileserver.changes import KEPT_S, Changes
+from dit4c_p2p.sftp.extensions import RECALL_S, REPLAY_S, SERVER_LEASE_S, Grant, LeaseKind
 
 Session = Hashable
 
@@ -43,11 +45,31 @@ class Lease:
     ends_at: float = 0.0
 
 
+class _Away(NamedTuple):
+    """A session could not be reached after a point of :class:`Changes`; ``until`` it may send what
+    it had kept before.
+    """
+
+    since: int
+    until: float
+
+
 @dataclass(slots=True)
 class _Holder:
-    """A session that may hold leases."""
+    """A session that may hold leases.
+
+    :ivar mount: the number of its mount; 0: it has none.
+    :ivar point: of the tree's changes, when it was last heard of.
+    :ivar left: it has ended, and its leases last as if it were silent.
+    :ivar new_until: so long a mount that was not known before may send what it had kept.
+    """
 
     heard_at: float
+    mount: int = 0
+    point: int = 0
+    away: _Away | None = None
+    left: bool = False
+    new_until: float = 0.0
     held: dict[int, Lease] = field(default_factory=dict)
 
 
@@ -93,19 +115,56 @@ class LeaseTable:
         self._count = 0
         # How many WRITE leases each session has.
         self._writers: Counter[Session] = Counter()
+        self.changes = Changes()
+        # By mount: since when it can't be reached, and when its last session was forgotten.
+        self._departed: dict[int, tuple[int, float]] = {}
 
     # ---- sessions
 
-    def join(self, session: Session, now: float) -> None:
-        """A session may be granted leases from now on."""
-        self._holders[session] = _Holder(now)
+    def join(self, session: Session, now: float, mount: int = 0) -> None:
+        """A session may be granted leases from now on; an earlier one of its mount is over."""
+        holder = _Holder(now, mount, self.changes.point)
+        if mount:
+            for other, its in list(self._holders.items()):
+                if its.mount == mount:
+                    self.forget(other, now)
+            departed = self._departed.pop(mount, None)
+            if departed is None:
+                holder.new_until = now + REPLAY_S
+            else:
+                self._went_away(holder, departed[0], now)
+        self._holders[session] = holder
 
-    def leave(self, session: Session) -> None:
-        """A session has ended: its leases are gone."""
+    def leave(self, session: Session, now: float) -> bool:
+        """A session has ended. Its mount may not know: its leases last as if it were silent.
+
+        Returns whether there are such, so that it has to be forgotten when they have ended.
+        """
+        holder = self._holders.get(session)
+        if holder is None:
+            return False
+        holder.left = True
+        if holder.held and now < holder.heard_at + SERVER_LEASE_S:
+            return True
+        self.forget(session, now)
+        return False
+
+    def forget(self, session: Session, now: float) -> None:
+        """A session has no leases any more, and is granted none."""
         holder = self._holders.pop(session, None)
-        if holder is not None:
-            for file_id in list(holder.held):
-                self._remove(session, holder, file_id)
+        if holder is None:
+            return
+        for file_id in list(holder.held):
+            self._remove(session, holder, file_id)
+        if holder.mount:
+            since = holder.point
+            if holder.away is not None and holder.away.until >= holder.heard_at:
+                since = min(since, holder.away.since)
+            self._departed[holder.mount] = since, now
+        for mount, (_, at) in list(self._departed.items()):
+            if at > now - KEPT_S:
+                break
+            del self._departed[mount]
 
     def renew(self, session: Session, now: float) -> None:
         """A request of the session has arrived.
@@ -115,10 +174,37 @@ class LeaseTable:
         holder = self._holders.get(session)
         if holder is None:
             return
-        if holder.held and now >= holder.heard_at + SERVER_LEASE_S:
+        if now >= holder.heard_at + SERVER_LEASE_S:
             for file_id in list(holder.held):
                 self._break(session, holder, file_id)
+            self._went_away(holder, holder.point, now)
         holder.heard_at = now
+        holder.point = self.changes.point
+
+    def _went_away(self, holder: _Holder, since: int, now: float) -> None:
+        """A session could not be reached after that point; it is heard of now."""
+        if holder.away is not None and holder.away.until >= now:
+            since = min(since, holder.away.since)
+        holder.away = _Away(since, now + REPLAY_S)
+        self.changes.point += 1  # what is opened from now on differs from what was opened before
+
+    # ---- changes of contents
+
+    def overtaken(self, session: Session, file_id: int, opened_at: int, now: float) -> bool:
+        """Whether a write may be older than what somebody else has written meanwhile.
+
+        :param opened_at: the point of changes at which its handle was opened.
+        """
+        holder = self._holders.get(session)
+        away = holder.away if holder is not None else None
+        if holder is None or away is None or opened_at > away.since or now > away.until:
+            return False
+        return self.changes.by_others(holder.mount or session, file_id, *away)
+
+    def is_new(self, session: Session, now: float) -> bool:
+        """Whether a session's mount may have been away, and its earlier sessions are not known."""
+        holder = self._holders.get(session)
+        return holder is not None and now <= holder.new_until
 
     # ---- accesses
 
@@ -163,6 +249,7 @@ class LeaseTable:
                 lease.keep = keep
                 self._notices.append(Notice(other, file_id, lease.seq, keep, broken=False))
             if now >= lease.ends_at:
+                self._went_away(holder, self.changes.point, now)
                 self._break(other, holder, file_id)
                 continue
             blocked[file_id] = min(blocked.get(file_id, lease.ends_at), lease.ends_at)
@@ -203,7 +290,7 @@ class LeaseTable:
         :param parents: the directory that a file is an entry of; for a directory none.
         """
         holder = self._holders.get(session)
-        if holder is None or kind == LeaseKind.NONE:
+        if holder is None or holder.left or kind == LeaseKind.NONE:
             return NO_GRANT
         own = holder.held.get(file_id)
         if own is not None and own.keep is not None:
@@ -252,6 +339,13 @@ class LeaseTable:
         if holder is None or lease is None or lease.seq > seq:
             return
         self._lower(session, holder, file_id, keep)
+
+    def give_all_back(self, session: Session) -> None:
+        """The holder keeps no lease."""
+        holder = self._holders.get(session)
+        if holder is not None:
+            for file_id in list(holder.held):
+                self._remove(session, holder, file_id)
 
     def withdraw(self, file_id: int) -> None:
         """Break every lease on a file, whoever holds it."""

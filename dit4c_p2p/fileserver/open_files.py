@@ -6,6 +6,7 @@ import stat
 from typing import NamedTuple
 
 from dit4c_p2p.fileserver.handles import FileHandle
+from dit4c_p2p.fileserver.layout import Folder
 from dit4c_p2p.fileserver.leases import NO_GRANT
 from dit4c_p2p.fileserver.places import Place
 from dit4c_p2p.fileserver.quota import BLOCK_BYTES, cost_bytes
@@ -18,7 +19,7 @@ from dit4c_p2p.fileserver.session_files import (
 )
 from dit4c_p2p.fileserver.syscalls import os_error, sync_filesystem
 from dit4c_p2p.sftp.constants import OpenFlag
-from dit4c_p2p.sftp.extensions import Grant, LeaseKind
+from dit4c_p2p.sftp.extensions import CHANGED_BY_OTHERS, SERVER_LEASE_S, Grant, LeaseKind
 from dit4c_p2p.sftp.operations import FileAttrs
 
 
@@ -89,6 +90,7 @@ class OpenFiles(SessionFiles):
                 raise
             status = os.fstat(descriptor)
             tree.owners.forget(status.st_ino)
+            tree.leases.changes_contents(self.session, status.st_ino)
             if status.st_mode & PERMISSIONS != mode & PERMISSIONS:
                 os.fchmod(descriptor, mode & PERMISSIONS)
             return self._opened(place, descriptor, flags, lease, created=True)
@@ -170,7 +172,7 @@ class OpenFiles(SessionFiles):
         if not handle.writable:
             raise os_error(errno.EBADF)
         handle.folder.require_writable()
-        changes = self.begin_open(handle, change=True)
+        changes = self.begin_write(handle)
         try:
             file = handle.file
             with file.lock:
@@ -184,6 +186,50 @@ class OpenFiles(SessionFiles):
                 raise
         finally:
             handle.folder.tree.leases.end(self.session, changes)
+
+    # ---- mounts that come back
+
+    def require_unchanged(self, path: bytes, file_id: int, since_ns: int) -> None:
+        """See :class:`operations.RequireUnchanged`.
+
+        :raises OSError: ESTALE, ``CHANGED_BY_OTHERS``, ENOENT.
+        """
+        with self.place(path) as place:
+            self.begin(place, reads=place.parents)
+            status = place.status()
+            if status.st_ino != file_id:
+                raise os_error(errno.ESTALE)
+            if stat.S_ISREG(status.st_mode):
+                self.begin(place, reads=(file_id, *place.parents))
+                self._require_same(place.folder, place.status(), since_ns)
+
+    def reopen(self, path: bytes, flags: int, file_id: int, since_ns: int) -> Opened:
+        """See :class:`operations.ReopenFile`.
+
+        :raises OSError: ESTALE, ``CHANGED_BY_OTHERS``, ENOENT.
+        """
+        flags &= ~(OpenFlag.CREAT | OpenFlag.EXCL | OpenFlag.TRUNC)
+        opened = self.open(path, flags)
+        try:
+            handle = self.handles.file(opened.handle)
+            handle.opened_at = 0
+            if opened.attrs.file_id != file_id:
+                raise os_error(errno.ESTALE)
+            self._require_same(handle.folder, os.fstat(handle.fd), since_ns)
+        except BaseException:
+            self.close(opened.handle)
+            raise
+        return opened
+
+    def _require_same(self, folder: Folder, status: os.stat_result, since_ns: int) -> None:
+        """:raises OSError: ``CHANGED_BY_OTHERS``."""
+        leases = folder.tree.leases
+        overtaken = leases.overtaken(self.session, status.st_ino, 0)
+        if leases.is_new(self.session):
+            # This server was started anew: who has changed the file since then is not known.
+            overtaken |= status.st_ctime_ns > since_ns + int(SERVER_LEASE_S * 1e9)
+        if overtaken:
+            raise os_error(CHANGED_BY_OTHERS)
 
     def sync(self, name: bytes) -> None:
         """fsync(2) of a file; of a directory, everything is brought to the disk."""

@@ -12,7 +12,7 @@ from dit4c_p2p.fileserver.leases import Session
 from dit4c_p2p.fileserver.places import Place, follow_link, locate
 from dit4c_p2p.fileserver.quota import cost_bytes
 from dit4c_p2p.fileserver.syscalls import os_error
-from dit4c_p2p.sftp.extensions import Grant
+from dit4c_p2p.sftp.extensions import CHANGED_BY_OTHERS, Grant
 from dit4c_p2p.sftp.operations import FileAttrs
 
 # For open(2): a FIFO holds nobody up, and a link is not followed.
@@ -92,9 +92,23 @@ class SessionFiles:
             leases.begin(self.session, ids)
         return ids
 
+    def begin_write(self, handle: FileHandle) -> tuple[int, ...]:
+        """Begin to change an open file's contents; returns what is to be ended.
+
+        :raises OSError: ``CHANGED_BY_OTHERS``, what comes now may be older than what is there.
+        """
+        leases, file_id = handle.folder.tree.leases, handle.file.file_id
+        changes = self.begin_open(handle, change=True)
+        if leases.overtaken(self.session, file_id, handle.opened_at):
+            leases.end(self.session, changes)
+            raise os_error(CHANGED_BY_OTHERS)
+        leases.changes_contents(self.session, file_id)
+        return changes
+
     def truncate(self, place: Place, descriptor: int, size: int) -> None:
         tree = place.folder.tree
         status = os.fstat(descriptor)
+        tree.leases.changes_contents(self.session, status.st_ino)
         file = tree.opened(status.st_ino, status.st_size, place.directory_id)
         try:
             handle = FileHandle(

@@ -12,6 +12,7 @@ import asyncio
 import errno
 import logging
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -55,6 +56,8 @@ _MAX_WAITING_BYTES = 4 * 1024 * 1024
 _MAX_OVERTAKEN = 100
 _MAX_LEASES = 100_000
 _SESSION = "session"
+# A mount that comes back waits so long for what its earlier session has under way.
+_MOST_FOLLOWING_S = 30.0
 
 
 class Server:
@@ -70,6 +73,8 @@ class Server:
         # What is read on the loop is copied into its packet at once: one buffer does for all.
         self.read_buffer = memoryview(bytearray(MAX_DATA_BYTES))
         self.server_id = int.from_bytes(os.urandom(8), "big")
+        # The session of each mount that has said its number.
+        self.mounts: dict[int, SftpSession] = {}
 
 
 class SftpSession:
@@ -79,6 +84,7 @@ class SftpSession:
     :param send: sends one packet.
     :param pause: stops (True) or resumes reading of the channel.
     :param end: ends the session, with the reason for the log.
+    :ivar mount: the number of the mount that it is of; 0: it has said none.
     """
 
     def __init__(
@@ -110,6 +116,7 @@ class SftpSession:
         self._started = False
         self._closed = False
         self._private = False
+        self.mount = 0
         self._blocked: set[asyncio.Task[None]] = set()
         # By request id, in the order in which they came, with the reply once it is there.
         self._unanswered_writes: dict[int, bytes | None] = {}
@@ -155,24 +162,33 @@ class SftpSession:
             return
         self._closed = True
         self._ready.clear()
+        if self._server.mounts.get(self.mount) is self:
+            del self._server.mounts[self.mount]
         for task in self._blocked:
             task.cancel()
         for folder in self._view.folders.values():
             folder.tree.leases.leave(self)
         self._close_when_idle()
 
+    def end(self, reason: str) -> None:
+        """End it, for a reason that the log is told; nothing more is begun."""
+        self._end(reason)
+        self.close()
+
     def change_view(self, view: View) -> None:
         """Its grants have changed. Folders that are not in the new view were taken away."""
         before, self._view = self._view, view
         if self._private and not self._closed:
             for tree in before.trees - view.trees:
-                tree.leases.leave(self)
+                tree.leases.forget(self)
             for tree in view.trees - before.trees:
-                tree.leases.join(self)
+                tree.leases.join(self, self.mount)
             self._files.virtual_leases.recall(self._recall)
 
     def notify(self, notices: Iterable[Notice]) -> None:
         """Tell the client of its leases."""
+        if self._closed:
+            return
         for kind, broken in ((NoticeKind.RECALL, False), (NoticeKind.BROKEN, True)):
             leases = [
                 RecalledLease(one.file_id, one.seq, one.keep)
@@ -224,12 +240,37 @@ class SftpSession:
         self._add(request_id, request, claims_of(request), len(packet))
 
     def _hello(self, request_id: int, data: bytes) -> None:
-        extensions.decode_hello(data)
+        hello = extensions.decode_hello(data)
+        earlier = self._server.mounts.get(hello.mount) if hello.mount else None
+        if earlier is None or earlier is self:
+            self._begin_private(request_id, hello)
+            return
+        earlier.end("its mount has come back")
+        task = asyncio.create_task(self._follow(earlier, request_id, hello), name="mount's return")
+        self._blocked.add(task)
+        task.add_done_callback(self._blocked.discard)
+
+    async def _follow(
+        self, earlier: "SftpSession", request_id: int, hello: extensions.Hello
+    ) -> None:
+        """Begin when nothing of the mount's earlier session can change anything any more."""
+        try:
+            async with asyncio.timeout(_MOST_FOLLOWING_S):
+                await earlier.closed.wait()
+        except TimeoutError:
+            self._end("the earlier session of its mount does not end")
+            return
+        self._begin_private(request_id, hello)
+
+    def _begin_private(self, request_id: int, hello: extensions.Hello) -> None:
         if not self._private:
             self._private = True
             self._files.links = False
+            self.mount = hello.mount
+            if self.mount:
+                self._server.mounts[self.mount] = self
             for tree in self._view.trees:
-                tree.leases.join(self)
+                tree.leases.join(self, self.mount)
         reply = extensions.HelloReply(
             extensions.PRIVATE_VERSION,
             int(extensions.HOLDER_LEASE_S * 1000),
@@ -240,6 +281,7 @@ class SftpSession:
             self._server.handles_per_session,
             _MAX_LEASES,
             self._server.server_id,
+            time.time_ns(),
         )
         self._reply(packets.packet(PacketType.EXTENDED_REPLY, request_id, encode_record(reply)))
 

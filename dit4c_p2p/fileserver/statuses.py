@@ -4,6 +4,7 @@ import errno
 import os
 
 from dit4c_p2p.sftp.constants import StatusCode
+from dit4c_p2p.sftp.extensions import CHANGED_BY_OTHERS
 from dit4c_p2p.sftp.packets import Status
 
 OK = Status(StatusCode.OK)
@@ -20,6 +21,7 @@ _CODES = {
     errno.ENOSYS: StatusCode.OP_UNSUPPORTED,
 }
 _WORDS = {
+    CHANGED_BY_OTHERS: "somebody else has changed the file meanwhile",
     errno.EDQUOT: "the quota is used up: remove something, or ask for more",
     errno.ENOSPC: "the file server's disk is full",
     errno.EROFS: "this folder is read-only",

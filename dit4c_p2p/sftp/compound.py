@@ -42,6 +42,8 @@ from dit4c_p2p.sftp.operations import (
     RemoveXattr,
     RenamePath,
     RenameResult,
+    ReopenFile,
+    RequireUnchanged,
     ReturnLease,
     SetAttr,
     SetXattr,
@@ -57,7 +59,7 @@ Operation = Union[  # noqa: UP007  one line for each kind
     GetAttr, FGetAttr, SetAttr, FSetAttr, OpenFile, CloseFile, ReadData, WriteData, Fsync,
     SyncTree, ReadFile, ListDir, ListMore, Unlink, MakeDir, RemoveDir, RenamePath, MakeLink,
     MakeSymlink, ReadLink, MakeNode, StatFs, AcquireLease, ReturnLease, GetXattr, SetXattr,
-    ListXattr, RemoveXattr,
+    ListXattr, RemoveXattr, RequireUnchanged, ReopenFile,
 ]  # fmt: skip
 Result = Union[  # noqa: UP007
     Done, AttrsResult, FileResult, OpenResult, DataResult, ReadFileResult, ListResult, EntryResult,
@@ -94,6 +96,8 @@ _TABLE: tuple[tuple[int, type[Record], type[Record]], ...] = (
     (26, SetXattr, Done),
     (27, ListXattr, NamesResult),
     (28, RemoveXattr, Done),
+    (29, RequireUnchanged, Done),
+    (30, ReopenFile, OpenResult),
 )
 _OPERATIONS = {number: operation for number, operation, _ in _TABLE}
 _NUMBERS = {operation: number for number, operation, _ in _TABLE}

@@ -18,7 +18,7 @@ import struct
 from enum import IntEnum
 from typing import ClassVar
 
-from dit4c_p2p.sftp.wire import U8, U32, U64, Reader, Record, decode_record, encode_record
+from dit4c_p2p.sftp.wire import I64, U8, U32, U64, Reader, Record, decode_record, encode_record
 
 HELLO = b"hello@dit4c"
 COMPOUND = b"compound@dit4c"
@@ -28,7 +28,9 @@ PRIVATE_EXTENSIONS: tuple[tuple[bytes, bytes], ...] = (
     (COMPOUND, b"1"),
     (RENEW, b"1"),
 )
-PRIVATE_VERSION = 1
+PRIVATE_VERSION = 2
+# From this version on the server knows mounts again: RequireUnchanged, ReopenFile.
+MOUNTS_VERSION = 2
 
 # No client uses this id for a request of its own (clients count up from 0 and skip it).
 NOTICE_ID = 0xFFFFFFFF
@@ -40,6 +42,14 @@ SERVER_LEASE_S = 5.0
 # A recalled lease that is not given back is broken after this; its holder has stopped before,
 # because an answer that comes after the recall does not renew the lease that is recalled.
 RECALL_S = 5.0
+
+# A mount that was away, or has lost a lease without giving it back, has so long to send what it
+# had written before: until then its writes are refused where somebody else has changed the file.
+REPLAY_S = 60.0
+# The errno of that refusal (EREMCHG, which no file system call returns).
+CHANGED_BY_OTHERS = 78
+# In the place of a file's id: every lease of the session is given back.
+ALL_LEASES = 0
 
 # The most operations of one compound.
 MAX_OPERATIONS = 512
@@ -54,13 +64,19 @@ class LeaseKind(IntEnum):
 
 
 class Hello(Record, frozen=True):
-    """A client knows these extensions; sent once, before any other request but VERSION's."""
+    """A client knows these extensions; sent once, before any other request but VERSION's.
+
+    :ivar mount: drawn by the mount when it starts, the same in all its sessions; 0: none.
+    """
 
     version: U32 = PRIVATE_VERSION
+    mount: U64 = 0
 
 
 class HelloReply(Record, frozen=True):
-    """The server's terms. ``server_id`` is drawn anew whenever the server starts."""
+    """The server's terms. ``server_id`` is drawn anew whenever the server starts; ``now_ns`` is
+    what its clock says, since 1970.
+    """
 
     version: U32
     holder_lease_ms: U32
@@ -71,6 +87,7 @@ class HelloReply(Record, frozen=True):
     max_handles: U32
     max_leases: U32
     server_id: U64
+    now_ns: I64 = 0
 
 
 class Grant(Record, frozen=True):
@@ -138,7 +155,7 @@ def decode_hello(data: bytes) -> Hello:
 
     :raises MalformedPacket: it is too short.
     """
-    return decode_record(Reader(data), Hello)
+    return decode_record(Reader(_filled_up(data, _HELLO_BYTES, 8)), Hello)
 
 
 def decode_hello_reply(data: bytes) -> HelloReply:
@@ -146,4 +163,13 @@ def decode_hello_reply(data: bytes) -> HelloReply:
 
     :raises MalformedPacket: it is too short.
     """
-    return decode_record(Reader(data), HelloReply)
+    return decode_record(Reader(_filled_up(data, _REPLY_BYTES, 8)), HelloReply)
+
+
+# What version 1 sent.
+_HELLO_BYTES, _REPLY_BYTES = 4, 40
+
+
+def _filled_up(data: bytes, first: int, more: int) -> bytes:
+    """A record of version 1 with the fields that it did not have, which are 0."""
+    return data + bytes(more) if len(data) == first else data

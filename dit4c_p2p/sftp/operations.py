@@ -246,6 +246,7 @@ class AcquireLease(Record, frozen=True):
 class ReturnLease(Record, frozen=True):
     """Give a lease back down to ``keep``, after every earlier request of the session.
 
+    :ivar file_id: ``ALL_LEASES`` stands for every lease of the session.
     :ivar seq: of the recall, or of the grant where it is given back unasked.
     """
 
@@ -281,6 +282,33 @@ class RemoveXattr(Record, frozen=True):
 
     path: bytes
     name: bytes
+
+
+class RequireUnchanged(Record, frozen=True):
+    """Go on if a file is still what this mount knew of when it was last heard of.
+
+    Fails with ESTALE if another file has this path now, and with ``CHANGED_BY_OTHERS`` if anybody
+    but this mount has changed its contents.
+
+    :ivar since_ns: by the server's clock, when the mount was last answered; for a server that was
+        started anew meanwhile.
+    """
+
+    path: bytes
+    file_id: U64
+    since_ns: I64
+
+
+class ReopenFile(Record, frozen=True):
+    """Open a file again, to write what was written before; see :class:`RequireUnchanged`.
+
+    :ivar flags: of :class:`sftp.constants.OpenFlag`, without CREAT, EXCL and TRUNC.
+    """
+
+    path: bytes
+    flags: U32
+    file_id: U64
+    since_ns: I64
 
 
 # ---- results

@@ -48,8 +48,11 @@ class Channel(asyncssh.SSHClientSession[bytes]):
 class PrivateClient:
     """``async with PrivateClient(connection) as client: await client.run(GetAttr(b"/"))``."""
 
-    def __init__(self, connection: asyncssh.SSHClientConnection, *, hello: bool = True) -> None:
+    def __init__(
+        self, connection: asyncssh.SSHClientConnection, *, hello: bool = True, mount: int = 0
+    ) -> None:
         self._connection = connection
+        self._hello = extensions.Hello(mount=mount)
         self._with_hello = hello
         self._last = 0
 
@@ -62,7 +65,7 @@ class PrivateClient:
         async with asyncio.timeout(10):
             self.version = await self.session.version
         if self._with_hello:
-            hello = packets.Extended(extensions.HELLO, encode_record(extensions.Hello()))
+            hello = packets.Extended(extensions.HELLO, encode_record(self._hello))
             reply = await self.request(hello)
             assert isinstance(reply, packets.ExtendedReply)
             self.terms = extensions.decode_hello_reply(reply.data)

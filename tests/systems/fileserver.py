@@ -75,10 +75,12 @@ class FileServerSystem:
         connection.abort()
 
     @asynccontextmanager
-    async def session(self, identity: Identity, *, hello: bool = True) -> AsyncIterator[Any]:
+    async def session(
+        self, identity: Identity, *, hello: bool = True, mount: int = 0
+    ) -> AsyncIterator[Any]:
         """A session with our private extensions."""
         connection = await self.connect(identity)
-        async with PrivateClient(connection, hello=hello) as client:
+        async with PrivateClient(connection, hello=hello, mount=mount) as client:
             yield client
         connection.abort()
 

@@ -235,7 +235,7 @@ async def _serve(port: int, user: str, shown: str, mountpoint: str, limit_s: flo
     async def drain() -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
-                await filesystem.drain()
+                await filesystem.finish()
         os._exit(0)
 
     def say() -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -74,6 +75,9 @@ from dit4c_p2p.sftp.wire import MalformedPacket, encode_record
 _log = logging.getLogger(__name__)
 
 _R = TypeVar("_R", bound=Any)
+
+# The mount of this process, for servers that know it again after a loss of the connection.
+_THIS_MOUNT = 1 + secrets.randbits(63)
 
 
 class CompoundRemote:
@@ -300,7 +304,7 @@ async def say_hello(client: SftpClient) -> CompoundRemote | None:
     if HELLO not in client.extensions or COMPOUND not in client.extensions:
         return None
     try:
-        reader = await client.extended(HELLO, encode_record(Hello()))
+        reader = await client.extended(HELLO, encode_record(Hello(mount=_THIS_MOUNT)))
         return CompoundRemote(client, decode_hello_reply(reader.rest()))
     except (OSError, MalformedPacket) as error:
         client.abort()

@@ -285,11 +285,12 @@ class StorageFilesystem(Folders):
         if attributes is not None and not is_dirty(node):
             self._learn(node, attributes, changes, asking.covered)
 
-    async def drain(self) -> None:
-        """Everything that was written has been answered by its server."""
+    async def finish(self) -> None:
+        """The mount ends: everything that was written is sent, and no server waits for it."""
         await drain(list(self.table.root.below()))
         for behind in self._behinds.values():
             await behind.drain()
+        await self.leases.give_all_back()
 
     def unsent(self) -> list[bytes]:
         """Names, as the mount shows them, of files with writes that have not arrived."""

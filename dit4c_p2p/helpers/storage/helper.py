@@ -138,7 +138,7 @@ async def _drain(filesystem: StorageFilesystem, status: StatusLines) -> None:
     """Send what was written; if time is up, name what was not sent."""
     try:
         async with asyncio.timeout(_DRAIN_LIMIT_S):
-            await filesystem.drain()
+            await filesystem.finish()
     except TimeoutError:
         names = [os.fsdecode(name) for name in filesystem.unsent()]
         shown = ", ".join(names[:_MOST_NAMED])

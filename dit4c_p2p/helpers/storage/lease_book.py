@@ -11,7 +11,7 @@ from dit4c_p2p.helpers.storage.attributes import Attributes
 from dit4c_p2p.helpers.storage.nodes import Node, NodeTable
 from dit4c_p2p.helpers.storage.remote import Leased, Remote
 from dit4c_p2p.helpers.storage.server_link import ServerLink
-from dit4c_p2p.sftp.extensions import Notice, NoticeKind, RecalledLease
+from dit4c_p2p.sftp.extensions import ALL_LEASES, Notice, NoticeKind, RecalledLease
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ _MOST_LEASES = 4000
 _MOST_NODES = 200_000
 # What has to be done before a lease goes back may take this long: the server waits 5 s.
 _BEFORE_RETURN_S = 3.0
+_GIVING_BACK_S = 1.0
 
 Coverage = tuple[Node, int]
 
@@ -82,10 +83,12 @@ class LeaseBook:
         self._before_return = before_return
         self._leased: dict[tuple[ServerLink, int], Node] = {}
         self._returning: set[asyncio.Task[None]] = set()
+        self._links: set[ServerLink] = set()
         table.on_link = self.attach
 
     def attach(self, link: ServerLink) -> None:
         """Hear what this server says of its leases from now on."""
+        self._links.add(link)
         link.on_notice = lambda remote, notice: self._take_notice(link, remote, notice)
         link.on_lost = lambda: self._lose_all(link)
 
@@ -151,6 +154,18 @@ class LeaseBook:
                 if child.lookups and child.file is None:
                     self._kernel.forget_name(folder.number, name)
             self._table.release(child)
+
+    async def give_all_back(self) -> None:
+        """Have no server wait for leases of this mount: it ends."""
+        for link in self._links:
+            remote = link.remote
+            if remote is not None and remote.leases is not None:
+                self._lose_all(link)
+                try:
+                    async with asyncio.timeout(_GIVING_BACK_S):
+                        await remote.give_back(ALL_LEASES, 0)
+                except (OSError, DitError, TimeoutError) as error:
+                    _log.info("leases could not be given back: %s", error)
 
     def _forget(self, node: Node) -> None:
         if node.lookups:

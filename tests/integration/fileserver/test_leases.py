@@ -1,6 +1,7 @@
 """Leases between real sessions: nobody sees what another may change, and nobody waits long."""
 
 import asyncio
+import errno
 import time
 
 import pytest
@@ -9,7 +10,7 @@ from systems.fileserver import FileServerSystem
 from dit4c_p2p.sftp import operations as ops
 from dit4c_p2p.sftp.compound import CompoundFlag
 from dit4c_p2p.sftp.constants import OpenFlag
-from dit4c_p2p.sftp.extensions import LeaseKind, NoticeKind
+from dit4c_p2p.sftp.extensions import ALL_LEASES, LeaseKind, NoticeKind
 
 NONE, READ, WRITE = LeaseKind.NONE, LeaseKind.READ, LeaseKind.WRITE
 CREATE = OpenFlag.WRITE | OpenFlag.CREAT
@@ -88,16 +89,89 @@ async def test_a_lease_that_is_not_given_back_is_broken_in_5_s(system: FileServe
         assert (await stuck.notice()).kind == NoticeKind.BROKEN
 
 
-async def test_leases_end_with_their_session(system: FileServerSystem):
+@pytest.mark.parametrize("ended", ["lost", "given back", "come back"])
+async def test_leases_outlive_their_session_unless_the_mount_says_otherwise(
+    system: FileServerSystem, ended
+):
     ada = system.person("ada")
     async with system.session(ada) as other:
-        async with system.session(ada) as holder:
-            await holder.run(*create(lease=WRITE))
-            waiting = other.start(ops.GetAttr(FILE))
-            await holder.notice()
         began = time.monotonic()
-        assert (await waiting).attrs.size == 4
-        assert time.monotonic() - began < 1
+        async with system.session(ada, mount=7) as holder:
+            await holder.run(*create(lease=WRITE))
+            if ended == "given back":
+                await holder.run(ops.ReturnLease(ALL_LEASES, 0))
+        if ended == "come back":
+            async with system.session(ada, mount=7):
+                assert (await other.run(ops.GetAttr(FILE))).attrs.size == 4
+        assert (await other.run(ops.GetAttr(FILE))).attrs.size == 4
+        took = time.monotonic() - began
+        assert 4 < took < 7 if ended == "lost" else took < 4
+
+
+ABOUT = int(time.time() * 1e9)
+
+
+@pytest.mark.parametrize(
+    ("before", "by", "refused"),
+    [
+        ("write", "other", True),
+        ("write", "stock", True),
+        ("write", "mount", False),
+        ("write", None, False),
+        ("replace", "other", True),
+        ("remove", "other", True),
+    ],
+)
+async def test_a_mount_that_comes_back_is_told_what_others_have_changed(
+    system: FileServerSystem, before, by, refused
+):
+    ada = system.person("ada")
+    async with system.session(ada) as other:
+        async with system.session(ada, mount=7) as mount:
+            opened, *_ = await mount.run(*create(data=b"before"))
+            file_id = opened.attrs.file_id
+        if by == "stock":
+            async with system.sftp(ada) as client, client.open("private/file", "w") as file:
+                await file.write("others")
+        async with system.session(ada, mount=7 if by == "mount" else 0) as writer:
+            if before == "write" and by in ("mount", "other"):
+                await writer.run(ops.OpenFile(FILE, OpenFlag.WRITE), ops.WriteData(0, b"others"))
+            elif before != "write":
+                await writer.run(ops.Unlink(FILE))
+                if before == "replace":
+                    await writer.run(*create(data=b"others"))
+        async with system.session(ada, mount=7) as mount:
+            now = ops.ReopenFile(FILE, OpenFlag.WRITE, file_id, ABOUT)
+            reopened, written, *_ = await mount.run(
+                now, ops.WriteData(0, b"AFTER!"), ops.CloseFile(), flags=CompoundFlag.CONTINUE
+            )
+            asked = await mount.run(ops.RequireUnchanged(FILE, file_id, ABOUT))
+            # A file that is made in the place of another has its number on most file systems.
+            numbers = {"write": (78,), "replace": (78, errno.ESTALE), "remove": (errno.ENOENT,)}
+            if not refused:
+                assert isinstance(reopened, ops.OpenResult) and written == ops.Done()
+                assert asked == ops.Done()
+                return
+            assert isinstance(reopened, ops.Failed) and reopened.errno in numbers[before]
+            assert isinstance(asked, ops.Failed) and asked.errno in numbers[before]
+            assert isinstance(written, ops.Failed)
+        if before != "remove":
+            read, *_ = (await other.run(ops.ReadFile(FILE, 100)),)
+            assert read.data == b"others"
+
+
+@pytest.mark.parametrize("since_s", [-60, 60])
+async def test_a_server_that_was_started_anew_goes_by_the_files_time(
+    system: FileServerSystem, since_s
+):
+    ada = system.person("ada")
+    async with system.session(ada, mount=9) as mount:  # of which it knows nothing
+        opened, *_ = await mount.run(*create())
+        since_ns = time.time_ns() + since_s * 10**9
+        result = await mount.run(
+            ops.ReopenFile(FILE, OpenFlag.WRITE, opened.attrs.file_id, since_ns)
+        )
+        assert isinstance(result, ops.OpenResult if since_s > 0 else ops.Failed)
 
 
 async def test_a_file_of_two_names_is_covered_by_no_lease(system: FileServerSystem):

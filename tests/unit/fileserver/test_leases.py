@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dit4c_p2p.fileserver.leases import LeaseTable
-from dit4c_p2p.sftp.extensions import HOLDER_LEASE_S, RECALL_S, SERVER_LEASE_S, Grant, LeaseKind
+from dit4c_p2p.sftp.extensions import (
+    HOLDER_LEASE_S,
+    RECALL_S,
+    REPLAY_S,
+    SERVER_LEASE_S,
+    Grant,
+    LeaseKind,
+)
 
 NONE, READ, WRITE = LeaseKind.NONE, LeaseKind.READ, LeaseKind.WRITE
 D, F, G, E = 100, 1, 2, 200
@@ -103,7 +110,7 @@ def test_nothing_is_granted_on_what_others_change_or_wait_for(table):
     assert table.acquire("a", F, READ, 0).kind == NONE
     assert table.acquire("b", F, WRITE, 0).kind == WRITE
     table.end_change("b", (F,))
-    table.leave("b")
+    table.forget("b", 0)
     table.await_access("c", (F,))
     assert table.acquire("a", F, READ, 0).kind == NONE
     table.end_await("c", (F,))
@@ -118,6 +125,102 @@ def test_a_newer_grant_outlives_an_older_return(table):
     table.give_back("a", F, second.seq, NONE)
     assert table.held("a", F, 0) == NONE
     assert table.count == 0 and not table.writers_but("b")
+
+
+def test_leases_outlive_their_session_as_its_mount_may_count_on_them(table):
+    table.acquire("a", F, WRITE, 0)
+    table.renew("a", 1)
+    assert table.leave("a", 3)
+    conflict = table.check("b", (F,), (), 3)
+    assert conflict is not None and conflict.until == 1 + SERVER_LEASE_S
+    assert table.acquire("a", G, READ, 3).kind == NONE, "it has ended"
+    assert table.check("b", (F,), (), 1 + SERVER_LEASE_S) is None
+    assert not table.leave("a", 7), "there is nothing left to wait for"
+    assert table.leave("b", 7) is False
+
+
+def test_leases_are_over_when_their_mount_comes_back(table):
+    table.join("old", 0, mount=7)
+    table.acquire("old", F, WRITE, 0)
+    table.leave("old", 1)
+    table.join("new", 2, mount=7)
+    assert table.check("b", (), (F,), 2) is None
+
+
+def test_all_leases_are_given_back_at_once(table):
+    for file_id in (F, G):
+        table.acquire("a", file_id, WRITE, 0)
+    table.give_all_back("a")
+    table.give_all_back("nobody")
+    assert table.count == 0 and table.acquire("a", F, READ, 0).kind == READ
+
+
+def away_by_silence(table):
+    """A session is not heard of for a while, as by SIGSTOP."""
+    return "mount", lambda now: table.renew("mount", now)
+
+
+def away_by_connection(table):
+    """A mount's session is lost, and it comes back with another."""
+
+    def comes_back(now):
+        table.leave("mount", now - 1)
+        table.join("again", now, mount=7)
+
+    return "again", comes_back
+
+
+def away_by_recall(table):
+    """A session answers, and does not give a lease back."""
+
+    def goes_on(now):
+        for second in range(1, int(now) + 1):
+            table.renew("mount", second)
+
+    table.acquire("mount", F, WRITE, 0)
+    assert table.check("b", (), (F,), 0) is not None
+    goes_on(5)
+    assert table.check("b", (), (F,), 5) is None
+    return "mount", goes_on
+
+
+@pytest.mark.parametrize("away", [away_by_silence, away_by_connection, away_by_recall])
+@pytest.mark.parametrize(
+    ("changed_by", "changed_at", "overtaken"),
+    [(None, 0, False), ("mount", 8, False), ("b", 8, True), ("stock", 8, True), ("b", 11, False)],
+)
+def test_a_write_of_before_is_overtaken_by_anothers_change(
+    table, away, changed_by, changed_at, overtaken
+):
+    table.join("mount", 0, mount=7)
+    opened_at = table.changes.point
+    session, comes_back = away(table)
+    who = 7 if changed_by == "mount" else changed_by
+    if who is not None and changed_at < 10:
+        table.changes.note(who, F, changed_at)
+    comes_back(10)
+    later = 10 + REPLAY_S + 1
+    if changed_at > 10:
+        table.changes.note(who, F, later)
+    now = later if changed_at > 10 else 10.5
+    assert table.overtaken(session, F, opened_at, now) is overtaken
+    assert not table.overtaken(session, G, opened_at, now), "another file"
+    assert not table.overtaken(session, F, table.changes.point, now), "opened since"
+    assert not table.overtaken("b", F, opened_at, now), "it was here all the time"
+    assert not table.overtaken(session, F, opened_at, later), "that was not sent behind"
+
+
+def test_a_mount_that_is_lost_again_before_it_has_sent_all_was_away_all_the_time(table):
+    table.join("first", 0, mount=7)
+    table.changes.note("b", F, 1)
+    table.leave("first", 6)
+    table.join("second", 7, mount=7)
+    table.leave("second", 8)
+    table.join("third", 9, mount=7)
+    assert table.overtaken("third", F, 0, 10)
+    table.join("another", 9, mount=8)
+    assert [table.is_new(one, 10) for one in ("another", "third", "b")] == [True, False, False]
+    assert not table.is_new("another", 9 + REPLAY_S + 1)
 
 
 def test_there_is_an_end_to_leases():
@@ -145,6 +248,7 @@ class Client:
     answered_at: float = 0.0  # when the newest request was sent that is answered
     believed: dict[int, Believed] = field(default_factory=dict)
     voided: dict[int, int] = field(default_factory=dict)
+    lost: bool = False  # by the server; the client has not heard of it
 
     def counts_on(self, file_id: int, now: float) -> LeaseKind:
         lease = self.believed.get(file_id)
@@ -156,6 +260,7 @@ class Client:
 
 FILES = st.sampled_from([F, F, G])
 NAMES = st.sampled_from("ab")
+MOUNTS = {"a": 7, "b": 8}
 # How a request travels: at once and answered at once, or late on its way there or back.
 WAYS = st.sampled_from(["prompt", "prompt", "prompt", "answered late", "late"])
 
@@ -167,9 +272,9 @@ class Promise(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.table = LeaseTable()
-        self.clients = {name: Client() for name in "ab"}
-        for name in self.clients:
-            self.table.join(name, 0.0)
+        self.clients = {name: Client() for name in MOUNTS}
+        for name, mount in MOUNTS.items():
+            self.table.join(name, 0.0, mount)
 
     @rule(seconds=st.sampled_from([0.5, 1.0, 2.5, 4.0, 4.5, 5.0]))
     def time_passes(self, seconds):
@@ -201,6 +306,17 @@ class Promise(RuleBasedStateMachine):
         self.send(name, way, "return", file_id, (seq, keep))
 
     @rule(name=NAMES)
+    def the_server_loses_the_session(self, name):
+        self.table.leave(name, self.now)
+        self.clients[name].lost = True
+
+    @rule(name=NAMES)
+    def the_mount_comes_back(self, name):
+        if self.clients[name].lost:
+            self.clients[name] = Client(answered_at=self.now)
+            self.table.join(name, self.now, MOUNTS[name])
+
+    @rule(name=NAMES)
     def what_is_late_arrives_at_the_server(self, name):
         while self.clients[name].to_server:
             self.server_receives(name)
@@ -221,6 +337,8 @@ class Promise(RuleBasedStateMachine):
     def server_receives(self, name):
         client = self.clients[name]
         sent_at, what, file_id, how = client.to_server.popleft()
+        if client.lost:
+            return
         self.table.renew(name, self.now)
         self.send_notices()
         grant = None
@@ -290,7 +408,7 @@ class Promise(RuleBasedStateMachine):
 
     def teardown(self):
         for name in self.clients:
-            self.table.leave(name)
+            self.table.forget(name, self.now)
         assert self.table.count == 0
 
 

@@ -103,8 +103,10 @@ def test_a_hostile_count_of_a_list_is_refused() -> None:
 
 
 def test_hello_and_notices_are_read_as_they_were_written() -> None:
-    reply = e.HelloReply(1, 4000, 5000, 262144, 261120, 512, 100000, 100000, 2**63)
+    reply = e.HelloReply(2, 4000, 5000, 262144, 261120, 512, 100000, 100000, 2**63, 5)
     assert e.decode_hello_reply(e.encode_record(reply) + b"later") == reply
-    assert e.decode_hello(e.encode_record(e.Hello())) == e.Hello(1)
+    assert e.decode_hello_reply(e.encode_record(reply)[:-8]).now_ns == 0, "of version 1"
+    assert e.decode_hello(e.encode_record(e.Hello(mount=7))) == e.Hello(2, 7)
+    assert e.decode_hello(b"\0\0\0\1") == e.Hello(1, 0)
     notice = e.Notice(e.NoticeKind.RECALL, [e.RecalledLease(5, 6, 1), e.RecalledLease(7, 8, 0)])
     assert e.decode_notice(e.encode_notice(notice)) == notice
