@@ -7,7 +7,9 @@
 
 The content of files is in one file (:data:`_CONTENT`). A file is copied again if its stamp has
 changed. A page that a program has mapped and written to may change without a new stamp until it is
-flushed; so a round flushes the file systems first, and leaves out what was written to since.
+flushed; so a round that copies flushes the file systems first, and leaves out what was written to
+since. A round that finds little to copy ends the rounds and flushes nothing: that would write the
+copy itself to the disk, and everything that has changed is copied in the pause.
 """
 
 # Names are bytes here, which pathlib does not take.
@@ -79,11 +81,12 @@ class Snapshot:
         :raises OSError: it can't be read or written.
         """
         with open(self._folder / _CONTENT, "wb") as content:
-            for number in range(MAX_ROUNDS):
-                if number:
-                    time.sleep(_ROUND_S)
-                if self._round(content.fileno()) <= LITTLE_BYTES and number:
+            self._round(content.fileno())
+            for _ in range(MAX_ROUNDS - 1):
+                time.sleep(_ROUND_S)
+                if self._left()[0] <= LITTLE_BYTES:
                     return
+                self._round(content.fileno())
 
     def finish(self) -> None:
         """Copy what has changed and write down all parts; nothing changes meanwhile.
@@ -110,19 +113,16 @@ class Snapshot:
         temporary.write_bytes(encode(answer))
         temporary.replace(self._folder / _COMPLETE)
 
-    def _round(self, content: int) -> int:
-        """Copy each file that has changed; returns how many bytes there were to copy."""
+    def _round(self, content: int) -> None:
+        """Copy each file that has changed."""
         now = time.time_ns()
         for place in [self._root, *self._volumes.values()]:
             if place is not None:
                 _flush(place)
-        total = left = 0
-        for part in parts(self._root, self._volumes, live=True):
-            total += part.size
-            left += part.size if self._copied(part) is None else 0
+        left, done = self._left()
+        total = left + done
         _check_size(total)
         _check_room(self._folder, left)
-        done = total - left
         for part in parts(self._root, self._volumes, live=True):
             if self._copied(part) is not None or changed_ns(part.stamp) >= now - _CLOCK_NS:
                 continue
@@ -133,7 +133,16 @@ class Snapshot:
             self._copies[part.path] = (part.stamp, offset)
             done += part.size
             self._say(min(done, total), total)
-        return left
+
+    def _left(self) -> tuple[int, int]:
+        """How many bytes have to be copied, and how many were."""
+        left = done = 0
+        for part in parts(self._root, self._volumes, live=True):
+            if self._copied(part) is None:
+                left += part.size
+            else:
+                done += part.size
+        return left, done
 
     def _copied(self, part: Part) -> int | None:
         """Where the content of a file is, if it was copied as it is."""

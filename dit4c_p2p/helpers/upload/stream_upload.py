@@ -21,9 +21,10 @@ from dit4c_p2p.oci.registry_client import RegistryClient
 
 _log = logging.getLogger(__name__)
 
-# Held in memory until the server has said which of it it lacks.
-_BATCH_BYTES = 32 * 1024**2
-_BATCHES_AHEAD = 2
+# Held in memory until the server has said which of it it lacks, and has what it lacks. A batch is
+# cut, the one before it compressed, and the one before that sent, at one time.
+_BATCH_BYTES = 16 * 1024**2
+_BATCHES_AHEAD = 1
 _PACKERS = 4
 _ASSEMBLY_PAUSE_S = 0.3
 
@@ -65,6 +66,8 @@ class _Piece:
 
 @dataclass
 class _Batch:
+    """The chunks of some part of the blob, of ``size`` bytes, that no part before it has."""
+
     pieces: list[_Piece] = field(default_factory=list)
     size: int = 0
 
@@ -89,37 +92,50 @@ async def upload_chunks(
     """
     whole, size, chunks = hashlib.sha256(), 0, list[Chunk]()
     queue: asyncio.Queue[_Batch | None] = asyncio.Queue(_BATCHES_AHEAD)
+    packed_queue: asyncio.Queue[tuple[_Batch, list[Packed]] | None] = asyncio.Queue(_BATCHES_AHEAD)
 
     async def cut() -> None:
         nonlocal size
-        cutter, batch = Cutter(), _Batch()
+        cutter, batch, met = Cutter(), _Batch(), set[Chunk]()
+
+        def add(pieces: list[_Piece]) -> None:
+            for piece in pieces:
+                chunks.append(piece.chunk)
+                batch.size += piece.chunk.size
+                if piece.chunk not in met:
+                    met.add(piece.chunk)
+                    batch.pieces.append(piece)
+
         async for block in blocks:
             size += len(block)
             pieces, _ = await asyncio.gather(
                 asyncio.to_thread(_cut, cutter, block),
                 asyncio.to_thread(whole.update, block),
             )
-            for piece in pieces:
-                batch.pieces.append(piece)
-                batch.size += piece.chunk.size
-                chunks.append(piece.chunk)
+            add(pieces)
             if batch.size >= _BATCH_BYTES:
                 await queue.put(batch)
                 batch = _Batch()
-        for piece in await asyncio.to_thread(lambda: _named(cutter.finish())):
-            batch.pieces.append(piece)
-            batch.size += piece.chunk.size
-            chunks.append(piece.chunk)
+        add(await asyncio.to_thread(lambda: _named(cutter.finish())))
         await queue.put(batch)
         await queue.put(None)
 
-    async def send() -> None:
+    async def compress() -> None:
         while (batch := await queue.get()) is not None:
-            await _send_batch(client, repository, batch, retry, tally, sources)
+            missing = await _missing(client, repository, batch, retry, sources)
+            await packed_queue.put((batch, await _pack(missing)))
+        await packed_queue.put(None)
+
+    async def send() -> None:
+        while (item := await packed_queue.get()) is not None:
+            batch, packed = item
+            await _send(client, repository, packed, retry, tally)
+            tally.add(batch.size, 0)
 
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(cut(), name="cut the layer")
+            group.create_task(compress(), name="compress the layer")
             group.create_task(send(), name="send the layer")
     except ExceptionGroup as group_error:
         raise _first(group_error) from None
@@ -144,35 +160,39 @@ def _named(contents: list[bytes]) -> list[_Piece]:
     return [_Piece(Chunk.of(content), content) for content in contents]
 
 
-async def _send_batch(
-    client: RegistryClient,
-    repository: str,
-    batch: _Batch,
-    retry: Retry,
-    tally: Tally,
-    sources: Sequence[str],
-) -> None:
+async def _missing(
+    client: RegistryClient, repository: str, batch: _Batch, retry: Retry, sources: Sequence[str]
+) -> list[_Piece]:
+    """Those of a batch that the server lacks."""
     if not batch.pieces:
-        return
+        return []
+    asked = [piece.chunk for piece in batch.pieces]
+    places = await retry(lambda: client.missing_chunks(repository, asked, sources))
+    return [batch.pieces[n] for n in places or ()]
+
+
+async def _send(
+    client: RegistryClient, repository: str, packed: list[Packed], retry: Retry, tally: Tally
+) -> None:
+    """Send chunks in bundles; after a break the server is asked which of them have arrived."""
+    left, broken = packed, False
 
     async def once() -> None:
-        """After a break the server is asked anew: what has arrived is not sent again."""
-        asked = [piece.chunk for piece in batch.pieces]
-        missing = await client.missing_chunks(repository, asked, sources)
-        wanted = {batch.pieces[n].chunk: batch.pieces[n] for n in missing or ()}
-        packed = await _pack(list(wanted.values()))
-        start = 0
-        while start < len(packed):
-            end, weight = start, 0
-            while end < len(packed) and (end == start or weight < BUNDLE_TARGET_BYTES):
-                weight += len(packed[end].body)
-                end += 1
-            await client.send_chunks(repository, packed[start:end])
+        nonlocal left, broken
+        if broken:
+            asked = [one.head.chunk for one in left]
+            left = [left[n] for n in await client.missing_chunks(repository, asked) or ()]
+        broken = True
+        while left:
+            count, weight = 0, 0
+            while count < len(left) and weight < BUNDLE_TARGET_BYTES:
+                weight += len(left[count].body)
+                count += 1
+            await client.send_chunks(repository, left[:count])
             tally.add(0, weight)
-            start = end
+            left = left[count:]
 
     await retry(once)
-    tally.add(batch.size, 0)
 
 
 async def _pack(pieces: list[_Piece]) -> list[Packed]:

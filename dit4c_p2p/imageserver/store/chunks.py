@@ -9,6 +9,8 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from functools import partial
+from itertools import chain
 from typing import TypeVar
 
 from dit4c_p2p.imageserver.store.errors import MissingChunks, NotThere, TooMany, WrongDigest
@@ -27,7 +29,8 @@ from dit4c_p2p.imageserver.store.uploads import link_blob
 from dit4c_p2p.oci.chunks import MAX_CHUNKS_IN_REQUEST, Chunk, windows_of
 from dit4c_p2p.oci.digests import Digest
 from dit4c_p2p.oci.errors import InvalidChunks
-from dit4c_p2p.oci.exchange import BundleReader, Packed, unpack
+from dit4c_p2p.oci.exchange import BundleReader, Packed, content_of, unpack
+from dit4c_p2p.one_behind import OneBehind
 
 _log = logging.getLogger(__name__)
 
@@ -93,8 +96,10 @@ class Chunks:
         reader = BundleReader()
         with PackWriter(self._files) as pack:
             try:
-                async for part in parts:
-                    await asyncio.to_thread(_take_in, reader, part, pack)
+                async with OneBehind() as taking:
+                    async for part in parts:
+                        await taking.begin(partial(_take_in, reader, part, pack))
+                    await taking.finish()
                 if not reader.is_between_chunks:
                     raise InvalidChunks("the bundle ends inside a chunk", hint="send it again")
             except asyncio.CancelledError:
@@ -188,10 +193,15 @@ class Chunks:
         self, progress: Assembly, repository: str, digest: Digest, recipe: bytes
     ) -> None:
         async with self._turns:
-            sha256 = hashlib.sha256()
-            for window in windows_of(recipe, _AT_ONCE):
-                packed = await self.read_batch(window)
-                progress.done += await asyncio.to_thread(_hash, sha256, packed)
+            sha256, ready = hashlib.sha256(), list[bytes]()
+            for window in chain(windows_of(recipe, _AT_ONCE), [[]]):
+                # Each chunk was verified when it came: here the digest of the whole is enough.
+                contents, size = await asyncio.gather(
+                    self._located(window, lambda places: _contents(self._files, places)),
+                    asyncio.to_thread(_hash, sha256, ready),
+                )
+                progress.done += size
+                ready = contents
             if sha256.digest() != digest.raw:
                 raise WrongDigest("the chunks together have another digest")
             now = self._clock()
@@ -295,13 +305,14 @@ def _copy_others(pack: PackWriter, target: PackWriter, held: set[bytes]) -> None
             target.add(pack.read(place))
 
 
-def _hash(sha256: "hashlib._Hash", packed: Sequence[Packed]) -> int:
-    size = 0
-    for one in packed:
-        content = unpack(one)
+def _contents(files: Files, places: Sequence[Place]) -> list[bytes]:
+    return [content_of(packed) for packed in read_places(files, places)]
+
+
+def _hash(sha256: "hashlib._Hash", contents: Sequence[bytes]) -> int:
+    for content in contents:
         sha256.update(content)
-        size += len(content)
-    return size
+    return sum(map(len, contents))
 
 
 def _places_of_missing(chunks: Sequence[Chunk], there: IdsByDigest) -> list[int]:

@@ -33,17 +33,21 @@ class ChunkCache:
         path = self._path(chunk)
         try:
             data = path.read_bytes()
-            content = unpack(Packed(Head.decode(data[:HEAD_BYTES]), data[HEAD_BYTES:]))
+            packed = Packed(Head.decode(data[:HEAD_BYTES]), data[HEAD_BYTES:])
+            content = unpack(packed)
             os.utime(path)
         except FileNotFoundError:
             return None
         except (OSError, InvalidChunks, ValueError) as error:
             _log.warning("a chunk that was kept can't be used: %s", error)
             return None
-        return content if Chunk.of(content) == chunk else None
+        return content if packed.head.chunk == chunk else None
 
     def put(self, chunks: Iterable[Packed]) -> None:
-        """Keep verified chunks; where that can't be done, they are fetched again one day."""
+        """Keep chunks, which :meth:`get` verifies.
+
+        Where that can't be done, they are fetched again one day.
+        """
         try:
             for packed in chunks:
                 path = self._path(packed.head.chunk)

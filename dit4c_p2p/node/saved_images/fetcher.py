@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from functools import partial
 from weakref import WeakValueDictionary
 
 from dit4c_p2p.errors import DitError
@@ -51,6 +52,7 @@ from dit4c_p2p.oci.manifest import (
     parse_manifest,
 )
 from dit4c_p2p.oci.registry_client import NoSuchBlob, RegistryAway, RegistryClient, RegistryRefused
+from dit4c_p2p.one_behind import OneBehind
 
 _log = logging.getLogger(__name__)
 
@@ -247,14 +249,16 @@ class SavedImageFetcher:
         """
         whole, size, check = hashlib.sha256(), 0, LayerCheck()
         try:
-            source = layer_bytes(client, repository, layer, self._cache, teller.came)
-            async for data in source:
-                size += len(data)
-                if size > layer.size:
-                    raise InvalidImage("a layer is longer than its manifest says")
-                await asyncio.to_thread(_look_at, whole, check, data)
-                teller.moved(len(data))
-                yield data
+            # The engine stores what it is sent, and does nothing with it before the archive's end.
+            async with OneBehind() as looking:
+                async for data in layer_bytes(client, repository, layer, self._cache, teller.came):
+                    size += len(data)
+                    if size > layer.size:
+                        raise InvalidImage("a layer is longer than its manifest says")
+                    await looking.begin(partial(_look_at, whole, check, data))
+                    teller.moved(len(data))
+                    yield data
+                await looking.finish()
             await asyncio.to_thread(check.finish)
         finally:
             await asyncio.to_thread(check.close)

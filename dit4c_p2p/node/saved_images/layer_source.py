@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dit4c_p2p.node.saved_images.chunk_cache import ChunkCache
 from dit4c_p2p.oci.chunks import MAX_CHUNKS_IN_BLOB, Chunk, decode_chunks
 from dit4c_p2p.oci.errors import InvalidChunks, InvalidImage
-from dit4c_p2p.oci.exchange import Packed, unpack
+from dit4c_p2p.oci.exchange import Packed, content_of
 from dit4c_p2p.oci.manifest import Descriptor
 from dit4c_p2p.oci.registry_client import RegistryClient
 
@@ -115,7 +115,10 @@ def _kept(cache: ChunkCache, group: list[Chunk]) -> dict[Chunk, bytes]:
 
 
 def _unpacked(cache: ChunkCache, fetched: list[Packed]) -> dict[Chunk, bytes]:
-    """:raises InvalidChunks: bytes that are not those of their chunk."""
-    contents = {packed.head.chunk: unpack(packed) for packed in fetched}
+    """Have their contents, of which the layer's digest is verified and no chunk's.
+
+    :raises InvalidChunks: they can't be decompressed.
+    """
+    contents = {packed.head.chunk: content_of(packed) for packed in fetched}
     cache.put(fetched)
     return contents

@@ -29,7 +29,7 @@ from dit4c_p2p.node.pods.spec import Definition, PodSpec
 
 LABEL_UPLOAD_OF = "dit4c.upload-of"
 LABEL_SAVE = "dit4c.save"
-# Two batches of 32 MiB on their way, one being packed, and what the program itself needs.
+# Five batches of 16 MiB, three of them compressed as well, and what the program itself needs.
 _UPLOAD_MEMORY_BYTES = 512 * pod.MIB
 _SCAN_MEMORY_BYTES = 512 * pod.MIB
 _PROCESSES = 64
