@@ -52,12 +52,13 @@ class Engine:
     """A client of the engine at ``url`` (``unix:///…`` or ``tcp://…``), used as ``async with``.
 
     :param called: told of each call that has ended, and how long it took.
+    :ivar docker: the session beneath, for what :mod:`~dit4c_p2p.node.engine.image_transfer` sends.
     """
 
     def __init__(self, url: str, *, called: Called = lambda method, path, seconds: None) -> None:
         self._url = url
         self._called = called
-        self._docker: aiodocker.Docker
+        self.docker: aiodocker.Docker
 
     async def __aenter__(self) -> Self:
         # Without aiohttp's cap on connections: each starting pod holds a few streams open.
@@ -68,7 +69,7 @@ class Engine:
         else:
             url = self._url.replace("tcp://", "http://", 1)
             self._connector = aiohttp.TCPConnector(limit=0)
-        self._docker = aiodocker.Docker(
+        self.docker = aiodocker.Docker(
             url=url,
             connector=self._connector,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S),
@@ -81,21 +82,21 @@ class Engine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._docker.close()
+        await self.docker.close()
         await self._connector.close()
 
     # ---- the engine itself
 
     async def info(self) -> dict[str, Any]:
         """``NCPU``, ``MemTotal`` and more."""
-        return dict(await self._json("info", limit_s=_INFO_S))
+        return dict(await self.request_json("info", limit_s=_INFO_S))
 
     async def image(self, image: str) -> dict[str, Any]:
         """Inspect an image.
 
         :raises NotFound: the engine does not have it.
         """
-        return dict(await self._json(f"images/{image}/json"))
+        return dict(await self.request_json(f"images/{image}/json"))
 
     async def pull(
         self, repository: str, digest: str, login: str | None = None
@@ -110,7 +111,7 @@ class Engine:
         """
         params = {"fromImage": repository, "tag": digest}
         headers = {} if login is None else {"X-Registry-Auth": login}
-        async with self._stream("images/create", params, "POST", headers) as response:
+        async with self.request_stream("images/create", params, "POST", headers) as response:
             try:
                 while line := await response.content.readline(max_line_length=_MAX_SAID_BYTES):
                     said = json.loads(line)
@@ -130,7 +131,7 @@ class Engine:
         """
         wanted = json.loads(filters(data_folder))
         wanted |= {"type": ["container"], "event": ["die", "oom", "destroy"]}
-        async with self._stream("events", {"filters": json.dumps(wanted)}) as response:
+        async with self.request_stream("events", {"filters": json.dumps(wanted)}) as response:
             yield {}
             async for line in _lines(response.content):
                 yield json.loads(line) if line else {}
@@ -148,7 +149,7 @@ class Engine:
         if sizes:
             params["size"] = "1"
         limit_s = _MEASURE_S if sizes else _CALL_S
-        return list(await self._json("containers/json", params=params, limit_s=limit_s))
+        return list(await self.request_json("containers/json", params=params, limit_s=limit_s))
 
     async def filtered(self, filters: str) -> list[Definition]:
         """List the containers that the filters match, running or not.
@@ -156,7 +157,7 @@ class Engine:
         :param filters: the engine's ``filters`` parameter (Docker Engine API, "List containers").
         """
         params = {"all": "1", "filters": filters}
-        return list(await self._json("containers/json", params=params))
+        return list(await self.request_json("containers/json", params=params))
 
     async def parts(
         self, filters: str
@@ -167,8 +168,8 @@ class Engine:
         """
         params = {"filters": filters}
         containers = await self.filtered(filters)
-        networks = await self._json("networks", params=params)
-        volumes = await self._json("volumes", params=params)
+        networks = await self.request_json("networks", params=params)
+        volumes = await self.request_json("volumes", params=params)
         return containers, list(networks), list(volumes["Volumes"] or ())
 
     async def container(self, id: str) -> ContainerState:
@@ -176,26 +177,26 @@ class Engine:
 
         :raises NotFound: it does not exist.
         """
-        return read_container(await self._json(f"containers/{id}/json"))
+        return read_container(await self.request_json(f"containers/{id}/json"))
 
     async def create_container(self, name: str, definition: Definition) -> str:
         """Create a container; return its id.
 
         :raises Conflict: the name is in use.
         """
-        made = await self._json(
+        made = await self.request_json(
             "containers/create", method="POST", params={"name": name}, data=definition
         )
         return str(made["Id"])
 
     async def start_container(self, id: str) -> None:
         """Start a container; do nothing if it runs."""
-        await self._json(f"containers/{id}/start", method="POST")
+        await self.request_json(f"containers/{id}/start", method="POST")
 
     async def stop_container(self, id: str, grace_s: int) -> None:
         """Stop a container, by force after ``grace_s``; ignore one that does not run."""
         with contextlib.suppress(NotFound):
-            await self._json(
+            await self.request_json(
                 f"containers/{id}/stop",
                 method="POST",
                 params={"t": str(grace_s)},
@@ -207,26 +208,26 @@ class Engine:
 
         :raises Conflict: it does not run, or is paused.
         """
-        await self._json(f"containers/{id}/pause", method="POST")
+        await self.request_json(f"containers/{id}/pause", method="POST")
 
     async def unpause_container(self, id: str) -> None:
         """Let a container's processes go on; do nothing if it is not paused, or not there."""
         with contextlib.suppress(NotFound, Conflict):
-            await self._json(f"containers/{id}/unpause", method="POST")
+            await self.request_json(f"containers/{id}/unpause", method="POST")
 
     async def wait_container(self, id: str) -> int:
         """Wait without a limit until a container has ended; return its exit code.
 
         :raises NotFound: it is not there.
         """
-        ended = await self._json(f"containers/{id}/wait", method="POST", limit_s=None)
+        ended = await self.request_json(f"containers/{id}/wait", method="POST", limit_s=None)
         return int(ended["StatusCode"])
 
     async def remove_container(self, id: str) -> None:
         """Kill and remove a container with its anonymous volumes, if it exists."""
         for _ in range(_REMOVE_TRIES):
             try:
-                await self._json(
+                await self.request_json(
                     f"containers/{id}", method="DELETE", params={"force": "1", "v": "1"}
                 )
             except NotFound:
@@ -248,23 +249,23 @@ class Engine:
             "AttachStdout": True,
             "AttachStderr": True,
         }
-        made = await self._json(f"containers/{id}/exec", method="POST", data=definition)
+        made = await self.request_json(f"containers/{id}/exec", method="POST", data=definition)
         said = bytearray()
-        async with self._limit(_CALL_S):
+        async with self.limited(_CALL_S):
             async with request(
-                self._docker,
+                self.docker,
                 f"exec/{made['Id']}/start",
                 "POST",
                 data=json.dumps({"Detach": False, "Tty": False}),
             ) as response:
                 async for frame in _frames(response.content):
                     said += frame[-MAX_LOG_BYTES:]
-        ended = await self._json(f"exec/{made['Id']}/json")
+        ended = await self.request_json(f"exec/{made['Id']}/json")
         return int(ended["ExitCode"]), clean_log(bytes(said[-MAX_LOG_BYTES:]))
 
     async def put_files(self, id: str, path: str, archive: bytes) -> None:
         """Unpack an uncompressed tar at ``path`` of a container, running or not."""
-        await self._json(
+        await self.request_json(
             f"containers/{id}/archive",
             method="PUT",
             params={"path": path},
@@ -279,8 +280,10 @@ class Engine:
         """
         kept = bytearray()
         try:
-            async with self._limit(_CALL_S):
-                async with self._stream(f"containers/{id}/archive", {"path": path}) as response:
+            async with self.limited(_CALL_S):
+                async with self.request_stream(
+                    f"containers/{id}/archive", {"path": path}
+                ) as response:
                     async for piece in response.content.iter_chunked(MAX_LOG_BYTES):
                         kept += piece
                         if len(kept) > 2 * MAX_LOG_BYTES:
@@ -301,7 +304,7 @@ class Engine:
 
         :raises NotFound: it is not there.
         """
-        found: Definition = await self._json(f"volumes/{name}")
+        found: Definition = await self.request_json(f"volumes/{name}")
         return found
 
     async def log_tail(self, id: str, lines: int) -> str:
@@ -309,8 +312,8 @@ class Engine:
         params = {"stdout": "1", "stderr": "1", "tail": str(lines)}
         kept = bytearray()
         try:
-            async with self._limit(_CALL_S):
-                async with self._stream(f"containers/{id}/logs", params) as response:
+            async with self.limited(_CALL_S):
+                async with self.request_stream(f"containers/{id}/logs", params) as response:
                     async for frame in _frames(response.content):
                         kept += frame
                         if len(kept) > 2 * MAX_LOG_BYTES:
@@ -326,7 +329,7 @@ class Engine:
         """
         params = {"stdout": "1", "follow": "1", "since": f"{since:.9f}"}
         rest = b""
-        async with self._stream(f"containers/{id}/logs", params) as response:
+        async with self.request_stream(f"containers/{id}/logs", params) as response:
             async for frame in _frames(response.content):
                 *lines, rest = (rest + frame).split(b"\n")
                 for line in lines:
@@ -337,29 +340,31 @@ class Engine:
 
     async def networks(self) -> list[Definition]:
         """List all networks of the engine."""
-        return list(await self._json("networks"))
+        return list(await self.request_json("networks"))
 
     async def create_network(self, definition: Definition) -> str:
         """Create a network; return its id.
 
         :raises Conflict: the name or the address range is in use.
         """
-        made = await self._json("networks/create", method="POST", data=definition)
+        made = await self.request_json("networks/create", method="POST", data=definition)
         return str(made["Id"])
 
     async def remove_network(self, id: str) -> None:
         """Remove it; fine if it is not there."""
         with contextlib.suppress(NotFound):
-            await self._json(f"networks/{id}", method="DELETE")
+            await self.request_json(f"networks/{id}", method="DELETE")
 
     async def volumes(self, data_folder: str, instance: str | None = None) -> list[Definition]:
         """List the volumes with our label."""
-        listed = await self._json("volumes", params={"filters": filters(data_folder, instance)})
+        listed = await self.request_json(
+            "volumes", params={"filters": filters(data_folder, instance)}
+        )
         return list(listed["Volumes"] or [])
 
     async def volume_sizes(self) -> dict[str, int]:
         """How many bytes are in each volume of the engine, whoever's; it may take minutes."""
-        found = await self._json("system/df", params={"type": "volume"}, limit_s=_MEASURE_S)
+        found = await self.request_json("system/df", params={"type": "volume"}, limit_s=_MEASURE_S)
         return {
             volume["Name"]: max(0, volume["UsageData"]["Size"])
             for volume in found["Volumes"] or []
@@ -368,22 +373,22 @@ class Engine:
 
     async def create_volume(self, definition: Definition) -> None:
         """Make a volume; fine if it is there."""
-        await self._json("volumes/create", method="POST", data=definition)
+        await self.request_json("volumes/create", method="POST", data=definition)
 
     async def remove_volume(self, name: str) -> None:
         """Remove it; fine if it is not there."""
         with contextlib.suppress(NotFound):
-            await self._json(f"volumes/{name}", method="DELETE", params={"force": "1"})
+            await self.request_json(f"volumes/{name}", method="DELETE", params={"force": "1"})
 
     # ---- beneath
 
     async def _gone(self, id: str) -> None:
         with contextlib.suppress(NotFound):
-            await self._json(
+            await self.request_json(
                 f"containers/{id}/wait", method="POST", params={"condition": "removed"}
             )
 
-    async def _json(
+    async def request_json(
         self,
         path: str,
         *,
@@ -393,12 +398,16 @@ class Engine:
         headers: dict[str, str] | None = None,
         limit_s: float | None = _CALL_S,
     ) -> Any:
+        """One call of the engine's API; its JSON, or None of an empty answer.
+
+        :raises EngineError: see the module.
+        """
         body = json.dumps(data) if isinstance(data, dict) else data
         began = time.monotonic()
         try:
-            async with self._limit(limit_s):
+            async with self.limited(limit_s):
                 async with request(
-                    self._docker, path, method, params=params, data=body, headers=headers
+                    self.docker, path, method, params=params, data=body, headers=headers
                 ) as response:
                     text = await response.read()
         finally:
@@ -408,7 +417,7 @@ class Engine:
         return json.loads(text) if text.strip() else None
 
     @contextlib.asynccontextmanager
-    async def _stream(
+    async def request_stream(
         self,
         path: str,
         params: dict[str, str],
@@ -416,9 +425,9 @@ class Engine:
         headers: dict[str, str] | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A response without end; only its beginning has a time limit."""
-        async with self._limit(None):
+        async with self.limited(None):
             async with asyncio.timeout(_CALL_S):
-                sent = request(self._docker, path, method, params=params, headers=headers)
+                sent = request(self.docker, path, method, params=params, headers=headers)
                 response = await sent.__aenter__()
             try:
                 yield response
@@ -426,7 +435,7 @@ class Engine:
                 response.close()
 
     @contextlib.asynccontextmanager
-    async def _limit(self, limit_s: float | None) -> AsyncIterator[None]:
+    async def limited(self, limit_s: float | None) -> AsyncIterator[None]:
         """Limit a call's time, and translate its errors to :class:`EngineError`."""
         try:
             async with asyncio.timeout(limit_s):

@@ -33,16 +33,16 @@ class ImageTransfer:
 
         :raises NotFound: it is not there.
         """
-        return dict(await self._engine._json(f"containers/{id}/json"))
+        return dict(await self._engine.request_json(f"containers/{id}/json"))
 
     async def images(self) -> list[dict[str, Any]]:
         """All images of the engine, as listed."""
-        return list(await self._engine._json("images/json"))
+        return list(await self._engine.request_json("images/json"))
 
     async def commit(self, id: str, name: str, tag: str) -> str:
         """Make a stopped container's writable layer an image; returns its id."""
         params = {"container": id, "repo": name, "tag": tag, "pause": "false"}
-        made = await self._engine._json(
+        made = await self._engine.request_json(
             "commit", method="POST", params=params, data={}, limit_s=_COMMIT_S
         )
         return str(made["Id"])
@@ -54,14 +54,14 @@ class ImageTransfer:
         """
         params = {"force": "1", "noprune": "1"}
         with contextlib.suppress(NotFound):
-            await self._engine._json(f"images/{image}", method="DELETE", params=params)
+            await self._engine.request_json(f"images/{image}", method="DELETE", params=params)
 
     async def archive(self, image: str) -> AsyncGenerator[bytes, None]:
         """An image as ``docker save`` has it.
 
         :raises NotFound: it is not here.
         """
-        async with self._engine._stream(f"images/{image}/get", {}) as response:
+        async with self._engine.request_stream(f"images/{image}/get", {}) as response:
             async for data in response.content.iter_chunked(_READ_BYTES):
                 yield data
 
@@ -70,7 +70,7 @@ class ImageTransfer:
 
         :raises NotFound: it is not there.
         """
-        async with self._engine._stream(f"containers/{id}/export", {}) as response:
+        async with self._engine.request_stream(f"containers/{id}/export", {}) as response:
             async for data in response.content.iter_chunked(_READ_BYTES):
                 yield data
 
@@ -79,9 +79,9 @@ class ImageTransfer:
 
         :raises EngineSaid: it refused, in its words.
         """
-        async with self._engine._limit(_LOAD_S):
+        async with self._engine.limited(_LOAD_S):
             async with request(
-                self._engine._docker,
+                self._engine.docker,
                 "images/load",
                 "POST",
                 params={"quiet": "1"},
@@ -102,8 +102,8 @@ class ImageTransfer:
 
         A container that ends before it has read everything is no error here.
         """
-        container = aiodocker.containers.DockerContainer(self._engine._docker, id=id)
-        async with self._engine._limit(None):
+        container = aiodocker.containers.DockerContainer(self._engine.docker, id=id)
+        async with self._engine.limited(None):
             stream = container.attach(stdin=True)
             try:
                 async for block in data:
