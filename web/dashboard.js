@@ -90,6 +90,8 @@
       form.hidden = !it.actions.includes(form.dataset.wish);
       form.action = `/instances/${encodeURIComponent(it.id)}/${form.dataset.wish}`;
     }
+    parts(row, "checkpoints-box")[0].hidden = !it.actions.includes("checkpoint");
+    row.querySelector('[data-action="checkpoints"]').href = `/instances/${encodeURIComponent(it.id)}/checkpoints`;
     const saved = row.querySelector('[data-action="saved"]');
     saved.hidden = !it.actions.includes("copy");
     saved.href = `/instances/${encodeURIComponent(it.id)}/saved`;

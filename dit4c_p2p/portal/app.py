@@ -62,6 +62,7 @@ from dit4c_p2p.portal.models import Counter, EnrolNonce, Incoming, LoginLink, Ou
 from dit4c_p2p.portal.oauth.server import OAuthServer
 from dit4c_p2p.portal.pages import account, dashboard, earlier_files, login
 from dit4c_p2p.portal.pages import audit as audit_pages
+from dit4c_p2p.portal.pages import checkpoints as checkpoint_pages
 from dit4c_p2p.portal.pages import consents as consent_pages
 from dit4c_p2p.portal.pages import device as device_pages
 from dit4c_p2p.portal.pages import files as file_pages
@@ -405,6 +406,7 @@ class Portal:
             peer_imageserver.routes(),
             peer_images.routes(),
             saved_pages.routes(),
+            checkpoint_pages.routes(),
             oauth_handlers.routes(),
             api.routes(self.config.url),
             login.routes(),

@@ -20,6 +20,7 @@ from dit4c_p2p.portal.api.people import (
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.keys.user_keys import openssh_fingerprint
 from dit4c_p2p.portal.opaque_tokens import public_id
+from dit4c_p2p.portal.pages.checkpoints import chosen_interval, interval_text, intervals
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.login import login_ways
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
@@ -32,13 +33,6 @@ from dit4c_p2p.portal.storage.schemas import consent_view, group_view, key_view
 # What each scope's box is called in the form.
 _SCOPES = {"instances:read": "read", "instances:write": "write", "admin": "admin"}
 _DAYS = {"7": "1 week", "30": "30 days", "90": "90 days", "366": "1 year"}
-_INTERVALS = {
-    "0": "never",
-    "15": "every 15 minutes",
-    "60": "every hour",
-    "240": "every 4 hours",
-    "1440": "every day",
-}
 # A link for another browser is opened at once, on a desk or across it.
 _OWN_LINK_S = 3600.0
 _NEW = {
@@ -141,27 +135,14 @@ async def account(
         passkeys_offered=call.parts.passkeys.offered,
         done=call.request.query.get("done", ""),
         saves=bool(call.parts.config.imageservers),
-        intervals=_intervals(call.parts.config.limits.checkpoint_minutes),
-        interval=_interval_text((await people.get(call.by)).checkpoint_minutes),
+        intervals=intervals("as usual here", call.parts.config.limits.checkpoint_minutes),
+        interval=interval_text((await people.get(call.by)).checkpoint_minutes),
     )
-
-
-def _intervals(usual: int) -> dict[str, str]:
-    """What is offered, by what the form sends."""
-    here = _INTERVALS.get(str(usual), f"every {usual} minutes")
-    return {"": f"as usual here ({here})", **_INTERVALS}
-
-
-def _interval_text(minutes: int | None) -> str:
-    return "" if minutes is None else str(minutes)
 
 
 async def set_checkpoints(call: PageCall) -> web.Response:
     """How often checkpoints of one's instances are made."""
-    chosen = call.form.get("minutes", "")
-    if chosen and chosen not in _INTERVALS:
-        raise BadRequest("checkpoints are made at one of the times offered", field="minutes")
-    await choose(call.by, int(chosen) if chosen else None)
+    await choose(call.by, chosen_interval(call))
     return go_to("/account#checkpoints")
 
 

@@ -8,7 +8,7 @@ from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import CheckpointInstance, SaveInstance, StartInstance
 from dit4c_p2p.messages.public import ImageServerInfo
 from dit4c_p2p.portal.config import KnownImageServer, Limits
-from dit4c_p2p.portal.models import ImageSave
+from dit4c_p2p.portal.models import ImageSave, Instance
 
 
 @pytest.fixture
@@ -176,3 +176,12 @@ async def test_the_page_without_a_script(work):
             answer = await browser.submit("/account/checkpoints", csrf=csrf, minutes=minutes)
             assert answer.status in (200, status), answer.text
         assert "every hour" in (await browser.get("/account")).text
+        path = f"/instances/{instance}/checkpoints"
+        assert f'href="{path}"' in (await browser.get("/")).text
+        for minutes, status, chosen in (("15", 303, 15), ("7", 400, 15), ("", 303, None)):
+            answer = await browser.submit(path, csrf=csrf, minutes=minutes)
+            assert answer.status in (200, status), answer.text
+            assert (await Instance.get(id=instance)).checkpoint_minutes == chosen
+        page = (await browser.get(path)).text
+        assert "as of all of mine (never)" in page
+        assert "every 15 minutes" in page
