@@ -1,10 +1,14 @@
 """Tests that run on SQLite and on PostgreSQL (a plugin of pytest, see ``tests/conftest.py``).
 
-Every test that asks for ``engine``, or uses a fixture that does, runs twice. Where its databases
-are it learns from :func:`database`. A PostgreSQL server is started for the first test that needs
-one and stopped at the end; each test has fresh databases, copied from a migrated one of the same
-kind: migrating takes longer than most tests. A test that
-stops the server needs one of its own::
+A test that asks for ``engine``, or uses a fixture that does, runs on SQLite. With the marker
+``both_databases`` it runs on PostgreSQL as well: tests of what may differ there, which is our
+client and its errors, migrations, transactions side by side, searching and sorting, values that a
+column refuses, and one test of each resource. All else is the same code above Tortoise.
+
+Where its databases are a test learns from :func:`database`. A PostgreSQL server is started for the
+first test that needs one and stopped at the end; each test has fresh databases, copied from a
+migrated one of the same kind: migrating takes longer than most tests. A test that stops the server
+needs one of its own::
 
     @pytest.mark.parametrize("engine", OWN, indirect=True)
 """
@@ -158,6 +162,7 @@ END $$;
 """
 _ROOM = "DROP FUNCTION no_room() CASCADE"
 
+BOTH = ["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)]
 OWN = ["sqlite", pytest.param("own postgresql", marks=pytest.mark.postgresql)]
 
 _current: Engine = Engine()
@@ -190,15 +195,26 @@ def postgresql() -> Iterator[Postgresql]:
     _templates.clear()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test marked ``both_databases`` both."""
+    if "engine" in metafunc.fixturenames and metafunc.definition.get_closest_marker(
+        "both_databases"
+    ):
+        given = metafunc.definition.iter_markers("parametrize")
+        if not any(marker.args[0] == "engine" for marker in given):
+            metafunc.parametrize("engine", BOTH, indirect=True)
+
+
+@pytest.fixture
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
-    """SQLite, then PostgreSQL."""
+    """SQLite, or what the test's parameter says."""
     global _current
-    if request.param == "sqlite":
+    kind = getattr(request, "param", "sqlite")
+    if kind == "sqlite":
         yield _current
         return
     before = _current
-    if request.param == "own postgresql":
+    if kind == "own postgresql":
         with Postgresql() as server:
             _current = PostgresqlEngine(server, {})
             yield _current

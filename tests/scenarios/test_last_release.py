@@ -15,6 +15,8 @@ from tortoise.models import Model
 
 from dit4c_p2p.database import DatabaseSpec, databases
 
+pytestmark = pytest.mark.both_databases
+
 ROWS = (1, 2, 3)
 
 

@@ -15,6 +15,8 @@ from dit4c_p2p.database import DatabaseSpec, databases
 from dit4c_p2p.portal import migrations, models
 from dit4c_p2p.portal.models import ApiToken, Instance, LoginLink, Model, Person, Session, Tool
 
+pytestmark = pytest.mark.both_databases
+
 FIRST = "0001_first"
 BEFORE_TOOLS = "0003_images_by_reference"
 

@@ -29,6 +29,7 @@ def assert_problem(answer, status, code=None, field=None):
     return problem
 
 
+@pytest.mark.both_databases
 async def test_a_whole_life(work):
     async with work.api() as api, work.scheduler() as scheduler:
         images = (await api.get("images")).json
@@ -105,6 +106,7 @@ async def test_discard_asked_for_twice_is_one_order(work):
                 await scheduler.message(DiscardInstance)
 
 
+@pytest.mark.both_databases
 async def test_two_starts_at_once_both_work(work):
     async with work.api() as api:
         both = await asyncio.gather(
@@ -315,6 +317,7 @@ async def test_bodies_that_are_cut_off_or_no_text(work, caplog):
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
+@pytest.mark.both_databases
 async def test_lists_are_filtered_and_paged(work):
     async with work.api() as api, work.scheduler() as scheduler:
         for name in ("Zoë’s", "Plan B", "100%", "plan c"):
@@ -391,6 +394,7 @@ async def test_clusters_show_which_nodes_are_up(work):
         assert (await admin.get("clusters")).json[0]["nodes"] == []
 
 
+@pytest.mark.both_databases
 async def test_clusters_are_paged(work):
     for name in ("scheduler-b", "scheduler-a"):
         await work.enrol(name)
@@ -402,6 +406,7 @@ async def test_clusters_are_paged(work):
         assert "Link" not in rest.headers
 
 
+@pytest.mark.both_databases
 async def test_keys_of_a_kind_and_in_force(work):
     await work.enrol("node-other")
     async with work.api() as api:
@@ -420,6 +425,7 @@ async def test_keys_of_a_kind_and_in_force(work):
             assert_problem(await api.get(f"keys?{query}"), 400, "bad_request", field)
 
 
+@pytest.mark.both_databases
 async def test_zero_bytes_are_no_reason_to_fail(work):
     """PostgreSQL stores none; an app may well write some."""
     async with work.api() as api, work.scheduler() as scheduler:

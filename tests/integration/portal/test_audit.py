@@ -177,6 +177,7 @@ async def test_a_flood_of_wrong_tokens_does_not_fill_the_disk(work):
     assert verify(work.config.audit_path).lines == before + 4
 
 
+@pytest.mark.both_databases
 async def test_on_a_full_disk_nobody_gets_in_and_a_key_can_be_revoked(work, full):
     """security.md section 5, disk full: a clear error, nothing corrupt, goes on when there is
     room."""
@@ -211,6 +212,7 @@ async def work_link(work, full):
     return link
 
 
+@pytest.mark.both_databases
 async def test_an_instances_key_waits_until_there_is_room(work, full):
     """What a scheduler says is not lost because it could not be written down."""
     full.full = False

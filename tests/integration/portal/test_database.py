@@ -33,6 +33,8 @@ from dit4c_p2p.portal.models import (
 )
 from dit4c_p2p.portal.oauth.server import claim
 
+pytestmark = pytest.mark.both_databases
+
 EIGHT = range(8)
 
 MANY = Limits(

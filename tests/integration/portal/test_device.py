@@ -1,5 +1,6 @@
 """Letting a program in by a code: RFC 8628, and what a stranger's code can't do."""
 
+import pytest
 from systems.portal import hidden_fields
 
 from dit4c_p2p.portal.models import ApiToken, DeviceCode
@@ -30,6 +31,7 @@ async def decide(browser, csrf, begun, answer):
     )
 
 
+@pytest.mark.both_databases
 async def test_a_program_is_let_in_and_may_what_users_may(work):
     async with work.browser() as program, work.browser() as browser:
         begun = (await begin(program)).json

@@ -106,6 +106,7 @@ async def test_a_router_is_told_at_once(work, end):
         assert {await again.next(), await again.next()} == {("one", "ada"), ("two", "ada")}
 
 
+@pytest.mark.both_databases
 async def test_another_session_of_the_same_person_is_not_meant(work):
     await work.person("ada")
     async with work.browser() as browser, Router(work) as router:

@@ -178,6 +178,7 @@ async def test_large_cookies_of_other_ports_are_no_error(work, connect):
     assert (await huge.head())[0] == 431
 
 
+@pytest.mark.both_databases
 async def test_odd_bytes_and_encodings_are_the_callers_mistake(work, connect, caplog):
     cookie = f"__Host-dit4c-{work.port}".encode()
     for request, status in (

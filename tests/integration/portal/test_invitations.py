@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime
 
+import pytest
 from systems.portal import beside, hidden_fields
 
 from dit4c_p2p.portal.models import GroupMember, Invitation, Person
@@ -31,6 +32,7 @@ async def accept(browser, link, name):
     return await browser.submit(link, origin="null", name=name, **hidden_fields(page.text))
 
 
+@pytest.mark.both_databases
 async def test_an_invitation_for_three_lets_three_in(work):
     async with work.browser() as admin, work.browser() as browser:
         csrf = await admin_page(work, admin)
@@ -57,6 +59,7 @@ async def test_an_invitation_for_three_lets_three_in(work):
         assert link.rsplit("/", 1)[1] not in page
 
 
+@pytest.mark.both_databases
 async def test_of_eight_at_once_one_gets_in(work):
     async with work.browser() as admin, work.browser() as browser:
         link = await made(admin, await admin_page(work, admin))

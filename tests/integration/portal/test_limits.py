@@ -13,6 +13,7 @@ async def group_of(api, *people, **limits):
     assert (await api.request("PATCH", "groups/soil", json=limits)).status == 200
 
 
+@pytest.mark.both_databases
 async def test_a_groups_limit_counts_for_its_members_alone_and_is_named(work):
     async with work.api() as admin, work.api(await work.person("ada")) as ada:
         await group_of(admin, "ada", instances_limit=1)

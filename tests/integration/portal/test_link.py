@@ -57,6 +57,7 @@ async def test_a_revoked_scheduler_is_cut_and_stays_out(work):
     assert await refused_code(work, "scheduler-main", key) == 4403
 
 
+@pytest.mark.both_databases
 async def test_messages_wait_until_they_are_acknowledged(work):
     first = await start(work)
     async with work.scheduler() as scheduler:
@@ -80,6 +81,7 @@ async def test_the_newest_link_takes_over(work):
         assert (await new.message(StartInstance)).instance == instance
 
 
+@pytest.mark.both_databases
 async def test_reports_count_by_their_sequence(work):
     instance = await start(work)
     async with work.scheduler() as scheduler:

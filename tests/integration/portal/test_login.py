@@ -8,6 +8,7 @@ from systems.portal import Limits, hidden_fields
 from dit4c_p2p.portal.models import LoginLink, Session
 
 
+@pytest.mark.both_databases
 async def test_a_link_logs_in_and_logging_out_ends_it(work):
     async with work.browser() as browser:
         assert (await browser.get("/")).status == 401
@@ -116,6 +117,7 @@ async def test_row_17_a_preview_does_not_spend_the_link(work):
         assert (await browser.log_in(link)).status == 303
 
 
+@pytest.mark.both_databases
 async def test_a_link_works_once_even_for_eight_at_once(work):
     link = await work.login_link()
     async with work.browser() as browser:

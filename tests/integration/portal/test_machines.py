@@ -32,6 +32,7 @@ async def of_somebody_else(work, scheduler):
     return made["id"]
 
 
+@pytest.mark.both_databases
 async def test_machines_with_what_runs_there_and_whose(work, admin):
     async with work.scheduler() as scheduler:
         await running_instance(work, scheduler)

@@ -106,6 +106,7 @@ async def client(work, scheduler):
         yield Client(work, browser, instance, key)
 
 
+@pytest.mark.both_databases
 async def test_the_whole_flow(work, client):
     answer = await client.authorize()
     assert answer.status == 302
@@ -191,6 +192,7 @@ async def test_row_8_a_parameter_twice_is_refused(client):
     assert (await client.browser.post("/oauth/token", data=body, headers=kind)).status == 400
 
 
+@pytest.mark.both_databases
 async def test_row_8_a_code_used_by_eight_at_once_gives_one_token(client):
     code = await client.code()
     answers = await asyncio.gather(*(client.exchange(code) for _ in range(8)))
@@ -199,6 +201,7 @@ async def test_row_8_a_code_used_by_eight_at_once_gives_one_token(client):
     assert not await client.active(token), "a code that came back ends what was made from it"
 
 
+@pytest.mark.both_databases
 async def test_row_8_a_replayed_code_ends_its_tokens(client):
     code = await client.code()
     token = (await client.exchange(code)).json["access_token"]

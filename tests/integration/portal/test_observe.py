@@ -55,6 +55,7 @@ async def test_figures_agree_with_what_happened(work, seen):
     assert not [key for key in now if "xxxxx" in str(key)]
 
 
+@pytest.mark.both_databases
 async def test_ready_unless_the_database_or_the_audit_log_fails(work, seen, monkeypatch):
     async with seen.get("/readyz") as answer:
         assert answer.status == 200, await answer.text()

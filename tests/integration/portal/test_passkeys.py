@@ -52,6 +52,7 @@ async def log_in(work, browser, device):
     return await answered(work, browser, begun, device.get(begun["options"]))
 
 
+@pytest.mark.both_databases
 async def test_with_nothing_but_a_passkey_a_person_is_back_after_a_month(work):
     await work.person("eve")
     async with work.browser() as browser, work.browser() as other:

@@ -34,6 +34,7 @@ async def test_public_config(work, web):
     assert said.user_url == work.config.user_url
 
 
+@pytest.mark.both_databases
 async def test_row_7_a_token_acts_once(work, web):
     async with work.scheduler() as scheduler:
         instance, key = await running_instance(work, scheduler)

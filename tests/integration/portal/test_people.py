@@ -24,6 +24,7 @@ async def logged_in(work, browser, link):
     assert done.status == 303, done.text
 
 
+@pytest.mark.both_databases
 async def test_an_invitation_lets_a_new_person_in_once(work):
     async with work.api() as api, work.browser() as browser:
         person = await invited(api)
@@ -42,6 +43,7 @@ async def test_an_invitation_lets_a_new_person_in_once(work):
         assert "login" not in seen
 
 
+@pytest.mark.both_databases
 async def test_ids_are_made_from_names_or_given_and_unique(work):
     async with work.api() as api:
         ids = [(await invited(api, "张伟"))["id"] for _ in range(3)]
@@ -207,6 +209,7 @@ async def test_people_are_for_admins_and_oneself(work):
             assert (await api.post(f"{path}/tokens/test/revoke")).json == hidden.json
 
 
+@pytest.mark.both_databases
 async def test_the_list_is_searched_and_paged(work):
     async with work.api() as api:
         for number in range(5):
@@ -223,6 +226,7 @@ async def test_the_list_is_searched_and_paged(work):
         assert seen == ["unique-4", "unique-3", "unique-2", "unique-1", "unique-0", "admin"]
 
 
+@pytest.mark.both_databases
 async def test_the_list_has_only_those_in_a_state(work):
     async with work.api() as api:
         for name, more in (("Off", {}), ("Over", {"ends": "2090-01-01T00:00:00Z"}), ("New", {})):
@@ -244,6 +248,7 @@ async def test_the_list_has_only_those_in_a_state(work):
         assert (refused.status, refused.json["field"]) == (400, "state")
 
 
+@pytest.mark.both_databases
 async def test_who_is_looked_for_with_marks_of_their_own_is_found(work):
     """macOS writes what is typed as letters and marks apart; names are kept composed."""
     apart = "Zoe\N{COMBINING DIAERESIS}"

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from systems.portal import running_instance
 
 from dit4c_p2p.identity.keys import fingerprint
@@ -46,6 +47,7 @@ async def test_a_machine_that_is_gone_is_said_with_its_age(work):
         assert (await api.get(f"instances/{instance}")).json["info"] == "Ready to use."
 
 
+@pytest.mark.both_databases
 async def test_since_when_outlives_the_portal(work):
     async with work.scheduler() as scheduler:
         instance, _ = await running_instance(work, scheduler)
@@ -114,6 +116,7 @@ async def test_a_stopped_instance_gets_its_new_key_when_it_is_started(work):
         assert (await scheduler.message(StartAgain)).new_key
 
 
+@pytest.mark.both_databases
 async def test_a_node_takes_the_keys_it_vouched_for_with_it(work):
     """security.md: what a machine that is not trusted any more holds is of no use either."""
     async with work.scheduler() as scheduler, work.api() as api:

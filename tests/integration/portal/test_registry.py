@@ -43,6 +43,7 @@ async def enrol(work, api, name, key, *, signer=None, nonce=None, namespace=ENRO
     )
 
 
+@pytest.mark.both_databases
 async def test_the_client_sees_a_key_come_and_go(work):
     async with PortalClient(work.portal.info) as client, work.api() as api:
         registry = Registry(client, None, clock=work.clock)
@@ -94,6 +95,7 @@ async def test_a_change_whose_caller_is_gone_is_told_all_the_same(work):
         assert told.empty(), "once"
 
 
+@pytest.mark.both_databases
 async def test_changes_are_told_in_their_order_although_one_was_not_announced(work, monkeypatch):
     monkeypatch.setattr("dit4c_p2p.portal.keys.registry._LOOK_EVERY_S", 1e6)
     registry, told = KeyRegistry(generate(), {}, work.portal._services.audit), asyncio.Queue()
@@ -189,6 +191,7 @@ async def test_section_4_where_a_peer_proved_its_key_there_is_room_left(work):
     assert events._place("192.0.2.1") is events._strangers
 
 
+@pytest.mark.both_databases
 async def test_serials_go_on_after_a_restart(work):
     async with work.browser() as web:
         before = key_documents.parse(
@@ -282,6 +285,7 @@ async def test_a_nonce_is_used_once_and_for_minutes(work):
         assert (await enrol(work, api, name, generate(), nonce=nonce)).status == 400
 
 
+@pytest.mark.both_databases
 async def test_row_3_one_holder_per_key_for_ever(work):
     key = work.keys["node-main"]
     async with work.api() as api:

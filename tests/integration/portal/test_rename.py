@@ -1,10 +1,12 @@
 """Another name for an instance, by the API."""
 
+import pytest
 from systems.portal import running_instance
 
 from dit4c_p2p.messages.link import DiscardInstance
 
 
+@pytest.mark.both_databases
 async def test_renaming(work):
     other = await work.person("eve")
     async with work.scheduler() as scheduler, work.api() as api, work.api(other) as others:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 from systems.portal import beside, hidden_fields
 
 
@@ -66,6 +67,7 @@ async def test_the_last_admin_stays(work):
         assert (await api.get("people/admin")).json["admin"] is True
 
 
+@pytest.mark.both_databases
 async def test_two_admins_who_demote_each_other_leave_one(work):
     await work.person("ada")
     async with work.api() as admin:

@@ -16,6 +16,7 @@ async def nothing_more(scheduler, kind) -> None:
             await scheduler.message(kind)
 
 
+@pytest.mark.both_databases
 async def test_each_wish_is_one_order_that_says_what_its_user_had_seen(work):
     async with work.api() as api, work.scheduler() as scheduler:
         instance, _ = await running_instance(work, scheduler)

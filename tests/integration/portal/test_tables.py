@@ -3,6 +3,7 @@
 import html
 import re
 
+import pytest
 from systems.portal import hidden_fields, running_instance
 
 from dit4c_p2p.identity.keys import fingerprint
@@ -14,6 +15,7 @@ def found(page, attribute):
     return re.findall(rf'{attribute}="([^"]*)"', page)
 
 
+@pytest.mark.both_databases
 async def test_a_key_is_found_and_shown_whole_with_its_owner_and_history(work):
     async with work.browser() as admin, work.scheduler() as scheduler:
         await admin.log_in(await work.login_link())
@@ -43,6 +45,7 @@ async def test_a_key_is_found_and_shown_whole_with_its_owner_and_history(work):
         assert (await admin.get("/admin/keys/nothing")).status == 404
 
 
+@pytest.mark.both_databases
 async def test_instances_machines_and_lines_are_searched_and_sorted(work):
     async with work.browser() as admin, work.api() as api:
         await admin.log_in(await work.login_link())

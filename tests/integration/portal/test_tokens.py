@@ -12,6 +12,7 @@ from dit4c_p2p.portal.models import ApiToken
 DAY_S = 24 * 3600
 
 
+@pytest.mark.both_databases
 async def test_a_token_acts_as_its_person_until_its_end(work):
     await work.person("max")
     async with work.api() as api:
@@ -32,6 +33,7 @@ async def test_a_token_acts_as_its_person_until_its_end(work):
     assert token["token"] not in str(await ApiToken.all().values())
 
 
+@pytest.mark.both_databases
 async def test_the_list_of_tokens_is_paged(work):
     async with work.api() as api:
         for number in range(3):

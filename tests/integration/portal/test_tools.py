@@ -38,6 +38,7 @@ def acts(work):
     ]
 
 
+@pytest.mark.both_databases
 async def test_an_added_tool_is_offered_and_started(work):
     max_token = await work.person("max")
     async with work.api() as api, work.api(max_token) as other, work.scheduler() as scheduler:
@@ -246,12 +247,14 @@ async def test_there_is_an_end_to_how_many(work):
         assert (refused.status, "withdrawn" in refused.json["detail"]) == (409, True)
 
 
+@pytest.mark.both_databases
 async def test_of_eight_who_add_the_same_one_does(work):
     async with work.api() as api:
         answers = await asyncio.gather(*(api.post("tools", json=RSTUDIO) for _ in range(8)))
         assert sorted(answer.status for answer in answers) == [201] + [409] * 7
 
 
+@pytest.mark.both_databases
 async def test_another_process_on_the_database_knows_at_once(work, tmp_path):
     """Each reads what there is from the database: nothing has to be told to the others."""
     second = PortalAtWork(tmp_path / "second")

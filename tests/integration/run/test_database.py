@@ -20,6 +20,8 @@ from systems.postgresql import name_of
 from dit4c_p2p.database import databases
 from dit4c_p2p.identity.keys import generate, public_line
 
+pytestmark = pytest.mark.both_databases
+
 # What each says once its database is open.
 OPENED = {"portal": "portal-main is up", "scheduler": "the portal does not answer"}
 # A row that each release has had, and what becomes of nothing.

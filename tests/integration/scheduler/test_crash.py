@@ -212,6 +212,7 @@ async def test_what_was_ordered_and_what_happened_while_it_was_dead(cluster):
     assert set(cluster.node.made.values()) == {1}
 
 
+@pytest.mark.both_databases
 async def test_killed_again_and_again(cluster):
     for number in range(4):
         await cluster.portal.order(

@@ -1,5 +1,6 @@
 """An instance whose node is lost goes on at another; the node that comes back keeps what it has."""
 
+import pytest
 from fakes.node import FakeNode, memory_dialler
 from lib.waiting import until
 
@@ -11,6 +12,7 @@ from dit4c_p2p.scheduler import node_links
 MOVE = MoveInstance(instance="abc", epoch=1, image="sha256:2", key_nonce="nonce2")
 
 
+@pytest.mark.both_databases
 async def test_one_pod_serves_always(world, monkeypatch):
     monkeypatch.setattr(node_links, "COMPARE_EVERY_S", 0.2)
     other = FakeNode("node-other")

@@ -48,6 +48,7 @@ async def test_what_was_not_acknowledged_is_sent_again_under_the_same_id(world):
         assert world.portal.newest["abc"].state is State.RUNNING
 
 
+@pytest.mark.both_databases
 async def test_what_was_not_acknowledged_is_sent_again_after_a_restart(world):
     world.portal.acknowledges = False
     async with world.scheduler():
@@ -61,6 +62,7 @@ async def test_what_was_not_acknowledged_is_sent_again_after_a_restart(world):
         assert len(before & set(world.portal.arrived)) >= 4
 
 
+@pytest.mark.both_databases
 async def test_an_order_sent_many_times_is_acted_on_once(world):
     world.portal.copies = 5
     async with world.scheduler():

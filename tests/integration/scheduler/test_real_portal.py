@@ -46,6 +46,7 @@ async def until(api, id, *states):
     return found
 
 
+@pytest.mark.both_databases
 async def test_from_the_api_to_the_node_and_back(work):
     async with work.api() as api:
         answer = await api.post("instances", json={"image": "jupyterlab"})

@@ -42,6 +42,7 @@ from dit4c_p2p.scheduler.errors import StoreFailed
 from dit4c_p2p.scheduler.store import Store
 
 
+@pytest.mark.both_databases
 async def test_start_and_discard(world):
     async with world.scheduler() as scheduler:
         await scheduler.ready()
@@ -454,6 +455,7 @@ async def test_what_it_can_not_go_on_after_is_raised(world, monkeypatch):
             await scheduler.wait()
 
 
+@pytest.mark.both_databases
 async def test_a_database_that_fails_for_a_while_loses_nothing(world, engine, caplog):
     """security.md, section 5: disk full: a clear error, nothing corrupt, on when there is room."""
     async with world.scheduler() as scheduler:
@@ -496,6 +498,7 @@ async def test_a_database_that_is_gone_for_a_while_loses_nothing(world, engine, 
         assert (world.node.made, world.node.pods) == ({"one": 1, "two": 1}, {})
 
 
+@pytest.mark.both_databases
 async def test_a_line_that_breaks_while_the_database_fails(world, monkeypatch, caplog):
     async with world.scheduler() as scheduler:
         await scheduler.ready()

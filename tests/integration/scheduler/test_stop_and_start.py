@@ -19,6 +19,7 @@ async def stopped(world) -> int:
     return (await world.portal.until_state("abc", State.EXITED)).sequence
 
 
+@pytest.mark.both_databases
 async def test_stopped_and_started_again_on_the_same_node(world):
     async with world.scheduler():
         seen = await stopped(world)
@@ -212,6 +213,7 @@ async def test_discarded_while_it_stops_or_is_stopped(world):
         assert world.node.pods == {}
 
 
+@pytest.mark.both_databases
 async def test_a_number_out_of_all_measure_is_of_no_use(world):
     async with world.scheduler():
         await running(world)

@@ -51,6 +51,7 @@ def dit4c(where, capsys):
     return run
 
 
+@pytest.mark.both_databases
 def test_create_list_revoke(dit4c):
     status, token, _ = dit4c("create", "max", "--label", "Laptop", "--days", "30")
     assert status == 0

@@ -11,6 +11,8 @@ from dit4c_p2p.database import in_transaction, postgresql, postgresql_hold, serv
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.portal.models import Counter
 
+pytestmark = pytest.mark.both_databases
+
 SERVE = MIGRATE.replace("databases", "serving").replace(
     "        pass", "        print('in', flush=True); input()"
 )

@@ -1,8 +1,12 @@
 """The portal's tables come out of its migrations, on an empty file and on one that is there."""
 
+import pytest
+
 from dit4c_p2p.database import DatabaseSpec, databases, in_transaction, missing_migrations
 from dit4c_p2p.portal import models
 from dit4c_p2p.portal.models import Instance, Model, Person
+
+pytestmark = pytest.mark.both_databases
 
 
 async def test_no_migration_is_missing(tmp_path):

@@ -30,6 +30,8 @@ from dit4c_p2p.scheduler.lifecycle import (
 )
 from dit4c_p2p.scheduler.store import INCOMING_KEPT_S, Store
 
+pytestmark = pytest.mark.both_databases
+
 START = StartInstance(instance="abc", image="sha256:1", key_nonce="nonce")
 KEY = PodKey(public_key="ssh-ed25519 AAAA", instance_signature="i", node_signature="n")
 

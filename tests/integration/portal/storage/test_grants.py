@@ -41,6 +41,7 @@ async def group(work, id, **members):
             assert put.status == 200, put.text
 
 
+@pytest.mark.both_databases
 async def test_an_instance_sees_its_persons_files_its_own_and_the_groups(work):
     id = await instance_of(work, "ada")
     await work.person("eve")
@@ -209,6 +210,7 @@ async def test_a_listener_that_does_not_read_is_cut_off(work):
         assert frames == []
 
 
+@pytest.mark.both_databases
 async def test_what_is_rolled_back_is_not_told(work):
     await work.person("ada")
     events = work.portal._services.grant_events
