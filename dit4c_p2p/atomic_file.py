@@ -21,7 +21,7 @@ class NotWritten(DitError):
 
     def __init__(self, path: Path, error: OSError) -> None:
         super().__init__(
-            f"{path} can't be written: {error.strerror or error}", hint=what_to_do(error)
+            f"{path} can't be written: {error.strerror or error}", hint=full_disk_hint(error)
         )
         self.error = error
 
@@ -65,14 +65,14 @@ def write_whole(
         raise NotWritten(path, error) from None
 
 
-def is_full(error: OSError) -> bool:
+def is_full_disk_error(error: OSError) -> bool:
     """Whether the error is that of a full disk or an exceeded quota."""
     return error.errno in _FULL
 
 
-def what_to_do(error: OSError) -> str:
+def full_disk_hint(error: OSError) -> str:
     """Return a hint for an error of a file; it may be empty."""
-    if is_full(error):
+    if is_full_disk_error(error):
         return "make room on its disk, and try again"
     if error.errno in _NOT_OURS:
         return "make it writable for the user that runs this"

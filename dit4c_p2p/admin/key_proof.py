@@ -23,7 +23,7 @@ _PREFIX = "dit4c-proof:"
 _NONCE_PREFIX = "dit4c-nonce:"
 
 
-def signed(
+def signed_key_proof(
     key: asyncssh.SSHKey, name: PeerName, portal_url: str, nonce: str, scheduler: str | None
 ) -> NewKey:
     """Return the signed request to publish a key."""
@@ -53,12 +53,12 @@ def read_nonce(text: str) -> str:
     return text.removeprefix(_NONCE_PREFIX).strip()
 
 
-def write(new_key: NewKey) -> str:
+def encode_key_proof(new_key: NewKey) -> str:
     """Return the proof as one line."""
     return _PREFIX + base64.urlsafe_b64encode(encode(new_key)).decode()
 
 
-def read(line: str, name: PeerName, scheduler: str | None) -> NewKey:
+def decode_key_proof(line: str, name: PeerName, scheduler: str | None) -> NewKey:
     """Read the proof in a line and check that it is for this peer.
 
     :param scheduler: the id that it has to name; None accepts any.

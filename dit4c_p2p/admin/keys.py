@@ -12,7 +12,7 @@ import asyncssh
 from dit4c_p2p.errors import ConfigError, DitError
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.errors import InvalidKey
-from dit4c_p2p.identity.keys import check_acceptable, parse_public, public_line
+from dit4c_p2p.identity.keys import check_key_acceptable, parse_public, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.messages.codec import encode
@@ -28,7 +28,7 @@ class EnrolRefused(DitError):
     code = "enrol_refused"
 
 
-def read_access(
+def read_admin_access(
     portal: str | None, data_folder: Path, environ: Mapping[str, str]
 ) -> tuple[str, str]:
     """Return the portal's URL and an admin's API token: as given, or those of a running ``dit4c
@@ -99,8 +99,8 @@ class KeyAdminClient:
         :raises ConfigError: the file is no key, or its private half is not available.
         :raises EnrolRefused: the portal says no, or does not answer.
         """
-        key = _read_private(file)
-        public = _read_public(file) if key is None else key.convert_to_public()
+        key = _read_private_ssh_key(file)
+        public = _read_public_ssh_key(file) if key is None else key.convert_to_public()
         nonce, _ = await self.challenge()
         statement = enrol_statement(self.url, str(name), nonce)
         return await self.publish(
@@ -134,10 +134,10 @@ class KeyAdminClient:
             ) from None
 
 
-def _read_private(file: Path) -> asyncssh.SSHKey | None:
+def _read_private_ssh_key(file: Path) -> asyncssh.SSHKey | None:
     """Return the private key in a file; None if the file holds something else."""
     try:
-        return check_acceptable(asyncssh.read_private_key(file))
+        return check_key_acceptable(asyncssh.read_private_key(file))
     except OSError as error:
         raise ConfigError(
             f"{file} can't be read: {error.strerror}",
@@ -152,7 +152,7 @@ def _read_private(file: Path) -> asyncssh.SSHKey | None:
         return None
 
 
-def _read_public(file: Path) -> asyncssh.SSHKey:
+def _read_public_ssh_key(file: Path) -> asyncssh.SSHKey:
     try:
         return parse_public(file.read_text())
     except (InvalidKey, UnicodeDecodeError):

@@ -119,7 +119,9 @@ class ApiTokenAdmin:
 
 
 @asynccontextmanager
-async def local_desk(spec: DatabaseSpec, audit: Path, now: float) -> AsyncIterator[TokenAdmin]:
+async def local_token_admin(
+    spec: DatabaseSpec, audit: Path, now: float
+) -> AsyncIterator[TokenAdmin]:
     """Return the token administration of a portal on this machine; ``audit`` is its audit log."""
     with closing(Audit(audit)) as log:
         async with databases([spec]):
@@ -127,7 +129,7 @@ async def local_desk(spec: DatabaseSpec, audit: Path, now: float) -> AsyncIterat
 
 
 @asynccontextmanager
-async def api_desk(url: str, token: str) -> AsyncIterator[TokenAdmin]:
+async def api_token_admin(url: str, token: str) -> AsyncIterator[TokenAdmin]:
     """Return the token administration of a portal on another machine.
 
     :raises ConfigError: the token would cross a network unprotected.
@@ -136,12 +138,12 @@ async def api_desk(url: str, token: str) -> AsyncIterator[TokenAdmin]:
         yield ApiTokenAdmin(client, token)
 
 
-def audit_of(folder: Path) -> Path:
+def audit_log_of_folder(folder: Path) -> Path:
     """Return the path of the portal's audit log of a ``dit4c up``."""
     return folder / "portal" / AUDIT_FILE
 
 
-def database_of(folder: Path) -> DatabaseSpec:
+def portal_database_of_folder(folder: Path) -> DatabaseSpec:
     """Return the portal's database of a ``dit4c up``.
 
     :raises ConfigError: the data folder has none.
@@ -152,4 +154,4 @@ def database_of(folder: Path) -> DatabaseSpec:
             f"there is no installation in {folder}",
             hint="start 'dit4c up' once, or say where with --data-dir",
         )
-    return DatabaseSpec("portal", path, trace=audit_of(folder))
+    return DatabaseSpec("portal", path, trace=audit_log_of_folder(folder))

@@ -8,13 +8,21 @@ file, or its newest hash, to another machine.
      "what": "key.revoke", "about": "node-home", "outcome": "done", "previous": "9f86d0…"}
 
 ``previous`` of the first line is 64 zeros. A chain goes on from file to file: a file that follows
-another begins with ``audit.rotate``. Nothing secret is written: no token, key or content.
+another begins with ``rotate_audit_log``. Nothing secret is written: no token, key or content.
 """
 
 from dit4c_p2p.audit.line import AuditBroken, Place
 from dit4c_p2p.audit.log import AuditLog
-from dit4c_p2p.audit.recent import recent
-from dit4c_p2p.audit.rotate import rotate
-from dit4c_p2p.audit.verify import Verdict, verify
+from dit4c_p2p.audit.recent import recent_audit_lines
+from dit4c_p2p.audit.rotate import rotate_audit_log
+from dit4c_p2p.audit.verify import AuditVerdict, verify
 
-__all__ = ["AuditBroken", "AuditLog", "Place", "Verdict", "recent", "rotate", "verify"]
+__all__ = [
+    "AuditBroken",
+    "AuditLog",
+    "AuditVerdict",
+    "Place",
+    "recent_audit_lines",
+    "rotate_audit_log",
+    "verify",
+]

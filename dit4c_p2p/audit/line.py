@@ -25,7 +25,7 @@ class AuditBroken(DitError):
 
 
 @dataclass(frozen=True)
-class Act:
+class AuditAct:
     """The fields of an act; see :meth:`dit4c_p2p.audit.AuditLog.write`."""
 
     what: str
@@ -45,7 +45,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Line:
+class AuditLine:
     """A line that was read: its number, what was done, and the hash of the line before it."""
 
     number: int
@@ -53,7 +53,7 @@ class Line:
     previous: str
 
 
-def compose(act: Act, after: Place, now: float) -> bytes:
+def compose_audit_line(act: AuditAct, after: Place, now: float) -> bytes:
     """Return the line of ``act`` at ``now`` (seconds since 1970), without a line end."""
     at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
     texts = (act.who, act.key, act.origin, act.what, act.about, act.outcome)
@@ -66,7 +66,7 @@ def compose(act: Act, after: Place, now: float) -> bytes:
     return json.dumps(dict(zip(_FIELDS, values, strict=True)), ensure_ascii=True).encode()
 
 
-def read(line: bytes, path: Path, where: str) -> Line:
+def read(line: bytes, path: Path, where: str) -> AuditLine:
     """Read a line.
 
     :param where: which line of ``path`` it is, for the error.
@@ -77,16 +77,16 @@ def read(line: bytes, path: Path, where: str) -> Line:
         if tuple(found) != _FIELDS or not isinstance(found["n"], int):
             raise ValueError("not its fields")
     except (ValueError, TypeError):
-        raise not_ours(path, where) from None
-    return Line(found["n"], str(found["what"]), str(found["previous"]))
+        raise no_audit_line_error(path, where) from None
+    return AuditLine(found["n"], str(found["what"]), str(found["previous"]))
 
 
-def hash_of(line: bytes) -> str:
+def audit_line_hash(line: bytes) -> str:
     """Return the hash of a line, which the next line carries."""
     return hashlib.sha256(line).hexdigest()
 
 
-def not_ours(path: Path, where: str) -> AuditBroken:
+def no_audit_line_error(path: Path, where: str) -> AuditBroken:
     """Return the error for a text that is no line of an audit log."""
     return AuditBroken(
         f"{path}, {where}: not a line of an audit log", hint="keep the file, and start another one"

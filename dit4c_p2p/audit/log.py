@@ -14,15 +14,15 @@ from dit4c_p2p.atomic_file import sync_folder
 from dit4c_p2p.audit.line import (
     ROTATED,
     SHORTENED,
-    Act,
+    AuditAct,
     AuditBroken,
     Place,
-    compose,
-    hash_of,
-    not_ours,
+    audit_line_hash,
+    compose_audit_line,
+    no_audit_line_error,
     read,
 )
-from dit4c_p2p.audit.newest import read_newest, write_newest
+from dit4c_p2p.audit.newest import read_newest_hash, write_newest_hash
 
 _log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class AuditLog:
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._path = path
-        self._size, self._place = 0, read_newest(path)
+        self._size, self._place = 0, read_newest_hash(path)
         self.shortened = 0
         self._alone = threading.Lock()
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -83,7 +83,7 @@ class AuditLog:
         :raises AuditBroken: somebody else has put something into the file.
         """
         with self.locked():
-            self._append(Act(what, who, key, origin, about, outcome))
+            self._append(AuditAct(what, who, key, origin, about, outcome))
 
     def close(self) -> None:
         """Nothing can be written any more."""
@@ -116,7 +116,7 @@ class AuditLog:
                     if new:
                         self._alarm(Place())
                     else:
-                        self._append(Act(ROTATED))
+                        self._append(AuditAct(ROTATED))
                 yield self._place
             finally:
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)
@@ -177,10 +177,10 @@ class AuditLog:
         )
         about = f"line {last.count}: {last.newest}"
         outcome = f"lines after {found.count} are missing"
-        self._append(Act(SHORTENED, about=about, outcome=outcome))
+        self._append(AuditAct(SHORTENED, about=about, outcome=outcome))
 
-    def _append(self, act: Act) -> None:
-        line = compose(act, self._place, self._clock())
+    def _append(self, act: AuditAct) -> None:
+        line = compose_audit_line(act, self._place, self._clock())
         try:
             written = os.write(self._descriptor, line + b"\n")
             if written <= len(line):
@@ -192,8 +192,8 @@ class AuditLog:
             os.truncate(self._descriptor, self._size)
             raise OSError(error.errno, error.strerror, str(self._path)) from None
         self._size += written
-        self._place = Place(self._place.count + 1, hash_of(line))
-        write_newest(self._path, self._place)
+        self._place = Place(self._place.count + 1, audit_line_hash(line))
+        write_newest_hash(self._path, self._place)
 
     def _resume(self) -> None:
         """Find out how many lines there are, and the newest one's hash."""
@@ -202,10 +202,12 @@ class AuditLog:
         *lines, rest = tail.split(b"\n")
         place = Place()
         if lines:
-            place = Place(read(lines[-1], self._path, "newest line").number, hash_of(lines[-1]))
+            place = Place(
+                read(lines[-1], self._path, "newest line").number, audit_line_hash(lines[-1])
+            )
         # Taken away only if it can be the beginning of the next line.
         if not rest.startswith(f'{{"n": {place.count + 1}, '.encode()[: len(rest)]):
-            raise not_ours(self._path, "newest line")
+            raise no_audit_line_error(self._path, "newest line")
         if rest:
             os.truncate(self._descriptor, size - len(rest))
             os.fsync(self._descriptor)

@@ -17,28 +17,28 @@ _log = logging.getLogger(__name__)
 _RECORD = re.compile(rb"([0-9]{20}) ([0-9a-f]{64})\n")
 
 
-def newest_path(log: Path) -> Path:
+def newest_hash_path(log: Path) -> Path:
     """The file beside ``log``."""
     return log.with_suffix(".newest")
 
 
-def read_newest(log: Path) -> Place:
+def read_newest_hash(log: Path) -> Place:
     """What was written last; nothing if it can't be read or is something else."""
     try:
-        found = _RECORD.fullmatch(newest_path(log).read_bytes())
+        found = _RECORD.fullmatch(newest_hash_path(log).read_bytes())
     except OSError:
         return Place()
     return Place(int(found[1]), found[2].decode()) if found else Place()
 
 
-def write_newest(log: Path, place: Place) -> None:
+def write_newest_hash(log: Path, place: Place) -> None:
     """Write down where the chain stands, in place: always the same number of bytes.
 
     It is not waited for until it is on the disk: after a power failure it may be behind the log,
     and never ahead of it. That it can't be written changes nothing about the log.
     """
     try:
-        descriptor = os.open(newest_path(log), os.O_WRONLY | os.O_CREAT, 0o600)
+        descriptor = os.open(newest_hash_path(log), os.O_WRONLY | os.O_CREAT, 0o600)
         try:
             if os.geteuid() == 0:
                 owner = log.stat()

@@ -11,7 +11,7 @@ _TAIL_BYTES = 256 * 1024
 Record = dict[str, object]
 
 
-def recent(path: Path, most: int) -> list[Record]:
+def recent_audit_lines(path: Path, most: int) -> list[Record]:
     """The newest lines, the newest first, at most ``most``, with the fields of the file.
 
     A line that is still being written is left out.

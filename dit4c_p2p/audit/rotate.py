@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from dit4c_p2p.atomic_file import NotWritten, write_whole
-from dit4c_p2p.audit.line import ROTATED, Act, Place, compose
+from dit4c_p2p.audit.line import ROTATED, AuditAct, Place, compose_audit_line
 from dit4c_p2p.audit.log import AuditLog
 from dit4c_p2p.errors import DitError
 
@@ -18,7 +18,7 @@ class NothingToRotate(DitError):
     code = "nothing_to_rotate"
 
 
-def rotate(path: Path, *, who: str, clock: Callable[[], float] = time.time) -> Path:
+def rotate_audit_log(path: Path, *, who: str, clock: Callable[[], float] = time.time) -> Path:
     """Rename the log and return its new name; ``path`` begins anew.
 
     The new file belongs to whom the old one did, and begins with a line that carries the old one's
@@ -35,17 +35,17 @@ def rotate(path: Path, *, who: str, clock: Callable[[], float] = time.time) -> P
         with closing(AuditLog(path, clock=clock)) as log, log.locked() as place:
             day = time.strftime("%Y%m%d", time.gmtime(clock()))
             aside = path.with_name(f"{path.stem}-{day}-{place.count}{path.suffix}")
-            _replace(path, aside, place, who, clock())
+            _replace_audit_log(path, aside, place, who, clock())
     except OSError as error:
         raise NotWritten(path, error) from None
     return aside
 
 
-def _replace(path: Path, aside: Path, place: Place, who: str, now: float) -> None:
+def _replace_audit_log(path: Path, aside: Path, place: Place, who: str, now: float) -> None:
     """Under the log's lock."""
-    if not _has_news(path):
+    if not _has_more_than_first_line(path):
         raise NothingToRotate(f"{path}: nothing happened since it was begun")
-    first = compose(Act(ROTATED, who=who, about=aside.name), place, now)
+    first = compose_audit_line(AuditAct(ROTATED, who=who, about=aside.name), place, now)
     os.link(path, aside)
     try:
         write_whole(path, first + b"\n", like=path)
@@ -56,7 +56,7 @@ def _replace(path: Path, aside: Path, place: Place, who: str, now: float) -> Non
         raise
 
 
-def _has_news(path: Path) -> bool:
+def _has_more_than_first_line(path: Path) -> bool:
     """Whether it has more than the line it was begun with."""
     with path.open("rb") as file:
         first, second = file.readline(), file.readline()

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from dit4c_p2p.audit.line import ROTATED, SHORTENED, AuditBroken, Place, hash_of, read
+from dit4c_p2p.audit.line import ROTATED, SHORTENED, AuditBroken, Place, audit_line_hash, read
 
 
 @dataclass(frozen=True)
-class Verdict:
+class AuditVerdict:
     """Result of verifying an unbroken log.
 
     ``first``: the number of its first line; above 1 if the chain began in a file that is not here.
@@ -24,7 +24,7 @@ class Verdict:
     expected: int = 0
 
 
-def verify(*paths: Path, expect: str = "") -> Verdict:
+def verify(*paths: Path, expect: str = "") -> AuditVerdict:
     """Read a whole log, of one file or of several in any order, and check its chain.
 
     :param expect: a hash that was the newest once and was kept elsewhere: lines that were taken
@@ -34,16 +34,16 @@ def verify(*paths: Path, expect: str = "") -> Verdict:
     """
     start: Place | None = None
     place, before, expected = Place(), "", 0
-    for path in sorted(paths, key=_begins):
-        for number, line in enumerate(_lines(path), 1):
+    for path in sorted(paths, key=_first_line_number):
+        for number, line in enumerate(_log_lines(path), 1):
             found = read(line, path, f"line {number}")
             goes_on = (found.number, found.previous) == (place.count + 1, place.newest)
             if start is None and not goes_on and found.what in (ROTATED, SHORTENED):
                 place = Place(found.number - 1, found.previous)
             elif not goes_on:
-                raise _broken(path, number, before)
+                raise _broken_chain(path, number, before)
             start = start or place
-            place = Place(found.number, hash_of(line))
+            place = Place(found.number, audit_line_hash(line))
             if place.newest == expect:
                 expected = place.count
         before = str(path)
@@ -55,17 +55,17 @@ def verify(*paths: Path, expect: str = "") -> Verdict:
             "name the files that were put aside as well",
         )
     lines = place.count - start.count
-    return Verdict(start.count + 1, start.newest, lines, place.newest, expected)
+    return AuditVerdict(start.count + 1, start.newest, lines, place.newest, expected)
 
 
-def _begins(path: Path) -> int:
+def _first_line_number(path: Path) -> int:
     """The number of its first line."""
-    for line in _lines(path):
+    for line in _log_lines(path):
         return read(line, path, "line 1").number
     return 0
 
 
-def _broken(path: Path, number: int, before: str) -> AuditBroken:
+def _broken_chain(path: Path, number: int, before: str) -> AuditBroken:
     if number == 1 and before:
         return AuditBroken(
             f"{path}, line 1: it does not follow from the last line of {before}",
@@ -77,7 +77,7 @@ def _broken(path: Path, number: int, before: str) -> AuditBroken:
     )
 
 
-def _lines(path: Path) -> Iterator[bytes]:
+def _log_lines(path: Path) -> Iterator[bytes]:
     with path.open("rb") as file:
         for line in file:
             if not line.endswith(b"\n"):

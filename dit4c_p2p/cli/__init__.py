@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from dit4c_p2p import __version__
-from dit4c_p2p.atomic_file import what_to_do
+from dit4c_p2p.atomic_file import full_disk_hint
 from dit4c_p2p.cli import (
     audit,
     components,
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return getattr(error, "exit_code", _PROBLEM)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        found = DitError(f"{where}{error.strerror or error}", hint=what_to_do(error))
+        found = DitError(f"{where}{error.strerror or error}", hint=full_disk_hint(error))
         print(f"dit4c: {found.one_line()}", file=sys.stderr)
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -54,6 +54,16 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"dit4c {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for group in (local, remote, components, settings, people, tokens, keys, images, audit):
-        group.add(commands)
+    for add_commands in (
+        local.add_up_and_down_commands,
+        remote.add_user_commands,
+        components.add_component_commands,
+        settings.add_config_commands,
+        people.add_login_link_command,
+        tokens.add_token_commands,
+        keys.add_key_commands,
+        images.add_images_commands,
+        audit.add_audit_commands,
+    ):
+        add_commands(commands)
     return parser

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound="Settings")
 
 
-def add_data_dir(parser: argparse.ArgumentParser) -> None:
+def add_data_dir_option(parser: argparse.ArgumentParser) -> None:
     """``--data-dir DIR``, the folder of ``dit4c up``."""
     parser.add_argument(
         "--data-dir",
@@ -27,7 +27,7 @@ def add_data_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_portal_config(parser: argparse.ArgumentParser) -> None:
+def add_portal_config_option(parser: argparse.ArgumentParser) -> None:
     """``--config FILE`` of a portal on this machine, instead of a data folder."""
     parser.add_argument(
         "--config",
@@ -37,7 +37,7 @@ def add_portal_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_config(parser: argparse.ArgumentParser, kind: str) -> None:
+def add_config_option(parser: argparse.ArgumentParser, kind: str) -> None:
     """``--config FILE`` of a component."""
     parser.add_argument(
         "--config",

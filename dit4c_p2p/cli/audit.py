@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from dit4c_p2p.cli.arguments import Commands
 
 
-def add(commands: "Commands") -> None:
+def add_audit_commands(commands: "Commands") -> None:
     """Add ``dit4c audit``."""
     audit = commands.add_parser("audit", help="check an audit log, or put it aside")
     actions = audit.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -26,10 +26,10 @@ def add(commands: "Commands") -> None:
     verify.add_argument(
         "--expect",
         metavar="HASH",
-        type=_hash,
+        type=_audit_hash,
         help="fail unless a line has this hash: one that was the newest once, and kept elsewhere",
     )
-    verify.set_defaults(run=_verify)
+    verify.set_defaults(run=_run_audit_verify)
     rotate = actions.add_parser(
         "rotate",
         help="put the log aside and begin a new file",
@@ -38,10 +38,10 @@ def add(commands: "Commands") -> None:
         "hash of the last line put aside.",
     )
     rotate.add_argument("file", metavar="FILE", type=Path)
-    rotate.set_defaults(run=_rotate)
+    rotate.set_defaults(run=_run_audit_rotate)
 
 
-def _verify(options: argparse.Namespace) -> int:
+def _run_audit_verify(options: argparse.Namespace) -> int:
     from dit4c_p2p.audit import verify
 
     verdict = verify(*options.files, expect=options.expect or "")
@@ -55,7 +55,7 @@ def _verify(options: argparse.Namespace) -> int:
     return 0
 
 
-def _hash(text: str) -> str:
+def _audit_hash(text: str) -> str:
     """:raises argparse.ArgumentTypeError: not a SHA-256 in hexadecimal."""
     if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
         raise argparse.ArgumentTypeError(
@@ -64,9 +64,9 @@ def _hash(text: str) -> str:
     return text.lower()
 
 
-def _rotate(options: argparse.Namespace) -> int:
-    from dit4c_p2p.audit import rotate
+def _run_audit_rotate(options: argparse.Namespace) -> int:
+    from dit4c_p2p.audit import rotate_audit_log
     from dit4c_p2p.portal.audit import local_user
 
-    print(rotate(options.file, who=local_user()))
+    print(rotate_audit_log(options.file, who=local_user()))
     return 0

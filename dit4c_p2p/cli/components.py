@@ -5,7 +5,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, cast
 
-from dit4c_p2p.cli.arguments import add_config, read_portal_settings, read_settings
+from dit4c_p2p.cli.arguments import add_config_option, read_portal_settings, read_settings
 
 if TYPE_CHECKING:
     from dit4c_p2p.cli.arguments import Commands
@@ -30,7 +30,7 @@ _WHAT = {
 }
 
 
-def add(commands: "Commands") -> None:
+def add_component_commands(commands: "Commands") -> None:
     """Add a command for each component."""
     for kind, what in _WHAT.items():
         component = commands.add_parser(
@@ -40,15 +40,15 @@ def add(commands: "Commands") -> None:
             f"{'' if kind == 'portal' else 'it '}{what}.",
         )
         actions = component.add_subparsers(title="actions", metavar="ACTION", required=True)
-        _add_run(actions, kind)
-        _add_key(actions, kind)
+        _add_component_run(actions, kind)
+        _add_component_key(actions, kind)
         if kind == "portal":
-            _add_init(actions)
+            _add_portal_init(actions)
         else:
-            _add_prove(actions, kind)
+            _add_component_prove(actions, kind)
 
 
-def _add_run(actions: "Commands", kind: str) -> None:
+def _add_component_run(actions: "Commands", kind: str) -> None:
     run = actions.add_parser(
         "run",
         help="run it until Ctrl-C or SIGTERM",
@@ -56,22 +56,22 @@ def _add_run(actions: "Commands", kind: str) -> None:
         "error. What it needs of others is waited for, so the components may be started in any "
         "order. 'dit4c config example' prints a file to begin with.",
     )
-    add_config(run, kind)
-    run.set_defaults(run=_run_run, kind=kind)
+    add_config_option(run, kind)
+    run.set_defaults(run=_run_component, kind=kind)
 
 
-def _add_key(actions: "Commands", kind: str) -> None:
+def _add_component_key(actions: "Commands", kind: str) -> None:
     key = actions.add_parser(
         "key",
         help="print its public key",
         description=f"Prints the {kind}'s public key as a line, and its fingerprint to standard "
         "error. Makes the key if there is none yet; run it as the user that the component runs as.",
     )
-    add_config(key, kind)
-    key.set_defaults(run=_run_key, kind=kind)
+    add_config_option(key, kind)
+    key.set_defaults(run=_run_component_key, kind=kind)
 
 
-def _add_prove(actions: "Commands", kind: str) -> None:
+def _add_component_prove(actions: "Commands", kind: str) -> None:
     prove = actions.add_parser(
         "prove",
         help="prove to the portal's admin that it has its key",
@@ -81,11 +81,11 @@ def _add_prove(actions: "Commands", kind: str) -> None:
     prove.add_argument(
         "nonce", metavar="NONCE", help="what 'dit4c key challenge' has printed for the admin"
     )
-    add_config(prove, kind)
-    prove.set_defaults(run=_run_prove, kind=kind)
+    add_config_option(prove, kind)
+    prove.set_defaults(run=_run_component_prove, kind=kind)
 
 
-def _add_init(actions: "Commands") -> None:
+def _add_portal_init(actions: "Commands") -> None:
     init = actions.add_parser(
         "init",
         help="make its key, its database and the first admin",
@@ -96,11 +96,11 @@ def _add_init(actions: "Commands") -> None:
     init.add_argument(
         "--admin", default="admin", metavar="ID", help="the admin's id (default: %(default)s)"
     )
-    add_config(init, "portal")
-    init.set_defaults(run=_run_init)
+    add_config_option(init, "portal")
+    init.set_defaults(run=_run_portal_init)
 
 
-def _run_run(options: argparse.Namespace) -> int:
+def _run_component(options: argparse.Namespace) -> int:
     import uvloop
 
     from dit4c_p2p.run.component import run
@@ -109,7 +109,7 @@ def _run_run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run_key(options: argparse.Namespace) -> int:
+def _run_component_key(options: argparse.Namespace) -> int:
     from dit4c_p2p.identity.keys import fingerprint, load_or_create, public_line
 
     settings = cast("PortalSettings | PeerSettings", read_settings(options.kind, options.config))
@@ -119,26 +119,26 @@ def _run_key(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run_prove(options: argparse.Namespace) -> int:
+def _run_component_prove(options: argparse.Namespace) -> int:
     from dit4c_p2p.admin import key_proof
     from dit4c_p2p.identity.keys import fingerprint, load_or_create
 
     nonce = key_proof.read_nonce(options.nonce)
     settings = cast("PeerSettings", read_settings(options.kind, options.config))
     key = load_or_create(settings.key_path)
-    new_key = key_proof.signed(
+    new_key = key_proof.signed_key_proof(
         key, settings.name, settings.portal.url, nonce, settings.scheduler_served
     )
-    print(key_proof.write(new_key))
+    print(key_proof.encode_key_proof(new_key))
     print(f"fingerprint {fingerprint(key)}", file=sys.stderr)
     return 0
 
 
-def _run_init(options: argparse.Namespace) -> int:
-    from dit4c_p2p.admin.local_portal import first_login
+def _run_portal_init(options: argparse.Namespace) -> int:
+    from dit4c_p2p.admin.local_portal import first_admin_login_link
 
     settings = read_portal_settings(options.config)
-    link = asyncio.run(first_login(settings, options.admin))
+    link = asyncio.run(first_admin_login_link(settings, options.admin))
     print(f"Log {options.admin} in here once, within 24 hours of now, when the portal runs:",
           file=sys.stderr)  # fmt: skip
     print(link)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dit4c_p2p.imagebuild import CatalogueImage
 
 
-def add(commands: "Commands") -> None:
+def add_images_commands(commands: "Commands") -> None:
     """Add ``dit4c images``."""
     images = commands.add_parser("images", help="make or load the container images of a node")
     actions = images.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -31,7 +31,7 @@ def add(commands: "Commands") -> None:
         metavar="NAMES",
         help="which tools, with commas between the names (default: %(default)s)",
     )
-    build.set_defaults(run=_run_build)
+    build.set_defaults(run=_run_images_build)
     load = actions.add_parser(
         "load",
         help="take images from a file",
@@ -40,10 +40,10 @@ def add(commands: "Commands") -> None:
         "[[tools]] for the portal's file. The same image has the same id on every node.",
     )
     load.add_argument("file", type=Path, metavar="FILE", help="an archive of images")
-    load.set_defaults(run=_run_load)
+    load.set_defaults(run=_run_images_load)
 
 
-def _run_build(options: argparse.Namespace) -> int:
+def _run_images_build(options: argparse.Namespace) -> int:
     from dit4c_p2p.imagebuild import (
         TerminalProgress,
         choose_tools,
@@ -57,12 +57,12 @@ def _run_build(options: argparse.Namespace) -> int:
         images = asyncio.run(ensure_images(progress, default_cache_folder(), tools=tools))
     finally:
         progress.close()
-    _print_tools(images.catalogue)
+    _print_images_tools(images.catalogue)
     return 0
 
 
-def _run_load(options: argparse.Namespace) -> int:
-    from dit4c_p2p.imagebuild import TerminalProgress, load_images, tools_of
+def _run_images_load(options: argparse.Namespace) -> int:
+    from dit4c_p2p.imagebuild import TerminalProgress, load_images, tools_of_loaded_images
 
     progress = TerminalProgress(columns=shutil.get_terminal_size().columns)
     try:
@@ -78,11 +78,11 @@ def _run_load(options: argparse.Namespace) -> int:
             )
         elif not image.serves:
             print(f"{image.tag or image.id} declares no TCP port: no tool.", file=sys.stderr)
-    _print_tools(tools_of(images))
+    _print_images_tools(tools_of_loaded_images(images))
     return 0
 
 
-def _print_tools(tools: "Sequence[CatalogueImage]") -> None:
+def _print_images_tools(tools: "Sequence[CatalogueImage]") -> None:
     for tool in tools:
         print("[[tools]]")
         for name in ("name", "title", "description", "icon", "image"):

@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dit4c_p2p.cli.arguments import add_data_dir, add_portal_config, read_portal_settings
+from dit4c_p2p.cli.arguments import (
+    add_data_dir_option,
+    add_portal_config_option,
+    read_portal_settings,
+)
 from dit4c_p2p.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,15 +24,15 @@ _WHO = (
 )
 
 
-def add(commands: "Commands") -> None:
+def add_key_commands(commands: "Commands") -> None:
     """Add ``dit4c key``."""
     key = commands.add_parser("key", help="manage the keys that the portal publishes")
     actions = key.add_subparsers(title="actions", metavar="ACTION", required=True)
-    _add_add(actions)
-    _add_challenge(actions)
+    _add_key_add(actions)
+    _add_key_challenge(actions)
 
 
-def _add_add(actions: "Commands") -> None:
+def _add_key_add(actions: "Commands") -> None:
     add = actions.add_parser(
         "add",
         help="publish a peer's key",
@@ -36,7 +40,7 @@ def _add_add(actions: "Commands") -> None:
         "the public half. The private key is in FILE here, or its owner elsewhere has made a proof "
         f"('dit4c key challenge'). {_WHO}",
     )
-    _add_peer(add)
+    _add_key_peer_argument(add)
     add.add_argument(
         "file",
         metavar="FILE",
@@ -54,11 +58,11 @@ def _add_add(actions: "Commands") -> None:
         help="for a node: the id of the person who lends it. Instances of other people see their "
         "files there only after they have agreed to it (default: the institution's machine)",
     )
-    _add_portal(add)
-    add.set_defaults(run=_run_add)
+    _add_key_portal_options(add)
+    add.set_defaults(run=_run_key_add)
 
 
-def _add_challenge(actions: "Commands") -> None:
+def _add_key_challenge(actions: "Commands") -> None:
     challenge = actions.add_parser(
         "challenge",
         help="get what the owner of a peer elsewhere has to sign",
@@ -66,17 +70,17 @@ def _add_challenge(actions: "Commands") -> None:
         "machine, turns it into a proof ('dit4c KIND prove NONCE') and sends that back, for 'dit4c "
         f"key add KIND ID --proof'. It is good once, and not for long. {_WHO}",
     )
-    _add_peer(challenge)
-    _add_portal(challenge)
-    challenge.set_defaults(run=_run_challenge)
+    _add_key_peer_argument(challenge)
+    _add_key_portal_options(challenge)
+    challenge.set_defaults(run=_run_key_challenge)
 
 
-def _add_peer(parser: argparse.ArgumentParser) -> None:
+def _add_key_peer_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("kind", metavar="KIND", help="scheduler, router, node, …")
     parser.add_argument("id", metavar="ID", help="1 to 40 of a-z, 0-9 and -")
 
 
-def _add_portal(parser: argparse.ArgumentParser) -> None:
+def _add_key_portal_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--portal", metavar="URL", help="the portal's URL")
     parser.add_argument(
         "--as",
@@ -85,40 +89,40 @@ def _add_portal(parser: argparse.ArgumentParser) -> None:
         metavar="ID",
         help="with --config: which admin (%(default)s)",
     )
-    add_portal_config(parser)
-    add_data_dir(parser)
+    add_portal_config_option(parser)
+    add_data_dir_option(parser)
 
 
-async def _desk(options: argparse.Namespace) -> "KeyAdminClient":
+async def _key_admin_client(options: argparse.Namespace) -> "KeyAdminClient":
     """The portal's calls for keys, with the token that the options lead to."""
-    from dit4c_p2p.admin.keys import KeyAdminClient, read_access
+    from dit4c_p2p.admin.keys import KeyAdminClient, read_admin_access
 
     if options.config is not None:
-        from dit4c_p2p.admin.local_portal import admin_token
+        from dit4c_p2p.admin.local_portal import local_admin_token
 
         settings = read_portal_settings(options.config)
-        token = await admin_token(settings, options.admin)
+        token = await local_admin_token(settings, options.admin)
         return KeyAdminClient(settings.url, token, connect=settings.connect)
-    url, token = read_access(options.portal, options.data_dir, os.environ)
+    url, token = read_admin_access(options.portal, options.data_dir, os.environ)
     return KeyAdminClient(url, token)
 
 
-def _run_add(options: argparse.Namespace) -> int:
+def _run_key_add(options: argparse.Namespace) -> int:
     if (options.file is None) == (options.proof is None):
         raise ConfigError("a key is in FILE or proved by --proof LINE", hint="give one of them")
-    asyncio.run(_add_key(options))
+    asyncio.run(_publish_key(options))
     return 0
 
 
-async def _add_key(options: argparse.Namespace) -> None:
+async def _publish_key(options: argparse.Namespace) -> None:
     from msgspec import structs
 
     from dit4c_p2p.admin import key_proof
     from dit4c_p2p.identity.names import PeerName
 
     name = PeerName.of(options.kind, options.id)
-    new_key = options.proof and key_proof.read(options.proof, name, options.scheduler)
-    async with await _desk(options) as desk:
+    new_key = options.proof and key_proof.decode_key_proof(options.proof, name, options.scheduler)
+    async with await _key_admin_client(options) as desk:
         if new_key:
             fingerprint = await desk.publish(structs.replace(new_key, owner=options.owner))
         else:
@@ -126,17 +130,17 @@ async def _add_key(options: argparse.Namespace) -> None:
     print(f"Published {fingerprint} for {name}.")
 
 
-def _run_challenge(options: argparse.Namespace) -> int:
-    asyncio.run(_challenge(options))
+def _run_key_challenge(options: argparse.Namespace) -> int:
+    asyncio.run(_print_key_challenge(options))
     return 0
 
 
-async def _challenge(options: argparse.Namespace) -> None:
+async def _print_key_challenge(options: argparse.Namespace) -> None:
     from dit4c_p2p.admin import key_proof
     from dit4c_p2p.identity.names import PeerName
 
     name = PeerName.of(options.kind, options.id)
-    async with await _desk(options) as desk:
+    async with await _key_admin_client(options) as desk:
         nonce, lifetime_s = await desk.challenge()
     text = key_proof.write_nonce(nonce)
     print(

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dit4c_p2p.cli.arguments import add_data_dir
+from dit4c_p2p.cli.arguments import add_data_dir_option
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.run.all_in_one_config import DEFAULT_TOOLS, AllInOneConfig
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from dit4c_p2p.cli.arguments import Commands
 
 
-def add(commands: "Commands") -> None:
+def add_up_and_down_commands(commands: "Commands") -> None:
     """Add ``dit4c up`` and ``dit4c down``."""
-    _add_up(commands)
-    _add_down(commands)
+    _add_up_command(commands)
+    _add_down_command(commands)
 
 
-def _add_up(commands: "Commands") -> None:
+def _add_up_command(commands: "Commands") -> None:
     up = commands.add_parser(
         "up",
         help="run the whole system on this machine",
@@ -30,7 +30,7 @@ def _add_up(commands: "Commands") -> None:
         "one-time link to log in with. Ctrl-C stops it within 10 s; instances live on and are "
         "found again by the next 'dit4c up' with the same folder.",
     )
-    add_data_dir(up)
+    add_data_dir_option(up)
     up.add_argument(
         "--portal-port", type=int, default=8080, metavar="N", help="the portal's port (8080)"
     )
@@ -77,10 +77,10 @@ def _add_up(commands: "Commands") -> None:
         help="lines of the log for people, or for programs (default: %(default)s)",
     )
     up.add_argument("-v", "--verbose", action="store_true", help="show the log here as well")
-    up.set_defaults(run=_run_up)
+    up.set_defaults(run=_run_up_command)
 
 
-def _add_down(commands: "Commands") -> None:
+def _add_down_command(commands: "Commands") -> None:
     down = commands.add_parser(
         "down",
         help="remove every instance of a data folder",
@@ -88,17 +88,17 @@ def _add_down(commands: "Commands") -> None:
         "their containers, networks and volumes with everybody's files in them, whether or not "
         "'dit4c up' runs. Keys, accounts and images stay. With --keep they are only stopped.",
     )
-    add_data_dir(down)
+    add_data_dir_option(down)
     down.add_argument("--yes", action="store_true", help="do it without asking")
     down.add_argument(
         "--keep",
         action="store_true",
         help="stop the instances and keep their files: their users can start them again",
     )
-    down.set_defaults(run=_run_down)
+    down.set_defaults(run=_run_down_command)
 
 
-def _run_up(options: argparse.Namespace) -> int:
+def _run_up_command(options: argparse.Namespace) -> int:
     import uvloop
 
     from dit4c_p2p.imagebuild import choose_tools
@@ -127,7 +127,7 @@ def _run_up(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run_down(options: argparse.Namespace) -> int:
+def _run_down_command(options: argparse.Namespace) -> int:
     from dit4c_p2p.engine_address import engine_address
     from dit4c_p2p.node.agent import remove_everything
     from dit4c_p2p.node.owner.inventory import list_instances, stop_everything
@@ -136,17 +136,17 @@ def _run_down(options: argparse.Namespace) -> int:
     found = asyncio.run(list_instances(folder, engine))
     for one in found:
         print(f"  {one.instance}  {one.status or 'without an app'}")
-    if found and not options.yes and not _agreed(len(found), keep=options.keep):
+    if found and not options.yes and not _confirmed_down(len(found), keep=options.keep):
         return 1
     if options.keep:
         done, word = asyncio.run(stop_everything(folder, engine)), "Stopped"
     else:
         done, word = asyncio.run(remove_everything(folder, engine)), "Removed"
-    print(f"{word} {_instances(len(done))} of {options.data_dir}.")
+    print(f"{word} {_instances_text(len(done))} of {options.data_dir}.")
     return 0
 
 
-def _agreed(count: int, *, keep: bool) -> bool:
+def _confirmed_down(count: int, *, keep: bool) -> bool:
     """Ask whoever is at the terminal.
 
     :raises ConfigError: nobody is.
@@ -154,16 +154,16 @@ def _agreed(count: int, *, keep: bool) -> bool:
     what = "Stop" if keep else "Remove"
     if not sys.stdin.isatty():
         raise ConfigError(
-            f"{_instances(count)} would be {'stopped' if keep else 'removed, with all files'}",
+            f"{_instances_text(count)} would be {'stopped' if keep else 'removed, with all files'}",
             hint="say --yes where nobody can be asked",
         )
     files = "their files are kept" if keep else "all files in them are lost"
-    answer = input(f"{what} {_instances(count)}? {files[0].upper()}{files[1:]}. [y/N] ")
+    answer = input(f"{what} {_instances_text(count)}? {files[0].upper()}{files[1:]}. [y/N] ")
     if answer.strip().lower() in ("y", "yes"):
         return True
     print("Nothing was done.")
     return False
 
 
-def _instances(count: int) -> str:
+def _instances_text(count: int) -> str:
     return f"{count} instance{'' if count == 1 else 's'}"

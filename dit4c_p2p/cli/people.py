@@ -4,13 +4,17 @@ import argparse
 import asyncio
 from typing import TYPE_CHECKING
 
-from dit4c_p2p.cli.arguments import add_data_dir, add_portal_config, read_portal_settings
+from dit4c_p2p.cli.arguments import (
+    add_data_dir_option,
+    add_portal_config_option,
+    read_portal_settings,
+)
 
 if TYPE_CHECKING:
     from dit4c_p2p.cli.arguments import Commands
 
 
-def add(commands: "Commands") -> None:
+def add_login_link_command(commands: "Commands") -> None:
     """Add ``dit4c login-link``."""
     link = commands.add_parser(
         "login-link",
@@ -18,17 +22,17 @@ def add(commands: "Commands") -> None:
         description="Prints a link that logs PERSON in once, within 24 hours.",
     )
     link.add_argument("person", metavar="PERSON", help="whom it logs in, such as admin")
-    add_data_dir(link)
-    add_portal_config(link)
-    link.set_defaults(run=_run_login_link)
+    add_data_dir_option(link)
+    add_portal_config_option(link)
+    link.set_defaults(run=_run_login_link_command)
 
 
-def _run_login_link(options: argparse.Namespace) -> int:
+def _run_login_link_command(options: argparse.Namespace) -> int:
     if options.config is not None:
         from dit4c_p2p.admin import local_portal
 
         settings = read_portal_settings(options.config)
-        print(asyncio.run(local_portal.login_link(settings, options.person)))
+        print(asyncio.run(local_portal.local_login_link(settings, options.person)))
     else:
         from dit4c_p2p.run.all_in_one import login_link
 

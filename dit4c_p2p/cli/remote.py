@@ -18,16 +18,16 @@ EXIT_CODES = """exit codes:
 _INSTANCE = "its id, or its name if no other has it"
 
 
-def add(commands: "Commands") -> None:
+def add_user_commands(commands: "Commands") -> None:
     """Add a user's commands: ``dit4c login``, ``list``, ``start`` and more."""
-    _add_completion(commands)
-    _add_login(commands)
-    _add_looking(commands)
-    _add_acting(commands)
+    _add_completion_command(commands)
+    _add_login_commands(commands)
+    _add_reading_user_commands(commands)
+    _add_changing_user_commands(commands)
 
 
-def _add_login(commands: "Commands") -> None:
-    login = _command(
+def _add_login_commands(commands: "Commands") -> None:
+    login = _add_user_command(
         commands,
         "login",
         "log in to a portal",
@@ -37,35 +37,37 @@ def _add_login(commands: "Commands") -> None:
     )
     login.add_argument("url", metavar="PORTAL", nargs="?", help="its URL; the last one if left out")
     login.add_argument("--no-browser", action="store_true", help="don't open a browser here")
-    login.set_defaults(run=_run_login)
-    logout = _command(
+    login.set_defaults(run=_run_login_command)
+    logout = _add_user_command(
         commands,
         "logout",
         "log out of a portal",
         "Ends this terminal's token at the portal, and forgets it.",
     )
-    _add_portal(logout)
-    logout.set_defaults(run=_run_logout)
+    _add_user_portal_options(logout)
+    logout.set_defaults(run=_run_logout_command)
 
 
-def _add_looking(commands: "Commands") -> None:
-    whoami = _command(commands, "whoami", "say who is logged in", "Says who you are at the portal.")
-    _set(whoami, "whoami")
-    tools = _command(
+def _add_reading_user_commands(commands: "Commands") -> None:
+    whoami = _add_user_command(
+        commands, "whoami", "say who is logged in", "Says who you are at the portal."
+    )
+    _set_client_action(whoami, "show_whoami")
+    tools = _add_user_command(
         commands, "tools", "list what can be started", "Lists the tools that you can start."
     )
-    _set(tools, "tools")
-    instances = _command(
+    _set_client_action(tools, "show_tools")
+    instances = _add_user_command(
         commands, "list", "list your instances", "Lists your instances, the newest first."
     )
     instances.add_argument("--all", action="store_true", help="discarded ones too")
-    _set(instances, "list_instances")
-    show = _command(
+    _set_client_action(instances, "list_instances")
+    show = _add_user_command(
         commands, "show", "show an instance", "Shows all there is to know of an instance."
     )
     show.add_argument("instance", metavar="INSTANCE", help=_INSTANCE)
-    _set(show, "show")
-    opening = _command(
+    _set_client_action(show, "show_instance")
+    opening = _add_user_command(
         commands,
         "open",
         "open an instance in a browser",
@@ -73,8 +75,8 @@ def _add_looking(commands: "Commands") -> None:
     )
     opening.add_argument("instance", metavar="INSTANCE", help=_INSTANCE)
     opening.add_argument("--no-browser", action="store_true", help="print the address only")
-    _set(opening, "open_instance")
-    logs = _command(
+    _set_client_action(opening, "open_instance")
+    logs = _add_user_command(
         commands,
         "logs",
         "show an instance's log",
@@ -85,13 +87,18 @@ def _add_looking(commands: "Commands") -> None:
         "-f", "--follow", action="store_true", help="go on with what comes, until it has ended"
     )
     logs.add_argument(
-        "-n", "--lines", type=_lines, default=200, metavar="N", help="how many (200; 2000 at most)"
+        "-n",
+        "--lines",
+        type=_count_of_lines,
+        default=200,
+        metavar="N",
+        help="how many (200; 2000 at most)",
     )
-    _set(logs, "logs")
+    _set_client_action(logs, "show_logs")
 
 
-def _add_acting(commands: "Commands") -> None:
-    start = _command(
+def _add_changing_user_commands(commands: "Commands") -> None:
+    start = _add_user_command(
         commands,
         "start",
         "start a tool, or an instance again",
@@ -104,16 +111,16 @@ def _add_acting(commands: "Commands") -> None:
     start.add_argument("--name", default="", metavar="NAME", help="what to call the instance")
     start.add_argument("--no-wait", action="store_true", help="return at once")
     start.add_argument("--open", action="store_true", help="open it in a browser in the end")
-    _set(start, "start")
-    stop = _command(
+    _set_client_action(start, "start_instance")
+    stop = _add_user_command(
         commands,
         "stop",
         "stop instances",
         "Stops instances; their files are kept, and 'start' starts them again.",
     )
     stop.add_argument("instances", metavar="INSTANCE", nargs="+", help=_INSTANCE)
-    _set(stop, "stop")
-    discard = _command(
+    _set_client_action(stop, "stop_instances")
+    discard = _add_user_command(
         commands,
         "discard",
         "remove instances and all that is in them",
@@ -121,14 +128,16 @@ def _add_acting(commands: "Commands") -> None:
     )
     discard.add_argument("instances", metavar="INSTANCE", nargs="+", help=_INSTANCE)
     discard.add_argument("-y", "--yes", action="store_true", help="don't ask")
-    _set(discard, "discard")
-    rename = _command(commands, "rename", "rename an instance", "Gives an instance another name.")
+    _set_client_action(discard, "discard_instances")
+    rename = _add_user_command(
+        commands, "rename", "rename an instance", "Gives an instance another name."
+    )
     rename.add_argument("instance", metavar="INSTANCE", help=_INSTANCE)
     rename.add_argument("name", metavar="NAME", help="its new name")
-    _set(rename, "rename")
+    _set_client_action(rename, "rename_instance")
 
 
-def _command(
+def _add_user_command(
     commands: "Commands", name: str, what: str, description: str
 ) -> argparse.ArgumentParser:
     return commands.add_parser(
@@ -136,11 +145,11 @@ def _command(
         help=what,
         description=description,
         epilog=EXIT_CODES,
-        formatter_class=_Formatter,
+        formatter_class=_CommandHelpFormatter,
     )
 
 
-class _Formatter(argparse.HelpFormatter):
+class _CommandHelpFormatter(argparse.HelpFormatter):
     """Fills texts, except for the table of exit codes."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
@@ -149,7 +158,7 @@ class _Formatter(argparse.HelpFormatter):
         return super()._fill_text(text, width, indent)
 
 
-def _add_portal(parser: argparse.ArgumentParser) -> None:
+def _add_user_portal_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--portal",
         metavar="URL",
@@ -157,9 +166,9 @@ def _add_portal(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _set(parser: argparse.ArgumentParser, action: str) -> None:
+def _set_client_action(parser: argparse.ArgumentParser, action: str) -> None:
     """Have a command carry out a function of ``client.commands``."""
-    _add_portal(parser)
+    _add_user_portal_options(parser)
     parser.add_argument(
         "-o",
         "--output",
@@ -167,30 +176,30 @@ def _set(parser: argparse.ArgumentParser, action: str) -> None:
         default="text",
         help="for people, or for programs (default: %(default)s)",
     )
-    parser.set_defaults(run=lambda options: _run(options, action))
+    parser.set_defaults(run=lambda options: _run_user_command(options, action))
 
 
-def _lines(text: str) -> int:
+def _count_of_lines(text: str) -> int:
     if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 2000:
         return int(text)
     raise argparse.ArgumentTypeError("give a number from 1 to 2000")
 
 
-def _run(options: argparse.Namespace, action: str) -> int:
+def _run_user_command(options: argparse.Namespace, action: str) -> int:
     import asyncio
 
     from dit4c_p2p.client import commands
-    from dit4c_p2p.client.session import remote
+    from dit4c_p2p.client.session import remote_portal
 
     async def run() -> None:
-        async with remote(options.portal, options.output) as portal:
+        async with remote_portal(options.portal, options.output) as portal:
             await getattr(commands, action)(options, portal)
 
     asyncio.run(run())
     return 0
 
 
-def _add_completion(commands: "Commands") -> None:
+def _add_completion_command(commands: "Commands") -> None:
     completion = commands.add_parser(
         "completion",
         help="print what completes commands in a shell",
@@ -199,10 +208,10 @@ def _add_completion(commands: "Commands") -> None:
         "zsh: put it into a folder of your fpath, as _dit4c.",
     )
     completion.add_argument("shell", choices=("bash", "zsh"), help="which shell")
-    completion.set_defaults(run=_run_completion)
+    completion.set_defaults(run=_run_completion_command)
 
 
-def _run_completion(options: argparse.Namespace) -> int:
+def _run_completion_command(options: argparse.Namespace) -> int:
     import shtab
 
     from dit4c_p2p.cli import make_parser
@@ -211,19 +220,19 @@ def _run_completion(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run_login(options: argparse.Namespace) -> int:
+def _run_login_command(options: argparse.Namespace) -> int:
     import asyncio
 
-    from dit4c_p2p.client.session import log_in
+    from dit4c_p2p.client.session import log_in_to_portal
 
-    asyncio.run(log_in(options.url, browser=not options.no_browser))
+    asyncio.run(log_in_to_portal(options.url, browser=not options.no_browser))
     return 0
 
 
-def _run_logout(options: argparse.Namespace) -> int:
+def _run_logout_command(options: argparse.Namespace) -> int:
     import asyncio
 
-    from dit4c_p2p.client.session import log_out
+    from dit4c_p2p.client.session import log_out_of_portal
 
-    asyncio.run(log_out(options.portal))
+    asyncio.run(log_out_of_portal(options.portal))
     return 0

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _KINDS = ("portal", "scheduler", "router", "node", "fileserver", "imageserver")
 
 
-def add(commands: "Commands") -> None:
+def add_config_commands(commands: "Commands") -> None:
     """Add ``dit4c config``."""
     config = commands.add_parser("config", help="check a component's file, or print an example")
     actions = config.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -32,7 +32,7 @@ def add(commands: "Commands") -> None:
         metavar="[KIND] FILE",
         help=f"one of {', '.join(_KINDS)}, unless the file says it (kind = …); and the file",
     )
-    check.set_defaults(run=_run_check)
+    check.set_defaults(run=_run_config_check)
     example = actions.add_parser(
         "example",
         help="print a file to begin with",
@@ -40,10 +40,10 @@ def add(commands: "Commands") -> None:
         "and its default.",
     )
     example.add_argument("kind", choices=_KINDS, metavar="KIND", help=", ".join(_KINDS))
-    example.set_defaults(run=_run_example)
+    example.set_defaults(run=_run_config_example)
 
 
-def _run_check(options: argparse.Namespace) -> int:
+def _run_config_check(options: argparse.Namespace) -> int:
     from dit4c_p2p.settings import KINDS, InvalidSettings, kind_of, read
     from dit4c_p2p.settings.read import unknown_variables
 
@@ -69,7 +69,7 @@ def _run_check(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run_example(options: argparse.Namespace) -> int:
+def _run_config_example(options: argparse.Namespace) -> int:
     from dit4c_p2p.settings import KINDS
     from dit4c_p2p.settings.example import example
 

@@ -8,7 +8,11 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
-from dit4c_p2p.cli.arguments import add_data_dir, add_portal_config, read_portal_settings
+from dit4c_p2p.cli.arguments import (
+    add_data_dir_option,
+    add_portal_config_option,
+    read_portal_settings,
+)
 from dit4c_p2p.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +25,7 @@ _WHERE = (
 )
 
 
-def add(commands: "Commands") -> None:
+def add_token_commands(commands: "Commands") -> None:
     """Add ``dit4c token``."""
     token = commands.add_parser("token", help="manage people's tokens for the HTTP API")
     actions = token.add_subparsers(title="actions", metavar="ACTION", required=True)
@@ -31,7 +35,7 @@ def add(commands: "Commands") -> None:
         description="Prints a token with which a program acts as PERSON, this one time. "
         f"Without --admin it may never do what only admins may. {_WHERE}",
     )
-    _add_where(create)
+    _add_token_portal_options(create)
     create.add_argument("--label", required=True, metavar="TEXT", help="what it is for")
     create.add_argument(
         "--days", type=int, default=90, metavar="N", help="it ends after that (90; 366 at most)"
@@ -45,45 +49,50 @@ def add(commands: "Commands") -> None:
     create.add_argument(
         "--admin", action="store_true", help="with an admin's rights; PERSON has to be one"
     )
-    create.set_defaults(run=lambda options: _run(options, _create))
+    create.set_defaults(run=lambda options: _run_token_command(options, _create_token))
 
     show = actions.add_parser(
         "list",
         help="list a person's tokens",
         description=f"Prints id, scopes, end, last use and label of each. {_WHERE}",
     )
-    _add_where(show)
-    show.set_defaults(run=lambda options: _run(options, _list))
+    _add_token_portal_options(show)
+    show.set_defaults(run=lambda options: _run_token_command(options, _list_tokens))
 
     revoke = actions.add_parser(
         "revoke", help="end a token", description=f"Ends a token at once. {_WHERE}"
     )
-    _add_where(revoke)
+    _add_token_portal_options(revoke)
     revoke.add_argument("token", metavar="TOKEN", help="its id or its label, as 'list' shows them")
-    revoke.set_defaults(run=lambda options: _run(options, _revoke))
+    revoke.set_defaults(run=lambda options: _run_token_command(options, _revoke_token))
 
 
-def _add_where(parser: argparse.ArgumentParser) -> None:
+def _add_token_portal_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("person", metavar="PERSON", help="whose, such as admin")
     parser.add_argument("--portal", metavar="URL", help="a portal elsewhere, by its API")
-    add_portal_config(parser)
-    add_data_dir(parser)
+    add_portal_config_option(parser)
+    add_data_dir_option(parser)
 
 
-def _run(
+def _run_token_command(
     options: argparse.Namespace,
     action: Callable[[argparse.Namespace, "TokenAdmin"], Awaitable[None]],
 ) -> int:
     async def run() -> None:
-        async with _desk(options) as desk:
+        async with _token_admin(options) as desk:
             await action(options, desk)
 
     asyncio.run(run())
     return 0
 
 
-def _desk(options: argparse.Namespace) -> AbstractAsyncContextManager["TokenAdmin"]:
-    from dit4c_p2p.admin.tokens import api_desk, audit_of, database_of, local_desk
+def _token_admin(options: argparse.Namespace) -> AbstractAsyncContextManager["TokenAdmin"]:
+    from dit4c_p2p.admin.tokens import (
+        api_token_admin,
+        audit_log_of_folder,
+        local_token_admin,
+        portal_database_of_folder,
+    )
 
     if options.portal is not None:
         token = os.environ.get("DIT4C_TOKEN")
@@ -91,28 +100,30 @@ def _desk(options: argparse.Namespace) -> AbstractAsyncContextManager["TokenAdmi
             raise ConfigError(
                 "there is no token to ask the portal with", hint="put an admin's into DIT4C_TOKEN"
             )
-        return api_desk(options.portal.rstrip("/"), token)
+        return api_token_admin(options.portal.rstrip("/"), token)
     if options.config is not None:
         config = read_portal_settings(options.config).config()
-        return local_desk(config.database_spec, config.audit_path, time.time())
+        return local_token_admin(config.database_spec, config.audit_path, time.time())
     folder = options.data_dir.absolute()
-    return local_desk(database_of(folder), audit_of(folder), time.time())
+    return local_token_admin(
+        portal_database_of_folder(folder), audit_log_of_folder(folder), time.time()
+    )
 
 
-async def _create(options: argparse.Namespace, desk: "TokenAdmin") -> None:
+async def _create_token(options: argparse.Namespace, desk: "TokenAdmin") -> None:
     scopes = frozenset(options.scope or ["instances:read", "instances:write"])
     if options.admin:
         scopes |= {"admin"}
     print(await desk.create(options.person, options.label, options.days, scopes))
 
 
-async def _list(options: argparse.Namespace, desk: "TokenAdmin") -> None:
+async def _list_tokens(options: argparse.Namespace, desk: "TokenAdmin") -> None:
     for token in await desk.list(options.person):
         ends = f"ends {token.expires}" if token.expires else "without an end"
         used = f"last used {token.last_used}" if token.last_used else "not used yet"
         print(f"{token.id}  {','.join(token.scopes)}  {ends}  {used}  {token.label}")
 
 
-async def _revoke(options: argparse.Namespace, desk: "TokenAdmin") -> None:
+async def _revoke_token(options: argparse.Namespace, desk: "TokenAdmin") -> None:
     await desk.revoke(options.person, options.token)
     print(f"Revoked {options.token} of {options.person}.")

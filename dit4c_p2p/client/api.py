@@ -14,7 +14,7 @@ from dit4c_p2p.client.errors import (
     NoSuchThing,
     NotLoggedIn,
     NotPossible,
-    Unreachable,
+    PortalNotReachable,
 )
 
 _CALL_S = 60.0
@@ -48,11 +48,11 @@ class PortalApi:
 
     async def post(self, path: str, body: Any = None) -> Any:
         """Ask for something."""
-        return (await self._call("POST", self._api(path), **_json(body)))[0]
+        return (await self._call("POST", self._api(path), **_json_of_body(body)))[0]
 
     async def patch(self, path: str, body: Any) -> Any:
         """Change something."""
-        return (await self._call("PATCH", self._api(path), **_json(body)))[0]
+        return (await self._call("PATCH", self._api(path), **_json_of_body(body)))[0]
 
     async def every(self, path: str, **query: str) -> list[Any]:
         """A whole list, of all its pages."""
@@ -64,8 +64,8 @@ class PortalApi:
                 return found
             url, params = str(links["next"]["url"]), {}
             if not url.startswith(f"{self.url}/"):
-                raise Unreachable("the portal's list goes on at another portal")
-        raise Unreachable("the portal's list has no end")
+                raise PortalNotReachable("the portal's list goes on at another portal")
+        raise PortalNotReachable("the portal's list has no end")
 
     async def text(self, path: str, **query: str) -> str:
         """A text."""
@@ -77,7 +77,7 @@ class PortalApi:
     async def form(self, path: str, **fields: str) -> tuple[int, dict[str, Any]]:
         """Send a form to a path of the portal's, and take the answer with any status."""
         async with self._asked("POST", self.url + path, data=fields) as response:
-            return response.status, await _object(response)
+            return response.status, await _object_of_api_response(response)
 
     def _api(self, path: str) -> str:
         return f"{self.url}/api/v1/{path}"
@@ -86,11 +86,11 @@ class PortalApi:
         headers = {**self._headers, **more.pop("headers", {})}
         async with self._asked(method, url, headers=headers, **more) as response:
             if response.ok:
-                return await _read(response), response.links
-            problem = await _object(response)
+                return await _read_api_response(response), response.links
+            problem = await _object_of_api_response(response)
             detail = str(problem.get("detail") or response.reason)
             if response.status >= 500:
-                raise Unreachable(f"the portal says: {detail}")
+                raise PortalNotReachable(f"the portal says: {detail}")
             hint = ""
             if response.status == 401:
                 hint = f"run: dit4c login {self.url}"
@@ -106,7 +106,7 @@ class PortalApi:
             ) as response:
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Unreachable(
+            raise PortalNotReachable(
                 f"{self.url} does not answer: {error or 'time is up'}",
                 hint="check the URL and the network",
             ) from None
@@ -121,29 +121,29 @@ async def portal_api(url: str, token: str) -> AsyncIterator[PortalApi]:
         yield PortalApi(session, url, token)
 
 
-def part(text: str) -> str:
+def url_path_part(text: str) -> str:
     """A part of a path."""
     return quote(text, safe="")
 
 
-def _json(body: Any) -> dict[str, Any]:
+def _json_of_body(body: Any) -> dict[str, Any]:
     return {} if body is None else {"json": body}
 
 
-async def _read(response: aiohttp.ClientResponse) -> Any:
+async def _read_api_response(response: aiohttp.ClientResponse) -> Any:
     body = await response.content.read(_MAX_ANSWER_BYTES)
     try:
         return json.loads(body)
     except ValueError:
-        raise Unreachable(
+        raise PortalNotReachable(
             f"{response.url.origin()} does not answer as a portal", hint="check the URL"
         ) from None
 
 
-async def _object(response: aiohttp.ClientResponse) -> dict[str, Any]:
-    found = await _read(response)
+async def _object_of_api_response(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    found = await _read_api_response(response)
     if not isinstance(found, dict):
-        raise Unreachable(
+        raise PortalNotReachable(
             f"{response.url.origin()} does not answer as a portal", hint="check the URL"
         )
     return found

@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from dit4c_p2p.client.api import part
+from dit4c_p2p.client.api import url_path_part
 from dit4c_p2p.client.errors import ClientError, NoSuchThing, NotPossible
-from dit4c_p2p.client.output import local_time, printable
-from dit4c_p2p.client.session import Remote, open_browser
+from dit4c_p2p.client.output import local_time_text, printable_in_terminal
+from dit4c_p2p.client.session import RemotePortal, open_browser
 
 _POLL_S = 1.0
 _LOG_POLL_S = 2.0
@@ -25,19 +25,18 @@ _WAITED_FOR = ("created", "waiting_for_image", "starting")
 # ---- looking
 
 
-async def whoami(options: argparse.Namespace, remote: Remote) -> None:
+async def show_whoami(options: argparse.Namespace, remote: RemotePortal) -> None:
     """Who the portal takes the token's bearer for."""
     who = await remote.api.get("whoami")
     if remote.output.is_json:
         remote.output.data({**who, "portal": remote.api.url})
         return
     rights = " as an admin" if who["admin"] else ""
-    remote.output.line(
-        f"{printable(who['id'])} ({printable(who['name'])}) at {remote.api.url}{rights}"
-    )
+    person = printable_in_terminal(f"{who['id']} ({who['name']})")
+    remote.output.line(f"{person} at {remote.api.url}{rights}")
 
 
-async def tools(options: argparse.Namespace, remote: Remote) -> None:
+async def show_tools(options: argparse.Namespace, remote: RemotePortal) -> None:
     """What can be started."""
     found = await remote.api.get("images")
     if remote.output.is_json:
@@ -50,7 +49,7 @@ async def tools(options: argparse.Namespace, remote: Remote) -> None:
     remote.output.table(rows, "There is nothing to start.")
 
 
-async def list_instances(options: argparse.Namespace, remote: Remote) -> None:
+async def list_instances(options: argparse.Namespace, remote: RemotePortal) -> None:
     """The caller's instances."""
     found = await remote.api.every("instances", **({"all": "true"} if options.all else {}))
     if remote.output.is_json:
@@ -62,7 +61,7 @@ async def list_instances(options: argparse.Namespace, remote: Remote) -> None:
             "name": one["name"],
             "tool": one["image"],
             "state": one["state"].replace("_", " "),
-            "created": local_time(one["created"]),
+            "created": local_time_text(one["created"]),
             "info": one["info"],
         }
         for one in found
@@ -70,25 +69,25 @@ async def list_instances(options: argparse.Namespace, remote: Remote) -> None:
     remote.output.table(rows, "You have no instances.")
 
 
-async def show(options: argparse.Namespace, remote: Remote) -> None:
+async def show_instance(options: argparse.Namespace, remote: RemotePortal) -> None:
     """One instance, whole."""
-    _show(remote, await find_instance(remote, options.instance))
+    _print_instance(remote, await find_instance(remote, options.instance))
 
 
-async def open_instance(options: argparse.Namespace, remote: Remote) -> None:
+async def open_instance(options: argparse.Namespace, remote: RemotePortal) -> None:
     """An instance's address, and a browser with it."""
     one = await find_instance(remote, options.instance)
     if not one["url"]:
         state = one["state"].replace("_", " ")
         hint = "start it first" if "start" in one["actions"] else "try again in a moment"
         raise NotPossible(f"{one['name']} is {state}, and can't be opened", hint=hint)
-    _opened(remote, one, browser=not options.no_browser)
+    _opened_instance(remote, one, browser=not options.no_browser)
 
 
-async def logs(options: argparse.Namespace, remote: Remote) -> None:
+async def show_logs(options: argparse.Namespace, remote: RemotePortal) -> None:
     """The newest lines of an instance's log, and with ``follow`` those that come."""
     one = await find_instance(remote, options.instance)
-    path = f"instances/{part(one['id'])}"
+    path = f"instances/{url_path_part(one['id'])}"
     # Followed lines are found again by what stands before them.
     wanted = _FOLLOWED_LINES if options.follow else options.lines
     text = await remote.api.text(f"{path}/logs", lines=str(wanted))
@@ -96,20 +95,20 @@ async def logs(options: argparse.Namespace, remote: Remote) -> None:
         remote.output.data({"text": text})
         return
     lines = text.splitlines()
-    _print_log(remote, lines[-options.lines :])
+    _print_log_lines(remote, lines[-options.lines :])
     while options.follow:
         state = (await remote.api.get(path))["state"]
         text = await remote.api.text(f"{path}/logs", lines=str(_FOLLOWED_LINES))
         now = text.splitlines()
-        _print_log(remote, added_lines(lines, now))
+        _print_log_lines(remote, added_log_lines(lines, now))
         lines = now
         if state in _ENDED:
-            remote.output.note(f"{printable(one['name'])} has ended.")
+            remote.output.note(f"{printable_in_terminal(one['name'])} has ended.")
             return
         await asyncio.sleep(_LOG_POLL_S)
 
 
-def added_lines(before: list[str], now: list[str]) -> list[str]:
+def added_log_lines(before: list[str], now: list[str]) -> list[str]:
     """What a log's newest lines ``now`` have after ``before``, its newest lines earlier."""
     for kept in range(min(len(before), len(now)), 0, -1):
         if before[-kept:] == now[:kept]:
@@ -120,7 +119,7 @@ def added_lines(before: list[str], now: list[str]) -> list[str]:
 # ---- acting
 
 
-async def start(options: argparse.Namespace, remote: Remote) -> None:
+async def start_instance(options: argparse.Namespace, remote: RemotePortal) -> None:
     """A new instance of a tool, or a stopped one again."""
     known = {one["name"] for one in await remote.api.get("images")}
     if options.what in known:
@@ -141,50 +140,52 @@ async def start(options: argparse.Namespace, remote: Remote) -> None:
                 f"{one['name']} is there already, and keeps its name",
                 hint="leave out --name, or use 'rename'",
             )
-        one = await remote.api.post(f"instances/{part(one['id'])}/start")
+        one = await remote.api.post(f"instances/{url_path_part(one['id'])}/start")
     if not options.no_wait:
-        one = await _started(remote, one)
+        one = await _started_instance(remote, one)
     if remote.output.is_json:
         remote.output.data(one)
     elif one["url"]:
-        _opened(remote, one, browser=options.open)
+        _opened_instance(remote, one, browser=options.open)
     else:
         remote.output.line(one["id"])
 
 
-async def stop(options: argparse.Namespace, remote: Remote) -> None:
+async def stop_instances(options: argparse.Namespace, remote: RemotePortal) -> None:
     """Stop instances."""
-    await _each(options, remote, "stop", "Stopping")
+    await _ask_of_each_instance(options, remote, "stop", "Stopping")
 
 
-async def discard(options: argparse.Namespace, remote: Remote) -> None:
+async def discard_instances(options: argparse.Namespace, remote: RemotePortal) -> None:
     """Discard instances, after a question."""
     found = [await find_instance(remote, name) for name in options.instances]
     if not options.yes:
-        names = ", ".join(f"{printable(one['name'])} ({one['id']})" for one in found)
+        names = ", ".join(f"{printable_in_terminal(one['name'])} ({one['id']})" for one in found)
         if not sys.stdin.isatty():
             raise ClientError("nobody is there to be asked", hint="say --yes if you mean it")
         remote.output.note(f"Everything in {names} will be deleted. This can't be undone.")
         said = await asyncio.to_thread(input, "Discard? Type yes: ")
         if said.strip().lower() != "yes":
             raise ClientError("nothing was discarded")
-    await _each(options, remote, "discard", "Discarding", found)
+    await _ask_of_each_instance(options, remote, "discard", "Discarding", found)
 
 
-async def rename(options: argparse.Namespace, remote: Remote) -> None:
+async def rename_instance(options: argparse.Namespace, remote: RemotePortal) -> None:
     """Give an instance another name."""
     one = await find_instance(remote, options.instance)
-    renamed = await remote.api.patch(f"instances/{part(one['id'])}", {"name": options.name})
+    renamed = await remote.api.patch(
+        f"instances/{url_path_part(one['id'])}", {"name": options.name}
+    )
     if remote.output.is_json:
         remote.output.data(renamed)
     else:
-        remote.output.note(f"{one['id']} is called {printable(renamed['name'])} now.")
+        remote.output.note(f"{one['id']} is called {printable_in_terminal(renamed['name'])} now.")
 
 
 # ---- inside
 
 
-async def find_instance(remote: Remote, wanted: str) -> dict[str, Any]:
+async def find_instance(remote: RemotePortal, wanted: str) -> dict[str, Any]:
     """One of the caller's instances, by its id or its name.
 
     :raises NoSuchThing: none, or several of the name.
@@ -204,24 +205,24 @@ async def find_instance(remote: Remote, wanted: str) -> dict[str, Any]:
     raise NoSuchThing(f"you have no instance {wanted[:80]!r}", hint="'dit4c list' shows yours")
 
 
-async def _each(
+async def _ask_of_each_instance(
     options: argparse.Namespace,
-    remote: Remote,
+    remote: RemotePortal,
     verb: str,
     word: str,
     found: list[dict[str, Any]] | None = None,
 ) -> None:
     # All are looked up before anything is done to one.
     chosen = found or [await find_instance(remote, name) for name in options.instances]
-    done = [await remote.api.post(f"instances/{part(one['id'])}/{verb}") for one in chosen]
+    done = [await remote.api.post(f"instances/{url_path_part(one['id'])}/{verb}") for one in chosen]
     if remote.output.is_json:
         remote.output.data(done)
         return
     for one in done:
-        remote.output.note(f"{word} {printable(one['name'])} ({one['id']}).")
+        remote.output.note(f"{word} {printable_in_terminal(one['name'])} ({one['id']}).")
 
 
-async def _started(remote: Remote, one: Mapping[str, Any]) -> dict[str, Any]:
+async def _started_instance(remote: RemotePortal, one: Mapping[str, Any]) -> dict[str, Any]:
     """The instance once it can be opened, with what happens until then as notes.
 
     :raises NotPossible: it failed, or takes too long.
@@ -230,7 +231,7 @@ async def _started(remote: Remote, one: Mapping[str, Any]) -> dict[str, Any]:
     while True:
         under_way = one["state"] in (*_WAITED_FOR, "running")
         moved = moved or under_way
-        info = f"{one['state'].replace('_', ' ')}: {printable(one['info'])}"
+        info = f"{one['state'].replace('_', ' ')}: {printable_in_terminal(one['info'])}"
         if info != said and not remote.output.is_json:
             remote.output.note(f"[{time.monotonic() - began:4.0f} s] {info}")
             said = info
@@ -242,10 +243,10 @@ async def _started(remote: Remote, one: Mapping[str, Any]) -> dict[str, Any]:
         if time.monotonic() - began > _START_S:
             raise NotPossible(f"{one['name']} has not started within an hour")
         await asyncio.sleep(_POLL_S)
-        one = await remote.api.get(f"instances/{part(one['id'])}")
+        one = await remote.api.get(f"instances/{url_path_part(one['id'])}")
 
 
-def _opened(remote: Remote, one: Mapping[str, Any], *, browser: bool) -> None:
+def _opened_instance(remote: RemotePortal, one: Mapping[str, Any], *, browser: bool) -> None:
     if remote.output.is_json:
         remote.output.data(one)
     else:
@@ -254,7 +255,7 @@ def _opened(remote: Remote, one: Mapping[str, Any], *, browser: bool) -> None:
         open_browser(one["url"])
 
 
-def _show(remote: Remote, one: Mapping[str, Any]) -> None:
+def _print_instance(remote: RemotePortal, one: Mapping[str, Any]) -> None:
     if remote.output.is_json:
         remote.output.data(one)
         return
@@ -265,15 +266,15 @@ def _show(remote: Remote, one: Mapping[str, Any]) -> None:
         "State": one["state"].replace("_", " "),
         "Info": one["info"],
         "Address": one["url"] or "none now",
-        "Created": local_time(one["created"]),
+        "Created": local_time_text(one["created"]),
         "You can": ", ".join(one["actions"]) or "nothing now",
     }
     for name, value in facts.items():
-        remote.output.line(f"{name:<8} {printable(value)}")
+        remote.output.line(f"{name:<8} {printable_in_terminal(value)}")
 
 
-def _print_log(remote: Remote, lines: list[str]) -> None:
+def _print_log_lines(remote: RemotePortal, lines: list[str]) -> None:
     # A log of an app's own, shown in a terminal: nothing in it may drive the terminal.
     clean = sys.stdout.isatty()
     for line in lines:
-        remote.output.line(printable(line.replace("\t", "    ")) if clean else line)
+        remote.output.line(printable_in_terminal(line.replace("\t", "    ")) if clean else line)

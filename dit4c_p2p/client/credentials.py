@@ -16,7 +16,7 @@ _MAX_BYTES = 256 * 1024
 _LOG_IN = "run: dit4c login https://portal.example.org"
 
 
-class Login(msgspec.Struct, frozen=True, kw_only=True):
+class SavedLogin(msgspec.Struct, frozen=True, kw_only=True):
     """One portal's token, and whose it is."""
 
     token: str
@@ -27,7 +27,7 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     """Every portal by its URL; ``default`` is the one that was logged in to last."""
 
     default: str = ""
-    portals: dict[str, Login] = {}
+    portals: dict[str, SavedLogin] = {}
 
 
 def credentials_file(environ: Mapping[str, str] = os.environ) -> Path:
@@ -60,10 +60,10 @@ def read_credentials(file: Path) -> Credentials:
         ) from None
 
 
-def keep_login(file: Path, portal: str, login: Login) -> None:
+def keep_login(file: Path, portal: str, login: SavedLogin) -> None:
     """Keep a portal's token; the portal is the default from now on."""
     known = read_credentials(file)
-    _write(file, Credentials(default=portal, portals={**known.portals, portal: login}))
+    _write_credentials(file, Credentials(default=portal, portals={**known.portals, portal: login}))
 
 
 def forget_login(file: Path, portal: str) -> None:
@@ -71,7 +71,7 @@ def forget_login(file: Path, portal: str) -> None:
     known = read_credentials(file)
     rest = {url: login for url, login in known.portals.items() if url != portal}
     default = known.default if known.default in rest else next(iter(rest), "")
-    _write(file, Credentials(default=default, portals=rest))
+    _write_credentials(file, Credentials(default=default, portals=rest))
 
 
 def chosen_portal(
@@ -122,5 +122,5 @@ def portal_url(text: str) -> str:
     return str(origin)
 
 
-def _write(file: Path, credentials: Credentials) -> None:
+def _write_credentials(file: Path, credentials: Credentials) -> None:
     write_whole(file, msgspec.json.format(msgspec.json.encode(credentials), indent=2) + b"\n")

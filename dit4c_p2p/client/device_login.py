@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from dit4c_p2p.client.api import PortalApi
-from dit4c_p2p.client.errors import NotLoggedIn, NotPossible, Unreachable
+from dit4c_p2p.client.errors import NotLoggedIn, NotPossible, PortalNotReachable
 
 _CLIENT_ID = "dit4c-cli"
 _GRANT_TYPE = "urn:ietf:params:oauth:grant-type:device_code"
@@ -35,12 +35,16 @@ async def device_login(
     if status == 429:
         raise NotPossible(str(said.get("detail", "too many programs wait")).rstrip("."))
     if status != 200 or not all(isinstance(said.get(key), str) for key in _NEEDED):
-        raise Unreachable(f"{api.url} does not let programs in by a code", hint="check the URL")
+        raise PortalNotReachable(
+            f"{api.url} does not let programs in by a code", hint="check the URL"
+        )
     show(said["user_code"], said["verification_uri"], said["verification_uri_complete"])
-    interval = _seconds(said.get("interval"), 5.0)
+    interval = _device_login_seconds(said.get("interval"), 5.0)
     try:
-        async with asyncio.timeout(min(_seconds(said.get("expires_in"), 600.0), _LONGEST_S)):
-            return await _polled(api, said["device_code"], interval, sleep)
+        async with asyncio.timeout(
+            min(_device_login_seconds(said.get("expires_in"), 600.0), _LONGEST_S)
+        ):
+            return await _polled_device_token(api, said["device_code"], interval, sleep)
     except TimeoutError:
         raise NotLoggedIn("nobody has let it in in time", hint="log in again") from None
 
@@ -48,7 +52,9 @@ async def device_login(
 _NEEDED = ("device_code", "user_code", "verification_uri", "verification_uri_complete")
 
 
-async def _polled(api: PortalApi, device_code: str, interval: float, sleep: Sleep) -> str:
+async def _polled_device_token(
+    api: PortalApi, device_code: str, interval: float, sleep: Sleep
+) -> str:
     while True:
         await sleep(interval)
         try:
@@ -58,7 +64,7 @@ async def _polled(api: PortalApi, device_code: str, interval: float, sleep: Slee
                 device_code=device_code,
                 client_id=_CLIENT_ID,
             )
-        except Unreachable:
+        except PortalNotReachable:
             # A portal that starts again meanwhile still knows the code.
             continue
         token, error = said.get("access_token"), said.get("error")
@@ -71,6 +77,6 @@ async def _polled(api: PortalApi, device_code: str, interval: float, sleep: Slee
             raise NotLoggedIn(f"not logged in: {reason}", hint="log in again")
 
 
-def _seconds(value: Any, usual: float) -> float:
+def _device_login_seconds(value: Any, usual: float) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if number and 0 < value < _LONGEST_S else usual

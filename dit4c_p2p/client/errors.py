@@ -40,7 +40,7 @@ class NotPossible(ClientError):
     exit_code = 5
 
 
-class Unreachable(ClientError):
+class PortalNotReachable(ClientError):
     """The portal can't be asked."""
 
     code = "unreachable"

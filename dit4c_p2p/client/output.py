@@ -12,7 +12,7 @@ _GAP = "  "
 _MIN_WIDTH = 12
 
 
-class Output:
+class CommandOutput:
     """Where a command's results go: standard output; notes go to standard error.
 
     :param form: ``text`` or ``json``.
@@ -45,12 +45,14 @@ class Output:
             return
         names = list(rows[0])
         cells = [{name: name.upper() for name in names}, *rows]
-        clean = [{name: printable(row[name]) for name in names} for row in cells]
-        widths = {name: max(_width(row[name]) for row in clean) for name in names}
+        clean = [{name: printable_in_terminal(row[name]) for name in names} for row in cells]
+        widths = {name: max(_terminal_width(row[name]) for row in clean) for name in names}
         room = self._room() - sum(widths[name] + len(_GAP) for name in names[:-1])
         for row in clean:
-            before = [row[name] + " " * (widths[name] - _width(row[name])) for name in names[:-1]]
-            last = _cut(row[names[-1]], max(room, _MIN_WIDTH))
+            before = [
+                row[name] + " " * (widths[name] - _terminal_width(row[name])) for name in names[:-1]
+            ]
+            last = _cut_to_columns(row[names[-1]], max(room, _MIN_WIDTH))
             self.line(_GAP.join([*before, last]).rstrip())
 
     def _room(self) -> int:
@@ -58,31 +60,31 @@ class Output:
         return shutil.get_terminal_size().columns if self._out.isatty() else sys.maxsize
 
 
-def printable(text: str) -> str:
+def printable_in_terminal(text: str) -> str:
     """A text of somebody's without what would drive the terminal or turn the line around."""
     return "".join(
         char if char.isprintable() and unicodedata.category(char) != "Cf" else " " for char in text
     )
 
 
-def local_time(text: str | None) -> str:
+def local_time_text(text: str | None) -> str:
     """A time of the API's in this machine's zone."""
     if not text:
         return "never"
     return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M}"
 
 
-def _width(text: str) -> int:
+def _terminal_width(text: str) -> int:
     """Columns that a text takes in a terminal."""
     wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
     marks = sum(unicodedata.combining(char) != 0 for char in text)
     return len(text) + wide - marks
 
 
-def _cut(text: str, room: int) -> str:
-    if _width(text) <= room:
+def _cut_to_columns(text: str, room: int) -> str:
+    if _terminal_width(text) <= room:
         return text
     kept = text
-    while kept and _width(kept) > room - 1:
+    while kept and _terminal_width(kept) > room - 1:
         kept = kept[:-1]
     return kept + "…"

@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from dit4c_p2p.client.api import PortalApi, part, portal_api
+from dit4c_p2p.client.api import PortalApi, portal_api, url_path_part
 from dit4c_p2p.client.credentials import (
-    Login,
+    SavedLogin,
     chosen_portal,
     credentials_file,
     forget_login,
@@ -21,34 +21,34 @@ from dit4c_p2p.client.credentials import (
 )
 from dit4c_p2p.client.device_login import device_login
 from dit4c_p2p.client.errors import ClientError, NotLoggedIn
-from dit4c_p2p.client.output import Output, printable
+from dit4c_p2p.client.output import CommandOutput, printable_in_terminal
 
 
 @dataclass(frozen=True)
-class Remote:
+class RemotePortal:
     """A portal as one command uses it."""
 
     api: PortalApi
-    output: Output
+    output: CommandOutput
 
 
 @asynccontextmanager
-async def remote(given: str | None, form: str) -> AsyncIterator[Remote]:
+async def remote_portal(given: str | None, form: str) -> AsyncIterator[RemotePortal]:
     """The portal that a command means; see :func:`chosen_portal`.
 
     :param form: of the output, ``text`` or ``json``.
     """
     url, token = chosen_portal(given, credentials_file())
     async with portal_api(url, token) as api:
-        yield Remote(api, Output(form))
+        yield RemotePortal(api, CommandOutput(form))
 
 
-async def log_in(given: str | None, *, browser: bool) -> None:
+async def log_in_to_portal(given: str | None, *, browser: bool) -> None:
     """Log in to a portal and keep the token.
 
     :param browser: whether to open the page in this machine's browser.
     """
-    file, output = credentials_file(), Output("text")
+    file, output = credentials_file(), CommandOutput("text")
     known = read_credentials(file)
     url = given or os.environ.get("DIT4C_PORTAL") or known.default
     if not url:
@@ -57,7 +57,7 @@ async def log_in(given: str | None, *, browser: bool) -> None:
 
     def show(code: str, page: str, page_with_code: str) -> None:
         output.note(f"Open {page} in a browser where you are logged in, and type the code")
-        output.note(f"\n    {printable(code)}\n")
+        output.note(f"\n    {printable_in_terminal(code)}\n")
         if browser and open_browser(page_with_code):
             output.note("A browser has been opened for it: compare the code there.")
         output.note("Waiting for you …")
@@ -66,34 +66,34 @@ async def log_in(given: str | None, *, browser: bool) -> None:
         token = await device_login(api, show)
     async with portal_api(url, token) as api:
         who = await api.get("whoami")
-    keep_login(file, url, Login(token=token, person=str(who["id"])))
+    keep_login(file, url, SavedLogin(token=token, person=str(who["id"])))
     earlier = known.portals.get(url)
     if earlier is not None:
-        await _end(url, earlier)
-    output.note(f"Logged in to {url} as {printable(str(who['id']))}.")
+        await _end_portal_token(url, earlier)
+    output.note(f"Logged in to {url} as {printable_in_terminal(str(who['id']))}.")
 
 
-async def log_out(given: str | None) -> None:
+async def log_out_of_portal(given: str | None) -> None:
     """End the kept token of a portal, and forget it in any case."""
-    file, output = credentials_file(), Output("text")
+    file, output = credentials_file(), CommandOutput("text")
     known = read_credentials(file)
     url = given or os.environ.get("DIT4C_PORTAL") or known.default
     url = portal_url(url) if url else ""
     login = known.portals.get(url)
     if login is None:
         raise NotLoggedIn(f"you are not logged in to {url or 'any portal'}")
-    ended = await _end(url, login)
+    ended = await _end_portal_token(url, login)
     forget_login(file, url)
     output.note(f"Logged out of {url}.")
     if not ended:
         output.note("The portal could not be told: revoke the token on your account page.")
 
 
-async def _end(url: str, login: Login) -> bool:
+async def _end_portal_token(url: str, login: SavedLogin) -> bool:
     """Have a token count no more; whether that is sure."""
     try:
         async with portal_api(url, login.token) as api:
-            await api.post(f"people/{part(login.person)}/tokens/current/revoke")
+            await api.post(f"people/{url_path_part(login.person)}/tokens/current/revoke")
     except NotLoggedIn:
         return True
     except ClientError:

@@ -12,7 +12,7 @@ from dit4c_p2p.database.opening import missing_migrations
 from dit4c_p2p.database.spec import DatabaseSpec
 
 
-def make_package(module: str) -> None:
+def make_migrations_package(module: str) -> None:
     """Make the migrations' package if it is not there yet."""
     parent, _, name = module.rpartition(".")
     folder = Path(importlib.import_module(parent).__path__[0], name)
@@ -21,10 +21,10 @@ def make_package(module: str) -> None:
     importlib.invalidate_caches()
 
 
-async def _command(arguments: argparse.Namespace) -> int:
+async def _migrations_command(arguments: argparse.Namespace) -> int:
     spec = DatabaseSpec(arguments.app, Path(":memory:"))
     if arguments.verb == "makemigrations":
-        make_package(spec.migrations)
+        make_migrations_package(spec.migrations)
     writers = await missing_migrations(spec)
     if writers and arguments.verb == "check":
         print(f"{spec.app}: the models have changed, a migration is missing")
@@ -45,4 +45,4 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("verb", choices=["makemigrations", "check"])
     parser.add_argument("app", help="the component: portal, scheduler")
     parser.add_argument("--name", help="what the migration is about, such as add_grants")
-    return asyncio.run(_command(parser.parse_args(argv)))
+    return asyncio.run(_migrations_command(parser.parse_args(argv)))

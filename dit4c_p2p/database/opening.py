@@ -35,12 +35,12 @@ async def databases(specs: Sequence[DatabaseSpec]) -> AsyncIterator[None]:
     # Statements that Tortoise has kept: the same app may have been on the other engine before.
     EXECUTOR_CACHE.clear()
     for spec in specs:
-        place_of(spec).prepare()
-        await _migrate(spec)
+        database_place(spec).prepare()
+        await _migrate_database(spec)
     context = TortoiseContext()
     try:
         with context:
-            await context.init(_config(specs, migrating=False))
+            await context.init(_tortoise_config(specs, migrating=False))
         # Not bound to this task: requests and connections are served in tasks of their own.
         set_global_context(context)
         yield
@@ -49,21 +49,23 @@ async def databases(specs: Sequence[DatabaseSpec]) -> AsyncIterator[None]:
         if type(error) is not OperationalError and not isinstance(error, sqlite3.Error):
             raise
         if len(specs) == 1:
-            raise place_of(specs[0]).translated(error) from error
+            raise database_place(specs[0]).translated(error) from error
         raise ConfigError(f"a database does not work: {error}") from error
     finally:
         await context.close_connections()
 
 
-def place_of(spec: DatabaseSpec) -> SqliteFile | PostgresqlServer:
+def database_place(spec: DatabaseSpec) -> SqliteFile | PostgresqlServer:
     """Return the object for the kind of place where a database is."""
     return PostgresqlServer(spec) if spec.is_postgresql else SqliteFile(spec)
 
 
-def _config(specs: Sequence[DatabaseSpec], *, migrating: bool) -> dict[str, Any]:
+def _tortoise_config(specs: Sequence[DatabaseSpec], *, migrating: bool) -> dict[str, Any]:
     """Tortoise's configuration; each app's models use the connection of the same name."""
     return {
-        "connections": {spec.app: place_of(spec).connection(migrating=migrating) for spec in specs},
+        "connections": {
+            spec.app: database_place(spec).connection(migrating=migrating) for spec in specs
+        },
         "apps": {
             spec.app: {
                 "models": [spec.models],
@@ -75,16 +77,16 @@ def _config(specs: Sequence[DatabaseSpec], *, migrating: bool) -> dict[str, Any]
     }
 
 
-async def _migrate(spec: DatabaseSpec) -> None:
+async def _migrate_database(spec: DatabaseSpec) -> None:
     """Migrate one database to the newest schema, or change nothing."""
-    place, context = place_of(spec), TortoiseContext()
-    config = _config([spec], migrating=True)
+    place, context = database_place(spec), TortoiseContext()
+    config = _tortoise_config([spec], migrating=True)
     with context:
         try:
             await context.init(config)
             async with in_transaction(spec.app) as connection:
                 executor = MigrationExecutor(connection, config["apps"])
-                await _refuse_others(spec, executor)
+                await _refuse_foreign_database(spec, executor)
                 await executor.migrate()
                 await place.finish(connection)
         except FAILURES as error:
@@ -93,7 +95,7 @@ async def _migrate(spec: DatabaseSpec) -> None:
             await context.close_connections()
 
 
-async def _refuse_others(spec: DatabaseSpec, executor: MigrationExecutor) -> None:
+async def _refuse_foreign_database(spec: DatabaseSpec, executor: MigrationExecutor) -> None:
     """:raises ConfigError: it is a newer version's or another component's."""
     # The recorder takes any error for "nothing applied", and in PostgreSQL an error ends the
     # transaction: so the table is made first.
@@ -117,7 +119,7 @@ async def _refuse_others(spec: DatabaseSpec, executor: MigrationExecutor) -> Non
 
 async def missing_migrations(spec: DatabaseSpec) -> list[MigrationWriter]:
     """Return the migrations that the models need and that are not written yet; open nothing."""
-    config = _config([spec], migrating=True)
+    config = _tortoise_config([spec], migrating=True)
     with TortoiseContext() as context:
         await context.init(config, init_connections=False)
         if context.apps is None:

@@ -40,7 +40,7 @@ _KEEPALIVE = {
 _log = logging.getLogger(__name__)
 
 
-class Unreachable(ConfigError):
+class ServerUnreachable(ConfigError):
     """No server accepts connections at the address now."""
 
 
@@ -97,16 +97,18 @@ class PostgresqlServer:
         try:
             connection = await self._take()
             async with asyncio.TaskGroup() as group:
-                keeping = group.create_task(hold.keep(connection, self._connect))
+                keeping = group.create_task(hold.keep_database_lock(connection, self._connect))
                 try:
                     yield
                 finally:
                     keeping.cancel()
-        except hold.Held:
+        except hold.LockHeldElsewhere:
             raise self._spec.served_from() from None
         except BaseExceptionGroup as errors:
             first = errors.exceptions[0]
-            raise self._spec.served_from() if isinstance(first, hold.Held) else first from None
+            raise (
+                self._spec.served_from() if isinstance(first, hold.LockHeldElsewhere) else first
+            ) from None
 
     async def _take(self) -> Any:
         from dit4c_p2p.database import postgresql_hold as hold
@@ -115,10 +117,10 @@ class PostgresqlServer:
         began, pauses, said = time(), Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S), False
         while True:
             try:
-                return await hold.take(self._connect)
+                return await hold.take_database_lock(self._connect)
             except hold.FAILURES as error:
                 refused = self.translated(error)
-                if not isinstance(refused, Unreachable) or time() - began > _PATIENCE_S:
+                if not isinstance(refused, ServerUnreachable) or time() - began > _PATIENCE_S:
                     raise refused from error
                 if not said:
                     _log.warning("%s: waiting for it, %d s at most", refused, _PATIENCE_S)
@@ -144,11 +146,11 @@ class PostgresqlServer:
 
         :param otherwise: the sentence for an unknown error.
         """
-        cause = _cause(error)
+        cause = _first_cause(error)
         text = " ".join(str(cause).split()) or type(cause).__name__
         state = str(getattr(cause, "sqlstate", None) or "")
         if isinstance(cause, OSError | TimeoutError) or state[:2] == "08" or state == "57P03":
-            return Unreachable(
+            return ServerUnreachable(
                 f"{self._spec} can't be reached: {text}",
                 hint="is PostgreSQL running there, and does it take connections?",
             )
@@ -183,7 +185,7 @@ class PostgresqlServer:
         return ConfigError(f"{self._spec} {otherwise}: {text}")
 
 
-def _cause(error: BaseException) -> BaseException:
+def _first_cause(error: BaseException) -> BaseException:
     """Return the first error of a chain of causes."""
     while error.__cause__ is not None:
         error = error.__cause__

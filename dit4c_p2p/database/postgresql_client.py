@@ -42,7 +42,7 @@ _WAIT_S = 10
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _translated_postgresql_errors() -> Iterator[None]:
     try:
         yield
     except asyncpg.IntegrityConstraintViolationError as error:
@@ -53,54 +53,54 @@ def _translated() -> Iterator[None]:
         raise OperationalError(error) from error
 
 
-def _storable(value: Any) -> Any:
+def _storable_parameter(value: Any) -> Any:
     """A parameter, or a list of them, without ``NUL``."""
     if isinstance(value, str):
         return value.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in value else value
-    return [_storable(item) for item in value] if isinstance(value, list) else value
+    return [_storable_parameter(item) for item in value] if isinstance(value, list) else value
 
 
-class _Translating:
+class _TranslatingExecutor:
     """Translates the errors of each of Tortoise's statements."""
 
     async def _translate_exceptions(
         self, func: Callable[..., Coroutine[None, None, Any]], *args: Any, **kwargs: Any
     ) -> Any:
-        with _translated():
+        with _translated_postgresql_errors():
             return await func(
                 self,
-                *map(_storable, args),
-                **{name: _storable(value) for name, value in kwargs.items()},
+                *map(_storable_parameter, args),
+                **{name: _storable_parameter(value) for name, value in kwargs.items()},
             )
 
 
-class _Transaction(_Translating, TransactionWrapper):
+class _PostgresqlTransaction(_TranslatingExecutor, TransactionWrapper):
     """The connection within a transaction."""
 
     def _in_transaction(self) -> TransactionContext:
-        return NestedTransactionContext(_Transaction(self))
+        return NestedTransactionContext(_PostgresqlTransaction(self))
 
     async def begin(self) -> None:
-        with _translated():
+        with _translated_postgresql_errors():
             self.transaction = self._connection.transaction(isolation="read_committed")
             await self.transaction.start()
             await self._connection.execute("SELECT pg_advisory_xact_lock($1)", _WRITER)
 
     async def savepoint(self) -> None:
-        with _translated():
+        with _translated_postgresql_errors():
             self.transaction = self._connection.transaction()
             await self.transaction.start()
 
     async def commit(self) -> None:
-        with _translated():
+        with _translated_postgresql_errors():
             await super().commit()
 
     async def rollback(self) -> None:
-        with _translated():
+        with _translated_postgresql_errors():
             await super().rollback()
 
 
-class _Context(TransactionContext):
+class _PostgresqlTransactionContext(TransactionContext):
     """``async with`` around one transaction."""
 
     def __init__(self, client: "Client") -> None:
@@ -109,19 +109,19 @@ class _Context(TransactionContext):
 
     async def __aenter__(self) -> TransactionalDBClient:
         parent = self._parent
-        with _translated():
+        with _translated_postgresql_errors():
             async with asyncio.timeout(_WAIT_S):
                 await parent.writer.acquire()
         try:
             pool = await parent.pool()
-            with _translated():
+            with _translated_postgresql_errors():
                 connection = await pool.acquire(timeout=_WAIT_S)
-            self.client = _Transaction(parent)
+            self.client = _PostgresqlTransaction(parent)
             self.client._connection = connection
             try:
                 await self.client.begin()
             except BaseException:
-                await _roll_back(self.client)
+                await _roll_back_transaction(self.client)
                 await parent.give_back(connection)
                 raise
         except BaseException:
@@ -137,7 +137,7 @@ class _Context(TransactionContext):
                 if exc_type is None:
                     await client.commit()
                 else:
-                    await _roll_back(client)
+                    await _roll_back_transaction(client)
         finally:
             get_connections().reset(self.token)
             try:
@@ -147,7 +147,7 @@ class _Context(TransactionContext):
                 self._parent.writer.release()
 
 
-async def _roll_back(client: TransactionalDBClient) -> None:
+async def _roll_back_transaction(client: TransactionalDBClient) -> None:
     try:
         await client.rollback()
     except BaseORMException as error:
@@ -155,7 +155,7 @@ async def _roll_back(client: TransactionalDBClient) -> None:
         _log.debug("no rollback: %s", error)
 
 
-class Client(_Translating, AsyncpgDBClient):
+class Client(_TranslatingExecutor, AsyncpgDBClient):
     """One database, several connections to it, one transaction at a time.
 
     :param dsn: a URL as libpq takes it.
@@ -167,12 +167,14 @@ class Client(_Translating, AsyncpgDBClient):
         self.writer = asyncio.Lock()
 
     async def create_connection(self, with_db: bool) -> None:
-        with _translated():
+        with _translated_postgresql_errors():
             await super().create_connection(with_db)
 
     async def create_pool(self, **kwargs: Any) -> asyncpg.Pool:
         """Called by the base class, which knows nothing of the URL and its port."""
-        return await asyncpg.create_pool(self._dsn, **{**kwargs, "port": None}, reset=_reset)
+        return await asyncpg.create_pool(
+            self._dsn, **{**kwargs, "port": None}, reset=_reset_nothing
+        )
 
     async def pool(self) -> asyncpg.Pool:
         """The connections, made at first use.
@@ -193,14 +195,14 @@ class Client(_Translating, AsyncpgDBClient):
             except (*ASYNCPG_FAILURES, OSError, TimeoutError) as error:
                 _log.debug("a connection broke: %s", error)
 
-    def acquire_connection(self) -> "_Borrowed":
-        return _Borrowed(self, self._pool_init_lock)
+    def acquire_connection(self) -> "_BorrowedPostgresqlConnection":
+        return _BorrowedPostgresqlConnection(self, self._pool_init_lock)
 
     def _in_transaction(self) -> TransactionContext:
-        return _Context(self)
+        return _PostgresqlTransactionContext(self)
 
 
-class _Borrowed(PoolConnectionWrapper[Any]):
+class _BorrowedPostgresqlConnection(PoolConnectionWrapper[Any]):
     """``async with`` around one statement outside of a transaction."""
 
     client: Client
@@ -214,7 +216,7 @@ class _Borrowed(PoolConnectionWrapper[Any]):
         await self.client.give_back(self.connection)
 
 
-async def _reset(connection: Any) -> None:
+async def _reset_nothing(connection: Any) -> None:
     """Do nothing: no state outlives a transaction, and asyncpg's reset costs a round trip."""
 
 

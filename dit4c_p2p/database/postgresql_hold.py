@@ -25,11 +25,11 @@ FAILURES = (*ASYNCPG_FAILURES, OSError, TimeoutError)
 Connect = Callable[[], Coroutine[Any, Any, asyncpg.Connection]]
 
 
-class Held(Exception):
+class LockHeldElsewhere(Exception):
     """Another process holds the lock."""
 
 
-async def take(connect: Connect) -> asyncpg.Connection:
+async def take_database_lock(connect: Connect) -> asyncpg.Connection:
     """Return a connection that holds the lock.
 
     :raises Held: another process holds it.
@@ -37,14 +37,14 @@ async def take(connect: Connect) -> asyncpg.Connection:
     connection = await connect()
     try:
         if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _SERVER):
-            raise Held
+            raise LockHeldElsewhere
     except BaseException:
         connection.terminate()
         raise
     return connection
 
 
-async def keep(connection: asyncpg.Connection, connect: Connect) -> None:
+async def keep_database_lock(connection: asyncpg.Connection, connect: Connect) -> None:
     """Keep the lock until cancelled, then release it.
 
     :raises Held: the lock was lost with its connection, and another process holds it now.
@@ -57,13 +57,15 @@ async def keep(connection: asyncpg.Connection, connect: Connect) -> None:
             except FAILURES as error:
                 _log.warning("the line to the database broke: %s", error or "time is up")
                 connection.terminate()
-                connection = await _again(lambda: take(connect))
+                connection = await _try_lock_again(lambda: take_database_lock(connect))
                 _log.info("the database is back")
     finally:
         connection.terminate()
 
 
-async def _again(attempt: Callable[[], Awaitable[asyncpg.Connection]]) -> asyncpg.Connection:
+async def _try_lock_again(
+    attempt: Callable[[], Awaitable[asyncpg.Connection]],
+) -> asyncpg.Connection:
     while True:
         try:
             return await attempt()

@@ -9,7 +9,7 @@ database while a process serves from it.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from dit4c_p2p.database.opening import databases, place_of
+from dit4c_p2p.database.opening import database_place, databases
 from dit4c_p2p.database.spec import DatabaseSpec
 
 
@@ -24,6 +24,6 @@ async def serving(specs: Sequence[DatabaseSpec]) -> AsyncIterator[None]:
     """
     async with AsyncExitStack() as stack:
         for spec in specs:
-            await stack.enter_async_context(place_of(spec).held())
+            await stack.enter_async_context(database_place(spec).held())
         await stack.enter_async_context(databases(specs))
         yield

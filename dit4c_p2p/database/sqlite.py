@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from dit4c_p2p.atomic_file import is_full
+from dit4c_p2p.atomic_file import is_full_disk_error
 from dit4c_p2p.database.spec import DatabaseSpec
-from dit4c_p2p.database.sqlite_client import statements
+from dit4c_p2p.database.sqlite_client import split_sql_statements
 from dit4c_p2p.errors import ConfigError
 
 # FULL: a commit that was acknowledged outlives a power cut, also in WAL mode.
@@ -45,7 +45,7 @@ class SqliteFile:
             in it.
         """
         path, trace = self._spec.path, self._spec.trace
-        if trace is not None and _has_content(trace) and not _has_content(path):
+        if trace is not None and _has_file_content(trace) and not _has_file_content(path):
             raise ConfigError(
                 f"{self._spec} is not there, and there was one before",
                 hint=f"put it back, or a copy of it; to begin anew instead, move {trace} away",
@@ -68,7 +68,7 @@ class SqliteFile:
 
         :raises ConfigError: a row refers to one that is not there.
         """
-        await _restore_indexes(connection)
+        await _restore_sqlite_indexes(connection)
         orphans = await connection.execute_query_dict("PRAGMA foreign_key_check")
         if orphans:
             raise self._damaged(f"{len(orphans)} rows of {orphans[0]['table']} refer to nothing")
@@ -95,7 +95,7 @@ class SqliteFile:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            if is_full(error):
+            if is_full_disk_error(error):
                 raise self._no_room() from error
             raise ConfigError(
                 f"{self._spec} can't be written: {error.strerror}",
@@ -116,7 +116,9 @@ class SqliteFile:
             return ConfigError(
                 f"{self._spec} is in use by another process", hint="stop the other dit4c first"
             )
-        if ("unable to open" in text or "I/O error" in text) and _is_full(self._spec.path.parent):
+        if ("unable to open" in text or "I/O error" in text) and _is_disk_full(
+            self._spec.path.parent
+        ):
             # SQLite's words where a file beside the database can't be made, or can't grow.
             text = "the disk is full"
         if "readonly" in text or "unable to open" in text:
@@ -140,7 +142,7 @@ class SqliteFile:
         )
 
 
-async def _restore_indexes(connection: Any) -> None:
+async def _restore_sqlite_indexes(connection: Any) -> None:
     """Make the indexes that the models declare and a rebuilt table has lost.
 
     A table that is not there has lost none: the migrations may be an earlier release's.
@@ -150,14 +152,14 @@ async def _restore_indexes(connection: Any) -> None:
     schema = connection.schema_generator(connection).get_create_schema_sql(safe=True)
     reference = sqlite3.connect(":memory:")
     try:
-        for statement in statements(schema):
+        for statement in split_sql_statements(schema):
             reference.execute(statement)
         tables = {row[0] for row in reference.execute(_TABLES)}
         there = {row["name"] for row in await connection.execute_query_dict(_TABLES)}
         for table in sorted(tables & there):
-            wanted = _indexes(reference.execute(_INDEXES, [table]).fetchall())
+            wanted = _declared_indexes(reference.execute(_INDEXES, [table]).fetchall())
             rows = await connection.execute_query_dict(_INDEXES, [table])
-            present = _indexes([tuple(row.values()) for row in rows])
+            present = _declared_indexes([tuple(row.values()) for row in rows])
             for unique, columns in sorted(wanted - present):
                 kind, prefix = ("UNIQUE INDEX", "uid") if unique else ("INDEX", "idx")
                 names = ", ".join(f'"{column}"' for column in columns)
@@ -168,11 +170,11 @@ async def _restore_indexes(connection: Any) -> None:
         reference.close()
 
 
-def _has_content(path: Path) -> bool:
+def _has_file_content(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def _is_full(folder: Path) -> bool:
+def _is_disk_full(folder: Path) -> bool:
     """Whether there is no room, be it for more content or for another file, in an existing folder.
 
     A file system without a limit to the number of files says that it has 0 in all.
@@ -188,7 +190,7 @@ _INDEXES = (
 )
 
 
-def _indexes(rows: Sequence[tuple[Any, ...]]) -> set[tuple[bool, tuple[str, ...]]]:
+def _declared_indexes(rows: Sequence[tuple[Any, ...]]) -> set[tuple[bool, tuple[str, ...]]]:
     """``{(unique, columns)}`` of the rows that :data:`_INDEXES` selects."""
     found: dict[str, tuple[bool, tuple[str, ...]]] = {}
     for name, unique, _, column in rows:

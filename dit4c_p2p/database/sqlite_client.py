@@ -31,7 +31,7 @@ from tortoise.connection import get_connections
 from tortoise.exceptions import OperationalError
 
 
-def statements(script: str) -> Iterator[str]:
+def split_sql_statements(script: str) -> Iterator[str]:
     """The complete statements of an SQL script, one by one, as SQLite's own parser ends them."""
     pending = ""
     for line in script.splitlines(keepends=True):
@@ -43,7 +43,7 @@ def statements(script: str) -> Iterator[str]:
         yield pending.strip()
 
 
-class _Statement(ConnectionWrapper[Any]):
+class _SqliteStatement(ConnectionWrapper[Any]):
     """``async with`` around one statement."""
 
     async def __aexit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
@@ -53,16 +53,16 @@ class _Statement(ConnectionWrapper[Any]):
             raise OperationalError(exc_val) from exc_val
 
 
-class _Transaction(SqliteTransactionWrapper):
+class _SqliteTransaction(SqliteTransactionWrapper):
     """The connection as seen from inside a transaction."""
 
     _parent: "Client"
 
     def _in_transaction(self) -> TransactionContext:
-        return NestedTransactionContext(_Transaction(self))
+        return NestedTransactionContext(_SqliteTransaction(self))
 
     def acquire_connection(self) -> ConnectionWrapper[Any]:
-        return _Statement(self._lock, self)
+        return _SqliteStatement(self._lock, self)
 
     async def begin(self) -> None:
         try:
@@ -83,14 +83,14 @@ class _Transaction(SqliteTransactionWrapper):
             raise OperationalError(error) from error
 
     async def execute_script(self, query: str) -> None:
-        for statement in statements(query):
+        for statement in split_sql_statements(query):
             await self.execute_query(statement)
 
 
-class _Context(SqliteTransactionContext):
+class _SqliteTransactionContext(SqliteTransactionContext):
     """``async with`` around one transaction."""
 
-    connection: _Transaction
+    connection: _SqliteTransaction
 
     async def __aenter__(self) -> TransactionalDBClient:
         await self._trxlock.acquire()
@@ -104,7 +104,7 @@ class _Context(SqliteTransactionContext):
         return self.connection
 
 
-class _Alone(_Statement):
+class _StatementOutsideTransaction(_SqliteStatement):
     """One outside of a transaction."""
 
     client: "Client"
@@ -148,10 +148,10 @@ class Client(SqliteClient):
         return found.st_dev, found.st_ino
 
     def acquire_connection(self) -> ConnectionWrapper[Any]:
-        return _Alone(self._lock, self)
+        return _StatementOutsideTransaction(self._lock, self)
 
     def _in_transaction(self) -> TransactionContext:
-        return _Context(_Transaction(self), self._lock)
+        return _SqliteTransactionContext(_SqliteTransaction(self), self._lock)
 
 
 client_class: type[Any] = Client

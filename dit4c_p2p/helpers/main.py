@@ -38,14 +38,14 @@ def run(
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER_OBJECTS)
     try:
-        uvloop.run(_until_told(main, stop_limit_s))
+        uvloop.run(_run_helper_until_told(main, stop_limit_s))
     except DitError as error:
         print(error.one_line(), file=sys.stderr, flush=True)
         return 1
     return 0
 
 
-async def _until_told(
+async def _run_helper_until_told(
     main: Callable[[asyncio.Event], Awaitable[None]], stop_limit_s: float
 ) -> None:
     stop = asyncio.Event()

@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncssh
 
 from dit4c_p2p.errors import ConfigError, DitError
-from dit4c_p2p.identity.keys import check_acceptable
+from dit4c_p2p.identity.keys import check_key_acceptable
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.codec import decode
 from dit4c_p2p.messages.pod import POD_FOLDER, PodConfig
@@ -17,7 +17,7 @@ FOLDER_VARIABLE = "DIT4C_POD_FOLDER"
 
 
 @dataclass(frozen=True)
-class Pod:
+class HelperPod:
     """The pod as its helpers see it; ``name`` is the instance's."""
 
     folder: Path
@@ -36,7 +36,7 @@ class Pod:
         return self.folder / "news.sock"
 
 
-def load(environ: Mapping[str, str] = os.environ) -> Pod:
+def load_pod_config(environ: Mapping[str, str] = os.environ) -> HelperPod:
     """Read ``config.json`` and ``key`` of :data:`POD_FOLDER`, or of ``$DIT4C_POD_FOLDER``.
 
     :raises ConfigError: either is missing or not what it must be.
@@ -45,7 +45,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Pod:
     try:
         config = decode((folder / "config.json").read_bytes(), PodConfig)
         name = PeerName.parse(config.instance)
-        key = check_acceptable(asyncssh.read_private_key(folder / "key"))
+        key = check_key_acceptable(asyncssh.read_private_key(folder / "key"))
     except (OSError, DitError, asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
         raise ConfigError(
             f"{folder} does not hold this pod's config.json and key: {error}",
@@ -53,4 +53,4 @@ def load(environ: Mapping[str, str] = os.environ) -> Pod:
         ) from None
     if name.kind is not Kind.INSTANCE or not 0 < config.app_port < 65536:
         raise ConfigError(f"{folder}/config.json is not an instance's")
-    return Pod(folder, config, name, key)
+    return HelperPod(folder, config, name, key)

@@ -49,7 +49,7 @@ class InstallationWatcher:
         said = ""
         while True:
             try:
-                public = await fetch_public(self._client)
+                public = await fetch_public_config(self._client)
                 if not self._is_own(public):
                     raise PortalUnreachable("another portal answers at the URL of this one")
             except PortalUnreachable as error:
@@ -69,7 +69,7 @@ class InstallationWatcher:
         return same_key and public.portal.url == own.url
 
 
-async def fetch_public(client: PortalClient) -> PublicConfig:
+async def fetch_public_config(client: PortalClient) -> PublicConfig:
     """The portal's ``config.json``.
 
     :raises PortalUnreachable: nothing answers, or not as a portal does.
@@ -82,7 +82,7 @@ async def fetch_public(client: PortalClient) -> PublicConfig:
             body = b""
             while len(body) <= _MAX_BYTES and (more := await response.content.read(_MAX_BYTES)):
                 body += more
-        return read_public(body)
+        return read_public_config(body)
     except InvalidMessage as error:
         raise PortalUnreachable(f"{url} does not answer as a portal does ({error})") from None
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -90,18 +90,20 @@ async def fetch_public(client: PortalClient) -> PublicConfig:
         raise PortalUnreachable(f"the portal does not answer: {reason}") from None
 
 
-def read_public(body: bytes) -> PublicConfig:
+def read_public_config(body: bytes) -> PublicConfig:
     """A portal's ``config.json``; what a newer portal says beyond it is left out.
 
     :raises InvalidMessage: not such a document.
     """
     try:
         raw = json.loads(body)
-        document = _known(raw, PublicConfig)
-        document["portal"] = _known(document.get("portal"), PortalInfo)
-        document["routers"] = [_known(one, RouterInfo) for one in document.get("routers", ())]
+        document = _known_config_part(raw, PublicConfig)
+        document["portal"] = _known_config_part(document.get("portal"), PortalInfo)
+        document["routers"] = [
+            _known_config_part(one, RouterInfo) for one in document.get("routers", ())
+        ]
         document["fileservers"] = [
-            _known(one, FileServerInfo) for one in document.get("fileservers", ())
+            _known_config_part(one, FileServerInfo) for one in document.get("fileservers", ())
         ]
         public = msgspec.convert(document, PublicConfig)
         parse_public(public.portal.key)
@@ -110,5 +112,5 @@ def read_public(body: bytes) -> PublicConfig:
         raise InvalidMessage(f"not a portal's config.json: {error}") from None
 
 
-def _known(raw: Any, kind: type[msgspec.Struct]) -> dict[str, Any]:
+def _known_config_part(raw: Any, kind: type[msgspec.Struct]) -> dict[str, Any]:
     return {name: value for name, value in raw.items() if name in kind.__struct_fields__}

@@ -50,7 +50,7 @@ class KeyDocument:
         return frozenset(fingerprint(key) for key in self.keys)
 
 
-def compose(document: KeyDocument) -> bytes:
+def compose_key_document(document: KeyDocument) -> bytes:
     """The body that the portal serves and signs; :func:`parse` is its inverse."""
     fields = {
         "kind": document.name.kind,

@@ -50,10 +50,10 @@ def parse_public(line: str, *, security_keys: bool = False) -> asyncssh.SSHKey:
         raise InvalidKey(
             f"not an SSH public key: {error}", hint="give the one line of the .pub file"
         ) from None
-    return check_acceptable(key, security_keys=security_keys)
+    return check_key_acceptable(key, security_keys=security_keys)
 
 
-def check_acceptable(key: asyncssh.SSHKey, *, security_keys: bool = False) -> asyncssh.SSHKey:
+def check_key_acceptable(key: asyncssh.SSHKey, *, security_keys: bool = False) -> asyncssh.SSHKey:
     """The key itself, if its algorithm and size are accepted.
 
     :param security_keys: as for :func:`parse_public`.
@@ -79,10 +79,10 @@ def check_acceptable(key: asyncssh.SSHKey, *, security_keys: bool = False) -> as
 
 def jwt_algorithm(key: asyncssh.SSHKey) -> str:
     """The one JWS algorithm a key signs JWTs with (RFC 7518, RFC 9864), fixed by its type."""
-    return _ALGORITHMS[check_acceptable(key).get_algorithm()]
+    return _ALGORITHMS[check_key_acceptable(key).get_algorithm()]
 
 
-def signs_tokens(key: asyncssh.SSHKey) -> bool:
+def key_signs_tokens(key: asyncssh.SSHKey) -> bool:
     """Whether a key can sign JWTs; a security key can't."""
     return key.get_algorithm() in _ALGORITHMS
 
@@ -103,7 +103,7 @@ def load_or_create(path: Path) -> asyncssh.SSHKey:
             f"{path} can be read by others", hint=f"make it yours alone: chmod 600 {path}"
         )
     try:
-        return check_acceptable(asyncssh.read_private_key(path))
+        return check_key_acceptable(asyncssh.read_private_key(path))
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
         raise InvalidKey(f"{path} is not a usable private key: {error}") from None
 

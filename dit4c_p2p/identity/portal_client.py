@@ -38,7 +38,7 @@ def is_loopback_host(host: str) -> bool:
         return False
 
 
-def trusting(ca: str) -> ssl.SSLContext:
+def trusting_context(ca: str) -> ssl.SSLContext:
     """Return a client's TLS context with the system's authorities and those of ``ca``.
 
     :raises ConfigError: ``ca`` is not PEM of certificates.
@@ -109,7 +109,7 @@ class PortalClient:
                 hint="use its https:// URL",
             )
         self.portal = portal
-        self._trust = trusting(ca) if url.scheme == "https" else None
+        self._trust = trusting_context(ca) if url.scheme == "https" else None
         self._resolver = (
             FixedResolver([split_address(address) for address in portal.connect])
             if portal.connect

@@ -12,7 +12,7 @@ _MAX_CHARS = 300
 
 
 @dataclass(frozen=True)
-class Problem:
+class ProblemDocument:
     """``code`` is the portal's error code, ``detail`` its sentence; each may be empty."""
 
     status: int
@@ -28,7 +28,7 @@ class Problem:
         return f"the portal answers {self.status}" + (f": {self.detail}" if self.detail else "")
 
 
-async def read_problem(response: aiohttp.ClientResponse) -> Problem:
+async def read_problem(response: aiohttp.ClientResponse) -> ProblemDocument:
     """Read the problem document of an error response.
 
     :raises aiohttp.ClientError, TimeoutError, OSError: the response can't be read.
@@ -41,11 +41,13 @@ async def read_problem(response: aiohttp.ClientResponse) -> Problem:
     except (ValueError, RecursionError):
         said = None
     if not isinstance(said, dict):
-        return Problem(response.status)
-    return Problem(response.status, _text(said.get("code")), _text(said.get("detail")))
+        return ProblemDocument(response.status)
+    return ProblemDocument(
+        response.status, _problem_text(said.get("code")), _problem_text(said.get("detail"))
+    )
 
 
-def _text(value: object) -> str:
+def _problem_text(value: object) -> str:
     """Return the value as one printable line."""
     text = " ".join(value.split()) if isinstance(value, str) else ""
     return "".join(char for char in text if char.isprintable())[:_MAX_CHARS]

@@ -63,7 +63,7 @@ Watcher = Callable[[KeyEvent | None], None]
 _Event = KeyEvent | Heartbeat | AccessEnded
 
 
-class _Entry:
+class _RegistryEntry:
     """A verified document, and the time (monotonic) at which it was last known to be the newest."""
 
     __slots__ = ("confirmed", "document")
@@ -102,7 +102,7 @@ class Registry:
         self._portal_key = parse_public(client.portal.key)
         self._folder = cache_folder
         self._clock = clock
-        self._entries: OrderedDict[PeerName, _Entry] = OrderedDict()
+        self._entries: OrderedDict[PeerName, _RegistryEntry] = OrderedDict()
         self._fetching: dict[PeerName, asyncio.Task[KeyDocument]] = {}
         self._newest: OrderedDict[PeerName, int] = OrderedDict()
         self._change = -1
@@ -188,7 +188,7 @@ class Registry:
             _log.warning("a key document was not accepted: %s", error.one_line())
             raise
         if before == (self._newest.get(name, -1), self._cleared):
-            self._entries[name] = _Entry(document, time.monotonic())
+            self._entries[name] = _RegistryEntry(document, time.monotonic())
             self._entries.move_to_end(name)
             while len(self._entries) > _MAX_CACHED:
                 self._entries.popitem(last=False)
@@ -197,7 +197,7 @@ class Registry:
     async def _fetch(self, name: PeerName) -> KeyDocument:
         path = f"/{name.kind}s/{name.id}/ssh-keys"
         body = await self._get(path)
-        signature = await self._get(f"{path}.sig?serial={_serial(body)}")
+        signature = await self._get(f"{path}.sig?serial={_document_serial(body)}")
         document = self._verified(name, body, signature)
         if document.keys:
             keep = partial(self._keep_copy, name, body, signature)
@@ -365,7 +365,7 @@ class Registry:
             watcher(event)
 
 
-def _serial(body: bytes) -> int:
+def _document_serial(body: bytes) -> int:
     """Return the serial of an unverified body, which is used only to ask for its signature."""
     for field in body[:512].split(b"\n", 1)[0].split():
         if field.startswith(b"serial=") and field[7:].isdigit():

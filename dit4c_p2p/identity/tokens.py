@@ -35,7 +35,7 @@ class TokenHead:
 
 
 @dataclass(frozen=True)
-class Token:
+class VerifiedToken:
     """A verified token; ``issued`` and ``expires`` in seconds since 1970."""
 
     issuer: PeerName
@@ -99,7 +99,7 @@ def read_head(token: str) -> TokenHead:
         raise InvalidToken("the token is too long")
     try:
         compact = jws.extract_compact(token.encode())
-        claims = _claims(compact.payload)
+        claims = _token_claims(compact.payload)
         return TokenHead(PeerName.parse(claims["iss"]), str(compact.headers()["kid"]))
     except (
         JoseError,
@@ -113,7 +113,9 @@ def read_head(token: str) -> TokenHead:
         raise InvalidToken("not a token of a peer") from None
 
 
-def verify(token: str, keys: Iterable[asyncssh.SSHKey], audience: str, *, now: float) -> Token:
+def verify(
+    token: str, keys: Iterable[asyncssh.SSHKey], audience: str, *, now: float
+) -> VerifiedToken:
     """Verify a token against the keys in force of the peer that it names.
 
     :param keys: the published keys of ``read_head(token).issuer``.
@@ -146,10 +148,10 @@ def verify(token: str, keys: Iterable[asyncssh.SSHKey], audience: str, *, now: f
         raise WrongClock(
             "the token has expired", hint="if it is new, set the clock of the machine that made it"
         )
-    return Token(head.issuer, head.fingerprint, jti, issued, expires, claims)
+    return VerifiedToken(head.issuer, head.fingerprint, jti, issued, expires, claims)
 
 
-def _claims(payload: bytes | None) -> dict[str, Any]:
+def _token_claims(payload: bytes | None) -> dict[str, Any]:
     claims = json.loads(payload or b"")
     if not isinstance(claims, dict):
         raise ValueError("claims are not an object")

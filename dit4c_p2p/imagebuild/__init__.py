@@ -14,7 +14,7 @@ from dit4c_p2p.imagebuild.ensure import (
     default_cache_folder,
     ensure_images,
 )
-from dit4c_p2p.imagebuild.load import LoadedImage, LoadFailed, load_images, tools_of
+from dit4c_p2p.imagebuild.load import LoadedImage, LoadFailed, load_images, tools_of_loaded_images
 from dit4c_p2p.imagebuild.progress import Progress, TerminalProgress
 from dit4c_p2p.imagebuild.recipes import choose_tools
 from dit4c_p2p.oci.archive import CutOff, NotAnArchive
@@ -37,5 +37,5 @@ __all__ = [
     "ensure_images",
     "find_engine",
     "load_images",
-    "tools_of",
+    "tools_of_loaded_images",
 ]

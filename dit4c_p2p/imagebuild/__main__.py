@@ -42,10 +42,10 @@ def main() -> int:
     progress = TerminalProgress(columns=shutil.get_terminal_size().columns)
     try:
         if arguments.command == "engine":
-            asyncio.run(_engine(progress, arguments.pid_file))
+            asyncio.run(_run_engine_command(progress, arguments.pid_file))
         else:
             tools = choose_tools(arguments.tools)
-            asyncio.run(_build(progress, arguments.cache_dir, tools))
+            asyncio.run(_run_build_command(progress, arguments.cache_dir, tools))
     except DitError as error:
         progress.close()
         print(f"error: {error.one_line()}", file=sys.stderr)
@@ -57,13 +57,15 @@ def main() -> int:
     return 0
 
 
-async def _engine(progress: TerminalProgress, pid_file: Path | None) -> None:
+async def _run_engine_command(progress: TerminalProgress, pid_file: Path | None) -> None:
     engine = await ensure_engine(progress)
     if pid_file is not None and engine.started_pid is not None:
         pid_file.write_text(f"{engine.started_pid}\n")
 
 
-async def _build(progress: TerminalProgress, cache_folder: Path, tools: tuple[str, ...]) -> None:
+async def _run_build_command(
+    progress: TerminalProgress, cache_folder: Path, tools: tuple[str, ...]
+) -> None:
     images = await ensure_images(progress, cache_folder, tools=tools)
     progress.close()
     for name in ("infra", "listener", "auth", "storage"):

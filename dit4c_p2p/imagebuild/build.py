@@ -13,12 +13,17 @@ import aiohttp
 
 from dit4c_p2p import resources
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.imagebuild.closure import needed_files
-from dit4c_p2p.imagebuild.context import ContextFile, content_hash, files_below, pack
+from dit4c_p2p.imagebuild.closure import files_needed_by_program
+from dit4c_p2p.imagebuild.context import (
+    ContextFile,
+    context_files_below,
+    context_hash,
+    pack_context,
+)
 from dit4c_p2p.imagebuild.disk import DiskFull, says_disk_full
 from dit4c_p2p.imagebuild.docker_daemon import DockerDaemon
 from dit4c_p2p.imagebuild.progress import Progress
-from dit4c_p2p.imagebuild.recipes import Recipe
+from dit4c_p2p.imagebuild.recipes import ImageRecipe
 from dit4c_p2p.imagebuild.wheels import PYTHON_VERSION, ensure_wheels
 
 log = logging.getLogger(__name__)
@@ -45,7 +50,7 @@ class BuildFailed(DitError):
     code = "image_build_failed"
 
 
-class Builder:
+class ImageBuilder:
     """Builds recipes into tags ``<repository>/<name>:local`` of one engine.
 
     ``docker`` is a client of the engine. ``cache_folder`` exists; wheels and the output of failed
@@ -76,7 +81,7 @@ class Builder:
         """Return the tag of a recipe's image."""
         return f"{self._repository}/{name}:local"
 
-    async def ensure(self, recipe: Recipe, parent_id: str) -> str:
+    async def ensure(self, recipe: ImageRecipe, parent_id: str) -> str:
         """Return the id of the recipe's image upon ``parent_id``; build it if it is missing or
         outdated.
 
@@ -88,7 +93,7 @@ class Builder:
         """
         step = f"{recipe.name} image"
         files = self._files(recipe)
-        wanted = content_hash(files, parent_id, self._engine.architecture, PYTHON_VERSION)
+        wanted = context_hash(files, parent_id, self._engine.architecture, PYTHON_VERSION)
         tag = self.tag(recipe.name)
         current = await self._current(tag)
         if current is not None and current[1] == wanted:
@@ -99,7 +104,7 @@ class Builder:
             wheels = await ensure_wheels(
                 requirements, self._engine.architecture, self._cache_folder, self._progress, step
             )
-            files += files_below(wheels, "wheels/")
+            files += context_files_below(wheels, "wheels/")
         await self._build(recipe, files, parent_id, wanted)
         built = await self._current(tag)
         if built is None or built[1] != wanted:
@@ -110,13 +115,13 @@ class Builder:
         self._progress(step, "built")
         return built[0]
 
-    def _files(self, recipe: Recipe) -> tuple[ContextFile, ...]:
+    def _files(self, recipe: ImageRecipe) -> tuple[ContextFile, ...]:
         """Return the files of the build context, without wheels."""
-        files = files_below(self._sources / recipe.source_folder)
+        files = context_files_below(self._sources / recipe.source_folder)
         if recipe.program is not None:
             files += tuple(
                 ContextFile(f"app/{name}", self._packages / name)
-                for name in needed_files(recipe.program, self._packages)
+                for name in files_needed_by_program(recipe.program, self._packages)
             )
         return files
 
@@ -131,7 +136,7 @@ class Builder:
         return str(image["Id"]), str((image["Config"].get("Labels") or {}).get(BUILD_LABEL, ""))
 
     async def _build(
-        self, recipe: Recipe, files: tuple[ContextFile, ...], parent_id: str, wanted: str
+        self, recipe: ImageRecipe, files: tuple[ContextFile, ...], parent_id: str, wanted: str
     ) -> None:
         step = f"{recipe.name} image"
         self._progress(step, "building")
@@ -140,12 +145,12 @@ class Builder:
             # A client of its own: only the end of its connection makes the engine give up a build.
             async with self._engine.client() as docker:
                 with tempfile.TemporaryFile(dir=self._cache_folder) as archive:
-                    pack(files, archive)
+                    pack_context(files, archive)
                     stream = docker.images.build(
                         fileobj=archive,
                         encoding="identity",
                         tag=self.tag(recipe.name),
-                        buildargs={"PARENT": parent_id, **_proxies()},
+                        buildargs={"PARENT": parent_id, **_build_proxies()},
                         labels={BUILD_LABEL: wanted},
                         rm=True,
                         forcerm=True,
@@ -153,13 +158,13 @@ class Builder:
                         timeout=aiohttp.ClientTimeout(total=_BUILD_S),
                     )
                     async for item in stream:
-                        for line in _lines(item):
+                        for line in _build_output_lines(item):
                             output.append(line)
                             self._progress(step, line)
         except (aiodocker.DockerError, aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(recipe, error, output) from error
 
-    def _failure(self, recipe: Recipe, error: Exception, output: deque[str]) -> DitError:
+    def _failure(self, recipe: ImageRecipe, error: Exception, output: deque[str]) -> DitError:
         reason = error.message if isinstance(error, aiodocker.DockerError) else str(error)
         reason = " ".join(reason.split()) or type(error).__name__
         if says_disk_full((reason, *output)):
@@ -178,13 +183,13 @@ class Builder:
         )
 
 
-def _lines(item: dict[str, Any]) -> list[str]:
+def _build_output_lines(item: dict[str, Any]) -> list[str]:
     """Return the lines of a build's output item, without colours and empty lines."""
     text = _COLOUR.sub("", str(item.get("stream", "")))
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _proxies() -> dict[str, str]:
+def _build_proxies() -> dict[str, str]:
     """Return this process's proxy settings, in lower and upper case."""
     found = {}
     for name in _PROXY_VARIABLES:

@@ -18,7 +18,7 @@ class MissingModule(DitError):
     code = "missing_module"
 
 
-def needed_files(program: str, packages: Path) -> tuple[str, ...]:
+def files_needed_by_program(program: str, packages: Path) -> tuple[str, ...]:
     """Return the files that ``python -m program`` needs, relative to ``packages``, sorted.
 
     ``packages`` is the folder that holds the program's top package; imports of other packages are
@@ -29,17 +29,17 @@ def needed_files(program: str, packages: Path) -> tuple[str, ...]:
     top = program.partition(".")[0]
     found: dict[str, Path] = {}
     main = f"{program}.__main__"
-    waiting = [program if _locate(main, packages) is None else main]
+    waiting = [program if _locate_module(main, packages) is None else main]
     while waiting:
         module = waiting.pop()
         if module in found or module.partition(".")[0] != top:
             continue
-        path = _locate(module, packages)
+        path = _locate_module(module, packages)
         if path is None:
             raise MissingModule(f"{module} is missing from this installation of dit4c-p2p")
         found[module] = path
-        waiting.extend(_ancestors(module))
-        waiting.extend(_imports(module, path, packages))
+        waiting.extend(_ancestor_packages(module))
+        waiting.extend(_imported_modules(module, path, packages))
     files = set(found.values())
     if main in found:
         beside = found[main].parent.rglob("*")
@@ -47,7 +47,7 @@ def needed_files(program: str, packages: Path) -> tuple[str, ...]:
     return tuple(sorted(str(path.relative_to(packages)) for path in files))
 
 
-def _locate(module: str, packages: Path) -> Path | None:
+def _locate_module(module: str, packages: Path) -> Path | None:
     base = packages.joinpath(*module.split("."))
     for candidate in (base / "__init__.py", base.with_name(f"{base.name}.py")):
         if candidate.is_file():
@@ -55,27 +55,27 @@ def _locate(module: str, packages: Path) -> Path | None:
     return None
 
 
-def _ancestors(module: str) -> Iterator[str]:
+def _ancestor_packages(module: str) -> Iterator[str]:
     while "." in module:
         module = module.rpartition(".")[0]
         yield module
 
 
-def _imports(module: str, path: Path, packages: Path) -> Iterator[str]:
+def _imported_modules(module: str, path: Path, packages: Path) -> Iterator[str]:
     """Yield every module that ``module`` imports when it runs, at its top or later."""
     is_package = path.name == "__init__.py"
     for node in _running_nodes(ast.parse(path.read_bytes(), str(path))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            source = _absolute(node, module, is_package)
+            source = _absolute_module(node, module, is_package)
             yield source
             # ``from package import name`` imports a module if there is one of that name.
             names = (f"{source}.{alias.name}" for alias in node.names)
-            yield from (name for name in names if _locate(name, packages) is not None)
+            yield from (name for name in names if _locate_module(name, packages) is not None)
 
 
-def _absolute(node: ast.ImportFrom, module: str, is_package: bool) -> str:
+def _absolute_module(node: ast.ImportFrom, module: str, is_package: bool) -> str:
     """Return the module that a ``from … import`` names, with leading dots resolved."""
     if node.level == 0:
         return node.module or ""

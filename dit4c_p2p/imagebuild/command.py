@@ -58,19 +58,19 @@ async def run_command(
     try:
         async with asyncio.timeout(timeout_s):
             assert process.stdout is not None
-            async for line in _lines(process.stdout):
+            async for line in _command_output_lines(process.stdout):
                 tail.append(line)
                 on_line(line)
             status = await process.wait()
     except TimeoutError as error:
         raise CommandFailed(f"{argv[0]} was not done after {timeout_s:g} s", tail) from error
     finally:
-        await _end(process)
+        await _end_command(process)
     if status != 0:
         raise CommandFailed(f"{argv[0]} failed with status {status}", tail)
 
 
-async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
+async def _command_output_lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
     """Yield the stream's non-empty lines, without text that a terminal would overwrite."""
     while True:
         try:
@@ -86,7 +86,7 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[str]:
             yield line
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end_command(process: asyncio.subprocess.Process) -> None:
     """End the program's process group, if it still runs, and wait for it."""
     if process.returncode is not None:
         return

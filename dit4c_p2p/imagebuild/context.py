@@ -16,7 +16,7 @@ class ContextFile:
     source: Path
 
 
-def files_below(folder: Path, prefix: str = "") -> tuple[ContextFile, ...]:
+def context_files_below(folder: Path, prefix: str = "") -> tuple[ContextFile, ...]:
     """Return every file below ``folder``, named relative to it and below ``prefix``, sorted."""
     found = (
         ContextFile(prefix + path.relative_to(folder).as_posix(), path)
@@ -26,7 +26,7 @@ def files_below(folder: Path, prefix: str = "") -> tuple[ContextFile, ...]:
     return tuple(sorted(found, key=lambda file: file.name))
 
 
-def content_hash(files: Iterable[ContextFile], *facts: str) -> str:
+def context_hash(files: Iterable[ContextFile], *facts: str) -> str:
     """Return the SHA-256 in hex of ``facts`` (such as a parent's id), names and contents."""
     total = hashlib.sha256()
     for fact in facts:
@@ -37,7 +37,7 @@ def content_hash(files: Iterable[ContextFile], *facts: str) -> str:
     return total.hexdigest()
 
 
-def pack(files: Iterable[ContextFile], archive: BinaryIO) -> None:
+def pack_context(files: Iterable[ContextFile], archive: BinaryIO) -> None:
     """Write an uncompressed tar of ``files`` to ``archive`` and rewind it.
 
     Owner, mode and time are the same for every file, so that the engine's cache is hit wherever the

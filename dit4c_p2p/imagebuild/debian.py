@@ -47,7 +47,7 @@ _DEBIAN_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 @dataclass(frozen=True)
-class Mirrors:
+class DebianMirrors:
     """Debian servers of this machine. ``archive`` is empty if it is unknown."""
 
     archive: str
@@ -69,18 +69,18 @@ async def ensure_debian(
     :raises ConfigError: it can be neither pulled nor made; the hint says what to do.
     :raises DiskFull: there is no room for it.
     """
-    image_id = await image_id_of(docker, tag)
+    image_id = await debian_image_id(docker, tag)
     if image_id is None:
-        image_id = await _pull(docker, progress)
+        image_id = await _pull_debian(docker, progress)
         if image_id is None:
-            image_id = await _bootstrap(docker, architecture, work_folder, progress)
+            image_id = await _bootstrap_debian(docker, architecture, work_folder, progress)
         repository, _, version = tag.rpartition(":")
         await docker.images.tag(image_id, repository, tag=version)
         progress(STEP, "ready")
     return image_id
 
 
-async def image_id_of(docker: aiodocker.Docker, reference: str) -> str | None:
+async def debian_image_id(docker: aiodocker.Docker, reference: str) -> str | None:
     """Return the id (``sha256:…``) of an image that the engine has, or None."""
     try:
         return str((await docker.images.inspect(reference))["Id"])
@@ -90,9 +90,9 @@ async def image_id_of(docker: aiodocker.Docker, reference: str) -> str | None:
         raise
 
 
-async def _pull(docker: aiodocker.Docker, progress: Progress) -> str | None:
+async def _pull_debian(docker: aiodocker.Docker, progress: Progress) -> str | None:
     """Return the id of :data:`PULLED` if the engine has it or can pull it, else None."""
-    image_id = await image_id_of(docker, PULLED)
+    image_id = await debian_image_id(docker, PULLED)
     if image_id is not None:
         return image_id
     progress(STEP, f"pulling {PULLED}")
@@ -107,10 +107,10 @@ async def _pull(docker: aiodocker.Docker, progress: Progress) -> str | None:
     except (aiodocker.DockerError, aiohttp.ClientError, TimeoutError) as error:
         log.info("%s can't be pulled (%s); making it with debootstrap", PULLED, error)
         return None
-    return await image_id_of(docker, PULLED)
+    return await debian_image_id(docker, PULLED)
 
 
-async def _bootstrap(
+async def _bootstrap_debian(
     docker: aiodocker.Docker, architecture: str, work_folder: Path, progress: Progress
 ) -> str:
     """Make Debian by debootstrap and import it; return the new image's id."""
@@ -126,7 +126,7 @@ async def _bootstrap(
                 hint="Install debootstrap, or see that the engine reaches its registry.",
             )
         await install_packages(("debootstrap",), progress, STEP)
-    mirrors = await _mirrors()
+    mirrors = await _debian_mirrors()
     with tempfile.TemporaryDirectory(
         prefix="debian-", dir=work_folder, ignore_cleanup_errors=True
     ) as folder:
@@ -135,10 +135,12 @@ async def _bootstrap(
         if mirrors.sources_list:
             (root / "etc/apt/sources.list").write_text(mirrors.sources_list)
         progress(STEP, "importing")
-        return await _import(docker, root)
+        return await _import_debian(docker, root)
 
 
-async def _debootstrap(root: Path, architecture: str, mirrors: Mirrors, progress: Progress) -> None:
+async def _debootstrap(
+    root: Path, architecture: str, mirrors: DebianMirrors, progress: Progress
+) -> None:
     """Unpack Debian into ``root``, which does not exist yet."""
     # Its own mount and process namespaces: however it ends, nothing stays mounted below ``root``.
     argv = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -161,7 +163,7 @@ async def _debootstrap(root: Path, architecture: str, mirrors: Mirrors, progress
         ) from error
 
 
-async def _mirrors() -> Mirrors:
+async def _debian_mirrors() -> DebianMirrors:
     """Return the servers that apt of this machine uses."""
     lines: list[str] = []
     form = "$(ORIGIN) $(RELEASE) $(COMPONENT) $(REPO_URI)"
@@ -171,10 +173,10 @@ async def _mirrors() -> Mirrors:
             on_line=lines.append,
             timeout_s=30,
         )
-    return read_mirrors(lines)
+    return read_debian_mirrors(lines)
 
 
-def read_mirrors(lines: list[str]) -> Mirrors:
+def read_debian_mirrors(lines: list[str]) -> DebianMirrors:
     """Read lines of origin, release, component and address, as ``indextargets`` prints them.
 
     This machine may run another release of Debian than the images do: the servers are the same.
@@ -193,10 +195,10 @@ def read_mirrors(lines: list[str]) -> Mirrors:
             sources.append(entry)
         if not pocket and not archive:
             archive = address
-    return Mirrors(archive, "".join(sources) if archive else "")
+    return DebianMirrors(archive, "".join(sources) if archive else "")
 
 
-async def _import(docker: aiodocker.Docker, root: Path) -> str:
+async def _import_debian(docker: aiodocker.Docker, root: Path) -> str:
     """Import ``root`` as the only layer of a new image; return the image's id."""
     argv = ["tar", "--create", "--numeric-owner", f"--directory={root}"]
     argv += [f"--exclude={pattern}" for pattern in _LEFT_OUT]
@@ -210,7 +212,7 @@ async def _import(docker: aiodocker.Docker, root: Path) -> str:
             "images/create",
             "POST",
             params={"fromSrc": "-"},
-            data=_chunks(tar.stdout),
+            data=_tar_chunks(tar.stdout),
             headers={"Content-Type": "application/x-tar"},
             limit_s=_IMPORT_S,
         ) as response:
@@ -231,6 +233,6 @@ async def _import(docker: aiodocker.Docker, root: Path) -> str:
     return str(last["status"])
 
 
-async def _chunks(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+async def _tar_chunks(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
     while chunk := await stream.read(1 << 20):
         yield chunk

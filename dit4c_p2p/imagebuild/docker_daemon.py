@@ -59,7 +59,7 @@ class DockerDaemon:
 
     def client(self, *, call_s: float | None = None) -> aiodocker.Docker:
         """Return a client for use as ``async with``; each call may take ``call_s`` seconds."""
-        return _client(self.url, call_s)
+        return _docker_client(self.url, call_s)
 
 
 async def ensure_engine(progress: Progress, url: str | None = None) -> DockerDaemon:
@@ -71,7 +71,7 @@ async def ensure_engine(progress: Progress, url: str | None = None) -> DockerDae
     """
     engine = await find_engine(url)
     if engine is None:
-        engine = await _start(progress, url)
+        engine = await _start_engine(progress, url)
     progress(STEP, f"{engine.version}, ready")
     return engine
 
@@ -82,9 +82,9 @@ async def find_engine(url: str | None = None) -> DockerDaemon | None:
     :raises ConfigError: the engine can't be used: this user may not access it, a configured address
         does not answer, or its architecture has no images here.
     """
-    elsewhere = _elsewhere(url)
+    elsewhere = _engine_elsewhere_error(url)
     try:
-        docker = _client(url, _ANSWER_S)
+        docker = _docker_client(url, _ANSWER_S)
     except (AssertionError, AttributeError, ValueError, aiodocker.DockerError) as error:
         # Without anything set, this is how aiodocker says that there is no socket; and of a pipe of
         # Windows, that there are none here.
@@ -95,7 +95,7 @@ async def find_engine(url: str | None = None) -> DockerDaemon | None:
         try:
             version = await docker.version()
         except (aiodocker.DockerError, aiohttp.ClientError, TimeoutError, OSError) as error:
-            if _not_permitted(error):
+            if _engine_denies_access(error):
                 raise ConfigError(
                     "this user may not speak to the Docker engine",
                     hint="Run as root, or: sudo usermod -aG docker $USER, and log in again.",
@@ -151,13 +151,13 @@ async def install_packages(packages: tuple[str, ...], progress: Progress, step: 
         ) from error
 
 
-def _client(url: str | None, call_s: float | None) -> aiodocker.Docker:
+def _docker_client(url: str | None, call_s: float | None) -> aiodocker.Docker:
     if url is None and os.environ.get("DOCKER_HOST") == "":
         url = USUAL  # to Docker's own command, empty is as good as not set
     return aiodocker.Docker(url=url, timeout=aiohttp.ClientTimeout(total=call_s))
 
 
-def _elsewhere(url: str | None) -> ConfigError | None:
+def _engine_elsewhere_error(url: str | None) -> ConfigError | None:
     """Return the error for a configured engine that does not answer; None for the local one."""
     if url == USUAL:
         return None
@@ -172,7 +172,7 @@ def _elsewhere(url: str | None) -> ConfigError | None:
     )
 
 
-def _not_permitted(error: BaseException) -> bool:
+def _engine_denies_access(error: BaseException) -> bool:
     """Whether access was denied; aiodocker hides the operating system's error two levels down."""
     seen: BaseException | None = error
     while seen is not None:
@@ -184,7 +184,7 @@ def _not_permitted(error: BaseException) -> bool:
     return False
 
 
-async def _start(progress: Progress, url: str | None) -> DockerDaemon:
+async def _start_engine(progress: Progress, url: str | None) -> DockerDaemon:
     if os.geteuid() != 0:
         raise ConfigError(
             "no Docker engine answers and only root can start one",
@@ -200,11 +200,11 @@ async def _start(progress: Progress, url: str | None) -> DockerDaemon:
         await install_packages(_PACKAGES, progress, STEP)
     progress(STEP, "starting")
     if Path("/run/systemd/system").is_dir():
-        return await _start_service(url)
-    return await _start_daemon(url)
+        return await _start_docker_service(url)
+    return await _start_docker_daemon(url)
 
 
-async def _start_service(url: str | None) -> DockerDaemon:
+async def _start_docker_service(url: str | None) -> DockerDaemon:
     """Start the engine as a service, on a machine that runs systemd."""
     try:
         await run_command(
@@ -214,7 +214,7 @@ async def _start_service(url: str | None) -> DockerDaemon:
         raise ConfigError(
             "the Docker engine does not start", hint="See: systemctl status docker."
         ) from error
-    engine = await _wait(None, url)
+    engine = await _wait_for_engine(None, url)
     if engine is None:
         raise ConfigError(
             "the Docker engine was started and does not answer",
@@ -223,19 +223,19 @@ async def _start_service(url: str | None) -> DockerDaemon:
     return engine
 
 
-async def _start_daemon(url: str | None) -> DockerDaemon:
+async def _start_docker_daemon(url: str | None) -> DockerDaemon:
     """Start a daemon in a session of its own, which writes to :data:`DAEMON_LOG`."""
-    daemon = _spawn_daemon()
-    engine = await _wait(daemon, url)
+    daemon = _spawn_docker_daemon()
+    engine = await _wait_for_engine(daemon, url)
     if engine is None:
         raise ConfigError(
-            f"the Docker engine does not start: {_last_line(DAEMON_LOG)}",
+            f"the Docker engine does not start: {_last_line_of_daemon_log(DAEMON_LOG)}",
             hint=f"Its whole log is in {DAEMON_LOG}.",
         )
     return replace(engine, started_pid=daemon.pid)
 
 
-def _spawn_daemon() -> subprocess.Popen[bytes]:
+def _spawn_docker_daemon() -> subprocess.Popen[bytes]:
     # Not asyncio's: its transport would end the daemon together with the event loop.
     with DAEMON_LOG.open("wb") as log:
         return subprocess.Popen(
@@ -248,7 +248,9 @@ def _spawn_daemon() -> subprocess.Popen[bytes]:
         )
 
 
-async def _wait(daemon: subprocess.Popen[bytes] | None, url: str | None) -> DockerDaemon | None:
+async def _wait_for_engine(
+    daemon: subprocess.Popen[bytes] | None, url: str | None
+) -> DockerDaemon | None:
     """Return the engine once it answers; None if its process ends or the time is up."""
     try:
         async with asyncio.timeout(_START_S):
@@ -262,7 +264,7 @@ async def _wait(daemon: subprocess.Popen[bytes] | None, url: str | None) -> Dock
     return None
 
 
-def _last_line(path: Path) -> str:
+def _last_line_of_daemon_log(path: Path) -> str:
     try:
         lines = path.read_text(errors="replace").strip().splitlines()
     except OSError as error:

@@ -9,12 +9,12 @@ import aiodocker
 import aiohttp
 
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.imagebuild.build import Builder, BuildFailed
+from dit4c_p2p.imagebuild.build import BuildFailed, ImageBuilder
 from dit4c_p2p.imagebuild.debian import ensure_debian
 from dit4c_p2p.imagebuild.docker_daemon import DockerDaemon, ensure_engine
-from dit4c_p2p.imagebuild.lock import exclusive
+from dit4c_p2p.imagebuild.lock import exclusive_lock_file
 from dit4c_p2p.imagebuild.progress import Progress
-from dit4c_p2p.imagebuild.recipes import ALL_TOOLS, DEBIAN, OFFERS, recipes_for
+from dit4c_p2p.imagebuild.recipes import ALL_TOOLS, DEBIAN, OFFERS, image_recipes_for
 
 LOCK_STEP = "Images"
 
@@ -81,9 +81,11 @@ async def ensure_images(
             hint="Set XDG_CACHE_HOME to a folder that you may write to.",
         ) from error
     waiting = "waiting for another process that is building them"
-    async with exclusive(cache_folder / "images.lock", lambda: progress(LOCK_STEP, waiting)):
+    async with exclusive_lock_file(
+        cache_folder / "images.lock", lambda: progress(LOCK_STEP, waiting)
+    ):
         try:
-            return await _ensure_all(engine, progress, cache_folder, tools, repository)
+            return await _ensure_all_images(engine, progress, cache_folder, tools, repository)
         except (aiodocker.DockerError, aiohttp.ClientError, TimeoutError) as error:
             raise BuildFailed(
                 f"the Docker engine failed: {error or type(error).__name__}",
@@ -91,7 +93,7 @@ async def ensure_images(
             ) from error
 
 
-async def _ensure_all(
+async def _ensure_all_images(
     engine: DockerDaemon,
     progress: Progress,
     cache_folder: Path,
@@ -99,12 +101,12 @@ async def _ensure_all(
     repository: str,
 ) -> Images:
     async with engine.client(call_s=_CALL_S) as docker:
-        builder = Builder(docker, engine, cache_folder, progress, repository=repository)
+        builder = ImageBuilder(docker, engine, cache_folder, progress, repository=repository)
         debian = await ensure_debian(
             docker, builder.tag(DEBIAN), engine.architecture, cache_folder, progress
         )
         ids = {DEBIAN: debian}
-        for recipe in recipes_for(tools):
+        for recipe in image_recipes_for(tools):
             ids[recipe.name] = await builder.ensure(recipe, ids[recipe.parent])
     return Images(
         infra=ids["infra"],

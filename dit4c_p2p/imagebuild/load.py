@@ -77,10 +77,10 @@ async def load_images(path: Path, progress: Progress) -> list[LoadedImage]:
     archive = await asyncio.to_thread(read_archive, path, oci_names[engine.architecture])
     try:
         async with engine.client() as docker:
-            references = await _send(docker, archive, progress)
+            references = await _send_image_archive(docker, archive, progress)
             found: dict[str, LoadedImage] = {}
             for reference in references:
-                image = read_image(reference, await docker.images.inspect(reference))
+                image = read_loaded_image(reference, await docker.images.inspect(reference))
                 found.setdefault(image.id, image)
     except (aiodocker.DockerError, aiohttp.ClientError, TimeoutError) as error:
         words = error.message if isinstance(error, aiodocker.DockerError) else str(error)
@@ -94,7 +94,7 @@ async def load_images(path: Path, progress: Progress) -> list[LoadedImage]:
     return list(found.values())
 
 
-def tools_of(images: Iterable[LoadedImage]) -> list[CatalogueImage]:
+def tools_of_loaded_images(images: Iterable[LoadedImage]) -> list[CatalogueImage]:
     """Return the tools among the images, each with a name of its own.
 
     This project's tools keep their names; others are named by the OCI's labels, or by their tag.
@@ -103,16 +103,18 @@ def tools_of(images: Iterable[LoadedImage]) -> list[CatalogueImage]:
     for image in images:
         if not image.serves:
             continue
-        tool = _tool(image)
+        tool = _tool_of_loaded_image(image)
         taken, number = {other.name for other in tools}, 2
         while tool.name in taken:
-            tool = replace(tool, name=f"{_tool(image).name[: _MAX_NAME_CHARS - 4]}-{number}")
+            tool = replace(
+                tool, name=f"{_tool_of_loaded_image(image).name[: _MAX_NAME_CHARS - 4]}-{number}"
+            )
             number += 1
         tools.append(tool)
     return tools
 
 
-def _tool(image: LoadedImage) -> CatalogueImage:
+def _tool_of_loaded_image(image: LoadedImage) -> CatalogueImage:
     own = _OWN.get(image.tag)
     if own is not None:
         return CatalogueImage(own.name, own.title, own.description, image.id, own.icon)
@@ -122,7 +124,7 @@ def _tool(image: LoadedImage) -> CatalogueImage:
     return CatalogueImage(name, title, image.description, image.id, title[:1].upper())
 
 
-def read_image(reference: str, said: dict[str, Any]) -> LoadedImage:
+def read_loaded_image(reference: str, said: dict[str, Any]) -> LoadedImage:
     """Read an image from the engine, by the name that it was loaded under or by its id."""
     config = said.get("Config") or {}
     labels = config.get("Labels") or {}
@@ -131,18 +133,20 @@ def read_image(reference: str, said: dict[str, Any]) -> LoadedImage:
         id=str(said["Id"]),
         tag="" if reference.startswith("sha256:") else reference,
         serves=any(str(port).endswith("/tcp") for port in ports),
-        title=_line(labels.get("org.opencontainers.image.title")),
-        description=_line(labels.get("org.opencontainers.image.description")),
+        title=_label_line(labels.get("org.opencontainers.image.title")),
+        description=_label_line(labels.get("org.opencontainers.image.description")),
     )
 
 
-def _line(text: object) -> str:
+def _label_line(text: object) -> str:
     """Return a label's text in printable form, because an unknown person wrote it."""
     words = " ".join(str(text or "").split())
     return "".join(char for char in words if char.isprintable())[:_MAX_DESCRIPTION_CHARS]
 
 
-async def _send(docker: aiodocker.Docker, archive: Archive, progress: Progress) -> list[str]:
+async def _send_image_archive(
+    docker: aiodocker.Docker, archive: Archive, progress: Progress
+) -> list[str]:
     """Send the archive; return the names or ids that the engine reports as loaded."""
     loaded: list[str] = []
     # aiodocker's own call has the engine keep to itself how far it is.
@@ -151,7 +155,7 @@ async def _send(docker: aiodocker.Docker, archive: Archive, progress: Progress) 
         "images/load",
         "POST",
         params={"quiet": "0"},
-        data=_told(archive, progress),
+        data=_told_archive_chunks(archive, progress),
         headers={"Content-Type": "application/x-tar"},
     ) as response:
         async for line in response.content:
@@ -169,7 +173,7 @@ async def _send(docker: aiodocker.Docker, archive: Archive, progress: Progress) 
     return loaded
 
 
-async def _told(archive: Archive, progress: Progress) -> AsyncIterator[bytes]:
+async def _told_archive_chunks(archive: Archive, progress: Progress) -> AsyncIterator[bytes]:
     """Yield the archive's chunks, and report the progress."""
     chunks, sent, total = archive.chunks(), 0, max(1, archive.members_bytes // _MIB)
     while chunk := await asyncio.to_thread(next, chunks, b""):

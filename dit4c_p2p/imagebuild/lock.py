@@ -15,7 +15,7 @@ _POLL_S = 0.3
 
 
 @asynccontextmanager
-async def exclusive(path: Path, on_wait: Callable[[], None]) -> AsyncIterator[None]:
+async def exclusive_lock_file(path: Path, on_wait: Callable[[], None]) -> AsyncIterator[None]:
     """Hold the lock file ``path``; ``on_wait`` is called once if another process has it.
 
     :raises ConfigError: the file can't be created, or the other process holds it for over an hour.
@@ -28,13 +28,13 @@ async def exclusive(path: Path, on_wait: Callable[[], None]) -> AsyncIterator[No
             hint="Set XDG_CACHE_HOME to a folder that you may write to.",
         ) from error
     try:
-        await _take(descriptor, path, on_wait)
+        await _take_lock_file(descriptor, path, on_wait)
         yield
     finally:
         os.close(descriptor)
 
 
-async def _take(descriptor: int, path: Path, on_wait: Callable[[], None]) -> None:
+async def _take_lock_file(descriptor: int, path: Path, on_wait: Callable[[], None]) -> None:
     """Poll, because a blocking ``flock`` would stop the event loop."""
     told = False
     try:

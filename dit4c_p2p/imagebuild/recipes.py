@@ -9,7 +9,7 @@ DEBIAN = "debian"
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ImageRecipe:
     """One image. Its sources are the shipped folder ``helpers/<folder>``, by default its name.
 
     ``parent`` is the recipe it is built upon, or :data:`DEBIAN`. A ``requirements.txt`` among the
@@ -29,7 +29,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Offer:
+class ToolOffer:
     """A tool: an image that users can start, as the catalogue shows it.
 
     ``icon`` is one or two letters.
@@ -43,23 +43,23 @@ class Offer:
 
 # Parents before children.
 RECIPES = (
-    Recipe("base", DEBIAN),
-    Recipe("infra", "base", folder="pod/infra"),
-    Recipe("runtime", "base", folder="pod/runtime"),
-    Recipe("listener", "runtime", program="dit4c_p2p.helpers.listener", folder="pod/listener"),
-    Recipe("auth", "runtime", program="dit4c_p2p.helpers.auth", folder="pod/auth"),
-    Recipe("upload", "runtime", program="dit4c_p2p.helpers.upload", folder="pod/upload"),
-    Recipe("storage", "runtime", program="dit4c_p2p.helpers.storage", folder="pod/storage"),
-    Recipe("jupyterlab", "base", folder="tools/jupyterlab"),
-    Recipe("terminal", "base", folder="tools/terminal"),
-    Recipe("openrefine", "base", folder="tools/openrefine"),
+    ImageRecipe("base", DEBIAN),
+    ImageRecipe("infra", "base", folder="pod/infra"),
+    ImageRecipe("runtime", "base", folder="pod/runtime"),
+    ImageRecipe("listener", "runtime", program="dit4c_p2p.helpers.listener", folder="pod/listener"),
+    ImageRecipe("auth", "runtime", program="dit4c_p2p.helpers.auth", folder="pod/auth"),
+    ImageRecipe("upload", "runtime", program="dit4c_p2p.helpers.upload", folder="pod/upload"),
+    ImageRecipe("storage", "runtime", program="dit4c_p2p.helpers.storage", folder="pod/storage"),
+    ImageRecipe("jupyterlab", "base", folder="tools/jupyterlab"),
+    ImageRecipe("terminal", "base", folder="tools/terminal"),
+    ImageRecipe("openrefine", "base", folder="tools/openrefine"),
 )
 
 # In the catalogue's order.
 OFFERS = (
-    Offer("jupyterlab", "JupyterLab", "Notebooks, Python and a terminal in the browser.", "J"),
-    Offer("terminal", "Terminal", "A Linux shell with git, Python and editors.", ">_"),
-    Offer("openrefine", "OpenRefine", "Clean, sort out and transform messy tables.", "OR"),
+    ToolOffer("jupyterlab", "JupyterLab", "Notebooks, Python and a terminal in the browser.", "J"),
+    ToolOffer("terminal", "Terminal", "A Linux shell with git, Python and editors.", ">_"),
+    ToolOffer("openrefine", "OpenRefine", "Clean, sort out and transform messy tables.", "OR"),
 )
 
 ALL_TOOLS = tuple(offer.name for offer in OFFERS)
@@ -82,7 +82,7 @@ def choose_tools(text: str) -> tuple[str, ...]:
     return tuple(name for name in ALL_TOOLS if name in names)
 
 
-def recipes_for(tools: Iterable[str]) -> tuple[Recipe, ...]:
+def image_recipes_for(tools: Iterable[str]) -> tuple[ImageRecipe, ...]:
     """Return the recipes for a node with these tools, parents first; the pod's parts always."""
     chosen = set(tools)
     parents = {recipe.parent for recipe in RECIPES if recipe.name in chosen}

@@ -26,7 +26,7 @@ A request that is not known here is answered with ``unknown_kind``, and what is 
 ``internal``.
 """
 
-from dit4c_p2p.atomic_file import is_full
+from dit4c_p2p.atomic_file import is_full_disk_error
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.messages.codec import UnknownKind
 from dit4c_p2p.messages.node import Failure
@@ -100,7 +100,7 @@ class FilesFailed(TransientError):
     code = "storage"
 
     def __init__(self, error: OSError) -> None:
-        if is_full(error):
+        if is_full_disk_error(error):
             super().__init__(_NO_ROOM, hint=_MAKE_ROOM)
         else:
             super().__init__(

@@ -16,7 +16,7 @@ from multidict import MultiDict
 from yarl import URL
 
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.identity.portal_client import FixedResolver, split_address, trusting
+from dit4c_p2p.identity.portal_client import FixedResolver, split_address, trusting_context
 from dit4c_p2p.messages.codec import InvalidMessage, Record, decode
 from dit4c_p2p.oci.chunks import Chunk, encode_chunks
 from dit4c_p2p.oci.digests import Digest
@@ -102,7 +102,7 @@ class RegistryClient:
             use_dns_cache=False,
             limit=16,
             keepalive_timeout=30,
-            ssl=trusting(ca) if self._url.scheme == "https" else True,
+            ssl=trusting_context(ca) if self._url.scheme == "https" else True,
         )
         self._session: aiohttp.ClientSession
 

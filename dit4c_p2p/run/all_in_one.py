@@ -317,7 +317,7 @@ async def login_link(folder: Path, person: str) -> str:
     :raises ConfigError: there is no installation.
     :raises DitError: no such person.
     """
-    from dit4c_p2p.admin.tokens import audit_of, database_of
+    from dit4c_p2p.admin.tokens import audit_log_of_folder, portal_database_of_folder
     from dit4c_p2p.portal.audit import Audit, local_user
     from dit4c_p2p.portal.config import Limits
     from dit4c_p2p.portal.services.accounts import create_login_link
@@ -329,8 +329,8 @@ async def login_link(folder: Path, person: str) -> str:
             f"there is no installation in {folder}",
             hint="start 'dit4c up' once, or say where with --data-dir",
         ) from None
-    with closing(Audit(audit_of(folder))) as audit:
-        async with databases([database_of(folder)]):
+    with closing(Audit(audit_log_of_folder(folder))) as audit:
+        async with databases([portal_database_of_folder(folder)]):
             token = await create_login_link(
                 audit, person, lifetime_s=Limits.login_link_s, now=time.time(), who=local_user()
             )

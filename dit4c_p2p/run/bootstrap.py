@@ -14,7 +14,7 @@ from dit4c_p2p.atomic_file import NotWritten, write_whole
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity.errors import PortalUnreachable
-from dit4c_p2p.identity.installation import fetch_public, read_public
+from dit4c_p2p.identity.installation import fetch_public_config, read_public_config
 from dit4c_p2p.identity.keys import fingerprint, parse_public
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.messages.codec import encode
@@ -51,7 +51,7 @@ async def learn(reference: PortalReference, data_folder: Path) -> tuple[PortalIn
     async with PortalClient(own, ca=reference.ca) as client:
         while True:
             try:
-                public = await fetch_public(client)
+                public = await fetch_public_config(client)
             except PortalUnreachable as error:
                 kept = _read_copy(copy, reference)
                 if kept is not None:
@@ -89,7 +89,7 @@ def _check(public: PublicConfig, reference: PortalReference) -> None:
 def _read_copy(copy: Path, reference: PortalReference) -> PublicConfig | None:
     """Return the earlier answer of the same portal, if a copy exists."""
     try:
-        public = read_public(copy.read_bytes())
+        public = read_public_config(copy.read_bytes())
         _check(public, reference)
     except FileNotFoundError:
         return None

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from dit4c_p2p.atomic_file import is_full, what_to_do
+from dit4c_p2p.atomic_file import full_disk_hint, is_full_disk_error
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.net.listener import not_bound
 
@@ -83,7 +83,7 @@ def locked_data_folder(
     except OSError as error:
         raise ConfigError(
             f"the data folder {folder} can't be written: {error.strerror}",
-            hint=what_to_do(error) if is_full(error) else another,
+            hint=full_disk_hint(error) if is_full_disk_error(error) else another,
         ) from None
     try:
         try:

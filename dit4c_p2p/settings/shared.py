@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.names import Kind, PeerName
-from dit4c_p2p.identity.portal_client import trusting
+from dit4c_p2p.identity.portal_client import trusting_context
 from dit4c_p2p.observe.logs import LogFormat
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, section, setting
@@ -123,7 +123,7 @@ class PortalReference(Settings):
             return ""
         try:
             text = self.ca_file.read_text(encoding="ascii")
-            trusting(text)
+            trusting_context(text)
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "it is not text"
             raise ConfigError(

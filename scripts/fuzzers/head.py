@@ -284,13 +284,13 @@ def check_header(data):
 def check_cookies(data):
     """None of ours gets through to the app, and none from it to anybody else."""
     data = data.translate(None, CONTROLS)  # no head has them
-    kept = cookies.without_ours(data)
-    assert cookies.without_ours(kept) == kept, "some are left"
+    kept = cookies.without_our_cookies(data)
+    assert cookies.without_our_cookies(kept) == kept, "some are left"
     for name in (cookies.SESSION_COOKIE, cookies.LOGIN_COOKIE):
-        assert cookies.find([kept], name) is None, "one of ours is left"
-    given = cookies.set_by_app(data)
+        assert cookies.find_cookie([kept], name) is None, "one of ours is left"
+    given = cookies.set_cookie_by_app(data)
     if given is not None:
-        assert cookies.set_by_app(given) == given, "something is left"
+        assert cookies.set_cookie_by_app(given) == given, "something is left"
         name, *attributes = given.lower().split(b";")
         assert not name.strip(b" \t=").startswith(b"__host-dit4c-"), "one of ours is set"
         names = [attribute.partition(b"=")[0].strip(b" \t") for attribute in attributes]

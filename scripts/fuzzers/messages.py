@@ -42,7 +42,7 @@ with atheris.instrument_imports(
     from dit4c_p2p.messages.instances import State
     from dit4c_p2p.portal import paging
     from dit4c_p2p.portal.errors import BadRequest
-    from dit4c_p2p.run.bootstrap import read_public
+    from dit4c_p2p.run.bootstrap import read_public_config
 
 from lib.fuzzing import run
 
@@ -104,7 +104,7 @@ DOCUMENT = key_documents.KeyDocument(
 
 
 SIGNATURE = sshsig.sign(KEY, b"what is signed", "dit4c-fuzz")
-PROOF = key_proof.signed(KEY, NAME, PORTAL.url, "nonce", "main")
+PROOF = key_proof.signed_key_proof(KEY, NAME, PORTAL.url, "nonce", "main")
 
 
 def part(content):
@@ -114,8 +114,8 @@ def part(content):
 
 SEEDS = [
     *map(encode, RECORDS),
-    key_documents.compose(DOCUMENT),
-    key_documents.compose(DOCUMENT).partition(b"\n")[0] + b"\n",
+    key_documents.compose_key_document(DOCUMENT),
+    key_documents.compose_key_document(DOCUMENT).partition(b"\n")[0] + b"\n",
     tokens.issue(KEY, NAME, "http://localhost:8080", now=NOW).encode(),
     b".".join(map(part, (b'{"alg":"none","kid":[1]}', b'{"iss":["node-a"]}', b"s"))),
     b"node-home",
@@ -129,7 +129,7 @@ SEEDS = [
     part(b"[" * 5000) + b"." + part(b'{"iss":"node-a"}') + b".s",
     SIGNATURE.encode(),
     SIGNATURE.encode().replace(b"\n", b"\r\n"),
-    key_proof.write(PROOF).encode(),
+    key_proof.encode_key_proof(PROOF).encode(),
     b"data: {}\n\n: \n\nevent: x\ndata:\xff\r\n\ndata: cut",
     b"data: " + b"x" * 17_000 + b"\n\n",
     paging._encode(1.5, "abc").encode(),
@@ -160,7 +160,7 @@ def check_document(data):
         document = key_documents.parse(data, NAME, NOW)
     except InvalidDocument:
         return
-    again = key_documents.parse(key_documents.compose(document), NAME, NOW)
+    again = key_documents.parse(key_documents.compose_key_document(document), NAME, NOW)
     assert again == document, "composed, it reads otherwise"
 
 
@@ -202,21 +202,21 @@ def check_signature(text):
 def check_proof(text):
     """What is read is written as what reads the same."""
     try:
-        said = key_proof.read(text, NAME, None)
+        said = key_proof.decode_key_proof(text, NAME, None)
     except ConfigError:
         return
-    assert key_proof.read(key_proof.write(said), NAME, said.scheduler) == said, (
-        "written, it is another"
-    )
+    assert (
+        key_proof.decode_key_proof(key_proof.encode_key_proof(said), NAME, said.scheduler) == said
+    ), "written, it is another"
 
 
 def check_public(data):
     """What is read is written as what reads the same, and its key is one."""
     try:
-        said = read_public(data)
+        said = read_public_config(data)
     except InvalidMessage:
         return
-    assert read_public(encode(said)) == said, "written, it reads otherwise"
+    assert read_public_config(encode(said)) == said, "written, it reads otherwise"
 
 
 class Paused(BaseProtocol):
@@ -255,10 +255,10 @@ def check_events(data):
 
 def check_answer(data):
     """An answer of the portal's is an object, whatever it is."""
-    answer = oauth._json_object(data)
+    answer = oauth._json_of_oauth_body(data)
     assert isinstance(answer, dict)
-    assert oauth._reason(400, answer).isprintable(), "not to be shown"
-    oauth._clock_is_off(answer)
+    assert oauth._oauth_error_code(400, answer).isprintable(), "not to be shown"
+    oauth._clock_is_off_for_oauth(answer)
 
 
 def check_cursor(text):

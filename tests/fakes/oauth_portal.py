@@ -132,7 +132,7 @@ class OAuthPortal(RegistryPortal):
         assert assertion.claims["sub"] == form["client_id"] == str(self.name)
         return form
 
-    def _verify(self, token: str) -> tokens.Token:
+    def _verify(self, token: str) -> tokens.VerifiedToken:
         verified = tokens.verify(token, [self._client_key], self.url, now=time.time())
         assert verified.issuer == self.name
         assert verified.jti not in self._jtis, "a token was used twice"

@@ -178,7 +178,7 @@ class RegistryPortal:
         self.lookups[name] = self.lookups.get(name, 0) + 1
         self._serial += 1
         now = int(time.time())
-        body = key_documents.compose(
+        body = key_documents.compose_key_document(
             KeyDocument(
                 name=name,
                 serial=self._serial,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dit4c_p2p.database import DatabaseSpec, missing_migrations
-from dit4c_p2p.database.command import make_package
+from dit4c_p2p.database.command import make_migrations_package
 
 MODELS_1 = """
 from tortoise import fields, models
@@ -54,7 +54,7 @@ class Project:
         for module in [name for name in sys.modules if name.startswith(self.name)]:
             del sys.modules[module]
         sys.path_importer_cache.clear()
-        make_package(f"{self.name}.migrations")
+        make_migrations_package(f"{self.name}.migrations")
         for writer in await missing_migrations(self.spec(Path(":memory:"))):
             writer.write()
         self.forget()

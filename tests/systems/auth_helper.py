@@ -8,7 +8,7 @@ from aiohttp import web
 from fakes.oauth_portal import OAuthPortal
 
 from dit4c_p2p.helpers.auth.server import AuthServer
-from dit4c_p2p.helpers.pod_config import Pod
+from dit4c_p2p.helpers.pod_config import HelperPod
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.net import proxy_protocol
 from dit4c_p2p.net.http1 import (
@@ -119,7 +119,7 @@ class Browser:
 class House:
     """The auth helper under test, and all around it."""
 
-    pod: Pod
+    pod: HelperPod
     portal: OAuthPortal
     server: AuthServer
     output: io.StringIO

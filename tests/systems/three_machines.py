@@ -19,12 +19,12 @@ from pathlib import Path
 from lib.install_steps import Luggage
 from systems.machine import STAND_INS, Machine
 
-from dit4c_p2p.imagebuild.recipes import DEBIAN, recipes_for
+from dit4c_p2p.imagebuild.recipes import DEBIAN, image_recipes_for
 
 NAME_SERVER = STAND_INS.with_name("name_server.py")
 _BUILD_S = 900
 # Those of a node that offers JupyterLab.
-_IMAGES = (DEBIAN, *(recipe.name for recipe in recipes_for(("jupyterlab",))))
+_IMAGES = (DEBIAN, *(recipe.name for recipe in image_recipes_for(("jupyterlab",))))
 _GATE = """
 table ip gate {
   chain after { type nat hook postrouting priority srcnat; oifname "wan" masquerade; }

@@ -11,8 +11,8 @@ import aiohttp
 from fakes.oauth_portal import OAuthPortal
 
 from dit4c_p2p.helpers.auth.server import AuthServer
-from dit4c_p2p.helpers.listener.listener import serve
-from dit4c_p2p.helpers.pod_config import FOLDER_VARIABLE, load
+from dit4c_p2p.helpers.listener.listener import serve_listener
+from dit4c_p2p.helpers.pod_config import FOLDER_VARIABLE, load_pod_config
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity.keys import generate, write_private
 from dit4c_p2p.identity.names import PeerName
@@ -73,12 +73,14 @@ async def a_path(folder: Path, app_port: int) -> AsyncIterator[WholePath]:
         )
         (pod_folder / "config.json").write_bytes(encode(config))
         write_private(pod_folder / "key", key)
-        pod = load({FOLDER_VARIABLE: str(pod_folder)})
+        pod = load_pod_config({FOLDER_VARIABLE: str(pod_folder)})
         server = AuthServer(pod, StatusLines("auth", io.StringIO()))
         listener = None
         try:
             await server.start()
-            listener = asyncio.create_task(serve(pod, StatusLines("listener", io.StringIO()), stop))
+            listener = asyncio.create_task(
+                serve_listener(pod, StatusLines("listener", io.StringIO()), stop)
+            )
             async with asyncio.timeout(20):
                 while not portal.announced:
                     await asyncio.sleep(0.02)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from systems.small_disk import ONLY_ROOT, SmallDisk
 
-from dit4c_p2p.atomic_file import NotWritten, is_full, write_whole
+from dit4c_p2p.atomic_file import NotWritten, is_full_disk_error, write_whole
 from dit4c_p2p.cli import main
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import fingerprint, load_or_create
@@ -88,7 +88,7 @@ class TestOnAFullDisk:
             write_whole(path, b"after" * 100)
         assert str(caught.value) == f"{path} can't be written: No space left on device"
         assert "make room" in caught.value.hint
-        assert is_full(caught.value.error)
+        assert is_full_disk_error(caught.value.error)
         assert path.read_bytes() == b"before"
         assert not list(disk.folder.glob("*.partial"))
         disk.make_room()

@@ -12,17 +12,22 @@ from dataclasses import dataclass
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.helpers.auth import cookies, pages
 from dit4c_p2p.helpers.auth.headers import FromApp, Origin, ToApp
-from dit4c_p2p.helpers.auth.proxy_exchange import AppRefusesCookies, AppSlow, CutShort, exchange
-from dit4c_p2p.helpers.auth.request_checks import (
-    Refused,
-    accepts_html,
-    check_cross_site,
-    check_message,
+from dit4c_p2p.helpers.auth.proxy_exchange import (
+    AppRefusesCookies,
+    AppSlow,
+    CutShort,
+    proxy_exchange,
 )
-from dit4c_p2p.helpers.auth.reserved_paths import ReservedPaths, is_own
-from dit4c_p2p.helpers.auth.sessions import Session, Sessions
+from dit4c_p2p.helpers.auth.request_checks import (
+    RequestRefused,
+    check_cross_site,
+    check_request_head,
+    request_accepts_html,
+)
+from dit4c_p2p.helpers.auth.reserved_paths import ReservedPaths, is_reserved_path
+from dit4c_p2p.helpers.auth.sessions import AppSession, AppSessions
 from dit4c_p2p.helpers.auth.stream import BufferedStream
-from dit4c_p2p.helpers.auth.upstream import AppUnreachable, Upstream
+from dit4c_p2p.helpers.auth.upstream import AppUnreachable, AppUpstream
 from dit4c_p2p.net import proxy_protocol
 from dit4c_p2p.net.http1 import BadMessage, BadRequest, BodyKind, Headers, RequestHead, parse_head
 from dit4c_p2p.net.large_head import LargeHead
@@ -45,13 +50,13 @@ class InstanceContext:
     """State shared by all connections of this instance."""
 
     origin: Origin
-    app: Upstream
-    sessions: Sessions
+    app: AppUpstream
+    sessions: AppSessions
     own: ReservedPaths
     silence_s: float | None = None
 
 
-class Connection:
+class AuthConnection:
     """Serves one wire; :meth:`cut` ends it from outside.
 
     :param on_known: called with it when a session was found for what it asks.
@@ -61,14 +66,14 @@ class Connection:
         self,
         house: InstanceContext,
         wire: BufferedStream,
-        on_known: Callable[["Connection"], None] = lambda connection: None,
+        on_known: Callable[["AuthConnection"], None] = lambda connection: None,
     ) -> None:
         self._house = house
         self._on_known = on_known
         self._wire = wire
         self._to_app: ToApp
         self._from_app = FromApp(secure=house.origin.secure)
-        self._let_in: tuple[Headers, str, Session] | None = None
+        self._let_in: tuple[Headers, str, AppSession] | None = None
         self._last: RequestHead | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_cut = False
@@ -152,15 +157,15 @@ class Connection:
         """Answer one request; return whether another may follow."""
         try:
             return await self._pass(head)
-        except Refused as error:
-            answer = pages.problem(
-                error.status, str(error), as_html=accepts_html(head), hint=error.hint
+        except RequestRefused as error:
+            answer = pages.problem_page(
+                error.status, str(error), as_html=request_accepts_html(head), hint=error.hint
             )
             if error.allow:
                 answer.headers.append((b"Allow", error.allow.encode()))
             return await self._reply(head, answer, close=True)
         except BadRequest as error:
-            answer = pages.problem(error.status, str(error), as_html=False)
+            answer = pages.problem_page(error.status, str(error), as_html=False)
             return await self._reply(head, answer, close=True)
         except AppRefusesCookies:
             return await self._reply(head, self._house.own.too_many_cookies(head, 431), close=False)
@@ -171,8 +176,8 @@ class Connection:
         house = self._house
         session = self._known(head)
         if session is None:
-            check_message(head, house.origin)
-            if is_own(head):
+            check_request_head(head, house.origin)
+            if is_reserved_path(head):
                 return await self._reply(head, await house.own.respond(head), close=True)
             session = await self._session(head)
             if session is None:
@@ -183,13 +188,13 @@ class Connection:
         request = self._to_app.head(head, session.person)
         session.open.add(self)
         try:
-            return await exchange(
+            return await proxy_exchange(
                 self._wire, head, request, house.app, self._from_app, silence_s=house.silence_s
             )
         finally:
             session.open.discard(self)
 
-    def _known(self, head: RequestHead) -> Session | None:
+    def _known(self, head: RequestHead) -> AppSession | None:
         """The session of a request that differs in its target alone from the one let in before.
 
         All other checks depend on method and fields only, and what repeats itself has the same
@@ -200,31 +205,31 @@ class Connection:
             last is None
             or last[0] is not head.headers
             or last[1] != head.method
-            or is_own(head)
+            or is_reserved_path(head)
             or not self._house.sessions.use(last[2])
         ):
             return None
         return last[2]
 
-    async def _session(self, head: RequestHead) -> Session | None:
+    async def _session(self, head: RequestHead) -> AppSession | None:
         sessions = self._house.sessions
-        value = cookies.find(head.get_all(b"cookie"), cookies.SESSION_COOKIE)
+        value = cookies.find_cookie(head.get_all(b"cookie"), cookies.SESSION_COOKIE)
         session = sessions.find(value)
         if session is None or sessions.is_fresh(session) or await sessions.confirm(session):
             return session
         if session.ended:
             return None
-        raise Refused(
+        raise RequestRefused(
             503,
             "It is not certain that you are still logged in",
             hint="You or an admin have ended a login, and the portal does not answer. Try again.",
         )
 
-    async def _reply(self, head: RequestHead, answer: pages.Answer, *, close: bool) -> bool:
+    async def _reply(self, head: RequestHead, answer: pages.PageAnswer, *, close: bool) -> bool:
         """Send the helper's own answer; an unread request body ends the connection."""
         unread = head.body.kind is BodyKind.CHUNKED or head.body.length > 0
         close = close or unread or not head.keep_alive or head.version == (1, 0)
-        data = pages.render(
+        data = pages.render_page(
             answer,
             close=close,
             without_body=head.method == "HEAD",
@@ -252,24 +257,26 @@ class Connection:
             return
         answer = self._house.own.too_large(head)
         secure = self._house.origin.secure
-        self._wire.write(pages.render(answer, close=True, without_body=False, secure=secure))
+        self._wire.write(pages.render_page(answer, close=True, without_body=False, secure=secure))
         await self._wire.linger(HEAD_LIMIT_S, LINGER_LIMIT_S)
 
     async def _refuse_unread(self, status: int, message: str) -> None:
         """Answer a malformed request, and close."""
-        answer = pages.problem(status, message, as_html=False)
+        answer = pages.problem_page(status, message, as_html=False)
         self._wire.write(
-            pages.render(answer, close=True, without_body=False, secure=self._house.origin.secure)
+            pages.render_page(
+                answer, close=True, without_body=False, secure=self._house.origin.secure
+            )
         )
         await self._wire.linger(HEAD_LIMIT_S, LINGER_LIMIT_S)
 
 
-def _about_the_app(head: RequestHead, error: DitError) -> pages.Answer:
+def _about_the_app(head: RequestHead, error: DitError) -> pages.PageAnswer:
     """Whose fault it is, and whether waiting helps."""
-    as_html = accepts_html(head)
+    as_html = request_accepts_html(head)
     match error:
         case AppUnreachable(was_ready=False):
-            return pages.problem(
+            return pages.problem_page(
                 503,
                 "The application is still starting",
                 as_html=as_html,
@@ -277,7 +284,7 @@ def _about_the_app(head: RequestHead, error: DitError) -> pages.Answer:
                 retry_after_s=_RETRY_AFTER_S,
             )
         case AppUnreachable():
-            return pages.problem(
+            return pages.problem_page(
                 502,
                 "The application does not answer any more",
                 as_html=as_html,
@@ -285,10 +292,12 @@ def _about_the_app(head: RequestHead, error: DitError) -> pages.Answer:
                 retry_after_s=_RETRY_AFTER_S,
             )
         case AppSlow():
-            return pages.problem(504, "The application took too long to answer", as_html=as_html)
+            return pages.problem_page(
+                504, "The application took too long to answer", as_html=as_html
+            )
         case _:
             logger.warning("the app's answer was not passed on: %s", error)
-            return pages.problem(
+            return pages.problem_page(
                 502,
                 "The application's answer could not be understood",
                 as_html=as_html,

@@ -129,7 +129,7 @@ class ToApp:
                 continue
             headers.append(pair)
         for value in head.get_all(b"cookie"):
-            if rest := cookies.without_ours(value):
+            if rest := cookies.without_our_cookies(value):
                 headers.append((b"Cookie", rest))
         if head.body.kind is BodyKind.CHUNKED:
             headers.append((b"Transfer-Encoding", b"chunked"))
@@ -138,7 +138,7 @@ class ToApp:
             headers.append((b"Upgrade", head.upgrade.encode()))
         elif head.version == (1, 0):
             headers.append((b"Connection", b"close"))
-        headers += _forwarding(self._origin, self._client)
+        headers += _forwarding_fields(self._origin, self._client)
         headers.append((b"X-DIT4C-User", person.encode("ascii")))
         return headers
 
@@ -186,7 +186,7 @@ class FromApp:
         for pair in head.headers:
             name = pair[0].lower()
             if name == b"set-cookie":
-                value = cookies.set_by_app(pair[1])
+                value = cookies.set_cookie_by_app(pair[1])
                 if value is not None:
                     headers.append((pair[0], value))
             elif name == b"content-length" or not (
@@ -205,7 +205,7 @@ class FromApp:
         return headers
 
 
-def _forwarding(origin: Origin, client: Client | None) -> Headers:
+def _forwarding_fields(origin: Origin, client: Client | None) -> Headers:
     """Return who called, as the router saw it.
 
     ``Forwarded`` (RFC 7239) is not sent: several apps prefer it to ``X-Forwarded-Host`` and read

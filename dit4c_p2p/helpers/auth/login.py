@@ -60,7 +60,7 @@ class LoginLost(LoginFailed):
 
 
 @dataclass(frozen=True)
-class Begun:
+class BegunLogin:
     """The URL to send the browser to, and the cookie with the attempt's secret."""
 
     location: str
@@ -69,7 +69,7 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnsweredLogin:
     """A checked callback: ``code`` to exchange with ``verifier``, or an ``error`` word.
 
     ``cookie`` is the name of the attempt's cookie, which has served.
@@ -82,7 +82,7 @@ class Answered:
     cookie: bytes
 
 
-class Login:
+class InstanceLogin:
     """Logins of one instance at its portal.
 
     :param portal_url: the portal's canonical URL, which is also its issuer.
@@ -105,7 +105,7 @@ class Login:
         self._clock = clock
         self._key = secrets.token_bytes(32)
 
-    def begin(self, return_path: bytes, *, tries: int = 0) -> Begun:
+    def begin(self, return_path: bytes, *, tries: int = 0) -> BegunLogin:
         """Start a login that ends at ``return_path``, a path of this origin.
 
         :param tries: how many logins have been lost before this one, see :class:`LoginLost`.
@@ -114,32 +114,36 @@ class Login:
             return_path = b"/"
         secret = secrets.token_urlsafe(32)
         attempt = _ATTEMPT.pack(int(self._clock()), secrets.token_bytes(8))
-        body = b"".join((attempt, bytes([tries]), _hash(secret), return_path))
-        challenge = _encode(hashlib.sha256(self._verifier(body, secret).encode()).digest())
+        body = b"".join((attempt, bytes([tries]), _login_secret_hash(secret), return_path))
+        challenge = _encode_login_state(
+            hashlib.sha256(self._verifier(body, secret).encode()).digest()
+        )
         query = urlencode(
             {
                 "response_type": "code",
                 "client_id": self._client_id,
                 "redirect_uri": self.redirect_uri,
-                "state": _encode(body + self._mac(b"state", body)),
+                "state": _encode_login_state(body + self._mac(b"state", body)),
                 "code_challenge": challenge,
                 "code_challenge_method": "S256",
             }
         )
-        return Begun(f"{self._portal_url}/oauth/authorize?{query}", _cookie_of(attempt), secret)
+        return BegunLogin(
+            f"{self._portal_url}/oauth/authorize?{query}", _login_cookie_name(attempt), secret
+        )
 
-    def finish(self, query: str, find: Callable[[bytes], str | None]) -> Answered:
+    def finish(self, query: str, find: Callable[[bytes], str | None]) -> AnsweredLogin:
         """Check what the portal sent the browser back with.
 
         :param find: the value of the browser's cookie of a name, or None.
         :raises LoginFailed: no login that began here, or not from our portal.
         :raises LoginLost: a login that has to begin again.
         """
-        parameters = _parameters(query)
+        parameters = _callback_parameters(query)
         if parameters.get("iss") != self._portal_url:
             raise LoginFailed("The answer does not come from the portal")
         try:
-            state = _decode(parameters.get("state", ""))
+            state = _decode_login_state(parameters.get("state", ""))
         except ValueError:
             raise LoginFailed("The login is not one that began here") from None
         body, mac = state[:-_MAC_BYTES], state[-_MAC_BYTES:]
@@ -148,14 +152,14 @@ class Login:
         attempt, return_path = body[: _ATTEMPT.size], body[_FIXED_BYTES:]
         tries, expected = body[_ATTEMPT.size], body[_ATTEMPT.size + 1 : _FIXED_BYTES]
         began, _ = _ATTEMPT.unpack(attempt)
-        cookie = _cookie_of(attempt)
+        cookie = _login_cookie_name(attempt)
         secret = find(cookie)
         if not 0 <= self._clock() - began + 1 <= LIFETIME_S:
             raise LoginLost("The login took too long", return_path=return_path, tries=tries + 1)
         if (
             secret is None
             or not _SECRET.fullmatch(secret)
-            or not hmac.compare_digest(_hash(secret), expected)
+            or not hmac.compare_digest(_login_secret_hash(secret), expected)
         ):
             raise LoginLost(
                 "This browser did not begin the login, or did not keep its cookie",
@@ -166,44 +170,44 @@ class Login:
         code, error = parameters.get("code", ""), parameters.get("error", "")
         if bool(code) == bool(error):
             raise LoginFailed("The portal's answer is malformed")
-        return Answered(code, error, self._verifier(body, secret), return_path, cookie)
+        return AnsweredLogin(code, error, self._verifier(body, secret), return_path, cookie)
 
     def _mac(self, purpose: bytes, body: bytes) -> bytes:
         return hmac.digest(self._key, purpose + b"\0" + body, "sha256")
 
     def _verifier(self, body: bytes, secret: str) -> str:
         """43 characters of base64url (RFC 7636 section 4.1)."""
-        return _encode(self._mac(b"verifier", secret.encode() + b"\0" + body))
+        return _encode_login_state(self._mac(b"verifier", secret.encode() + b"\0" + body))
 
 
-def surplus(cookie_names: list[bytes]) -> list[bytes]:
+def surplus_login_cookies(cookie_names: list[bytes]) -> list[bytes]:
     """Return those of a browser's cookies that have to go for one more attempt: the oldest ones.
 
     :param cookie_names: all that it sent.
     """
     mine = [name for name in cookie_names if name.startswith(ATTEMPT_COOKIE_PREFIX)]
-    return sorted(set(mine), key=_began)[: max(0, len(set(mine)) + 1 - MAX_ATTEMPTS)]
+    return sorted(set(mine), key=_login_began_at)[: max(0, len(set(mine)) + 1 - MAX_ATTEMPTS)]
 
 
-def _cookie_of(attempt: bytes) -> bytes:
-    return ATTEMPT_COOKIE_PREFIX + _encode(attempt).encode()
+def _login_cookie_name(attempt: bytes) -> bytes:
+    return ATTEMPT_COOKIE_PREFIX + _encode_login_state(attempt).encode()
 
 
-def _began(cookie_name: bytes) -> int:
+def _login_began_at(cookie_name: bytes) -> int:
     """When an attempt began; 0 for a name that is none of an attempt."""
     text = cookie_name.removeprefix(ATTEMPT_COOKIE_PREFIX).decode("latin-1")
     try:
-        data = _decode(text, at_least=_ATTEMPT.size)
+        data = _decode_login_state(text, at_least=_ATTEMPT.size)
     except ValueError:
         return 0
     return int(_ATTEMPT.unpack(data[: _ATTEMPT.size])[0])
 
 
-def _hash(secret: str) -> bytes:
+def _login_secret_hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()[:_HASH_BYTES]
 
 
-def _parameters(query: str) -> dict[str, str]:
+def _callback_parameters(query: str) -> dict[str, str]:
     """Return a query's parameters, each at most once (RFC 6749 section 3.1)."""
     try:
         pairs = parse_qsl(
@@ -219,12 +223,12 @@ def _parameters(query: str) -> dict[str, str]:
     return parameters
 
 
-def _encode(data: bytes) -> str:
+def _encode_login_state(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
-def _decode(text: str, *, at_least: int = _FIXED_BYTES + 1 + _MAC_BYTES) -> bytes:
-    """Inverse of :func:`_encode` for a state.
+def _decode_login_state(text: str, *, at_least: int = _FIXED_BYTES + 1 + _MAC_BYTES) -> bytes:
+    """Inverse of :func:`_encode_login_state` for a state.
 
     :raises ValueError: not base64url, or too short.
     """

@@ -42,7 +42,7 @@ class GrantRefused(DitError):
 
 
 @dataclass(frozen=True)
-class Grant:
+class OAuthGrant:
     """Who logged in; ``access_token`` is opaque and is over after ``expires_in_s``."""
 
     person: str
@@ -74,7 +74,7 @@ class PortalOAuth:
         self._look: asyncio.Task[bool] | None = None
         self._looked_at = 0.0
 
-    async def exchange(self, code: str, verifier: str) -> Grant:
+    async def exchange(self, code: str, verifier: str) -> OAuthGrant:
         """Exchange a code for the user's identity.
 
         :raises PortalSilent: try again later.
@@ -90,13 +90,15 @@ class PortalOAuth:
                     "code_verifier": verifier,
                 },
             )
-        if status != 200 and _clock_is_off(answer):
+        if status != 200 and _clock_is_off_for_oauth(answer):
             raise GrantRefused(
                 "The portal refused the login: the clock of the machine that this runs on is wrong",
                 hint="Whoever lends the machine has to set its clock.",
             )
         if status != 200:
-            raise GrantRefused(f"The portal refused the login ({_reason(status, answer)})")
+            raise GrantRefused(
+                f"The portal refused the login ({_oauth_error_code(status, answer)})"
+            )
         person, token = answer.get("sub"), answer.get("access_token")
         lifetime, kind = answer.get("expires_in"), answer.get("token_type")
         if (
@@ -110,7 +112,7 @@ class PortalOAuth:
             or kind.lower() != "bearer"
         ):
             raise GrantRefused("The portal's answer to the login is not usable")
-        return Grant(person, token, float(lifetime))
+        return OAuthGrant(person, token, float(lifetime))
 
     async def is_up(self) -> bool:
         """Whether the portal answers at all; one look serves all who ask within two seconds."""
@@ -147,10 +149,10 @@ class PortalOAuth:
             return answer.get("active") is True and answer.get("client_id", str(self._name)) == str(
                 self._name
             )
-        logger.warning("sessions could not be asked about: %s", _reason(status, answer))
+        logger.warning("sessions could not be asked about: %s", _oauth_error_code(status, answer))
         # The portal says so when this instance's key is no longer in force; that a clock is wrong,
         # says nothing of the session.
-        over = answer.get("error") == "invalid_client" and not _clock_is_off(answer)
+        over = answer.get("error") == "invalid_client" and not _clock_is_off_for_oauth(answer)
         return False if over else None
 
     async def _post(self, path: str, fields: dict[str, str]) -> tuple[int, dict[str, Any]]:
@@ -181,12 +183,12 @@ class PortalOAuth:
                     body += data
                     if len(body) > _MAX_ANSWER_BYTES:
                         raise PortalSilent("the portal's answer is too large")
-                return response.status, _json_object(bytes(body))
+                return response.status, _json_of_oauth_body(bytes(body))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise PortalSilent(f"the portal does not answer ({type(error).__name__})") from None
 
 
-def _json_object(body: bytes) -> dict[str, Any]:
+def _json_of_oauth_body(body: bytes) -> dict[str, Any]:
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -194,14 +196,14 @@ def _json_object(body: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _clock_is_off(answer: dict[str, Any]) -> bool:
+def _clock_is_off_for_oauth(answer: dict[str, Any]) -> bool:
     """Whether the portal refused an assertion only for its time."""
     return answer.get("code") == WrongClock.code
 
 
-def _reason(status: int, answer: dict[str, Any]) -> str:
+def _oauth_error_code(status: int, answer: dict[str, Any]) -> str:
     """Return the error code of a response (RFC 6749 section 5.2), safe to show."""
-    error = answer.get("code") if _clock_is_off(answer) else answer.get("error")
+    error = answer.get("code") if _clock_is_off_for_oauth(answer) else answer.get("error")
     if isinstance(error, str) and re.fullmatch(r"[a-z_]{1,40}", error):
         return error
     return str(status)

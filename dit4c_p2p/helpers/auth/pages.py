@@ -38,7 +38,7 @@ _POLICY_WITH_FORM = _POLICY.replace(b"form-action 'none'", b"form-action 'self'"
 
 
 @dataclass(frozen=True)
-class Answer:
+class PageAnswer:
     """A whole response of the helper."""
 
     status: int
@@ -46,7 +46,7 @@ class Answer:
     body: bytes = b""
 
 
-def render(answer: Answer, *, close: bool, without_body: bool, secure: bool) -> bytes:
+def render_page(answer: PageAnswer, *, close: bool, without_body: bool, secure: bool) -> bytes:
     """The answer as sent; ``without_body`` for HEAD, ``secure`` where browsers come by HTTPS."""
     headers = [*answer.headers, (b"Content-Length", b"%d" % len(answer.body))]
     if secure:
@@ -58,21 +58,21 @@ def render(answer: Answer, *, close: bool, without_body: bool, secure: bool) -> 
     return head if without_body else head + answer.body
 
 
-def plain(status: int, text: str) -> Answer:
+def plain_page(status: int, text: str) -> PageAnswer:
     """Return a line of text as a response."""
-    return Answer(
+    return PageAnswer(
         status, [*_FIXED, (b"Content-Type", b"text/plain; charset=utf-8")], text.encode() + b"\n"
     )
 
 
-def redirect(location: bytes, *cookies: bytes) -> Answer:
+def redirect_page(location: bytes, *cookies: bytes) -> PageAnswer:
     """303 to an absolute URL, with Set-Cookie values."""
-    return Answer(
+    return PageAnswer(
         303, [*_FIXED, (b"Location", location), *((b"Set-Cookie", value) for value in cookies)]
     )
 
 
-def problem(
+def problem_page(
     status: int,
     message: str,
     *,
@@ -81,7 +81,7 @@ def problem(
     link: tuple[str, str] | None = None,
     retry_after_s: int | None = None,
     cookies: tuple[bytes, ...] = (),
-) -> Answer:
+) -> PageAnswer:
     """Something is wrong: ``message`` is a sentence, ``hint`` what to do.
 
     :param link: URL and text of the one way on.
@@ -94,7 +94,7 @@ def problem(
         document = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
         document["detail"] = f"{message}. {hint}".strip() if hint else message
         headers.append((b"Content-Type", b"application/problem+json"))
-        return Answer(status, headers, json.dumps(document).encode())
+        return PageAnswer(status, headers, json.dumps(document).encode())
     if retry_after_s:
         headers.append((b"Refresh", b"%d" % retry_after_s))
     way_on = f'<p><a href="{html.escape(link[0])}">{html.escape(link[1])}</a></p>' if link else ""
@@ -107,10 +107,12 @@ def problem(
     )
     headers.append((b"Content-Type", b"text/html; charset=utf-8"))
     headers.append((b"Content-Security-Policy", _POLICY))
-    return Answer(status, headers, body.encode())
+    return PageAnswer(status, headers, body.encode())
 
 
-def too_many_cookies(status: int, *, size_bytes: int, domain: str, as_html: bool) -> Answer:
+def too_many_cookies_page(
+    status: int, *, size_bytes: int, domain: str, as_html: bool
+) -> PageAnswer:
     """The browser sends more cookies than servers take; a page has the button that deletes them.
 
     :param domain: below which hosts can set cookies for each other.
@@ -121,10 +123,10 @@ def too_many_cookies(status: int, *, size_bytes: int, domain: str, as_html: bool
         "can set cookies that are sent to all of them; one has set too many, or too large ones."
     )
     if not as_html:
-        return problem(
+        return problem_page(
             status, message, as_html=False, hint=f"{hint} POST {CLEAR_COOKIES_PATH} deletes them."
         )
-    answer = problem(status, message, as_html=True, hint=hint)
+    answer = problem_page(status, message, as_html=True, hint=hint)
     form = (
         f"<p>Deleting them ends your logins at all addresses below {html.escape(domain)}. Your "
         "files and what runs there stay as they are.</p>"
@@ -135,16 +137,16 @@ def too_many_cookies(status: int, *, size_bytes: int, domain: str, as_html: bool
         (name, _POLICY_WITH_FORM if name == b"Content-Security-Policy" else value)
         for name, value in answer.headers
     ]
-    return Answer(status, headers, answer.body.replace(b"</main>", form.encode(), 1))
+    return PageAnswer(status, headers, answer.body.replace(b"</main>", form.encode(), 1))
 
 
-def cookies_deleted(url: str) -> Answer:
+def cookies_deleted_page(url: str) -> PageAnswer:
     """Have the browser delete its cookies for all addresses below the same domain, and go on.
 
     It is no redirect: a browser holds the redirects of a form to the policy of its page, and the
     way on leads to the portal. https://www.w3.org/TR/clear-site-data/: taken from secure origins.
     """
-    answer = problem(200, "The cookies are deleted", as_html=True, link=(url, "Go on"))
+    answer = problem_page(200, "The cookies are deleted", as_html=True, link=(url, "Go on"))
     refresh = f'<meta http-equiv="refresh" content="0;url={html.escape(url)}"><title>'
     body = answer.body.replace(b"<title>", refresh.encode(), 1)
-    return Answer(200, [*answer.headers, (b"Clear-Site-Data", b'"cookies"')], body)
+    return PageAnswer(200, [*answer.headers, (b"Clear-Site-Data", b'"cookies"')], body)

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.helpers.auth.headers import FromApp
-from dit4c_p2p.helpers.auth.request_checks import is_navigation
+from dit4c_p2p.helpers.auth.request_checks import is_navigation_request
 from dit4c_p2p.helpers.auth.stream import BufferedStream, Data
-from dit4c_p2p.helpers.auth.upstream import Upstream
+from dit4c_p2p.helpers.auth.upstream import AppUpstream
 from dit4c_p2p.net.http1 import (
     BadMessage,
     BadRequest,
@@ -59,15 +59,15 @@ class AppRefusesCookies(DitError):
     code = "app_refuses_cookies"
 
 
-class _Stale(Exception):
+class _StaleConnection(Exception):
     """A kept connection had been closed by the app before our request."""
 
 
-async def exchange(
+async def proxy_exchange(
     client: BufferedStream,
     head: RequestHead,
     request: bytes,
-    app: Upstream,
+    app: AppUpstream,
     from_app: FromApp,
     *,
     silence_s: float | None = None,
@@ -86,15 +86,15 @@ async def exchange(
     if bodiless and head.method in _REPEATABLE and head.upgrade is None:
         kept = app.take()
         if kept is not None:
-            with contextlib.suppress(_Stale):
-                attempt = _Attempt(client, head, kept, app, from_app, limit_s, is_kept=True)
+            with contextlib.suppress(_StaleConnection):
+                attempt = _ExchangeAttempt(client, head, kept, app, from_app, limit_s, is_kept=True)
                 return await attempt.run(request)
     upstream = await app.connect()
-    attempt = _Attempt(client, head, upstream, app, from_app, limit_s, is_kept=False)
+    attempt = _ExchangeAttempt(client, head, upstream, app, from_app, limit_s, is_kept=False)
     return await attempt.run(request)
 
 
-class _Attempt:
+class _ExchangeAttempt:
     """An exchange over one connection to the app."""
 
     def __init__(
@@ -102,7 +102,7 @@ class _Attempt:
         client: BufferedStream,
         head: RequestHead,
         upstream: BufferedStream,
-        app: Upstream,
+        app: AppUpstream,
         from_app: FromApp,
         silence_s: float,
         *,
@@ -122,7 +122,7 @@ class _Attempt:
         self._switched = False  # from HTTP to WebSocket
 
     async def run(self, request: bytes) -> bool:
-        """See :func:`exchange`.
+        """See :func:`proxy_exchange`.
 
         :raises _Stale: a kept connection was dead; nothing has been answered.
         """
@@ -228,7 +228,7 @@ class _Attempt:
             data = self._upstream.read_now()
             taken = body.feed(data)
             first = data[:taken]
-            self._client.write(head + (_chunk(first) if chunking else first))
+            self._client.write(head + (_chunk_of_body(first) if chunking else first))
             self._upstream.unread(data[taken:])
             if self._client.is_behind:
                 await self._patiently(self._client.drain)
@@ -295,7 +295,7 @@ class _Attempt:
             if taken < len(data):
                 source.unread(data[taken:])
                 data = data[:taken]
-            sink.write(_chunk(data) if chunking else data)
+            sink.write(_chunk_of_body(data) if chunking else data)
             if sink.is_behind:
                 await self._patiently(sink.drain)
 
@@ -331,15 +331,15 @@ class _Attempt:
     def _has_large_cookies(self) -> bool:
         """A page is opened with more cookies than common servers take."""
         size = sum(map(len, self._head.get_all(b"cookie")))
-        return size > _COMMON_LIMIT_BYTES and is_navigation(self._head)
+        return size > _COMMON_LIMIT_BYTES and is_navigation_request(self._head)
 
     def _no_answer(self) -> Exception:
         """Return the error for an app that closed before it answered."""
         if self._is_kept:
-            return _Stale()
+            return _StaleConnection()
         return self._body_error or BadResponse("the app closed the connection without an answer")
 
 
-def _chunk(data: Data) -> Data:
+def _chunk_of_body(data: Data) -> Data:
     """One chunk (RFC 9112 section 7.1); nothing for no data, which would be the last one."""
     return b"%x\r\n%b\r\n" % (len(data), bytes(data)) if data else b""

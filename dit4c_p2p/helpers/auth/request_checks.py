@@ -12,7 +12,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _NEVER_HOP_BY_HOP = frozenset({b"host", b"content-length", b"cookie", b"authorization", b"expect"})
 
 
-class Refused(DitError):
+class RequestRefused(DitError):
     """The request gets an answer of ours with ``status`` and does not reach the app."""
 
     code = "refused"
@@ -23,16 +23,16 @@ class Refused(DitError):
         self.allow = allow  # the methods there are, for 405
 
 
-def check_message(head: RequestHead, origin: Origin) -> None:
+def check_request_head(head: RequestHead, origin: Origin) -> None:
     """The request is for this instance and asks for nothing that we can't do.
 
     :raises Refused: 421 for any other host, on every request of a connection (RFC 9110 section
         15.5.20); 417 for an unknown expectation; 400 for hiding fields behind Connection.
     """
     if head.host.encode() != origin.host:
-        raise Refused(421, "This address is not served here")
+        raise RequestRefused(421, "This address is not served here")
     if not head.connection.isdisjoint(_NEVER_HOP_BY_HOP):
-        raise Refused(400, "Connection names a field that belongs to the request")
+        raise RequestRefused(400, "Connection names a field that belongs to the request")
     if head.upgrade is None and head.get(b"sec-websocket-key") is not None:
         lost = (
             "was sent on by HTTP/1.0"
@@ -41,7 +41,7 @@ def check_message(head: RequestHead, origin: Origin) -> None:
             if b"upgrade" in head.connection
             else "has lost its field Connection: Upgrade"
         )
-        raise Refused(
+        raise RequestRefused(
             400,
             f"A request for a WebSocket {lost} on its way",
             hint="A proxy in front has to speak HTTP/1.1 and to pass Upgrade and Connection on, "
@@ -49,7 +49,7 @@ def check_message(head: RequestHead, origin: Origin) -> None:
         )
     expectation = head.get(b"expect")
     if expectation is not None and expectation.lower() != b"100-continue":
-        raise Refused(417, "Only 100-continue can be expected")
+        raise RequestRefused(417, "Only 100-continue can be expected")
 
 
 def check_cross_site(head: RequestHead, origin: Origin) -> None:
@@ -67,25 +67,25 @@ def check_cross_site(head: RequestHead, origin: Origin) -> None:
     said = head.get_all(b"origin")
     if head.upgrade is not None:
         if said != [origin.text]:
-            raise Refused(403, "A WebSocket must come from a page of this very address")
+            raise RequestRefused(403, "A WebSocket must come from a page of this very address")
         return
     site = head.get_all(b"sec-fetch-site")
     if head.method in _SAFE_METHODS and head.get_all(b"sec-fetch-mode") == [b"navigate"]:
         elsewhere = site not in ([], [b"none"], [b"same-origin"])
         if elsewhere and head.get_all(b"sec-fetch-dest") != [b"document"]:
-            raise Refused(403, "Another site's page can't show this one inside it")
+            raise RequestRefused(403, "Another site's page can't show this one inside it")
         return
     if said == [origin.text] or (said in ([], [b"null"]) and site == [b"same-origin"]):
         return
     if said or site not in ([], [b"none"]):
-        raise Refused(403, "Another site tried to act here in your name")
+        raise RequestRefused(403, "Another site tried to act here in your name")
 
 
-def is_navigation(head: RequestHead) -> bool:
+def is_navigation_request(head: RequestHead) -> bool:
     """Whether a person opens a page and can be sent to the login; other requests get 401."""
-    return head.method == "GET" and head.upgrade is None and accepts_html(head)
+    return head.method == "GET" and head.upgrade is None and request_accepts_html(head)
 
 
-def accepts_html(head: RequestHead) -> bool:
+def request_accepts_html(head: RequestHead) -> bool:
     """Whether the client prefers a page to JSON."""
     return any(b"text/html" in value.lower() for value in head.get_all(b"accept"))

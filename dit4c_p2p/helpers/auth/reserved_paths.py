@@ -8,21 +8,21 @@ from dit4c_p2p.helpers.auth.headers import Origin
 from dit4c_p2p.helpers.auth.login import (
     LIFETIME_S,
     MAX_TRIES,
-    Login,
+    InstanceLogin,
     LoginFailed,
     LoginLost,
-    surplus,
+    surplus_login_cookies,
 )
 from dit4c_p2p.helpers.auth.oauth import GrantRefused, PortalOAuth, PortalSilent
-from dit4c_p2p.helpers.auth.pages import Answer
+from dit4c_p2p.helpers.auth.pages import PageAnswer
 from dit4c_p2p.helpers.auth.request_checks import (
-    Refused,
-    accepts_html,
+    RequestRefused,
     check_cross_site,
-    is_navigation,
+    is_navigation_request,
+    request_accepts_html,
 )
-from dit4c_p2p.helpers.auth.sessions import Sessions
-from dit4c_p2p.helpers.auth.upstream import Upstream
+from dit4c_p2p.helpers.auth.sessions import AppSessions
+from dit4c_p2p.helpers.auth.upstream import AppUpstream
 from dit4c_p2p.messages.pod import (
     ALIVE_PATH,
     CALLBACK_PATH,
@@ -41,7 +41,7 @@ _TRY_AGAIN_S = 5
 _ERRORS_THAT_PASS = frozenset({"temporarily_unavailable", "server_error"})
 
 
-def is_own(head: RequestHead) -> bool:
+def is_reserved_path(head: RequestHead) -> bool:
     """Whether a request is for the helper itself."""
     return head.path.startswith(_OWN_PREFIX)
 
@@ -52,9 +52,9 @@ class ReservedPaths:
     def __init__(
         self,
         origin: Origin,
-        app: Upstream,
-        sessions: Sessions,
-        login: Login,
+        app: AppUpstream,
+        sessions: AppSessions,
+        login: InstanceLogin,
         oauth: PortalOAuth,
         portal_url: str,
     ) -> None:
@@ -65,49 +65,51 @@ class ReservedPaths:
         self._oauth = oauth
         self._portal_url = portal_url
 
-    async def respond(self, head: RequestHead) -> Answer:
+    async def respond(self, head: RequestHead) -> PageAnswer:
         """The answer to a request below ``/.dit4c/``.
 
         :raises Refused: no such page, or a wrong method.
         """
         path, _, query = head.path.decode("ascii").partition("?")
         if path == ALIVE_PATH:
-            _require(head, "GET", "HEAD")
+            _require_allowed_method(head, "GET", "HEAD")
             if await self._app.answers():
-                return pages.plain(200, "alive")
-            return pages.plain(503, "not yet")
+                return pages.plain_page(200, "alive")
+            return pages.plain_page(503, "not yet")
         if path == CALLBACK_PATH:
-            _require(head, "GET")
+            _require_allowed_method(head, "GET")
             return await self._callback(head, query)
         if path == CLEAR_COOKIES_PATH:
-            _require(head, "GET", "HEAD", "POST")
+            _require_allowed_method(head, "GET", "HEAD", "POST")
             if head.method == "POST":
-                return pages.cookies_deleted(self._origin.text.decode() + "/")
+                return pages.cookies_deleted_page(self._origin.text.decode() + "/")
             return self.too_many_cookies(head, 200)
         if path == LOGOUT_PATH:
-            _require(head, "POST")
+            _require_allowed_method(head, "POST")
             return self._logout(head)
-        raise Refused(404, "There is no such page")
+        raise RequestRefused(404, "There is no such page")
 
-    def too_large(self, head: LargeHead) -> Answer:
+    def too_large(self, head: LargeHead) -> PageAnswer:
         """The answer to a request whose head is too large: its line and its Host decide."""
         if head.host != self._origin.host:
-            return pages.problem(421, "This address is not served here", as_html=False)
+            return pages.problem_page(421, "This address is not served here", as_html=False)
         if head.method == "POST" and head.path == CLEAR_COOKIES_PATH.encode():
-            return pages.cookies_deleted(self._origin.text.decode() + "/")
+            return pages.cookies_deleted_page(self._origin.text.decode() + "/")
         if head.cookie_bytes < MAX_HEAD_BYTES // 2:
             hint = f"{MAX_HEAD_BYTES // 1024} KiB can be passed on."
             as_html = head.accepts_html
-            return pages.problem(431, "The request's head is too large", as_html=as_html, hint=hint)
-        return pages.too_many_cookies(
+            return pages.problem_page(
+                431, "The request's head is too large", as_html=as_html, hint=hint
+            )
+        return pages.too_many_cookies_page(
             431, size_bytes=head.cookie_bytes, domain=self._domain, as_html=head.accepts_html
         )
 
-    def too_many_cookies(self, head: RequestHead, status: int) -> Answer:
+    def too_many_cookies(self, head: RequestHead, status: int) -> PageAnswer:
         """The page that says so, where our own limit is not the one that was reached."""
         size_bytes = sum(map(len, head.get_all(b"cookie")))
-        return pages.too_many_cookies(
-            status, size_bytes=size_bytes, domain=self._domain, as_html=accepts_html(head)
+        return pages.too_many_cookies_page(
+            status, size_bytes=size_bytes, domain=self._domain, as_html=request_accepts_html(head)
         )
 
     @property
@@ -115,34 +117,34 @@ class ReservedPaths:
         """Below which this instance and its siblings have their addresses."""
         return self._origin.host.decode().partition(":")[0].partition(".")[2]
 
-    async def to_login(self, head: RequestHead) -> Answer:
+    async def to_login(self, head: RequestHead) -> PageAnswer:
         """The answer to a request of nobody known: to the portal with pages, 401 for the rest."""
-        if not is_navigation(head):
-            return pages.problem(
+        if not is_navigation_request(head):
+            return pages.problem_page(
                 401,
                 "Nobody is logged in here",
-                as_html=accepts_html(head),
+                as_html=request_accepts_html(head),
                 hint="Open this address in a browser and log in first.",
             )
         if not await self._oauth.is_up():
             return self._try_again(head)
-        return self._begin(head, b"/" if is_own(head) else head.path)
+        return self._begin(head, b"/" if is_reserved_path(head) else head.path)
 
-    def _begin(self, head: RequestHead, return_path: bytes, *, tries: int = 0) -> Answer:
+    def _begin(self, head: RequestHead, return_path: bytes, *, tries: int = 0) -> PageAnswer:
         """To the portal, with cookies of one more attempt."""
         begun = self._login.begin(return_path, tries=tries)
-        gone = surplus(cookies.names(head.get_all(b"cookie")))
-        return pages.redirect(
+        gone = surplus_login_cookies(cookies.cookie_names(head.get_all(b"cookie")))
+        return pages.redirect_page(
             begun.location.encode("ascii"),
-            cookies.grant(begun.cookie, begun.secret, LIFETIME_S),
-            cookies.grant(cookies.LOGIN_COOKIE, "1", LIFETIME_S),
-            *(cookies.grant(name, "", 0) for name in gone),
+            cookies.our_set_cookie(begun.cookie, begun.secret, LIFETIME_S),
+            cookies.our_set_cookie(cookies.LOGIN_COOKIE, "1", LIFETIME_S),
+            *(cookies.our_set_cookie(name, "", 0) for name in gone),
         )
 
-    async def _callback(self, head: RequestHead, query: str) -> Answer:
+    async def _callback(self, head: RequestHead, query: str) -> PageAnswer:
         sent = head.get_all(b"cookie")
         try:
-            answered = self._login.finish(query, partial(cookies.find, sent))
+            answered = self._login.finish(query, partial(cookies.find_cookie, sent))
             if answered.error in _ERRORS_THAT_PASS:
                 return self._try_again(head)
             if answered.error:
@@ -162,50 +164,50 @@ class ReservedPaths:
             grant.person, grant.access_token, grant.expires_in_s
         )
         # Absolute, so that no path can be read as another host.
-        return pages.redirect(
+        return pages.redirect_page(
             self._origin.text + answered.return_path,
-            cookies.grant(cookies.SESSION_COOKIE, value, lifetime_s),
-            cookies.grant(answered.cookie, "", 0),
+            cookies.our_set_cookie(cookies.SESSION_COOKIE, value, lifetime_s),
+            cookies.our_set_cookie(answered.cookie, "", 0),
         )
 
-    def _lost(self, head: RequestHead, error: LoginLost) -> Answer:
+    def _lost(self, head: RequestHead, error: LoginLost) -> PageAnswer:
         """A login that began here can't be finished: go on if another tab's was, or begin again."""
         sent = head.get_all(b"cookie")
-        if self._sessions.find(cookies.find(sent, cookies.SESSION_COOKIE)) is not None:
-            return pages.redirect(self._origin.text + error.return_path)
-        if error.tries < MAX_TRIES and cookies.find(sent, cookies.LOGIN_COOKIE) is not None:
+        if self._sessions.find(cookies.find_cookie(sent, cookies.SESSION_COOKIE)) is not None:
+            return pages.redirect_page(self._origin.text + error.return_path)
+        if error.tries < MAX_TRIES and cookies.find_cookie(sent, cookies.LOGIN_COOKIE) is not None:
             return self._begin(head, error.return_path, tries=error.tries)
         return self._failed(head, 400, str(error), error.hint)
 
-    def _logout(self, head: RequestHead) -> Answer:
+    def _logout(self, head: RequestHead) -> PageAnswer:
         check_cross_site(head, self._origin)
-        value = cookies.find(head.get_all(b"cookie"), cookies.SESSION_COOKIE)
+        value = cookies.find_cookie(head.get_all(b"cookie"), cookies.SESSION_COOKIE)
         session = self._sessions.find(value)
         if session is not None:
             self._sessions.end_all_of(session.person, "logged out")
-        gone = cookies.grant(cookies.SESSION_COOKIE, "", 0)
-        return pages.redirect(f"{self._portal_url}/".encode("ascii"), gone)
+        gone = cookies.our_set_cookie(cookies.SESSION_COOKIE, "", 0)
+        return pages.redirect_page(f"{self._portal_url}/".encode("ascii"), gone)
 
-    def _try_again(self, head: RequestHead) -> Answer:
-        return pages.problem(
+    def _try_again(self, head: RequestHead) -> PageAnswer:
+        return pages.problem_page(
             503,
             "The portal does not answer right now",
-            as_html=accepts_html(head),
+            as_html=request_accepts_html(head),
             hint="Logging in needs it. Whoever is logged in already can go on; try again soon.",
             link=(self._origin.text.decode() + "/", "Try again"),
         )
 
-    def _failed(self, head: RequestHead, status: int, message: str, hint: str) -> Answer:
-        return pages.problem(
+    def _failed(self, head: RequestHead, status: int, message: str, hint: str) -> PageAnswer:
+        return pages.problem_page(
             status,
             message,
-            as_html=accepts_html(head),
+            as_html=request_accepts_html(head),
             hint=hint,
             link=(self._origin.text.decode() + "/", "Log in again"),
         )
 
 
-def _require(head: RequestHead, *methods: str) -> None:
+def _require_allowed_method(head: RequestHead, *methods: str) -> None:
     if head.method not in methods:
         allow = ", ".join(methods)
-        raise Refused(405, f"Only {allow} can be asked for here", allow=allow)
+        raise RequestRefused(405, f"Only {allow} can be asked for here", allow=allow)

@@ -7,15 +7,15 @@ import os
 from yarl import URL
 
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.helpers.auth.connection import Connection, InstanceContext
+from dit4c_p2p.helpers.auth.connection import AuthConnection, InstanceContext
 from dit4c_p2p.helpers.auth.headers import Origin
-from dit4c_p2p.helpers.auth.login import Login
+from dit4c_p2p.helpers.auth.login import InstanceLogin
 from dit4c_p2p.helpers.auth.oauth import PortalOAuth
 from dit4c_p2p.helpers.auth.reserved_paths import ReservedPaths
-from dit4c_p2p.helpers.auth.sessions import Sessions
+from dit4c_p2p.helpers.auth.sessions import AppSessions
 from dit4c_p2p.helpers.auth.stream import BufferedStream
-from dit4c_p2p.helpers.auth.upstream import Upstream
-from dit4c_p2p.helpers.pod_config import Pod
+from dit4c_p2p.helpers.auth.upstream import AppUpstream
+from dit4c_p2p.helpers.pod_config import HelperPod
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.messages.codec import InvalidMessage, decode
@@ -44,24 +44,24 @@ class AuthServer:
     Use: ``await start()``; ``await wait()``, which returns only by raising; ``await stop()``.
     """
 
-    def __init__(self, pod: Pod, status: StatusLines) -> None:
+    def __init__(self, pod: HelperPod, status: StatusLines) -> None:
         url = URL(pod.config.url)
         if url.scheme not in ("http", "https") or not url.host or url.path != "/":
             raise ConfigError(f"{pod.config.url!r} is not an instance's URL")
         self._pod = pod
         self._status = status
         self._client = PortalClient(pod.config.portal, ca=pod.config.ca)
-        self.app = Upstream(pod.config.app_port)
+        self.app = AppUpstream(pod.config.app_port)
         origin = Origin.of(url)
         redirect_uri = str(url.origin()) + CALLBACK_PATH
         self._oauth = oauth = PortalOAuth(self._client, pod.name, pod.key, redirect_uri)
-        self.sessions = Sessions(oauth.is_active)
+        self.sessions = AppSessions(oauth.is_active)
         portal_url = pod.config.portal.url
-        login = Login(portal_url, str(pod.name), redirect_uri)
+        login = InstanceLogin(portal_url, str(pod.name), redirect_uri)
         own = ReservedPaths(origin, self.app, self.sessions, login, oauth, portal_url)
         self._house = InstanceContext(origin, self.app, self.sessions, own, pod.config.silence_s)
-        self._connections: dict[asyncio.Task[None], Connection] = {}
-        self._strangers: dict[Connection, None] = {}  # of these, the oldest first
+        self._connections: dict[asyncio.Task[None], AuthConnection] = {}
+        self._strangers: dict[AuthConnection, None] = {}  # of these, the oldest first
         self._tasks: list[asyncio.Task[None]] = []
         self._server: asyncio.Server | None = None
         self._news: asyncio.Server | None = None
@@ -119,7 +119,7 @@ class AuthServer:
             logger.warning("refused a connection: %d are open", len(self._connections))
             wire.abort()
             return
-        connection = Connection(self._house, wire, self._known)
+        connection = AuthConnection(self._house, wire, self._known)
         task = connection.start()
         self._connections[task] = connection
         self._strangers[connection] = None
@@ -129,7 +129,7 @@ class AuthServer:
             oldest.cut()
         task.add_done_callback(self._gone)
 
-    def _known(self, connection: Connection) -> None:
+    def _known(self, connection: AuthConnection) -> None:
         """A session was found for what a connection asks."""
         self._strangers.pop(connection, None)
 
@@ -160,7 +160,7 @@ class AuthServer:
         self._status.report(HelperState.APP_READY)
 
 
-async def serve(pod: Pod, status: StatusLines, stop: asyncio.Event) -> None:
+async def serve_auth(pod: HelperPod, status: StatusLines, stop: asyncio.Event) -> None:
     """Serve until ``stop`` is set.
 
     :raises ConfigError: the pod's configuration is not usable.

@@ -41,7 +41,7 @@ _MAX_NEWS = 1000
 _RECHECKS_AT_ONCE = 8
 
 
-class Open(Protocol):
+class OpenStream(Protocol):
     """An open stream of a session, such as a WebSocket."""
 
     def cut(self) -> None:
@@ -49,8 +49,8 @@ class Open(Protocol):
 
 
 @dataclass(eq=False)
-class Session:
-    """One login of one person; times on the clock of :class:`Sessions`."""
+class AppSession:
+    """One login of one person; times on the clock of :class:`AppSessions`."""
 
     id: bytes  # SHA-256 of the cookie's value
     person: str
@@ -62,10 +62,10 @@ class Session:
     is_new: bool = True  # not asked about yet
     doubts: int = 0  # how often news has come; the portal's word counts if none came meanwhile
     doubted: bool = False
-    open: set[Open] = field(default_factory=set)
+    open: set[OpenStream] = field(default_factory=set)
 
 
-class Sessions:
+class AppSessions:
     """The sessions of this instance.
 
     :param is_active: asks the portal about an access token: True, False, or None if it can't tell.
@@ -80,7 +80,7 @@ class Sessions:
     ) -> None:
         self._is_active = is_active
         self._clock = clock
-        self._by_id: dict[bytes, Session] = {}
+        self._by_id: dict[bytes, AppSession] = {}
         self._checking: dict[bytes, asyncio.Task[None]] = {}
         self._at_once = asyncio.Semaphore(_RECHECKS_AT_ONCE)
         self._silent_until = float("-inf")
@@ -101,18 +101,18 @@ class Sessions:
         value = secrets.token_urlsafe(32)
         lifetime_s = min(float(MAX_LIFETIME_S), expires_in_s)
         now = self._clock()
-        session = Session(_id(value), person, access_token, now + lifetime_s, now, now)
+        session = AppSession(_session_id(value), person, access_token, now + lifetime_s, now, now)
         self._by_id[session.id] = session
         logger.info("session of %s began", person)
         if person in self._news and now - self._news[person][1] < _NEWS_LASTS_S:
             self._doubt(session)
         return value, int(lifetime_s)
 
-    def find(self, value: str | None) -> Session | None:
+    def find(self, value: str | None) -> AppSession | None:
         """The live session of a cookie's value, marked as used; None if there is none."""
         if value is None or not 1 <= len(value) <= 128:
             return None
-        session = self._by_id.get(_id(value))
+        session = self._by_id.get(_session_id(value))
         if session is None:
             return None
         now = self._clock()
@@ -122,7 +122,7 @@ class Sessions:
         session.used = now
         return session
 
-    def use(self, session: Session) -> bool:
+    def use(self, session: AppSession) -> bool:
         """Mark one that was found before as used again; False if it has to be found anew."""
         now = self._clock()
         if (
@@ -135,7 +135,7 @@ class Sessions:
         session.used = now
         return True
 
-    def is_fresh(self, session: Session) -> bool:
+    def is_fresh(self, session: AppSession) -> bool:
         """Whether :meth:`confirm` would return at once."""
         return (
             not session.ended
@@ -143,7 +143,7 @@ class Sessions:
             and self._clock() - session.checked < RECHECK_LIMIT_S
         )
 
-    async def confirm(self, session: Session) -> bool:
+    async def confirm(self, session: AppSession) -> bool:
         """Ask the portal about it if that is due; whether something of it may pass.
 
         It is over if it has ``ended``. Otherwise False means that it is doubted, and the portal has
@@ -169,7 +169,7 @@ class Sessions:
         for session in [one for one in self._by_id.values() if one.person == person]:
             self._doubt(session)
 
-    def end(self, session: Session, why: str) -> None:
+    def end(self, session: AppSession, why: str) -> None:
         """End it and cut what it has open."""
         if session.ended:
             return
@@ -210,7 +210,7 @@ class Sessions:
                 due.append(session)
         await asyncio.gather(*(self._recheck(session) for session in due))
 
-    async def _recheck(self, session: Session) -> None:
+    async def _recheck(self, session: AppSession) -> None:
         """Ask about one session; those who ask meanwhile wait for the same answer."""
         task = self._checking.get(session.id)
         if task is None:
@@ -219,7 +219,7 @@ class Sessions:
             task.add_done_callback(lambda _: self._checking.pop(session.id, None))
         await asyncio.shield(task)
 
-    async def _ask(self, session: Session) -> None:
+    async def _ask(self, session: AppSession) -> None:
         async with self._at_once:
             doubts = session.doubts
             if not session.doubted and self._clock() < self._silent_until:
@@ -239,7 +239,7 @@ class Sessions:
         else:
             self.end(session, "the portal says that it is over")
 
-    def _doubt(self, session: Session) -> None:
+    def _doubt(self, session: AppSession) -> None:
         session.doubts += 1
         if session.doubted:
             return
@@ -248,7 +248,7 @@ class Sessions:
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
-    async def _settle(self, session: Session) -> None:
+    async def _settle(self, session: AppSession) -> None:
         """Ask the portal until it has said what becomes of a session; cut what it has open."""
         timer = asyncio.get_running_loop().call_later(DOUBT_LIMIT_S, self._cut_doubted, session)
         try:
@@ -259,12 +259,12 @@ class Sessions:
         finally:
             timer.cancel()
 
-    def _cut_doubted(self, session: Session) -> None:
+    def _cut_doubted(self, session: AppSession) -> None:
         if session.doubted and session.open:
             logger.info("cut what %s has open: the portal has not confirmed it", session.person)
             for one in list(session.open):
                 one.cut()
 
 
-def _id(value: str) -> bytes:
+def _session_id(value: str) -> bytes:
     return hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()

@@ -67,7 +67,7 @@ class BufferedStream(asyncio.Protocol):
             self._buffer = data
         if len(self._buffer) >= READ_HIGH_BYTES:
             self._pause()
-        _wake(self._reader)
+        _wake_stream_waiter(self._reader)
 
     def eof_received(self) -> bool:
         """The other end writes no more; ours stays open until closed."""
@@ -82,7 +82,7 @@ class BufferedStream(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        _wake(self._drainer)
+        _wake_stream_waiter(self._drainer)
         self._end()
 
     def pause_writing(self) -> None:
@@ -93,11 +93,11 @@ class BufferedStream(asyncio.Protocol):
         """Resume writers; called by asyncio when the other end has caught up."""
         self.moved_at = self._loop.time()
         self._writing_paused = False
-        _wake(self._drainer)
+        _wake_stream_waiter(self._drainer)
 
     def _end(self) -> None:
         self.at_end = True
-        _wake(self._reader)
+        _wake_stream_waiter(self._reader)
         on_gone, self.on_gone = self.on_gone, None
         if on_gone is not None:
             on_gone()
@@ -156,7 +156,7 @@ class BufferedStream(asyncio.Protocol):
             sink.transport.write(data)
         if sink.is_behind:
             self._pause()
-            _wake(self._reader)
+            _wake_stream_waiter(self._reader)
 
     async def read_exactly(self, size: int, limit_s: float) -> bytes | None:
         """The next ``size`` bytes within ``limit_s`` seconds, or None if the stream ends before.
@@ -217,7 +217,7 @@ class BufferedStream(asyncio.Protocol):
             waiting = self.transport.get_write_buffer_size()
             self._drainer = self._loop.create_future()
             try:
-                await _within(self._loop, self._drainer, limit_s)
+                await _wait_for_stream(self._loop, self._drainer, limit_s)
             except TimeoutError:
                 if self.transport.get_write_buffer_size() >= waiting:
                     raise
@@ -336,22 +336,22 @@ class BufferedStream(asyncio.Protocol):
             self._set_timer()
 
 
-def _wake(waiter: "asyncio.Future[None] | None") -> None:
+def _wake_stream_waiter(waiter: "asyncio.Future[None] | None") -> None:
     if waiter is not None and not waiter.done():
         waiter.set_result(None)
 
 
-async def _within(
+async def _wait_for_stream(
     loop: asyncio.AbstractEventLoop, waiter: "asyncio.Future[None]", limit_s: float
 ) -> None:
     """Wait for a future of our own; cheaper than ``asyncio.timeout``, for the hot path."""
-    timer = loop.call_later(max(0.0, limit_s), _expire, waiter)
+    timer = loop.call_later(max(0.0, limit_s), _expire_stream_waiter, waiter)
     try:
         await waiter
     finally:
         timer.cancel()
 
 
-def _expire(waiter: "asyncio.Future[None]") -> None:
+def _expire_stream_waiter(waiter: "asyncio.Future[None]") -> None:
     if not waiter.done():
         waiter.set_exception(TimeoutError(_SILENT))

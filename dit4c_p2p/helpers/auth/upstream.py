@@ -38,7 +38,7 @@ class AppUnreachable(DitError):
         self.was_ready = was_ready
 
 
-class Upstream:
+class AppUpstream:
     """The app of this pod, wherever in the pod's network namespace it listens on ``port``.
 
     :param clock: seconds, never going back.
@@ -137,10 +137,10 @@ class Upstream:
         if self._address is not None:
             yield self._address
         yield from ("127.0.0.1", "::1")
-        yield from _own_addresses()
+        yield from _own_upstream_addresses()
 
 
-def _own_addresses() -> list[str]:
+def _own_upstream_addresses() -> list[str]:
     """The address that this network namespace would send from; nothing is sent."""
     found = []
     for family, documentation in (

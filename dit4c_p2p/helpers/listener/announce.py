@@ -10,11 +10,11 @@ from functools import partial
 import aiohttp
 
 from dit4c_p2p.backoff import Backoff
-from dit4c_p2p.helpers.listener.url_probe import ask
-from dit4c_p2p.helpers.pod_config import Pod
+from dit4c_p2p.helpers.listener.url_probe import probe_own_url
+from dit4c_p2p.helpers.pod_config import HelperPod
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity import tokens
-from dit4c_p2p.identity.portal_client import PortalClient, trusting
+from dit4c_p2p.identity.portal_client import PortalClient, trusting_context
 from dit4c_p2p.identity.problems import read_problem
 from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.helper import AnswersOn
@@ -34,12 +34,12 @@ _LONGEST_PORTAL_PAUSE_S = 10.0
 Ask = Callable[[str, RouterInfo], Awaitable[tuple[bool, str]]]
 
 
-def _trust_of(pod: Pod) -> ssl.SSLContext | None:
+def _portal_trust(pod: HelperPod) -> ssl.SSLContext | None:
     """Made once: reading the system's authorities takes a while."""
-    return trusting(pod.config.ca) if pod.config.url.startswith("https:") else None
+    return trusting_context(pod.config.ca) if pod.config.url.startswith("https:") else None
 
 
-class Announcer:
+class ListenAnnouncer:
     """Follows at which routers we listen, and tells the portal through which our URL answers.
 
     :meth:`on_state` is for :class:`Listening`; :meth:`run` does the rest. After each change of the
@@ -47,12 +47,17 @@ class Announcer:
     """
 
     def __init__(
-        self, pod: Pod, client: PortalClient, status: StatusLines, *, asking: Ask | None = None
+        self,
+        pod: HelperPod,
+        client: PortalClient,
+        status: StatusLines,
+        *,
+        asking: Ask | None = None,
     ) -> None:
         self._pod = pod
         self._client = client
         self._status = status
-        self._ask = asking or partial(ask, trust=_trust_of(pod))
+        self._ask = asking or partial(probe_own_url, trust=_portal_trust(pod))
         self._routers = {router.name: router for router in pod.config.routers}
         self._listening: set[str] = set()
         self._trouble: dict[str, str] = {}

@@ -35,12 +35,12 @@ LEAST_WRITE_HIGH_BYTES = 64 * 1024
 ALL_WRITE_HIGH_BYTES = 32 * 1024 * 1024
 
 
-class _Connecting(asyncio.Protocol):
+class _ConnectingAuthSocket(asyncio.Protocol):
     """The socket's side until the channel is open: the auth helper speaks only when asked."""
 
     transport: asyncio.Transport
 
-    def __init__(self, on_gone: Callable[["_Connecting"], None]) -> None:
+    def __init__(self, on_gone: Callable[["_ConnectingAuthSocket"], None]) -> None:
         self._on_gone = on_gone
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -53,19 +53,19 @@ class _Connecting(asyncio.Protocol):
         self._on_gone(self)
 
 
-class _ChannelEnd(ChannelEnd):
+class _AuthChannelEnd(ChannelEnd):
     """The channel's side, at the router."""
 
-    def __init__(self, socket: _Connecting, room_bytes: int) -> None:
+    def __init__(self, socket: _ConnectingAuthSocket, room_bytes: int) -> None:
         super().__init__(socket.transport, room_bytes=room_bytes)
         self._socket = socket
-        self._stream: _StreamEnd
+        self._stream: _AuthStreamEnd
         self.ended = False  # it sends no more
 
     def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
         """Called by asyncssh when the channel is open."""
         super().connection_made(chan)
-        self._stream = _StreamEnd(self, self._socket, chan, self._room_bytes)
+        self._stream = _AuthStreamEnd(self, self._socket, chan, self._room_bytes)
         self._transport.set_protocol(self._stream)
         if self._transport.is_closing():
             chan.close()
@@ -90,13 +90,13 @@ class _ChannelEnd(ChannelEnd):
         asyncio.get_running_loop().call_later(END_READ_LIMIT_S, self._transport.close)
 
 
-class _StreamEnd(StreamEnd):
+class _AuthStreamEnd(StreamEnd):
     """The socket's side, at the auth helper."""
 
     def __init__(
         self,
-        far: _ChannelEnd,
-        socket: _Connecting,
+        far: _AuthChannelEnd,
+        socket: _ConnectingAuthSocket,
         channel: asyncssh.SSHTCPChannel[bytes],
         room_bytes: int,
     ) -> None:
@@ -149,12 +149,12 @@ def write_buffer_limit(others: int) -> int:
     return max(LEAST_WRITE_HIGH_BYTES, min(WRITE_HIGH_BYTES, share))
 
 
-class Splicer:
+class AuthSocketSplicer:
     """Joins each channel to a new connection to the auth helper's socket."""
 
     def __init__(self, socket_path: Path) -> None:
         self._path = str(socket_path)
-        self._open: set[_Connecting] = set()
+        self._open: set[_ConnectingAuthSocket] = set()
         self._auth_answers = True
 
     @property
@@ -172,7 +172,7 @@ class Splicer:
                 asyncssh.OPEN_RESOURCE_SHORTAGE, "too many connections to this instance"
             )
         room_bytes = write_buffer_limit(len(self._open))
-        end = _Connecting(self._open.discard)
+        end = _ConnectingAuthSocket(self._open.discard)
         self._open.add(end)
         try:
             async with asyncio.timeout(CONNECT_LIMIT_S):
@@ -192,7 +192,7 @@ class Splicer:
             self._auth_answers = True
             logger.info("the auth helper answers")
         end.transport.write(proxy_protocol.encode(host, port))
-        return _ChannelEnd(end, room_bytes)
+        return _AuthChannelEnd(end, room_bytes)
 
     def stop(self) -> None:
         """End every pair at once."""

@@ -7,9 +7,9 @@ from typing import Any
 import asyncssh
 
 from dit4c_p2p.helpers.listener.access_news import NewsRelay
-from dit4c_p2p.helpers.listener.announce import Announcer
-from dit4c_p2p.helpers.listener.auth_socket import Splicer
-from dit4c_p2p.helpers.pod_config import Pod
+from dit4c_p2p.helpers.listener.announce import ListenAnnouncer
+from dit4c_p2p.helpers.listener.auth_socket import AuthSocketSplicer
+from dit4c_p2p.helpers.pod_config import HelperPod
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
@@ -20,9 +20,9 @@ from dit4c_p2p.overlay.ssh_options import PACKET_BYTES, WINDOW_BYTES, Identity
 logger = logging.getLogger(__name__)
 
 
-async def serve(pod: Pod, status: StatusLines, stop: asyncio.Event) -> None:
+async def serve_listener(pod: HelperPod, status: StatusLines, stop: asyncio.Event) -> None:
     """Keep (own name, 80) listened at every router until ``stop`` is set."""
-    splicer = Splicer(pod.auth_socket)
+    splicer = AuthSocketSplicer(pod.auth_socket)
     relay = NewsRelay(pod.news_socket)
 
     async def bind(connection: asyncssh.SSHClientConnection) -> asyncssh.SSHListener:
@@ -44,7 +44,7 @@ async def serve(pod: Pod, status: StatusLines, stop: asyncio.Event) -> None:
 
     async with PortalClient(pod.config.portal, ca=pod.config.ca) as client:
         registry = Registry(client, None)  # the listener may not write into the pod's folder
-        announcer = Announcer(pod, client, status)
+        announcer = ListenAnnouncer(pod, client, status)
         listening = Listening(
             Identity(pod.name, pod.key), pod.config.routers, registry, bind, announcer.on_state
         )

@@ -13,7 +13,7 @@ from dit4c_p2p.net.http1 import BadMessage, find_head_end, parse_response_head, 
 ASK_LIMIT_S = 5.0
 
 
-async def ask(
+async def probe_own_url(
     url: str, router: RouterInfo, trust: ssl.SSLContext | None = None
 ) -> tuple[bool, str]:
     """Whether ``ALIVE_PATH`` below ``url`` answers 200 through ``router``, and if not, why.
@@ -26,7 +26,7 @@ async def ask(
     for address in router.http:
         try:
             async with asyncio.timeout(ASK_LIMIT_S):
-                status = await _status(URL(url), address, trust)
+                status = await _probed_status(URL(url), address, trust)
         except (OSError, TimeoutError, BadMessage, asyncio.IncompleteReadError) as error:
             reason = (
                 f"{router.name} does not answer HTTP at {address}: {str(error) or 'time is up'}"
@@ -38,7 +38,7 @@ async def ask(
     return False, reason
 
 
-async def _status(url: URL, address: str, trust: ssl.SSLContext | None) -> int:
+async def _probed_status(url: URL, address: str, trust: ssl.SSLContext | None) -> int:
     host, port = split_address(address)
     secure = None
     if url.scheme == "https":

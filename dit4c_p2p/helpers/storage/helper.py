@@ -11,7 +11,7 @@ from yarl import URL
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.helpers import pod_config
-from dit4c_p2p.helpers.pod_config import Pod
+from dit4c_p2p.helpers.pod_config import HelperPod
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.helpers.storage.compound_remote import say_hello
 from dit4c_p2p.helpers.storage.file_operations import StorageFilesystem
@@ -41,7 +41,7 @@ _MOST_NAMED = 5
 
 async def serve_pod(stop: asyncio.Event) -> None:
     """Serve the mount that is handed over, until told to stop; then send what is left."""
-    pod = pod_config.load()
+    pod = pod_config.load_pod_config()
     status = StatusLines("storage")
     status.report(HelperState.CONNECTING)
     filesystem = StorageFilesystem(_owner(), PyfuseKernel())
@@ -72,7 +72,9 @@ async def serve_pod(stop: asyncio.Event) -> None:
             await asyncio.gather(told, *works, return_exceptions=True)
 
 
-def _link(pod: Pod, server: FileServerInfo, registry: Registry, status: StatusLines) -> ServerLink:
+def _link(
+    pod: HelperPod, server: FileServerInfo, registry: Registry, status: StatusLines
+) -> ServerLink:
     identity, name = Identity(pod.name, pod.key), PeerName.parse(server.name)
     url = URL(server.url)
     addresses = server.connect or [f"{url.host}:{url.explicit_port or SSH_PORT}"]

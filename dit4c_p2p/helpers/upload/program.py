@@ -50,7 +50,7 @@ async def _until_done(mode: str, stop: asyncio.Event) -> int:
 
 
 async def _upload(mode: str) -> int:
-    pod = pod_config.load()
+    pod = pod_config.load_pod_config()
     try:
         plan = decode((pod.folder / PLAN_FILE).read_bytes(), UploadPlan)
     except OSError as error:

@@ -23,7 +23,7 @@ import aiohttp
 
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.helpers.pod_config import Pod
+from dit4c_p2p.helpers.pod_config import HelperPod
 from dit4c_p2p.helpers.upload.archive import Member, members
 from dit4c_p2p.helpers.upload.report import Reporter
 from dit4c_p2p.helpers.upload.retry import REFUSED_FOR_S, Retry
@@ -78,7 +78,7 @@ class LayersWanted(DitError):
     code = "layers_wanted"
 
 
-def registry_token(pod: Pod, plan: UploadPlan, repository: str) -> str:
+def registry_token(pod: HelperPod, plan: UploadPlan, repository: str) -> str:
     """A bearer token of the instance's for one repository at the image server."""
     sources = [*plan.sources, plan.shared_repository] if plan.shared_repository else plan.sources
     return tokens.issue(
@@ -94,7 +94,7 @@ class Push:
     """One upload. ``client`` is open."""
 
     def __init__(
-        self, pod: Pod, plan: UploadPlan, client: RegistryClient, reporter: Reporter
+        self, pod: HelperPod, plan: UploadPlan, client: RegistryClient, reporter: Reporter
     ) -> None:
         self._pod = pod
         self._plan = plan

@@ -5,13 +5,13 @@ from aiohttp import web
 from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.errors import InvalidToken
 from dit4c_p2p.identity.names import Kind
-from dit4c_p2p.identity.tokens import Token
+from dit4c_p2p.identity.tokens import VerifiedToken
 from dit4c_p2p.portal.audit import set_request_identity
 from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import Forbidden, Unauthorized
 
 
-async def authenticate(request: web.Request, *kinds: Kind) -> Token:
+async def authenticate(request: web.Request, *kinds: Kind) -> VerifiedToken:
     """Who calls; whoever acts on it claims the token in the same transaction.
 
     :raises Unauthorized: no token, or not one of a key in force; its code is the reason's, such as

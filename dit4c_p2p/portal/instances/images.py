@@ -21,7 +21,7 @@ from tortoise.queryset import QuerySet
 from dit4c_p2p.database import in_transaction
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity.names import Kind, PeerName
-from dit4c_p2p.identity.tokens import Token
+from dit4c_p2p.identity.tokens import VerifiedToken
 from dit4c_p2p.messages.image_access import Verb
 from dit4c_p2p.messages.instances import FINAL
 from dit4c_p2p.messages.saved_images import SAVED_REGISTRY
@@ -70,7 +70,7 @@ class SecretRights:
 Rights = PeerRights | SecretRights
 
 
-def rights_of(token: Token) -> PeerRights | None:
+def rights_of(token: VerifiedToken) -> PeerRights | None:
     """What a verified token says that it is for; None: it says nothing proper."""
     repository = token.claims.get("repository")
     verbs, sources = _texts(token.claims.get("verbs")), _texts(token.claims.get("sources", []))

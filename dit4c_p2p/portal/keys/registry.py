@@ -276,7 +276,7 @@ class KeyRegistry:
         known = bool(keys) or await SshKey.exists(name=str(name))
         serial, now = self._take_serial(), int(self._clock())
         expires = now + LIFETIME_S if ends_at is None else min(now + LIFETIME_S, int(ends_at))
-        body = key_documents.compose(
+        body = key_documents.compose_key_document(
             KeyDocument(name, serial, change, now, expires, keys, scheduler)
         )
         document = self._sign(str(name), serial, change, now, expires, body, known=known)

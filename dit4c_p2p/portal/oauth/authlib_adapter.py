@@ -338,7 +338,7 @@ class Core(AuthorizationServer):  # type: ignore[misc]
         )
 
 
-def check_assertion(assertion: str, client: Client, snapshot: Snapshot) -> tokens.Token:
+def check_assertion(assertion: str, client: Client, snapshot: Snapshot) -> tokens.VerifiedToken:
     """A client's JWT (RFC 7523 section 3), not yet marked as used.
 
     :raises InvalidToken: not signed by the client's key, not for this issuer, too old.

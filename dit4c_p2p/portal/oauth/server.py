@@ -258,7 +258,7 @@ class OAuthServer:
         )
 
 
-async def claim(token: tokens.Token) -> bool:
+async def claim(token: tokens.VerifiedToken) -> bool:
     """Mark a peer's token as used, in the transaction that acts on it; False if it was before."""
     used = digest(token.fingerprint, token.jti)
     if await UsedToken.exists(digest=used):

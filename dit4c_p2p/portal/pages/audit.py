@@ -4,7 +4,7 @@ import asyncio
 
 from aiohttp import web
 
-from dit4c_p2p.audit import AuditBroken, recent
+from dit4c_p2p.audit import AuditBroken, recent_audit_lines
 from dit4c_p2p.portal.pages.listing import Listing
 from dit4c_p2p.portal.pages.page import PageCall, page_handler
 
@@ -31,7 +31,7 @@ async def audit(call: PageCall) -> web.Response:
     path = call.parts.config.audit_path
     try:
         newest = await log.newest()
-        lines = await asyncio.to_thread(recent, path, _MOST_READ)
+        lines = await asyncio.to_thread(recent_audit_lines, path, _MOST_READ)
     except (OSError, AuditBroken) as error:
         problem = str(error)
     listing = Listing.asked(call, "/admin/audit", _COLUMNS, usual="-at", size=_SHOWN)

@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from dit4c_p2p.identity.errors import InvalidName
-from dit4c_p2p.identity.keys import signs_tokens
+from dit4c_p2p.identity.keys import key_signs_tokens
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.tokens import public_jwk
 from dit4c_p2p.messages.registry import KeyHolder
@@ -49,7 +49,7 @@ async def ssh_keys_signature(request: web.Request) -> web.Response:
 async def jwks(request: web.Request) -> web.Response:
     """The same keys as a JWK set (RFC 7517)."""
     keys = await services(request).registry.in_force(_name(request))
-    return json_answer({"keys": [public_jwk(key) for key in keys if signs_tokens(key)]})
+    return json_answer({"keys": [public_jwk(key) for key in keys if key_signs_tokens(key)]})
 
 
 async def key_holder(request: web.Request) -> web.Response:

@@ -1,7 +1,7 @@
 """People's own SSH keys: add, remove, prove; see :mod:`dit4c_p2p.portal.keys.user_keys`."""
 
 from dit4c_p2p.database import in_transaction
-from dit4c_p2p.identity.tokens import Token
+from dit4c_p2p.identity.tokens import VerifiedToken
 from dit4c_p2p.portal.context import PortalContext
 from dit4c_p2p.portal.errors import Conflict, NotFound, Unauthorized
 from dit4c_p2p.portal.keys.user_keys import UserKey, user_name
@@ -39,7 +39,9 @@ async def remove_key(parts: PortalContext, person: str, fingerprint: str, *, by:
     parts.registry.announce(changes)
 
 
-async def prove_key(parts: PortalContext, token: Token, person: str, fingerprint: str) -> None:
+async def prove_key(
+    parts: PortalContext, token: VerifiedToken, person: str, fingerprint: str
+) -> None:
     """Take a server's word that a key has logged in; see :meth:`UserKeys.prove`.
 
     :param token: the server's; it is used up.

@@ -11,8 +11,8 @@ import pytest
 from fakes.oauth_portal import OAuthPortal
 
 from dit4c_p2p.helpers.auth.server import AuthServer
-from dit4c_p2p.helpers.listener.listener import serve
-from dit4c_p2p.helpers.pod_config import FOLDER_VARIABLE, load
+from dit4c_p2p.helpers.listener.listener import serve_listener
+from dit4c_p2p.helpers.pod_config import FOLDER_VARIABLE, load_pod_config
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity.keys import generate, write_private
 from dit4c_p2p.identity.names import PeerName
@@ -115,13 +115,13 @@ def folder(portal, router, tmp_path, app_port):
 
 @pytest.fixture
 def pod(folder):
-    return load({FOLDER_VARIABLE: str(folder)})
+    return load_pod_config({FOLDER_VARIABLE: str(folder)})
 
 
 @pytest.fixture
 async def listener(pod):
     output, stop = Output(), asyncio.Event()
-    task = asyncio.create_task(serve(pod, StatusLines("listener", output), stop))
+    task = asyncio.create_task(serve_listener(pod, StatusLines("listener", output), stop))
     yield output
     stop.set()
     async with asyncio.timeout(2):

@@ -8,12 +8,12 @@ import pytest
 
 from dit4c_p2p.engine_address import USUAL
 from dit4c_p2p.imagebuild import DiskFull, DockerDaemon, Images
-from dit4c_p2p.imagebuild.build import BUILD_LABEL, Builder, BuildFailed
-from dit4c_p2p.imagebuild.recipes import Recipe
+from dit4c_p2p.imagebuild.build import BUILD_LABEL, BuildFailed, ImageBuilder
+from dit4c_p2p.imagebuild.recipes import ImageRecipe
 
 pytestmark = pytest.mark.engine
 
-GIZMO = Recipe("gizmo", "base")
+GIZMO = ImageRecipe("gizmo", "base")
 DOCKERFILE = "ARG PARENT\nFROM ${PARENT}\nCOPY data /data\n"
 
 
@@ -30,7 +30,7 @@ class Workshop:
         self.write(DOCKERFILE, data="1")
         self.told: list[str] = []
         self.building = asyncio.Event()
-        self.builder = Builder(
+        self.builder = ImageBuilder(
             docker,
             DockerDaemon(version="", architecture="x86_64", url=url),
             self.cache_folder,
@@ -98,7 +98,7 @@ async def test_built_again_upon_another_parent(workshop: Workshop, images: Image
 async def test_a_program_that_changes_makes_another_image(
     workshop: Workshop, images: Images, tmp_path: Path
 ) -> None:
-    recipe = Recipe("gizmo", "base", program="tiny.tool")
+    recipe = ImageRecipe("gizmo", "base", program="tiny.tool")
     workshop.write("ARG PARENT\nFROM ${PARENT}\nCOPY app /app\n")
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny/__init__.py").touch()

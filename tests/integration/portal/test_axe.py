@@ -93,8 +93,8 @@ async def test_no_page_has_a_finding(work, browser):
 async def test_no_page_of_the_router_and_the_auth_helper_has_a_finding(work, browser, tmp_path):
     renderer = error_pages.Renderer(resources.folder("templates") / "router")
     answers = {page.code: renderer.render(page) for page in ROUTER_PAGES}
-    answers["auth"] = auth_pages.render(
-        auth_pages.problem(
+    answers["auth"] = auth_pages.render_page(
+        auth_pages.problem_page(
             502, "The app does not answer", as_html=True, hint="Try again.", link=("/", "Again")
         ),
         close=True,

@@ -16,7 +16,7 @@ from dit4c_p2p.database import in_transaction, postgresql, sqlite
 from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.identity.names import PeerName
-from dit4c_p2p.identity.tokens import Token
+from dit4c_p2p.identity.tokens import VerifiedToken
 from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, enrol_statement
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import InstanceReport, StartInstance
@@ -107,7 +107,7 @@ async def test_mistake_3_a_key_that_eight_want_at_once_has_one_holder(crowd):
 
 
 async def test_mistake_7_a_token_that_comes_eight_times_at_once_counts_once(crowd):
-    token = Token(PeerName.parse("instance-abc"), "f" * 43, "jti", 0, 2_000_000_000, {})
+    token = VerifiedToken(PeerName.parse("instance-abc"), "f" * 43, "jti", 0, 2_000_000_000, {})
 
     async def act() -> bool:
         async with in_transaction("portal"):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dit4c_p2p.audit import AuditBroken, AuditLog, recent, rotate, verify
+from dit4c_p2p.audit import AuditBroken, AuditLog, recent_audit_lines, rotate_audit_log, verify
 from dit4c_p2p.cli import main
 
 
@@ -87,7 +87,7 @@ def test_other_writers_and_rotation_are_no_loss(path, log):
     other = AuditLog(path)
     for writer in (log, other, log):
         writer.write("logout")
-    rotate(path, who="admin").unlink()
+    rotate_audit_log(path, who="admin").unlink()
     for writer in (other, log):
         writer.write("logout")
     assert (log.shortened, other.shortened) == (0, 0)
@@ -114,7 +114,7 @@ def test_expected(path, log, capsys):
     assert verify(path, expect=kept).expected == 5
     assert main(["audit", "verify", "--expect", kept.upper(), str(path)]) == 0
     assert "the hash expected is that of line 5; 1 follow" in capsys.readouterr().out
-    aside = rotate(path, who="admin")
+    aside = rotate_audit_log(path, who="admin")
     assert verify(path, expect=log.newest().newest).lines == 1
     with pytest.raises(AuditBroken, match="no line has the hash"):
         verify(path, expect=kept)
@@ -133,8 +133,8 @@ def test_what_is_expected_is_a_hash(path, log, text, capsys):
 
 
 def test_the_newest_lines(path, log):
-    assert [line["who"] for line in recent(path, 2)] == ["person-4", "person-3"]
-    assert len(recent(path, 100)) == 5
+    assert [line["who"] for line in recent_audit_lines(path, 2)] == ["person-4", "person-3"]
+    assert len(recent_audit_lines(path, 100)) == 5
     with path.open("a") as file:
         file.write('{"n": 6, "at"')
-    assert len(recent(path, 100)) == 5
+    assert len(recent_audit_lines(path, 100)) == 5

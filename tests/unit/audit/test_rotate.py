@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from dit4c_p2p.atomic_file import NotWritten
-from dit4c_p2p.audit import AuditBroken, AuditLog, rotate, verify
+from dit4c_p2p.audit import AuditBroken, AuditLog, rotate_audit_log, verify
 from dit4c_p2p.audit.rotate import NothingToRotate
 from dit4c_p2p.cli import main
 
@@ -31,7 +31,7 @@ def log(path):
 
 
 def put_aside(path):
-    return rotate(path, who="local:root", clock=lambda: NOW)
+    return rotate_audit_log(path, who="local:root", clock=lambda: NOW)
 
 
 def acts(path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dit4c_p2p.client.commands import added_lines
+from dit4c_p2p.client.commands import added_log_lines
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ from dit4c_p2p.client.commands import added_lines
     ],
 )
 def test_what_has_been_added(before, now, added):
-    assert added_lines(before, now) == added
+    assert added_log_lines(before, now) == added

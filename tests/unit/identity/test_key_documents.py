@@ -21,19 +21,21 @@ def document(**changes):
 
 def test_a_document_round_trips():
     made = document()
-    read = key_documents.parse(key_documents.compose(made), NODE, NOW + 5)
+    read = key_documents.parse(key_documents.compose_key_document(made), NODE, NOW + 5)
     assert read.fingerprints() == made.fingerprints()
     assert dataclasses.replace(read, keys=()) == dataclasses.replace(made, keys=())
 
 
 def test_none_in_force_is_a_document_too():
-    read = key_documents.parse(key_documents.compose(document(keys=(), scheduler=None)), NODE, NOW)
+    read = key_documents.parse(
+        key_documents.compose_key_document(document(keys=(), scheduler=None)), NODE, NOW
+    )
     assert read.keys == ()
     assert read.scheduler is None
 
 
 def test_a_document_is_an_authorized_keys_file():
-    lines = key_documents.compose(document()).decode().splitlines()
+    lines = key_documents.compose_key_document(document()).decode().splitlines()
     assert lines[0].startswith("# ")
     assert lines[1].startswith("ssh-ed25519 AAAA")
     assert lines[1].endswith(" node-home")
@@ -41,16 +43,18 @@ def test_a_document_is_an_authorized_keys_file():
 
 def test_a_document_of_another_name_is_refused():
     with pytest.raises(InvalidDocument, match="node-home"):
-        key_documents.parse(key_documents.compose(document()), PeerName.parse("node-other"), NOW)
+        key_documents.parse(
+            key_documents.compose_key_document(document()), PeerName.parse("node-other"), NOW
+        )
 
 
 def test_an_expired_document_is_refused():
     with pytest.raises(InvalidDocument, match="expired"):
-        key_documents.parse(key_documents.compose(document()), NODE, NOW + 3600)
+        key_documents.parse(key_documents.compose_key_document(document()), NODE, NOW + 3600)
 
 
 def test_a_clock_that_is_behind_is_named():
-    body = key_documents.compose(document())
+    body = key_documents.compose_key_document(document())
     key_documents.parse(body, NODE, NOW - 59)
     with pytest.raises(InvalidDocument) as caught:
         key_documents.parse(body, NODE, NOW - 600)

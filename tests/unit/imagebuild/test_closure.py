@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import dit4c_p2p
-from dit4c_p2p.imagebuild.closure import MissingModule, needed_files
+from dit4c_p2p.imagebuild.closure import MissingModule, files_needed_by_program
 from dit4c_p2p.imagebuild.recipes import RECIPES
 
 PACKAGES = Path(dit4c_p2p.__file__).parent.parent
@@ -41,7 +41,7 @@ def test_follows_every_form_of_import(tmp_path: Path) -> None:
         top__lazy="",
         top__stranger="",
     )
-    assert needed_files("top.program", root) == (
+    assert files_needed_by_program("top.program", root) == (
         "top/__init__.py",
         "top/deep.py",
         "top/lazy.py",
@@ -56,7 +56,7 @@ def test_follows_every_form_of_import(tmp_path: Path) -> None:
 def test_follows_relative_imports_out_of_a_package(tmp_path: Path) -> None:
     root = write(tmp_path, top__sub__inner="from ..other import x", top__other="", top__sub__b="")
     (root / "top/sub/__init__.py").write_text("from .inner import x")
-    assert needed_files("top.sub", root) == (
+    assert files_needed_by_program("top.sub", root) == (
         "top/__init__.py",
         "top/other.py",
         "top/sub/__init__.py",
@@ -70,7 +70,7 @@ def test_a_package_runs_its_main_and_brings_its_pages(tmp_path: Path) -> None:
     (root / "top/tool/page.html").touch()
     (root / "top/tool/__pycache__").mkdir()
     (root / "top/tool/__pycache__/x.pyc").touch()
-    assert needed_files("top.tool", root) == (
+    assert files_needed_by_program("top.tool", root) == (
         "top/__init__.py",
         "top/other.py",
         "top/tool/__init__.py",
@@ -87,24 +87,24 @@ def test_leaves_out_what_only_a_type_checker_reads(tmp_path: Path) -> None:
         "if typing.TYPE_CHECKING:\n    from top import typed\n"
     )
     root = write(tmp_path, top__program=source, top__typed="", top__real="")
-    assert "top/typed.py" not in needed_files("top.program", root)
-    assert "top/real.py" in needed_files("top.program", root)
+    assert "top/typed.py" not in files_needed_by_program("top.program", root)
+    assert "top/real.py" in files_needed_by_program("top.program", root)
 
 
 def test_circles_end(tmp_path: Path) -> None:
     root = write(tmp_path, top__a="import top.b", top__b="import top.a")
-    assert needed_files("top.a", root) == ("top/__init__.py", "top/a.py", "top/b.py")
+    assert files_needed_by_program("top.a", root) == ("top/__init__.py", "top/a.py", "top/b.py")
 
 
 def test_a_module_that_is_missing_is_named(tmp_path: Path) -> None:
     root = write(tmp_path, top__program="import top.gone")
     with pytest.raises(MissingModule, match=r"top\.gone"):
-        needed_files("top.program", root)
+        files_needed_by_program("top.program", root)
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_a_helper_needs_no_component(program: str) -> None:
-    needed = needed_files(program, PACKAGES)
+    needed = files_needed_by_program(program, PACKAGES)
     allowed = {"identity", "overlay", "messages", "helpers", "net"}
     allowed |= {"oci"} if program.endswith("upload") else set()
     allowed |= {"sftp"} if program.endswith("storage") else set()

@@ -8,7 +8,12 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dit4c_p2p.imagebuild.context import ContextFile, content_hash, files_below, pack
+from dit4c_p2p.imagebuild.context import (
+    ContextFile,
+    context_files_below,
+    context_hash,
+    pack_context,
+)
 
 
 def tree(root: Path) -> Path:
@@ -20,7 +25,7 @@ def tree(root: Path) -> Path:
 
 
 def test_files_below_are_named_from_the_folder(tmp_path: Path) -> None:
-    files = files_below(tree(tmp_path), "in/")
+    files = context_files_below(tree(tmp_path), "in/")
     assert [file.name for file in files] == ["in/Dockerfile", "in/sub/data"]
 
 
@@ -31,16 +36,18 @@ def test_the_same_sources_make_the_same_bytes(tmp_path: Path) -> None:
     archives = []
     for root in (one, two):
         archive = io.BytesIO()
-        pack(reversed(files_below(root)), archive)
+        pack_context(reversed(context_files_below(root)), archive)
         assert archive.tell() == 0
         archives.append(archive.read())
     assert archives[0] == archives[1]
-    assert content_hash(files_below(one), "p") == content_hash(files_below(two), "p")
+    assert context_hash(context_files_below(one), "p") == context_hash(
+        context_files_below(two), "p"
+    )
 
 
 def test_the_archive_is_plain_and_owned_by_root(tmp_path: Path) -> None:
     archive = io.BytesIO()
-    pack(files_below(tree(tmp_path)), archive)
+    pack_context(context_files_below(tree(tmp_path)), archive)
     with tarfile.open(fileobj=archive, mode="r:") as tar:
         members = tar.getmembers()
         assert [member.name for member in members] == ["Dockerfile", "sub/data"]
@@ -56,16 +63,16 @@ def test_contents_names_and_facts_all_count(tmp_path: Path) -> None:
     one, two = ContextFile("n", tmp_path / "a"), ContextFile("n", tmp_path / "b")
     renamed = ContextFile("m", tmp_path / "a")
     hashes = [
-        content_hash([one], "parent"),
-        content_hash([two], "parent"),
-        content_hash([renamed], "parent"),
-        content_hash([one], "other"),
-        content_hash([], "parent"),
-        content_hash([one, renamed], "parent"),
+        context_hash([one], "parent"),
+        context_hash([two], "parent"),
+        context_hash([renamed], "parent"),
+        context_hash([one], "other"),
+        context_hash([], "parent"),
+        context_hash([one, renamed], "parent"),
     ]
     assert len(set(hashes)) == len(hashes)
 
 
 @given(st.lists(st.text(), max_size=3), st.lists(st.text(), max_size=3))
 def test_facts_do_not_run_into_each_other(one: list[str], two: list[str]) -> None:
-    assert (content_hash([], *one) == content_hash([], *two)) == (one == two)
+    assert (context_hash([], *one) == context_hash([], *two)) == (one == two)

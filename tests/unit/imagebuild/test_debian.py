@@ -1,13 +1,13 @@
 """Where Debian's packages come from."""
 
-from dit4c_p2p.imagebuild.debian import Mirrors, read_mirrors
+from dit4c_p2p.imagebuild.debian import DebianMirrors, read_debian_mirrors
 
 DEB = "http://mirror.example/debian/"
 SECURITY = "http://mirror.example/debian-security/"
 
 
 def test_this_machines_servers_are_used_whatever_its_release() -> None:
-    mirrors = read_mirrors(
+    mirrors = read_debian_mirrors(
         [
             f"Debian trixie main {DEB}",
             f"Debian trixie contrib {DEB}",
@@ -27,7 +27,7 @@ def test_this_machines_servers_are_used_whatever_its_release() -> None:
 
 
 def test_another_distribution_leaves_it_to_debootstrap() -> None:
-    nothing = Mirrors("", "")
-    assert read_mirrors(["Ubuntu noble main http://ubuntu.example/"]) == nothing
-    assert read_mirrors([f"Debian trixie-security main {SECURITY}"]) == nothing
-    assert read_mirrors(["E: what is this", "", "Debian"]) == nothing
+    nothing = DebianMirrors("", "")
+    assert read_debian_mirrors(["Ubuntu noble main http://ubuntu.example/"]) == nothing
+    assert read_debian_mirrors([f"Debian trixie-security main {SECURITY}"]) == nothing
+    assert read_debian_mirrors(["E: what is this", "", "Debian"]) == nothing

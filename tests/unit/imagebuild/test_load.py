@@ -1,27 +1,30 @@
 """What is in an archive, as tools that people can start."""
 
-from dit4c_p2p.imagebuild.load import LoadedImage, read_image, tools_of
+from dit4c_p2p.imagebuild.load import LoadedImage, read_loaded_image, tools_of_loaded_images
 
 ID = "sha256:" + "1" * 64
 
 
 def names(*tags):
-    return [tool.name for tool in tools_of(LoadedImage(ID, tag, serves=True) for tag in tags)]
+    return [
+        tool.name
+        for tool in tools_of_loaded_images(LoadedImage(ID, tag, serves=True) for tag in tags)
+    ]
 
 
 def test_ours_are_called_as_ever():
-    (tool,) = tools_of([LoadedImage(ID, "dit4c/terminal:local", serves=True)])
+    (tool,) = tools_of_loaded_images([LoadedImage(ID, "dit4c/terminal:local", serves=True)])
     assert (tool.name, tool.title, tool.icon, tool.image) == ("terminal", "Terminal", ">_", ID)
 
 
 def test_others_say_what_they_are_or_are_called_by_their_name():
     said = LoadedImage(ID, "r.example:5000/lab/R_Studio:4.3", True, "R Studio", "R, in a browser.")
-    (tool,) = tools_of([said])
+    (tool,) = tools_of_loaded_images([said])
     assert (tool.name, tool.title, tool.icon) == ("r-studio", "R Studio", "R")
     assert tool.description == "R, in a browser."
-    (silent,) = tools_of([LoadedImage(ID, "lab/voila-server:1", serves=True)])
+    (silent,) = tools_of_loaded_images([LoadedImage(ID, "lab/voila-server:1", serves=True)])
     assert (silent.name, silent.title, silent.icon) == ("voila-server", "Voila server", "V")
-    (nameless,) = tools_of([LoadedImage(ID, "", serves=True)])
+    (nameless,) = tools_of_loaded_images([LoadedImage(ID, "", serves=True)])
     assert nameless.name == "tool"
 
 
@@ -32,7 +35,7 @@ def test_each_has_a_name_of_its_own():
 
 
 def test_what_serves_nothing_is_no_tool():
-    assert tools_of([LoadedImage(ID, "dit4c/infra:local", serves=False)]) == []
+    assert tools_of_loaded_images([LoadedImage(ID, "dit4c/infra:local", serves=False)]) == []
 
 
 def test_what_pods_are_made_of_is_known_by_its_name():
@@ -44,4 +47,6 @@ def test_what_pods_are_made_of_is_known_by_its_name():
 def test_a_label_is_shown_without_what_a_terminal_would_obey():
     """security.md 1: whoever made an image wrote its labels."""
     labels = {"org.opencontainers.image.title": "R \x1b]0;x\x07Stu\x9bdio\u202e\n Zoë"}
-    assert read_image("", {"Id": ID, "Config": {"Labels": labels}}).title == "R ]0;xStudio Zoë"
+    assert (
+        read_loaded_image("", {"Id": ID, "Config": {"Labels": labels}}).title == "R ]0;xStudio Zoë"
+    )

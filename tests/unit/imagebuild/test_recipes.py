@@ -13,7 +13,7 @@ from dit4c_p2p.imagebuild.recipes import (
     OFFERS,
     RECIPES,
     choose_tools,
-    recipes_for,
+    image_recipes_for,
 )
 from dit4c_p2p.run.all_in_one_config import DEFAULT_TOOLS
 
@@ -62,7 +62,7 @@ def test_what_is_no_tool_is_said_with_what_there_is(text: str) -> None:
 
 
 def test_only_what_the_chosen_tools_need_is_built() -> None:
-    names = [recipe.name for recipe in recipes_for(["jupyterlab"])]
+    names = [recipe.name for recipe in image_recipes_for(["jupyterlab"])]
     assert names == [
         "base",
         "infra",
@@ -73,7 +73,7 @@ def test_only_what_the_chosen_tools_need_is_built() -> None:
         "storage",
         "jupyterlab",
     ]
-    assert recipes_for(ALL_TOOLS) == RECIPES
+    assert image_recipes_for(ALL_TOOLS) == RECIPES
 
 
 def test_the_helpers_have_the_libraries_that_the_package_asks_for() -> None:

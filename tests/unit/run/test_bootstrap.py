@@ -7,7 +7,7 @@ import logging
 import pytest
 from aiohttp import web
 
-from dit4c_p2p.identity.installation import read_public
+from dit4c_p2p.identity.installation import read_public_config
 from dit4c_p2p.identity.keys import fingerprint, generate, public_line
 from dit4c_p2p.messages.codec import InvalidMessage
 from dit4c_p2p.run.bootstrap import WrongPortal, learn
@@ -162,6 +162,6 @@ def test_what_a_newer_portal_says_is_left_out(portal):
     newer = portal.document(image_servers=[{"url": "x"}])
     newer["portal"]["flags"] = {"a": 1}
     newer["routers"][0]["region"] = "eu"
-    assert read_public(json.dumps(newer).encode()).routers[0].name == "router-r1"
+    assert read_public_config(json.dumps(newer).encode()).routers[0].name == "router-r1"
     with pytest.raises(InvalidMessage):
-        read_public(json.dumps({**newer, "user_url": 5}).encode())
+        read_public_config(json.dumps({**newer, "user_url": 5}).encode())

@@ -234,18 +234,18 @@ def test_a_proof_is_of_this_key_for_this_portal_and_nonce(file, dit4c):
     status, line, _ = dit4c("node", "prove", "dit4c-nonce:-abc", "--config", path)
     assert (status, line.count("\n")) == (0, 1)
     name = PeerName.parse("node-main")
-    new_key = key_proof.read(line, name, None)
+    new_key = key_proof.decode_key_proof(line, name, None)
     assert (new_key.nonce, new_key.scheduler) == ("-abc", "lab")
     statement = enrol_statement("http://localhost:1", "node-main", "-abc")
     key = parse_public(new_key.public_key)
     sshsig.verify(statement, new_key.signature, ENROL_NAMESPACE, [key])
     with pytest.raises(ConfigError, match="the proof is for node-main"):
-        key_proof.read(line, PeerName.parse("node-other"), None)
+        key_proof.decode_key_proof(line, PeerName.parse("node-other"), None)
     with pytest.raises(ConfigError, match="serves scheduler-lab"):
-        key_proof.read(line, name, "main")
+        key_proof.decode_key_proof(line, name, "main")
     for bad in ("", "dit4c-proof:", "dit4c-proof:e30=", line[:-9], "-----BEGIN SSH SIGNATURE-----"):
         with pytest.raises(ConfigError, match="this is no proof"):
-            key_proof.read(bad, name, None)
+            key_proof.decode_key_proof(bad, name, None)
     status, _, said = dit4c("node", "prove", "abc", "--config", path)
     assert (status, said.count("\n")) == (1, 1)
     assert "no nonce" in said

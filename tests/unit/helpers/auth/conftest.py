@@ -12,7 +12,7 @@ from fakes.oauth_portal import OAuthPortal
 from systems.auth_helper import NAME, ORIGIN, App, House, RawApp
 
 from dit4c_p2p.helpers.auth.server import AuthServer
-from dit4c_p2p.helpers.pod_config import Pod
+from dit4c_p2p.helpers.pod_config import HelperPod
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.messages.pod import PodConfig
@@ -44,7 +44,7 @@ async def portal(key) -> AsyncIterator[OAuthPortal]:
 
 @pytest.fixture
 def make_pod(tmp_path, key, portal):
-    def make(app_port: int, **changes) -> Pod:
+    def make(app_port: int, **changes) -> HelperPod:
         config = PodConfig(
             **{
                 "instance": str(NAME),
@@ -55,7 +55,7 @@ def make_pod(tmp_path, key, portal):
                 **changes,
             }
         )
-        return Pod(tmp_path, config, NAME, key)
+        return HelperPod(tmp_path, config, NAME, key)
 
     return make
 

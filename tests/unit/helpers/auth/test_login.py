@@ -7,9 +7,9 @@ import pytest
 from systems.auth_helper import ORIGIN
 
 from dit4c_p2p.helpers.auth import login as login_module
-from dit4c_p2p.helpers.auth.login import Login, LoginFailed, LoginLost
-from dit4c_p2p.helpers.auth.oauth import _json_object
-from dit4c_p2p.helpers.auth.sessions import MAX_LIFETIME_S, MAX_SESSIONS, Sessions
+from dit4c_p2p.helpers.auth.login import InstanceLogin, LoginFailed, LoginLost
+from dit4c_p2p.helpers.auth.oauth import _json_of_oauth_body
+from dit4c_p2p.helpers.auth.sessions import MAX_LIFETIME_S, MAX_SESSIONS, AppSessions
 
 
 async def begin(house, path="/"):
@@ -169,7 +169,9 @@ async def test_row_8_doubled_parameters_are_refused(house):
 
 def test_row_8_a_login_is_over_after_ten_minutes():
     now = [1_000_000.0]
-    login = Login("https://portal.example", "instance-abc", "https://x/cb", clock=lambda: now[0])
+    login = InstanceLogin(
+        "https://portal.example", "instance-abc", "https://x/cb", clock=lambda: now[0]
+    )
     begun = login.begin(b"/x")
     kept = {begun.cookie: begun.secret}
     query = parse_qs(urlsplit(begun.location).query)
@@ -186,7 +188,9 @@ def test_row_8_a_login_is_over_after_ten_minutes():
         login.finish(answer, kept.get)
     now[0] -= 10
     with pytest.raises(LoginFailed, match="began here"):
-        Login("https://portal.example", "instance-abc", "https://x/cb").finish(answer, kept.get)
+        InstanceLogin("https://portal.example", "instance-abc", "https://x/cb").finish(
+            answer, kept.get
+        )
 
 
 async def test_section_5_portal_down_login_says_try_again(house):
@@ -262,7 +266,7 @@ async def test_row_10_what_an_ended_session_has_open_is_cut(raw_house):
 class World:
     def __init__(self):
         self.now, self.answer, self.asked = 1000.0, True, []
-        self.sessions = Sessions(self.is_active, clock=lambda: self.now)
+        self.sessions = AppSessions(self.is_active, clock=lambda: self.now)
 
     async def is_active(self, token):
         self.asked.append(token)
@@ -358,4 +362,4 @@ async def test_sessions_are_capped():
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b'{"a":', b"[" * 60_000, b"9" * 60_000])
 def test_an_answer_that_is_no_object_says_nothing(body):
-    assert _json_object(body) == {}
+    assert _json_of_oauth_body(body) == {}

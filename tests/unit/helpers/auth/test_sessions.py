@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from dit4c_p2p.helpers.auth import sessions as sessions_module
-from dit4c_p2p.helpers.auth.sessions import Sessions
+from dit4c_p2p.helpers.auth.sessions import AppSessions
 
 
 class Portal:
@@ -40,7 +40,7 @@ def portal():
 async def sessions(portal, monkeypatch):
     monkeypatch.setattr(sessions_module, "DOUBT_LIMIT_S", 0.2)
     monkeypatch.setattr(sessions_module, "_DOUBT_RETRY_S", 0.05)
-    sessions = Sessions(portal.is_active)
+    sessions = AppSessions(portal.is_active)
     running = asyncio.create_task(sessions.run())
     yield sessions
     running.cancel()

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from dit4c_p2p.helpers.auth import upstream
-from dit4c_p2p.helpers.auth.upstream import AppUnreachable, Upstream, _own_addresses
+from dit4c_p2p.helpers.auth.upstream import AppUnreachable, AppUpstream, _own_upstream_addresses
 
 
 async def quiet(reader, writer):
@@ -17,7 +17,7 @@ async def quiet(reader, writer):
 async def test_an_app_is_found_on_any_address_of_the_pod(where):
     host = where
     if where == "own":
-        own = [address for address in _own_addresses() if not address.startswith("127.")]
+        own = [address for address in _own_upstream_addresses() if not address.startswith("127.")]
         if not own:
             pytest.skip("this machine has no address but loopback")
         host = own[0]
@@ -25,7 +25,7 @@ async def test_an_app_is_found_on_any_address_of_the_pod(where):
         server = await asyncio.start_server(quiet, host, 0)
     except OSError:
         pytest.skip(f"{host} can't be listened on here")
-    app = Upstream(server.sockets[0].getsockname()[1])
+    app = AppUpstream(server.sockets[0].getsockname()[1])
     async with asyncio.timeout(5):
         await app.wait_ready()
         assert await app.answers()
@@ -41,7 +41,7 @@ async def test_a_closed_port_is_told_at_once():
     server.close()
     await server.wait_closed()
     now = [0.0]
-    app = Upstream(port, clock=lambda: now[0])
+    app = AppUpstream(port, clock=lambda: now[0])
     assert not await app.answers()
     with pytest.raises(AppUnreachable) as caught:
         await app.connect()
@@ -63,7 +63,7 @@ async def test_kept_connections_are_dropped_when_old_closed_or_too_many(monkeypa
 
     server = await asyncio.start_server(hold, "127.0.0.1", 0)
     now = [0.0]
-    app = Upstream(server.sockets[0].getsockname()[1], clock=lambda: now[0])
+    app = AppUpstream(server.sockets[0].getsockname()[1], clock=lambda: now[0])
     first, second, third = [await app.connect() for _ in range(3)]
     for wire in (first, second, third):
         app.give_back(wire)

@@ -6,7 +6,7 @@ import asyncssh
 import pytest
 
 from dit4c_p2p.helpers.listener import auth_socket
-from dit4c_p2p.helpers.listener.auth_socket import Splicer
+from dit4c_p2p.helpers.listener.auth_socket import AuthSocketSplicer
 from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.net import proxy_protocol
 from dit4c_p2p.overlay.asyncssh_ext.backpressure import install_backpressure
@@ -32,7 +32,7 @@ class Tunnel:
     """A router with one tunnel, whose other end is the listener's."""
 
     def __init__(self, path):
-        self.splicer = Splicer(path)
+        self.splicer = AuthSocketSplicer(path)
         self.path = path
         self.headers = []
         self.auth = None
