@@ -35,6 +35,7 @@ with atheris.instrument_imports(
         InvalidSignature,
         InvalidToken,
     )
+    from dit4c_p2p.identity.installation import read_public_config
     from dit4c_p2p.identity.keys import generate, public_line
     from dit4c_p2p.identity.names import Kind, PeerName
     from dit4c_p2p.messages import enrol, helper, link, node, pod, public, registry, router
@@ -42,7 +43,6 @@ with atheris.instrument_imports(
     from dit4c_p2p.messages.instances import State
     from dit4c_p2p.portal import paging
     from dit4c_p2p.portal.errors import BadRequest
-    from dit4c_p2p.run.bootstrap import read_public_config
 
 from lib.fuzzing import run
 

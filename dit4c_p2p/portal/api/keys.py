@@ -2,14 +2,12 @@
 
 from msgspec import UNSET
 
-from dit4c_p2p.database import in_transaction
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.keys import parse_public
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.enrol import NewKey
 from dit4c_p2p.portal.accounts import api_tokens
 from dit4c_p2p.portal.api.endpoint import Call, Endpoint
-from dit4c_p2p.portal.context import PortalContext
 from dit4c_p2p.portal.errors import BadRequest, Conflict
 from dit4c_p2p.portal.http.peer_auth import authenticate, bearer
 from dit4c_p2p.portal.models import SshKey
@@ -22,6 +20,7 @@ from dit4c_p2p.portal.schemas import (
     time_or_none,
     time_text,
 )
+from dit4c_p2p.portal.services.keys import revoke_key
 
 
 async def list_keys(call: Call, query: KeysQuery) -> list[KeyView]:
@@ -72,20 +71,6 @@ async def revoke(call: Call) -> KeyView:
     fingerprint = call.path("fingerprint")
     await revoke_key(call.parts, fingerprint, by=call.who.id)
     return key_view(await SshKey.get(fingerprint=fingerprint))
-
-
-async def revoke_key(parts: PortalContext, fingerprint: str, *, by: str) -> None:
-    """Revoke and announce; also for the admin's page.
-
-    :raises NotFound: no such key.
-    :raises BadRequest: it is the portal's own.
-    """
-    key = await SshKey.get_or_none(fingerprint=fingerprint)
-    if key is not None and key.name == str(parts.config.name):
-        raise BadRequest("the portal's own key signs everything and can't be revoked here")
-    async with in_transaction("portal"):
-        changes = await parts.registry.revoke(fingerprint, by=by)
-    parts.registry.announce(changes)
 
 
 async def whoami(call: Call) -> CallerView:

@@ -5,9 +5,8 @@ from datetime import datetime
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from dit4c_p2p.database import in_transaction
 from dit4c_p2p.portal.accounts import api_tokens, people
-from dit4c_p2p.portal.accounts.limits import KEEP_LIMITS, InstanceLimits, LimitsChange, limits_of
+from dit4c_p2p.portal.accounts.limits import InstanceLimits, LimitsChange, limits_of
 from dit4c_p2p.portal.accounts.people import Change
 from dit4c_p2p.portal.accounts.schemas import (
     DeletionView,
@@ -20,7 +19,6 @@ from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
 from dit4c_p2p.portal.context import PortalContext
 from dit4c_p2p.portal.errors import BadRequest, Conflict
 from dit4c_p2p.portal.http.token_auth import self_or_admin
-from dit4c_p2p.portal.keys.user_keys import user_name
 from dit4c_p2p.portal.models import ApiToken, Person
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.paging import page, part
@@ -39,7 +37,13 @@ from dit4c_p2p.portal.schemas import (
     time_text,
 )
 from dit4c_p2p.portal.services import accounts
-from dit4c_p2p.portal.services.deletion import check_own, delete_person
+from dit4c_p2p.portal.services.deletion import delete_person
+from dit4c_p2p.portal.services.people import (
+    change_person,
+    create_person_link,
+    end_person_token,
+    invite_person,
+)
 
 _HOUR_S = 3600
 
@@ -116,7 +120,7 @@ async def delete(call: Call, body: PersonDeletion) -> DeletionView:
 
 async def make_login_link(call: Call, body: NewLoginLink) -> LoginLinkView:
     """Another one-time link; earlier ones stay as they are."""
-    return await login_link(
+    return await create_person_link(
         call.parts, call.path("id"), link_s=body.link_hours * _HOUR_S, by=call.who.id
     )
 
@@ -150,75 +154,8 @@ async def revoke_token(call: Call) -> list[TokenView]:
     id = call.path("id")
     self_or_admin(call.who, id)
     await people.get(id)
-    await end_api_token(call.parts, id, call.path("token"), current=call.who.token)
+    await end_person_token(call.parts, id, call.path("token"), current=call.who.token)
     return [token_view(token) for token in await api_tokens.of(id)]
-
-
-# ---- also for the pages
-
-
-async def invite_person(
-    parts: PortalContext,
-    *,
-    by: str,
-    name: str,
-    id: str,
-    is_admin: bool,
-    ends_at: float | None,
-    link_s: float,
-) -> tuple[Person, LoginLinkView]:
-    """A new account and its link, or neither; see :func:`people.create`."""
-    async with in_transaction("portal"):
-        person = await people.create(
-            name, id=id, is_admin=is_admin, ends_at=ends_at, by=by, now=parts.clock()
-        )
-        about = f"{person.id}{' as an admin' if is_admin else ''}"
-        await parts.audit.record_required("person.create", who=by, about=about)
-        login = await login_link(parts, person.id, link_s=link_s, by=by)
-    return person, login
-
-
-async def login_link(parts: PortalContext, id: str, *, link_s: float, by: str) -> LoginLinkView:
-    """A one-time link that the person ``by`` makes; see :func:`accounts.create_login_link`."""
-    await people.get(id)
-    now = parts.clock()
-    token = await accounts.create_login_link(parts.audit, id, lifetime_s=link_s, now=now, by=by)
-    return LoginLinkView(url=f"{parts.config.url}/login/{token}", expires=time_text(now + link_s))
-
-
-async def change_person(
-    parts: PortalContext, id: str, wanted: Change, *, by: str, own: bool = False
-) -> Person:
-    """Change an account, and have its open pages see it; see :func:`people.change`.
-
-    :param own: whether ``by`` means it to be their own account.
-    :raises BadRequest: ``by`` would shut out themselves without saying so.
-    """
-    if wanted.shuts_out:
-        check_own(id, by=by, own=own)
-    words = {
-        "name": wanted.name is not UNSET,
-        "end": wanted.ends_at is not UNSET,
-        "disabled": wanted.disabled is True,
-        "enabled": wanted.disabled is False,
-        "made an admin": wanted.is_admin is True,
-        "made a user": wanted.is_admin is False,
-        "limits": wanted.limits != KEEP_LIMITS,
-    }
-    about = f"{id}: {', '.join(word for word, changed in words.items() if changed) or 'nothing'}"
-    async with in_transaction("portal"):
-        person = await people.change(id, wanted, by=by, now=parts.clock())
-        # Nobody is kept inside by a full disk.
-        shuts = wanted.shuts_out
-        write = parts.audit.record_best_effort if shuts else parts.audit.record_required
-        await write("person.change", who=by, about=about)
-        access = wanted.disabled is not UNSET or wanted.ends_at is not UNSET
-        keys = await parts.user_keys.account_changed(person, by=by) if access else []
-    parts.registry.announce(keys)
-    if access:
-        parts.grant_events.changed([str(user_name(id))])
-    parts.sessions.look_again(id)
-    return person
 
 
 async def new_api_token(
@@ -230,12 +167,6 @@ async def new_api_token(
     )
     view = token_view(made)
     return NewTokenView(**msgspec.structs.asdict(view), token=text)
-
-
-async def end_api_token(parts: PortalContext, id: str, token: str, *, current: str = "") -> None:
-    """End a token, and have what it has open see it; see :func:`accounts.end_api_token`."""
-    await accounts.end_api_token(parts.audit, id, token, current=current)
-    parts.sessions.look_again(id)
 
 
 def person_view(person: Person, now: float) -> PersonView:

@@ -11,8 +11,6 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.portal.accounts import api_tokens, groups, people
 from dit4c_p2p.portal.api.checkpoints import choose
 from dit4c_p2p.portal.api.people import (
-    end_api_token,
-    login_link,
     new_api_token,
     person_view,
     token_view,
@@ -25,6 +23,7 @@ from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.login import login_ways
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.schemas import LoginLinkView, NewTokenView, time_or_none, time_text
+from dit4c_p2p.portal.services.people import create_person_link, end_person_token
 from dit4c_p2p.portal.services.user_keys import add_key, find_key, remove_key
 from dit4c_p2p.portal.storage import consent
 from dit4c_p2p.portal.storage.files import sftp_command
@@ -159,7 +158,7 @@ async def end_session(call: PageCall) -> web.Response:
 
 async def make_link(call: PageCall) -> web.Response:
     """Make a link that logs another browser in; it is shown this one time."""
-    link = await login_link(call.parts, call.by, link_s=_OWN_LINK_S, by=call.by)
+    link = await create_person_link(call.parts, call.by, link_s=_OWN_LINK_S, by=call.by)
     return await account(replace(call, form={}), link=link)
 
 
@@ -180,7 +179,7 @@ async def make_token(call: PageCall) -> web.Response:
 
 async def revoke_token(call: PageCall) -> web.Response:
     """End one of one's own tokens."""
-    await end_api_token(call.parts, call.by, call.path("token"))
+    await end_person_token(call.parts, call.by, call.path("token"))
     return go_to("/account")
 
 

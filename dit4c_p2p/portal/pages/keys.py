@@ -8,7 +8,7 @@ from tortoise.expressions import Q
 
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.instances import LIVE
-from dit4c_p2p.portal.api.keys import key_view, revoke_key
+from dit4c_p2p.portal.api.keys import key_view
 from dit4c_p2p.portal.errors import NotFound
 from dit4c_p2p.portal.keys.user_keys import openssh_fingerprint
 from dit4c_p2p.portal.models import Instance, KeyChange, Peer, Person, SshKey
@@ -16,6 +16,7 @@ from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.listing import Listing
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.schemas import time_text
+from dit4c_p2p.portal.services.keys import revoke_key
 
 _COLUMNS = {
     "holder": ("name", "fingerprint"),

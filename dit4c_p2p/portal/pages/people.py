@@ -10,10 +10,7 @@ from dit4c_p2p.portal.accounts import groups, people
 from dit4c_p2p.portal.accounts.limits import limits_of
 from dit4c_p2p.portal.accounts.people import Change
 from dit4c_p2p.portal.api.people import (
-    change_person,
-    invite_person,
     limits_view,
-    login_link,
     person_view,
 )
 from dit4c_p2p.portal.errors import BadRequest
@@ -24,6 +21,7 @@ from dit4c_p2p.portal.pages.listing import Listing
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.schemas import LoginLinkView
 from dit4c_p2p.portal.services.deletion import delete_person
+from dit4c_p2p.portal.services.people import change_person, create_person_link, invite_person
 
 _COLUMNS = {
     "name": ("name", "id"),
@@ -144,7 +142,7 @@ async def somebody(call: PageCall) -> web.Response:
 async def make_link(call: PageCall) -> web.Response:
     """Create another link, which is shown once."""
     id = call.path("id")
-    login = await login_link(call.parts, id, link_s=_link_s(call.form), by=call.by)
+    login = await create_person_link(call.parts, id, link_s=_link_s(call.form), by=call.by)
     return _link_page(call, await people.get(id), login, invited=False)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from aiohttp import web
 
 from dit4c_p2p.messages.saved_images import repository_of
-from dit4c_p2p.portal.api.pull_secrets import new_secret, revoke_secret, secrets_of
+from dit4c_p2p.portal.api.pull_secrets import secrets_of
 from dit4c_p2p.portal.api.saved import relative_view, shared_url
 from dit4c_p2p.portal.errors import BadRequest, NotFound
 from dit4c_p2p.portal.http.archive import send_archive
@@ -16,6 +16,7 @@ from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.login import current, login_needed
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.schemas import PullSecretView, time_or_none, time_text
+from dit4c_p2p.portal.services.pull_secrets import create_pull_secret, revoke_pull_secret
 
 _DAYS = {"1": "1 day", "7": "1 week", "30": "30 days", "90": "90 days"}
 _HOURS = {"1": "1 hour", "24": "1 day", "168": "1 week"}
@@ -80,13 +81,13 @@ async def make_secret(call: PageCall) -> web.Response:
     hours = call.form.get("hours", "")
     if hours not in _HOURS:
         raise BadRequest("choose how long the secret is good for", field="hours")
-    made = await new_secret(call.parts, call.session.who, call.path("id"), int(hours))
+    made = await create_pull_secret(call.parts, call.session.who, call.path("id"), int(hours))
     return await saved(replace(call, error=None), made=made)
 
 
 async def end_secret(call: PageCall) -> web.Response:
     """The Revoke button of a secret."""
-    await revoke_secret(call.parts, call.session.who, call.path("id"), call.path("secret"))
+    await revoke_pull_secret(call.parts, call.session.who, call.path("id"), call.path("secret"))
     return go_to(f"/instances/{call.path('id')}/saved")
 
 

@@ -4,7 +4,7 @@ page."""
 from aiohttp import web
 
 from dit4c_p2p.portal import tools
-from dit4c_p2p.portal.api.tools import add_tool, change_tool, offer_tool_to, tool_view
+from dit4c_p2p.portal.api.tools import tool_view
 from dit4c_p2p.portal.config import CatalogueImage
 from dit4c_p2p.portal.errors import NotFound
 from dit4c_p2p.portal.instances.catalogue import catalogue, entry_of
@@ -12,6 +12,7 @@ from dit4c_p2p.portal.models import Group
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.paging import part
+from dit4c_p2p.portal.services.tools import add_tool, change_tool, offer_tool_to
 from dit4c_p2p.portal.tools import Change
 
 _SHOWN = 50

@@ -5,10 +5,9 @@ from lib.database_engines import commit_fails
 from systems.portal import IMAGE, running_instance
 
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.portal.api import people, tools
 from dit4c_p2p.portal.instances import instances, scheduler_link
 from dit4c_p2p.portal.oauth import server
-from dit4c_p2p.portal.services import accounts
+from dit4c_p2p.portal.services import accounts, people, tools
 
 ABOUT = {
     f"dit4c_p2p.portal.{module}"
