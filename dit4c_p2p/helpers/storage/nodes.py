@@ -53,6 +53,7 @@ class Node:
         "children",
         "complete",
         "contested_until",
+        "entered",
         "epoch",
         "failed",
         "file",
@@ -88,6 +89,8 @@ class Node:
         self.changes = 0
         # Look-ups in this folder that the server was asked for, and the listing that spares more.
         self.misses = 0
+        # Of a folder: how many times the server was asked about a folder in it.
+        self.entered = 0
         self.listing: asyncio.Task[Collection[bytes] | None] | None = None
         self.listed_at = 0.0
         self.names: dict[tuple[Node, bytes], int] = {}

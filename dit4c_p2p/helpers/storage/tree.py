@@ -28,6 +28,8 @@ NAME_MAX = 255
 # After so many look-ups of known names a folder is listed whole, unless it is larger than that.
 _MISSES = 2
 _MOST_LISTED = 2000
+# A larger folder is not listed unless a program reads it: its entries are too many.
+_MOST_LISTED_BYTES = 128 * 1024
 # Larger folders are listed for whoever reads them, and not kept.
 _MOST_KEPT = 10_000
 # A program that reads a folder so soon after the one above walks a tree.
@@ -195,29 +197,35 @@ class Tree(KernelEntries):
         """A program walks a tree: list those folders that it comes to next.
 
         It does if it reads a folder, or asks for its attributes, soon after it has read the one
-        above.
+        above or has asked for another folder in that.
         """
         above = next(iter(folder.names), (folder, b""))[0]
-        if above is folder or above.read_at + _WALKING_S < time.monotonic():
+        read_lately = above.read_at + _WALKING_S > time.monotonic()
+        if above is folder or not (read_lately or above.entered >= _MISSES):
             return
-        now = time.monotonic()
         for other in (*above.children.values(), *folder.children.values()):
             if self._listings >= _MOST_AHEAD:
                 return
-            remote = other.link.remote if other.link is not None else None
-            if (
-                other.attributes.is_folder
-                and other.base is None
-                and not other.leased
-                and other.listing is None
-                and remote is not None
-                and remote.leases is not None
-                and other.contested_until < now
-                and other.listed_at < now - BELIEVED_S
-            ):
-                self._listings += 1
-                other.listing = asyncio.ensure_future(self._list_for_lookups(other))
-                other.listing.add_done_callback(self._ahead_listed)
+            self._begin_listing(other)
+
+    def _begin_listing(self, folder: Node) -> None:
+        """List a folder with a lease on it, unless that is no use or was done lately."""
+        now = time.monotonic()
+        remote = folder.link.remote if folder.link is not None else None
+        if (
+            folder.attributes.is_folder
+            and folder.base is None
+            and not folder.leased
+            and folder.listing is None
+            and remote is not None
+            and remote.leases is not None
+            and folder.contested_until < now
+            and folder.listed_at < now - BELIEVED_S
+            and folder.attributes.size <= _MOST_LISTED_BYTES
+        ):
+            self._listings += 1
+            folder.listing = asyncio.ensure_future(self._list_for_lookups(folder))
+            folder.listing.add_done_callback(self._ahead_listed)
 
     def _ahead_listed(self, listing: "asyncio.Task[Collection[bytes] | None]") -> None:
         self._listings -= 1
@@ -238,7 +246,11 @@ class Tree(KernelEntries):
         if self._is_fresh(node):
             return
         if node.attributes.is_folder:
+            above = next(iter(node.names), (node, b""))[0]
+            above.entered += 1
             self._list_ahead(node)
+            # Names come in the same message as attributes, and are asked for next.
+            self._begin_listing(node)
             await self._listing_of(node)
             if self._is_fresh(node):
                 return
