@@ -154,29 +154,10 @@ class StorageFilesystem(Folders):
         if not file.dirty:
             data = self._contents.get(file.node)
             if data is None and not opening.remote.opened:
-                data = await self._fetch(file.node)
+                data = await self._contents.fetch(file.node)
             if data is not None:
                 return data[off : off + size]
         return await file.read(opening, off, size)
-
-    async def _fetch(self, node: Node) -> bytes | None:
-        """A small file that a lease covers, with those that are likely to be read next."""
-        link, folder = node.link, next(iter(node.names), (node, b""))[0]
-        if link is None or not node.is_sure or not 0 < node.attributes.size <= SMALL_BYTES:
-            return None
-        folder.reads += 1
-        nodes = [node, *(self._contents.neighbours(node) if folder.reads > 1 else ())]
-        paths, changes = [one.path() for one in nodes], [one.changes for one in nodes]
-        sure = [one.sure for one in nodes]
-        wholes = await link.call(lambda remote: remote.read_files(paths))
-        for one, before, covered, whole in zip(nodes, changes, sure, wholes, strict=True):
-            if (
-                whole is not None
-                and whole.attributes.file_id == one.attributes.file_id
-                and one.sure == covered
-            ):
-                self._contents.put(one, before, whole.data)
-        return self._contents.get(node)
 
     def _keep_pages(self, node: Node, attributes: Attributes) -> bool:
         """A file is opened: whether the kernel's copy of its contents is still good."""
