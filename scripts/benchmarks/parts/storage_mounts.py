@@ -53,10 +53,13 @@ class Ours:
         """Mount with cold caches."""
         drop_caches()
         self._mount = Mount(self._at, self._shown, self.path, 600)
+        # The other programs connect before they mount; this one answers when it has connected.
+        self.path.stat()
 
     def unmount(self) -> None:
         """Unmount."""
         if self._mount is not None:
+            self._mount.drain()  # as a pod's helper is told to end: its leases go back at once
             self._mount.end()
             self._mount = None
 
