@@ -34,6 +34,7 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.messages.codec import InvalidMessage, UnknownKind, decode
 from dit4c_p2p.messages.registry import (
+    SIGNATURE_HEADER,
     SILENCE_S,
     AccessEnded,
     EndedAccess,
@@ -196,8 +197,11 @@ class Registry:
 
     async def _fetch(self, name: PeerName) -> KeyDocument:
         path = f"/{name.kind}s/{name.id}/ssh-keys"
-        body = await self._get(path)
-        signature = await self._get(f"{path}.sig?serial={_document_serial(body)}")
+        body, header = await self._get(path)
+        if header:
+            signature = sshsig.with_armor(header).encode()
+        else:  # the portal is of an earlier release
+            signature, _ = await self._get(f"{path}.sig?serial={_document_serial(body)}")
         document = self._verified(name, body, signature)
         if document.keys:
             keep = partial(self._keep_copy, name, body, signature)
@@ -208,7 +212,8 @@ class Registry:
             await asyncio.to_thread(keep)
         return document
 
-    async def _get(self, path: str) -> bytes:
+    async def _get(self, path: str) -> tuple[bytes, str]:
+        """Return the body, and the header with its signature; empty if there is none."""
         async with self._client.session.get(self._client.url(path)) as response:
             if response.status >= 500 or response.status == 429:
                 raise PortalUnreachable(f"the portal answers {response.status} for {path}")
@@ -219,7 +224,7 @@ class Registry:
                 body += await response.content.read(_MAX_DOCUMENT_BYTES + 1)
             if len(body) > _MAX_DOCUMENT_BYTES:
                 raise InvalidDocument(f"the portal's answer for {path} is too large")
-            return body
+            return body, response.headers.get(SIGNATURE_HEADER, "")
 
     def _verified(self, name: PeerName, body: bytes, signature: bytes) -> KeyDocument:
         try:

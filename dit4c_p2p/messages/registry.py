@@ -13,6 +13,8 @@ from typing import Literal
 
 from dit4c_p2p.messages.codec import Record
 
+# The portal's signature of a key document: the base64 of an SSHSIG, namespace ``dit4c-keys``.
+SIGNATURE_HEADER = "X-Dit4c-Signature"
 HEARTBEAT_S = 3.0
 # Two heartbeats may be lost; the third missing one is silence.
 SILENCE_S = 8

@@ -25,6 +25,7 @@ from dit4c_p2p.messages.codec import decode, encode
 from dit4c_p2p.messages.helper import AnswersOn
 from dit4c_p2p.messages.public import PortalInfo
 from dit4c_p2p.messages.registry import (
+    SIGNATURE_HEADER,
     AccessEnded,
     EndedAccess,
     Heartbeat,
@@ -41,6 +42,7 @@ class RegistryPortal:
     :ivar first_words: said at the beginning of each stream of events, before any.
     :ivar page_states: instance id → what ``GET /instances/{id}/page-state`` answers with.
     :ivar documents_status: the status that documents are answered with.
+    :ivar signs_in_header: set to False to be of a release that has signatures at ``.sig`` alone.
     :ivar clock_offset_s: how far ahead heartbeats say the time is.
     :ivar tokens: the bearer tokens with which the page state was asked for.
     :ivar answers_on: the bodies of ``PUT /instances/``, in their order.
@@ -56,6 +58,7 @@ class RegistryPortal:
         self.page_delay_s = 0.0
         self.page_status = 200
         self.documents_status = 200
+        self.signs_in_header = True
         self.clock_offset_s = 0
         self.tokens: list[str] = []
         self.answers_on: list[AnswersOn] = []
@@ -190,7 +193,13 @@ class RegistryPortal:
             )
         )
         self._bodies[self._serial] = body
-        return web.Response(body=body, content_type="text/plain", status=self.documents_status)
+        headers = {}
+        if self.signs_in_header:
+            signature = sshsig.sign(self.key, body, sshsig.KEYS_NAMESPACE)
+            headers[SIGNATURE_HEADER] = sshsig.without_armor(signature)
+        return web.Response(
+            body=body, content_type="text/plain", status=self.documents_status, headers=headers
+        )
 
     async def _signature(self, request: web.Request) -> web.Response:
         body = self._bodies[int(request.query["serial"])]

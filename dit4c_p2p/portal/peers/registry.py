@@ -8,8 +8,9 @@ from aiohttp import web
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.keys import key_signs_tokens
 from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.identity.sshsig import without_armor
 from dit4c_p2p.identity.tokens import public_jwk
-from dit4c_p2p.messages.registry import KeyHolder
+from dit4c_p2p.messages.registry import SIGNATURE_HEADER, KeyHolder
 from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import BadRequest, NotFound
 from dit4c_p2p.portal.http.peer_auth import authenticate
@@ -110,7 +111,10 @@ def _serial(request: web.Request) -> int:
 
 
 def _body(document: SignedDocument) -> web.Response:
-    return web.Response(body=document.body, content_type="text/plain", charset="utf-8")
+    headers = {SIGNATURE_HEADER: without_armor(document.signature)}
+    return web.Response(
+        body=document.body, content_type="text/plain", charset="utf-8", headers=headers
+    )
 
 
 def _signature(signature: str) -> web.Response:

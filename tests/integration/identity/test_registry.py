@@ -74,7 +74,9 @@ async def test_an_event_that_is_too_large_ends_the_stream_and_no_more(portal, cl
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_keys_are_found_and_none_is_an_answer_too(portal, client):
+@pytest.mark.parametrize("signs_in_header", [True, False])
+async def test_keys_are_found_and_none_is_an_answer_too(portal, client, signs_in_header):
+    portal.signs_in_header = signs_in_header
     _, key = portal.new_peer("node-home", scheduler="main")
     registry = Registry(client, None)
     document = await registry.keys(NODE)

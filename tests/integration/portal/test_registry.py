@@ -17,6 +17,7 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, enrol_statement
+from dit4c_p2p.messages.registry import SIGNATURE_HEADER
 from dit4c_p2p.net.connection_limits import PerAddressLimiter
 from dit4c_p2p.portal.keys.events import KeyEvents
 from dit4c_p2p.portal.keys.registry import KeyRegistry
@@ -132,6 +133,7 @@ async def test_documents_are_signed_stable_and_reissued(work):
         document = key_documents.parse(one.body, NODE, work.clock())
         path = f"/nodes/main/ssh-keys.sig?serial={document.serial}"
         signature = (await web.get(path)).text
+        assert sshsig.with_armor(one.headers[SIGNATURE_HEADER]) == signature
         sshsig.verify(one.body, signature, sshsig.KEYS_NAMESPACE, [portal_key])
 
         work.clock.ahead = LIFETIME_S / 2 + 1

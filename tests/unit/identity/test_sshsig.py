@@ -29,6 +29,13 @@ def test_a_signature_verifies_for_its_data_key_and_namespace_only(key):
             sshsig.verify(data, signature, namespace, allowed)
 
 
+def test_a_signature_goes_through_a_header_and_back(key):
+    signature = sshsig.sign(key, DATA, "dit4c-keys")
+    header = sshsig.without_armor(signature)
+    assert header.isascii() and "\n" not in header and "-" not in header
+    assert sshsig.with_armor(header) == signature
+
+
 @pytest.mark.parametrize("junk", ["", "x", "-----BEGIN SSH SIGNATURE-----\n", "\n" * 9])
 def test_what_is_no_signature_is_refused(junk):
     with pytest.raises(InvalidSignature):
