@@ -44,7 +44,7 @@ from dit4c_p2p.messages.node import (
 )
 from dit4c_p2p.messages.ports import SSH_PORT
 from dit4c_p2p.messages.public import PublicConfig, RouterInfo
-from dit4c_p2p.node.config import DEFAULT_NETWORK_RANGE, NodeConfig
+from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import FilesFailed, as_failure
 from dit4c_p2p.node.metrics import NodeMetrics
@@ -66,6 +66,7 @@ from dit4c_p2p.overlay.errors import Refused
 from dit4c_p2p.overlay.rpc import CallSession
 from dit4c_p2p.overlay.server import ConnectionAdmission, PeerServer
 from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS, Identity
+from dit4c_p2p.settings.node import PodSettings
 
 _log = logging.getLogger(__name__)
 
@@ -337,7 +338,9 @@ async def remove_everything(data_folder: Path, engine_url: str = USUAL) -> list[
     """
     node_folder = data_folder / "node"
     async with Engine(engine_url) as engine:
-        builder = PodBuilder(engine, str(data_folder), DEFAULT_NETWORK_RANGE, read, firewall_s=0)
+        builder = PodBuilder(
+            engine, str(data_folder), PodSettings.network_range, read, firewall_s=0
+        )
         uploads = UploadPods(engine, str(data_folder))
         known = await builder.instances() | await uploads.instances()
         instances = sorted(known | instances_kept(node_folder))

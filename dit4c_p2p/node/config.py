@@ -1,7 +1,6 @@
 """Configuration of a node agent: the owner's settings and the installation's services."""
 
 from dataclasses import dataclass, field
-from ipaddress import IPv4Network
 from pathlib import Path
 
 import asyncssh
@@ -16,28 +15,21 @@ from dit4c_p2p.messages.public import (
     RouterInfo,
 )
 from dit4c_p2p.node.owner.policy import Policy
-
-DEFAULT_NETWORK_RANGE = IPv4Network("10.213.0.0/16")
+from dit4c_p2p.settings.node import PodSettings
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Time limits of the agent, in seconds."""
+    """Time limits of the agent that its owner does not choose, in seconds."""
 
     # For an image to come from its registry, and between two signs of life from there.
     pull_s: float = 3500.0
     pull_silence_s: float = 120.0
-    # From the start of the app's container until its port answers.
-    listen_s: float = 120.0
-    # From then until the instance's own URL has answered through a router: the portal or the
-    # routers may be away for a while, and nothing is wrong with the app.
+    # From the time when the app's port answers until the instance's own URL has answered through
+    # a router: portal or routers may be away for a while, and nothing is wrong with the app.
     publish_s: float = 3600.0
     # From the start of the infra container until the firewall stands; 0.3 s as a rule.
     firewall_s: float = 30.0
-    # While a request to an app is under way, without a byte in either direction.
-    silence_s: float = 3600.0
-    # What an app gets to end by itself before it is killed.
-    stop_grace_s: int = 10
 
 
 @dataclass(frozen=True)
@@ -76,8 +68,8 @@ class NodeConfig:
     only peer that the agent serves. ``portal`` and ``routers`` are as the agent itself reaches
     them; ``pod_portal`` and ``pod_routers``, if given, as a pod does (other ``connect`` addresses).
     ``user_url`` has ``{id}`` where an instance's id goes. Pods get networks (/28) out of
-    ``network_range``. ``resolvers`` are name servers for pods, none: the machine's own. ``ca`` has
-    certificates (PEM) of authorities that agent and pods are to believe beside the usual ones.
+    ``pods.network_range``. ``ca`` has certificates (PEM) of authorities that agent and pods are to
+    believe beside the usual ones.
     ``image_server`` is where instances are saved and fetched from, ``pod_image_server`` the same as
     a pod reaches it.
     ``fileservers`` are as agent and pods reach them. ``follow_portal``: the agent fetches the
@@ -96,8 +88,7 @@ class NodeConfig:
     pod_portal: PortalInfo | None = None
     pod_routers: tuple[RouterInfo, ...] | None = None
     policy: Policy = field(default_factory=Policy)
-    network_range: IPv4Network = DEFAULT_NETWORK_RANGE
-    resolvers: tuple[str, ...] = ()
+    pods: PodSettings = field(default_factory=PodSettings)
     limits: Limits = field(default_factory=Limits)
     engine_url: str = USUAL
     ca: str = ""
@@ -122,6 +113,11 @@ class NodeConfig:
     def folder(self) -> Path:
         """The agent's own folder."""
         return self.data_folder / "node"
+
+    @property
+    def stop_grace_s(self) -> int:
+        """Seconds that an app gets to end by itself before it is killed."""
+        return round(self.pods.stop_s)
 
     def portal_for_pods(self) -> PortalInfo:
         """The portal with the addresses that pods connect to."""

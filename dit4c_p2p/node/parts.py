@@ -34,7 +34,7 @@ class NodeParts:
         builder = PodBuilder(
             engine,
             str(config.data_folder),
-            config.network_range,
+            config.pods.network_range,
             host_now,
             config.limits.firewall_s,
             config.images.storage,
@@ -56,7 +56,7 @@ class NodeParts:
             host_now=host_now,
         )
         self.rules = FirewallUpdater(config, self.services, host_now, self.pods.renew_rules)
-        limit = config.policy.disk_bytes_per_pod
+        limit = config.policy.disk_bytes
         # None: the owner sets no limit.
         self.disk = (
             None if limit is None else DiskQuotaMonitor(limit, builder.written, self.pods.end)

@@ -29,20 +29,21 @@ class PolicySettings(Settings):
     instances: int = setting(
         values.integer(0, 1000), "How many may run here at one time.", default=8
     )
-    memory: int = setting(values.size, "What each may take.", default=2 * GIB)
+    memory_bytes: int = setting(values.size, "What each may take.", default=2 * GIB, name="memory")
     cpus: float = setting(
         values.number(0.05, 1024), "Processors that each may keep busy.", default=2.0
     )
     processes: int = setting(
         values.integer(16, 512), "Processes that each may have at one time.", default=512
     )
-    disk: int | None = setting(
+    disk_bytes: int | None = setting(
         values.size,
         "What each may write to this machine's disk. Where the engine's storage driver can't set "
         "such a limit, each is measured every minute, and stopped when it is over; its files are "
         "kept. Left out, there is no limit.",
         default=None,
         example=20 * GIB,
+        name="disk",
     )
     internet: bool = setting(
         values.flag,
@@ -70,7 +71,8 @@ class PolicySettings(Settings):
         default=(),
         example=("registry.example.org", "docker.io"),
     )
-    local_registries: tuple[str, ...] = setting(
+    # None, for any, comes from ``dit4c up`` alone.
+    local_registries: tuple[str, ...] | None = setting(
         values.list_of(values.registry),
         "Registries at an address of this machine or of your network that images may be fetched "
         "from as well. Left out, there are none but those that 'registries' names: whoever names "
@@ -95,17 +97,24 @@ class PodSettings(Settings):
         default=(),
         example=("192.0.2.53",),
     )
-    answers: float = setting(
-        values.duration, "For an app to listen on its port after it was started.", default=120.0
+    answers_s: float = setting(
+        values.duration,
+        "For an app to listen on its port after it was started.",
+        default=120.0,
+        name="answers",
     )
-    stop: float = setting(
-        values.duration, "For an app to end by itself before it is killed.", default=10.0
+    stop_s: float = setting(
+        values.duration,
+        "For an app to end by itself before it is killed.",
+        default=10.0,
+        name="stop",
     )
-    silence: float = setting(
+    silence_s: float = setting(
         values.duration,
         "A request to an app ends when no byte has moved in either direction for so long; a proxy "
         "in front has to wait as long.",
         default=3600.0,
+        name="silence",
     )
 
 
@@ -218,10 +227,8 @@ class NodeSettings(PeerSettings):
         images: "HelperImages",
     ) -> "NodeConfig":
         """What the agent is told. Pods reach the portal as it says of itself that it is reached."""
-        from dit4c_p2p.node.config import Limits, NodeConfig
-        from dit4c_p2p.node.owner.policy import Policy
+        from dit4c_p2p.node.config import NodeConfig
 
-        policy = self.policy
         return NodeConfig(
             name=self.name,
             key=key,
@@ -235,25 +242,8 @@ class NodeSettings(PeerSettings):
             pod_portal=public.portal,
             fileservers=tuple(public.fileservers),
             follow_portal=True,
-            policy=Policy(
-                max_pods=policy.instances,
-                memory_bytes_per_pod=policy.memory,
-                cpus_per_pod=policy.cpus,
-                max_processes_per_pod=policy.processes,
-                disk_bytes_per_pod=policy.disk,
-                internet=policy.internet,
-                refused=frozenset(policy.refuse),
-                images=frozenset(policy.images),
-                registries=frozenset(policy.registries),
-                local_registries=frozenset(policy.local_registries),
-            ),
-            network_range=self.pods.network_range,
-            resolvers=self.pods.resolvers,
-            limits=Limits(
-                listen_s=self.pods.answers,
-                silence_s=self.pods.silence,
-                stop_grace_s=round(self.pods.stop),
-            ),
+            policy=self.policy,
+            pods=self.pods,
             engine_url=self.engine,
             registry_logins=self.registry_logins,
             # Images are saved at the first one.

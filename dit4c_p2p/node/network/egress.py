@@ -27,8 +27,8 @@ Service = tuple[IPv4Address, int]
 
 def resolvers_for_pods(config: NodeConfig, host: HostNetwork) -> tuple[IPv4Address, ...]:
     """Return the name servers of pods; empty if the engine asks the machine's own for them."""
-    if config.resolvers:
-        return tuple(IPv4Address(text) for text in config.resolvers)
+    if config.pods.resolvers:
+        return tuple(IPv4Address(text) for text in config.pods.resolvers)
     return host.resolvers
 
 
@@ -47,7 +47,9 @@ def egress_policy(
         services=services,
         resolvers=frozenset(resolvers_for_pods(config, host)),
         internet=config.policy.internet,
-        private=frozenset(private | host.on_link | config.policy.refused | {config.network_range}),
+        private=frozenset(
+            private | host.on_link | {*config.policy.refuse, config.pods.network_range}
+        ),
     )
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dit4c_p2p.engine_address import USUAL
-from dit4c_p2p.node.config import DEFAULT_NETWORK_RANGE, Limits
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.network.host_network import read
 from dit4c_p2p.node.pods.builder import PodBuilder
 from dit4c_p2p.node.pods.spec import LABEL_INSTANCE, LABEL_ROLE, Role
 from dit4c_p2p.node.pods.state_dir import InstanceFolder, instances_kept
+from dit4c_p2p.settings.node import PodSettings
 
 _log = logging.getLogger(__name__)
 
@@ -62,10 +62,10 @@ async def stop_everything(data_folder: Path, engine_url: str = USUAL) -> list[st
             state = InstanceFolder(data_folder / "node", instance)
             if not state.reason:
                 state.set_reason(STOPPED_BY_OWNER)
-            await builder.stop(instance, Limits.stop_grace_s)
+            await builder.stop(instance, round(PodSettings.stop_s))
             _log.info("pod of %s: stopped", instance)
     return instances
 
 
 def _builder(engine: Engine, data_folder: str) -> PodBuilder:
-    return PodBuilder(engine, data_folder, DEFAULT_NETWORK_RANGE, read, firewall_s=0)
+    return PodBuilder(engine, data_folder, PodSettings.network_range, read, firewall_s=0)

@@ -422,7 +422,7 @@ class PodBuilder:
             return await self._create_app_with_quota(spec, definition)
 
     async def _create_app_with_quota(self, spec: PodSpec, definition: Definition) -> str:
-        limit = spec.policy.disk_bytes_per_pod
+        limit = spec.policy.disk_bytes
         if limit is None or not self._sets_quotas:
             return await self._create(spec, Role.APP, definition)
         try:

@@ -90,9 +90,9 @@ class PodInspector:
     async def give_up(self, instance: str, reason: str) -> None:
         """Stop what runs of a pod that is to stay down, and remember why."""
         self.folder(instance).set_reason(reason)
-        await self._builder.stop(instance, self._config.limits.stop_grace_s)
+        await self._builder.stop(instance, self._config.stop_grace_s)
 
     async def stop_without_infra(self, instance: str) -> None:
         """Stop a pod whose infra has ended, because nothing may run without the firewall."""
         _log.error("pod of %s: its infra container ended", instance)
-        await self._builder.stop(instance, self._config.limits.stop_grace_s)
+        await self._builder.stop(instance, self._config.stop_grace_s)

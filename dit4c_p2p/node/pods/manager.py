@@ -131,10 +131,10 @@ class PodManager:
         return NodeDescription(
             name=str(self._config.name),
             version=__version__,
-            cpus=min(float(info["NCPU"]), lent.cpus_per_pod * lent.max_pods),
-            memory_bytes=min(int(info["MemTotal"]), lent.memory_bytes_per_pod * lent.max_pods),
+            cpus=min(float(info["NCPU"]), lent.cpus * lent.instances),
+            memory_bytes=min(int(info["MemTotal"]), lent.memory_bytes * lent.instances),
             pods=len(running),
-            max_pods=lent.max_pods,
+            max_pods=lent.instances,
         )
 
     async def ensure_image(self, image: str) -> AsyncGenerator[Progress | ImageReady, None]:
@@ -189,7 +189,12 @@ class PodManager:
                 containers = await self._stand(instance, image, request)
             finally:
                 self._starting.discard(instance)
-        arrival = ReadinessTracker(image.port, self._config.limits, time.monotonic())
+        arrival = ReadinessTracker(
+            image.port,
+            answers_s=self._config.pods.answers_s,
+            publish_s=self._config.limits.publish_s,
+            since=time.monotonic(),
+        )
         try:
             async with aclosing(wait_until_ready(self._engine, containers, arrival)) as said:
                 async for progress in said:
@@ -222,7 +227,7 @@ class PodManager:
             if now.state is not PodState.EXITED:
                 self._inspector.folder(instance).set_reason(_STOPPED)
             if any(state.running for state in found.values()):
-                unsent = await self._builder.stop(instance, self._config.limits.stop_grace_s)
+                unsent = await self._builder.stop(instance, self._config.stop_grace_s)
                 if unsent:
                     reason = f"{_STOPPED}; these files were not sent to the file server: {unsent}"
                     self._inspector.folder(instance).set_reason(reason)
@@ -298,7 +303,7 @@ class PodManager:
     @property
     def memory_bytes(self) -> int:
         """The memory limit of one app, in bytes."""
-        return self._config.policy.memory_bytes_per_pod
+        return self._config.policy.memory_bytes
 
     async def status(self, instance: str) -> PodStatus | None:
         """One pod's status; None when nothing of it is left, not even its key."""
@@ -395,7 +400,7 @@ class PodManager:
                 await self._inspector.give_up(instance, reason)
             except FilesFailed:
                 # A full disk may be its doing: all the more it must not run on.
-                await self._builder.stop(instance, self._config.limits.stop_grace_s)
+                await self._builder.stop(instance, self._config.stop_grace_s)
                 raise
 
     async def renew_rules(self, reach: EgressPolicy) -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from dit4c_p2p.messages.codec import InvalidMessage, decode
 from dit4c_p2p.messages.node import Progress
 from dit4c_p2p.messages.pod import HelperState, HelperStatus
-from dit4c_p2p.node.config import Limits
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import EngineError, NodeFailure, NotFound, NotListening, PodBroken
 from dit4c_p2p.node.pods.spec import HELPERS, Role
@@ -32,11 +31,14 @@ class ReadinessTracker:
     """State of a starting pod. Times in seconds of any one clock.
 
     :param port: where the app is to listen.
+    :param answers_s: for the app to listen there.
+    :param publish_s: from then until the instance's own URL has answered through a router.
     :param since: when its container was started.
     """
 
     port: int
-    limits: Limits
+    answers_s: float
+    publish_s: float
     since: float
     ready_at: float | None = None
     connected: bool = False
@@ -75,19 +77,18 @@ class ReadinessTracker:
     def left(self, now: float) -> float:
         """Return the seconds until the time limit, never negative."""
         if self.ready_at is None:
-            return max(0.0, self.since + self.limits.listen_s - now)
-        return max(0.0, self.ready_at + self.limits.publish_s - now)
+            return max(0.0, self.since + self.answers_s - now)
+        return max(0.0, self.ready_at + self.publish_s - now)
 
     def overdue(self, now: float) -> NodeFailure | None:
         """Return the error to raise once the time is up; None before."""
-        limits = self.limits
         if self.published or self.left(now) > 0:
             return None
         if self.ready_at is None:
             if not self.auth_heard:
                 return PodBroken("the pod's auth helper does not come up")
             return NotListening(
-                f"the app did not listen on port {self.port} within {limits.listen_s:.0f} seconds",
+                f"the app did not listen on port {self.port} within {self.answers_s:.0f} seconds",
                 hint=f"its image declares port {self.port}: is that where it listens, "
                 "on all addresses or on 127.0.0.1?",
             )

@@ -149,7 +149,7 @@ class PodReconciler:
     async def _resume(self, spec: PodSpec, files: dict[str, bytes], containers: Containers) -> None:
         """Start a kept app again. If that fails, what ran of it for a moment was no run."""
         try:
-            grace_s = self._config.limits.stop_grace_s
+            grace_s = self._config.stop_grace_s
             trouble = await self._builder.resume(spec, files, containers, grace_s)
             if trouble:
                 self._inspector.folder(spec.instance).set_notice(trouble)
@@ -196,7 +196,7 @@ class PodReconciler:
             portal=self._config.portal_for_pods(),
             routers=list(self._config.routers_for_pods()),
             ca=self._config.ca,
-            silence_s=self._config.limits.silence_s,
+            silence_s=self._config.pods.silence_s,
             fileservers=list(self._config.fileservers_for_pods()),
         )
         return {"config.json": encode(told), "key": key.export_private_key("openssh")}

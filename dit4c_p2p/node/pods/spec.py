@@ -259,14 +259,14 @@ def app(
     """
     policy = spec.policy
     host = confined(
-        memory_bytes=policy.memory_bytes_per_pod,
-        processes=policy.max_processes_per_pod,
+        memory_bytes=policy.memory_bytes,
+        processes=policy.processes,
         log_size="10m",
     )
     host |= {
         "CapAdd": list(APP_CAPABILITIES),
         "NetworkMode": f"container:{infra_id}",
-        "NanoCpus": _nano_cpus(spec, policy.cpus_per_pod),
+        "NanoCpus": _nano_cpus(spec, policy.cpus),
         # When the machine itself runs out of memory, apps go before its owner's programs.
         "OomScoreAdj": 500,
         "Mounts": [

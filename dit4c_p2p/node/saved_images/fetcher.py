@@ -215,7 +215,7 @@ class SavedImageFetcher:
         if not allowed:
             return
         base = record.base.rpartition("@")[2]
-        if not allowed & {record.base, base}:
+        if {record.base, base}.isdisjoint(allowed):
             raise PolicyRefused(f"the owner of this node does not allow the image {base[:19]}…")
         try:
             below = layers_of(await self._engine.image(record.base))

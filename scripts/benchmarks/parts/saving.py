@@ -34,10 +34,11 @@ from dit4c_p2p.messages.node import CheckpointPod, ImageUploaded, UploadImage
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.messages.saved_images import repository_of, saved_reference
 from dit4c_p2p.node.agent import remove_everything
-from dit4c_p2p.node.config import Limits, NodeConfig
+from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.owner.policy import Policy
 from dit4c_p2p.node.pods.manager import PodManager
+from dit4c_p2p.settings.node import PodSettings
 from scripts.benchmarks.parts.line import Line, line
 
 _MIB = 1024**2
@@ -93,9 +94,8 @@ class Saver:
             portal=self.portal.info,
             routers=(router,),
             user_url="http://{id}.localhost:1/",
-            policy=Policy(memory_bytes_per_pod=512 * _MIB, cpus_per_pod=2.0),
-            network_range=IPv4Network("10.219.0.0/16"),
-            limits=Limits(listen_s=60, stop_grace_s=1),
+            policy=Policy(memory_bytes=512 * _MIB, cpus=2.0),
+            pods=PodSettings(network_range=IPv4Network("10.219.0.0/16"), answers_s=60, stop_s=1),
         )
         address = f"{BRIDGE}:{self.line.port}"
         self.config = saving_config(plain, self.portal, address, await upload_image())

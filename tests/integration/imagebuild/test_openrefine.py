@@ -86,7 +86,7 @@ async def test_it_is_its_user_s_without_powers_and_fits_the_memory_it_is_lent(
     assert fields["NoNewPrivs"].strip() == "1"
     command = (await openrefine.output("cat", "/proc/1/cmdline")).split("\0")
     heap = next(word for word in command if word.startswith("-Xmx"))
-    limit_mib = Policy().memory_bytes_per_pod // 1024**2
+    limit_mib = Policy().memory_bytes // 1024**2
     # Java wants some hundreds beside its heap.
     assert int(heap.removeprefix("-Xmx").removesuffix("M")) <= limit_mib - 700
 

@@ -16,11 +16,12 @@ from dit4c_p2p.identity.keys import generate, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
 from dit4c_p2p.node.agent import remove_everything
-from dit4c_p2p.node.config import Limits, NodeConfig
+from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.owner.policy import Policy
 from dit4c_p2p.node.parts import NodeParts
 from dit4c_p2p.node.pods.manager import PodManager
+from dit4c_p2p.settings.node import PodSettings
 
 
 @pytest.fixture(scope="session")
@@ -57,9 +58,8 @@ def config(data_folder: Path, images: Images) -> NodeConfig:
         portal=portal,
         routers=(router,),
         user_url="http://{id}.localhost:8081/",
-        policy=Policy(memory_bytes_per_pod=64 * MIB, cpus_per_pod=1.0),
-        network_range=IPv4Network("10.214.0.0/16"),
-        limits=Limits(listen_s=20, stop_grace_s=1),
+        policy=Policy(memory_bytes=64 * MIB, cpus=1.0),
+        pods=PodSettings(network_range=IPv4Network("10.214.0.0/16"), answers_s=20, stop_s=1),
     )
 
 

@@ -122,7 +122,14 @@ async def test_row_firewall_of_a_namespace_that_came_anew(config, engine, images
     await started_with_work(pods, instance, images.app)
     await pods.stop(instance)
     # Since then the machine has moved: another network is the owner's own.
-    moved = replace(config, network_range=IPv4Network("10.215.0.0/16"), resolvers=("203.0.113.7",))
+    moved = replace(
+        config,
+        pods=replace(
+            config.pods,
+            network_range=IPv4Network("10.215.0.0/16"),
+            resolvers=("203.0.113.7",),
+        ),
+    )
     await run_start(pods_of(moved, engine), instance, images.app, run=2, kept=True)
     rules = docker("exec", f"dit4c-{instance}-infra", "nft", "list", "ruleset")
     assert rules.count("203.0.113.7") >= 2
@@ -146,7 +153,7 @@ async def test_a_firewall_that_fails_leaves_the_app_down(config, engine, images,
         async def execute(self, id, command, environment):
             return 1, "nft: no"
 
-    moved = replace(config, resolvers=("203.0.113.7",))
+    moved = replace(config, pods=replace(config.pods, resolvers=("203.0.113.7",)))
     with pytest.raises(PodBroken, match="firewall could not be loaded"):
         await run_start(pods_of(moved, NoRules()), instance, images.app, run=2, kept=True)
     assert not running(instance)

@@ -21,7 +21,7 @@ LIMIT = 8 * MIB
 def lent(config, monkeypatch):
     """An agent's configuration whose owner lends so much; it is measured all the time."""
     monkeypatch.setattr(disk_quota, "MEASURE_EVERY_S", 0.1)
-    return replace(config, policy=replace(config.policy, disk_bytes_per_pod=LIMIT))
+    return replace(config, policy=replace(config.policy, disk_bytes=LIMIT))
 
 
 class Counting:

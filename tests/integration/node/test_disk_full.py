@@ -27,6 +27,7 @@ from dit4c_p2p.node.agent import Verbs, remove_everything
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import EngineFull, FilesFailed
 from dit4c_p2p.node.pods.supervisor import PodSupervisor
+from dit4c_p2p.settings.node import PodSettings
 
 pytestmark = [pytest.mark.engine, *ONLY_ROOT]
 
@@ -137,7 +138,11 @@ async def test_a_full_engine_disk_is_reported_and_retried(
     with SecondEngine(tmp_path_factory.mktemp("engine"), size="120m") as second:
         second.load(images)
         monkeypatch.setenv("DOCKER_HOST", second.url)
-        there = replace(config, engine_url=second.url, network_range=IPv4Network("10.216.0.0/16"))
+        there = replace(
+            config,
+            engine_url=second.url,
+            pods=PodSettings(network_range=IPv4Network("10.216.0.0/16")),
+        )
         filler = second.folder / "data" / "filler"
         async with Engine(second.url) as engine:
             pods = pods_of(there, engine)

@@ -29,6 +29,7 @@ from systems.second_engine import SecondEngine
 from dit4c_p2p.messages.node import PodState
 from dit4c_p2p.node.agent import remove_everything
 from dit4c_p2p.node.engine.client import Engine
+from dit4c_p2p.settings.node import PodSettings
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -47,7 +48,9 @@ def second(images, tmp_path_factory) -> Iterator[SecondEngine]:
 def there(second, monkeypatch, config):
     """The engine's own client, and an agent's configuration, for the second engine."""
     monkeypatch.setenv("DOCKER_HOST", second.url)
-    yield replace(config, engine_url=second.url, network_range=IPv4Network("10.223.0.0/16"))
+    yield replace(
+        config, engine_url=second.url, pods=PodSettings(network_range=IPv4Network("10.223.0.0/16"))
+    )
     asyncio.run(remove_everything(config.data_folder, second.url))
 
 

@@ -167,7 +167,7 @@ async def test_a_registry_inside_the_owners_network_is_not_asked(config, second,
         closed = pods_of(replace(config, engine_url=second.url), engine)
         with pytest.raises(PolicyRefused, match="does not allow images from 127"):
             await ensure_image(closed, image)
-        named = replace(config.policy, local_registries=frozenset({registry.address}))
+        named = replace(config.policy, local_registries=(registry.address,))
         opened = pods_of(replace(config, engine_url=second.url, policy=named), engine)
         with pytest.raises(UnknownImage):
             await ensure_image(opened, image)

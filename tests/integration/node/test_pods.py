@@ -11,7 +11,6 @@ from dit4c_p2p.identity.keys import fingerprint, parse_public
 from dit4c_p2p.messages.link import INSTANCE_KEY_NAMESPACE, key_statement
 from dit4c_p2p.messages.node import PodKey, PodRunning, PodState, Progress
 from dit4c_p2p.node.agent import remove_everything
-from dit4c_p2p.node.config import Limits
 from dit4c_p2p.node.errors import (
     AppExited,
     NoPort,
@@ -99,7 +98,7 @@ async def test_an_app_that_takes_too_much_memory(pods, images, instance):
 
 
 async def test_an_app_that_does_not_listen(config, engine, images, instance):
-    pods = pods_of(replace(config, limits=Limits(listen_s=2, stop_grace_s=1)), engine)
+    pods = pods_of(replace(config, pods=replace(config.pods, answers_s=2)), engine)
     with pytest.raises(NotListening, match="port 8080 within 2 seconds") as caught:
         await run_start(pods, instance, images.deaf)
     assert "I listen to nobody" in caught.value.log_tail
@@ -121,7 +120,7 @@ async def test_images_that_cannot_run_here(pods, config, engine, images, instanc
 
 
 async def test_the_owner_lends_one_place(config, engine, images, instance):
-    pods = pods_of(replace(config, policy=replace(config.policy, max_pods=1)), engine)
+    pods = pods_of(replace(config, policy=replace(config.policy, instances=1)), engine)
     other = instance[:-1] + "x"
     results = await asyncio.gather(
         run_start(pods, instance, images.app),

@@ -1,6 +1,5 @@
 """The declarations themselves: the examples say all of them, and they agree with the components."""
 
-import inspect
 import re
 import tomllib
 from dataclasses import fields
@@ -13,13 +12,13 @@ from dit4c_p2p.identity.keys import generate, public_line
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.node.config import HelperImages, NodeConfig
 from dit4c_p2p.node.config import Limits as NodeLimits
-from dit4c_p2p.node.owner.policy import Policy
 from dit4c_p2p.portal import Limits as PortalLimits
 from dit4c_p2p.router import Limits as RouterLimits
 from dit4c_p2p.scheduler import Limits as SchedulerLimits
 from dit4c_p2p.settings import KINDS, read
-from dit4c_p2p.settings.declare import Section, Setting, Settings, every_setting, parts, variable
+from dit4c_p2p.settings.declare import Section, Setting, every_setting, parts, variable
 from dit4c_p2p.settings.example import example
+from dit4c_p2p.settings.node import PodSettings, PolicySettings
 
 EXAMPLES = ROOT / "docs" / "config"
 
@@ -96,9 +95,8 @@ def test_what_is_left_out_is_as_the_components_have_it():
     images = HelperImages(infra="a", listener="b", auth="c")
     node = settings_of("node").config(key, said.portal, said, images)
     defaults = {field.name: field.default for field in fields(NodeConfig)}
-    assert node.policy == Policy()
+    assert (node.policy, node.pods) == (PolicySettings(), PodSettings())
     assert node.limits == NodeLimits()
-    assert node.network_range == defaults["network_range"]
     assert node.engine_url == defaults["engine_url"]
     assert node.pod_portal == said.portal
     portal = settings_of("portal").config()
@@ -106,8 +104,14 @@ def test_what_is_left_out_is_as_the_components_have_it():
 
 
 # What no installation needs to change: by a protocol, or between two programs of ours.
-FIXED = {"code_s", "body_s", "body_silence_s", "handshake_s", "page_state_s", "page_state_ttl_s",
-         "publish_s", "firewall_s", "pull_s", "pull_silence_s"}  # fmt: skip
+FIXED = {
+    "code_s",
+    "body_s",
+    "body_silence_s",
+    "handshake_s",
+    "page_state_s",
+    "page_state_ttl_s",
+}
 
 
 @pytest.mark.parametrize(
@@ -116,17 +120,13 @@ FIXED = {"code_s", "body_s", "body_silence_s", "handshake_s", "page_state_s", "p
         ("portal", PortalLimits),
         ("scheduler", SchedulerLimits),
         ("router", RouterLimits),
-        ("node", NodeLimits),
-        ("node", Policy),
+        ("node", PodSettings),
+        ("node", PolicySettings),
     ],
 )
 def test_every_limit_of_a_component_can_be_set(kind, limits):
     names = {field.name for field in fields(limits)} - FIXED
-    if issubclass(limits, Settings):
-        assert names == {field.name for field in fields(limits) if field.metadata}
-    else:
-        source = inspect.getsource(KINDS[kind].config)
-        assert {name for name in names if f"{name}=" not in source} == set()
+    assert names == {field.name for field in fields(limits) if field.metadata}
 
 
 def test_the_portals_file_becomes_its_configuration(tmp_path):

@@ -45,13 +45,13 @@ def test_a_node_owners_file_is_tiny(node):
     settings = node()
     assert str(settings.name) == "node-home"
     assert settings.scheduler == "main"
-    assert settings.policy.memory == 2 * 1024**3
+    assert settings.policy.memory_bytes == 2 * 1024**3
     assert settings.key_path.as_posix() == "/var/lib/dit4c-node/key"
 
 
 def test_a_whole_table(node):
     settings = node('[policy]\nmemory = "512 MiB"\ninternet = false\ncpus = 0.5\n')
-    assert settings.policy.memory == 512 * 1024**2
+    assert settings.policy.memory_bytes == 512 * 1024**2
     assert settings.policy.internet is False
     assert settings.policy.cpus == 0.5
     assert settings.policy.processes == 512
@@ -67,7 +67,7 @@ def test_the_environment_goes_over_the_file(node):
         DIT4C_PODS_RESOLVERS="192.0.2.1, 192.0.2.2",
         DIT4C_ID="lab",
     )
-    assert settings.policy.memory == 3 * 1024**3
+    assert settings.policy.memory_bytes == 3 * 1024**3
     assert (settings.policy.cpus, settings.policy.instances) == (0.25, 3)
     assert settings.policy.internet is False
     assert settings.pods.resolvers == ("192.0.2.1", "192.0.2.2")

@@ -200,5 +200,5 @@ async def test_what_is_the_owners_is_closed_whoever_says_so(config, names, follo
     loaded.updater.look_now()
     assert IPv4Network("93.184.216.34/32") in (await loaded.next()).private
     listed = frozenset({IPv4Network("8.8.4.0/24")})
-    with_list = replace(config, policy=replace(config.policy, refused=listed))
+    with_list = replace(config, policy=replace(config.policy, refuse=tuple(listed)))
     assert listed <= egress_policy(with_list, HOME, frozenset()).private

@@ -65,11 +65,11 @@ async def test_what_is_inside_is_closed_by_address(registry):
 
 
 async def test_the_owner_opens_it():
-    await check("nas:5000", local_registries=frozenset({"nas:5000"}))
-    await check("nas:5000", registries=frozenset({"nas:5000"}))
+    await check("nas:5000", local_registries=("nas:5000",))
+    await check("nas:5000", registries=("nas:5000",))
     await check("nas:5000", local_registries=None)
     with pytest.raises(PolicyRefused):
-        await check("nas:5001", local_registries=frozenset({"nas:5000"}))
+        await check("nas:5001", local_registries=("nas:5000",))
 
 
 async def test_a_name_that_is_not_known():

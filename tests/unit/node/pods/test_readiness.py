@@ -3,14 +3,13 @@
 import pytest
 
 from dit4c_p2p.messages.pod import HelperState, HelperStatus
-from dit4c_p2p.node.config import Limits
 from dit4c_p2p.node.errors import NotListening, PodBroken
 from dit4c_p2p.node.pods.readiness import ReadinessTracker
 
 
 @pytest.fixture
 def arrival():
-    return ReadinessTracker(8888, Limits(listen_s=120, publish_s=600), since=1000.0)
+    return ReadinessTracker(8888, answers_s=120, publish_s=600, since=1000.0)
 
 
 def auth(state):
