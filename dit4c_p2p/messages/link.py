@@ -64,11 +64,13 @@ class StartInstance(Record, frozen=True, tag="start"):
     """Start ``instance`` (an id) from ``image`` (``sha256:…`` or ``name@sha256:…``).
 
     ``key_nonce`` has to be in what the instance and its node sign, see :func:`key_statement`.
+    ``title`` is what its user calls it.
     """
 
     instance: str
     image: str
     key_nonce: str
+    title: str = ""
 
 
 class StopInstance(Record, frozen=True, tag="stop"):

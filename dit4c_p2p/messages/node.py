@@ -54,7 +54,8 @@ class StartPod(Record, frozen=True, tag="start-pod"):
     is not started again, however often this is asked. ``kept``: the app was reachable in an earlier
     run, and its files have to be there; a new container is never made in its place. ``key_run``: of
     the instance's keys, the how many-th replacement is wanted; the node makes a new key when it has
-    not made this one yet.
+    not made this one yet. ``title`` is what its user calls
+    it, for the app to show; empty: not known.
     """
 
     instance: str
@@ -63,6 +64,7 @@ class StartPod(Record, frozen=True, tag="start-pod"):
     run: int = 1
     kept: bool = False
     key_run: int = 0
+    title: str = ""
 
 
 class StopPod(Record, frozen=True, tag="stop-pod"):

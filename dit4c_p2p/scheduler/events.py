@@ -17,6 +17,7 @@ class Instance:
     """All that the scheduler knows of one instance.
 
     ``image``, ``key_nonce``: as ordered; empty if its end was ordered before its start arrived.
+    ``title``: what its user calls it.
     ``node``: the peer name of the node it was placed on, or None.
     ``info``: a sentence for its user. ``progress``: 0..1, or None if it can't be told.
     ``log_tail``: the end of the app's log once it has ended. ``discard_wanted``: its end was asked
@@ -67,6 +68,7 @@ class Instance:
     epoch: int = 0
     left_on: str = ""
     kept_on: str = ""
+    title: str = ""
 
     @property
     def left_nodes(self) -> list[str]:

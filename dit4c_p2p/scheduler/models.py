@@ -51,6 +51,7 @@ class InstanceRow(Model):
     epoch = fields.IntField(db_default=0)
     left_on = fields.TextField(db_default="")
     kept_on = fields.TextField(db_default="")
+    title = fields.TextField(db_default="")
     public_key = fields.TextField()
     created_at = fields.FloatField()
     changed_at = fields.FloatField()

@@ -46,6 +46,7 @@ def _moved(instance: Instance, event: MoveAsked) -> Instance:
         epoch=event.epoch,
         left_on=left,
         kept_on=instance.kept_on,
+        title=instance.title,
         failed_save=instance.save or instance.failed_save,
         failed_checkpoint=instance.checkpoint or instance.failed_checkpoint,
     )

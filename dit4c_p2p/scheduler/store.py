@@ -88,6 +88,7 @@ _SAME = (
     "epoch",
     "left_on",
     "kept_on",
+    "title",
 )
 
 
@@ -136,10 +137,11 @@ class Store:
                 match order:
                     case StartInstance():
                         if row is None:
-                            row = await self._make(order.instance, order.image, order.key_nonce)
+                            row = await self._make(order)
                     case DiscardInstance():
                         # It may come before the start that it ends.
-                        row = row or await self._make(order.instance, "", "")
+                        unknown = StartInstance(instance=order.instance, image="", key_nonce="")
+                        row = row or await self._make(unknown)
                         await self._advance(row, DiscardAsked())
                     case StopInstance(after=after) if row is not None:
                         await self._advance(row, StopAsked(after))
@@ -160,12 +162,13 @@ class Store:
         self._on_outgoing()
         return new, instance
 
-    async def _make(self, instance: str, image: str, key_nonce: str) -> InstanceRow:
+    async def _make(self, order: StartInstance) -> InstanceRow:
         now = self._clock()
         row = InstanceRow(
-            id=instance,
-            image=image,
-            key_nonce=key_nonce,
+            id=order.instance,
+            image=order.image,
+            key_nonce=order.key_nonce,
+            title=order.title,
             state=State.CREATED.value,
             info="Waiting for a machine",
             log_tail="",
@@ -195,7 +198,7 @@ class Store:
         )
         await self._report(row)
         await row.save(force_create=True)
-        once_committed(self._moved, instance, State.CREATED, "ordered")
+        once_committed(self._moved, order.instance, State.CREATED, "ordered")
         return row
 
     # ---- what happens to instances

@@ -128,6 +128,7 @@ class WorkRunner:
                     run=instance.run,
                     kept=instance.ran,
                     key_run=instance.key_run,
+                    title=instance.title,
                 )
                 answer = await self._ask(instance, request, PodRunning, say)
                 notice = answer.notice if isinstance(answer, PodRunning) else ""

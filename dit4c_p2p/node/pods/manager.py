@@ -460,7 +460,9 @@ class PodManager:
     async def _stand(self, instance: str, image: AppImage, request: StartPod) -> Containers:
         """Have the pod stand. One that can't is down for good, unless it may pass."""
         try:
-            return await self._reconciler.converge(instance, image, request.run, kept=request.kept)
+            return await self._reconciler.converge(
+                instance, image, request.run, kept=request.kept, title=request.title
+            )
         except TransientError:
             raise
         except NodeFailure as failure:

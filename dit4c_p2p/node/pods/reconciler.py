@@ -93,16 +93,17 @@ class PodReconciler:
         return known.image
 
     async def converge(
-        self, instance: str, image: AppImage, run: int, *, kept: bool = False
+        self, instance: str, image: AppImage, run: int, *, kept: bool = False, title: str = ""
     ) -> Containers:
         """Have the pod stand in the run of that number.
 
         :param kept: the app's container has to be there already.
+        :param title: what its user calls it; a new app's container is told.
         :raises NodeFailure: it can't, or its app has ended in this run.
         """
         folder = self._inspector.folder(instance)
         files = self.files_of(instance, image, folder.key())
-        spec = await self.spec_of(instance, image)
+        spec = await self.spec_of(instance, image, title)
         for _ in range(_BUILD_TRIES):
             found = await self._builder.look(instance)
             app, infra = found.get(Role.APP), found.get(Role.INFRA)
@@ -169,7 +170,7 @@ class PodReconciler:
         spec = await self.spec_of(instance, image)
         await self._builder.complete(spec, self.files_of(instance, image, key), found)
 
-    async def spec_of(self, instance: str, image: AppImage) -> PodSpec:
+    async def spec_of(self, instance: str, image: AppImage, title: str = "") -> PodSpec:
         """Everything a pod's definitions are made of, as it is now."""
         machine = self._host_now()
         await self._services.look_up()
@@ -177,6 +178,8 @@ class PodReconciler:
             instance=instance,
             data_folder=str(self._config.data_folder),
             image=image,
+            title=title,
+            portal_url=self._config.portal_for_pods().url,
             helpers=self._config.images,
             files=bool(self._config.images.storage and self._config.fileservers_for_pods()),
             policy=self._config.policy,

@@ -45,6 +45,10 @@ LABEL_FILES = "dit4c.files"
 LABEL_STORAGE_IMAGE = "dit4c.storage-image"
 
 RULES_VARIABLE = "DIT4C_RULES"
+# What an app is told, to show its user which instance it is and the way back.
+TITLE_VARIABLE = "DIT4C_INSTANCE_NAME"
+PORTAL_VARIABLE = "DIT4C_PORTAL_URL"
+_MAX_TITLE_CHARS = 200
 READY_LINE = "ready"
 # In a running infra container: what its own script does first.
 LOAD_RULES = ("/bin/sh", "-c", f'printf "%s\\n" "${RULES_VARIABLE}" | nft -f -')
@@ -113,7 +117,10 @@ class AppImage:
 
 @dataclass(frozen=True)
 class PodSpec:
-    """Everything a pod's definitions are made of. ``files``: its user's files are shown."""
+    """Everything a pod's definitions are made of. ``files``: its user's files are shown.
+
+    ``title`` is what its user calls the instance, ``portal_url`` the portal's canonical URL.
+    """
 
     instance: str
     data_folder: str
@@ -124,6 +131,8 @@ class PodSpec:
     reach: EgressPolicy
     resolvers: tuple[IPv4Address, ...]
     files: bool = False
+    title: str = ""
+    portal_url: str = ""
 
 
 def read_image(inspected: Mapping[str, Any]) -> AppImage:
@@ -282,10 +291,18 @@ def app(
     }
     return {
         "Image": spec.image.id,
+        "Env": _told(spec),
         "Labels": labels(spec, Role.APP) | ({LABEL_FILES: "1"} if files_source else {}),
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": host,
     }
+
+
+def _told(spec: PodSpec) -> list[str]:
+    """The app's variables; the title without what no line of text has."""
+    title = "".join(one for one in spec.title if one.isprintable())[:_MAX_TITLE_CHARS]
+    told = {TITLE_VARIABLE: title, PORTAL_VARIABLE: spec.portal_url}
+    return [f"{name}={value}" for name, value in told.items() if value]
 
 
 def with_quota(definition: Definition, disk_bytes: int) -> Definition:

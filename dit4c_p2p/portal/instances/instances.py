@@ -145,7 +145,12 @@ class Instances:
             created_at=now,
             changed_at=now,
         )
-        order = StartInstance(instance=instance.id, image=image, key_nonce=instance.key_nonce)
+        order = StartInstance(
+            instance=instance.id,
+            image=image,
+            key_nonce=instance.key_nonce,
+            title=instance.name,
+        )
         await self._send(instance.scheduler, order)
         about = f"instance-{instance.id} of {image_name}"
         await self._audit.record_required("instance.create", who=owner.id, about=about)

@@ -9,6 +9,7 @@ From the page: ``{"size": [rows, columns]}`` and ``{"shown": bytes}``.
 import asyncio
 import json
 import logging
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,15 @@ class Page(RequestHandler):
     def get(self, number: str) -> None:
         """The same for all; its address says which shell it shows."""
         self.set_header("Cache-Control", "no-store")
-        self.render(str(STATIC / "index.html"), number=number)
+        name = os.environ.get("DIT4C_INSTANCE_NAME")
+        first = name or "Terminal 1"
+        further = f"{name} – shell {number}" if name else f"Terminal {number}"
+        self.render(
+            str(STATIC / "index.html"),
+            number=number,
+            title=first if number == NUMBERS[0] else further,
+            portal=os.environ.get("DIT4C_PORTAL_URL", ""),
+        )
 
 
 class Another(RequestHandler):

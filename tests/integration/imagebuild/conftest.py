@@ -113,11 +113,14 @@ async def serve(
             machine_cpus=2,
             reach=EgressPolicy(frozenset(), frozenset(), True, frozenset()),
             resolvers=(),
+            title="Field data",
+            portal_url="https://portal.example.org",
         )
-        confined = pod.app(spec, "infra")["HostConfig"]
+        made = pod.app(spec, "infra")
+        confined = made["HostConfig"]
         confined["NetworkMode"] = "default"
         confined["PortBindings"] = {f"{image.port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": "0"}]}
-        tool = Tool(await run(image.id, HostConfig=confined), image.port)
+        tool = Tool(await run(image.id, HostConfig=confined, Env=made["Env"]), image.port)
         await tool.answers()
         return tool
 

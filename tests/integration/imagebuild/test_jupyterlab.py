@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import aiohttp
 import pytest
@@ -65,6 +66,20 @@ async def test_it_runs_code_for_whoever_is_let_through(address: str) -> None:
                 if message["msg_type"] == "stream":
                     assert message["content"]["text"] == "42\n"
                     return
+
+
+async def test_its_page_has_the_instance_s_name_and_a_way_back(
+    serve: Callable[[str], Awaitable[Any]],
+) -> None:
+    tool = await serve("jupyterlab")
+    settings = "/lab/api/settings/@jupyterlab/application-extension:top-bar"
+    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+        async with session.get(f"{tool.url}/lab", headers=tool.headers) as response:
+            assert '"appName": "Field data"' in await response.text()
+        async with session.get(f"{tool.url}{settings}", headers=tool.headers) as response:
+            (link,) = (await response.json())["schema"]["properties"]["toolbar"]["default"]
+    assert link["args"]["url"] == "https://portal.example.org"
+    assert link["label"].startswith("Field data")
 
 
 async def test_another_sites_page_gets_no_socket(address: str) -> None:

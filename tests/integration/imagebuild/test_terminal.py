@@ -91,7 +91,9 @@ async def test_its_page_says_what_it_may_load(terminal: Any) -> None:
     async with aiohttp.ClientSession() as session:
         async with session.get(f"{terminal.url}/", headers=terminal.headers) as response:
             assert response.url.path == "/1"
-            assert "<title>Terminal 1</title>" in await response.text()
+            shown = await response.text()
+            assert "<title>Field data</title>" in shown
+            assert '<a id="back" href="https://portal.example.org"' in shown
             assert "default-src 'none'" in response.headers["Content-Security-Policy"]
         async with session.get(f"{terminal.url}/static/xterm/xterm.mjs") as module:
             assert (module.status, module.content_type) == (200, "text/javascript")
@@ -130,6 +132,7 @@ async def test_each_number_is_a_shell_and_another_is_offered(terminal: Any) -> N
         async with aiohttp.ClientSession() as session:
             async with session.get(f"{terminal.url}/another") as response:
                 assert response.url.path == "/3"
+                assert "<h1>Field data – shell 3</h1>" in await response.text()
 
 
 async def test_two_pages_of_one_shell_share_the_smaller_size(terminal: Any) -> None:

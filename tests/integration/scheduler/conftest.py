@@ -59,7 +59,7 @@ class World:
                 await scheduler.stop()
 
     async def start(self, instance: str = "abc") -> str:
-        order = StartInstance(instance=instance, image="sha256:1", key_nonce="nonce")
+        order = StartInstance(instance=instance, image="sha256:1", key_nonce="nonce", title="Mine")
         return await self.portal.order(order)
 
     async def discard(self, instance: str = "abc") -> str:

@@ -36,6 +36,7 @@ async def test_one_pod_serves_always(world, monkeypatch):
         assert portal.newest["abc"].epoch == 1
         asked = [one for one in other.asked if isinstance(one, StartPod)][-1]
         assert (asked.image, asked.key_nonce, asked.kept) == ("sha256:2", "nonce2", False)
+        assert asked.title == "Mine"
         # The order comes late and again: nothing moves.
         await portal.order(MOVE)
 

@@ -12,6 +12,9 @@ const TRIES_BEFORE_RELOAD = 3;
 const place = document.getElementById("terminal");
 const notice = document.getElementById("notice");
 const bytes = new TextEncoder();
+// What this shell is called until its program calls itself something else.
+const heading = document.title;
+const control = document.querySelector('[data-key="Control"]');
 
 const term = new Terminal({
   cursorBlink: true,
@@ -90,14 +93,36 @@ function typed(data) {
   }
 }
 
+// The next key after the button Ctrl: a letter, or one of @[\]^_ , becomes the control character.
+function controlled(text) {
+  if (control.getAttribute("aria-pressed") !== "true") return text;
+  control.setAttribute("aria-pressed", "false");
+  return /^[@-_a-z]$/.test(text) ? String.fromCharCode(text.toUpperCase().charCodeAt(0) & 31) : text;
+}
+
+function pressed(key) {
+  const arrows = { ArrowUp: "A", ArrowDown: "B", ArrowRight: "C", ArrowLeft: "D" };
+  if (key === "Control") {
+    const held = control.getAttribute("aria-pressed") === "true";
+    control.setAttribute("aria-pressed", String(!held));
+  } else if (key in arrows) {
+    term.input((term.modes.applicationCursorKeysMode ? "\x1bO" : "\x1b[") + arrows[key]);
+  } else {
+    term.input(key === "Tab" ? "\t" : "\x1b");
+  }
+}
+
 term.loadAddon(fit);
 term.open(place);
-term.onData((text) => typed(ended ? text : bytes.encode(text)));
+term.onData((text) => {
+  const key = controlled(text);
+  typed(ended ? key : bytes.encode(key));
+});
 // Some reports of the mouse are bytes and no text.
 term.onBinary((text) => typed(Uint8Array.from(text, (character) => character.charCodeAt(0))));
 term.onResize(sendSize);
 term.onTitleChange((title) => {
-  document.title = title || `Terminal ${place.dataset.number}`;
+  document.title = title ? `${title} – ${heading}` : heading;
 });
 term.attachCustomKeyEventHandler((event) => {
   const copies = event.ctrlKey && event.shiftKey && event.code === "KeyC";
@@ -108,7 +133,15 @@ term.attachCustomKeyEventHandler((event) => {
   return !copies;
 });
 // The other shell opens beside this one, where typing goes on.
-document.querySelector("header a").addEventListener("click", () => term.focus());
+document.getElementById("another").addEventListener("click", () => term.focus());
+for (const button of document.querySelectorAll("#keys button")) {
+  // The terminal keeps the focus, or a phone would put its keyboard away.
+  button.addEventListener("pointerdown", (event) => event.preventDefault());
+  button.addEventListener("click", () => {
+    pressed(button.dataset.key);
+    term.focus();
+  });
+}
 new ResizeObserver(() => fit.fit()).observe(place);
 fit.fit();
 term.focus();

@@ -126,6 +126,20 @@ def test_only_the_mount_container_may_mount_and_it_has_neither_key_nor_network()
     assert 0 < host["NanoCpus"] <= 1_000_000_000
 
 
+@pytest.mark.parametrize(
+    ("title", "told"),
+    [
+        ("Feldnotizen 2 – ü", ["DIT4C_INSTANCE_NAME=Feldnotizen 2 – ü"]),
+        ("a\0b\nDIT4C_PORTAL_URL=c" + "d" * 300, ["DIT4C_INSTANCE_NAME=abDIT4C_PORTAL_URL=c" + "d" * 180]),
+        ("", []),
+    ],
+)  # fmt: skip
+def test_the_app_is_told_its_name_and_the_portal(title, told):
+    made = spec.app(replace(SPEC, title=title, portal_url="https://p.example.org"), "infra")
+    assert made["Env"] == [*told, "DIT4C_PORTAL_URL=https://p.example.org"]
+    assert "Env" not in spec.helper(replace(SPEC, title=title), Role.AUTH, "infra")
+
+
 def test_helpers_run_as_their_own_user_on_a_read_only_root():
     for role in (Role.AUTH, Role.LISTENER, Role.STORAGE):
         made = definitions()[role]
