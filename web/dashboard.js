@@ -47,6 +47,7 @@
     setText(row, "info", it.info);
     setText(row, "log", it.log);
     setText(row, "machine", it.machine);
+    showMemory(row, it.memory);
     setText(row, "age-word", it.word);
     parts(row, "machine-box")[0].hidden = !it.machine;
     parts(row, "age")[0].dateTime = it.changed;
@@ -101,6 +102,11 @@
     const discard = row.querySelector('[data-action="discard"]');
     discard.hidden = !it.actions.includes("discard");
     discard.href = `/instances/${encodeURIComponent(it.id)}/discard`;
+  }
+
+  function showMemory(row, text) {
+    parts(row, "memory-box")[0].hidden = !text;
+    setText(row, "memory", text);
   }
 
   // How long a state has lasted: to the second while something is going on.
@@ -217,6 +223,14 @@
     byId("empty").hidden = list.querySelector("[data-instance]") !== null;
   }
 
+  // What a row says of its memory is of no version: nothing else of the instance has changed.
+  function remember({ id, memory }) {
+    const it = views.get(id);
+    if (it) it.memory = memory;
+    const row = rowOf(id);
+    if (row) showMemory(row, memory);
+  }
+
   function showAll(all) {
     const known = new Set(all.map((it) => it.id));
     for (const row of list.querySelectorAll("[data-instance]")) {
@@ -257,9 +271,10 @@
   window.followEvents({
     url: "/events",
     key: csrf,
-    names: ["all", "instance", "session"],
+    names: ["all", "instance", "memory", "session"],
     show(name, data) {
       if (name === "session") location.reload();
+      else if (name === "memory") remember(JSON.parse(data));
       else if (name === "all") showAll(JSON.parse(data));
       else show(JSON.parse(data));
     },

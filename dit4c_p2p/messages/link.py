@@ -225,6 +225,18 @@ class ClusterState(Record, frozen=True, tag="cluster"):
     troubles: dict[str, str] = {}
 
 
+class MemoryUse(Record, frozen=True, tag="memory"):
+    """The memory that each app on a node uses, in bytes by instance, and what one may use.
+
+    It is told on each change beyond a step, and on each new line; an instance that is left out is
+    not running there.
+    """
+
+    node: str
+    used: dict[str, int]
+    limit: int
+
+
 def key_statement(instance: str, node: str, fingerprint: str, nonce: str) -> bytes:
     """What an instance and its node sign (SSHSIG, namespace ``dit4c-instance-key``)."""
     return encode([INSTANCE_KEY_NAMESPACE, instance, node, fingerprint, nonce])
@@ -242,7 +254,7 @@ ToScheduler = (
     | RequestState
     | RequestLogs
 )
-ToPortal = InstanceReport | AllocatedKey | InstanceLogs | ClusterState
+ToPortal = InstanceReport | AllocatedKey | InstanceLogs | ClusterState | MemoryUse
 
 
 class ToSchedulerEnvelope(Record, frozen=True, tag="message"):

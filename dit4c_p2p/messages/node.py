@@ -20,7 +20,7 @@ know is passed over.
 | DiscardPod     | Progress            | PodGone                   |
 | ListPods       |                     | PodList                   |
 | PodLogs        |                     | LogText                   |
-| FollowEvents   | PodEvent, Alive     | never ends by itself      |
+| FollowEvents   | PodEvent, PodMemory, Alive | never ends by itself |
 """
 
 from enum import StrEnum
@@ -32,6 +32,7 @@ NODE_SUBSYSTEM = "dit4c-node"
 ALIVE_EVERY_S = 5.0
 # Two may be lost; a dead line is noticed within 15 s.
 EVENTS_SILENCE_S = 14.0
+MEMORY_EVERY_S = 10.0
 CALL_SILENCE_S = 30.0
 # Codes of a Failure that may pass by itself: the same verb is worth trying again.
 PASSING_CODES = frozenset({"engine", "storage"})
@@ -246,6 +247,17 @@ class PodEvent(Record, frozen=True, tag="pod-event"):
     status: PodStatus | None
 
 
+class PodMemory(Record, frozen=True, tag="pod-memory"):
+    """The memory that each running app uses, in bytes by instance, and what it may use at most.
+
+    Sent at once to who follows the events, and when one has changed by a step; at most every
+    ``MEMORY_EVERY_S``.
+    """
+
+    used: dict[str, int]
+    limit: int
+
+
 class Alive(Record, frozen=True, tag="alive"):
     """Sent every ``ALIVE_EVERY_S`` on :class:`FollowEvents` so that silence means a broken line."""
 
@@ -267,7 +279,7 @@ class Failure(Record, frozen=True, tag="failure"):
     log_tail: str = ""
 
 
-NodeItem = Progress | PodKey | PodEvent | Alive
+NodeItem = Progress | PodKey | PodEvent | PodMemory | Alive
 NodeResult = (
     NodeDescription
     | ImageReady

@@ -238,6 +238,7 @@ class Node:
             asyncio.create_task(registry.run(), name="node registry"),
             asyncio.create_task(self._parts.supervisor.run(), name="node supervisor"),
             asyncio.create_task(self._parts.rules.run(), name="node rules"),
+            asyncio.create_task(self._parts.memory.run(), name="node memory"),
             asyncio.create_task(
                 self._parts.services.own.follow(
                     lambda: ask_portal(by_ipv4), self._parts.rules.look_now

@@ -11,6 +11,7 @@ from dit4c_p2p.node.pods.builder import PodBuilder
 from dit4c_p2p.node.pods.disk_quota import DiskQuotaMonitor
 from dit4c_p2p.node.pods.inspector import PodInspector
 from dit4c_p2p.node.pods.manager import PodManager
+from dit4c_p2p.node.pods.memory_use import MemoryMonitor
 from dit4c_p2p.node.pods.reconciler import PodReconciler
 from dit4c_p2p.node.pods.supervisor import PodSupervisor
 from dit4c_p2p.node.saved_images.fetcher import SavedImageFetcher
@@ -62,3 +63,6 @@ class NodeParts:
             None if limit is None else DiskQuotaMonitor(limit, builder.written, self.pods.end)
         )
         self.supervisor = PodSupervisor(self.pods, engine, str(config.data_folder))
+        self.memory = MemoryMonitor(
+            config.policy.memory_bytes_per_pod, inspector.memory, self.supervisor.tell_memory
+        )

@@ -40,6 +40,7 @@ from dit4c_p2p.portal.instances.checkpoints import Checkpoints
 from dit4c_p2p.portal.instances.image_store import ImageStore
 from dit4c_p2p.portal.instances.images import ImageAccess
 from dit4c_p2p.portal.instances.instances import Instances
+from dit4c_p2p.portal.instances.memory import MemoryTable
 from dit4c_p2p.portal.instances.moves import Moves
 from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.instances.saves import Saves
@@ -312,7 +313,10 @@ class Portal:
         attempts = LoginAttempts(self._key, clock)
         reach = Reachability(hub, clock=clock)
         registry.watch(reach.key_changed)
-        links = SchedulerLinks(self._key, config.url, registry, known, audit, reach, clock=clock)
+        memory = MemoryTable(hub)
+        links = SchedulerLinks(
+            self._key, config.url, registry, known, audit, reach, memory, clock=clock
+        )
         key_events = KeyEvents(self._key, registry, known, clock=clock)
         access_ends = AccessEnds(key_events.access_ended, clock=clock)
         hub.watch_sessions(access_ends.look)
@@ -351,6 +355,7 @@ class Portal:
             instances=instances,
             links=links,
             reach=reach,
+            memory=memory,
             oauth=OAuthServer(config, registry, audit, clock=clock),
             known=known,
             user_keys=UserKeys(registry, audit, clock=clock),

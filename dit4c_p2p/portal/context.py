@@ -16,6 +16,7 @@ from dit4c_p2p.portal.instances.checkpoints import Checkpoints
 from dit4c_p2p.portal.instances.image_store import ImageStore
 from dit4c_p2p.portal.instances.images import ImageAccess
 from dit4c_p2p.portal.instances.instances import Instances
+from dit4c_p2p.portal.instances.memory import MemoryTable
 from dit4c_p2p.portal.instances.moves import Moves
 from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.instances.saves import Saves
@@ -57,6 +58,7 @@ class PortalContext:
     instances: Instances
     links: SchedulerLinks
     reach: Reachability
+    memory: MemoryTable
     oauth: OAuthServer
     known: KnownAddresses
     user_keys: UserKeys

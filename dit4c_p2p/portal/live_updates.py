@@ -12,6 +12,8 @@ from dit4c_p2p.portal.errors import TooMany
 
 # What changes, other than an instance.
 SESSION = "session"
+# Before an instance's id: how much memory it uses has changed, and nothing else of it.
+MEMORY = "memory "
 
 
 class Subscription:

@@ -254,33 +254,6 @@ class ToolView(ImageView, frozen=True):
     groups: list[str]
 
 
-class UnreachableView(View, frozen=True):
-    """What of an instance can't be reached, since when, and why.
-
-    ``key``: its own, which was revoked; it can be given a new one. ``machine``, ``cluster``: it may
-    go on there meanwhile, unseen.
-    """
-
-    what: Literal["key", "machine", "cluster"]
-    since: Time
-    why: str
-
-
-class CheckpointView(View, frozen=True):
-    """The files of an instance, saved while it runs.
-
-    ``at`` is the moment of the newest that is kept. ``busy``: another one is under way;
-    ``progress`` runs from 0 to 1. ``info`` is a sentence on that, or on why there is none.
-    ``minutes``: how often one is made, 0 for never, null as its person has it.
-    """
-
-    busy: bool
-    info: str
-    progress: float | None
-    at: Time | None
-    minutes: int | None
-
-
 class CheckpointIntervalView(View, frozen=True):
     """How often checkpoints of a person's instances are made, in minutes; 0 is never.
 
@@ -289,32 +262,6 @@ class CheckpointIntervalView(View, frozen=True):
 
     minutes: int | None
     in_force_minutes: int
-
-
-class InstanceView(View, frozen=True):
-    """An instance; ``url`` is there once it can be opened, ``actions`` are of ``open``,
-    ``stop``, ``start`` (again, where it is), ``save``, ``checkpoint``, ``copy`` (``POST instances``
-    with ``from``), ``go-on`` (from its checkpoint at another machine), ``new-key`` and
-    ``discard``.
-
-    ``info`` is a sentence for its user, ``progress`` runs from 0 to 1. ``since``: when its state
-    last changed. ``unreachable``: why the state is of before, if it can't be known now.
-    ``kept_on``: earlier machines that have a container of it, from before it went on elsewhere.
-    """
-
-    id: str
-    name: str
-    state: State
-    info: str
-    progress: float | None
-    url: str | None
-    image: str
-    actions: list[str]
-    created: Time
-    since: Time
-    unreachable: UnreachableView | None = None
-    checkpoint: CheckpointView | None = None
-    kept_on: list[str] = []
 
 
 class RelativeView(View, frozen=True):

@@ -6,8 +6,8 @@ A node's events count only for the instances that were placed on it.
 import logging
 from collections.abc import Mapping, Sequence
 
-from dit4c_p2p.messages.link import ClusterState
-from dit4c_p2p.messages.node import PodEvent, PodState, PodStatus
+from dit4c_p2p.messages.link import ClusterState, MemoryUse
+from dit4c_p2p.messages.node import PodEvent, PodMemory, PodState, PodStatus
 from dit4c_p2p.scheduler.instance_tasks import InstanceTasks
 from dit4c_p2p.scheduler.lifecycle import Instance
 from dit4c_p2p.scheduler.node_links import Nodes
@@ -15,6 +15,9 @@ from dit4c_p2p.scheduler.reconcile import compare, is_stray, what_happened
 from dit4c_p2p.scheduler.store import Store
 
 _log = logging.getLogger(__name__)
+
+# No machine has room for more.
+_MAX_APPS = 1000
 
 
 class NodeEventHandler:
@@ -25,6 +28,7 @@ class NodeEventHandler:
         self._driver: InstanceTasks
         self._nodes: Nodes
         self._told: ClusterState | None = None
+        self._memory: dict[str, MemoryUse] = {}
         self._unknown: dict[str, tuple[str, ...]] = {}
 
     def watch(self, nodes: Nodes, driver: InstanceTasks) -> None:
@@ -45,6 +49,17 @@ class NodeEventHandler:
         state = self._cluster()
         await self._store.tell(state)
         self._told = state
+        for memory in self._memory.values():
+            await self._store.tell(memory)
+
+    async def memory_told(self, node: str, memory: PodMemory) -> None:
+        """Pass on what the apps of a node use."""
+        if len(memory.used) > _MAX_APPS:
+            _log.warning("%s tells of the memory of %d apps", node, len(memory.used))
+            return
+        said = MemoryUse(node=node, used=memory.used, limit=memory.limit)
+        self._memory[node] = said
+        await self._store.tell(said)
 
     def _cluster(self) -> ClusterState:
         down = {str(link.name): link for link in self._nodes.down}

@@ -26,6 +26,7 @@ from dit4c_p2p.messages.node import (
     NodeRequest,
     PodEvent,
     PodList,
+    PodMemory,
     PodStatus,
 )
 from dit4c_p2p.overlay.errors import NoKeyInForce
@@ -56,6 +57,9 @@ class Listener(Protocol):
 
     async def pod_changed(self, node: str, event: PodEvent) -> None:
         """Something happened to a pod."""
+
+    async def memory_told(self, node: str, memory: PodMemory) -> None:
+        """What a node's apps use."""
 
     async def before_list(self, node: str) -> Any:
         """The node's pods are about to be listed; what is returned is handed to :meth:`listed`."""
@@ -138,8 +142,11 @@ class NodeLink:
                     await self._listener.line_changed()
                     async for item in items:
                         self.heard_at = self._clock()
-                        if isinstance(event := _checked(item), PodEvent):
-                            await self._listener.pod_changed(str(self.name), event)
+                        match _checked(item):
+                            case PodEvent() as event:
+                                await self._listener.pod_changed(str(self.name), event)
+                            case PodMemory() as memory:
+                                await self._listener.memory_told(str(self.name), memory)
                     comparing.cancel()
             return "it ended the stream of its events"
         finally:
@@ -286,9 +293,9 @@ class Nodes:
         return described
 
 
-def _checked(item: NodeReply | None) -> PodEvent | Alive:
+def _checked(item: NodeReply | None) -> PodEvent | PodMemory | Alive:
     """:raises NodeUnreachable: not an item of FollowEvents."""
-    if isinstance(item, (PodEvent, Alive)):
+    if isinstance(item, (PodEvent, PodMemory, Alive)):
         return item
     text = item.text if isinstance(item, Failure) else "it does not tell its events"
     raise NodeUnreachable(text)

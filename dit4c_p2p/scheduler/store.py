@@ -24,6 +24,7 @@ from dit4c_p2p.messages.link import (
     DiscardInstance,
     InstanceLogs,
     InstanceReport,
+    MemoryUse,
     MoveInstance,
     RequestState,
     SaveInstance,
@@ -316,9 +317,15 @@ class Store:
 
     # ---- what the portal is to be told
 
-    async def tell(self, message: InstanceLogs | ClusterState) -> None:
+    async def tell(self, message: InstanceLogs | ClusterState | MemoryUse) -> None:
         """Store a message until the portal acknowledges it."""
-        topic = f"logs {message.request}" if isinstance(message, InstanceLogs) else "cluster"
+        match message:
+            case InstanceLogs():
+                topic = f"logs {message.request}"
+            case MemoryUse():
+                topic = f"memory {message.node}"
+            case ClusterState():
+                topic = "cluster"
         async with _transaction():
             await self._put(topic, message)
         self._on_outgoing()

@@ -24,6 +24,7 @@ from dit4c_p2p.messages.link import (
     Hello,
     InstanceLogs,
     InstanceReport,
+    MemoryUse,
     PortalFrame,
     SchedulerFrame,
     ToPortalEnvelope,
@@ -39,7 +40,7 @@ class LinkPortal(RegistryPortal):
 
     :ivar newest: instance id → its newest report, by ``sequence``.
     :ivar states: instance id → its states in the order of their reports, each once.
-    :ivar keys, logs, cluster: what else it was told.
+    :ivar keys, logs, cluster, memory: what else it was told.
     :ivar opened: how many links were opened.
     :ivar refuse: a reason to close every link with 4403.
     :ivar welcome_key: what Welcome is signed with.
@@ -55,6 +56,7 @@ class LinkPortal(RegistryPortal):
         self.keys: list[AllocatedKey] = []
         self.logs: dict[str, InstanceLogs] = {}
         self.cluster: ClusterState | None = None
+        self.memory: dict[str, MemoryUse] = {}
         self.arrived: list[str] = []
         self.opened = 0
         self.refuse: str | None = None
@@ -182,6 +184,8 @@ class LinkPortal(RegistryPortal):
                 self.logs[body.request] = body
             case ClusterState():
                 self.cluster = body
+            case MemoryUse():
+                self.memory[body.node] = body
 
 
 async def _send(socket: web.WebSocketResponse, frame: PortalFrame) -> None:

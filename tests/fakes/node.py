@@ -33,6 +33,7 @@ from dit4c_p2p.messages.node import (
     PodKey,
     PodList,
     PodLogs,
+    PodMemory,
     PodRunning,
     PodSaved,
     PodState,
@@ -85,7 +86,7 @@ class FakeNode:
         self.dials = 0
         self.history: list[PodEvent] = []
         self._locks: dict[str, asyncio.Lock] = {}
-        self._followers: set[asyncio.Queue[PodEvent]] = set()
+        self._followers: set[asyncio.Queue[PodEvent | PodMemory]] = set()
 
     # ---- for tests
 
@@ -143,6 +144,11 @@ class FakeNode:
         """An event comes late, or again."""
         for follower in self._followers:
             follower.put_nowait(event)
+
+    def tell_memory(self, memory: PodMemory) -> None:
+        """What the apps use."""
+        for follower in self._followers:
+            follower.put_nowait(memory)
 
     def cut(self) -> None:
         """Break every line."""

@@ -7,10 +7,17 @@ import time
 from dit4c_p2p.messages.node import PodState, PodStatus
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine.client import Engine
-from dit4c_p2p.node.errors import AppExited, EngineError, NodeFailure, NoSuchPod, OutOfMemory
+from dit4c_p2p.node.errors import (
+    AppExited,
+    EngineError,
+    NodeFailure,
+    NoSuchPod,
+    NotFound,
+    OutOfMemory,
+)
 from dit4c_p2p.node.pods import status
 from dit4c_p2p.node.pods.builder import PodBuilder
-from dit4c_p2p.node.pods.spec import Role
+from dit4c_p2p.node.pods.spec import LABEL_INSTANCE, LABEL_ROLE, Role
 from dit4c_p2p.node.pods.state_dir import InstanceFolder, instances_kept
 from dit4c_p2p.node.pods.status import UNCLEAR_S, Containers
 
@@ -66,6 +73,23 @@ class PodInspector:
                 await asyncio.sleep(UNCLEAR_S)
                 now = await self.status(instance)
         return now
+
+    async def memory(self) -> dict[str, int]:
+        """Return the bytes of memory that each running app uses, by instance."""
+        listed = await self._engine.containers(str(self._config.data_folder))
+        apps = {
+            item["Labels"][LABEL_INSTANCE]: item["Id"]
+            for item in listed
+            if item["Labels"].get(LABEL_ROLE) == Role.APP and item["State"] == "running"
+        }
+        used = await asyncio.gather(*(self._memory_of(id) for id in apps.values()))
+        return {one: size for one, size in zip(apps, used, strict=True) if size is not None}
+
+    async def _memory_of(self, id: str) -> int | None:
+        try:
+            return await self._engine.memory(id)
+        except NotFound:
+            return None
 
     async def tail(self, containers: Containers) -> str:
         """Return the last lines of the app's log."""

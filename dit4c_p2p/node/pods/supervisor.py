@@ -22,7 +22,7 @@ from typing import Any
 
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.messages.node import PodEvent, PodGone, PodState, PodStatus
+from dit4c_p2p.messages.node import PodEvent, PodGone, PodMemory, PodState, PodStatus
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import FilesFailed, NodeFailure, TransientError
 from dit4c_p2p.node.pods import spec
@@ -52,17 +52,17 @@ class Subscription:
     """A subscriber's queue of events; :meth:`next` returns one at a time."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[PodEvent] = asyncio.Queue(maxsize=_MAX_BEHIND)
+        self._queue: asyncio.Queue[PodEvent | PodMemory] = asyncio.Queue(maxsize=_MAX_BEHIND)
         self._behind = False
 
-    def put(self, event: PodEvent) -> None:
+    def put(self, event: PodEvent | PodMemory) -> None:
         """Add an event; called by the supervisor."""
         try:
             self._queue.put_nowait(event)
         except asyncio.QueueFull:
             self._behind = True
 
-    async def next(self, limit_s: float) -> PodEvent | None:
+    async def next(self, limit_s: float) -> PodEvent | PodMemory | None:
         """The next event; None if there was none for ``limit_s``.
 
         :raises FellBehind: events were lost.
@@ -85,6 +85,7 @@ class PodSupervisor:
         self._data_folder = data_folder
         self._subscriptions: set[Subscription] = set()
         self._known: dict[str, PodStatus] = {}
+        self._memory: PodMemory | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         # Helpers about to be started again; the pauses of each container, and when it last ended.
         self._waiting: set[tuple[str, Role]] = set()
@@ -96,11 +97,19 @@ class PodSupervisor:
     def subscribe(self) -> Iterator[Subscription]:
         """Subscribe to events from now on."""
         subscription = Subscription()
+        if self._memory is not None:
+            subscription.put(self._memory)
         self._subscriptions.add(subscription)
         try:
             yield subscription
         finally:
             self._subscriptions.discard(subscription)
+
+    def tell_memory(self, memory: PodMemory) -> None:
+        """Publish what the apps use; who subscribes later is told as well."""
+        self._memory = memory
+        for subscription in self._subscriptions:
+            subscription.put(memory)
 
     async def run(self) -> None:
         """Follow the engine until cancelled."""

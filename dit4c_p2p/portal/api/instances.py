@@ -18,12 +18,12 @@ from dit4c_p2p.portal.errors import (
 from dit4c_p2p.portal.http.sse import KEEPALIVE_S, EventStream
 from dit4c_p2p.portal.http.token_auth import person
 from dit4c_p2p.portal.instances import view
+from dit4c_p2p.portal.instances.schemas import InstanceView
 from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.paging import page
 from dit4c_p2p.portal.schemas import (
     InstanceChange,
     InstancesQuery,
-    InstanceView,
     LogsQuery,
     NewInstance,
     to_json,
@@ -171,7 +171,8 @@ async def _mine(call: Call) -> Instance:
 
 
 def _view(call: Call, instance: Instance) -> InstanceView:
-    return view.view(instance, call.parts.config, call.parts.reach.of(instance))
+    parts = call.parts
+    return view.view(instance, parts.config, parts.reach.of(instance), parts.memory.of(instance))
 
 
 ENDPOINTS = (

@@ -9,10 +9,10 @@ from dit4c_p2p.portal.http.archive import send_archive
 from dit4c_p2p.portal.instances import view as instance_views
 from dit4c_p2p.portal.instances.lineage import Relative, lineage_of
 from dit4c_p2p.portal.instances.saves import newest
+from dit4c_p2p.portal.instances.schemas import InstanceView
 from dit4c_p2p.portal.models import ImageShare
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.schemas import (
-    InstanceView,
     NewShare,
     RelativeView,
     SharedName,

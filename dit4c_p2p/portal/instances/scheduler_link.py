@@ -44,6 +44,7 @@ from dit4c_p2p.messages.link import (
     Hello,
     InstanceLogs,
     InstanceReport,
+    MemoryUse,
     PortalFrame,
     RequestLogs,
     RequestState,
@@ -61,6 +62,7 @@ from dit4c_p2p.portal.audit import Audit, set_request_identity
 from dit4c_p2p.portal.errors import NotFound, TookTooLong, TooMany, Unavailable
 from dit4c_p2p.portal.instances import moves, saves
 from dit4c_p2p.portal.instances.instances import REFUSALS, Instances
+from dit4c_p2p.portal.instances.memory import MemoryTable
 from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.keys.known_addresses import KnownAddresses
 from dit4c_p2p.portal.keys.registry import KeyRegistry
@@ -120,6 +122,7 @@ class SchedulerLinks:
         known: KnownAddresses,
         audit: Audit,
         reach: Reachability,
+        memory: MemoryTable,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -131,6 +134,7 @@ class SchedulerLinks:
         self._known = known
         self._audit = audit
         self._reach = reach
+        self._memory = memory
         self._opening = PerAddressLimiter(_MAX_OPENING, _MAX_OPENING_PER_ADDRESS)
         self._logs: dict[str, tuple[str, asyncio.Future[InstanceLogs]]] = {}
         self._closed = False
@@ -352,6 +356,8 @@ class SchedulerLinks:
             self._take_logs(link, body)
         elif isinstance(body, ClusterState):
             await self._take_cluster(link, body)
+        elif isinstance(body, MemoryUse):
+            await self._memory.take(link.scheduler.id, body)
         else:
             await self._take_once(link, envelope.id, body, instances)
 

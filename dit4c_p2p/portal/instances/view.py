@@ -8,15 +8,17 @@ from dit4c_p2p.messages.instances import State
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.instances.actions import GOING, offered_actions
 from dit4c_p2p.portal.instances.catalogue import Catalogue
+from dit4c_p2p.portal.instances.memory import Memory
 from dit4c_p2p.portal.instances.reachability import Unreachable
-from dit4c_p2p.portal.models import Instance
-from dit4c_p2p.portal.schemas import (
+from dit4c_p2p.portal.instances.schemas import (
     CheckpointView,
     InstanceView,
+    MemoryView,
     UnreachableView,
-    time_or_none,
-    time_text,
 )
+from dit4c_p2p.portal.models import Instance
+from dit4c_p2p.portal.schemas import time_or_none, time_text
+from dit4c_p2p.portal.storage.files import size_text
 
 _WORDS = {
     State.CREATED: "Waiting",
@@ -64,11 +66,15 @@ _HIDDEN = (
 
 
 def view(
-    instance: Instance, config: PortalConfig, unreachable: Unreachable | None = None
+    instance: Instance,
+    config: PortalConfig,
+    unreachable: Unreachable | None = None,
+    memory: Memory | None = None,
 ) -> InstanceView:
     """Return the API's form of an instance.
 
     :param unreachable: why it is not reached now, see ``reachability``.
+    :param memory: what it uses, as far as that is known.
     """
     state = State(instance.state)
     asked = instance.discard_asked_at is not None and state not in GOING
@@ -103,7 +109,15 @@ def view(
         else UnreachableView(unreachable.what, time_text(unreachable.since), unreachable.why),
         checkpoint=_checkpoint(instance, state),
         kept_on=instance.kept_on.split(),
+        memory=None
+        if memory is None or unreachable is not None
+        else MemoryView(memory.used, memory.limit),
     )
+
+
+def memory_text(memory: Memory | None) -> str:
+    """``412 MiB of 2 GiB``; empty where it is not known."""
+    return "" if memory is None else f"{size_text(memory.used)} of {size_text(memory.limit)}"
 
 
 def _checkpoint(instance: Instance, state: State) -> CheckpointView | None:
@@ -123,6 +137,7 @@ def page_view(
     config: PortalConfig,
     catalogue: Catalogue,
     unreachable: Unreachable | None = None,
+    memory: Memory | None = None,
 ) -> dict[str, Any]:
     """:func:`view` with what the dashboard shows besides."""
     state = State(instance.state)
@@ -130,7 +145,7 @@ def page_view(
     image = catalogue.named(instance.image_name)
     title = image.title if image else instance.image_name
     going = asked or state in GOING
-    shown = view(instance, config, unreachable)
+    shown = view(instance, config, unreachable, memory)
     hidden = unreachable is not None and state in _HIDDEN
     found: dict[str, Any] = msgspec.to_builtins(shown) | {
         "since": time_text(instance.changed_at) if state is State.RUNNING and shown.url else "",
@@ -146,6 +161,7 @@ def page_view(
         "logs": instance.node is not None and state in _LOGGED,
         "gone": state is State.DISCARDED,
         "version": instance.version,
+        "memory": memory_text(memory) if shown.memory else "",
         "unreachable": None,
     }
     if unreachable is not None and hidden:

@@ -14,6 +14,7 @@ from dit4c_p2p.portal.http.responses import json_answer
 from dit4c_p2p.portal.http.sse import KEEPALIVE_S, EventStream
 from dit4c_p2p.portal.instances import view
 from dit4c_p2p.portal.instances.catalogue import catalogue
+from dit4c_p2p.portal.live_updates import MEMORY
 from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.pages import notices
 from dit4c_p2p.portal.pages.forms import checked_form, go_to
@@ -185,7 +186,10 @@ async def discard(request: web.Request) -> web.Response:
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """``all`` first, then ``instance`` whenever one changes, ``session`` when it has ended."""
+    """``all`` first, then ``instance`` whenever one changes, ``session`` when it has ended.
+
+    ``memory`` is how much memory one uses, where nothing else of it has changed.
+    """
     parts, session = services(request), await _session(request)
     with parts.hub.subscribe(f"person:{session.who.id}") as subscription:
         async with EventStream(request) as stream:
@@ -196,9 +200,16 @@ async def events(request: web.Request) -> web.StreamResponse:
                 if not await still_in(request):
                     await stream.send("{}", "session")
                     break
-                found = await Instance.filter(owner_id=session.who.id, id__in=changed)
-                for item in await _views(parts, found):
+                found = await Instance.filter(
+                    owner_id=session.who.id, id__in=[one.removeprefix(MEMORY) for one in changed]
+                )
+                whole = [one for one in found if one.id in changed]
+                for item in await _views(parts, whole):
                     await stream.send(_json(item), "instance")
+                for one in found:
+                    if one.id not in changed:
+                        text = view.memory_text(parts.memory.of(one))
+                        await stream.send(_json({"id": one.id, "memory": text}), "memory")
                 if not changed:
                     await stream.keep_alive()
     return stream.response
@@ -229,7 +240,9 @@ async def _views(parts: PortalContext, instances: list[Instance]) -> list[dict[s
     known = await catalogue(parts.config)
     lent_by = await consent.lenders(instances) if parts.public.fileservers else {}
     return [
-        view.page_view(instance, parts.config, known, parts.reach.of(instance))
+        view.page_view(
+            instance, parts.config, known, parts.reach.of(instance), parts.memory.of(instance)
+        )
         | {
             "lender": lent_by[instance.id].name if instance.id in lent_by else "",
             "consent": f"/consents/{lent_by[instance.id].id}" if instance.id in lent_by else "",

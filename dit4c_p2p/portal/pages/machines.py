@@ -10,7 +10,8 @@ from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.instances import FINAL, LIVE, State
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.instances.catalogue import catalogue
-from dit4c_p2p.portal.instances.view import page_view
+from dit4c_p2p.portal.instances.memory import Memory
+from dit4c_p2p.portal.instances.view import memory_text, page_view
 from dit4c_p2p.portal.models import Instance, Peer
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.listing import Listing
@@ -33,6 +34,7 @@ _MACHINE_COLUMNS = {
     "since": ("since", "id"),
     "running": ("running", "id"),
     "total": ("total", "id"),
+    "memory": ("memory", "id"),
 }
 _PICKED = "pick."
 
@@ -89,7 +91,7 @@ async def instances(call: PageCall) -> web.Response:
     return call.page(
         "admin_instances.html",
         instances=[
-            page_view(one, parts.config, known, parts.reach.of(one))
+            page_view(one, parts.config, known, parts.reach.of(one), parts.memory.of(one))
             | {"owner": one.owner_id, "machine": one.node or "", "image": one.image_name}
             for one in found
         ],
@@ -131,6 +133,7 @@ def _machine(call: PageCall, peer: Peer, there: list[Instance]) -> dict[str, Any
         word, tone = ("Reached", "good") if contact.up else ("Not reached", "bad")
         why, since = contact.trouble, contact.since
     states = Counter(State(one.state) for one in there)
+    used = [one for one in map(call.parts.memory.of, there) if one is not None]
     return {
         "name": peer.name,
         "id": PeerName.parse(peer.name).id,
@@ -142,6 +145,10 @@ def _machine(call: PageCall, peer: Peer, there: list[Instance]) -> dict[str, Any
         "since": "" if since is None else time_text(since),
         "running": states[State.RUNNING],
         "total": len(there),
+        "memory": sum(one.used for one in used),
+        "memory_text": memory_text(Memory(sum(m.used for m in used), sum(m.limit for m in used)))
+        if used
+        else "",
         "people": sorted({one.owner_id for one in there}),
     }
 

@@ -25,7 +25,9 @@ from dit4c_p2p.node.owner.policy import Policy
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
 
-async def test_a_pod_starts_is_listed_and_goes_without_a_trace(pods, config, images, instance):
+async def test_a_pod_starts_is_listed_and_goes_without_a_trace(
+    pods, parts, config, images, instance
+):
     said = await run_start(pods, instance, images.app)
     assert said[-1] == PodRunning(instance=instance)
     assert [type(one) for one in said[:2]] == [PodKey, Progress]
@@ -39,10 +41,15 @@ async def test_a_pod_starts_is_listed_and_goes_without_a_trace(pods, config, ima
     assert (listed.instance, listed.state) == (instance, PodState.RUNNING)
     assert (await pods.describe()).pods == 1
     assert docker("exec", f"dit4c-{instance}-app", "cat", "/data/kept") == "from the image"
+    told = inspect(f"dit4c-{instance}-app")["Config"]["Env"]
+    assert "DIT4C_PORTAL_URL=http://localhost:8080" in told
+    used = await parts.memory._measure()
+    assert 0 < used[instance] < config.policy.memory_bytes_per_pod
 
     await pods.discard(instance)
     assert not look(instance)
     assert (await pods.list()).pods == []
+    assert await parts.memory._measure() == {}
     assert not (config.folder / "instances" / instance).exists()
     await pods.discard(instance)
 

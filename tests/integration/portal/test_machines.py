@@ -6,7 +6,15 @@ import pytest
 from systems.portal import running_instance
 
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.messages.link import ClusterState, DiscardInstance, StartInstance, StopInstance
+from dit4c_p2p.messages.link import (
+    ClusterState,
+    DiscardInstance,
+    MemoryUse,
+    StartInstance,
+    StopInstance,
+)
+
+MIB = 1024**2
 
 DOWN = ClusterState(
     nodes_up=[],
@@ -46,6 +54,30 @@ async def test_machines_with_what_runs_there_and_whose(work, admin):
         assert "Not reached" in page
         assert "it does not answer" in page
         assert 'datetime="2026-09-21T14:13:20Z"' in page
+
+
+async def test_memory_of_each_instance_and_of_each_machine(work, admin):
+    async with work.scheduler() as scheduler:
+        mine, _ = await running_instance(work, scheduler)
+        hers = await of_somebody_else(work, scheduler)
+        used = {mine: 300 * MIB, hers: 112 * MIB, "nosuchone": MIB}
+        await scheduler.tell(MemoryUse(node="node-main", used=used, limit=2048 * MIB))
+        assert "<td>412 MiB of 4 GiB</td>" in (await admin.get("/admin/machines")).text
+        everyone = (await admin.get("/admin/instances")).text
+        assert "<td>300 MiB of 2 GiB</td>" in everyone
+        assert "<td>112 MiB of 2 GiB</td>" in everyone
+        assert 'data-part="memory">300 MiB of 2 GiB<' in (await admin.get("/")).text
+        async with work.api() as api:
+            shown = (await api.get(f"instances/{mine}")).json
+        assert shown["memory"] == {"used_bytes": 300 * MIB, "limit_bytes": 2048 * MIB}
+
+        # Of another machine nothing is taken, nor what is out of all measure.
+        await scheduler.tell(MemoryUse(node="node-else", used={mine: 7 * MIB}, limit=8 * MIB))
+        assert 'data-part="memory">300 MiB of 2 GiB<' in (await admin.get("/")).text
+        await scheduler.tell(MemoryUse(node="node-main", used={mine: -5}, limit=2**60))
+        assert 'data-part="memory">0 B of 8 PiB<' in (await admin.get("/")).text
+        await scheduler.report(mine, State.EXITED, node="node-main")
+        assert 'data-part="memory"><' in (await admin.get("/")).text
 
 
 async def test_stop_and_discard_of_anybodys_instances(work, admin):

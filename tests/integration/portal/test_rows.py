@@ -8,7 +8,7 @@ from playwright.async_api import expect
 from systems.portal import beside, running_instance
 
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.messages.link import InstanceLogs, RequestLogs, StartInstance
+from dit4c_p2p.messages.link import InstanceLogs, MemoryUse, RequestLogs, StartInstance
 
 LOG = "line one\n<b>line two</b>"
 
@@ -25,6 +25,13 @@ async def test_a_row_in_chromium(work, page):
         await expect(row).to_contain_text("Starting it.")
         await expect(row).to_contain_text("On main")
         await expect(row.locator('[data-part="age"]')).to_have_text(re.compile(r"\(\d+ s\)"))
+
+        await scheduler.report(start.instance, State.RUNNING, node="node-main")
+        memory = row.locator('[data-part="memory-box"]')
+        await expect(memory).to_be_hidden()
+        use = MemoryUse(node="node-main", used={start.instance: 431_000_000}, limit=2 * 1024**3)
+        await scheduler.tell(use)
+        await expect(memory).to_have_text("Memory 411 MiB of 2 GiB · ")
 
         await row.get_by_text("Log of").click()
         asked = await scheduler.message(RequestLogs)

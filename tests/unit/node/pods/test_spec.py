@@ -130,7 +130,7 @@ def test_only_the_mount_container_may_mount_and_it_has_neither_key_nor_network()
     ("title", "told"),
     [
         ("Feldnotizen 2 – ü", ["DIT4C_INSTANCE_NAME=Feldnotizen 2 – ü"]),
-        ("a\0b\nDIT4C_PORTAL_URL=c" + "d" * 300, ["DIT4C_INSTANCE_NAME=abDIT4C_PORTAL_URL=c" + "d" * 180]),
+        ("a\0b\nX=c" + "d" * 300, ["DIT4C_INSTANCE_NAME=abX=c" + "d" * 195]),
         ("", []),
     ],
 )  # fmt: skip
