@@ -64,5 +64,5 @@ class NodeParts:
         )
         self.supervisor = PodSupervisor(self.pods, engine, str(config.data_folder))
         self.memory = MemoryMonitor(
-            config.policy.memory_bytes_per_pod, inspector.memory, self.supervisor.tell_memory
+            config.policy.memory_bytes, inspector.memory, self.supervisor.tell_memory
         )

@@ -22,7 +22,6 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from dit4c_p2p.engine_api import request
 from dit4c_p2p.node.errors import Conflict, EngineError, EngineFull, EngineSaid, NotFound
-from dit4c_p2p.node.pods.memory_use import used_bytes
 from dit4c_p2p.node.pods.spec import Definition, filters
 from dit4c_p2p.node.pods.status import ContainerState, clean_log, read_container
 
@@ -179,11 +178,6 @@ class Engine:
         :raises NotFound: it does not exist.
         """
         return read_container(await self.request_json(f"containers/{id}/json"))
-
-    async def memory(self, id: str) -> int | None:
-        """The bytes of memory that a container uses; None if it does not run."""
-        once = {"stream": "0", "one-shot": "1"}
-        return used_bytes(await self._json(f"containers/{id}/stats", params=once))
 
     async def create_container(self, name: str, definition: Definition) -> str:
         """Create a container; return its id.

@@ -17,6 +17,7 @@ from dit4c_p2p.node.errors import (
 )
 from dit4c_p2p.node.pods import status
 from dit4c_p2p.node.pods.builder import PodBuilder
+from dit4c_p2p.node.pods.memory_use import used_bytes
 from dit4c_p2p.node.pods.spec import LABEL_INSTANCE, LABEL_ROLE, Role
 from dit4c_p2p.node.pods.state_dir import InstanceFolder, instances_kept
 from dit4c_p2p.node.pods.status import UNCLEAR_S, Containers
@@ -87,7 +88,8 @@ class PodInspector:
 
     async def _memory_of(self, id: str) -> int | None:
         try:
-            return await self._engine.memory(id)
+            path, once = f"containers/{id}/stats", {"stream": "0", "one-shot": "1"}
+            return used_bytes(await self._engine.request_json(path, params=once))
         except NotFound:
             return None
 

@@ -44,7 +44,7 @@ async def test_a_pod_starts_is_listed_and_goes_without_a_trace(
     told = inspect(f"dit4c-{instance}-app")["Config"]["Env"]
     assert "DIT4C_PORTAL_URL=http://localhost:8080" in told
     used = await parts.memory._measure()
-    assert 0 < used[instance] < config.policy.memory_bytes_per_pod
+    assert 0 < used[instance] < config.policy.memory_bytes
 
     await pods.discard(instance)
     assert not look(instance)
