@@ -1,10 +1,12 @@
 """A layer to a real image server and back: what has travelled once does not travel again."""
 
+import asyncio
 import hashlib
 import random
 from contextlib import asynccontextmanager
 
 import pytest
+from lib.cut_line import CutLine
 from systems.docker_registry import ImageRegistry
 from systems.image_server import ImageServerAtWork
 
@@ -12,7 +14,7 @@ from dit4c_p2p.helpers.upload.retry import Retry
 from dit4c_p2p.helpers.upload.stream_upload import Tally, upload_chunks, upload_whole
 from dit4c_p2p.node.saved_images.chunk_cache import ChunkCache
 from dit4c_p2p.node.saved_images.layer_source import layer_bytes
-from dit4c_p2p.oci.chunks import Chunk, cut
+from dit4c_p2p.oci.chunks import MAX_CHUNK_BYTES, Chunk, cut
 from dit4c_p2p.oci.errors import InvalidImage
 from dit4c_p2p.oci.manifest import Descriptor, MediaType
 from dit4c_p2p.oci.registry_client import RegistryAway, RegistryClient
@@ -77,13 +79,26 @@ async def test_what_another_repository_has_does_not_travel_if_it_is_named(client
     assert await send(client, CHANGED, "instances/three") >= len(LAYER)
 
 
-async def test_an_upload_that_was_cut_goes_on(client):
-    tally = Tally()
-    with pytest.raises(RegistryAway):
-        await upload_chunks(client, REPOSITORY, blocks(LAYER, cut_at=12 * MIB), Retry(), tally)
-    # The first batch of 32 MiB is not full by then: nothing may have been sent.
-    sent = tally.sent
-    assert await send(client, LAYER) <= len(LAYER) - sent + MIB
+@pytest.mark.parametrize("killed", [False, True], ids=["cut", "killed"])
+async def test_an_upload_that_was_cut_at_half_sends_one_chunk_again(tmp_path, killed):
+    """By the bytes on the line: the line breaks, or the helper dies there and another begins."""
+    async with ImageServerAtWork(tmp_path / "images") as work:
+        work.portal.bearer = "all"
+        async with CutLine(work.address, len(LAYER) // 2) as line:
+            if killed:
+                async with client_of(line.address) as client:
+                    first = asyncio.create_task(send(client, LAYER))
+                    async with asyncio.timeout(20):
+                        while not line.cuts:
+                            await asyncio.sleep(0.001)
+                    first.cancel()
+                    await asyncio.gather(first, return_exceptions=True)
+            async with client_of(line.address) as client:
+                await send(client, LAYER)
+            assert line.cuts == 1
+            # Names of chunks and heads of requests are not content.
+            assert line.sent <= len(LAYER) + MAX_CHUNK_BYTES + 64 * 1024
+            print(f"{line.sent - len(LAYER)} bytes more than the layer has")
 
 
 async def test_a_node_fetches_what_it_lacks_and_keeps_it(client, tmp_path):
