@@ -20,8 +20,6 @@ from dit4c_p2p.portal.services.pull_secrets import create_pull_secret, revoke_pu
 
 _DAYS = {"1": "1 day", "7": "1 week", "30": "30 days", "90": "90 days"}
 _HOURS = {"1": "1 hour", "24": "1 day", "168": "1 week"}
-# A link in an address is not to be told to whoever it leads to.
-_NO_REFERRER = {"Referrer-Policy": "no-referrer"}
 
 
 def routes() -> list[web.RouteDef]:
@@ -127,7 +125,7 @@ async def shared(call: PageCall) -> web.Response:
     """What a link is to, and what can be done with it."""
     secret = call.path("secret")
     share, save, instance = await call.parts.shares.find(secret)
-    page = call.page(
+    return call.page(
         "shared.html",
         instance=instance,
         by=share.by_id,
@@ -136,8 +134,6 @@ async def shared(call: PageCall) -> web.Response:
         total_bytes=save.total_bytes,
         secret=secret,
     )
-    page.headers.update(_NO_REFERRER)
-    return page
 
 
 async def derive(call: PageCall) -> web.Response:
