@@ -33,7 +33,7 @@ async def show(call: PageCall) -> web.Response:
     return call.page(
         "instance_checkpoints.html",
         instance=instance,
-        intervals=intervals("as of all of mine", usual),
+        intervals=intervals("as for all of mine", usual),
         interval=interval_text(instance.checkpoint_minutes),
     )
 

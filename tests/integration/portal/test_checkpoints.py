@@ -183,5 +183,5 @@ async def test_the_page_without_a_script(work):
             assert answer.status in (200, status), answer.text
             assert (await Instance.get(id=instance)).checkpoint_minutes == chosen
         page = (await browser.get(path)).text
-        assert "as of all of mine (never)" in page
+        assert "as for all of mine (never)" in page
         assert "every 15 minutes" in page
