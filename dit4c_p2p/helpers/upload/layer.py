@@ -77,7 +77,8 @@ class Part:
 def parts(root: Path | None, volumes: Mapping[str, Path], *, live: bool = False) -> Iterator[Part]:
     """Everything of the layer, in order, the tar's end included.
 
-    :param root: the writable layer; None: that is told otherwise, only the volumes are wanted.
+    :param root: the writable layer; None: the engine tells that, ``/mnt`` included. Then the
+        volumes are wanted, and a mark that hides what is below ``/mnt``.
     :param volumes: by the absolute path in the app's file system.
     :param live: the app runs; files that vanish during the walk are left out.
     :raises LayerFailed: too much, or not to be told as a tar.
@@ -87,6 +88,8 @@ def parts(root: Path | None, volumes: Mapping[str, Path], *, live: bool = False)
     walk = _Walk(targets, live=live)
     if root is not None:
         yield from walk.folder(os.fsencode(root), b"")
+    else:
+        yield from walk.hidden(b"mnt")
     for target, source in sorted(walk.volumes.items()):
         yield from walk.volume(target, source)
     yield Part(_END)
@@ -157,6 +160,14 @@ class _Walk:
             yield self._mark(child_name + b"/" + _OPAQUE)
         if child_name not in _KEPT_EMPTY:
             yield from self.folder(child_path, child_name)
+
+    def hidden(self, name: bytes) -> Iterator[Part]:
+        """An empty folder, whatever the layers below have in it."""
+        self._count()
+        entry = tarfile.TarInfo(os.fsdecode(name))
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+        yield Part(_encoded(entry))
+        yield self._mark(name + b"/" + _OPAQUE)
 
     def _mark(self, name: bytes) -> Part:
         """An empty file with a meaning."""

@@ -63,6 +63,7 @@ async def test_one_moment_of_a_running_app(house, app, instance, tmp_path, monke
         mine = [one for one in found if "/work/one " not in one and "/data/two " not in one]
         assert [one for one in mine if "/work/later" not in one] == before
         assert shell(app_of(derived), "[ ! -e /work/later ] && [ ! -e /doomed ] && echo so")
+        assert shell(app_of(derived), "ls -A /mnt") == ""
         lengths = [
             len(shell(app_of(derived), f"cat {path}").splitlines())
             for path in ("/work/one", "/data/two")

@@ -36,6 +36,7 @@ async def test_an_engine_without_a_layer_folder_commits(
         await ensure_image(other, reference)
         await run_start(other, f"{instance}d", reference)
         assert listing(app_of(f"{instance}d"), *PATHS) == before
+        assert shell(app_of(f"{instance}d"), "ls -A /mnt") == ""
     finally:
         await remove_everything(tmp_path / "other")
         assert docker("images", "-q", f"dit4c-saved/{instance}") == ""
@@ -60,6 +61,7 @@ async def test_what_was_saved_too_often_becomes_one_layer(
         await ensure_image(other, reference)
         await run_start(other, f"{instance}d", reference)
         assert listing(app_of(f"{instance}d"), *PATHS) == before
+        assert shell(app_of(f"{instance}d"), "ls -A /mnt") == ""
         assert shell(app_of(f"{instance}d"), "[ ! -e /doomed ] && echo gone") == "gone\n"
     finally:
         await remove_everything(tmp_path / "other")

@@ -118,7 +118,10 @@ def test_a_volume_takes_the_place_of_what_the_image_had(root, tmp_path):
         "data/inner/.wh..wh..opq",
         "data/inner/deep",
     ]
+    # Where the engine tells the writable layer, what that has below /mnt is hidden.
     assert list(entries(layer(None, {"/data": inner}))) == [
+        "mnt",
+        "mnt/.wh..wh..opq",
         "data",
         "data/.wh..wh..opq",
         "data/deep",
