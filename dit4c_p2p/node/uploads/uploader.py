@@ -33,6 +33,7 @@ from dit4c_p2p.node.engine.image_transfer import ImageTransfer
 from dit4c_p2p.node.errors import EngineError, NoSuchPod, NotFound, NotSaved
 from dit4c_p2p.node.pods import spec as pod
 from dit4c_p2p.node.pods.builder import PodBuilder
+from dit4c_p2p.node.pods.engine_steps import gather_all
 from dit4c_p2p.node.pods.inspector import PodInspector
 from dit4c_p2p.node.pods.reconciler import PodReconciler
 from dit4c_p2p.node.pods.spec import PodSpec, Role
@@ -221,16 +222,17 @@ class Uploader:
         plan, scanned = await self._plan(made, request, app, image)
         key = self._inspector.folder(instance).key()
         files = self._reconciler.files_of(instance, made.image, key) | {PLAN_FILE: encode(plan)}
-        if isinstance(request, UploadImage):
-            await self._engine.create_volume(spec.scan_volume(made, save))
-            await self._start_scanner(made, scanned, save)
-        infra = await self._builder.start_infra_in(
+        infra = self._builder.start_infra_in(
             made,
             spec.container_name(instance, spec.INFRA),
             lambda subnet: spec.network(made, subnet, save),
             lambda network: spec.infra(made, network, save),
         )
-        return await self._start_helper(made, spec.PUSH, infra, save, files)
+        if isinstance(request, UploadImage):
+            id, _ = await gather_all(infra, self._start_scanner(made, scanned, save))
+        else:
+            id = await infra
+        return await self._start_helper(made, spec.PUSH, id, save, files)
 
     async def _copy(
         self, request: CheckpointPod, lock: asyncio.Lock
@@ -323,6 +325,7 @@ class Uploader:
         return plan, spec.Scanned(root, volumes)
 
     async def _start_scanner(self, made: PodSpec, scanned: spec.Scanned, save: str) -> None:
+        await self._engine.create_volume(spec.scan_volume(made, save))
         name = spec.container_name(made.instance, spec.SCAN)
         definition = spec.scanner(made, self._config.images.upload, scanned, save)
         id = await self._engine.create_container(name, definition)
