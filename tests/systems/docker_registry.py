@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import subprocess
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -16,6 +17,50 @@ _UP_S = 20
 NAME, PASSWORD = "node", "only a test's"
 # bcrypt, which is all that this registry takes.
 _HASH = "$2b$04$abcdefghijklmnopqrstuu8YumtW3VcCiLYSWrpGuB6FEUQR1NzmC"
+
+
+class RegistryProcess:
+    """``with RegistryProcess(folder) as registry``: Debian's docker-registry, at ``address``.
+
+    :param deletes: blobs and manifests can be deleted.
+    :param more: further lines of its configuration.
+    """
+
+    def __init__(self, folder: Path, *, deletes: bool = False, more: str = "") -> None:
+        self._folder, self._deletes, self._more = folder, deletes, more
+
+    def __enter__(self) -> "RegistryProcess":
+        program = shutil.which("docker-registry")
+        assert program, "the tests need Debian's docker-registry"
+        self.address = f"127.0.0.1:{_free_port()}"
+        config = self._folder / "registry.yml"
+        config.write_text(
+            f"version: 0.1\n"
+            f"storage: {{filesystem: {{rootdirectory: {self._folder}/blobs}}, "
+            f"delete: {{enabled: {str(self._deletes).lower()}}}}}\n"
+            f"http: {{addr: '{self.address}'}}\n" + self._more
+        )
+        self._process = subprocess.Popen(
+            [program, "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        end = time.monotonic() + _UP_S
+        while not self._answers():
+            assert time.monotonic() < end, "docker-registry does not answer"
+            time.sleep(0.1)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._process.terminate()
+        self._process.wait(10)
+
+    def _answers(self) -> bool:
+        try:
+            urllib.request.urlopen(f"http://{self.address}/v2/", timeout=2)
+        except urllib.error.HTTPError as error:
+            return error.code == 401
+        except OSError:
+            return False
+        return True
 
 
 class ImageRegistry:
@@ -47,32 +92,17 @@ class ImageRegistry:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> "ImageRegistry":
-        program = shutil.which("docker-registry")
-        assert program, "the tests need Debian's docker-registry"
-        self._behind = _free_port()
-        config = self.folder / "registry.yml"
-        config.write_text(
-            f"version: 0.1\n"
-            f"storage: {{filesystem: {{rootdirectory: {self.folder}/blobs}}, "
-            f"delete: {{enabled: {str(self._deletes).lower()}}}}}\n"
-            f"http: {{addr: '127.0.0.1:{self._behind}'}}\n" + self._doorkeeper()
-        )
-        self._process = subprocess.Popen(
-            [program, "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        async with asyncio.timeout(_UP_S):
-            while not await asyncio.to_thread(self._answers):
-                await asyncio.sleep(0.1)
+        self._process = RegistryProcess(self.folder, deletes=self._deletes, more=self._doorkeeper())
+        await asyncio.to_thread(self._process.__enter__)
+        self.behind = self._process.address
         self._server = await asyncio.start_server(self._accept, self._host, 0)
         self.address = f"{self._host}:{self._server.sockets[0].getsockname()[1]}"
-        self.behind = f"127.0.0.1:{self._behind}"
         self.log_in(NAME, PASSWORD)
         return self
 
     async def __aexit__(self, *error: object) -> None:
         await self.close()
-        self._process.terminate()
-        self._process.wait(10)
+        await asyncio.to_thread(self._process.__exit__)
 
     async def close(self) -> None:
         """Nobody reaches it any more."""
@@ -110,22 +140,13 @@ class ImageRegistry:
         passwords.write_text(f"{NAME}:{_HASH}\n")
         return f"auth: {{htpasswd: {{realm: tests, path: '{passwords}'}}}}\n"
 
-    def _answers(self) -> bool:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{self._behind}/v2/", timeout=2)
-        except urllib.error.HTTPError as error:
-            return error.code == 401
-        except OSError:
-            return False
-        return True
-
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._join(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._behind)
+        far_reader, far_writer = await asyncio.open_connection(*self.behind.split(":"))
         self.open += 1
         both = [
             asyncio.create_task(self._pump(reader, far_writer)),

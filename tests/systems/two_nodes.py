@@ -5,11 +5,15 @@ The nodes are ``away``, at the machine's engine, and ``home``, at a second one. 
 """
 
 import asyncio
+from contextlib import ExitStack
 from pathlib import Path
 
 from systems.all_in_one import free_ports
+from systems.docker_registry import RegistryProcess
 from systems.four_processes import UP, House, bridge
+from systems.nginx import Nginx
 from systems.second_engine import SecondEngine
+from systems.stock_registry import TOKEN_SHA256, nginx_of_the_guide
 
 from dit4c_p2p.imagebuild import Images
 from dit4c_p2p.node.agent import remove_everything
@@ -23,11 +27,14 @@ class TwoNodes(House):
     """``processes`` are ``portal``, ``router``, ``scheduler``, ``imageserver``, ``away``, ``home``.
 
     :param engine: that of ``home``.
+    :param stock: Debian's docker-registry behind nginx is in the image server's place.
     """
 
-    def __init__(self, folder: Path, engine: SecondEngine) -> None:
+    def __init__(self, folder: Path, engine: SecondEngine, *, stock: bool = False) -> None:
         super().__init__(folder)
         self.engine = engine
+        self._stock = stock
+        self._beside = ExitStack()
         self.images_port, *observed = free_ports(4)
         names = ("imageserver", "away", "home")
         self._observed |= dict(zip(names, observed, strict=True))
@@ -44,6 +51,9 @@ id = "main"
 url = "http://localhost:{self.images_port}"
 connect = ["{here}:{self.images_port}"]
 """
+        if self._stock:
+            server += f'token_sha256 = "{TOKEN_SHA256}"\n'
+            self._start_stock_registry()
         self.write_portal(server + tools)
         self.write_peers(self.run("portal", "key", "--config", self.file("portal")))
         self.write("scheduler", f'nodes = ["away", "home"]\n{self.portal_table}')
@@ -56,20 +66,26 @@ connect = ["{here}:{self.images_port}"]
         for name in _RANGES:
             self._write_node(name, images)
         self.run("portal", "init", "--config", self.file("portal"))
-        names = ("portal", "router", "scheduler", "imageserver", *_RANGES)
+        peers = [("router", "r1"), ("scheduler", "main"), ("node", "away"), ("node", "home")]
+        names = ["portal", "router", "scheduler", *_RANGES]
+        if not self._stock:
+            peers.append(("imageserver", "main"))
+            names.append("imageserver")
         for name in names:
             self.start(name)
         self.wait_said("portal", "portal-main is up")
-        for kind, id in (
-            ("router", "r1"),
-            ("scheduler", "main"),
-            ("imageserver", "main"),
-            ("node", "away"),
-            ("node", "home"),
-        ):
+        for kind, id in peers:
             self.enrol(kind, id)
         for name in names:
             self.wait_said(name, UP)
+
+    def _start_stock_registry(self) -> None:
+        folder = self.folder / "stock"
+        folder.mkdir()
+        registry = self._beside.enter_context(RegistryProcess(folder, deletes=True))
+        listen = [f"{host}:{self.images_port}" for host in ("127.0.0.1", bridge())]
+        http = nginx_of_the_guide(listen, self.portal_port, registry.address)
+        self._beside.enter_context(Nginx(folder / "nginx", http))
 
     def _write_node(self, name: str, images: Images) -> None:
         lines = [f'{role} = "{getattr(images, role)}"' for role in _HELPERS]
@@ -98,6 +114,7 @@ connect = ["{here}:{self.images_port}"]
         try:
             self.stop_all()
         finally:
+            self._beside.close()
             asyncio.run(remove_everything(self.data("home"), self.engine.url))
             asyncio.run(remove_everything(self.data("away")))
         assert self.engine.docker("ps", "-aq") == ""

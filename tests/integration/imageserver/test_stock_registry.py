@@ -5,17 +5,15 @@ The configuration of nginx is the one of docs/image-server.md, with this test's 
 
 import asyncio
 import base64
-import hashlib
-import re
 
 import pytest
 import pytest_asyncio
-from lib.paths import ROOT
 from systems.all_in_one import free_ports
 from systems.docker_registry import ImageRegistry
 from systems.image_server import RegistryApi
 from systems.nginx import Nginx
 from systems.portal import IMAGE, PortalAtWork
+from systems.stock_registry import TOKEN_SHA256, nginx_of_the_guide
 
 from dit4c_p2p.identity.keys import fingerprint, generate, public_line
 from dit4c_p2p.identity.names import PeerName
@@ -28,19 +26,8 @@ from dit4c_p2p.portal.models import ImageSave, Instance, SshKey
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-TOKEN = "only a test's service token"
 NAME = "imageserver-stock"
 ONE = "instances/one"
-
-
-def guide(**replaced: str) -> str:
-    """The configuration of the guide, with this test's addresses."""
-    page = (ROOT / "docs" / "image-server.md").read_text()
-    (text,) = re.findall(r"```nginx\n(.*?)```", page, re.S)
-    for what, instead in replaced.items():
-        assert what in text, what
-        text = text.replace(what, instead)
-    return text
 
 
 class Stock:
@@ -84,20 +71,12 @@ async def stock(tmp_path_factory):
             imageservers=(
                 KnownImageServer(
                     ImageServerInfo(name=NAME, url=f"http://localhost:{front}"),
-                    hashlib.sha256(TOKEN.encode()).hexdigest(),
+                    TOKEN_SHA256,
                 ),
             )
         )
         await work.start()
-        http = guide(**{
-            "listen 443 ssl;": f"listen 127.0.0.1:{front};",
-            "ssl_certificate /etc/dit4c/tls/certificate.pem;": "",
-            "ssl_certificate_key /etc/dit4c/tls/key.pem;": "",
-            "proxy_pass https://portal.example.org;": f"proxy_pass http://127.0.0.1:{work.port};",
-            "Host portal.example.org": f"Host localhost:{work.port}",
-            "THE-SERVICE-TOKEN": TOKEN,
-            "127.0.0.1:5000": registry.address,
-        })  # fmt: skip
+        http = nginx_of_the_guide([f"127.0.0.1:{front}"], work.port, registry.address)
         with Nginx(tmp_path / "nginx", http):
             stock = Stock(work, f"127.0.0.1:{front}")
             for id in ("one", "two"):
@@ -118,6 +97,8 @@ async def test_the_portal_decides_for_a_stock_registry(stock):
         assert (await one.ask("DELETE", f"/v2/{ONE}/manifests/{digest}")).status == 403
         assert (await one.ask("GET", f"/v2/{ONE}/blobs/{Digest.of(layer)}")).body == layer
         assert (await one.ask("GET", "/v2/_catalog")).status == 403
+        # Our clients learn by it that there is no chunk exchange.
+        assert (await one.ask("POST", f"/v2/{ONE}/_dit4c/chunks/missing")).status == 404
     async with stock.api("instance-two", ONE, "pull push") as two:
         assert (await two.ask("HEAD", f"/v2/{ONE}/blobs/{Digest.of(layer)}")).status == 403
         assert (await two.ask("POST", f"/v2/{ONE}/blobs/uploads/")).status == 403
