@@ -1,11 +1,13 @@
 """Changes that are answered to their callers before the server has carried them out.
 
 They are made under write leases alone, so nobody else can see that they are not there yet. They are
-sent at once, in order, many in one message; one message at a time is on its way. Whoever needs the
-server to have carried out what touches a node waits for :meth:`Behind.settled`.
+sent in order, many in one message; one message at a time is on its way. A message waits some
+milliseconds for further changes, unless somebody waits for it: whoever needs the server to have
+carried out what touches a node waits for :meth:`Behind.settled`.
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
@@ -21,6 +23,8 @@ from dit4c_p2p.sftp.operations import Done, Failed
 _log = logging.getLogger(__name__)
 
 _MOST_AT_ONCE = 200
+# A message costs far more than a change in it, at both ends.
+_GATHER_S = 0.005
 # More than this wait here: whoever makes another change waits too.
 _MOST_WAITING = 2000
 
@@ -30,7 +34,7 @@ class Change:
     """One change that is sent behind.
 
     :ivar nodes: what it touches: files, and folders whose names it changes.
-    :ivar name: of the file, as the mount shows it.
+    :ivar name: of the file, as the mount shows it; empty: nothing is lost if it is not sent.
     :ivar lease: under which it was made.
     :ivar again: carries it out without that lease, or after an attempt whose end is not known:
         only if nobody else has changed what it is about.
@@ -54,6 +58,8 @@ class Behind:
         self._sent: list[Change] = []
         self._touched: Counter[Node] = Counter()
         self._changed = asyncio.Event()
+        # Somebody waits for what has not been sent.
+        self._wanted = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
 
     async def room(self) -> None:
@@ -80,17 +86,23 @@ class Behind:
 
     def names(self) -> list[bytes]:
         """Of the files whose changes have not arrived."""
-        return [change.name for change in (*self._sent, *self._waiting)]
+        return [change.name for change in (*self._sent, *self._waiting) if change.name]
 
     async def _next(self) -> None:
+        self._wanted.set()
         self._changed.clear()
         await self._changed.wait()
 
     async def _send_all(self) -> None:
         try:
             while self._waiting:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_GATHER_S):
+                        await self._wanted.wait()
                 count = min(len(self._waiting), _MOST_AT_ONCE)
                 self._sent = [self._waiting.popleft() for _ in range(count)]
+                if not self._waiting:
+                    self._wanted.clear()
                 results = await self._send(self._sent)
                 sent, self._sent = self._sent, []
                 for change, result in zip(sent, results, strict=True):

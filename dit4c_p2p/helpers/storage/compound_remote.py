@@ -34,7 +34,6 @@ from dit4c_p2p.sftp.operations import (
     AcquireLease,
     AttrsResult,
     BytesResult,
-    CloseFile,
     DataResult,
     EntryResult,
     Failed,
@@ -131,10 +130,6 @@ class CompoundRemote:
     async def run_ordered(self, operations: Sequence[Operation]) -> list[Result]:
         """The results of operations that are carried out in order, whichever of them fail."""
         return await self.run(operations, CompoundFlag.ORDERED | CompoundFlag.CONTINUE)
-
-    async def close(self, handle: bytes) -> Attributes:
-        """Close a file; its attributes then."""
-        return from_file_attrs((await self.one(CloseFile(handle), FileResult)).attrs)
 
     async def give_back(self, file_id: int, seq: int) -> None:
         """Give a lease back, after every request that was sent before."""

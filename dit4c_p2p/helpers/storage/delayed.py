@@ -7,16 +7,18 @@ from functools import partial
 
 from dit4c_p2p.helpers.storage.attributes import Attributes, Changes, from_file_attrs
 from dit4c_p2p.helpers.storage.behind import Change
+from dit4c_p2p.helpers.storage.entries import is_dirty
 from dit4c_p2p.helpers.storage.lease_book import Kernel
 from dit4c_p2p.helpers.storage.leases import HeldLease
 from dit4c_p2p.helpers.storage.nodes import Node, shown_path
 from dit4c_p2p.helpers.storage.remote import Remote
-from dit4c_p2p.helpers.storage.server_link import ServerLink
+from dit4c_p2p.helpers.storage.server_link import RemoteFile, ServerLink
 from dit4c_p2p.helpers.storage.tree import Tree
 from dit4c_p2p.sftp.compound import Operation, Result
 from dit4c_p2p.sftp.extensions import LeaseKind
 from dit4c_p2p.sftp.operations import (
     AttrsResult,
+    CloseFile,
     Done,
     Failed,
     FileResult,
@@ -180,6 +182,32 @@ class DelayedChanges(Tree):
         behind = self._behind(link)
         behind.add(change)
         await behind.room()
+        return True
+
+    def _close_behind(self, node: Node, remote_file: RemoteFile) -> bool:
+        """Whether a file is closed behind what was changed of it, and what it has become is learnt.
+
+        Nobody waits for this.
+        """
+        link, lease = node.link, self._covering(node)
+        handle = remote_file.handle_on(link.remote) if link is not None else None
+        if link is None or lease is None or handle is None:
+            return False
+        folder = next(iter(node.names))[0]
+
+        async def again(remote: Remote) -> Result:
+            remote_file.close()
+            return Done()
+
+        def done(before: int, result: Result) -> None:
+            if isinstance(result, FileResult) and not is_dirty(node):
+                sure = (folder, folder.epoch) if lease.valid and folder.lease is lease else None
+                self._learn(node, from_file_attrs(result.attrs), before, sure)
+            self.table.forget(node.number, 1)
+
+        node.lookups += 1  # whoever looks it up meanwhile finds that a change is on its way
+        told = partial(done, node.changes)
+        self._behind(link).add(Change((node,), b"", lease, CloseFile(handle), again, told))
         return True
 
     def _failed(self, node: Node, result: Failed, path: bytes) -> None:

@@ -11,7 +11,6 @@ import pyfuse3
 
 from dit4c_p2p.helpers.storage.attributes import SECOND_NS, Attributes
 from dit4c_p2p.helpers.storage.contents import SMALL_BYTES, Contents
-from dit4c_p2p.helpers.storage.entries import is_dirty
 from dit4c_p2p.helpers.storage.files import NodeFile, OpenFile
 from dit4c_p2p.helpers.storage.filesystem import Folders, handler
 from dit4c_p2p.helpers.storage.lease_book import Kernel
@@ -246,25 +245,19 @@ class StorageFilesystem(Folders):
         if opening is None:
             return
         file, node = opening.file, opening.file.node
+        closing = False
         try:
             await file.drain()
-            await self._arrived(node)
+            closing = opening.writable and self._close_behind(node, opening.remote)
+            if not closing:
+                await self._arrived(node)
         finally:
             file.remove(opening)
             if not file.openings and node.file is file:
                 node.file = None
-            if opening.writable and node.sure is None and self._covering(node) is not None:
-                await self._close_and_learn(node, opening)
-            else:
+            if not closing:
                 opening.remote.close()
             self.table.release(node)
-
-    async def _close_and_learn(self, node: Node, opening: OpenFile) -> None:
-        """Close a file that was written to, and see what it has become."""
-        changes, asking = node.changes, self.leases.ask(next(iter(node.names))[0])
-        attributes = await opening.remote.close_and_learn()
-        if attributes is not None and not is_dirty(node):
-            self._learn(node, attributes, changes, asking.covered)
 
     async def finish(self) -> None:
         """The mount ends: everything that was written is sent, and no server waits for it."""

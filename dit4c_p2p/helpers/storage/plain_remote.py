@@ -53,10 +53,6 @@ class PlainRemote:
         """Fails: without leases nothing is sent behind."""
         raise OSError(errno.EOPNOTSUPP, "the file server has no compound operations")
 
-    async def close(self, handle: bytes) -> None:
-        """Close a file."""
-        await self.client.close(handle)
-
     async def give_back(self, file_id: int, seq: int) -> None:
         """Nothing: there are no leases."""
 

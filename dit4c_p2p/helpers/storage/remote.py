@@ -99,9 +99,6 @@ class Remote(Protocol):
     async def run_ordered(self, operations: Sequence[Operation]) -> list[Result]:
         """The results of operations that are carried out in order, whichever of them fail."""
 
-    async def close(self, handle: bytes) -> Attributes | None:
-        """Close a file; its attributes then, if the server says them."""
-
     async def give_back(self, file_id: int, seq: int) -> None:
         """Give a lease back, after every request that was sent before."""
 

@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.helpers.storage.attributes import Attributes
 from dit4c_p2p.helpers.storage.remote import Remote
 from dit4c_p2p.helpers.storage.sftp_client import ConnectionGone, now_s
 from dit4c_p2p.sftp.extensions import Notice
@@ -204,17 +203,6 @@ class RemoteFile:
     def handle_on(self, remote: Remote | None) -> bytes | None:
         """Its handle in that session, if it has one there."""
         return self._handle if remote is not None and self._remote is remote else None
-
-    async def close_and_learn(self) -> Attributes | None:
-        """Give the handle back; the file's attributes then, if its server says them."""
-        remote, self._remote = self._remote, None
-        if remote is None or not remote.client.alive:
-            return None
-        try:
-            return await remote.close(self._handle)
-        except (OSError, ConnectionGone) as error:
-            _log.info("a handle could not be given back: %s", error)
-            return None
 
     @property
     def opened(self) -> bool:
