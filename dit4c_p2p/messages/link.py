@@ -158,6 +158,16 @@ class RequestLogs(Record, frozen=True, tag="request-logs"):
     lines: int
 
 
+class CheckImage(Record, frozen=True, tag="check-image"):
+    """Have a node fetch what ``reference`` (by digest, or by tag) means now, and say so.
+
+    Answered by :class:`ImageChecked`; not kept by either end.
+    """
+
+    request: str
+    reference: str
+
+
 # ---- scheduler → portal
 
 
@@ -212,6 +222,14 @@ class InstanceLogs(Record, frozen=True, tag="logs"):
     error: str = ""
 
 
+class ImageChecked(Record, frozen=True, tag="image-checked"):
+    """Answers :class:`CheckImage`: ``image`` is by digest, ``error`` says why there is none."""
+
+    request: str
+    image: str = ""
+    error: str = ""
+
+
 class ClusterState(Record, frozen=True, tag="cluster"):
     """Which nodes the scheduler reaches, by peer name; told on each change, and on each new line.
 
@@ -242,7 +260,8 @@ def key_statement(instance: str, node: str, fingerprint: str, nonce: str) -> byt
     return encode([INSTANCE_KEY_NAMESPACE, instance, node, fingerprint, nonce])
 
 
-ToScheduler = (
+# What is about one instance.
+InstanceOrder = (
     StartInstance
     | StopInstance
     | StartAgain
@@ -254,7 +273,8 @@ ToScheduler = (
     | RequestState
     | RequestLogs
 )
-ToPortal = InstanceReport | AllocatedKey | InstanceLogs | ClusterState | MemoryUse
+ToScheduler = InstanceOrder | CheckImage
+ToPortal = InstanceReport | AllocatedKey | InstanceLogs | ClusterState | MemoryUse | ImageChecked
 
 
 class ToSchedulerEnvelope(Record, frozen=True, tag="message"):

@@ -12,6 +12,7 @@ know is passed over.
 |----------------|---------------------|---------------------------|
 | Describe       |                     | NodeDescription           |
 | EnsureImage    | Progress            | ImageReady                |
+| ResolveImage   | Progress            | ImageReady                |
 | StartPod       | Progress, PodKey    | PodRunning                |
 | StopPod        | Progress            | PodStopped                |
 | SavePod        | Progress            | PodSaved                  |
@@ -46,6 +47,15 @@ class EnsureImage(Record, frozen=True, tag="ensure-image"):
     """Have the image ready: ``sha256:…``, one that was loaded, or ``name@sha256:…``, to pull."""
 
     image: str
+
+
+class ResolveImage(Record, frozen=True, tag="resolve-image"):
+    """Have the image ready that a reference means now: by digest, or by tag.
+
+    The answer's ``image`` is by digest.
+    """
+
+    reference: str
 
 
 class StartPod(Record, frozen=True, tag="start-pod"):
@@ -121,6 +131,7 @@ class FollowEvents(Record, frozen=True, tag="follow-events"):
 NodeRequest = (
     Describe
     | EnsureImage
+    | ResolveImage
     | StartPod
     | StopPod
     | SavePod

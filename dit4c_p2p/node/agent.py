@@ -37,6 +37,7 @@ from dit4c_p2p.messages.node import (
     NodeRequest,
     PodLogs,
     Progress,
+    ResolveImage,
     SavePod,
     StartPod,
     StopPod,
@@ -117,6 +118,8 @@ class Verbs:
                 return _once(pods.describe())
             case EnsureImage(image=image):
                 return _speaking(pods.ensure_image(image), "Looking for the image")
+            case ResolveImage(reference=reference):
+                return _speaking(pods.resolve_image(reference), "Looking for the image")
             case StartPod():
                 return _speaking(pods.start(request), "Starting")
             case StopPod(instance=instance):

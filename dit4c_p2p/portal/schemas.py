@@ -143,9 +143,10 @@ class CheckpointInterval(Body, frozen=True):
 
 
 class NewTool(Body, frozen=True):
-    """Something to be offered; ``image`` is by digest, ``icon`` one or two letters.
+    """Something to be offered; ``image`` is by tag or by digest, ``icon`` one or two letters.
 
     ``groups`` are the ids of those whose members alone it is offered to; none: to everyone.
+    ``unchecked``: whether or not a machine can have the image, which is by digest then.
     """
 
     name: Annotated[str, Meta(max_length=40)]
@@ -154,12 +155,13 @@ class NewTool(Body, frozen=True):
     description: Description = ""
     icon: Icon = ""
     groups: GroupIds = []
+    unchecked: bool = False
 
 
 class ToolChange(Body, frozen=True):
     """A change of a tool; missing fields stay; ``offered`` false withdraws it.
 
-    ``groups`` as in a new tool; an empty list offers it to everyone.
+    ``groups`` and ``unchecked`` as in a new tool; an empty list offers it to everyone.
     """
 
     title: Name | UnsetType = UNSET
@@ -168,6 +170,7 @@ class ToolChange(Body, frozen=True):
     image: Reference | UnsetType = UNSET
     offered: bool | UnsetType = UNSET
     groups: GroupIds | UnsetType = UNSET
+    unchecked: bool = False
 
 
 class NewPerson(Body, frozen=True):

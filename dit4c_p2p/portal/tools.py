@@ -38,8 +38,8 @@ class Change:
     offered: bool | UnsetType = UNSET
 
 
-async def create(config: PortalConfig, wanted: CatalogueImage, *, by: str, now: float) -> Tool:
-    """A new tool, offered at once; in the caller's transaction.
+async def check_new(config: PortalConfig, wanted: CatalogueImage) -> str:
+    """See that a tool can be added, whatever its image; return its name.
 
     :raises BadRequest: a field is not as it must be.
     :raises Conflict: the name is taken, or there are too many.
@@ -64,6 +64,29 @@ async def create(config: PortalConfig, wanted: CatalogueImage, *, by: str, now: 
             f"there are {MAX_TOOLS} added tools, as many as there can be",
             hint="change one that is withdrawn",
         )
+    for field in ("title", "description", "icon"):
+        _checked(field, getattr(wanted, field))
+    return name
+
+
+def check_change(wanted: Change) -> None:
+    """See that a tool can be changed so, whatever its image.
+
+    :raises BadRequest: a field is not as it must be.
+    """
+    for field in ("title", "description", "icon"):
+        text = getattr(wanted, field)
+        if text is not UNSET:
+            _checked(field, text)
+
+
+async def create(config: PortalConfig, wanted: CatalogueImage, *, by: str, now: float) -> Tool:
+    """A new tool, offered at once; in the caller's transaction.
+
+    :raises BadRequest: a field is not as it must be.
+    :raises Conflict: the name is taken, or there are too many.
+    """
+    name = await check_new(config, wanted)
     tool = Tool(name=name, added_at=now, added_by=by)
     for field in ("title", "description", "icon", "image"):
         setattr(tool, field, _checked(field, getattr(wanted, field)))

@@ -15,7 +15,7 @@ from typing import Any
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.messages.link import RequestLogs
+from dit4c_p2p.messages.link import CheckImage, RequestLogs
 from dit4c_p2p.scheduler.checkpoint_tasks import CheckpointTasks
 from dit4c_p2p.scheduler.errors import StoreFailed, first_error
 from dit4c_p2p.scheduler.lifecycle import (
@@ -112,6 +112,10 @@ class InstanceTasks:
         """Send the portal the newest lines of an app's log."""
         self._start(self._logs(request), f"logs of {request.instance}")
 
+    def check_image(self, order: CheckImage) -> None:
+        """Tell the portal what a reference means, once a node has the image."""
+        self._start(self._image(order), f"image of request {order.request[:60]}")
+
     def remove_leftover(self, node: str, instance: str) -> None:
         """Remove the pod of a discarded instance."""
         if instance not in self._removing:
@@ -134,6 +138,12 @@ class InstanceTasks:
             await self._store.tell(await self._errands.logs(request))
         except StoreFailed as error:
             _log.warning("logs of %s: %s", request.instance, error.one_line())
+
+    async def _image(self, order: CheckImage) -> None:
+        try:
+            await self._store.tell(await self._errands.check_image(order))
+        except StoreFailed as error:
+            _log.warning("image for the portal: %s", error.one_line())
 
     async def _remove_leftover(self, node: str, instance: str) -> None:
         try:

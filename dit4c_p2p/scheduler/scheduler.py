@@ -12,6 +12,7 @@ from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.link import (
+    CheckImage,
     MoveInstance,
     RequestLogs,
     StartAgain,
@@ -206,11 +207,14 @@ class Scheduler:
     async def _order(self, envelope: ToSchedulerEnvelope) -> None:
         """Store an order of the portal and start its work; called by the portal link."""
         order = envelope.body
-        if not _is_usable(envelope):
+        if isinstance(order, CheckImage):
+            self._driver.check_image(order)
+            return
+        if not _is_usable(envelope, order.instance):
             # Acknowledged all the same: it would not get better by coming again.
             _log.error("the portal's %s is of no use", type(order).__name__)
             return
-        new, instance = await self._store.receive(envelope)
+        new, instance = await self._store.receive(envelope.id, order)
         if new:
             _log.info("instance %s: the portal says %s", order.instance, type(order).__name__)
         if instance is not None:
@@ -225,11 +229,11 @@ class Scheduler:
             )
 
 
-def _is_usable(envelope: ToSchedulerEnvelope) -> bool:
+def _is_usable(envelope: ToSchedulerEnvelope, instance: str) -> bool:
     """Whether the order is about an instance that can be, and no field is out of all measure."""
     order = envelope.body
     try:
-        PeerName(Kind.INSTANCE, order.instance)
+        PeerName(Kind.INSTANCE, instance)
     except InvalidName:
         return False
     fields = [envelope.id]

@@ -22,7 +22,9 @@ from dit4c_p2p.messages.link import (
     ClusterState,
     ConfirmUpload,
     DiscardInstance,
+    ImageChecked,
     InstanceLogs,
+    InstanceOrder,
     InstanceReport,
     MemoryUse,
     MoveInstance,
@@ -33,7 +35,6 @@ from dit4c_p2p.messages.link import (
     StopInstance,
     ToPortal,
     ToPortalEnvelope,
-    ToSchedulerEnvelope,
 )
 from dit4c_p2p.messages.node import PodKey
 from dit4c_p2p.scheduler.config import REGISTRY_FOLDER
@@ -124,17 +125,16 @@ class Store:
 
     # ---- the portal's orders
 
-    async def receive(self, envelope: ToSchedulerEnvelope) -> tuple[bool, Instance | None]:
-        """Store an order of the portal and the instance after it.
+    async def receive(self, id: str, order: InstanceOrder) -> tuple[bool, Instance | None]:
+        """Store an order of the portal, of that id, and the instance after it.
 
         Return whether the order is new, and the instance as it is now.
         """
-        order = envelope.body
         async with _transaction():
-            new = not await Incoming.exists(message_id=envelope.id)
+            new = not await Incoming.exists(message_id=id)
             row = await InstanceRow.get_or_none(id=order.instance)
             if new:
-                await Incoming.create(message_id=envelope.id, at=self._clock())
+                await Incoming.create(message_id=id, at=self._clock())
                 match order:
                     case StartInstance():
                         if row is None:
@@ -317,11 +317,13 @@ class Store:
 
     # ---- what the portal is to be told
 
-    async def tell(self, message: InstanceLogs | ClusterState | MemoryUse) -> None:
+    async def tell(self, message: InstanceLogs | ClusterState | MemoryUse | ImageChecked) -> None:
         """Store a message until the portal acknowledges it."""
         match message:
             case InstanceLogs():
                 topic = f"logs {message.request}"
+            case ImageChecked():
+                topic = f"image {message.request}"
             case MemoryUse():
                 topic = f"memory {message.node}"
             case ClusterState():

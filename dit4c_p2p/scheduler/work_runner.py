@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.instances import FINAL, State
-from dit4c_p2p.messages.link import InstanceLogs, RequestLogs
+from dit4c_p2p.messages.link import CheckImage, ImageChecked, InstanceLogs, RequestLogs
 from dit4c_p2p.messages.node import (
     CALL_SILENCE_S,
     PASSING_CODES,
@@ -34,6 +34,7 @@ from dit4c_p2p.messages.node import (
     PodSaved,
     PodStopped,
     Progress,
+    ResolveImage,
     SavePod,
     StartPod,
     StopPod,
@@ -75,6 +76,11 @@ KEY_EVERY_S = 10.0
 # A person waits for the logs, and the portal for 10 s.
 LOGS_LIMIT_S = 8
 MAX_LOGS_AT_ONCE = 8
+# A whole image may have to be fetched for it.
+CHECK_LIMIT_S = 3600
+_MAX_CHECKS_AT_ONCE = 4
+_MAX_REQUEST_CHARS = 100
+_MAX_REFERENCE_CHARS = 400
 # 64 KiB of log may become six times that in JSON; a message may be 256 KiB.
 _MAX_LOG_CHARS = 64 * 1024
 _SAFE_LOG_CHARS = 32 * 1024
@@ -101,6 +107,7 @@ class WorkRunner:
         self._described: dict[str, NodeDescription] = {}
         self._described_at = float("-inf")
         self._log_slots = asyncio.Semaphore(MAX_LOGS_AT_ONCE)
+        self._check_slots = asyncio.Semaphore(_MAX_CHECKS_AT_ONCE)
         # When an instance was given another key, where it had one.
         self._replaced_at: dict[str, float] = {}
 
@@ -352,6 +359,34 @@ class WorkRunner:
         if len(encode(text)) > _MAX_LOG_MESSAGE_BYTES:
             text = text[-_SAFE_LOG_CHARS:]
         return InstanceLogs(request=request.request, instance=request.instance, text=text)
+
+    async def check_image(self, order: CheckImage) -> ImageChecked:
+        """Have the first node that can fetch what a reference means now; or why none can."""
+        if len(order.request) > _MAX_REQUEST_CHARS or len(order.reference) > _MAX_REFERENCE_CHARS:
+            return ImageChecked(request="", error="this can't be asked for")
+        why = "no machine is reached at the moment"
+        async with self._check_slots:
+            for name in self._nodes.up:
+                try:
+                    async with asyncio.timeout(CHECK_LIMIT_S):
+                        answer = await self._resolve(name, order.reference)
+                except (NodeUnreachable, TimeoutError):
+                    why = f"{name} did not answer in time"
+                    continue
+                if isinstance(answer, ImageIsReady):
+                    return ImageChecked(request=order.request, image=answer.image)
+                why = f"{name}: {answer.text}"
+                if answer.code == "unknown_kind":
+                    why = f"{name} is of an older release, and has to be upgraded first"
+        return ImageChecked(request=order.request, error=why)
+
+    async def _resolve(self, node: str, reference: str) -> ImageIsReady | Failure:
+        request = ResolveImage(reference=reference)
+        async with aclosing(self._nodes.link(node).ask(request, CALL_SILENCE_S)) as replies:
+            async for reply in replies:
+                if isinstance(reply, ImageIsReady | Failure):
+                    return reply
+        raise NodeUnreachable(f"{node} ended a call without an answer")
 
 
 def _failed(instance: Instance, answer: NodeResult | Failure) -> WorkFailed | None:

@@ -22,6 +22,7 @@ from dit4c_p2p.messages.link import (
     Challenge,
     ClusterState,
     Hello,
+    ImageChecked,
     InstanceLogs,
     InstanceReport,
     MemoryUse,
@@ -40,7 +41,7 @@ class LinkPortal(RegistryPortal):
 
     :ivar newest: instance id → its newest report, by ``sequence``.
     :ivar states: instance id → its states in the order of their reports, each once.
-    :ivar keys, logs, cluster, memory: what else it was told.
+    :ivar keys, logs, cluster, memory, images: what else it was told.
     :ivar opened: how many links were opened.
     :ivar refuse: a reason to close every link with 4403.
     :ivar welcome_key: what Welcome is signed with.
@@ -57,6 +58,7 @@ class LinkPortal(RegistryPortal):
         self.logs: dict[str, InstanceLogs] = {}
         self.cluster: ClusterState | None = None
         self.memory: dict[str, MemoryUse] = {}
+        self.images: dict[str, ImageChecked] = {}
         self.arrived: list[str] = []
         self.opened = 0
         self.refuse: str | None = None
@@ -182,6 +184,8 @@ class LinkPortal(RegistryPortal):
                 self.keys.append(body)
             case InstanceLogs():
                 self.logs[body.request] = body
+            case ImageChecked():
+                self.images[body.request] = body
             case ClusterState():
                 self.cluster = body
             case MemoryUse():

@@ -40,6 +40,7 @@ from dit4c_p2p.messages.node import (
     PodStatus,
     PodStopped,
     Progress,
+    ResolveImage,
     SavePod,
     StartPod,
     StopPod,
@@ -196,6 +197,9 @@ class FakeNode:
                     yield progress
                 await self._held(verb)
                 yield ImageReady(image=request.image, port=8888)
+            case ResolveImage():
+                await self._held(verb)
+                yield ImageReady(image=f"tool@sha256:{'5' * 64}", port=8888)
             case StartPod():
                 async with self._locks.setdefault(request.instance, asyncio.Lock()):
                     async for reply in self._start(request):

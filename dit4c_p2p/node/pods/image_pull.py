@@ -27,7 +27,7 @@ from dit4c_p2p.node.errors import (
 from dit4c_p2p.node.owner.policy import parse_image
 from dit4c_p2p.node.pods.spec import short_image
 from dit4c_p2p.node.pods.status import memory_text
-from dit4c_p2p.oci.reference import DOCKER_HUB, registry_of
+from dit4c_p2p.oci.reference import DOCKER_HUB, registry_of, split_image
 
 _log = logging.getLogger(__name__)
 
@@ -159,6 +159,28 @@ async def fetch(
     except EngineSaid as error:
         raise in_words(image, repository, error.words) from None
     _log.info("fetched %s", image)
+
+
+async def resolve_tag(engine: Engine, repository: str, tag: str, logins: RegistryLogins) -> str:
+    """What a tag means now at its registry, as ``repository@sha256:…``.
+
+    By the engine (Docker Engine API, ``GET /distribution/{name}/json``): it knows how a registry is
+    spoken to.
+
+    :raises UnknownImage, RegistryError: the registry does not say.
+    """
+    login, name = await _login(logins, repository), f"{repository}:{tag}"
+    headers = {} if login is None else {"X-Registry-Auth": login}
+    try:
+        said = await engine.request_json(f"distribution/{name}/json", headers=headers)
+    except NotFound as error:
+        raise _unknown(name, repository, str(error)) from None
+    except EngineSaid as error:
+        raise in_words(name, repository, error.words) from None
+    image = f"{repository}@{(said.get('Descriptor') or {}).get('digest')}"
+    if split_image(image) is None:
+        raise RegistryError(f"{_registry(repository)} does not serve the image: {_NO_REASON}")
+    return image
 
 
 async def _login(logins: RegistryLogins, repository: str) -> str | None:

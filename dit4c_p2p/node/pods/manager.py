@@ -69,7 +69,7 @@ from dit4c_p2p.node.owner.registries import check_registry
 from dit4c_p2p.node.pods import spec
 from dit4c_p2p.node.pods.builder import PodBuilder
 from dit4c_p2p.node.pods.engine_steps import gather_all
-from dit4c_p2p.node.pods.image_pull import fetch, is_here
+from dit4c_p2p.node.pods.image_pull import fetch, is_here, resolve_tag
 from dit4c_p2p.node.pods.inspector import PodInspector
 from dit4c_p2p.node.pods.key_proofs import key_proofs
 from dit4c_p2p.node.pods.readiness import ReadinessTracker, wait_until_ready
@@ -79,7 +79,7 @@ from dit4c_p2p.node.pods.state_dir import instances_kept
 from dit4c_p2p.node.pods.status import Containers
 from dit4c_p2p.node.saved_images.fetcher import SavedImageFetcher
 from dit4c_p2p.node.uploads.uploader import Uploader
-from dit4c_p2p.oci.reference import registry_of
+from dit4c_p2p.oci.reference import registry_of, split_tag
 
 _log = logging.getLogger(__name__)
 
@@ -112,6 +112,7 @@ class PodManager:
         self._engine = engine
         self._host_now = host_now
         self._data_folder = str(config.data_folder)
+        self._logins = RegistryLogins(config.registry_logins)
         self._builder = builder
         self._inspector = inspector
         self._reconciler = reconciler
@@ -152,11 +153,22 @@ class PodManager:
             yield ImageReady(image=image, port=(await self._reconciler.image(image)).port)
             return
         await self._check_registry(image)
-        logins = RegistryLogins(self._config.registry_logins)
-        async with aclosing(fetch(self._engine, image, self._config.limits, logins)) as said:
+        async with aclosing(fetch(self._engine, image, self._config.limits, self._logins)) as said:
             async for progress in said:
                 yield progress
         yield ImageReady(image=image, port=(await self._reconciler.image(image)).port)
+
+    async def resolve_image(self, reference: str) -> AsyncGenerator[Progress | ImageReady, None]:
+        """As :meth:`ensure_image`, of what the reference means now; a tag becomes a digest.
+
+        :raises PolicyRefused: it is no reference.
+        """
+        if (tagged := split_tag(reference)) is not None:
+            await self._check_source(tagged[0])
+            reference = await resolve_tag(self._engine, *tagged, self._logins)
+        async with aclosing(self.ensure_image(reference)) as said:
+            async for one in said:
+                yield one
 
     async def start(
         self, request: StartPod
@@ -433,9 +445,12 @@ class PodManager:
         """
         repository, _ = policy.parse_image(image)
         if repository and not await is_here(self._engine, image):
-            host = self._host_now()
-            own = {IPv4Network((int(address), 32)) for address in host.addresses}
-            await check_registry(self._config.policy, registry_of(repository), own | host.on_link)
+            await self._check_source(repository)
+
+    async def _check_source(self, repository: str) -> None:
+        host = self._host_now()
+        own = {IPv4Network((int(address), 32)) for address in host.addresses}
+        await check_registry(self._config.policy, registry_of(repository), own | host.on_link)
 
     async def _image(self, request: StartPod) -> AppImage:
         """What the image declares; a kept app's container says it itself.

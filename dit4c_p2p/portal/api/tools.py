@@ -5,7 +5,7 @@ from msgspec import UNSET
 from dit4c_p2p.database import in_transaction
 from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
 from dit4c_p2p.portal.config import CatalogueImage
-from dit4c_p2p.portal.errors import Conflict, NotFound
+from dit4c_p2p.portal.errors import Conflict, NotFound, TookTooLong, Unavailable
 from dit4c_p2p.portal.instances.catalogue import Entry, catalogue, entry_of
 from dit4c_p2p.portal.paging import part
 from dit4c_p2p.portal.schemas import (
@@ -17,7 +17,7 @@ from dit4c_p2p.portal.schemas import (
     ToolView,
     time_text,
 )
-from dit4c_p2p.portal.services.tools import add_tool, change_tool, offer_tool_to
+from dit4c_p2p.portal.services.tools import add_tool, change_tool, offer_tool_to, with_checked_image
 from dit4c_p2p.portal.tools import Change
 
 
@@ -46,9 +46,14 @@ async def list_tools(call: Call, query: ToolsQuery) -> list[ToolView]:
 
 
 async def add(call: Call, body: NewTool) -> ToolView:
-    """Offer an image by its digest, to everyone or to groups."""
+    """Offer an image, to everyone or to groups, once a machine has fetched it.
+
+    A tag is replaced by the digest that it has now. With ``unchecked`` no machine is asked.
+    """
     wanted = CatalogueImage(body.name, body.title, body.description, body.image, body.icon)
-    tool = await add_tool(call.parts, wanted, by=call.who.id, groups=body.groups)
+    tool = await add_tool(
+        call.parts, wanted, by=call.who.id, groups=body.groups, unchecked=body.unchecked
+    )
     call.located(f"{PREFIX}/tools/{tool.name}")
     return tool_view(entry_of(tool, tuple(sorted(set(body.groups)))))
 
@@ -76,6 +81,7 @@ async def change(call: Call, body: ToolChange) -> ToolView:
         offered=body.offered,
     )
     name = call.path("name")
+    wanted = await with_checked_image(call.parts, name, wanted, unchecked=body.unchecked)
     async with in_transaction("portal"):
         if body.groups is not UNSET:
             await offer_tool_to(call.parts, name, body.groups, by=call.who.id)
@@ -110,7 +116,21 @@ def _listed(call: Call, query: Page, entries: list[Entry]) -> list[Entry]:
 ENDPOINTS = (
     Endpoint("GET", "images", images),
     Endpoint("GET", "tools", list_tools, allowed="admin"),
-    Endpoint("POST", "tools", add, allowed="admin", status=201, location=True, errors=(Conflict,)),
+    Endpoint(
+        "POST",
+        "tools",
+        add,
+        allowed="admin",
+        status=201,
+        location=True,
+        errors=(Conflict, Unavailable, TookTooLong),
+    ),
     Endpoint("GET", "tools/{name}", get, allowed="admin"),
-    Endpoint("PATCH", "tools/{name}", change, allowed="admin", errors=(Conflict,)),
+    Endpoint(
+        "PATCH",
+        "tools/{name}",
+        change,
+        allowed="admin",
+        errors=(Conflict, Unavailable, TookTooLong),
+    ),
 )

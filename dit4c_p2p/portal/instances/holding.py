@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from dit4c_p2p.messages.codec import decode, encode
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.messages.link import StartAgain, ToScheduler
+from dit4c_p2p.messages.link import InstanceOrder, StartAgain
 from dit4c_p2p.portal.instances.actions import STARTABLE
 from dit4c_p2p.portal.instances.quota import HOLDING
 from dit4c_p2p.portal.models import Instance, Outgoing
@@ -17,6 +17,6 @@ async def holding(instances: Sequence[Instance]) -> int:
     if down:
         orders = Outgoing.filter(body__contains=encode(StartAgain.__struct_config__.tag).decode())
         for body in await orders.values_list("body", flat=True):
-            order: ToScheduler = decode(str(body), ToScheduler)  # type: ignore[arg-type]
+            order: InstanceOrder = decode(str(body), InstanceOrder)  # type: ignore[arg-type]
             held |= down & {order.instance}
     return len(held)

@@ -13,6 +13,7 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable
+from typing import TypeVar
 
 import asyncssh
 from aiohttp import WSMsgType, web
@@ -40,8 +41,10 @@ from dit4c_p2p.messages.link import (
     AllocatedKey,
     AnyEnvelope,
     Challenge,
+    CheckImage,
     ClusterState,
     Hello,
+    ImageChecked,
     InstanceLogs,
     InstanceReport,
     MemoryUse,
@@ -59,7 +62,7 @@ from dit4c_p2p.messages.registry import KeyEvent
 from dit4c_p2p.net.connection_limits import PerAddressLimiter
 from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.portal.audit import Audit, set_request_identity
-from dit4c_p2p.portal.errors import NotFound, TookTooLong, TooMany, Unavailable
+from dit4c_p2p.portal.errors import BadRequest, NotFound, TookTooLong, TooMany, Unavailable
 from dit4c_p2p.portal.instances import moves, saves
 from dit4c_p2p.portal.instances.instances import REFUSALS, Instances
 from dit4c_p2p.portal.instances.memory import MemoryTable
@@ -70,6 +73,8 @@ from dit4c_p2p.portal.models import Incoming, Instance, Outgoing
 from dit4c_p2p.portal.opaque_tokens import digest
 
 _log = summed(logging.getLogger(__name__))
+
+T = TypeVar("T", InstanceLogs, ImageChecked)
 
 _OPENING_S = 5
 _CLOSING_S = 2.0
@@ -136,7 +141,7 @@ class SchedulerLinks:
         self._reach = reach
         self._memory = memory
         self._opening = PerAddressLimiter(_MAX_OPENING, _MAX_OPENING_PER_ADDRESS)
-        self._logs: dict[str, tuple[str, asyncio.Future[InstanceLogs]]] = {}
+        self._asked: dict[str, tuple[str, asyncio.Future[InstanceLogs | ImageChecked]]] = {}
         self._closed = False
         registry.watch(self._key_changed)
 
@@ -171,27 +176,52 @@ class SchedulerLinks:
         :raises Unavailable: the scheduler is not connected, or has no log to give.
         :raises TookTooLong: no answer in that time.
         """
-        link = self._links.get(instance.scheduler)
-        if link is None:
-            raise Unavailable("the scheduler is not connected", hint="try again in a moment")
         request = uuid.uuid4().hex
-        answer: asyncio.Future[InstanceLogs] = asyncio.get_running_loop().create_future()
-        self._logs[request] = (instance.scheduler, answer)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await link.send_message(
-                    RequestLogs(request=request, instance=instance.id, lines=lines)
-                )
-                logs = await answer
-        except (TimeoutError, ConnectionError):
-            raise TookTooLong(
-                f"the log did not arrive within {timeout_s:g} s", hint="try again"
-            ) from None
-        finally:
-            del self._logs[request]
+        order = RequestLogs(request=request, instance=instance.id, lines=lines)
+        logs = await self._answer(instance.scheduler, order, InstanceLogs, timeout_s)
+        if logs is None:
+            raise TookTooLong(f"the log did not arrive within {timeout_s:g} s", hint="try again")
         if logs.error:
             raise Unavailable(f"there is no log: {logs.error}")
         return logs.text
+
+    async def check_image(self, scheduler: str, reference: str, timeout_s: float) -> str:
+        """What a reference means now, by digest, once a machine has fetched it.
+
+        :raises Unavailable: the scheduler is not connected.
+        :raises TookTooLong: no answer in that time; the machine goes on fetching.
+        :raises BadRequest: no machine can have it; the reason is the last one's.
+        """
+        order = CheckImage(request=uuid.uuid4().hex, reference=reference)
+        checked = await self._answer(scheduler, order, ImageChecked, timeout_s)
+        if checked is None:
+            raise TookTooLong(
+                f"no machine has the image after {timeout_s:g} s; one may still be fetching it",
+                hint="do the same again in a few minutes",
+            )
+        if checked.error:
+            raise BadRequest(f"no machine can have this image: {checked.error}", field="image")
+        return checked.image
+
+    async def _answer(
+        self, scheduler: str, order: RequestLogs | CheckImage, kind: type[T], timeout_s: float
+    ) -> T | None:
+        """A scheduler's answer to what is asked now; None if there is none in that time."""
+        link = self._links.get(scheduler)
+        if link is None:
+            raise Unavailable("the scheduler is not connected", hint="try again in a moment")
+        answer: asyncio.Future[InstanceLogs | ImageChecked]
+        answer = asyncio.get_running_loop().create_future()
+        self._asked[order.request] = (scheduler, answer)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await link.send_message(order)
+                said = await answer
+        except (TimeoutError, ConnectionError):
+            return None
+        finally:
+            del self._asked[order.request]
+        return said if isinstance(said, kind) else None
 
     async def serve(
         self, request: web.Request, scheduler: PeerName, instances: Instances
@@ -352,8 +382,8 @@ class SchedulerLinks:
     async def _take(self, link: Link, envelope: ToPortalEnvelope, instances: Instances) -> None:
         """Act on a message once; one that is not the scheduler's to send is logged and dropped."""
         body = envelope.body
-        if isinstance(body, InstanceLogs):
-            self._take_logs(link, body)
+        if isinstance(body, InstanceLogs | ImageChecked):
+            self._take_answer(link, body)
         elif isinstance(body, ClusterState):
             await self._take_cluster(link, body)
         elif isinstance(body, MemoryUse):
@@ -388,10 +418,10 @@ class SchedulerLinks:
         if instance is not None:
             instances.changed(instance)
 
-    def _take_logs(self, link: Link, logs: InstanceLogs) -> None:
-        scheduler, answer = self._logs.get(logs.request, ("", None))
+    def _take_answer(self, link: Link, said: InstanceLogs | ImageChecked) -> None:
+        scheduler, answer = self._asked.get(said.request, ("", None))
         if answer is not None and scheduler == link.scheduler.id and not answer.done():
-            answer.set_result(logs)
+            answer.set_result(said)
 
     async def _take_cluster(self, link: Link, cluster: ClusterState) -> None:
         """Note which of the scheduler's own nodes are up."""

@@ -12,7 +12,7 @@ from dit4c_p2p.portal.models import Group
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.paging import part
-from dit4c_p2p.portal.services.tools import add_tool, change_tool, offer_tool_to
+from dit4c_p2p.portal.services.tools import add_tool, change_tool, offer_tool_to, with_checked_image
 from dit4c_p2p.portal.tools import Change
 
 _SHOWN = 50
@@ -60,7 +60,7 @@ async def list_page(call: PageCall) -> web.Response:
         tools=[tool_view(entry) for entry in found],
         first=not call.cursor,
         further=further,
-        form={**_NEW, "groups": "", **call.form},
+        form={**_NEW, "groups": "", "unchecked": "", **call.form},
     )
 
 
@@ -69,7 +69,8 @@ async def add(call: PageCall) -> web.Response:
     typed = {field: call.form.get(field, "") for field in _NEW}
     wanted = CatalogueImage(**{**typed, "name": typed["name"].strip()})
     groups = call.form.get("groups", "").replace(",", " ").split()
-    await add_tool(call.parts, wanted, by=call.by, groups=groups)
+    unchecked = call.form.get("unchecked") == "1"
+    await add_tool(call.parts, wanted, by=call.by, groups=groups, unchecked=unchecked)
     return go_to("/admin/tools")
 
 
@@ -80,7 +81,11 @@ async def detail_page(call: PageCall) -> web.Response:
     """
     tool = await tools.get(call.parts.config, call.path("name"))
     kept = {field: getattr(tool, field) for field in _CHANGED}
-    return call.page("admin_tool.html", tool=tool_view(entry_of(tool)), form={**kept, **call.form})
+    return call.page(
+        "admin_tool.html",
+        tool=tool_view(entry_of(tool)),
+        form={"unchecked": "", **kept, **call.form},
+    )
 
 
 async def groups_page(call: PageCall) -> web.Response:
@@ -134,5 +139,7 @@ async def offer(call: PageCall) -> web.Response:
 
 async def _change(call: PageCall, wanted: Change) -> web.Response:
     name = call.path("name")
+    unchecked = call.form.get("unchecked") == "1"
+    wanted = await with_checked_image(call.parts, name, wanted, unchecked=unchecked)
     await change_tool(call.parts, name, wanted, by=call.by)
     return go_to(f"/admin/tools/{name}")

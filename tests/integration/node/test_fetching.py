@@ -68,6 +68,23 @@ async def test_fetched_by_digest_with_progress_over_its_layers(node, registry, m
     assert reference in second.docker(
         "images", "--digests", "--format", "{{.Repository}}@{{.Digest}}"
     )
+
+
+async def test_a_tag_is_resolved_fetched_and_said_by_its_digest(node, registry, made):
+    reference = await registry.push(made(MIB), "tools/web")
+    repository = reference.partition("@")[0]
+
+    async def resolved(text):
+        async with aclosing(node.resolve_image(text)) as said:
+            return [one async for one in said][-1]
+
+    ready = ImageReady(image=reference, port=8080)
+    assert await resolved(f"{repository}:latest") == ready
+    assert await resolved(reference) == ready
+    with pytest.raises(UnknownImage, match="has no image"):
+        await resolved(f"{repository}:older")
+    with pytest.raises(PolicyRefused, match="not an image digest"):
+        await resolved("no image")
     await registry.close()
     assert await ensure_image(node, reference) == [ImageReady(image=reference, port=8080)]
     loaded = second.docker("inspect", "-f", "{{.Id}}", reference)

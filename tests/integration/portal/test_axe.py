@@ -53,7 +53,12 @@ async def filled(work, scheduler):
         await api.post("groups/soil/members", json={"person": "ada"})
         await api.post(
             "tools",
-            json={"name": "r", "title": "R", "image": f"r.example.org/r@sha256:{'7' * 64}"},
+            json={
+                "name": "r",
+                "title": "R",
+                "image": f"r.example.org/r@sha256:{'7' * 64}",
+                "unchecked": True,
+            },
         )
         await api.post("invitations", json={"label": "School", "expires": "2090-01-01T00:00:00Z"})
         key = (await api.get("keys")).json[0]["fingerprint"]

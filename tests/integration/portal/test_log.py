@@ -19,7 +19,7 @@ ABOUT = {
         "oauth.server",
     )
 }
-TOOL = {"name": "rstudio", "title": "RStudio", "image": IMAGE}
+TOOL = {"name": "rstudio", "title": "RStudio", "image": IMAGE, "unchecked": True}
 
 
 @pytest.fixture

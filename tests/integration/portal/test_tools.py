@@ -7,9 +7,10 @@ import pytest
 from systems.portal import IMAGE, Client, PortalAtWork, beside
 
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.messages.link import StartAgain, StartInstance
+from dit4c_p2p.messages.link import CheckImage, ImageChecked, StartAgain, StartInstance
 from dit4c_p2p.portal import CatalogueImage, Portal
 from dit4c_p2p.portal.models import Tool
+from dit4c_p2p.portal.services import tools as tool_services
 from dit4c_p2p.portal.tools import MAX_TOOLS
 
 REFERENCE = f"registry.example.org/lab/rstudio@sha256:{'7' * 64}"
@@ -19,7 +20,10 @@ RSTUDIO = {
     "description": "R, in a browser.",
     "icon": "R",
     "image": REFERENCE,
+    "unchecked": True,
 }
+TYPED = {**RSTUDIO, "unchecked": "1"}
+SHOWN = {name: value for name, value in RSTUDIO.items() if name != "unchecked"}
 
 
 async def added(api, **more):
@@ -46,7 +50,7 @@ async def test_an_added_tool_is_offered_and_started(work):
         assert made.status == 201
         assert made.location == f"{work.url}/api/v1/tools/rstudio"
         assert made.json == {
-            **RSTUDIO,
+            **SHOWN,
             "source": "added",
             "offered": True,
             "added": made.json["added"],
@@ -60,7 +64,7 @@ async def test_an_added_tool_is_offered_and_started(work):
             ("rstudio", "added"),
         ]
         assert (listed[0]["added"], listed[0]["added_by"]) == (None, None)
-        assert (await other.get("images")).json[1] == RSTUDIO
+        assert (await other.get("images")).json[1] == SHOWN
         for image in ("rstudio", REFERENCE):
             instance = (await other.post("instances", json={"image": image})).json
             assert instance["image"] == "rstudio"
@@ -124,7 +128,9 @@ async def test_what_is_changed_counts_from_the_next_start(work):
         await added(api)
         before = (await api.post("instances", json={"image": "rstudio"})).json["id"]
         changed = await api.request(
-            "PATCH", "tools/rstudio", json={"title": " R  Studio ", "icon": "", "image": other}
+            "PATCH",
+            "tools/rstudio",
+            json={"title": " R  Studio ", "icon": "", "image": other, "unchecked": True},
         )
         assert changed.status == 200
         assert (changed.json["title"], changed.json["icon"]) == ("R Studio", "")
@@ -192,9 +198,10 @@ async def test_bad_tools_name_the_field(work, change, field):
         assert (refused.status, refused.json["field"]) == (400, field)
         if field not in ("name", "offered"):
             await added(api)
+            change = {**change, "unchecked": True}
             refused = await api.request("PATCH", "tools/rstudio", json=change)
             assert (refused.status, refused.json["field"]) == (400, field)
-            assert (await api.get("images")).json[1] == RSTUDIO
+            assert (await api.get("images")).json[1] == SHOWN
 
 
 async def test_row_1_tools_are_for_admins(work):
@@ -282,7 +289,7 @@ async def test_a_tool_that_must_go_goes_on_a_full_disk(work, monkeypatch):
         monkeypatch.setattr("dit4c_p2p.audit.AuditLog.write", full)
         for method, path, body in (
             ("POST", "tools", {**RSTUDIO, "name": "other"}),
-            ("PATCH", "tools/rstudio", {"image": IMAGE}),
+            ("PATCH", "tools/rstudio", {"image": IMAGE, "unchecked": True}),
         ):
             refused = await api.request(method, path, json=body)
             assert (refused.status, refused.json["code"]) == (503, "not_audited")
@@ -308,7 +315,7 @@ async def test_adding_changing_and_withdrawing_by_the_page(work):
         assert "from the configuration" in before.text
         assert '/admin/tools/jupyterlab"' not in before.text
         csrf = await admin.csrf()
-        typed = {**RSTUDIO, "title": "<b>R</b>Studio", "csrf": csrf}
+        typed = {**TYPED, "title": "<b>R</b>Studio", "csrf": csrf}
         done = await admin.submit("/admin/tools", **typed)
         assert (done.status, done.location) == (303, "/admin/tools")
         page = await admin.get("/admin/tools")
@@ -346,11 +353,11 @@ async def test_what_is_wrong_is_said_beside_its_field_and_nothing_is_lost(
     async with work.api() as api, work.browser() as admin:
         await admin.log_in(await work.login_link())
         csrf = await admin.csrf()
-        typed = {**RSTUDIO, "csrf": csrf, **change}
+        typed = {**TYPED, "csrf": csrf, **change}
         refused = await admin.submit("/admin/tools", **typed)
         assert refused.status == status
         assert says in beside(refused.text, field)
-        for name in RSTUDIO:
+        for name in RSTUDIO.keys() - {"unchecked"}:
             assert f'name="{name}" value="{typed[name]}"' in refused.text
         if field != "name":
             await added(api)
@@ -358,6 +365,62 @@ async def test_what_is_wrong_is_said_beside_its_field_and_nothing_is_lost(
             assert refused.status == status
             assert says in beside(refused.text, field)
             assert f'name="{field}" value="{typed[field]}"' in refused.text
+
+
+async def test_a_tag_is_offered_as_the_digest_that_a_machine_has_fetched(work):
+    wanted = {**RSTUDIO, "unchecked": False, "image": "registry.example.org/lab/rstudio:4"}
+    async with work.api() as api, work.scheduler() as scheduler:
+
+        async def answered(call, **said):
+            asking = asyncio.create_task(call)
+            asked = await scheduler.message(CheckImage)
+            await scheduler.tell(ImageChecked(request="another", image=REFERENCE))
+            await scheduler.tell(ImageChecked(request=asked.request, **said))
+            return asked.reference, await asking
+
+        why = "node-main: The registry has no image of this name"
+        reference, refused = await answered(api.post("tools", json=wanted), error=why)
+        assert (refused.status, refused.json["field"]) == (400, "image")
+        assert why in refused.json["detail"]
+        assert (await api.get("tools/rstudio")).status == 404, "it is not offered"
+        reference, made = await answered(api.post("tools", json=wanted), image=REFERENCE)
+        assert reference == wanted["image"]
+        assert (made.status, made.json["image"]) == (201, REFERENCE)
+
+        same = await api.request("PATCH", "tools/rstudio", json={"image": REFERENCE, "title": "R"})
+        assert same.status == 200, "the same image is not fetched again"
+        other = REFERENCE.replace("7", "8")
+        change = api.request("PATCH", "tools/rstudio", json={"image": "registry.example.org/r:5"})
+        _, changed = await answered(change, image=other)
+        assert (changed.status, changed.json["image"]) == (200, other)
+
+
+@pytest.mark.parametrize(
+    ("image", "status", "says"),
+    [
+        ("https://registry.example.org/r:1", 400, "not the name of an image"),
+        (REFERENCE, 503, "scheduler is not connected"),
+    ],
+)
+async def test_what_nobody_can_look_at_is_not_offered_and_stays_in_the_form(
+    work, image, status, says
+):
+    async with work.browser() as admin:
+        await admin.log_in(await work.login_link())
+        typed = {**TYPED, "unchecked": "", "image": image, "csrf": await admin.csrf()}
+        refused = await admin.submit("/admin/tools", **typed)
+        assert refused.status == status
+        assert says in refused.text
+        assert f'name="image" value="{image}"' in refused.text
+        assert await Tool.all().count() == 0
+
+
+async def test_a_machine_that_takes_its_time_is_not_waited_for(work, monkeypatch):
+    monkeypatch.setattr(tool_services, "CHECK_S", 0.2)
+    async with work.api() as api, work.scheduler():
+        late = await api.post("tools", json={**RSTUDIO, "unchecked": False})
+        assert late.status == 504
+        assert "in a few minutes" in late.json["detail"]
 
 
 async def test_the_list_of_the_page_goes_on(work):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dit4c_p2p.oci.reference import is_digest, split_image
+from dit4c_p2p.oci.reference import is_digest, split_image, split_tag
 
 DIGEST = f"sha256:{'0' * 64}"
 
@@ -19,6 +19,28 @@ DIGEST = f"sha256:{'0' * 64}"
 )
 def test_a_reference_by_digest(repository):
     assert split_image(f"{repository}@{DIGEST}") == (repository, DIGEST)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("tool:latest", ("tool", "latest")),
+        ("127.0.0.1:5000/lab/tool:1.2_b-3", ("127.0.0.1:5000/lab/tool", "1.2_b-3")),
+        ("tool", None),
+        ("127.0.0.1:5000/tool", None),
+        ("tool:", None),
+        ("tool:-1", None),
+        ("tool:" + "a" * 129, None),
+        ("a" * 400 + ":1", None),
+        (f"tool:1@{DIGEST}", None),
+        (f"tool@{DIGEST}", None),
+        (DIGEST, None),
+        ("https://registry.example.org/tool:1", None),
+        ("tool:1\n", None),
+    ],
+)
+def test_a_reference_by_tag(text, parts):
+    assert split_tag(text) == parts
 
 
 def test_an_id_has_no_repository():
