@@ -34,6 +34,7 @@ from dit4c_p2p.node.pods.storage_spec import (
     storage_mounts,
 )
 from dit4c_p2p.node.pods.storage_spec import mounter as mounter_definition
+from dit4c_p2p.oci.reference import split_tag
 
 LABEL_INSTANCE = "dit4c.instance"
 LABEL_ROLE = "dit4c.role"
@@ -165,6 +166,8 @@ def read_image(inspected: Mapping[str, Any]) -> AppImage:
 
 def short_image(image: str) -> str:
     """An image's reference for a sentence: its digest cut off."""
+    if split_tag(image) is not None:
+        return image
     name, _, digest = image.rpartition("@")
     return f"{name}@{digest[:19]}…" if name else f"{image[:19]}…"
 
