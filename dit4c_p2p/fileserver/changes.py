@@ -35,12 +35,15 @@ class Changes:
         self._forgotten = 0
         self.point = 0
 
-    def note(self, who: Hashable, file_id: int, now: float) -> None:
-        """``who`` is about to change a file's contents."""
+    def note(self, who: Hashable, file_id: int, now: float, *, made: bool = False) -> None:
+        """``who`` is about to change a file's contents, or has renamed it or removed its last name.
+
+        :param made: ``who`` has made it: what was done to another file of its number is over.
+        """
         self.point += 1
         before = self._files.pop(file_id, None)
         other = 0, 0.0
-        if before is not None:
+        if before is not None and not made:
             same = before.who == who
             other = (before.other_point, before.other_at) if same else (before.point, before.at)
         self._files[file_id] = _Changed(self.point, who, now, *other)

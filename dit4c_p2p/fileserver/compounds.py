@@ -38,6 +38,7 @@ class CompoundRun:
         self._room = MAX_PACKET_BYTES - _HEAD_BYTES
         self._current: bytes | None = None
         self._count = 0
+        self._late = False
         self.written = 0
 
     def run(self) -> list[bytes]:
@@ -47,6 +48,9 @@ class CompoundRun:
         """
         operations = self._compound.operations
         go_on = bool(self._compound.flags & CompoundFlag.CONTINUE)
+        # What clients send behind is ordered.
+        behind = bool(self._compound.flags & CompoundFlag.ORDERED)
+        self._late = behind and self._files.may_be_late()
         while self._next < len(operations):
             result = self._run_one(operations[self._next])
             self._next += 1
@@ -65,6 +69,8 @@ class CompoundRun:
             try:
                 if self._room < _RESULT_BYTES:
                     raise os_error(errno.EMSGSIZE)
+                if self._late:
+                    self._require_in_time(operation)
                 return handler(self, operation)
             except Overtaken:
                 tries += 1
@@ -74,6 +80,13 @@ class CompoundRun:
                 if isinstance(operation, ops.OpenFile | ops.ReopenFile):
                     self._current = None
                 return _failed(error.errno or errno.EIO)
+
+    def _require_in_time(self, operation: Any) -> None:
+        """:raises OSError: somebody else was faster, see :meth:`Files.require_in_time`."""
+        if isinstance(operation, ops.Unlink | ops.SetAttr):
+            self._files.require_in_time(operation.path)
+        elif isinstance(operation, ops.FSetAttr):
+            self._files.require_in_time_open(self._handle(operation.handle))
 
     def _handle(self, name: bytes) -> bytes:
         if name:

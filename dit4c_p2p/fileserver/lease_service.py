@@ -186,11 +186,23 @@ class LeaseService:
         """How many changes of contents there were, for :meth:`overtaken`."""
         return self._table.changes.point
 
-    def changes_contents(self, session: Session, file_id: int) -> None:
-        """A session is about to change a file's contents, after :meth:`begin` has allowed it."""
+    def changes_contents(self, session: Session, file_id: int, *, made: bool = False) -> None:
+        """A session is about to change a file's contents, after :meth:`begin` has allowed it.
+
+        :param made: it has made the file.
+        """
         who = getattr(session, "mount", 0) or session
         with self._lock:
-            self._table.changes.note(who, file_id, self._clock())
+            self._table.changes.note(who, file_id, self._clock(), made=made)
+
+    def is_away(self, session: Session) -> bool:
+        """Whether the session may still send what it had kept while it could not be reached."""
+        return self._table.is_away(session, self._clock())
+
+    def holds(self, session: Session, file_id: int, kind: LeaseKind) -> bool:
+        """Whether the session has such a lease, or a higher one."""
+        with self._lock:
+            return self._table.held(session, file_id, self._clock()) >= kind
 
     def overtaken(self, session: Session, file_id: int, opened_at: int) -> bool:
         """Whether somebody else has changed a file while the session could not be reached."""

@@ -190,6 +190,11 @@ class LeaseTable:
 
     # ---- changes of contents
 
+    def is_away(self, session: Session, now: float) -> bool:
+        """Whether a session may still send what it had kept while it could not be reached."""
+        holder = self._holders.get(session)
+        return holder is not None and holder.away is not None and now <= holder.away.until
+
     def overtaken(self, session: Session, file_id: int, opened_at: int, now: float) -> bool:
         """Whether a write may be older than what somebody else has written meanwhile.
 

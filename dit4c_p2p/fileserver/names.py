@@ -248,6 +248,7 @@ class Names(SessionFiles):
             tree.leases.withdraw(status.st_ino)
             tree.owners.forget(status.st_ino)
         elif status.st_nlink == 1:
+            tree.leases.changes_contents(self.session, status.st_ino)
             tree.removed(status.st_ino, status.st_size if stat.S_ISREG(status.st_mode) else 0)
 
     def rename(self, old: bytes, new: bytes, flags: int = 0) -> Renamed:
@@ -311,6 +312,7 @@ class Names(SessionFiles):
         if replaced is not None and replaced.st_ino == status.st_ino:
             return  # two links to one file: rename(2) leaves both
         if not stat.S_ISDIR(status.st_mode):
+            tree.leases.changes_contents(self.session, status.st_ino)
             tree.seen_in(status.st_ino, target.directory_id)
             tree.leases.move(status.st_ino, target.directory_id)
         if replaced is None:

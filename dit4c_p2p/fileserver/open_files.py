@@ -94,7 +94,7 @@ class OpenFiles(SessionFiles):
                 raise
             status = os.fstat(descriptor)
             tree.owners.forget(status.st_ino)
-            tree.leases.changes_contents(self.session, status.st_ino)
+            tree.leases.changes_contents(self.session, status.st_ino, made=True)
             if status.st_mode & PERMISSIONS != mode & PERMISSIONS:
                 os.fchmod(descriptor, mode & PERMISSIONS)
             return self._opened(place, descriptor, flags, lease, created=True)
@@ -209,6 +209,30 @@ class OpenFiles(SessionFiles):
             if stat.S_ISREG(status.st_mode):
                 self.begin(place, reads=(file_id, *place.parents))
                 self._require_same(place.folder, place.status(), since_ns)
+
+    def may_be_late(self) -> bool:
+        """Whether changes that the session sends behind may be older than another's."""
+        return any(tree.leases.is_away(self.session) for tree in self.view().trees)
+
+    def require_in_time(self, path: bytes) -> None:
+        """A change of a path was sent behind, under a write lease that may be lost since then.
+
+        :raises OSError: ``CHANGED_BY_OTHERS``, ENOENT.
+        """
+        with self.place(path) as place:
+            leases = place.folder.tree.leases
+            if leases.holds(self.session, place.directory_id, LeaseKind.WRITE):
+                return
+            self.begin(place, reads=place.parents)
+            if leases.overtaken(self.session, place.status().st_ino, 0):
+                raise os_error(CHANGED_BY_OTHERS)
+
+    def require_in_time_open(self, name: bytes) -> None:
+        """The same of an open file."""
+        handle = self.handles.file(name)
+        leases, file_id = handle.folder.tree.leases, handle.file.file_id
+        if leases.overtaken(self.session, file_id, handle.opened_at):
+            raise os_error(CHANGED_BY_OTHERS)
 
     def reopen(self, path: bytes, flags: int, file_id: int, since_ns: int) -> Opened:
         """See :class:`operations.ReopenFile`.

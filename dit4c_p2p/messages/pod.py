@@ -83,6 +83,7 @@ class HelperState(StrEnum):
     WAITING_FOR_APP = "waiting_for_app"  # auth: the app's port does not answer yet
     APP_READY = "app_ready"  # auth: the app's port answered
     FAILING = "failing"  # goes on trying; ``detail`` says what is wrong
+    CONFLICT = "conflict"  # storage: ``detail`` names the conflict copies that it has made
     UNSENT = "unsent"  # storage: time was up at its end; ``detail`` names files that were not sent
 
 

@@ -26,6 +26,11 @@ class Wire:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def break_off(self):
+        """End all connections; what is on its way is lost."""
+        for task in self._tasks:
+            task.cancel()
+
     async def _accept(self, reader, writer):
         self._tasks.add(asyncio.current_task())
         self.opened += 1

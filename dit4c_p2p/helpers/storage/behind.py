@@ -8,16 +8,19 @@ carried out what touches a node waits for :meth:`Behind.settled`.
 
 import asyncio
 import contextlib
+import errno
 import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from dit4c_p2p.helpers.storage.conflicts import ChangedElsewhere
 from dit4c_p2p.helpers.storage.leases import HeldLease
 from dit4c_p2p.helpers.storage.nodes import Node
 from dit4c_p2p.helpers.storage.remote import Remote
 from dit4c_p2p.helpers.storage.server_link import ServerLink
 from dit4c_p2p.sftp.compound import Operation, Result
+from dit4c_p2p.sftp.extensions import CHANGED_BY_OTHERS
 from dit4c_p2p.sftp.operations import Done, Failed
 
 _log = logging.getLogger(__name__)
@@ -143,6 +146,10 @@ async def _carefully(change: Change, remote: Remote) -> Result:
     except FileNotFoundError:
         return Done()  # gone already, by an earlier attempt or by somebody else
     except OSError as error:
+        if error.errno == errno.ESTALE:
+            return Done()  # somebody else has put another file there, which stays
+        if error.errno == CHANGED_BY_OTHERS:
+            return failed(ChangedElsewhere())
         return failed(error)
 
 

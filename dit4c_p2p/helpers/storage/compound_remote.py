@@ -21,6 +21,7 @@ from dit4c_p2p.sftp.constants import MAX_DATA_BYTES
 from dit4c_p2p.sftp.extensions import (
     COMPOUND,
     HELLO,
+    MOUNTS_VERSION,
     RENEW,
     Hello,
     HelloReply,
@@ -61,6 +62,8 @@ from dit4c_p2p.sftp.operations import (
     RemoveDir,
     RemoveXattr,
     RenamePath,
+    ReopenFile,
+    RequireUnchanged,
     ReturnLease,
     SetAttr,
     SetXattr,
@@ -87,6 +90,7 @@ class CompoundRemote:
     def __init__(self, client: SftpClient, terms: HelloReply) -> None:
         self.client = client
         self.terms = terms
+        self._began_at = now_s()
         self.leases = LeaseSession(terms.holder_lease_ms / 1000, now_s)
         self.on_notice: Callable[[Notice], None] = lambda notice: None
         client.on_acknowledged = self.leases.acknowledged
@@ -186,6 +190,36 @@ class CompoundRemote:
         start = more[0].data if more and isinstance(more[0], DataResult) else b""
         attributes, parent = from_file_attrs(opened.attrs), from_file_attrs(opened.parent)
         return Opened(opened.handle, attributes, start, opened.created, leased, parent)
+
+    @property
+    def heard_ns(self) -> int:
+        """When the last request was sent that was answered, by the server's clock."""
+        passed_s = self.leases.acknowledged_at - self._began_at
+        return self.terms.now_ns + int(passed_s * 1e9)
+
+    async def reopen(self, path: bytes, flags: int, file_id: int, since_ns: int) -> Opened:
+        """Open a file again, to write what was written before ``since_ns`` (the server's clock)."""
+        if self.terms.version >= MOUNTS_VERSION:
+            opened = await self.one(ReopenFile(path, flags, file_id, since_ns), OpenResult)
+            return Opened(opened.handle, from_file_attrs(opened.attrs))
+        found = await self.open(path, flags)
+        if found.attributes.file_id != file_id:
+            await self.client.close(found.handle)
+            raise OSError(errno.ESTALE, "another file has this name now")
+        return found
+
+    async def run_unchanged(
+        self, operation: Operation, path: bytes, file_id: int, since_ns: int
+    ) -> Result:
+        """The result of an operation, if the file at ``path`` is what it was."""
+        if self.terms.version >= MOUNTS_VERSION:
+            required = RequireUnchanged(path, file_id, since_ns)
+            first, result = await self.run((required, operation))
+            checked(first, object)
+            return result
+        if (await self.getattr(path)).file_id != file_id:
+            raise OSError(errno.ESTALE, "another file has this name now")
+        return (await self.run((operation,)))[0]
 
     async def read_files(self, paths: Sequence[bytes]) -> Sequence[Whole | None]:
         """Small files whole; None where one can't be had so."""

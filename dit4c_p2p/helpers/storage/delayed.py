@@ -7,6 +7,7 @@ from functools import partial
 
 from dit4c_p2p.helpers.storage.attributes import Attributes, Changes, from_file_attrs
 from dit4c_p2p.helpers.storage.behind import Change
+from dit4c_p2p.helpers.storage.conflicts import ChangedElsewhere
 from dit4c_p2p.helpers.storage.entries import is_dirty
 from dit4c_p2p.helpers.storage.lease_book import Kernel
 from dit4c_p2p.helpers.storage.leases import HeldLease
@@ -15,7 +16,7 @@ from dit4c_p2p.helpers.storage.remote import Remote
 from dit4c_p2p.helpers.storage.server_link import RemoteFile, ServerLink
 from dit4c_p2p.helpers.storage.tree import Tree
 from dit4c_p2p.sftp.compound import Operation, Result
-from dit4c_p2p.sftp.extensions import LeaseKind
+from dit4c_p2p.sftp.extensions import CHANGED_BY_OTHERS, LeaseKind
 from dit4c_p2p.sftp.operations import (
     AttrsResult,
     CloseFile,
@@ -118,10 +119,8 @@ class DelayedChanges(Tree):
         file_id: int | None,
     ) -> None:
         async def again(remote: Remote) -> Result:
-            if (await remote.getattr(operation.path)).file_id != file_id:
-                return Done()  # somebody else has put another file there, which stays
-            await (remote.unlink if isinstance(operation, Unlink) else remote.rmdir)(operation.path)
-            return Done()
+            path, since_ns = operation.path, link.since_ns
+            return await remote.run_unchanged(operation, path, file_id or 0, since_ns)
 
         # The kernel asks for a folder's mode before each change: its times are estimated meanwhile.
         now = time.time_ns()
@@ -159,9 +158,8 @@ class DelayedChanges(Tree):
             operation = FSetAttr(attrs, handle)
 
         async def again(remote: Remote) -> Result:
-            if (await remote.getattr(path)).file_id == file_id:
-                await remote.setattr(path, None, changes, node.attributes)
-            return Done()
+            by_path = SetAttr(path, attrs)
+            return await remote.run_unchanged(by_path, path, file_id or 0, link.since_ns)
 
         def done(before: int, result: Result) -> None:
             if isinstance(result, Failed):
@@ -214,7 +212,8 @@ class DelayedChanges(Tree):
         """A change behind has failed: the next close or fsync of ``node`` is told."""
         words = result.message.decode(errors="replace")
         _log.warning("a change of %r behind its caller has failed: %s", path, words)
-        error = OSError(result.errno, words)
+        others_doing = result.errno == CHANGED_BY_OTHERS
+        error = ChangedElsewhere() if others_doing else OSError(result.errno, words)
         if node.file is not None:
             node.file.fail(error)
         else:

@@ -2,15 +2,19 @@
 
 import asyncio
 import errno
+import logging
 import os
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import pyfuse3
 
 from dit4c_p2p.helpers.storage.attributes import SECOND_NS, Attributes
+from dit4c_p2p.helpers.storage.conflicts import ChangedElsewhere, ConflictCopy, Unsent
 from dit4c_p2p.helpers.storage.contents import SMALL_BYTES, Contents
+from dit4c_p2p.helpers.storage.entries import is_dirty
 from dit4c_p2p.helpers.storage.files import NodeFile, OpenFile
 from dit4c_p2p.helpers.storage.filesystem import Folders, handler
 from dit4c_p2p.helpers.storage.lease_book import Kernel
@@ -18,6 +22,8 @@ from dit4c_p2p.helpers.storage.nodes import Node, shown_path
 from dit4c_p2p.helpers.storage.remote import Opened, Remote
 from dit4c_p2p.helpers.storage.server_link import RemoteFile
 from dit4c_p2p.sftp.constants import OpenFlag
+
+_log = logging.getLogger(__name__)
 
 _PERMISSIONS = 0o7777
 # What may be on its way when a program's close has returned.
@@ -37,6 +43,9 @@ class StorageFilesystem(Folders):
         # Written since they were last known to be on the server's disk.
         self._unsynced: dict[Node, None] = {}
         self._contents = Contents()
+        # Files whose conflict copies could not be made.
+        self.not_kept: list[bytes] = []
+        self.conflict_copies: list[bytes] = []
 
     @handler
     async def open(self, inode: int, flags: int, ctx: Any) -> pyfuse3.FileInfo:
@@ -267,12 +276,17 @@ class StorageFilesystem(Folders):
         await self.leases.give_all_back()
 
     def unsent(self) -> list[bytes]:
-        """Names, as the mount shows them, of files with writes that have not arrived."""
-        return [
+        """Names, as the mount shows them, of files whose changes have not arrived, or have failed
+        and no program was told.
+        """
+        names = [
             shown_path(node)
             for node in self.table.root.below()
-            if node.file is not None and node.file.dirty
-        ] + [name for behind in self._behinds.values() for name in behind.names()]
+            if is_dirty(node)
+            or (node.failed is not None and not isinstance(node.failed, ChangedElsewhere))
+        ]
+        behind = (name for behind in self._behinds.values() for name in behind.names())
+        return [*names, *self.not_kept, *behind]
 
     def _add(self, node: Node, remote_file: RemoteFile, flags: int, kept: bool) -> pyfuse3.FileInfo:
         if node.file is None:
@@ -281,13 +295,45 @@ class StorageFilesystem(Folders):
             def written() -> None:
                 self._unsynced[node] = None
 
-            node.file = NodeFile(node, link, written)
+            node.file = NodeFile(node, link, written, partial(self._keep, node))
         number = self._next_number()
         writable = flags & os.O_ACCMODE != os.O_RDONLY
         opening = OpenFile(number, node.file, remote_file, writable)
         node.file.add(opening)
         self._open[number] = opening
         return pyfuse3.FileInfo(fh=number, keep_cache=kept)
+
+    async def _keep(self, node: Node, unsent: Unsent) -> None:
+        """Somebody else has changed a file: keep what this mount has not sent beside it."""
+        folder, name = next(iter(node.names), node.last_name or (node, b""))
+        shown = shown_path(folder) + b"/" + name
+        node.changed()
+        self.kernel.forget_attributes(node.number)
+        try:
+            copy = await self._copy_beside(folder, name, node, unsent)
+        except OSError as error:
+            _log.warning("a conflict copy of %r can't be made: %s", shown, error)
+            self.not_kept.append(shown)
+        else:
+            _log.warning("%r was changed elsewhere; ours is %r", shown, copy)
+            self.conflict_copies.append(copy)
+
+    async def _copy_beside(self, folder: Node, name: bytes, node: Node, unsent: Unsent) -> bytes:
+        """Where the conflict copy is; in a folder further up if somebody has removed its own."""
+        while True:
+            try:
+                copy = ConflictCopy(folder.path(), name, node.attributes.file_id, unsent)
+                await self._link_of(node).call(copy.make)
+            except OSError as error:
+                above = next(iter(folder.names), folder.last_name)
+                gone = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
+                if not gone or folder.base is not None or above is None:
+                    raise
+                folder = above[0]
+            else:
+                folder.changed()
+                folder.complete = -1
+                return shown_path(folder) + b"/" + copy.name
 
     async def _sync_tree(self, folder: Node) -> None:
         known = {node.number for node in folder.below()}

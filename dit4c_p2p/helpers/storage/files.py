@@ -3,12 +3,14 @@
 import asyncio
 import errno
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
+from dit4c_p2p.helpers.storage.conflicts import ChangedElsewhere, Unsent
 from dit4c_p2p.helpers.storage.nodes import Node
 from dit4c_p2p.helpers.storage.read_ahead import Fetch, ReadAhead
 from dit4c_p2p.helpers.storage.remote import Remote
 from dit4c_p2p.helpers.storage.server_link import RemoteFile, ServerLink
+from dit4c_p2p.sftp.extensions import CHANGED_BY_OTHERS
 
 _log = logging.getLogger(__name__)
 
@@ -37,18 +39,30 @@ class NodeFile:
     """What all openings of one file share, while there are any or writes are on their way.
 
     :param written: called whenever something was written to the server.
+    :param keep: keeps what can't be written any more, as somebody else has changed the file.
     """
 
-    def __init__(self, node: Node, link: ServerLink, written: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        node: Node,
+        link: ServerLink,
+        written: Callable[[], None],
+        keep: Callable[[Unsent], Awaitable[None]],
+    ) -> None:
         self.node = node
         self.link = link
         self.openings: set[OpenFile] = set()
         self.read_ahead: dict[OpenFile, ReadAhead] = {}
-        # An error of a change that was sent behind before the file was opened again.
+        # Whether neither a last close nor an fsync has returned the last error.
         self.error_untold = node.failed is not None
         self.error_count = int(self.error_untold)
         self._error, node.failed = node.failed, None
         self._written = written
+        self._keep = keep
+        # What the server has refused as somebody else has changed the file, and its keeping.
+        self._refused: list[tuple[int, bytes]] = []
+        self._refused_size = 0
+        self._keeping: asyncio.Task[None] | None = None
         self._buffer = bytearray()
         self._start = 0
         self._by: OpenFile | None = None
@@ -65,11 +79,14 @@ class NodeFile:
     def add(self, opening: OpenFile) -> None:
         """A program has opened the file."""
         self.openings.add(opening)
+        opening.remote.since_ns = lambda: self.link.since_ns if self.dirty else None
 
     def remove(self, opening: OpenFile) -> None:
         """A program has closed the file for the last time; its writes have been sent."""
         self.openings.discard(opening)
-        if not self.openings and self.error_count > max(opening.errors_at_close, 0):
+        if self.error_count <= max(opening.errors_at_close, 0):
+            self.error_untold = False
+        if not self.openings and self.error_untold:
             self.node.failed = self._error  # of a write that was answered after the close
         ahead = self.read_ahead.pop(opening, None)
         if ahead is not None:
@@ -84,7 +101,7 @@ class NodeFile:
     @property
     def dirty(self) -> bool:
         """Whether writes have not arrived at the server yet."""
-        return bool(self._buffer or self._sending)
+        return bool(self._buffer or self._sending or self._refused or self._keeping)
 
     def seed(self, opening: OpenFile, start: bytes) -> None:
         """The whole file came when it was opened; it is good until something is written."""
@@ -103,7 +120,12 @@ class NodeFile:
     # ---- writing
 
     async def write(self, opening: OpenFile, offset: int, data: bytes) -> None:
-        """Take ``data``; it is sent soon. Waits while too much is on its way."""
+        """Take ``data``; it is sent soon. Waits while too much is on its way.
+
+        :raises ChangedElsewhere: what was written by this opening before was refused.
+        """
+        if opening.remote.broken:
+            raise ChangedElsewhere
         if self.read_ahead:
             self.forget_reads()
         node = self.node
@@ -148,8 +170,8 @@ class NodeFile:
     async def drain(self) -> None:
         """Return when everything that was written so far has been answered by the server."""
         self._send_buffer()
-        while self._sending:
-            await asyncio.wait(list(self._sending))
+        while self._sending or self._keeping:
+            await asyncio.wait([*self._sending, *([self._keeping] if self._keeping else [])])
 
     def raise_error(self, opening: OpenFile, *, told: bool) -> None:
         """:raises OSError: a write behind has failed, and no ``fsync`` of this opening was told.
@@ -225,7 +247,32 @@ class NodeFile:
         async def write(remote: Remote) -> None:
             await remote.client.write(await remote_file.on(remote), start, data)
 
-        await self.link.call(write)
+        try:
+            await self.link.call(write)
+        except OSError as error:
+            lost_name = error.errno == errno.ESTALE and self.node.last_name is not None
+            if isinstance(error, ChangedElsewhere) or error.errno == CHANGED_BY_OTHERS or lost_name:
+                self._refuse(start, data)
+                raise ChangedElsewhere from None
+            raise
+
+    def _refuse(self, start: int, data: bytes) -> None:
+        """Somebody else has changed the file: what is open of it is of no use any more."""
+        if not self._refused:
+            self._refused_size = self.node.attributes.size
+        self._refused.append((start, data))
+        for opening in self.openings:
+            if opening.writable:
+                opening.remote.broken = True
+
+    async def _keep_refused(self) -> None:
+        try:
+            while self._refused:
+                refused, self._refused = self._refused, []
+                size = max(self._refused_size, *(start + len(data) for start, data in refused))
+                await self._keep(Unsent(size, self.node.attributes.mode, refused))
+        finally:
+            self._keeping = None
 
     def _delivered(self, task: "asyncio.Task[None]") -> None:
         start, end = self._sending.pop(task)
@@ -238,11 +285,16 @@ class NodeFile:
             _log.error("a write failed: %r", error)
             error = OSError(errno.EIO, "a write failed")
         self.fail(error)
+        if self._refused and not self._sending and self._keeping is None:
+            self._send_buffer()  # it is refused as well
+            if not self._sending:
+                self._keeping = asyncio.ensure_future(self._keep_refused())
 
     def fail(self, error: OSError) -> None:
         """A change of the file has failed; whoever has it open is told at close or fsync."""
         self._error = error
         self.error_count += 1
+        self.error_untold = True
         # The kernel has what the server has refused.
         self.node.pages = self.node.pages_version = None
 

@@ -61,7 +61,7 @@ async def serve_pod(stop: asyncio.Event) -> None:
             for task in done - {told}:
                 task.result()
             if told in done:
-                await _drain(filesystem, status)
+                await send_rest(filesystem, status)
                 # The kernel's requests that still wait for a server end with the descriptor; to
                 # wait for them here would be to wait for the server.
                 logging.shutdown()
@@ -136,17 +136,28 @@ class Answer:
         self._connection.close()
 
 
-async def _drain(filesystem: StorageFilesystem, status: StatusLines) -> None:
-    """Send what was written; if time is up, name what was not sent."""
+async def send_rest(
+    filesystem: StorageFilesystem, status: StatusLines, limit_s: float = _DRAIN_LIMIT_S
+) -> None:
+    """Send what was written, for so long; report what could not be sent, and conflict copies."""
     try:
-        async with asyncio.timeout(_DRAIN_LIMIT_S):
+        async with asyncio.timeout(limit_s):
             await filesystem.finish()
     except TimeoutError:
-        names = [os.fsdecode(name) for name in filesystem.unsent()]
-        shown = ", ".join(names[:_MOST_NAMED])
-        more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+        _log.warning("not everything was sent in %.0f s", limit_s)
+    names = filesystem.unsent()
+    if names:
         _log.warning("%d files were not sent", len(names))
-        status.report(HelperState.UNSENT, shown + more)
+        status.report(HelperState.UNSENT, _named(names))
+    if filesystem.conflict_copies:
+        status.report(HelperState.CONFLICT, _named(filesystem.conflict_copies))
+
+
+def _named(names: list[bytes]) -> str:
+    """Some of these names, and how many more there are."""
+    shown = ", ".join(os.fsdecode(name) for name in names[:_MOST_NAMED])
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return shown + more
 
 
 def _owner() -> tuple[int, int]:

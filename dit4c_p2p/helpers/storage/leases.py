@@ -46,6 +46,7 @@ class LeaseSession:
         self._lease_s = lease_s
         self._clock = clock
         self._ends_at = 0.0
+        self._acknowledged_at = clock()
         # Counted up whenever all leases have ended.
         self.period = 0
         # By file id: grants up to this number are void, and when that was said.
@@ -56,11 +57,17 @@ class LeaseSession:
         """For how long leases last if no further answer comes; not above 0: they have ended."""
         return self._ends_at - self._clock()
 
+    @property
+    def acknowledged_at(self) -> float:
+        """When the last request was sent that was answered; of this session's clock."""
+        return self._acknowledged_at
+
     def acknowledged(self, sent_at: float) -> None:
         """A request that was sent at ``sent_at`` has been answered."""
         if sent_at >= self._ends_at:
             self.period += 1  # the server may have ended them in between
         self._ends_at = max(self._ends_at, sent_at + self._lease_s)
+        self._acknowledged_at = max(self._acknowledged_at, sent_at)
 
     def end(self) -> None:
         """The session is over, and its leases with it."""

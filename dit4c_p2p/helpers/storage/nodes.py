@@ -30,6 +30,7 @@ class Node:
     """One file or folder. ``link`` is None for a folder that only the mount has.
 
     :ivar names: where it is, each with the epoch of that folder in which this was learned.
+    :ivar last_name: the name that it has lost last, unless this mount has removed it.
     :ivar lease: a folder's.
     :ivar epoch: of a folder: how many times it has begun to be leased.
     :ivar complete: of a folder: the epoch in which all its names became known.
@@ -59,6 +60,7 @@ class Node:
         "file",
         "fresh_until",
         "generation",
+        "last_name",
         "lease",
         "link",
         "listed_at",
@@ -94,6 +96,7 @@ class Node:
         self.listing: asyncio.Task[Collection[bytes] | None] | None = None
         self.listed_at = 0.0
         self.names: dict[tuple[Node, bytes], int] = {}
+        self.last_name: tuple[Node, bytes] | None = None
         self.children: dict[bytes, Node] = {}
         self.base: bytes | None = None
         self.file: NodeFile | None = None
@@ -288,6 +291,7 @@ class NodeTable:
         node = parent.children.pop(name, None)
         if node is not None:
             node.names.pop((parent, name), None)
+            node.last_name = parent, name
             self._drop_unused(node)
         return node
 
@@ -334,6 +338,8 @@ class NodeTable:
         while node.lookups == 0 and node.file is None and not node.children and node.base is None:
             if self._nodes.get(node.number) is not node:
                 return
+            if node.failed is not None:
+                return  # somebody is to be told of it
             if any(parent.knows_all for parent, _ in node.names):
                 return  # a part of what is known under a lease; released when that is lost
             del self._nodes[node.number]

@@ -49,6 +49,21 @@ class PlainRemote:
         """Attributes; there are no leases."""
         return Leased(await self.getattr(path), None)
 
+    @property
+    def heard_ns(self) -> int:
+        """Nobody asks for it."""
+        return 0
+
+    async def reopen(self, path: bytes, flags: int, file_id: int, since_ns: int) -> Opened:
+        """Open a file again; who has changed it meanwhile is not known."""
+        return await self.open(path, flags)
+
+    async def run_unchanged(
+        self, operation: Operation, path: bytes, file_id: int, since_ns: int
+    ) -> Result:
+        """Fails: without leases nothing is sent behind."""
+        raise OSError(errno.EOPNOTSUPP, "the file server has no compound operations")
+
     async def run_ordered(self, operations: Sequence[Operation]) -> list[Result]:
         """Fails: without leases nothing is sent behind."""
         raise OSError(errno.EOPNOTSUPP, "the file server has no compound operations")

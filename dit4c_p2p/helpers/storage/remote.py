@@ -96,6 +96,10 @@ class Remote(Protocol):
     async def lease(self, path: bytes, kind: LeaseKind) -> Leased:
         """A folder's attributes, and a lease on it, or a lesser one."""
 
+    @property
+    def heard_ns(self) -> int:
+        """When the last request was sent that was answered, by the server's clock."""
+
     async def run_ordered(self, operations: Sequence[Operation]) -> list[Result]:
         """The results of operations that are carried out in order, whichever of them fail."""
 
@@ -125,6 +129,20 @@ class Remote(Protocol):
         """Open a file; ``flags`` are of ``OpenFlag``, ``mode`` is for one that is made.
 
         :param ahead: so many of its first bytes are wished for; a server may leave them out.
+        """
+
+    async def reopen(self, path: bytes, flags: int, file_id: int, since_ns: int) -> Opened:
+        """Open a file again, to write what was written before ``since_ns`` (the server's clock).
+
+        :raises OSError: ``CHANGED_BY_OTHERS``, ESTALE, ENOENT: it is not what it was.
+        """
+
+    async def run_unchanged(
+        self, operation: Operation, path: bytes, file_id: int, since_ns: int
+    ) -> Result:
+        """The result of an operation, if the file at ``path`` is what it was; see :meth:`reopen`.
+
+        :raises OSError: it is not.
         """
 
     async def read_files(self, paths: Sequence[bytes]) -> Sequence[Whole | None]:

@@ -9,9 +9,11 @@ from typing import TypeVar
 
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.helpers.storage.remote import Remote
+from dit4c_p2p.helpers.storage.conflicts import ChangedElsewhere, is_others_doing
+from dit4c_p2p.helpers.storage.remote import Opened, Remote
 from dit4c_p2p.helpers.storage.sftp_client import ConnectionGone, now_s
-from dit4c_p2p.sftp.extensions import Notice
+from dit4c_p2p.sftp.constants import OpenFlag
+from dit4c_p2p.sftp.extensions import REPLAY_S, Notice
 
 _log = logging.getLogger(__name__)
 
@@ -22,6 +24,8 @@ _LONGEST_PAUSE_S = 3.0
 _LOOK_S = 1.0
 # A session that has sent nothing for so long sends something, so that its leases last.
 _RENEW_S = 0.7
+# No session has been lost yet.
+NEVER_AWAY_NS = (1 << 63) - 1
 # Bytes of writes on their way to one server.
 MAX_UNSENT_BYTES = 32 * 1024 * 1024
 
@@ -55,6 +59,9 @@ class ServerLink:
         # Told what the server says of its leases, and that those of a session are gone.
         self.on_notice: Callable[[Remote, Notice], None] = lambda remote, notice: None
         self.on_lost: Callable[[], None] = lambda: None
+        # Since when somebody else may have changed what this mount has not sent yet; of the
+        # server's clock.
+        self.since_ns = NEVER_AWAY_NS
         # The server's clock has come at least so far: the newest time of change that it has told.
         self.newest_ns = 0
         self.trouble = "not connected yet"
@@ -84,6 +91,10 @@ class ServerLink:
             finally:
                 self._remote = None
                 remote.client.abort()
+                lasted_s = asyncio.get_running_loop().time() - began
+                # What was to be sent again may not be sent yet.
+                if lasted_s > REPLAY_S or self.since_ns == NEVER_AWAY_NS:
+                    self.since_ns = remote.heard_ns
                 if remote.leases is not None:
                     remote.leases.end()
                 self.on_lost()
@@ -165,6 +176,9 @@ class RemoteFile:
     :param flags: ``OpenFlag``, without those that act at the first opening only.
     :param opened: the session in which it has been opened, and its handle there.
     :param file_id: of the file, where the server says one: no other file is opened in its place.
+    :ivar since_ns: returns since when (the server's clock) nobody else may have changed the file,
+        as there is something to be written to it that is older; None: there is nothing.
+    :ivar broken: somebody else has changed the file: nothing is done with it any more.
     """
 
     def __init__(
@@ -183,22 +197,38 @@ class RemoteFile:
         if opened is not None:
             self._remote, self._handle = opened
         self._opening = asyncio.Lock()
+        self.since_ns: Callable[[], int | None] = lambda: None
+        self.broken = False
 
     async def on(self, remote: Remote) -> bytes:
         """Its handle in that session.
 
         :raises OSError: it can't be opened again.
+        :raises ChangedElsewhere: it must not be, for what is to be written to it.
         """
+        if self.broken:
+            raise ChangedElsewhere
         if self._remote is remote:
             return self._handle
         async with self._opening:
             if self._remote is not remote:
-                found = await remote.open(self._path(), self.flags)
+                found = await self._open(remote)
                 if self._file_id is not None and found.attributes.file_id != self._file_id:
                     remote.client.close(found.handle).add_done_callback(_closed)
                     raise OSError(errno.EIO, "another file has this name now")
                 self._handle, self._remote = found.handle, remote
         return self._handle
+
+    async def _open(self, remote: Remote) -> Opened:
+        path, since_ns = self._path(), self.since_ns()
+        if since_ns is None or self._file_id is None or not self.flags & OpenFlag.WRITE:
+            return await remote.open(path, self.flags)
+        try:
+            return await remote.reopen(path, self.flags, self._file_id, since_ns)
+        except OSError as error:
+            if is_others_doing(error):
+                raise ChangedElsewhere from None
+            raise
 
     def handle_on(self, remote: Remote | None) -> bytes | None:
         """Its handle in that session, if it has one there."""

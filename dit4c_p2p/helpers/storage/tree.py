@@ -399,6 +399,7 @@ class Tree(KernelEntries):
         node = self.table.detach(parent, name)
         if node is not None:
             node.changed()
+            node.last_name = None
             if node.attributes.links:
                 node.attributes.links -= 1
 

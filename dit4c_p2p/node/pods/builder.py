@@ -273,17 +273,17 @@ class PodBuilder:
     async def stop(self, instance: str, grace_s: int) -> str:
         """Stop the app first, then what serves it; the containers stay.
 
-        What was written to the user's files is sent, for as long as that may take. Returns the
-        names of files that were not sent, mostly none.
+        What was written to the user's files is sent, for as long as that may take. Returns what
+        they are told of files that did not arrive where they belong; mostly nothing.
         """
         containers = await self.look(instance)
-        unsent = await self._stop_app(containers, grace_s)
+        told = await self._stop_app(containers, grace_s)
         others = [state.id for role, state in containers.items() if role is not Role.APP]
         await gather_all(*(self._engine.stop_container(id, _HELPER_GRACE_S) for id in others))
         app = containers.get(Role.APP)
         if app is not None and app.has_files:
             await self._unmount(instance)
-        return unsent
+        return told
 
     async def _unmount(self, instance: str) -> None:
         """Take a mount away whose helper has ended; a deletion can't cross it, and fails at it."""
@@ -305,11 +305,11 @@ class PodBuilder:
                     raise
                 # What waits for an absent file server can't be killed. Without the helper it can.
                 stuck = failure
-        unsent = "" if storage is None else await self.files.drain(storage)
+        told = "" if storage is None else await self.files.drain(storage)
         if stuck is not None and app is not None:
             _log.warning("an app did not stop: %s", stuck.one_line())
             await self._engine.stop_container(app.id, _HELPER_GRACE_S)
-        return unsent
+        return told
 
     async def remove_helpers(self, instance: str) -> None:
         """Remove the helpers of a pod, which are made anew when it is completed."""

@@ -23,8 +23,12 @@ from dit4c_p2p.node.pods.storage_spec import files_volume_name, owner_of
 _log = logging.getLogger(__name__)
 
 _MOUNT_S = 60.0
-# The helper's last word is about what it could not send.
+# The helper's last words are about what it could not send.
 _LAST_LINES = 20
+_TOLD = {
+    HelperState.UNSENT: "these files were not sent to the file server",
+    HelperState.CONFLICT: "changed elsewhere as well, so what was written here is kept in",
+}
 
 
 class FilesMount:
@@ -87,18 +91,15 @@ class FilesMount:
         await self._engine.remove_container(name)
 
     async def drain(self, storage: ContainerState) -> str:
-        """Have the storage helper send what was written, and end; the names of unsent files."""
+        """Have the storage helper send what was written, and end.
+
+        Returns what its person is told of files that did not arrive where they belong; mostly
+        nothing.
+        """
         if not storage.running:
             return ""
         await self._engine.stop_container(storage.id, DRAIN_S)
-        lines = (await self._engine.log_tail(storage.id, _LAST_LINES)).splitlines()
-        for line in reversed(lines):
-            try:
-                status = decode(line.encode(), HelperStatus)
-            except (DitError, msgspec.MsgspecError):
-                continue
-            return status.detail if status.state is HelperState.UNSENT else ""
-        return ""
+        return said_at_its_end(await self._engine.log_tail(storage.id, _LAST_LINES))
 
     async def _run(self, instance: str, verb: str, owner: tuple[int, int] = (0, 0)) -> None:
         """Run the mount container to its end."""
@@ -123,6 +124,20 @@ class FilesMount:
             raise EngineError(f"the files were not {verb}ed in {_MOUNT_S:.0f} s") from None
         finally:
             await self._engine.remove_container(id)
+
+
+def said_at_its_end(log_tail: str) -> str:
+    """What a person is told of files, by the last lines of a storage helper."""
+    details: dict[HelperState, str] = {}
+    for line in log_tail.splitlines():
+        try:
+            status = decode(line.encode(), HelperStatus)
+        except (DitError, msgspec.MsgspecError):
+            continue
+        details[status.state] = status.detail
+    return "; ".join(
+        f"{words}: {details[state]}" for state, words in _TOLD.items() if state in details
+    )
 
 
 def trouble_of(instance: str, failure: NodeFailure) -> str:

@@ -239,10 +239,9 @@ class PodManager:
             if now.state is not PodState.EXITED:
                 self._inspector.folder(instance).set_reason(_STOPPED)
             if any(state.running for state in found.values()):
-                unsent = await self._builder.stop(instance, self._config.stop_grace_s)
-                if unsent:
-                    reason = f"{_STOPPED}; these files were not sent to the file server: {unsent}"
-                    self._inspector.folder(instance).set_reason(reason)
+                told = await self._builder.stop(instance, self._config.stop_grace_s)
+                if told:
+                    self._inspector.folder(instance).set_reason(f"{_STOPPED}; {told}")
                 _log.info("pod of %s: stopped", instance)
         return PodStopped(instance=instance)
 

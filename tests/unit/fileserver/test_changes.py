@@ -39,3 +39,11 @@ def test_what_was_forgotten_counts_as_changed():
     assert not table.by_others("me", G, 0, 10)
     table.note("me", 4, KEPT_S + 1)
     assert table.by_others("me", G, 0, 10), "nobody waits for so long"
+
+
+def test_a_file_that_was_made_has_nothing_to_do_with_an_earlier_one_of_its_number():
+    table = Changes()
+    table.note("other", F, 0)
+    table.note("me", F, 1, made=True)
+    assert not table.by_others("me", F, 0, 10)
+    assert table.by_others("other", F, 0, 10)

@@ -1,12 +1,16 @@
 """What a mount sends behind its programs: it arrives, in order, by itself and when asked for."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import time
 
 import pytest
+from systems.storage_line import Line
 from systems.storage_mount import Mount, OwnServer, needs_fuse
+
+from dit4c_p2p.node.pods.files_mount import said_at_its_end
 
 pytestmark = needs_fuse
 
@@ -112,7 +116,7 @@ def test_nothing_is_lost_when_a_mount_is_told_to_end_at_once(server, tmp_path):
     write_files(mount.path / "ended", 300, b"x" * 3000)
     for number in range(0, 300, 3):
         (mount.path / "ended" / f"f{number}").unlink()
-    mount.drain()
+    assert said_at_its_end(mount.drain()) == ""
     subprocess.run(["umount", "-l", mount.path], check=True)
     names = sorted(os.listdir(server.stored / "ended"))
     assert names == sorted(f"f{number}" for number in range(300) if number % 3)
@@ -120,3 +124,29 @@ def test_nothing_is_lost_when_a_mount_is_told_to_end_at_once(server, tmp_path):
         (server.stored / "ended" / name).read_bytes() == b"x" * 3000 + name[1:].encode()
         for name in names
     )
+
+
+def test_what_can_not_be_sent_when_a_mount_is_told_to_end_is_named(server, tmp_path):
+    line = Line(server)
+    mount = Mount(line, server.shown, tmp_path / "named")
+    try:
+        write_files(mount.path / "named", 300, b"x" * 3000)
+        with (mount.path / "named" / "open").open("wb") as file:
+            line.fall_silent()
+            for number in range(300):
+                (mount.path / "named" / f"f{number}").chmod(0o640)
+            file.write(b"too late")
+            file.flush()
+            told = said_at_its_end(mount.drain())
+            subprocess.run(["umount", "-l", mount.path], check=True)
+            with contextlib.suppress(OSError):
+                file.close()
+    finally:
+        mount.end()
+        line.close()
+    there = [path for path in (server.stored / "named").glob("f*") if path.stat().st_mode & 0o20]
+    sentence, _, names = told.partition(": ")
+    assert sentence == "these files were not sent to the file server"
+    named, _, more = names.partition(" and ")
+    missing = len(named.split(", ")) + int(more.removesuffix(" more"))
+    assert len(there) + missing == 301 and "named/open" in named
