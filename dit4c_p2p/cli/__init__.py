@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dit4c_p2p import __version__
 from dit4c_p2p.atomic_file import full_disk_hint
 from dit4c_p2p.cli import (
+    accounts,
     audit,
     components,
     images,
@@ -60,6 +61,7 @@ def make_parser() -> argparse.ArgumentParser:
         components.add_component_commands,
         settings.add_config_commands,
         people.add_login_link_command,
+        accounts.add_account_commands,
         tokens.add_token_commands,
         keys.add_key_commands,
         images.add_images_commands,
