@@ -315,9 +315,10 @@ class Tree(KernelEntries):
 
     async def _settle(self, node: Node) -> None:
         """What was written to a file is at the server, and so are its handles."""
-        if node.file is not None:
-            await node.file.open_all()
-            await node.file.drain()
+        file = node.file  # it may be closed meanwhile
+        if file is not None:
+            await file.open_all()
+            await file.drain()
         await self._arrived(node)
 
     async def _before_return(self, nodes: Iterable[Node]) -> None:
@@ -326,10 +327,9 @@ class Tree(KernelEntries):
         for node in nodes:
             if node.file is not None:
                 node.file.send()
-        for node in nodes:
-            if node.file is not None:
-                await node.file.open_all()
-                await node.file.drain()
+        for file in [node.file for node in nodes if node.file is not None]:
+            await file.open_all()
+            await file.drain()
         await self._arrived(*nodes)
 
     def _handle_for(self, node: Node, writable: bool) -> Any:

@@ -8,12 +8,16 @@ import threading
 import time
 
 import pytest
+from systems.storage_line import Line
 from systems.storage_mount import Mount, OwnServer, needs_fuse
 
 pytestmark = needs_fuse
 
 # A long run by hand sets more.
 TRIALS = int(os.environ.get("STORAGE_TRIALS", "80"))
+# So often a mount is cut off; each time all files are written elsewhere.
+CUTS = int(os.environ.get("STORAGE_CUTS", "1"))
+CUT_FILES = 50
 NAMES = [f"{folder}/{name}" for folder in ("one", "two", "two/deep") for name in "abc"]
 
 
@@ -211,3 +215,75 @@ def test_a_mount_that_is_stopped_holds_nobody_up_for_long_and_is_not_stale_after
     finally:
         two.mount.go_on()
     assert two.read("one/a") == b"after!"
+
+
+class Readers:
+    """Threads that open files all the time, and note what they found in which."""
+
+    def __init__(self, folder, count=6):
+        self.found, self.errors, self._over = [], [], threading.Event()
+        self._threads = [
+            threading.Thread(target=self._read, args=(folder, number)) for number in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def _read(self, folder, seed):
+        noise = random.Random(seed)
+        while not self._over.is_set():
+            number = noise.randrange(CUT_FILES)
+            began = time.monotonic()
+            try:
+                text = (folder / f"f{number}").read_bytes()
+            except OSError as error:
+                self.errors.append(error)
+                return
+            if text:  # not between another's truncation and write
+                self.found.append((number, began, int(text)))
+
+    def end(self):
+        self._over.set()
+        for thread in self._threads:
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("away", ["silent line", "stopped process"])
+def test_no_open_is_stale_at_a_mount_that_is_cut_off(server, tmp_path, away):
+    line = Line(server)
+    one, two = (
+        Mount(line, server.shown, tmp_path / "one"),
+        Mount(server, server.shown, tmp_path / "two"),
+    )
+    folder = two.path / f"cut {away}"
+    folder.mkdir()
+    written = [[(0.0, 0)] for _ in range(CUT_FILES)]  # by file: when it was closed, and its version
+    for number in range(CUT_FILES):
+        (folder / f"f{number}").write_bytes(b"%08d" % 0)
+    readers = Readers(one.path / folder.name)
+    stopping, going_on = (
+        (line.fall_silent, line.flow) if away == "silent line" else (one.stop, one.go_on)
+    )
+    try:
+        for cut in range(1, CUTS + 1):
+            time.sleep(1.2)  # until the folder is leased again
+            stopping()
+            for number, its in enumerate(written):
+                (folder / f"f{number}").write_bytes(b"%08d" % cut)
+                its.append((time.monotonic(), cut))
+            going_on()
+            for number, its in enumerate(written):
+                assert int((one.path / folder.name / f"f{number}").read_bytes()) == its[-1][1]
+    finally:
+        going_on()
+        readers.end()
+        one.end()
+        two.end()
+        line.close()
+    stale = [
+        (number, version, its)
+        for number, began, version in readers.found
+        if version < (its := max(v for at, v in written[number] if at < began))
+    ]
+    print(len(readers.found), "opens,", CUTS * CUT_FILES, "writes")
+    assert stale == [] and readers.errors == [] and len(readers.found) > CUT_FILES
