@@ -77,6 +77,7 @@
     goOn.textContent = at.textContent;
     parts(row, "kept-box")[0].hidden = it.kept_on.length === 0;
     setText(row, "kept", it.kept_on.join(", "));
+    row.querySelector('[data-action="kept"]').href = `/instances/${encodeURIComponent(it.id)}/kept`;
     const saving = parts(row, "checkpoint-progress")[0];
     saving.hidden = !checkpoint.busy;
     saving.setAttribute("aria-label", `Progress of the checkpoint of ${it.name}`);

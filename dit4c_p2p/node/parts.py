@@ -9,12 +9,12 @@ from dit4c_p2p.node.network.egress import ServiceAddresses
 from dit4c_p2p.node.network.firewall_updater import FirewallUpdater
 from dit4c_p2p.node.pods.builder import PodBuilder
 from dit4c_p2p.node.pods.disk_quota import DiskQuotaMonitor
+from dit4c_p2p.node.pods.images import NodeImages
 from dit4c_p2p.node.pods.inspector import PodInspector
 from dit4c_p2p.node.pods.manager import PodManager
 from dit4c_p2p.node.pods.memory_use import MemoryMonitor
 from dit4c_p2p.node.pods.reconciler import PodReconciler
 from dit4c_p2p.node.pods.supervisor import PodSupervisor
-from dit4c_p2p.node.saved_images.fetcher import SavedImageFetcher
 from dit4c_p2p.node.saved_images.table import ImageTable
 from dit4c_p2p.node.uploads.uploader import Uploader
 
@@ -52,9 +52,15 @@ class NodeParts:
             builder=builder,
             inspector=inspector,
             reconciler=reconciler,
-            saved_images=SavedImageFetcher(config, engine, table),
+            images=NodeImages(
+                config,
+                engine,
+                builder=builder,
+                reconciler=reconciler,
+                table=table,
+                host_now=host_now,
+            ),
             uploads=Uploader(config, engine, builder, reconciler, inspector, table),
-            host_now=host_now,
         )
         self.rules = FirewallUpdater(config, self.services, host_now, self.pods.renew_rules)
         limit = config.policy.disk_bytes

@@ -69,6 +69,7 @@ from dit4c_p2p.portal.pages import device as device_pages
 from dit4c_p2p.portal.pages import files as file_pages
 from dit4c_p2p.portal.pages import groups as group_pages
 from dit4c_p2p.portal.pages import invitations as invitation_pages
+from dit4c_p2p.portal.pages import kept as kept_pages
 from dit4c_p2p.portal.pages import keys as key_pages
 from dit4c_p2p.portal.pages import machines as machine_pages
 from dit4c_p2p.portal.pages import passkeys as passkey_pages
@@ -412,6 +413,7 @@ class Portal:
             peer_images.routes(),
             saved_pages.routes(),
             checkpoint_pages.routes(),
+            kept_pages.routes(),
             oauth_handlers.routes(),
             api.routes(self.config.url),
             login.routes(),

@@ -106,13 +106,13 @@ class KeysQuery(Page, frozen=True):
 
 
 class NewInstance(Body, frozen=True):
-    """``image`` is the name or the id of an image of the catalogue; instead of it, ``from`` is the
-    id of an instance of one's own that is preserved: the new one goes on from its files.
-    """
+    """``image``: one of the catalogue's, by name or id; or ``from``: an instance of one's own, from
+    whose saved files the new one goes on, or from those that the machine ``kept_on`` keeps."""
 
     image: Reference = ""
     name: Name = ""
     source: Annotated[str, Meta(max_length=40)] = msgspec.field(default="", name="from")
+    kept_on: Annotated[str, Meta(max_length=52)] = ""
 
 
 class NewShare(Body, frozen=True):

@@ -14,6 +14,7 @@ from contextlib import aclosing
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.instances import FINAL, State
+from dit4c_p2p.messages.kept_files import split_kept
 from dit4c_p2p.messages.link import CheckImage, ImageChecked, InstanceLogs, RequestLogs
 from dit4c_p2p.messages.node import (
     CALL_SILENCE_S,
@@ -184,11 +185,16 @@ class WorkRunner:
                         if other.node is not None and other.occupies
                     )
                     left = set(instance.left_nodes)
-                    others = [name for name in self._nodes.names if name not in left]
+                    _, there = split_kept(instance.image) or ("", "")
+                    others = [
+                        name
+                        for name in self._nodes.names
+                        if name not in left and there in ("", name)
+                    ]
                     described = await self._descriptions()
                     choice = choose(
                         others,
-                        {name: described[name] for name in described if name not in left},
+                        {name: described[name] for name in described if name in others},
                         placed,
                         moved=bool(left),
                     )

@@ -96,6 +96,13 @@ async def test_goes_on_elsewhere_and_one_pod_serves(house):
             await page(browser, url, "checkpoint")
             kept = docker("cp", f"{app_of(instance)}:/index.html", "-")
             assert "later" in kept, "what was written after the checkpoint"
+            body = {"from": instance, "kept_on": "node-away"}
+            copy = (await api.call("POST", "instances", body, expect=201))["id"]
+            copied = await api.wait_for(copy, "running", url=True)
+            assert shell(app_of(copy), "cat /index.html") == "later"
+            assert copied["url"] != url
+            await page(browser, url, "checkpoint")
+            await api.discard(copy)
             await api.discard(instance)
             label = f"label=dit4c.instance={instance}"
             async with asyncio.timeout(60):

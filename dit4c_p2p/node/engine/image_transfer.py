@@ -5,7 +5,8 @@ The same rules as for :mod:`dit4c_p2p.node.engine.client` hold; only a beginning
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import aiodocker
@@ -39,11 +40,15 @@ class ImageTransfer:
         """All images of the engine, as listed."""
         return list(await self._engine.request_json("images/json"))
 
-    async def commit(self, id: str, name: str, tag: str) -> str:
-        """Make a stopped container's writable layer an image; returns its id."""
+    async def commit(self, id: str, name: str, tag: str, *, without: Sequence[str] = ()) -> str:
+        """Make a stopped container's writable layer an image; returns its id.
+
+        :param without: labels of the container's that are empty in the image: none can be left out.
+        """
         params = {"container": id, "repo": name, "tag": tag, "pause": "false"}
+        data = {"Labels": dict.fromkeys(without, "")} if without else {}
         made = await self._engine.request_json(
-            "commit", method="POST", params=params, data={}, limit_s=_COMMIT_S
+            "commit", method="POST", params=params, data=data, limit_s=_COMMIT_S
         )
         return str(made["Id"])
 
@@ -73,6 +78,26 @@ class ImageTransfer:
         async with self._engine.request_stream(f"containers/{id}/export", {}) as response:
             async for data in response.content.iter_chunked(_READ_BYTES):
                 yield data
+
+    async def copy_folder(self, source: str, target: str, path: str) -> None:
+        """Copy a folder, owners and modes included, to its place in another container.
+
+        Neither has to run. What the other has in that folder stays if the first has nothing there.
+
+        :raises NotFound: there is no such folder.
+        """
+        where = {"path": path.rstrip("/")}
+        async with self._engine.request_stream(f"containers/{source}/archive", where) as response:
+            async with self._engine.limited(_LOAD_S):
+                async with request(
+                    self._engine.docker,
+                    f"containers/{target}/archive",
+                    "PUT",
+                    params={"path": str(PurePosixPath(path).parent)},
+                    data=response.content.iter_chunked(_READ_BYTES),
+                    headers={"Content-Type": "application/x-tar"},
+                ) as done:
+                    await done.read()
 
     async def load(self, archive: AsyncIterator[bytes]) -> None:
         """Have the engine take an archive in.

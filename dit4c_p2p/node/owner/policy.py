@@ -7,6 +7,7 @@ from collections.abc import Set
 
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.names import Kind, PeerName
+from dit4c_p2p.messages.kept_files import split_kept
 from dit4c_p2p.messages.saved_images import split_saved
 from dit4c_p2p.node.errors import PolicyRefused
 from dit4c_p2p.oci.reference import registry_of, split_image
@@ -25,6 +26,9 @@ def check_image(policy: Policy, image: str) -> None:
         parse_image(image)
         return
     repository, digest = parse_image(image)
+    if split_kept(image) and not policy.images:
+        # A container that has run here.
+        return
     registry = registry_of(repository) if repository else ""
     if registry and policy.registries and registry not in policy.registries:
         raise PolicyRefused(f"the owner of this node does not allow images from {registry}")

@@ -34,6 +34,7 @@ from dit4c_p2p.node.pods.files_mount import FilesMount, trouble_of
 from dit4c_p2p.node.pods.spec import ALL_HELPERS, Definition, NameFile, PodSpec, Role
 from dit4c_p2p.node.pods.status import Containers, ContainerState
 from dit4c_p2p.node.pods.storage_spec import files_volume_name
+from dit4c_p2p.node.saved_images.kept_files import copy_volumes
 
 _log = logging.getLogger(__name__)
 
@@ -155,6 +156,8 @@ class PodBuilder:
             self._create(spec, Role.LISTENER, pod.helper(spec, Role.LISTENER, infra)),
             self._create_auth(spec, infra, files),
         )
+        if kept := spec.image.volumes_of:
+            await copy_volumes(self._engine, spec, (await self.look(kept)).get(Role.APP), app)
         await gather_all(self._start_app(app), *(self._start_helper(id) for id in (listener, auth)))
         return await self._show_files(spec, infra, app) if spec.files else ""
 

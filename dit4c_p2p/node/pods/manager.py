@@ -24,9 +24,8 @@ uses the images of the agent that starts it. Infra stays as created for as long 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from ipaddress import IPv4Network
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, nullcontext
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -50,10 +49,8 @@ from dit4c_p2p.messages.node import (
     StartPod,
     UploadImage,
 )
-from dit4c_p2p.messages.saved_images import split_saved
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine.client import Engine
-from dit4c_p2p.node.engine.registry_auth import RegistryLogins
 from dit4c_p2p.node.errors import (
     FilesFailed,
     NodeFailure,
@@ -62,14 +59,12 @@ from dit4c_p2p.node.errors import (
     PodBroken,
     TransientError,
 )
-from dit4c_p2p.node.network import host_network
 from dit4c_p2p.node.network.firewall import EgressPolicy
 from dit4c_p2p.node.owner import policy
-from dit4c_p2p.node.owner.registries import check_registry
 from dit4c_p2p.node.pods import spec
 from dit4c_p2p.node.pods.builder import PodBuilder
 from dit4c_p2p.node.pods.engine_steps import gather_all
-from dit4c_p2p.node.pods.image_pull import fetch, is_here, resolve_tag
+from dit4c_p2p.node.pods.images import NodeImages
 from dit4c_p2p.node.pods.inspector import PodInspector
 from dit4c_p2p.node.pods.key_proofs import key_proofs
 from dit4c_p2p.node.pods.readiness import ReadinessTracker, wait_until_ready
@@ -77,9 +72,7 @@ from dit4c_p2p.node.pods.reconciler import PodReconciler
 from dit4c_p2p.node.pods.spec import AppImage, Role
 from dit4c_p2p.node.pods.state_dir import instances_kept
 from dit4c_p2p.node.pods.status import Containers
-from dit4c_p2p.node.saved_images.fetcher import SavedImageFetcher
 from dit4c_p2p.node.uploads.uploader import Uploader
-from dit4c_p2p.oci.reference import registry_of, split_tag
 
 _log = logging.getLogger(__name__)
 
@@ -91,10 +84,7 @@ _STOPPED = "it was stopped as asked"
 
 
 class PodManager:
-    """Manager of all pods of one agent; :mod:`dit4c_p2p.node.parts` builds it with its parts.
-
-    :param host_now: reads the machine's networks; called for each pod.
-    """
+    """Manager of all pods of one agent; :mod:`dit4c_p2p.node.parts` builds it with its parts."""
 
     def __init__(
         self,
@@ -104,19 +94,16 @@ class PodManager:
         builder: PodBuilder,
         inspector: PodInspector,
         reconciler: PodReconciler,
-        saved_images: SavedImageFetcher,
+        images: NodeImages,
         uploads: Uploader,
-        host_now: Callable[[], host_network.HostNetwork],
     ) -> None:
         self._config = config
         self._engine = engine
-        self._host_now = host_now
         self._data_folder = str(config.data_folder)
-        self._logins = RegistryLogins(config.registry_logins)
         self._builder = builder
         self._inspector = inspector
         self._reconciler = reconciler
-        self._saved_images = saved_images
+        self._images = images
         self.uploads = uploads
         # One at a time changes a pod; a lock is forgotten when nobody holds or awaits it.
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -138,37 +125,13 @@ class PodManager:
             max_pods=lent.instances,
         )
 
-    async def ensure_image(self, image: str) -> AsyncGenerator[Progress | ImageReady, None]:
-        """Have the image here: fetched, if it names a registry, and can be served.
+    def ensure_image(self, image: str) -> AsyncGenerator[Progress | ImageReady, None]:
+        """Have an image here; see :meth:`NodeImages.ensure`."""
+        return self._images.ensure(image, self._lock)
 
-        :raises PolicyRefused, UnknownImage, NoPort: it can't run on this node.
-        :raises RegistryError, DiskFull: it can't be fetched.
-        """
-        policy.check_image(self._config.policy, image)
-        saved = split_saved(image)
-        if saved is not None:
-            async with aclosing(self._saved_images.fetch(*saved)) as fetched:
-                async for progress in fetched:
-                    yield progress
-            yield ImageReady(image=image, port=(await self._reconciler.image(image)).port)
-            return
-        await self._check_registry(image)
-        async with aclosing(fetch(self._engine, image, self._config.limits, self._logins)) as said:
-            async for progress in said:
-                yield progress
-        yield ImageReady(image=image, port=(await self._reconciler.image(image)).port)
-
-    async def resolve_image(self, reference: str) -> AsyncGenerator[Progress | ImageReady, None]:
-        """As :meth:`ensure_image`, of what the reference means now; a tag becomes a digest.
-
-        :raises PolicyRefused: it is no reference.
-        """
-        if (tagged := split_tag(reference)) is not None:
-            await self._check_source(tagged[0])
-            reference = await resolve_tag(self._engine, *tagged, self._logins)
-        async with aclosing(self.ensure_image(reference)) as said:
-            async for one in said:
-                yield one
+    def resolve_image(self, reference: str) -> AsyncGenerator[Progress | ImageReady, None]:
+        """Have the image of a reference here; see :meth:`NodeImages.resolve`."""
+        return self._images.resolve(reference, self._lock)
 
     async def start(
         self, request: StartPod
@@ -198,7 +161,9 @@ class PodManager:
                 key = folder.key()
                 yield key_proofs(self._config, instance, key, request.key_nonce)
                 yield Progress(info=await self._what_starts(request), fraction=0.2)
-                containers = await self._stand(instance, image, request)
+                kept = image.volumes_of
+                async with self._lock(kept) if kept else nullcontext():
+                    containers = await self._stand(instance, image, request)
             finally:
                 self._starting.discard(instance)
         arrival = ReadinessTracker(
@@ -436,20 +401,6 @@ class PodManager:
             await self.end(instance, failure.one_line())
 
     # ---- beneath
-
-    async def _check_registry(self, image: str) -> None:
-        """Whether an image that is not here yet may be fetched from where its name leads.
-
-        :raises PolicyRefused, RegistryError: it may not, or its registry is not known.
-        """
-        repository, _ = policy.parse_image(image)
-        if repository and not await is_here(self._engine, image):
-            await self._check_source(repository)
-
-    async def _check_source(self, repository: str) -> None:
-        host = self._host_now()
-        own = {IPv4Network((int(address), 32)) for address in host.addresses}
-        await check_registry(self._config.policy, registry_of(repository), own | host.on_link)
 
     async def _image(self, request: StartPod) -> AppImage:
         """What the image declares; a kept app's container says it itself.

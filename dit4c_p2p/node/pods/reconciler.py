@@ -3,11 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import asyncssh
 
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.codec import encode
+from dit4c_p2p.messages.kept_files import split_kept
 from dit4c_p2p.messages.node import PodState
 from dit4c_p2p.messages.pod import PodConfig
 from dit4c_p2p.messages.saved_images import split_saved
@@ -68,8 +70,10 @@ class PodReconciler:
         :raises UnknownImage: it is not here.
         :raises NoPort: it declares no TCP port.
         """
+        kept, _ = split_kept(image) or ("", "")
         try:
-            return pod.read_image(await self._engine.image(self._at_engine(image)))
+            found = pod.read_image(await self._engine.image(self._at_engine(image)))
+            return replace(found, volumes_of=kept)
         except NotFound:
             raise UnknownImage(
                 f"the image {pod.short_image(image)} is not on this node",
@@ -84,10 +88,9 @@ class PodReconciler:
 
     def _at_engine(self, image: str) -> str:
         """What the engine calls an image: a saved one has an id of the engine's."""
-        saved = split_saved(image)
-        if saved is None:
+        if split_saved(image) is None and split_kept(image) is None:
             return image
-        known = self._table.get(saved[1])
+        known = self._table.get(image.rpartition("@")[2])
         if known is None:
             raise UnknownImage("the saved image is not on this node")
         return known.image

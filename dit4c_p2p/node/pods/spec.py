@@ -109,11 +109,15 @@ class NameFile:
 
 @dataclass(frozen=True)
 class AppImage:
-    """What an image declares: its id, the lowest TCP port, and where it wants volumes."""
+    """What an image declares: its id, the lowest TCP port, and where it wants volumes.
+
+    ``volumes_of``: the instance on this node whose volumes a new pod gets a copy of, or empty.
+    """
 
     id: str
     port: int
     volumes: tuple[str, ...]
+    volumes_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -282,7 +286,13 @@ def app(
         # When the machine itself runs out of memory, apps go before its owner's programs.
         "OomScoreAdj": 500,
         "Mounts": [
-            {"Type": "volume", "Source": app_volume_name(spec.instance, index), "Target": path}
+            {
+                "Type": "volume",
+                "Source": app_volume_name(spec.instance, index),
+                "Target": path,
+                # What the image has there is not added to a copy of another volume.
+                "VolumeOptions": {"NoCopy": bool(spec.image.volumes_of)},
+            }
             for index, path in enumerate(spec.image.volumes)
             if not files_source or path.rstrip("/") != FILES_FOLDER
         ]

@@ -104,7 +104,7 @@ def read_container(inspected: Mapping[str, Any]) -> ContainerState:
             if inspected.get(key)
         ),
         app_port=int(labels.get(LABEL_APP_PORT) or 0),
-        has_files=LABEL_FILES in labels,
+        has_files=bool(labels.get(LABEL_FILES)),
         user=str((inspected.get("Config") or {}).get("User") or ""),
     )
 

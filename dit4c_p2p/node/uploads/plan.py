@@ -84,7 +84,11 @@ def upload_plan(
     :param flat: the app's whole file system is to become one layer.
     """
     shared = "" if derived_from or flat else base_repository(str(image["Id"]))
-    settings = image.get("Config") or {}
+    settings = dict(image.get("Config") or {})
+    # An image made of a container has taken over what this agent had marked it with and told it.
+    labels = (settings.get("Labels") or {}).items()
+    settings["Labels"] = {name: text for name, text in labels if not name.startswith("dit4c.")}
+    settings["Env"] = [one for one in settings.get("Env") or () if not one.startswith("DIT4C_")]
     created = datetime.fromtimestamp(int(now), UTC).isoformat().replace("+00:00", "Z")
     config = {
         "architecture": image.get("Architecture", "amd64"),

@@ -7,7 +7,7 @@
 | POST tools {name, title, image, description?, icon?} | 201 a tool, ``Location`` (admins)       |
 | GET tools/{name}                        | 200 a tool (admins)                                  |
 | PATCH tools/{name} {title?, description?, icon?, image?, offered?} | 200 a tool (admins)       |
-| POST instances {image, name?}           | 201 an instance, ``Location``                        |
+| POST instances {image, name?} or {from, kept_on?, name?} | 201 an instance, ``Location``       |
 | GET instances[?all, state, image, q]    | 200 ``[instance]``, newest first                     |
 | GET instances/{id}                      | 200 an instance                                      |
 | PATCH instances/{id} {name?, checkpoint_minutes?} | 200 an instance                            |

@@ -53,7 +53,12 @@ async def start(call: Call, body: NewInstance) -> InstanceView:
     """
     if bool(body.image) is bool(body.source):
         raise BadRequest("one of image and from is needed", field="image")
-    if body.source:
+    if body.kept_on and not body.source:
+        raise BadRequest("from is needed with kept_on", field="from")
+    if body.kept_on:
+        moves = call.parts.moves
+        instance = await moves.copy_kept(call.who, body.source, body.kept_on, body.name)
+    elif body.source:
         instance = await call.parts.saves.copy(call.who, body.source, body.name)
     else:
         instance = await call.parts.instances.start(call.who, body.image, body.name)

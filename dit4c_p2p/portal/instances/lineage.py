@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from tortoise.expressions import Q
+
+from dit4c_p2p.messages.kept_files import KEPT_REGISTRY, split_kept
 from dit4c_p2p.messages.saved_images import SAVED_REGISTRY, repository_of, split_saved
 from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.instances.saves import newest
@@ -37,7 +40,8 @@ async def lineage_of(owner: Caller, instance: Instance) -> list[Relative]:
     oldest = instance
     for _ in range(_MOST_UP):
         above = await _above(oldest)
-        if above is None:
+        # One that has gone on elsewhere is of its own checkpoint.
+        if above is None or above.id == oldest.id:
             break
         oldest = above
     found: list[Relative] = []
@@ -46,13 +50,18 @@ async def lineage_of(owner: Caller, instance: Instance) -> list[Relative]:
         one, depth = waiting.pop(0)
         found.append(await _relative(owner, one, depth))
         below = await Instance.filter(
-            image__startswith=f"{SAVED_REGISTRY}/{repository_of(one.id)}@", owner_id=owner.id
+            Q(image__startswith=f"{SAVED_REGISTRY}/{repository_of(one.id)}@")
+            | Q(image__startswith=f"{KEPT_REGISTRY}/{one.id}/"),
+            ~Q(id=one.id),
+            owner_id=owner.id,
         ).order_by("created_at")
         waiting[:0] = [(child, depth + 1) for child in below]
     return found
 
 
 async def _above(instance: Instance) -> Instance | None:
+    if kept := split_kept(instance.image):
+        return await Instance.get_or_none(id=kept[0])
     saved = split_saved(instance.image)
     if saved is None:
         return None

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from dit4c_p2p.database import in_transaction, once_committed
 from dit4c_p2p.messages.instances import State
+from dit4c_p2p.messages.kept_files import kept_reference
 from dit4c_p2p.messages.link import InstanceReport, MoveInstance
 from dit4c_p2p.messages.saved_images import repository_of, saved_reference
 from dit4c_p2p.portal.accounts.people import Caller
@@ -96,6 +97,17 @@ class Moves:
         self._registry.announce(changes)
         self._instances.told(instance)
         return instance
+
+    async def copy_kept(self, owner: Caller, id: str, node: str, name: str = "") -> Instance:
+        """A new instance from what an instance has left on an earlier machine, and on that machine.
+
+        :raises NotFound: not this person's.
+        :raises Conflict: nothing of it is kept there.
+        """
+        source = await self._instances.get(owner, id)
+        if node not in source.kept_on.split() or is_leaving(source):
+            raise Conflict("nothing of it is kept on that machine")
+        return await self._instances.start_from(owner, source, kept_reference(id, node), name)
 
 
 def is_lost(instance: Instance, reach: Reachability) -> bool:

@@ -21,6 +21,7 @@ from dit4c_p2p.identity.errors import IdentityError
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.codec import decode, encode
 from dit4c_p2p.messages.instances import SAVING, State
+from dit4c_p2p.messages.kept_files import split_kept
 from dit4c_p2p.messages.link import ConfirmUpload, InstanceReport, SaveInstance
 from dit4c_p2p.messages.saved_images import (
     COUNTERSIGNATURE_NAMESPACE,
@@ -246,6 +247,9 @@ async def _wanted(instance: str) -> bool:
 
 async def _base_of(instance: Instance) -> str:
     """The image of the catalogue that an instance began with, over all that it is derived from."""
+    if kept := split_kept(instance.image):
+        source = await Instance.get_or_none(id=kept[0])
+        return "" if source is None else await _base_of(source)
     saved = split_saved(instance.image)
     if saved is None:
         return instance.image

@@ -4,7 +4,8 @@ from integration.portal.test_checkpoints import taken, work
 from systems.portal import running_instance
 
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.messages.link import ClusterState, MoveInstance
+from dit4c_p2p.messages.kept_files import kept_reference
+from dit4c_p2p.messages.link import ClusterState, MoveInstance, StartInstance
 from dit4c_p2p.portal.models import Instance, SshKey
 
 __all__ = ["work"]
@@ -51,6 +52,36 @@ async def test_it_goes_on_with_another_key(work):
         shown = (await api.get(path)).json
         assert (shown["state"], shown["kept_on"]) == ("starting", ["node-main"])
         assert shown["unreachable"] is None, "that its old key is revoked is no news"
+        await copies_what_is_kept(work, api, scheduler, instance)
+
+
+async def copies_what_is_kept(work, api, scheduler, instance: str) -> None:
+    """A new instance is ordered from what ``node-main`` keeps, on the page and by the API."""
+    reference = kept_reference(instance, "node-main")
+    for body, status in (
+        ({"from": instance, "kept_on": "node-other"}, 409),
+        ({"kept_on": "node-main"}, 400),
+        ({"from": instance, "kept_on": "node-main"}, 201),
+    ):
+        made = await api.post("instances", json=body)
+        assert made.status == status, made.text
+    order = await scheduler.message(StartInstance)
+    assert (order.instance, order.image) == (made.json["id"], reference)
+    tree = (await api.get(f"instances/{made.json['id']}/lineage")).json
+    assert [(one["id"], one["depth"]) for one in tree] == [(instance, 0), (made.json["id"], 1)]
+    async with work.browser() as browser:
+        await browser.log_in(await work.login_link())
+        path = f"/instances/{instance}/kept"
+        assert f'href="{path}"' in (await browser.get("/")).text
+        assert "was left on node-main" in (await browser.get(path)).text
+        csrf = await browser.csrf()
+        refused = await browser.submit(path, csrf=csrf, node="node-other")
+        assert "nothing of it is kept" in refused.text.lower()
+        assert (await browser.submit(path, csrf=csrf, node="node-main")).status in (200, 303)
+    assert (await scheduler.message(StartInstance)).image == reference
+    async with work.api(await work.person("mallory")) as stranger:
+        body = {"from": instance, "kept_on": "node-main"}
+        assert (await stranger.post("instances", json=body)).status == 404
 
 
 async def test_all_or_nothing(work, monkeypatch):

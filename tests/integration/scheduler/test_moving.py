@@ -5,7 +5,8 @@ from fakes.node import FakeNode, memory_dialler
 from lib.waiting import until
 
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.messages.link import MoveInstance
+from dit4c_p2p.messages.kept_files import kept_reference
+from dit4c_p2p.messages.link import DiscardInstance, MoveInstance, StartInstance
 from dit4c_p2p.messages.node import DiscardPod, PodState, StartPod
 from dit4c_p2p.scheduler import node_links
 
@@ -52,6 +53,16 @@ async def test_one_pod_serves_always(world, monkeypatch):
             "node-other",
         )
         assert home.count(DiscardPod) == 0, "what it had written is kept"
+
+        # A copy of what a node has goes to that node, whichever else has room.
+        copies = {f"copy{number}": node for number, node in enumerate((other, home, other))}
+        for copy, node in copies.items():
+            image = kept_reference("abc", str(node.name))
+            await portal.order(StartInstance(instance=copy, image=image, key_nonce="nonce"))
+        for copy, node in copies.items():
+            assert (await portal.until_state(copy, State.RUNNING)).node == str(node.name)
+            await portal.order(DiscardInstance(instance=copy))
+            await portal.until_state(copy, State.DISCARDED)
 
         await world.discard()
         await portal.until_state("abc", State.DISCARDED)
