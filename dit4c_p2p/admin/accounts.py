@@ -13,7 +13,7 @@ from dit4c_p2p.client.errors import NotLoggedIn
 from dit4c_p2p.client.output import CommandOutput, local_time_text
 from dit4c_p2p.client.session import RemotePortal
 
-_HINT = "an admin's token has to be in DIT4C_TOKEN: make one on your account page, with admin"
+_HINT = "put a token with the scope admin into DIT4C_TOKEN"
 _ROLES = {"read": (False, False), "write": (True, False), "manage": (True, True)}
 
 
