@@ -20,6 +20,7 @@ from dit4c_p2p.portal.keys.user_keys import openssh_fingerprint
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages.checkpoints import chosen_interval, interval_text, intervals
 from dit4c_p2p.portal.pages.forms import go_to
+from dit4c_p2p.portal.pages.listing import Listing
 from dit4c_p2p.portal.pages.login import login_ways
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.schemas import LoginLinkView, NewTokenView, time_or_none, time_text
@@ -43,6 +44,14 @@ _NEW = {
     "line": "",
     "key_name": "",
 }
+
+_TOKENS = {
+    "label": ("label", "id"),
+    "used": ("last_used", "id"),
+    "ends": ("expires", "id"),
+    "made": ("created", "id"),
+}
+_TOKENS_SHOWN = 20
 
 
 def routes() -> list[web.RouteDef]:
@@ -80,6 +89,7 @@ async def account(
     :param link: a link for another browser, shown this one time.
     """
     now = call.parts.clock()
+    listing = Listing.asked(call, "/account", _TOKENS, usual="-made", size=_TOKENS_SHOWN)
     await call.parts.registry.write_seen()
     return call.page(
         "account.html",
@@ -94,13 +104,18 @@ async def account(
             }
             for one in await call.parts.sessions.of(call.by)
         ],
-        tokens=[
-            {
-                "view": token_view(token),
-                "over": token.expires_at is not None and token.expires_at <= now,
-            }
-            for token in await api_tokens.of(call.by)
-        ],
+        tokens=listing.items(
+            [
+                {
+                    "view": token_view(token),
+                    "over": token.expires_at is not None and token.expires_at <= now,
+                }
+                for token in await api_tokens.of(call.by)
+            ],
+            key=lambda one, name: getattr(one["view"], name),
+            text=lambda one: " ".join([one["view"].label, *one["view"].scopes]),
+        ),
+        listing=listing,
         keys=[key_view(key) for key in await call.parts.user_keys.of(call.by)],
         groups=[
             {"view": group_view(member.group), "write": member.writes, "manage": member.manages}

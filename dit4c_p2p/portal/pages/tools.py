@@ -10,12 +10,17 @@ from dit4c_p2p.portal.errors import NotFound
 from dit4c_p2p.portal.instances.catalogue import catalogue, entry_of
 from dit4c_p2p.portal.models import Group
 from dit4c_p2p.portal.pages.forms import go_to
+from dit4c_p2p.portal.pages.listing import Listing
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
-from dit4c_p2p.portal.paging import part
 from dit4c_p2p.portal.services.tools import add_tool, change_tool, offer_tool_to, with_checked_image
 from dit4c_p2p.portal.tools import Change
 
-_SHOWN = 50
+_COLUMNS = {
+    "order": ("order",),
+    "title": ("title", "order"),
+    "state": ("offered", "order"),
+    "added": ("added", "order"),
+}
 _CHANGED = ("title", "description", "icon", "image")
 _NEW = dict.fromkeys(("name", *_CHANGED), "")
 # That the page lists, to choose from.
@@ -53,13 +58,17 @@ def routes() -> list[web.RouteDef]:
 
 async def list_page(call: PageCall) -> web.Response:
     """Show all tools in the catalogue's order, and the form to add one."""
-    known = await catalogue(call.parts.config)
-    found, further = part(known.entries, _SHOWN, call.cursor, place=lambda entry: entry.place)
+    listing = Listing.asked(call, "/admin/tools", _COLUMNS, usual="order")
+    known = (await catalogue(call.parts.config)).entries
+    found = listing.items(
+        [(place, tool_view(entry)) for place, entry in enumerate(known)],
+        key=lambda one, name: one[0] if name == "order" else getattr(one[1], name),
+        text=lambda one: " ".join([one[1].title, one[1].name, one[1].image, *one[1].groups]),
+    )
     return call.page(
         "admin_tools.html",
-        tools=[tool_view(entry) for entry in found],
-        first=not call.cursor,
-        further=further,
+        tools=[tool for _, tool in found],
+        listing=listing,
         form={**_NEW, "groups": "", "unchecked": "", **call.form},
     )
 

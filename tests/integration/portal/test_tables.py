@@ -65,3 +65,21 @@ async def test_instances_machines_and_lines_are_searched_and_sorted(work):
         assert lines.count("<code>instance.create</code>") == 2
         assert "<code>login</code>" not in lines
         assert "No line is like that" in (await admin.get("/admin/audit?q=never-done")).text
+
+
+async def test_ones_own_tokens_are_searched_sorted_and_shown_in_parts(work):
+    await work.person("max")
+    async with work.browser() as browser, work.api() as api:
+        await browser.log_in(await work.login_link("max"))
+        for number in range(21):
+            token = {"label": f"Token {number:02}", "days": 300 - number}
+            assert (await api.post("people/max/tokens", json=token)).status == 201
+        by_label = (await browser.get("/account?sort=label")).text
+        labels = re.findall(r"<bdi>(Token \d\d)</bdi>", by_label)
+        assert labels == [f"Token {number:02}" for number in range(19)], "and one named test"
+        assert "1 to 20 of 22 in all" in by_label
+        rest = (await browser.get("/account?sort=label&part=2")).text
+        assert re.findall(r"<bdi>(Token \d\d)</bdi>", rest) == ["Token 19", "Token 20"]
+        first_to_end = (await browser.get("/account?sort=ends&q=token")).text
+        assert re.findall(r"<bdi>(Token \d\d)</bdi>", first_to_end)[0] == "Token 20"
+        assert "No token is like that" in (await browser.get("/account?q=none")).text

@@ -1,6 +1,7 @@
 """Tools that admins add by reference: by the API and by the pages, on SQLite and PostgreSQL."""
 
 import asyncio
+import html
 import json
 
 import pytest
@@ -431,10 +432,16 @@ async def test_the_list_of_the_page_goes_on(work):
             await Tool.create(name=f"t{number}", title="T", added_at=float(number), **fields)
         first = await admin.get("/admin/tools")
         assert first.text.count("data-tool=") == 50
-        link = first.text.split('rel="next" href="', 1)[1].split('"', 1)[0]
+        link = html.unescape(first.text.split('rel="next" href="', 1)[1].split('"', 1)[0])
         rest = await admin.get(link)
         assert rest.text.count("data-tool=") == 11
-        assert "To the first" in rest.text
+        assert 'rel="prev"' in rest.text
+        assert "51 to 61 of 61 in all" in rest.text
+        newest = await admin.get("/admin/tools?sort=-added")
+        assert newest.text.index('data-tool="t59"') < newest.text.index('data-tool="t58"')
+        only = await admin.get("/admin/tools?q=T31")
+        assert only.text.count("data-tool=") == 1
+        assert "No tool is like that" in (await admin.get("/admin/tools?q=none")).text
 
 
 async def test_the_pages_of_tools_do_not_exist_for_others(work):
