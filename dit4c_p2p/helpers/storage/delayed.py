@@ -79,7 +79,7 @@ class DelayedChanges(Tree):
         link = parent.link
         if link is None or node.attributes.is_folder or not parent.knows(name):
             return False
-        await self._settle(node)
+        await self._sent(node)  # other changes of it are behind as well, and before this one
         lease = self._owned(parent)
         if lease is None or not parent.knows(name) or parent.children.get(name) is not node:
             return False

@@ -194,38 +194,51 @@ class Tree(KernelEntries):
             folder.listed_at = time.monotonic()
 
     def _list_ahead(self, folder: Node) -> None:
-        """A program walks a tree: list those folders that it comes to next.
+        """A program reads a folder soon after the one above: it walks a tree.
 
-        It does if it reads a folder, or asks for its attributes, soon after it has read the one
-        above or has asked for another folder in that.
+        Those folders are listed that it comes to next.
         """
         above = next(iter(folder.names), (folder, b""))[0]
-        read_lately = above.read_at + _WALKING_S > time.monotonic()
-        if above is folder or not (read_lately or above.entered >= _MISSES):
-            return
-        for other in (*above.children.values(), *folder.children.values()):
-            if self._listings >= _MOST_AHEAD:
-                return
-            self._begin_listing(other)
+        if above is not folder and above.read_at + _WALKING_S > time.monotonic():
+            self._list_some((*above.children.values(), *folder.children.values()), _MOST_AHEAD)
 
-    def _begin_listing(self, folder: Node) -> None:
-        """List a folder with a lease on it, unless that is no use or was done lately."""
+    def _enter(self, folder: Node) -> None:
+        """A program goes into a folder; it may go into those beside it as well, or read them."""
+        above = next(iter(folder.names), (folder, b""))[0]
+        above.entered += 1
+        # Names come in the same message as attributes, and are asked for next.
+        self._begin_listing(folder)
+        if above is not folder and above.entered >= _MISSES:
+            # Of many folders a program may need few.
+            self._list_some(above.children.values(), 4 * above.entered**2)
+        self._list_ahead(folder)
+
+    def _list_some(self, folders: Iterable[Node], most: int) -> None:
+        for folder in folders:
+            if self._listings >= _MOST_AHEAD or not most:
+                return
+            most -= self._begin_listing(folder)
+
+    def _begin_listing(self, folder: Node) -> bool:
+        """List a folder with a lease on it; False if that is no use or was done lately."""
         now = time.monotonic()
         remote = folder.link.remote if folder.link is not None else None
         if (
-            folder.attributes.is_folder
-            and folder.base is None
-            and not folder.leased
-            and folder.listing is None
-            and remote is not None
-            and remote.leases is not None
-            and folder.contested_until < now
-            and folder.listed_at < now - BELIEVED_S
-            and folder.attributes.size <= _MOST_LISTED_BYTES
+            not folder.attributes.is_folder
+            or folder.base is not None
+            or folder.leased
+            or folder.listing is not None
+            or remote is None
+            or remote.leases is None
+            or folder.contested_until >= now
+            or folder.listed_at >= now - BELIEVED_S
+            or folder.attributes.size > _MOST_LISTED_BYTES
         ):
-            self._listings += 1
-            folder.listing = asyncio.ensure_future(self._list_for_lookups(folder))
-            folder.listing.add_done_callback(self._ahead_listed)
+            return False
+        self._listings += 1
+        folder.listing = asyncio.ensure_future(self._list_for_lookups(folder))
+        folder.listing.add_done_callback(self._ahead_listed)
+        return True
 
     def _ahead_listed(self, listing: "asyncio.Task[Collection[bytes] | None]") -> None:
         self._listings -= 1
@@ -246,11 +259,7 @@ class Tree(KernelEntries):
         if self._is_fresh(node):
             return
         if node.attributes.is_folder:
-            above = next(iter(node.names), (node, b""))[0]
-            above.entered += 1
-            self._list_ahead(node)
-            # Names come in the same message as attributes, and are asked for next.
-            self._begin_listing(node)
+            self._enter(node)
             await self._listing_of(node)
             if self._is_fresh(node):
                 return
@@ -314,12 +323,17 @@ class Tree(KernelEntries):
             self._learn(folder, attributes, changes, covered)
 
     async def _settle(self, node: Node) -> None:
+        """What was written to a file is at the server, and so are its handles and attributes."""
+        await self._sent(node)
+        await self._arrived(node)
+
+    @staticmethod
+    async def _sent(node: Node) -> None:
         """What was written to a file is at the server, and so are its handles."""
         file = node.file  # it may be closed meanwhile
         if file is not None:
             await file.open_all()
             await file.drain()
-        await self._arrived(node)
 
     async def _before_return(self, nodes: Iterable[Node]) -> None:
         """A lease that covers these goes back: what was opened under it stays what it is."""
