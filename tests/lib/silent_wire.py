@@ -5,10 +5,14 @@ import contextlib
 
 
 class Wire:
-    """Passes bytes on to a port of this machine while it ``flows``; else it is open, and silent."""
+    """Passes bytes on to a port of this machine while it ``flows``; else it is open, and silent.
 
-    def __init__(self, port: int) -> None:
+    :param delay_s: how long bytes take, each way.
+    """
+
+    def __init__(self, port: int, delay_s: float = 0.0) -> None:
         self._port = port
+        self._delay_s = delay_s
         self.flows = asyncio.Event()
         self.flows.set()
         self.opened = 0
@@ -44,8 +48,27 @@ class Wire:
             writer.close()
 
     async def _pass(self, reader, writer):
+        if not self._delay_s:
+            await self._pass_on(reader.read, writer)
+            return
+        late = asyncio.Queue(1000)
+
+        async def take():
+            at, data = await late.get()
+            await asyncio.sleep(at - asyncio.get_running_loop().time())
+            return data
+
+        async def give():
+            with contextlib.suppress(ConnectionError):
+                while data := await reader.read(65536):
+                    await late.put((asyncio.get_running_loop().time() + self._delay_s, data))
+            await late.put((0.0, b""))
+
+        await asyncio.gather(give(), self._pass_on(lambda most: take(), writer))
+
+    async def _pass_on(self, read, writer):
         with contextlib.suppress(ConnectionError):
-            while data := await reader.read(65536):
+            while data := await read(65536):
                 await self.flows.wait()
                 writer.write(data)
                 await writer.drain()

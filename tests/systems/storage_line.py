@@ -9,22 +9,22 @@ from systems.storage_mount import OwnServer
 
 
 class Line:
-    """Stands in a server's place: ``Mount(Line(server), …)``."""
+    """Stands in a server's place: ``Mount(Line(server), …)``; bytes take ``delay_s`` each way."""
 
-    def __init__(self, server: OwnServer) -> None:
+    def __init__(self, server: OwnServer, delay_s: float = 0.0) -> None:
         self.folder, self.user = server.folder, server.user
         self._loop = asyncio.new_event_loop()
         self._over = asyncio.Event()
         self._begun: Future[Wire] = Future()
         self._thread = threading.Thread(
-            target=self._loop.run_until_complete, args=(self._run(server.port),)
+            target=self._loop.run_until_complete, args=(self._run(server.port, delay_s),)
         )
         self._thread.start()
         self._wire = self._begun.result(10)
         self.port = self._wire.port
 
-    async def _run(self, port: int) -> None:
-        async with Wire(port) as wire:
+    async def _run(self, port: int, delay_s: float) -> None:
+        async with Wire(port, delay_s) as wire:
             self._begun.set_result(wire)
             await self._over.wait()
 

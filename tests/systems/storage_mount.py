@@ -20,7 +20,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-KEYS_VARIABLE = "STORAGE_KEYS"
+KEYS_VARIABLE, AHEAD_VARIABLE = "STORAGE_KEYS", "STORAGE_CLOCK_AHEAD_S"
 # A pod's helper takes up to a minute to send what is left.
 _DRAIN_LIMIT_S = 5.0
 
@@ -107,7 +107,10 @@ class OwnServer:
 
 
 class Mount:
-    """One mount of ``shown`` (a folder of the server) at ``path``."""
+    """One mount of ``shown`` (a folder of the server) at ``path``.
+
+    :param ahead_s: how much the clock of its process is ahead of the server's.
+    """
 
     def __init__(
         self,
@@ -115,6 +118,7 @@ class Mount:
         shown: Path | str,
         path: Path,
         limit_s: float = 30,
+        ahead_s: int = 0,
     ) -> None:
         self.path = path
         path.mkdir(exist_ok=True)
@@ -122,7 +126,7 @@ class Mount:
         self.process = subprocess.Popen(
             [sys.executable, __file__, *arguments],
             stdout=subprocess.PIPE,
-            env=os.environ | {KEYS_VARIABLE: str(server.folder)},
+            env=os.environ | {KEYS_VARIABLE: str(server.folder), AHEAD_VARIABLE: str(ahead_s)},
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -212,6 +216,8 @@ async def _serve(port: int, user: str, shown: str, mountpoint: str, limit_s: flo
     from dit4c_p2p.overlay.ssh_options import CLIENT_OPTIONS
 
     keys = Path(os.environ[KEYS_VARIABLE])
+    time_ns, ahead_ns = time.time_ns, int(os.environ[AHEAD_VARIABLE]) * 10**9
+    time.time_ns = lambda: time_ns() + ahead_ns
     host_key = asyncssh.read_public_key(keys / "host.pub")
 
     class Client(asyncssh.SSHClient):
