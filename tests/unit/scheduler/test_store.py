@@ -12,7 +12,6 @@ from dit4c_p2p.messages.link import (
     InstanceReport,
     RequestState,
     StartInstance,
-    ToSchedulerEnvelope,
 )
 from dit4c_p2p.messages.node import PodKey
 from dit4c_p2p.observe.logs import fields
@@ -52,7 +51,7 @@ async def store(tmp_path, engine):
 
 
 async def order(store, id, body):
-    return await store.receive(ToSchedulerEnvelope(id=id, body=body))
+    return await store.receive(id, body)
 
 
 async def told(store):
