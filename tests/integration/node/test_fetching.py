@@ -68,6 +68,10 @@ async def test_fetched_by_digest_with_progress_over_its_layers(node, registry, m
     assert reference in second.docker(
         "images", "--digests", "--format", "{{.Repository}}@{{.Digest}}"
     )
+    await registry.close()
+    assert await ensure_image(node, reference) == [ImageReady(image=reference, port=8080)]
+    loaded = second.docker("inspect", "-f", "{{.Id}}", reference)
+    assert (await ensure_image(node, loaded))[-1].port == 8080
 
 
 async def test_a_tag_is_resolved_fetched_and_said_by_its_digest(node, registry, made):
@@ -85,10 +89,6 @@ async def test_a_tag_is_resolved_fetched_and_said_by_its_digest(node, registry, 
         await resolved(f"{repository}:older")
     with pytest.raises(PolicyRefused, match="not an image digest"):
         await resolved("no image")
-    await registry.close()
-    assert await ensure_image(node, reference) == [ImageReady(image=reference, port=8080)]
-    loaded = second.docker("inspect", "-f", "{{.Id}}", reference)
-    assert (await ensure_image(node, loaded))[-1].port == 8080
 
 
 async def test_a_registry_that_does_not_serve_everybody(second, config, made, tmp_path):
