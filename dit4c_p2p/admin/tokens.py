@@ -15,7 +15,7 @@ from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.messages.public import PortalInfo
 from dit4c_p2p.portal.accounts import api_tokens, people
 from dit4c_p2p.portal.api.people import token_view
-from dit4c_p2p.portal.audit import Audit, local_user
+from dit4c_p2p.portal.audit import Audit, local_audit_user
 from dit4c_p2p.portal.config import AUDIT_FILE
 from dit4c_p2p.portal.schemas import NewTokenView, TokenView
 from dit4c_p2p.portal.services import accounts
@@ -63,19 +63,19 @@ class DatabaseTokenAdmin:
             scopes=scopes,
             days=days,
             now=self._now,
-            who=local_user(),
+            who=local_audit_user(),
         )
         return text
 
     async def list(self, person: str) -> Sequence[TokenView]:
         """See :class:`TokenAdmin`."""
-        await people.get(person)
-        return [token_view(token) for token in await api_tokens.of(person)]
+        await people.get_person(person)
+        return [token_view(token) for token in await api_tokens.tokens_of_person(person)]
 
     async def revoke(self, person: str, token: str) -> None:
         """See :class:`TokenAdmin`."""
-        await people.get(person)
-        await accounts.end_api_token(self._audit, person, token, who=local_user())
+        await people.get_person(person)
+        await accounts.end_api_token(self._audit, person, token, who=local_audit_user())
 
 
 class ApiTokenAdmin:

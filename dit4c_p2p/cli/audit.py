@@ -66,7 +66,7 @@ def _audit_hash(text: str) -> str:
 
 def _run_audit_rotate(options: argparse.Namespace) -> int:
     from dit4c_p2p.audit import rotate_audit_log
-    from dit4c_p2p.portal.audit import local_user
+    from dit4c_p2p.portal.audit import local_audit_user
 
-    print(rotate_audit_log(options.file, who=local_user()))
+    print(rotate_audit_log(options.file, who=local_audit_user()))
     return 0

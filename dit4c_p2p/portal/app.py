@@ -24,9 +24,9 @@ from dit4c_p2p.observe.server import Check
 from dit4c_p2p.portal.accounts import api_tokens, invitations, people
 from dit4c_p2p.portal.accounts.ended_access import AccessEnds
 from dit4c_p2p.portal.accounts.last_used import LastUsed
-from dit4c_p2p.portal.accounts.sessions import Sessions
+from dit4c_p2p.portal.accounts.sessions import LoginSessions
 from dit4c_p2p.portal.api import routes as api
-from dit4c_p2p.portal.audit import Audit, local_user
+from dit4c_p2p.portal.audit import Audit, local_audit_user
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.context import SERVICES, PortalContext
 from dit4c_p2p.portal.errors import Unavailable
@@ -86,8 +86,8 @@ from dit4c_p2p.portal.peers import instances as peer_instances
 from dit4c_p2p.portal.peers import oauth as oauth_handlers
 from dit4c_p2p.portal.peers import registry as peer_registry
 from dit4c_p2p.portal.services import accounts
-from dit4c_p2p.portal.services.deletion import finish_deletions
-from dit4c_p2p.portal.services.user_keys import end_pending_keys
+from dit4c_p2p.portal.services.deletion import finish_account_deletions
+from dit4c_p2p.portal.services.user_keys import end_pending_ssh_keys
 from dit4c_p2p.portal.storage.events import GrantEvents
 from dit4c_p2p.portal.storage.file_servers import FileServers
 from dit4c_p2p.portal.storage.files import moment_text, size_text
@@ -258,7 +258,7 @@ class Portal:
             person,
             lifetime_s=self.config.limits.login_link_s,
             now=self._clock(),
-            who=local_user(),
+            who=local_audit_user(),
         )
 
     async def create_api_token(self, person: str, label: str) -> str:
@@ -267,7 +267,7 @@ class Portal:
 
         :raises NotFound: no such person.
         """
-        owner = await people.get(person)
+        owner = await people.get_person(person)
         _, text = await accounts.create_api_token(
             self._services.audit,
             person,
@@ -276,7 +276,7 @@ class Portal:
             days=None,
             now=self._clock(),
             replace=True,
-            who=local_user(),
+            who=local_audit_user(),
         )
         return text
 
@@ -344,7 +344,7 @@ class Portal:
             key_events=key_events,
             access_ends=access_ends,
             enrolment=Enrolment(registry, config.url, limits.enrol_nonce_s, audit, clock=clock),
-            sessions=Sessions(
+            sessions=LoginSessions(
                 hub,
                 audit,
                 last_used,
@@ -384,7 +384,7 @@ class Portal:
                 self.metrics.counting(),
                 resolve_client_address,
                 responses.translate_errors,
-                responses.check_target,
+                responses.check_request_target,
             ],
             client_max_size=MAX_BODY_BYTES,
         )
@@ -400,11 +400,11 @@ class Portal:
         )
         environment.globals["static"] = static.url
         environment.filters["sentence"] = responses.sentence
-        environment.filters["day"] = _day
-        environment.filters["until"] = _until
+        environment.filters["day"] = _day_for_page
+        environment.filters["until"] = _account_end_for_page
         environment.filters["size"] = size_text
         environment.filters["moment"] = moment_text
-        app.on_response_prepare.append(responses.add_headers)
+        app.on_response_prepare.append(responses.add_response_headers)
         for routes in (
             peer_registry.routes(),
             peer_instances.routes(),
@@ -449,13 +449,13 @@ class Portal:
                 await parts.audit.finish()
                 await parts.sessions.remove_expired()
                 await parts.oauth.remove_expired()
-                await api_tokens.remove_expired(now)
-                await invitations.remove_expired(now)
+                await api_tokens.remove_expired_tokens(now)
+                await invitations.remove_expired_invitations(now)
                 await parts.device_codes.remove_expired()
-                await end_pending_keys(parts)
-                await finish_deletions(parts)
-                await images.remove_expired_secrets(now)
-                await saves.purge(parts.image_store, now)
+                await end_pending_ssh_keys(parts)
+                await finish_account_deletions(parts)
+                await images.remove_expired_image_secrets(now)
+                await saves.purge_discarded_saves(parts.image_store, now)
                 await parts.checkpoints.begin_due()
                 await EnrolNonce.filter(expires_at__lt=now).delete()
                 await LoginLink.filter(expires_at__lt=now).delete()
@@ -464,14 +464,14 @@ class Portal:
                 _log.exception("housekeeping failed; trying again in %s s", _HOUSEKEEPING_S)
 
 
-def _day(text: str | None) -> str:
+def _day_for_page(text: str | None) -> str:
     """``2026-09-21T10:00:00Z`` as ``21 Sep 2026, 10:00``, for a page."""
     if not text:
         return "never"
     return f"{datetime.fromisoformat(text):%-d %b %Y, %H:%M}"
 
 
-def _until(text: str) -> str:
+def _account_end_for_page(text: str) -> str:
     """The end of an account, for a page: its last day, where it ends with one."""
     end = datetime.fromisoformat(text)
     if end.time() != datetime.min.time():

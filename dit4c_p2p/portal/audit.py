@@ -50,15 +50,15 @@ class NotAudited(DitError):
 
 
 @dataclass(frozen=True)
-class _Caller:
+class _RequestCaller:
     origin: str = ""
     who: str = ""
     key: str = ""
     proved: Callable[[], None] = lambda: None
 
 
-_NOBODY = _Caller()
-_caller: ContextVar[_Caller] = ContextVar("caller", default=_NOBODY)
+_NOBODY = _RequestCaller()
+_caller: ContextVar[_RequestCaller] = ContextVar("caller", default=_NOBODY)
 
 
 def set_request_origin(origin: str | None, *, proved: Callable[[], None] = lambda: None) -> None:
@@ -66,7 +66,7 @@ def set_request_origin(origin: str | None, *, proved: Callable[[], None] = lambd
 
     :param proved: called when the caller has proved who they are.
     """
-    _caller.set(_Caller(origin or "", proved=proved))
+    _caller.set(_RequestCaller(origin or "", proved=proved))
 
 
 def set_request_identity(who: str, *, key: str = "", session: str = "", token: str = "") -> None:
@@ -85,7 +85,7 @@ def set_request_identity(who: str, *, key: str = "", session: str = "", token: s
     caller.proved()
 
 
-def local_user() -> str:
+def local_audit_user() -> str:
     """Return the local user who runs a command on the portal's machine."""
     try:
         return f"local:{pwd.getpwuid(os.getuid()).pw_name}"
@@ -94,7 +94,7 @@ def local_user() -> str:
 
 
 @dataclass
-class _Refusals:
+class _CountedRefusals:
     """Of one kind, in one minute."""
 
     began: float
@@ -122,7 +122,7 @@ class Audit:
         self._clock = clock
         self._told = told
         self._file: AuditLog | None = None
-        self._refusals: dict[str, _Refusals] = {}
+        self._refusals: dict[str, _CountedRefusals] = {}
         self._shortened_before = 0
         self.lost = 0
         self.lost_ever = 0
@@ -171,7 +171,9 @@ class Audit:
         try:
             await self._write(what, who, about, outcome)
         except (OSError, AuditBroken) as error:
-            _log.error("not done, for the audit log can't be written: %s: %s", what, _text(error))
+            _log.error(
+                "not done, for the audit log can't be written: %s: %s", what, _error_text(error)
+            )
             raise NotAudited(
                 "this can't be written into the audit log now, and is not done",
                 hint="an admin has to make room on the portal's disk",
@@ -197,7 +199,7 @@ class Audit:
         counted = self._refusals.get(what)
         if counted is None or not 0 <= now - counted.began < _MINUTE_S:
             await self._finish(what)
-            counted = self._refusals[what] = _Refusals(now)
+            counted = self._refusals[what] = _CountedRefusals(now)
         if address in counted.addresses or len(counted.addresses) < _MAX_COUNTED_ADDRESSES:
             counted.addresses[address] += 1
         within = counted.addresses[address] <= _SINGLE_PER_ADDRESS
@@ -214,7 +216,7 @@ class Audit:
             try:
                 await asyncio.to_thread(self._file.newest)
             except (OSError, AuditBroken) as error:
-                _log.error("the audit log can't be looked at: %s", _text(error))
+                _log.error("the audit log can't be looked at: %s", _error_text(error))
         now = self._clock()
         for what, counted in list(self._refusals.items()):
             if not 0 <= now - counted.began < _MINUTE_S:
@@ -228,7 +230,7 @@ class Audit:
         from_how_many = len(counted.addresses)
         many = f"{from_how_many} addresses, most from " if from_how_many > 1 else ""
         before = _caller.get()
-        _caller.set(_Caller(address))
+        _caller.set(_RequestCaller(address))
         try:
             await self._note(what, "", "", f"refused: {counted.more} more, from {many}{address}")
         finally:
@@ -240,7 +242,7 @@ class Audit:
         except (OSError, AuditBroken) as error:
             self.lost += 1
             self.lost_ever += 1
-            _log.error("done without a line in the audit log: %s: %s", line[0], _text(error))
+            _log.error("done without a line in the audit log: %s: %s", line[0], _error_text(error))
 
     async def _write(self, what: str, who: str, about: str, outcome: str) -> None:
         self.open()
@@ -251,9 +253,9 @@ class Audit:
         try:
             if lost:
                 # In a thread: a disk that is busy takes long for it, and streams go on meanwhile.
-                await _apart(file, "audit.lost", outcome=f"{lost} lines are missing here")
+                await _audit_trouble(file, "audit.lost", outcome=f"{lost} lines are missing here")
             lost = 0
-            await _apart(
+            await _audit_trouble(
                 file,
                 what,
                 who=who or caller.who,
@@ -266,9 +268,9 @@ class Audit:
             self.lost += lost
 
 
-async def _apart(file: AuditLog, what: str, **more: Any) -> None:
+async def _audit_trouble(file: AuditLog, what: str, **more: Any) -> None:
     await asyncio.to_thread(file.write, what, **more)
 
 
-def _text(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)

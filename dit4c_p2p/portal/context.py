@@ -8,7 +8,7 @@ from aiohttp import web
 from dit4c_p2p.messages.public import PublicConfig
 from dit4c_p2p.portal.accounts.ended_access import AccessEnds
 from dit4c_p2p.portal.accounts.last_used import LastUsed
-from dit4c_p2p.portal.accounts.sessions import Sessions
+from dit4c_p2p.portal.accounts.sessions import LoginSessions
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.http.static_files import StaticFiles
@@ -53,7 +53,7 @@ class PortalContext:
     key_events: KeyEvents
     access_ends: AccessEnds
     enrolment: Enrolment
-    sessions: Sessions
+    sessions: LoginSessions
     last_used: LastUsed
     instances: Instances
     links: SchedulerLinks

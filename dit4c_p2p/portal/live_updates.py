@@ -16,7 +16,7 @@ SESSION = "session"
 MEMORY = "memory "
 
 
-class Subscription:
+class LiveUpdateSubscription:
     """The names that a subscriber has not read yet."""
 
     def __init__(self) -> None:
@@ -51,7 +51,7 @@ class LiveUpdates:
     """Topics are ``person:<id>``; what changes is an instance's id, or ``session``."""
 
     def __init__(self, max_all: int, max_per_topic: int) -> None:
-        self._topics: dict[str, set[Subscription]] = {}
+        self._topics: dict[str, set[LiveUpdateSubscription]] = {}
         self._max_all = max_all
         self._max_per_topic = max_per_topic
         self._closed = False
@@ -62,7 +62,7 @@ class LiveUpdates:
         self._on_session.append(callback)
 
     @contextmanager
-    def subscribe(self, topic: str) -> Iterator[Subscription]:
+    def subscribe(self, topic: str) -> Iterator[LiveUpdateSubscription]:
         """Hear of a topic while in the ``with`` block.
 
         :raises TooMany: of all streams, or of those on this topic.
@@ -75,7 +75,7 @@ class LiveUpdates:
             if not here:
                 del self._topics[topic]
             raise TooMany("too many live views are open", hint="close some browser tabs")
-        subscription = Subscription()
+        subscription = LiveUpdateSubscription()
         subscription.closed = self._closed
         here.add(subscription)
         try:

@@ -76,7 +76,7 @@ class PortalMetrics(Metrics):
             try:
                 response = await handler(request)
                 status = response.status
-                is_stream = _is_stream(response)
+                is_stream = _is_stream_response(response)
             except web.HTTPException as error:
                 status = error.status
                 raise
@@ -93,7 +93,7 @@ class PortalMetrics(Metrics):
         return count
 
 
-def _is_stream(response: web.StreamResponse) -> bool:
+def _is_stream_response(response: web.StreamResponse) -> bool:
     return isinstance(response, web.WebSocketResponse) or (
         response.content_type == "text/event-stream"
     )

@@ -27,7 +27,7 @@ T = TypeVar("T")
 Place = tuple[float, str]
 
 
-async def page(
+async def page_of_rows(
     rows: QuerySet[M], limit: int, cursor: str, *, time: str, id: str
 ) -> tuple[list[M], str]:
     """Return the newest ``limit`` rows after ``cursor``, and the next cursor, empty at the end.
@@ -37,7 +37,7 @@ async def page(
     :raises BadRequest: not a cursor.
     """
     if cursor:
-        at, last = _decode(cursor)
+        at, last = _decode_cursor(cursor)
         older: dict[str, Any] = {f"{time}__lt": at}
         same: dict[str, Any] = {time: at, f"{id}__lt": last}
         rows = rows.filter(Q(**older) | Q(**same))
@@ -45,40 +45,40 @@ async def page(
     if len(found) <= limit:
         return found, ""
     end = found[limit - 1]
-    return found[:limit], _encode(getattr(end, time), getattr(end, id))
+    return found[:limit], _encode_cursor(getattr(end, time), getattr(end, id))
 
 
-def part(
+def part_of_items(
     items: Iterable[T], limit: int, cursor: str, *, place: Callable[[T], Place]
 ) -> tuple[list[T], str]:
-    """:func:`page` of a short list that is in memory, sorted by ``place`` and going up.
+    """:func:`page_of_rows` of a short list that is in memory, sorted by ``place`` and going up.
 
     :param place: of an item; no other has the same.
     :raises BadRequest: not a cursor.
     """
-    after = _decode(cursor) if cursor else (-math.inf, "")
+    after = _decode_cursor(cursor) if cursor else (-math.inf, "")
     left = sorted((item for item in items if place(item) > after), key=place)
     found = left[:limit]
-    return found, _encode(*place(found[-1])) if len(left) > limit else ""
+    return found, _encode_cursor(*place(found[-1])) if len(left) > limit else ""
 
 
-def _encode(at: float, id: str) -> str:
+def _encode_cursor(at: float, id: str) -> str:
     return base64.urlsafe_b64encode(msgspec.json.encode([at, id])).rstrip(b"=").decode()
 
 
-def _decode(cursor: str) -> Place:
+def _decode_cursor(cursor: str) -> Place:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         text = base64.b64decode(padded, altchars=b"-_", validate=True)
         at, id = msgspec.json.decode(text, type=Place)
     except (binascii.Error, ValueError, msgspec.DecodeError):
-        raise _invalid() from None
+        raise _invalid_cursor() from None
     if not math.isfinite(at) or "\0" in id:
-        raise _invalid()
+        raise _invalid_cursor()
     return at, id
 
 
-def _invalid() -> BadRequest:
+def _invalid_cursor() -> BadRequest:
     return BadRequest(
         "the cursor is not one that a Link header gave", field="cursor", hint="begin again"
     )

@@ -28,7 +28,7 @@ MAX_GROUPS = 50
 
 
 @dataclass(frozen=True)
-class Change:
+class ToolChanges:
     """A change of a tool; UNSET fields stay."""
 
     title: str | UnsetType = UNSET
@@ -45,7 +45,7 @@ async def check_new(config: PortalConfig, wanted: CatalogueImage) -> str:
     :raises Conflict: the name is taken, or there are too many.
     """
     name = checked_id(wanted.name, of="a tool", field="name")
-    if _is_configured(config, name):
+    if _is_configured_tool(config, name):
         raise Conflict(
             f"the configuration has a tool called {name}",
             field="name",
@@ -65,11 +65,11 @@ async def check_new(config: PortalConfig, wanted: CatalogueImage) -> str:
             hint="change one that is withdrawn",
         )
     for field in ("title", "description", "icon"):
-        _checked(field, getattr(wanted, field))
+        _checked_tool(field, getattr(wanted, field))
     return name
 
 
-def check_change(wanted: Change) -> None:
+def check_change(wanted: ToolChanges) -> None:
     """See that a tool can be changed so, whatever its image.
 
     :raises BadRequest: a field is not as it must be.
@@ -77,10 +77,10 @@ def check_change(wanted: Change) -> None:
     for field in ("title", "description", "icon"):
         text = getattr(wanted, field)
         if text is not UNSET:
-            _checked(field, text)
+            _checked_tool(field, text)
 
 
-async def create(config: PortalConfig, wanted: CatalogueImage, *, by: str, now: float) -> Tool:
+async def create_tool(config: PortalConfig, wanted: CatalogueImage, *, by: str, now: float) -> Tool:
     """A new tool, offered at once; in the caller's transaction.
 
     :raises BadRequest: a field is not as it must be.
@@ -89,13 +89,15 @@ async def create(config: PortalConfig, wanted: CatalogueImage, *, by: str, now: 
     name = await check_new(config, wanted)
     tool = Tool(name=name, added_at=now, added_by=by)
     for field in ("title", "description", "icon", "image"):
-        setattr(tool, field, _checked(field, getattr(wanted, field)))
+        setattr(tool, field, _checked_tool(field, getattr(wanted, field)))
     await tool.save(force_create=True)
     once_committed(_log.info, "tool %s: added by %s", name, by)
     return tool
 
 
-async def change(config: PortalConfig, name: str, wanted: Change, *, by: str, now: float) -> Tool:
+async def update_tool(
+    config: PortalConfig, name: str, wanted: ToolChanges, *, by: str, now: float
+) -> Tool:
     """Change a tool that was added, withdraw it or offer it again; again is fine.
 
     :raises NotFound: there is none of this name.
@@ -107,7 +109,7 @@ async def change(config: PortalConfig, name: str, wanted: Change, *, by: str, no
         for field in ("title", "description", "icon", "image"):
             text = getattr(wanted, field)
             if text is not UNSET:
-                setattr(tool, field, _checked(field, text))
+                setattr(tool, field, _checked_tool(field, text))
         if wanted.offered is True:
             tool.withdrawn_at = None
         elif wanted.offered is False and tool.withdrawn_at is None:
@@ -117,7 +119,7 @@ async def change(config: PortalConfig, name: str, wanted: Change, *, by: str, no
     return tool
 
 
-async def offer_to(config: PortalConfig, name: str, groups: Sequence[str]) -> list[str]:
+async def offer_tool_to_groups(config: PortalConfig, name: str, groups: Sequence[str]) -> list[str]:
     """Offer a tool to the members of these groups alone, or to everyone if there are none.
 
     Works in the caller's transaction; returns the ids without doubles, in order.
@@ -125,7 +127,7 @@ async def offer_to(config: PortalConfig, name: str, groups: Sequence[str]) -> li
     :raises NotFound: no such tool.
     :raises BadRequest: no such group, or too many.
     """
-    if not _is_configured(config, name) and not await Tool.exists(name=name):
+    if not _is_configured_tool(config, name) and not await Tool.exists(name=name):
         raise NotFound("there is no such tool")
     wanted = sorted(set(groups))
     if len(wanted) > MAX_GROUPS:
@@ -149,7 +151,7 @@ async def get(config: PortalConfig, name: str) -> Tool:
     :raises NotFound: there is none of this name.
     :raises Conflict: it is the configuration's.
     """
-    if _is_configured(config, name):
+    if _is_configured_tool(config, name):
         raise Conflict(
             f"{name} is from the configuration",
             hint="change it in the portal's file, and restart the portal",
@@ -160,11 +162,11 @@ async def get(config: PortalConfig, name: str) -> Tool:
     return tool
 
 
-def _is_configured(config: PortalConfig, name: str) -> bool:
+def _is_configured_tool(config: PortalConfig, name: str) -> bool:
     return any(image.name == name for image in config.catalogue)
 
 
-def _checked(field: str, text: str) -> str:
+def _checked_tool(field: str, text: str) -> str:
     match field:
         case "title":
             return checked_name(text, field=field, required=True)

@@ -318,7 +318,7 @@ async def login_link(folder: Path, person: str) -> str:
     :raises DitError: no such person.
     """
     from dit4c_p2p.admin.tokens import audit_log_of_folder, portal_database_of_folder
-    from dit4c_p2p.portal.audit import Audit, local_user
+    from dit4c_p2p.portal.audit import Audit, local_audit_user
     from dit4c_p2p.portal.config import Limits
     from dit4c_p2p.portal.services.accounts import create_login_link
 
@@ -332,7 +332,11 @@ async def login_link(folder: Path, person: str) -> str:
     with closing(Audit(audit_log_of_folder(folder))) as audit:
         async with databases([portal_database_of_folder(folder)]):
             token = await create_login_link(
-                audit, person, lifetime_s=Limits.login_link_s, now=time.time(), who=local_user()
+                audit,
+                person,
+                lifetime_s=Limits.login_link_s,
+                now=time.time(),
+                who=local_audit_user(),
             )
     return f"{portal_url}/login/{token}"
 

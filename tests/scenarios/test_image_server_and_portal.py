@@ -12,7 +12,7 @@ from dit4c_p2p.imageserver.app import ImageServer
 from dit4c_p2p.imageserver.config import ImageServerConfig
 from dit4c_p2p.messages.image_access import claims
 from dit4c_p2p.oci.digests import Digest
-from dit4c_p2p.portal.instances.images import create_secret
+from dit4c_p2p.portal.instances.images import create_image_secret
 from dit4c_p2p.portal.models import ImageSave, Instance, SshKey
 from dit4c_p2p.settings.imageserver import ImageServerLimits
 
@@ -73,7 +73,7 @@ async def _check(work: PortalAtWork, address: str) -> None:
     async with client("instance-two", "pull push") as two:
         assert (await two.ask("GET", f"/v2/{ONE}/manifests/{digest}")).status == 404
         assert (await two.bundle(ONE, b"x")).status == 403
-    secret = await create_secret("admin", ONE, now=work.clock(), lifetime_s=60.0)
+    secret = await create_image_secret("admin", ONE, now=work.clock(), lifetime_s=60.0)
     async with RegistryApi(address, "") as person:
         login = base64.b64encode(f"admin:{secret}".encode()).decode()
         person.headers = {"Authorization": f"Basic {login}"}

@@ -30,7 +30,7 @@ _DAY_S = 24 * 3600
 _KEPT_S = 30 * _DAY_S
 
 
-async def create(
+async def create_token(
     person: str,
     *,
     label: str,
@@ -60,8 +60,8 @@ async def create(
     async with in_transaction("portal"):
         await ApiToken.filter(person_id=person, expires_at__lt=now).delete()
         await ApiToken.filter(person_id=person, label=label).exclude(ended_at=None).delete()
-        owner = await people.get(person)
-        if not people.in_force(owner, now):
+        owner = await people.get_person(person)
+        if not people.account_in_force(owner, now):
             raise Conflict(f"the account {person} is disabled or has ended")
         if "admin" in scopes and not owner.is_admin:
             raise BadRequest(
@@ -91,12 +91,12 @@ async def create(
     return made, token
 
 
-async def of(person: str) -> list[ApiToken]:
+async def tokens_of_person(person: str) -> list[ApiToken]:
     """Return a person's tokens without revoked ones, the newest first."""
     return await ApiToken.filter(person_id=person, ended_at=None).order_by("-created_at", "digest")
 
 
-async def revoke(person: str, id: str, *, current: str = "") -> None:
+async def revoke_token(person: str, id: str, *, current: str = "") -> None:
     """Revoke a token.
 
     :param id: its :func:`~dit4c_p2p.portal.opaque_tokens.public_id`, or its label; ``current`` is
@@ -104,7 +104,7 @@ async def revoke(person: str, id: str, *, current: str = "") -> None:
     :param current: the digest of the token that is asked with, if it is one.
     :raises NotFound: the person has none such.
     """
-    for token in await of(person):
+    for token in await tokens_of_person(person):
         asks = id == "current" and token.digest == current
         if asks or id in (public_id(token.digest), token.label):
             await ApiToken.filter(digest=token.digest).delete()
@@ -116,7 +116,7 @@ async def revoke(person: str, id: str, *, current: str = "") -> None:
     )
 
 
-async def find(text: str, last_used: LastUsed, *, now: float) -> Caller | None:
+async def find_token(text: str, last_used: LastUsed, *, now: float) -> Caller | None:
     """Whose token this is, as far as it goes: without the scope ``admin`` even an admin is none.
 
     :raises AccountClosed: the person may not come in any more.
@@ -124,7 +124,7 @@ async def find(text: str, last_used: LastUsed, *, now: float) -> Caller | None:
     token = await ApiToken.get_or_none(digest=digest(text)).prefetch_related("person")
     if token is None:
         return None
-    people.check_in_force(token.person, now)
+    people.check_account_in_force(token.person, now)
     if token.ended_at is not None or (token.expires_at is not None and token.expires_at <= now):
         return None
     await last_used.note(token)
@@ -134,17 +134,17 @@ async def find(text: str, last_used: LastUsed, *, now: float) -> Caller | None:
     return Caller(person.id, person.name, is_admin, scopes=scopes, token=token.digest)
 
 
-def scopes_of(token: ApiToken) -> list[Scope]:
+def scopes_of_token(token: ApiToken) -> list[Scope]:
     """What a token may be used for."""
     return [scope for scope in _WORDS if scope in token.scopes.split()]
 
 
-def words_of(scopes: str) -> list[str]:
+def scopes_in_words(scopes: str) -> list[str]:
     """What a token with these scopes could do, in plain words."""
     return [word for scope, word in _WORDS.items() if scope in scopes.split()]
 
 
-async def remove_expired(now: float) -> None:
+async def remove_expired_tokens(now: float) -> None:
     """Delete tokens that ended long ago."""
     await ApiToken.filter(expires_at__lt=now - _KEPT_S).delete()
     await ApiToken.filter(ended_at__lt=now - _KEPT_S).delete()

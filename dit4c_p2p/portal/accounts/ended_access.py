@@ -88,7 +88,7 @@ class AccessEnds:
         rows = await OAuthToken.filter(revoked_at__gt=since, expires_at__gt=now).values_list(
             "instance", "person_id", "revoked_at"
         )
-        return _newest(EndedAccess(*row) for row in rows)
+        return _newest_ended_access(EndedAccess(*row) for row in rows)
 
     async def _end_accounts(self, now: float) -> None:
         """Revoke the tokens of accounts whose end date has come."""
@@ -101,7 +101,7 @@ class AccessEnds:
                 await mine.update(revoked_at=now)
 
 
-def _newest(ended: Iterable[EndedAccess]) -> list[EndedAccess]:
+def _newest_ended_access(ended: Iterable[EndedAccess]) -> list[EndedAccess]:
     """One for each instance and person."""
     found: dict[tuple[str, str], EndedAccess] = {}
     for one in ended:

@@ -9,7 +9,7 @@ from tortoise.queryset import QuerySet
 
 from dit4c_p2p.portal.accounts import people
 from dit4c_p2p.portal.accounts.limits import LimitsChange
-from dit4c_p2p.portal.accounts.names import checked_id, checked_name, composed, id_from
+from dit4c_p2p.portal.accounts.names import checked_id, checked_name, composed_name, id_from
 from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.errors import Conflict, Forbidden, NotFound
 from dit4c_p2p.portal.models import Group, GroupMember
@@ -21,7 +21,7 @@ MAX_MEMBERS = 1000
 MAX_GROUPS = 100
 
 
-async def create(title: str, *, id: str = "", by: str, now: float) -> Group:
+async def create_group(title: str, *, id: str = "", by: str, now: float) -> Group:
     """A new group without members.
 
     :param id: made from the title if empty.
@@ -36,47 +36,47 @@ async def create(title: str, *, id: str = "", by: str, now: float) -> Group:
                 f"there is a group called {id} already", field="id", hint="choose another id"
             )
     else:
-        id = await _free_id(title)
+        id = await _free_group_id(title)
     return await Group.create(id=id, title=title, created_by=by, created_at=now)
 
 
-async def rename(id: str, title: str) -> Group:
+async def rename_group(id: str, title: str) -> Group:
     """Give a group another title; its folder keeps its name.
 
     :raises NotFound: no such group.
     :raises BadRequest: not a title.
     """
-    group = await get(id)
+    group = await get_group(id)
     group.title = checked_name(title, field="title", required=True)
     await group.save(update_fields=["title"])
     return group
 
 
-async def set_limits(id: str, wanted: LimitsChange) -> Group:
+async def set_group_limits(id: str, wanted: LimitsChange) -> Group:
     """Choose how many instances each member may have.
 
     :raises NotFound: no such group.
     :raises BadRequest: not a limit.
     """
-    group = await get(id)
+    group = await get_group(id)
     if wanted.apply(group):
         await group.save(update_fields=["instances_limit", "instances_at_once_limit"])
     return group
 
 
-async def set_closed(id: str, *, closed: bool, now: float) -> Group:
+async def set_group_closed(id: str, *, closed: bool, now: float) -> Group:
     """Close a group, or open it again; its members and files stay.
 
     :raises NotFound: no such group.
     """
-    group = await get(id)
+    group = await get_group(id)
     if closed != (group.closed_at is not None):
         group.closed_at = now if closed else None
         await group.save(update_fields=["closed_at"])
     return group
 
 
-async def set_member(
+async def set_group_member(
     group: Group, person_id: str, *, writes: bool, manages: bool, by: str, now: float
 ) -> GroupMember:
     """Put a person into a group, or change what a member may do.
@@ -84,7 +84,7 @@ async def set_member(
     :raises NotFound: no such person.
     :raises Conflict: the group has too many members, or the person too many groups.
     """
-    person = await people.get(person_id)
+    person = await people.get_person(person_id)
     member = await GroupMember.get_or_none(group_id=group.id, person_id=person.id)
     if member is not None:
         member.writes, member.manages = writes, manages
@@ -108,7 +108,7 @@ async def set_member(
     )
 
 
-async def remove_member(group: Group, person_id: str) -> None:
+async def remove_group_member(group: Group, person_id: str) -> None:
     """Take a person out of a group.
 
     :raises NotFound: the person is no member.
@@ -120,15 +120,15 @@ async def remove_member(group: Group, person_id: str) -> None:
 # ---- reading
 
 
-def search(text: str = "") -> QuerySet[Group]:
+def search_groups(text: str = "") -> QuerySet[Group]:
     """Groups with ``text`` in their title or id."""
     if not text:
         return Group.all()
-    wanted = composed(text)
+    wanted = composed_name(text)
     return Group.filter(Q(title__icontains=wanted) | Q(id__icontains=wanted))
 
 
-async def get(id: str) -> Group:
+async def get_group(id: str) -> Group:
     """One group.
 
     :raises NotFound: there is none with this id.
@@ -139,24 +139,24 @@ async def get(id: str) -> Group:
     return group
 
 
-async def seen_by(who: Caller, id: str) -> Group:
+async def group_seen_by(who: Caller, id: str) -> Group:
     """One group that ``who`` may see: an admin sees each, everybody else their own.
 
     :raises NotFound: no such group, or one that ``who`` is not in.
     """
-    group = await get(id)
+    group = await get_group(id)
     if not who.is_admin and not await GroupMember.exists(group_id=id, person_id=who.id):
         raise no_such_group()
     return group
 
 
-async def managed_by(who: Caller, id: str) -> Group:
+async def group_managed_by(who: Caller, id: str) -> Group:
     """One group whose members ``who`` may change.
 
     :raises NotFound: no such group, or one that ``who`` is not in.
     :raises Forbidden: ``who`` is a member without that right.
     """
-    group = await seen_by(who, id)
+    group = await group_seen_by(who, id)
     managing = GroupMember.filter(group_id=id, person_id=who.id, manages=True)
     if not who.is_admin and not await managing.exists():
         raise Forbidden(
@@ -166,12 +166,12 @@ async def managed_by(who: Caller, id: str) -> Group:
     return group
 
 
-def members(group: Group) -> QuerySet[GroupMember]:
+def group_members(group: Group) -> QuerySet[GroupMember]:
     """A group's members with their people, in the order of their ids."""
     return GroupMember.filter(group_id=group.id).prefetch_related("person").order_by("person_id")
 
 
-def memberships(person: str, *, closed: bool = False) -> QuerySet[GroupMember]:
+def memberships_of_person(person: str, *, closed: bool = False) -> QuerySet[GroupMember]:
     """A person's groups.
 
     :param closed: whether to list closed groups as well.
@@ -185,7 +185,7 @@ def no_such_group() -> NotFound:
     return NotFound("there is no such group", hint="your groups are on the page Your account")
 
 
-async def _free_id(title: str) -> str:
+async def _free_group_id(title: str) -> str:
     for number in range(1, _FREE_IDS_TRIED):
         id = id_from(title, number, otherwise="group")
         if not await Group.exists(id=id):

@@ -35,14 +35,14 @@ class InvitationOver(PortalError):
         )
 
 
-def state_of(invitation: Invitation, now: float) -> State:
+def invitation_state(invitation: Invitation, now: float) -> State:
     """In a word."""
     if invitation.ended_at is not None or invitation.expires_at <= now:
         return "ended"
     return "open" if invitation.used < invitation.uses else "used up"
 
 
-async def create(
+async def create_invitation(
     *,
     label: str,
     uses: int,
@@ -90,29 +90,29 @@ async def create(
     return made, token
 
 
-async def find(token: str, *, now: float) -> Invitation:
+async def find_invitation(token: str, *, now: float) -> Invitation:
     """The invitation of a token, if somebody may come by it.
 
     :raises InvitationOver: nobody may.
     """
     found = await Invitation.get_or_none(digest=digest(token))
-    if found is None or state_of(found, now) != "open":
+    if found is None or invitation_state(found, now) != "open":
         raise InvitationOver
     return found
 
 
-async def use(token: str, *, now: float) -> Invitation:
+async def use_invitation(token: str, *, now: float) -> Invitation:
     """Let one more person come by an invitation.
 
     :raises InvitationOver: nobody may.
     """
-    found = await find(token, now=now)
+    found = await find_invitation(token, now=now)
     found.used += 1
     await found.save(update_fields=["used"])
     return found
 
 
-async def end(id: str, *, now: float) -> Invitation:
+async def end_invitation(id: str, *, now: float) -> Invitation:
     """Let nobody come by an invitation any more.
 
     :param id: its :func:`~dit4c_p2p.portal.opaque_tokens.public_id`.
@@ -127,13 +127,13 @@ async def end(id: str, *, now: float) -> Invitation:
     return found
 
 
-async def every() -> list[Invitation]:
+async def all_invitations() -> list[Invitation]:
     """All there are, the newest first."""
     found: list[Invitation] = await Invitation.all().order_by("-created_at", "digest")
     return found
 
 
-async def remove_expired(now: float) -> None:
+async def remove_expired_invitations(now: float) -> None:
     """Forget those that have been over for a while."""
     await Invitation.filter(expires_at__lt=now - _KEPT_S).delete()
     await Invitation.filter(ended_at__lt=now - _KEPT_S).delete()

@@ -17,7 +17,7 @@ MAX_INSTANCES = 10_000
 
 
 @dataclass(frozen=True)
-class Limit:
+class InstanceLimit:
     """A number of instances. ``of`` says in words whose limit it is, ``change`` who changes it."""
 
     number: int
@@ -29,8 +29,8 @@ class Limit:
 class InstanceLimits:
     """What one person may have: instances in all, and at once on machines."""
 
-    in_all: Limit
-    at_once: Limit
+    in_all: InstanceLimit
+    at_once: InstanceLimit
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ class LimitsChange:
         :raises BadRequest: a limit is not between 0 and :data:`MAX_INSTANCES`.
         """
         if self.instances is not UNSET:
-            row.instances_limit = _checked(self.instances, "instances_limit")
+            row.instances_limit = _checked_limit(self.instances, "instances_limit")
         if self.at_once is not UNSET:
-            row.instances_at_once_limit = _checked(self.at_once, "instances_at_once_limit")
+            row.instances_at_once_limit = _checked_limit(self.at_once, "instances_at_once_limit")
         return self.instances is not UNSET or self.at_once is not UNSET
 
 
 KEEP_LIMITS = LimitsChange()
 
 
-async def limits_of(person_id: str, settings: Limits) -> InstanceLimits:
+async def limits_of_person(person_id: str, settings: Limits) -> InstanceLimits:
     """Return the limits that count for a person now.
 
     :raises NotFound: no such person.
@@ -66,19 +66,19 @@ async def limits_of(person_id: str, settings: Limits) -> InstanceLimits:
     members = GroupMember.filter(person_id=person_id, group__closed_at=None)
     rows = await members.prefetch_related("group").order_by("group_id")
     groups = [member.group for member in rows]
-    return effective(person, groups, settings)
+    return effective_limits(person, groups, settings)
 
 
-def effective(person: Person, groups: Iterable[Group], settings: Limits) -> InstanceLimits:
+def effective_limits(person: Person, groups: Iterable[Group], settings: Limits) -> InstanceLimits:
     """Return the limits of a person who is in these open groups. Pure."""
     found = list(groups)
     return InstanceLimits(
-        in_all=_limit(
+        in_all=_chosen_limit(
             person.instances_limit,
             [(group.instances_limit, group) for group in found],
             settings.instances_per_person,
         ),
-        at_once=_limit(
+        at_once=_chosen_limit(
             person.instances_at_once_limit,
             [(group.instances_at_once_limit, group) for group in found],
             settings.instances_at_once_per_person,
@@ -89,34 +89,36 @@ def effective(person: Person, groups: Iterable[Group], settings: Limits) -> Inst
 def limits_text(row: Person | Group) -> str:
     """Return the limits chosen for a person or a group, for the audit log."""
     in_all, at_once = row.instances_limit, row.instances_at_once_limit
-    return f"instances {_text(in_all)}, at once {_text(at_once)}"
+    return f"instances {_limit_text(in_all)}, at once {_limit_text(at_once)}"
 
 
-def _text(number: int | None) -> str:
+def _limit_text(number: int | None) -> str:
     return "not chosen" if number is None else str(number)
 
 
-def _limit(own: int | None, of_groups: list[tuple[int | None, Group]], setting: int) -> Limit:
+def _chosen_limit(
+    own: int | None, of_groups: list[tuple[int | None, Group]], setting: int
+) -> InstanceLimit:
     if own is not None:
-        return Limit(
+        return InstanceLimit(
             own, "the limit of your account", "an admin can change it on your account's page"
         )
     chosen = [(number, group) for number, group in of_groups if number is not None]
     if chosen:
         number, group = max(chosen, key=lambda pair: pair[0])
-        return Limit(
+        return InstanceLimit(
             number,
             f"the limit of the group {group.title}",
             "an admin can change it on the group’s page",
         )
-    return Limit(
+    return InstanceLimit(
         setting,
         "the limit for everyone",
         "an admin can change this limit in the portal's settings, or for you or your group alone",
     )
 
 
-def _checked(number: int | None, field: str) -> int | None:
+def _checked_limit(number: int | None, field: str) -> int | None:
     if number is not None and not 0 <= number <= MAX_INSTANCES:
         raise BadRequest(f"a limit is a number from 0 to {MAX_INSTANCES}", field=field)
     return number

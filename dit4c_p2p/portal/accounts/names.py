@@ -21,7 +21,7 @@ _MAX_ID_CHARS = 40
 _OTHERS = re.compile(r"[^a-z0-9]+", re.ASCII)
 
 
-def composed(text: str) -> str:
+def composed_name(text: str) -> str:
     """Text in the form (NFC) that names are kept in: what is looked for, is looked for so."""
     return unicodedata.normalize("NFC", text)
 
@@ -41,7 +41,7 @@ def checked_name(
         them, or without any that can be seen.
     """
     single = " ".join(text.split())
-    name = composed(single) if len(single) <= _MAX_PARTS * max_chars else single
+    name = composed_name(single) if len(single) <= _MAX_PARTS * max_chars else single
     if len(name) > max_chars:
         raise BadRequest(f"the {field} may have {max_chars} characters at most", field=field)
     if any(unicodedata.category(char) in _REFUSED and char not in _JOINERS for char in name):
@@ -49,7 +49,7 @@ def checked_name(
             f"the {field} may have no control characters and none that turn or hide others",
             field=field,
         )
-    if _marks_in_a_row(name) > _MAX_MARKS:
+    if _marks_in_a_row_of_name(name) > _MAX_MARKS:
         raise BadRequest(f"the {field} has too many marks on one letter", field=field)
     visible = any(unicodedata.category(char)[0] in "LNPS" for char in name)
     if (name or required) and not visible:
@@ -83,7 +83,7 @@ def id_from(name: str, number: int = 1, *, otherwise: str = "person") -> str:
     return base[: _MAX_ID_CHARS - len(tail)].rstrip("-") + tail
 
 
-def _marks_in_a_row(text: str) -> int:
+def _marks_in_a_row_of_name(text: str) -> int:
     most = here = 0
     for char in text:
         here = here + 1 if unicodedata.category(char)[0] == "M" else 0

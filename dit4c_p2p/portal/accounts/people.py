@@ -16,7 +16,7 @@ from tortoise.queryset import QuerySet
 
 from dit4c_p2p.database import in_transaction, once_committed
 from dit4c_p2p.portal.accounts.limits import KEEP_LIMITS, LimitsChange
-from dit4c_p2p.portal.accounts.names import checked_id, checked_name, composed, id_from
+from dit4c_p2p.portal.accounts.names import checked_id, checked_name, composed_name, id_from
 from dit4c_p2p.portal.errors import AccountClosed, BadRequest, Conflict, NotFound
 from dit4c_p2p.portal.models import (
     ApiToken,
@@ -64,7 +64,7 @@ class Caller:
 
 
 @dataclass(frozen=True)
-class Change:
+class AccountChange:
     """A change of an account; UNSET fields stay. ``ends_at`` None means no end date."""
 
     name: str | UnsetType = UNSET
@@ -79,30 +79,32 @@ class Change:
         return self.disabled is True or self.is_admin is False
 
 
-def who(person: Person) -> Caller:
+def caller_of_person(person: Person) -> Caller:
     """Return a person as a :class:`Caller`."""
     return Caller(person.id, person.name, person.is_admin)
 
 
-def in_force(person: Person, now: float) -> bool:
+def account_in_force(person: Person, now: float) -> bool:
     """Whether the account's person may log in."""
     return person.disabled_at is None and (person.ends_at is None or person.ends_at > now)
 
 
-def state_of(person: Person, now: float) -> State:
+def account_state(person: Person, now: float) -> State:
     """Return the account's state in a word; ``invited`` means never seen yet."""
     if person.disabled_at is not None:
         return "disabled"
-    if not in_force(person, now):
+    if not account_in_force(person, now):
         return "ended"
     return "active" if person.seen_at is not None else "invited"
 
 
-def search(text: str = "", state: State | UnsetType = UNSET, *, now: float) -> QuerySet[Person]:
-    """Return accounts with ``text`` in their name or id, in this state (:func:`state_of`)."""
+def search_people(
+    text: str = "", state: State | UnsetType = UNSET, *, now: float
+) -> QuerySet[Person]:
+    """Return accounts with ``text`` in their name or id, in this state (:func:`account_state`)."""
     rows = Person.filter(deleted_at=None)
     if text:
-        wanted = composed(text)
+        wanted = composed_name(text)
         rows = rows.filter(Q(name__icontains=wanted) | Q(id__icontains=wanted))
     if state is UNSET:
         return rows
@@ -115,7 +117,7 @@ def search(text: str = "", state: State | UnsetType = UNSET, *, now: float) -> Q
     return rows.filter(seen_at=None) if state == "invited" else rows.exclude(seen_at=None)
 
 
-def check_in_force(person: Person, now: float) -> None:
+def check_account_in_force(person: Person, now: float) -> None:
     """:raises AccountClosed: the account is disabled, or its end has come."""
     if person.disabled_at is not None:
         raise AccountClosed(
@@ -131,7 +133,7 @@ def check_in_force(person: Person, now: float) -> None:
         )
 
 
-async def get(id: str) -> Person:
+async def get_person(id: str) -> Person:
     """One account.
 
     :raises NotFound: there is none with this id.
@@ -154,7 +156,7 @@ async def ensure_person(person: str, *, name: str, is_admin: bool, now: float) -
         )
 
 
-async def create(
+async def create_person(
     name: str,
     *,
     id: str = "",
@@ -170,7 +172,7 @@ async def create(
     :raises Conflict: the id is taken.
     """
     name = checked_name(name, required=True)
-    _check_end(ends_at, now)
+    _check_account_end(ends_at, now)
     if id:
         checked_id(id)
         if await Person.exists(id=id):
@@ -178,7 +180,7 @@ async def create(
                 f"there is a person called {id} already", field="id", hint="choose another id"
             )
     else:
-        id = await _free_id(name)
+        id = await _free_person_id(name)
     person = await Person.create(
         id=id, name=name, is_admin=is_admin, ends_at=ends_at, created_at=now
     )
@@ -187,7 +189,7 @@ async def create(
     return person
 
 
-async def change(id: str, wanted: Change, *, by: str, now: float) -> Person:
+async def change_account(id: str, wanted: AccountChange, *, by: str, now: float) -> Person:
     """Change an account; disabling it ends its sessions, tokens and links for good.
 
     :raises NotFound: no such person.
@@ -197,15 +199,15 @@ async def change(id: str, wanted: Change, *, by: str, now: float) -> Person:
     async with in_transaction("portal"):
         # Two admins who disable each other at once have to see one another.
         await _lasting_admins().select_for_update()
-        person = await get(id)
+        person = await get_person(id)
         if wanted.name is not UNSET:
             person.name = checked_name(wanted.name, required=True)
         if wanted.ends_at is not UNSET:
-            _check_end(wanted.ends_at, now)
+            _check_account_end(wanted.ends_at, now)
             person.ends_at = wanted.ends_at
         if wanted.disabled is True and person.disabled_at is None:
             person.disabled_at = now
-            await end_access(id, now=now)
+            await end_person_access(id, now=now)
             once_committed(_log.info, "person %s: disabled by %s", id, by)
         elif wanted.disabled is False and person.disabled_at is not None:
             person.disabled_at = None
@@ -227,7 +229,7 @@ async def change(id: str, wanted: Change, *, by: str, now: float) -> Person:
     return person
 
 
-async def mark_deleted(id: str, *, by: str, now: float) -> Person:
+async def mark_account_deleted(id: str, *, by: str, now: float) -> Person:
     """Close an account for good and remove its name and all that lets its person in.
 
     The row stays, so that nobody else gets the id. Works in the caller's transaction.
@@ -236,12 +238,12 @@ async def mark_deleted(id: str, *, by: str, now: float) -> Person:
     :raises Conflict: the last admin would be gone.
     """
     await _lasting_admins().select_for_update()
-    person = await get(id)
+    person = await get_person(id)
     was_admin = person.is_admin
     person.name, person.is_admin = DELETED_NAME, False
     person.disabled_at = person.disabled_at or now
     person.deleted_at, person.files_removed_at = now, None
-    await end_access(id, now=now)
+    await end_person_access(id, now=now)
     await person.save()
     if was_admin:
         await _check_admin_left(id)
@@ -262,7 +264,7 @@ async def _check_admin_left(id: str) -> None:
         )
 
 
-async def end_access(id: str, *, now: float) -> None:
+async def end_person_access(id: str, *, now: float) -> None:
     """End sessions, tokens, links and instances' sessions of a person; in a transaction."""
     await Session.filter(person_id=id, ended_at=None).update(ended_at=now)
     await ApiToken.filter(person_id=id, ended_at=None).update(ended_at=now)
@@ -288,7 +290,7 @@ async def create_login_link(
         found = await Person.get_or_none(id=person)
         if found is None:
             raise NotFound(f"there is no person called {person!r}", hint=_WHERE_IDS_ARE)
-        if not in_force(found, now):
+        if not account_in_force(found, now):
             raise Conflict(
                 f"the account {person} is disabled or has ended",
                 hint="enable it or give it another end date first",
@@ -302,7 +304,7 @@ async def create_login_link(
     return token
 
 
-async def link_person(token: str, *, now: float) -> Caller | None:
+async def person_of_login_link(token: str, *, now: float) -> Caller | None:
     """Return the person whom a link would log in, without spending the link.
 
     None means that it is spent, too old or unknown.
@@ -312,11 +314,13 @@ async def link_person(token: str, *, now: float) -> Caller | None:
     link = await LoginLink.get_or_none(digest=digest(token)).prefetch_related("person")
     if link is None:
         return None
-    check_in_force(link.person, now)
-    return who(link.person) if link.spent_at is None and link.expires_at > now else None
+    check_account_in_force(link.person, now)
+    return (
+        caller_of_person(link.person) if link.spent_at is None and link.expires_at > now else None
+    )
 
 
-async def spend_link(token: str, *, now: float) -> Caller | None:
+async def spend_login_link(token: str, *, now: float) -> Caller | None:
     """Spend a link, in the caller's transaction; only one of concurrent calls gets the person.
 
     :raises AccountClosed: the account is not in force; the link stays unspent.
@@ -327,8 +331,8 @@ async def spend_link(token: str, *, now: float) -> Caller | None:
     link = await LoginLink.get_or_none(digest=digest(token)).prefetch_related("person")
     if link is None:
         return None
-    check_in_force(link.person, now)
-    return who(link.person) if spent else None
+    check_account_in_force(link.person, now)
+    return caller_of_person(link.person) if spent else None
 
 
 # ---- inside
@@ -338,12 +342,12 @@ def _lasting_admins() -> QuerySet[Person]:
     return Person.filter(is_admin=True, disabled_at=None, ends_at=None)
 
 
-def _check_end(ends_at: float | None, now: float) -> None:
+def _check_account_end(ends_at: float | None, now: float) -> None:
     if ends_at is not None and not now < ends_at < MAX_END:
         raise BadRequest("an end date is one to come, before the year 2200", field="ends")
 
 
-async def _free_id(name: str) -> str:
+async def _free_person_id(name: str) -> str:
     """Return a free id that is similar to the name."""
     for number in range(1, _FREE_IDS_TRIED):
         id = id_from(name, number)

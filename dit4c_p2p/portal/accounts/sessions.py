@@ -32,7 +32,7 @@ class LoggedIn:
     since: float
 
 
-class Sessions:
+class LoginSessions:
     """Begun by a link, a passkey or a provider; ended by logout or by their lifetime."""
 
     def __init__(
@@ -70,7 +70,7 @@ class Sessions:
 
     async def _log_in(self, link_token: str, browser: str) -> str | None:
         async with in_transaction("portal"):
-            person = await people.spend_link(link_token, now=self._clock())
+            person = await people.spend_login_link(link_token, now=self._clock())
             if person is None:
                 return None
             return await self.begin(person.id, browser=browser)
@@ -128,13 +128,16 @@ class Sessions:
         ).prefetch_related("person")
         if session is None:
             return None
-        people.check_in_force(session.person, now)
+        people.check_account_in_force(session.person, now)
         if session.ended_at is not None:
             return None
         if use:
             await self._last_used.note(session)
         return LoggedIn(
-            session.digest, people.who(session.person), csrf_token(token), session.created_at
+            session.digest,
+            people.caller_of_person(session.person),
+            csrf_token(token),
+            session.created_at,
         )
 
     async def of(self, person: str) -> list[Session]:

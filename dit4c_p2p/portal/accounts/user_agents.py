@@ -23,7 +23,7 @@ _SYSTEMS = (
 )
 
 
-def describe(agent: str) -> str:
+def describe_user_agent(agent: str) -> str:
     """``Firefox on Linux``, or an empty text for what is no known browser."""
     browser = next((name for mark, name in _BROWSERS if mark in agent), "")
     system = next((name for mark, name in _SYSTEMS if mark in agent), "")

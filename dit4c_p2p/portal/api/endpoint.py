@@ -22,7 +22,7 @@ from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.context import PortalContext, services
 from dit4c_p2p.portal.errors import InsufficientScope, PortalError
 from dit4c_p2p.portal.http.request_body import read_json, read_query_as
-from dit4c_p2p.portal.http.token_auth import check_admin, person
+from dit4c_p2p.portal.http.token_auth import check_admin_token, person_of_token
 from dit4c_p2p.portal.schemas import NoQuery, to_json
 
 PREFIX = "/api/v1"
@@ -142,10 +142,10 @@ class Endpoint:
     async def _caller(self, request: web.Request) -> Caller:
         if self.allowed == "anybody":
             return _NOBODY
-        who = await person(request)
+        who = await person_of_token(request)
         if self.scope is not None and self.scope not in who.scopes:
             await services(request).audit.record_refusal("api.scope", f"needs {self.scope}")
             raise InsufficientScope(self.scope)
         if self.allowed == "admin":
-            await check_admin(request, who)
+            await check_admin_token(request, who)
         return who

@@ -7,15 +7,15 @@ from dit4c_p2p.portal.accounts.limits import KEEP_LIMITS, LimitsChange
 from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
 from dit4c_p2p.portal.errors import Conflict
 from dit4c_p2p.portal.models import GroupMember
-from dit4c_p2p.portal.paging import page, part
+from dit4c_p2p.portal.paging import page_of_rows, part_of_items
 from dit4c_p2p.portal.schemas import Page
 from dit4c_p2p.portal.services.groups import (
     close_group,
     create_group,
     limit_group,
-    remove_member,
+    put_member_into_group,
     rename_group,
-    set_member,
+    take_member_out_of_group,
 )
 from dit4c_p2p.portal.storage.schemas import (
     GroupChange,
@@ -31,10 +31,10 @@ from dit4c_p2p.portal.storage.schemas import (
 
 async def list_groups(call: Call, query: GroupsQuery) -> list[GroupView]:
     """The groups that the caller is in, the newest first; an admin gets all."""
-    rows = groups.search(query.q)
+    rows = groups.search_groups(query.q)
     if not call.who.is_admin:
         rows = rows.filter(members__person_id=call.who.id)
-    found, cursor = await page(rows, query.limit, query.cursor, time="created_at", id="id")
+    found, cursor = await page_of_rows(rows, query.limit, query.cursor, time="created_at", id="id")
     call.next_page(cursor)
     return [group_view(group) for group in found]
 
@@ -48,13 +48,13 @@ async def create(call: Call, body: NewGroup) -> GroupView:
 
 async def get(call: Call) -> GroupView:
     """One group, for its members and admins."""
-    return group_view(await groups.seen_by(call.who, call.path("id")))
+    return group_view(await groups.group_seen_by(call.who, call.path("id")))
 
 
 async def change(call: Call, body: GroupChange) -> GroupView:
     """Give a group another title or limits, close it or open it again."""
     id = call.path("id")
-    group = await groups.get(id)
+    group = await groups.get_group(id)
     if body.title is not UNSET:
         group = await rename_group(call.parts, id, body.title, by=call.who.id)
     if body.closed is not UNSET:
@@ -67,9 +67,9 @@ async def change(call: Call, body: GroupChange) -> GroupView:
 
 async def list_members(call: Call, query: Page) -> list[MemberView]:
     """A group's members in the order of their ids, for its members and admins."""
-    group = await groups.seen_by(call.who, call.path("id"))
-    members: list[GroupMember] = await groups.members(group)
-    found, cursor = part(
+    group = await groups.group_seen_by(call.who, call.path("id"))
+    members: list[GroupMember] = await groups.group_members(group)
+    found, cursor = part_of_items(
         members, query.limit, query.cursor, place=lambda member: (0.0, member.person_id)
     )
     call.next_page(cursor)
@@ -79,7 +79,7 @@ async def list_members(call: Call, query: Page) -> list[MemberView]:
 async def put_member(call: Call, body: NewMember) -> MemberView:
     """Put a person into a group, or change what they may do; for its managers and admins."""
     id = call.path("id")
-    member = await set_member(
+    member = await put_member_into_group(
         call.parts, call.who, id, body.person, writes=body.write, manages=body.manage
     )
     await member.fetch_related("person")
@@ -89,17 +89,23 @@ async def put_member(call: Call, body: NewMember) -> MemberView:
 async def take_member(call: Call) -> list[MemberView]:
     """Take a person out of a group, or leave it; answers with the members that the caller sees."""
     id = call.path("id")
-    await remove_member(call.parts, call.who, id, call.path("person"))
+    await take_member_out_of_group(call.parts, call.who, id, call.path("person"))
     if not call.who.is_admin and not await GroupMember.exists(group_id=id, person_id=call.who.id):
         return []
-    group = await groups.get(id)
-    return [member_view(member) for member in await groups.members(group)]
+    group = await groups.get_group(id)
+    return [member_view(member) for member in await groups.group_members(group)]
 
 
 ENDPOINTS = (
     Endpoint("GET", "groups", list_groups),
     Endpoint(
-        "POST", "groups", create, allowed="admin", status=201, location=True, errors=(Conflict,)
+        "POST",
+        "groups",
+        create,
+        allowed="admin",
+        status=201,
+        location=True,
+        errors=(Conflict,),
     ),
     Endpoint("GET", "groups/{id}", get),
     Endpoint("PATCH", "groups/{id}", change, allowed="admin"),

@@ -4,7 +4,7 @@ from aiohttp import web
 from msgspec import UnsetType
 
 from dit4c_p2p.messages.instances import FINAL, State
-from dit4c_p2p.portal.accounts.names import composed
+from dit4c_p2p.portal.accounts.names import composed_name
 from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
 from dit4c_p2p.portal.errors import (
     BadRequest,
@@ -16,11 +16,11 @@ from dit4c_p2p.portal.errors import (
     Unauthorized,
 )
 from dit4c_p2p.portal.http.sse import KEEPALIVE_S, EventStream
-from dit4c_p2p.portal.http.token_auth import person
+from dit4c_p2p.portal.http.token_auth import person_of_token
 from dit4c_p2p.portal.instances import view
 from dit4c_p2p.portal.instances.schemas import InstanceView
 from dit4c_p2p.portal.models import Instance
-from dit4c_p2p.portal.paging import page
+from dit4c_p2p.portal.paging import page_of_rows
 from dit4c_p2p.portal.schemas import (
     InstanceChange,
     InstancesQuery,
@@ -28,7 +28,7 @@ from dit4c_p2p.portal.schemas import (
     NewInstance,
     to_json,
 )
-from dit4c_p2p.portal.services.instances import log_text
+from dit4c_p2p.portal.services.instances import instance_log_text
 
 
 async def list_instances(call: Call, query: InstancesQuery) -> list[InstanceView]:
@@ -40,10 +40,10 @@ async def list_instances(call: Call, query: InstancesQuery) -> list[InstanceView
     if query.image:
         rows = rows.filter(image_name=query.image)
     if query.q:
-        rows = rows.filter(name__icontains=composed(query.q))
-    found, cursor = await page(rows, query.limit, query.cursor, time="created_at", id="id")
+        rows = rows.filter(name__icontains=composed_name(query.q))
+    found, cursor = await page_of_rows(rows, query.limit, query.cursor, time="created_at", id="id")
     call.next_page(cursor)
-    return [_view(call, instance) for instance in found]
+    return [_instance_view(call, instance) for instance in found]
 
 
 async def start(call: Call, body: NewInstance) -> InstanceView:
@@ -63,17 +63,17 @@ async def start(call: Call, body: NewInstance) -> InstanceView:
     else:
         instance = await call.parts.instances.start(call.who, body.image, body.name)
     call.located(f"{PREFIX}/instances/{instance.id}")
-    return _view(call, instance)
+    return _instance_view(call, instance)
 
 
 async def get(call: Call) -> InstanceView:
     """One instance."""
-    return _view(call, await _mine(call))
+    return _instance_view(call, await _own_instance(call))
 
 
 async def discard(call: Call) -> InstanceView:
     """Have an instance removed, with everything in it; asking again changes nothing."""
-    return _view(call, await call.parts.instances.discard(call.who, call.path("id")))
+    return _instance_view(call, await call.parts.instances.discard(call.who, call.path("id")))
 
 
 async def delete(call: Call) -> InstanceView:
@@ -83,17 +83,17 @@ async def delete(call: Call) -> InstanceView:
 
 async def stop(call: Call) -> InstanceView:
     """Have the app stopped; its files are kept. Asking again changes nothing."""
-    return _view(call, await call.parts.instances.stop(call.who, call.path("id")))
+    return _instance_view(call, await call.parts.instances.stop(call.who, call.path("id")))
 
 
 async def start_again(call: Call) -> InstanceView:
     """Have an app that was stopped, or has ended, started where it is, with its files."""
-    return _view(call, await call.parts.instances.start_again(call.who, call.path("id")))
+    return _instance_view(call, await call.parts.instances.start_again(call.who, call.path("id")))
 
 
 async def new_key(call: Call) -> InstanceView:
     """Have an instance that runs, and whose key was revoked, given a new one; its app runs on."""
-    return _view(call, await call.parts.instances.new_key(call.who, call.path("id")))
+    return _instance_view(call, await call.parts.instances.new_key(call.who, call.path("id")))
 
 
 async def save(call: Call) -> InstanceView:
@@ -101,12 +101,12 @@ async def save(call: Call) -> InstanceView:
 
     Once they are, its state is ``uploaded``, and nothing of it is left on its machine.
     """
-    return _view(call, await call.parts.saves.want(call.who, call.path("id")))
+    return _instance_view(call, await call.parts.saves.want(call.who, call.path("id")))
 
 
 async def checkpoint(call: Call) -> InstanceView:
     """Have its files saved while the app goes on; asking again meanwhile changes nothing."""
-    return _view(call, await call.parts.checkpoints.want(call.who, call.path("id")))
+    return _instance_view(call, await call.parts.checkpoints.want(call.who, call.path("id")))
 
 
 async def go_on(call: Call) -> InstanceView:
@@ -114,17 +114,17 @@ async def go_on(call: Call) -> InstanceView:
 
     Its address stays. What was written after the checkpoint is kept at the old machine.
     """
-    return _view(call, await call.parts.moves.go_on(call.who, call.path("id")))
+    return _instance_view(call, await call.parts.moves.go_on(call.who, call.path("id")))
 
 
 async def change(call: Call, body: InstanceChange) -> InstanceView:
     """Give an instance another name, or say how often checkpoints are made; its address stays."""
-    parts, id, instance = call.parts, call.path("id"), await _mine(call)
+    parts, id, instance = call.parts, call.path("id"), await _own_instance(call)
     if not isinstance(body.name, UnsetType):
         instance = await parts.instances.rename(call.who, id, body.name)
     if not isinstance(body.checkpoint_minutes, UnsetType):
         instance = await parts.checkpoints.set_interval(call.who, id, body.checkpoint_minutes)
-    return _view(call, instance)
+    return _instance_view(call, instance)
 
 
 async def events(call: Call) -> web.StreamResponse:
@@ -133,18 +133,18 @@ async def events(call: Call) -> web.StreamResponse:
     The stream ends when the instance is discarded.
     """
     parts, request = call.parts, call.request
-    await _mine(call)
+    await _own_instance(call)
     shown = b""
     with parts.hub.subscribe(f"person:{call.who.id}") as subscription:
         async with EventStream(request) as stream:
             while not subscription.closed:
                 # Asked again each time: a token that was taken back ends the stream.
                 try:
-                    await person(request)
-                    instance = await _mine(call)
+                    await person_of_token(request)
+                    instance = await _own_instance(call)
                 except (NotFound, Unauthorized, Forbidden):
                     break
-                now = to_json(_view(call, instance)).strip()
+                now = to_json(_instance_view(call, instance)).strip()
                 if now != shown:
                     await stream.send(now.decode(), "state")
                     shown = now
@@ -164,20 +164,22 @@ async def logs(call: Call, query: LogsQuery) -> web.Response:
 
     Text, or JSON ``{"text": …}`` by ``Accept``.
     """
-    parts, instance = call.parts, await _mine(call)
-    text = await log_text(parts, instance, query.lines)
+    parts, instance = call.parts, await _own_instance(call)
+    text = await instance_log_text(parts, instance, query.lines)
     if "application/json" in call.request.headers.get("Accept", ""):
         return web.Response(body=to_json({"text": text}), content_type="application/json")
     return web.Response(text=text, content_type="text/plain")
 
 
-async def _mine(call: Call) -> Instance:
+async def _own_instance(call: Call) -> Instance:
     return await call.parts.instances.get(call.who, call.path("id"))
 
 
-def _view(call: Call, instance: Instance) -> InstanceView:
+def _instance_view(call: Call, instance: Instance) -> InstanceView:
     parts = call.parts
-    return view.view(instance, parts.config, parts.reach.of(instance), parts.memory.of(instance))
+    return view.instance_view(
+        instance, parts.config, parts.reach.of(instance), parts.memory.of(instance)
+    )
 
 
 ENDPOINTS = (

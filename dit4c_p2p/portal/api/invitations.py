@@ -7,7 +7,7 @@ from dit4c_p2p.portal.api.endpoint import Call, Endpoint
 from dit4c_p2p.portal.errors import NotFound
 from dit4c_p2p.portal.models import Invitation
 from dit4c_p2p.portal.opaque_tokens import public_id
-from dit4c_p2p.portal.paging import part
+from dit4c_p2p.portal.paging import part_of_items
 from dit4c_p2p.portal.schemas import (
     InvitationView,
     NewInvitation,
@@ -22,8 +22,8 @@ from dit4c_p2p.portal.services.invitations import end_invitation, make_invitatio
 async def list_invitations(call: Call, query: Page) -> list[InvitationView]:
     """List the invitations, the newest first."""
     now = call.parts.clock()
-    found, cursor = part(
-        await invitations.every(),
+    found, cursor = part_of_items(
+        await invitations.all_invitations(),
         query.limit,
         query.cursor,
         place=lambda one: (-one.created_at, one.digest),
@@ -59,7 +59,7 @@ def invitation_view(invitation: Invitation, now: float) -> InvitationView:
     return InvitationView(
         id=public_id(invitation.digest),
         label=invitation.label,
-        state=invitations.state_of(invitation, now),
+        state=invitations.invitation_state(invitation, now),
         uses=invitation.uses,
         used=invitation.used,
         expires=time_text(invitation.expires_at),
@@ -73,6 +73,13 @@ def invitation_view(invitation: Invitation, now: float) -> InvitationView:
 
 ENDPOINTS = (
     Endpoint("GET", "invitations", list_invitations, allowed="admin"),
-    Endpoint("POST", "invitations", make, allowed="admin", status=201, errors=(NotFound,)),
+    Endpoint(
+        "POST",
+        "invitations",
+        make,
+        allowed="admin",
+        status=201,
+        errors=(NotFound,),
+    ),
     Endpoint("POST", "invitations/{id}/end", end, allowed="admin"),
 )

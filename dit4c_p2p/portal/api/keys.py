@@ -9,9 +9,9 @@ from dit4c_p2p.messages.enrol import NewKey
 from dit4c_p2p.portal.accounts import api_tokens
 from dit4c_p2p.portal.api.endpoint import Call, Endpoint
 from dit4c_p2p.portal.errors import BadRequest, Conflict
-from dit4c_p2p.portal.http.peer_auth import authenticate, bearer
+from dit4c_p2p.portal.http.peer_auth import authenticate_peer, bearer_token
 from dit4c_p2p.portal.models import SshKey
-from dit4c_p2p.portal.paging import page
+from dit4c_p2p.portal.paging import page_of_rows
 from dit4c_p2p.portal.schemas import (
     CallerView,
     ChallengeView,
@@ -31,7 +31,7 @@ async def list_keys(call: Call, query: KeysQuery) -> list[KeyView]:
         rows = rows.filter(name__startswith=f"{query.kind.value}-")
     if query.in_force is not UNSET:
         rows = rows.filter(revoked_at__isnull=query.in_force)
-    found, cursor = await page(
+    found, cursor = await page_of_rows(
         rows, query.limit, query.cursor, time="published_at", id="fingerprint"
     )
     call.next_page(cursor)
@@ -76,10 +76,12 @@ async def revoke(call: Call) -> KeyView:
 async def whoami(call: Call) -> CallerView:
     """Who the portal takes the caller for: a person by API token, or a peer by JWT."""
     parts = call.parts
-    who = await api_tokens.find(bearer(call.request), parts.last_used, now=parts.clock())
+    who = await api_tokens.find_token(
+        bearer_token(call.request), parts.last_used, now=parts.clock()
+    )
     if who is not None:
         return CallerView(kind="user", id=who.id, name=who.name, admin=who.is_admin)
-    issuer = (await authenticate(call.request, *Kind)).issuer
+    issuer = (await authenticate_peer(call.request, *Kind)).issuer
     return CallerView(kind=issuer.kind.value, id=issuer.id, name=str(issuer), admin=False)
 
 

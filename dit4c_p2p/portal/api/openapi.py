@@ -37,16 +37,16 @@ _ALWAYS: tuple[type[PortalError], ...] = (BadRequest, Unauthorized, Forbidden, U
 _TOO_LARGE = 413
 
 
-def describe(endpoints: Iterable[Endpoint], url: str) -> dict[str, Any]:
+def describe_api(endpoints: Iterable[Endpoint], url: str) -> dict[str, Any]:
     """The whole document.
 
     :param url: the portal's canonical URL.
     """
     endpoints = list(endpoints)
-    schemas = _Schemas(endpoints)
+    schemas = _OpenApiSchemas(endpoints)
     paths: dict[str, Any] = {}
     for endpoint in endpoints:
-        paths.setdefault(endpoint.pattern, {})[endpoint.method.lower()] = _operation(
+        paths.setdefault(endpoint.pattern, {})[endpoint.method.lower()] = _endpoint_operation(
             endpoint, schemas
         )
     return {
@@ -61,7 +61,7 @@ def describe(endpoints: Iterable[Endpoint], url: str) -> dict[str, Any]:
         },
         "servers": [{"url": url}],
         "security": [{"token": []}],
-        "tags": [{"name": tag} for tag in dict.fromkeys(_tag(one) for one in endpoints)],
+        "tags": [{"name": tag} for tag in dict.fromkeys(_endpoint_tag(one) for one in endpoints)],
         "paths": paths,
         "components": {
             "schemas": schemas.components,
@@ -76,9 +76,9 @@ def describe(endpoints: Iterable[Endpoint], url: str) -> dict[str, Any]:
     }
 
 
-def route(endpoints: Iterable[Endpoint], url: str) -> web.RouteDef:
+def openapi_route(endpoints: Iterable[Endpoint], url: str) -> web.RouteDef:
     """The document's own URL; it tells nothing that the program's source would not."""
-    body = msgspec.json.encode(describe(endpoints, url)) + b"\n"
+    body = msgspec.json.encode(describe_api(endpoints, url)) + b"\n"
 
     async def serve(_: web.Request) -> web.Response:
         return web.Response(body=body, content_type="application/json")
@@ -86,14 +86,16 @@ def route(endpoints: Iterable[Endpoint], url: str) -> web.RouteDef:
     return web.get("/api/openapi.json", serve)
 
 
-class _Schemas:
+class _OpenApiSchemas:
     """Every record that a declaration names, as JSON Schema (which OpenAPI 3.1 is)."""
 
     def __init__(self, endpoints: list[Endpoint]) -> None:
         types: list[Any] = [Problem, NoQuery]
         for endpoint in endpoints:
             types.append(endpoint.query)
-            types += [kind for kind in (endpoint.body, _record(endpoint)) if kind is not None]
+            types += [
+                kind for kind in (endpoint.body, _response_record(endpoint)) if kind is not None
+            ]
         schemas, self.components = msgspec.json.schema_components(types, ref_template=_REF)
         self._by_type = dict(zip(map(repr, types), schemas, strict=True))
         self._queries = {repr(one.query): one.query.__name__ for one in endpoints}
@@ -120,14 +122,17 @@ class _Schemas:
         ]
 
 
-def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
+def _endpoint_operation(endpoint: Endpoint, schemas: _OpenApiSchemas) -> dict[str, Any]:
     summary, _, description = inspect.cleandoc(endpoint.handler.__doc__ or "").partition("\n\n")
     operation: dict[str, Any] = {
-        "operationId": f"{_tag(endpoint)}_{endpoint.handler.__name__}",
-        "tags": [_tag(endpoint)],
+        "operationId": f"{_endpoint_tag(endpoint)}_{endpoint.handler.__name__}",
+        "tags": [_endpoint_tag(endpoint)],
         "summary": " ".join(summary.split()).removesuffix("."),
-        "parameters": _path_parameters(endpoint.path) + schemas.parameters(endpoint.query),
-        "responses": {str(endpoint.status): _success(endpoint, schemas), **_problems(endpoint)},
+        "parameters": _endpoint_path_parameters(endpoint.path) + schemas.parameters(endpoint.query),
+        "responses": {
+            str(endpoint.status): _success_response(endpoint, schemas),
+            **_problem_responses(endpoint),
+        },
     }
     if endpoint.scope is not None:
         operation["security"] = [{"token": [endpoint.scope]}]
@@ -142,11 +147,11 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
     return operation
 
 
-def _success(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
+def _success_response(endpoint: Endpoint, schemas: _OpenApiSchemas) -> dict[str, Any]:
     response: dict[str, Any] = {"description": HTTPStatus(endpoint.status).phrase}
-    record = _record(endpoint)
+    record = _response_record(endpoint)
     response["content"] = {
-        media: {"schema": schemas.of(record) if record is not None else _loose(media)}
+        media: {"schema": schemas.of(record) if record is not None else _loose_schema(media)}
         for media in endpoint.media
     }
     headers: dict[str, Any] = {}
@@ -163,7 +168,7 @@ def _success(endpoint: Endpoint, schemas: _Schemas) -> dict[str, Any]:
     return response
 
 
-def _loose(media: str) -> dict[str, Any]:
+def _loose_schema(media: str) -> dict[str, Any]:
     """What is no record: a log as text or in JSON, events."""
     if media == "application/json":
         text = {"text": {"type": "string"}}
@@ -171,7 +176,7 @@ def _loose(media: str) -> dict[str, Any]:
     return {"type": "string"}
 
 
-def _problems(endpoint: Endpoint) -> dict[str, Any]:
+def _problem_responses(endpoint: Endpoint) -> dict[str, Any]:
     kinds = [*_ALWAYS, *endpoint.errors]
     if "{" in endpoint.path:
         kinds.append(NotFound)
@@ -186,7 +191,7 @@ def _problems(endpoint: Endpoint) -> dict[str, Any]:
     }
 
 
-def _path_parameters(path: str) -> list[dict[str, Any]]:
+def _endpoint_path_parameters(path: str) -> list[dict[str, Any]]:
     return [
         {
             "name": part[1:-1],
@@ -200,12 +205,12 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
     ]
 
 
-def _record(endpoint: Endpoint) -> Any:
+def _response_record(endpoint: Endpoint) -> Any:
     """What is answered as JSON by a declared record; None for streams and texts."""
     answer = endpoint.answer
     is_response = isinstance(answer, type) and issubclass(answer, web.StreamResponse)
     return None if is_response else answer
 
 
-def _tag(endpoint: Endpoint) -> str:
+def _endpoint_tag(endpoint: Endpoint) -> str:
     return endpoint.path.split("/", 1)[0]

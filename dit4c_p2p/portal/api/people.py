@@ -6,8 +6,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from dit4c_p2p.portal.accounts import api_tokens, people
-from dit4c_p2p.portal.accounts.limits import InstanceLimits, LimitsChange, limits_of
-from dit4c_p2p.portal.accounts.people import Change
+from dit4c_p2p.portal.accounts.limits import InstanceLimits, LimitsChange, limits_of_person
+from dit4c_p2p.portal.accounts.people import AccountChange
 from dit4c_p2p.portal.accounts.schemas import (
     DeletionView,
     LimitsView,
@@ -18,10 +18,10 @@ from dit4c_p2p.portal.accounts.schemas import (
 from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
 from dit4c_p2p.portal.context import PortalContext
 from dit4c_p2p.portal.errors import BadRequest, Conflict
-from dit4c_p2p.portal.http.token_auth import self_or_admin
+from dit4c_p2p.portal.http.token_auth import check_self_or_admin
 from dit4c_p2p.portal.models import ApiToken, Person
 from dit4c_p2p.portal.opaque_tokens import public_id
-from dit4c_p2p.portal.paging import page, part
+from dit4c_p2p.portal.paging import page_of_rows, part_of_items
 from dit4c_p2p.portal.schemas import (
     InvitedView,
     LoginLinkView,
@@ -51,8 +51,8 @@ _HOUR_S = 3600
 async def list_people(call: Call, query: PeopleQuery) -> list[PersonView]:
     """Every account, the newest first."""
     now = call.parts.clock()
-    rows = people.search(query.q, query.state, now=now)
-    found, cursor = await page(rows, query.limit, query.cursor, time="created_at", id="id")
+    rows = people.search_people(query.q, query.state, now=now)
+    found, cursor = await page_of_rows(rows, query.limit, query.cursor, time="created_at", id="id")
     call.next_page(cursor)
     return [person_view(person, now) for person in found]
 
@@ -65,7 +65,7 @@ async def invite(call: Call, body: NewPerson) -> InvitedView:
         name=body.name,
         id=body.id,
         is_admin=body.admin,
-        ends_at=_seconds(body.ends),
+        ends_at=_seconds_of_moment(body.ends),
         link_s=body.link_hours * _HOUR_S,
     )
     call.located(f"{PREFIX}/people/{person.id}")
@@ -75,8 +75,8 @@ async def invite(call: Call, body: NewPerson) -> InvitedView:
 
 async def get(call: Call) -> PersonView:
     """One account; anybody may see their own."""
-    self_or_admin(call.who, call.path("id"))
-    return person_view(await people.get(call.path("id")), call.parts.clock())
+    check_self_or_admin(call.who, call.path("id"))
+    return person_view(await people.get_person(call.path("id")), call.parts.clock())
 
 
 async def change(call: Call, body: PersonChange) -> PersonView:
@@ -85,9 +85,9 @@ async def change(call: Call, body: PersonChange) -> PersonView:
     Disabling ends sessions, tokens and links at once and for good; instances go on. One admin
     stays who is enabled and has no end date.
     """
-    wanted = Change(
+    wanted = AccountChange(
         name=body.name,
-        ends_at=UNSET if isinstance(body.ends, UnsetType) else _seconds(body.ends),
+        ends_at=UNSET if isinstance(body.ends, UnsetType) else _seconds_of_moment(body.ends),
         disabled=body.disabled,
         is_admin=body.admin,
         limits=LimitsChange(body.instances_limit, body.instances_at_once_limit),
@@ -99,8 +99,8 @@ async def change(call: Call, body: PersonChange) -> PersonView:
 
 async def get_limits(call: Call) -> LimitsView:
     """How many instances a person may have, and by which limit; anybody may see their own."""
-    self_or_admin(call.who, call.path("id"))
-    return limits_view(await limits_of(call.path("id"), call.parts.config.limits))
+    check_self_or_admin(call.who, call.path("id"))
+    return limits_view(await limits_of_person(call.path("id"), call.parts.config.limits))
 
 
 async def delete(call: Call, body: PersonDeletion) -> DeletionView:
@@ -109,7 +109,7 @@ async def delete(call: Call, body: PersonDeletion) -> DeletionView:
     The id is never given to anybody else. One admin stays who is enabled and has no end date.
     """
     id = call.path("id")
-    await people.get(id)
+    await people.get_person(id)
     if body.confirm != id:
         raise BadRequest(
             "this is not the person's id", field="confirm", hint=f"say {id} once more to delete it"
@@ -127,10 +127,10 @@ async def make_login_link(call: Call, body: NewLoginLink) -> LoginLinkView:
 
 async def list_tokens(call: Call, query: Page) -> list[TokenView]:
     """A person's tokens, newest first; anybody may see their own."""
-    self_or_admin(call.who, call.path("id"))
-    await people.get(call.path("id"))
-    found, cursor = part(
-        await api_tokens.of(call.path("id")),
+    check_self_or_admin(call.who, call.path("id"))
+    await people.get_person(call.path("id"))
+    found, cursor = part_of_items(
+        await api_tokens.tokens_of_person(call.path("id")),
         query.limit,
         query.cursor,
         place=lambda token: (-token.created_at, public_id(token.digest)),
@@ -152,10 +152,10 @@ async def revoke_token(call: Call) -> list[TokenView]:
     ``current`` is the token that is asked with.
     """
     id = call.path("id")
-    self_or_admin(call.who, id)
-    await people.get(id)
+    check_self_or_admin(call.who, id)
+    await people.get_person(id)
     await end_person_token(call.parts, id, call.path("token"), current=call.who.token)
-    return [token_view(token) for token in await api_tokens.of(id)]
+    return [token_view(token) for token in await api_tokens.tokens_of_person(id)]
 
 
 async def new_api_token(
@@ -175,7 +175,7 @@ def person_view(person: Person, now: float) -> PersonView:
         id=person.id,
         name=person.name,
         admin=person.is_admin,
-        state=people.state_of(person, now),
+        state=people.account_state(person, now),
         created=time_text(person.created_at),
         ends=time_or_none(person.ends_at),
         last_seen=time_or_none(person.seen_at),
@@ -197,21 +197,27 @@ def token_view(token: ApiToken) -> TokenView:
     return TokenView(
         id=public_id(token.digest),
         label=token.label,
-        scopes=api_tokens.scopes_of(token),
+        scopes=api_tokens.scopes_of_token(token),
         created=time_text(token.created_at),
         expires=time_or_none(token.expires_at),
         last_used=time_or_none(token.used_at),
     )
 
 
-def _seconds(moment: datetime | None) -> float | None:
+def _seconds_of_moment(moment: datetime | None) -> float | None:
     return None if moment is None else moment.timestamp()
 
 
 ENDPOINTS = (
     Endpoint("GET", "people", list_people, allowed="admin"),
     Endpoint(
-        "POST", "people", invite, allowed="admin", status=201, location=True, errors=(Conflict,)
+        "POST",
+        "people",
+        invite,
+        allowed="admin",
+        status=201,
+        location=True,
+        errors=(Conflict,),
     ),
     Endpoint("GET", "people/{id}", get, any_scope=True),
     Endpoint("PATCH", "people/{id}", change, allowed="admin", errors=(Conflict,)),
@@ -227,7 +233,12 @@ ENDPOINTS = (
     ),
     Endpoint("GET", "people/{id}/tokens", list_tokens, any_scope=True),
     Endpoint(
-        "POST", "people/{id}/tokens", make_token, allowed="admin", status=201, errors=(Conflict,)
+        "POST",
+        "people/{id}/tokens",
+        make_token,
+        allowed="admin",
+        status=201,
+        errors=(Conflict,),
     ),
     Endpoint("POST", "people/{id}/tokens/{token}/revoke", revoke_token, any_scope=True),
 )

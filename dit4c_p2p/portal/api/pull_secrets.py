@@ -24,16 +24,18 @@ async def make(call: Call, body: NewPullSecret) -> PullSecretView:
 
 async def list_secrets(call: Call) -> list[PullSecretEntry]:
     """Those of an instance that are in force, the newest first; never the secrets themselves."""
-    return await secrets_of(call.parts, call.who, call.path("id"))
+    return await pull_secrets_of_instance(call.parts, call.who, call.path("id"))
 
 
 async def revoke(call: Call) -> list[PullSecretEntry]:
     """End one of them at once; answers with those that are left. Again changes nothing."""
     await revoke_pull_secret(call.parts, call.who, call.path("id"), call.path("secret"))
-    return await secrets_of(call.parts, call.who, call.path("id"))
+    return await pull_secrets_of_instance(call.parts, call.who, call.path("id"))
 
 
-async def secrets_of(parts: PortalContext, who: Caller, id: str) -> list[PullSecretEntry]:
+async def pull_secrets_of_instance(
+    parts: PortalContext, who: Caller, id: str
+) -> list[PullSecretEntry]:
     """The person's secrets for one of their instances that are in force, the newest first.
 
     :raises NotFound: not this person's.

@@ -37,4 +37,4 @@ ENDPOINTS: tuple[Endpoint, ...] = (
 
 def routes(url: str) -> list[web.RouteDef]:
     """For the portal at this canonical URL."""
-    return [*(endpoint.route() for endpoint in ENDPOINTS), openapi.route(ENDPOINTS, url)]
+    return [*(endpoint.route() for endpoint in ENDPOINTS), openapi.openapi_route(ENDPOINTS, url)]

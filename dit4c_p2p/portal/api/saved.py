@@ -7,8 +7,8 @@ from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
 from dit4c_p2p.portal.errors import Conflict, Unavailable
 from dit4c_p2p.portal.http.archive import send_archive
 from dit4c_p2p.portal.instances import view as instance_views
-from dit4c_p2p.portal.instances.lineage import Relative, lineage_of
-from dit4c_p2p.portal.instances.saves import newest
+from dit4c_p2p.portal.instances.lineage import Relative, lineage_of_instance
+from dit4c_p2p.portal.instances.saves import newest_save
 from dit4c_p2p.portal.instances.schemas import InstanceView
 from dit4c_p2p.portal.models import ImageShare
 from dit4c_p2p.portal.opaque_tokens import public_id
@@ -25,13 +25,13 @@ from dit4c_p2p.portal.schemas import (
 async def lineage(call: Call) -> list[RelativeView]:
     """From which instance it was started, and which were started from it, the oldest first."""
     instance = await call.parts.instances.get(call.who, call.path("id"))
-    return [relative_view(one) for one in await lineage_of(call.who, instance)]
+    return [relative_view(one) for one in await lineage_of_instance(call.who, instance)]
 
 
 async def export(call: Call) -> web.StreamResponse:
     """What was saved last, as an archive for ``docker load``; a range of it can be asked for."""
     instance = await call.parts.instances.get(call.who, call.path("id"))
-    save = await newest(instance.id)
+    save = await newest_save(instance.id)
     if save is None or save.digest is None:
         raise Conflict("nothing of it has been saved", hint="save it first")
     await call.parts.audit.record_required(
@@ -64,7 +64,7 @@ async def derive(call: Call, body: SharedName) -> InstanceView:
     """A new instance of one's own that goes on from what a link is to."""
     made = await call.parts.shares.derive(call.who, call.path("secret"), body.name)
     call.located(f"{PREFIX}/instances/{made.id}")
-    return instance_views.view(made, call.parts.config)
+    return instance_views.instance_view(made, call.parts.config)
 
 
 def shared_url(portal: str, secret: str) -> str:

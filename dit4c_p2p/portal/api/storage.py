@@ -7,14 +7,14 @@ from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.portal.accounts import groups, people
 from dit4c_p2p.portal.api.endpoint import Call, Endpoint
 from dit4c_p2p.portal.errors import NotFound
-from dit4c_p2p.portal.http.token_auth import self_or_admin
+from dit4c_p2p.portal.http.token_auth import check_self_or_admin
 from dit4c_p2p.portal.keys.owners import owner_of
 from dit4c_p2p.portal.services.storage import (
-    give_consent,
+    give_machine_consent,
+    set_home_file_server,
     set_node_owner,
-    set_quota,
-    set_server,
-    withdraw_consent,
+    set_storage_quota,
+    withdraw_machine_consent,
 )
 from dit4c_p2p.portal.storage import consent
 from dit4c_p2p.portal.storage.homes import homes, tree_of_group, tree_of_person
@@ -32,34 +32,34 @@ from dit4c_p2p.portal.storage.schemas import (
 
 async def of_person(call: Call) -> StorageView:
     """A person's storage; anybody may see their own."""
-    self_or_admin(call.who, call.path("id"))
-    person = await people.get(call.path("id"))
-    return await _view(call, tree_of_person(person.id))
+    check_self_or_admin(call.who, call.path("id"))
+    person = await people.get_person(call.path("id"))
+    return await _storage_view(call, tree_of_person(person.id))
 
 
 async def change_person(call: Call, body: StorageChange) -> StorageView:
     """Choose a person's quota or home file server."""
-    person = await people.get(call.path("id"))
-    return await _change(call, tree_of_person(person.id), body)
+    person = await people.get_person(call.path("id"))
+    return await _change_tree(call, tree_of_person(person.id), body)
 
 
 async def of_group(call: Call) -> StorageView:
     """A group's storage, for its members and admins."""
-    group = await groups.seen_by(call.who, call.path("id"))
-    return await _view(call, tree_of_group(group.id))
+    group = await groups.group_seen_by(call.who, call.path("id"))
+    return await _storage_view(call, tree_of_group(group.id))
 
 
 async def change_group(call: Call, body: StorageChange) -> StorageView:
     """Choose a group's quota or home file server."""
-    group = await groups.get(call.path("id"))
-    return await _change(call, tree_of_group(group.id), body)
+    group = await groups.get_group(call.path("id"))
+    return await _change_tree(call, tree_of_group(group.id), body)
 
 
 async def list_consents(call: Call) -> list[ConsentView]:
     """Whose machines may open a person's files; anybody may see their own."""
     id = call.path("id")
-    self_or_admin(call.who, id)
-    await people.get(id)
+    check_self_or_admin(call.who, id)
+    await people.get_person(id)
     return [consent_view(one) for one in await consent.given_by(id)]
 
 
@@ -71,16 +71,16 @@ async def give(call: Call, body: NewConsent) -> list[ConsentView]:
     id = call.path("id")
     if call.who.id != id:
         raise NotFound("there is no such person")
-    await give_consent(call.parts, id, body.owner)
+    await give_machine_consent(call.parts, id, body.owner)
     return [consent_view(one) for one in await consent.given_by(id)]
 
 
 async def withdraw(call: Call) -> list[ConsentView]:
     """Take a consent back; answers with those that are left. Anybody may take back their own."""
     id = call.path("id")
-    self_or_admin(call.who, id)
-    await people.get(id)
-    await withdraw_consent(call.parts, id, call.path("person"))
+    check_self_or_admin(call.who, id)
+    await people.get_person(id)
+    await withdraw_machine_consent(call.parts, id, call.path("person"))
     return [consent_view(one) for one in await consent.given_by(id)]
 
 
@@ -94,15 +94,15 @@ async def change_node(call: Call, body: NodeChange) -> NodeOwnerView:
     return NodeOwnerView(id=name.id, owner=await owner_of(str(name)))
 
 
-async def _change(call: Call, tree: str, body: StorageChange) -> StorageView:
+async def _change_tree(call: Call, tree: str, body: StorageChange) -> StorageView:
     if body.server is not UNSET:
-        await set_server(call.parts, tree, body.server, by=call.who.id)
+        await set_home_file_server(call.parts, tree, body.server, by=call.who.id)
     if body.quota_bytes is not UNSET:
-        await set_quota(call.parts, tree, body.quota_bytes, by=call.who.id)
-    return await _view(call, tree)
+        await set_storage_quota(call.parts, tree, body.quota_bytes, by=call.who.id)
+    return await _storage_view(call, tree)
 
 
-async def _view(call: Call, tree: str) -> StorageView:
+async def _storage_view(call: Call, tree: str) -> StorageView:
     return storage_view((await homes([tree], call.parts.storage_defaults))[tree])
 
 

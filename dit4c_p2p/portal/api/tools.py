@@ -6,8 +6,8 @@ from dit4c_p2p.database import in_transaction
 from dit4c_p2p.portal.api.endpoint import PREFIX, Call, Endpoint
 from dit4c_p2p.portal.config import CatalogueImage
 from dit4c_p2p.portal.errors import Conflict, NotFound, TookTooLong, Unavailable
-from dit4c_p2p.portal.instances.catalogue import Entry, catalogue, entry_of
-from dit4c_p2p.portal.paging import part
+from dit4c_p2p.portal.instances.catalogue import CatalogueEntry, catalogue, catalogue_entry_of_tool
+from dit4c_p2p.portal.paging import part_of_items
 from dit4c_p2p.portal.schemas import (
     ImageView,
     NewTool,
@@ -18,7 +18,7 @@ from dit4c_p2p.portal.schemas import (
     time_text,
 )
 from dit4c_p2p.portal.services.tools import add_tool, change_tool, offer_tool_to, with_checked_image
-from dit4c_p2p.portal.tools import Change
+from dit4c_p2p.portal.tools import ToolChanges
 
 
 async def images(call: Call, query: Page) -> list[ImageView]:
@@ -32,7 +32,7 @@ async def images(call: Call, query: Page) -> list[ImageView]:
             image=entry.image.image,
             icon=entry.image.icon,
         )
-        for entry in _listed(call, query, known.offered_entries)
+        for entry in _listed_tools(call, query, known.offered_entries)
     ]
 
 
@@ -42,7 +42,7 @@ async def list_tools(call: Call, query: ToolsQuery) -> list[ToolView]:
     wanted = [
         entry for entry in known.entries if query.offered is UNSET or entry.offered == query.offered
     ]
-    return [tool_view(entry) for entry in _listed(call, query, wanted)]
+    return [tool_view(entry) for entry in _listed_tools(call, query, wanted)]
 
 
 async def add(call: Call, body: NewTool) -> ToolView:
@@ -55,7 +55,7 @@ async def add(call: Call, body: NewTool) -> ToolView:
         call.parts, wanted, by=call.who.id, groups=body.groups, unchecked=body.unchecked
     )
     call.located(f"{PREFIX}/tools/{tool.name}")
-    return tool_view(entry_of(tool, tuple(sorted(set(body.groups)))))
+    return tool_view(catalogue_entry_of_tool(tool, tuple(sorted(set(body.groups)))))
 
 
 async def get(call: Call) -> ToolView:
@@ -73,7 +73,7 @@ async def change(call: Call, body: ToolChange) -> ToolView:
     Of a tool of the configuration only ``groups`` can be changed.
     Instances keep the image that they were made of.
     """
-    wanted = Change(
+    wanted = ToolChanges(
         title=body.title,
         description=body.description,
         icon=body.icon,
@@ -85,12 +85,12 @@ async def change(call: Call, body: ToolChange) -> ToolView:
     async with in_transaction("portal"):
         if body.groups is not UNSET:
             await offer_tool_to(call.parts, name, body.groups, by=call.who.id)
-        if wanted != Change() or body.groups is UNSET:
+        if wanted != ToolChanges() or body.groups is UNSET:
             await change_tool(call.parts, name, wanted, by=call.who.id)
     return await get(call)
 
 
-def tool_view(entry: Entry) -> ToolView:
+def tool_view(entry: CatalogueEntry) -> ToolView:
     """The API's form of a tool."""
     image, tool = entry.image, entry.tool
     return ToolView(
@@ -107,8 +107,10 @@ def tool_view(entry: Entry) -> ToolView:
     )
 
 
-def _listed(call: Call, query: Page, entries: list[Entry]) -> list[Entry]:
-    found, cursor = part(entries, query.limit, query.cursor, place=lambda entry: entry.place)
+def _listed_tools(call: Call, query: Page, entries: list[CatalogueEntry]) -> list[CatalogueEntry]:
+    found, cursor = part_of_items(
+        entries, query.limit, query.cursor, place=lambda entry: entry.place
+    )
     call.next_page(cursor)
     return found
 

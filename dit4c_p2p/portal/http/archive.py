@@ -6,7 +6,7 @@ from aiohttp import web
 
 from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import PortalError
-from dit4c_p2p.portal.instances.image_store import Archive
+from dit4c_p2p.portal.instances.image_store import SavedArchive
 
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})", re.ASCII)
 
@@ -23,7 +23,7 @@ async def send_archive(
     name = f"{file_name}:saved"
     archive = await store.archive(repository, digest, name)
     tag = f'"{digest}"'
-    start, end = _wanted(request, archive, tag)
+    start, end = _wanted_archive_range(request, archive, tag)
     partial = (start, end) != (0, archive.size)
     response = web.StreamResponse(
         status=206 if partial else 200,
@@ -51,7 +51,7 @@ async def send_archive(
     return response
 
 
-def _wanted(request: web.Request, archive: Archive, tag: str) -> tuple[int, int]:
+def _wanted_archive_range(request: web.Request, archive: SavedArchive, tag: str) -> tuple[int, int]:
     """The bytes that are asked for; all of them where the range is of no use.
 
     :raises HTTPRequestRangeNotSatisfiable: there are not so many.

@@ -25,7 +25,7 @@ async def resolve_client_address(request: web.Request, handler: Handler) -> web.
         place.peer, place.address[0], lambda name: request.headers.getall(name, ())
     )
     if origin.plain_http and config.url.startswith("https:"):
-        return _to_https(request, config.url)
+        return _redirect_to_https(request, config.url)
     set_request_origin(origin.address, proved=place.prove)
     place.busy(True)
     try:
@@ -34,7 +34,7 @@ async def resolve_client_address(request: web.Request, handler: Handler) -> web.
         place.busy(False)
 
 
-def _to_https(request: web.Request, url: str) -> web.Response:
+def _redirect_to_https(request: web.Request, url: str) -> web.Response:
     path = request.raw_path
     if host_of(request.headers.get("Host", "")) != URL(url).host or not path.startswith("/"):
         return web.Response(status=421, text="This is not the portal of that host.\n")

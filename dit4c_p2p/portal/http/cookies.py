@@ -12,20 +12,20 @@ from dit4c_p2p.portal.context import services
 PREFIX = "__Host-dit4c"
 
 
-def name(request: web.Request, purpose: str = "") -> str:
+def cookie_name(request: web.Request, purpose: str = "") -> str:
     """``__Host-dit4c``, with a purpose and a port where there is one."""
     port = URL(services(request).config.url).explicit_port
     parts = [PREFIX, purpose, str(port) if port else ""]
     return "-".join(part for part in parts if part)
 
 
-def read(request: web.Request, purpose: str = "") -> str:
+def read_cookie(request: web.Request, purpose: str = "") -> str:
     """Return the cookie's value, or an empty text; the portal's cookies are ASCII."""
-    value = request.cookies.get(name(request, purpose), "")
+    value = request.cookies.get(cookie_name(request, purpose), "")
     return value if value.isascii() else ""
 
 
-def write(
+def write_cookie(
     request: web.Request,
     response: web.StreamResponse,
     value: str,
@@ -36,7 +36,7 @@ def write(
 ) -> None:
     """Set it."""
     response.set_cookie(
-        name(request, purpose),
+        cookie_name(request, purpose),
         value,
         max_age=int(max_age_s),
         path="/",
@@ -46,8 +46,8 @@ def write(
     )
 
 
-def remove(request: web.Request, response: web.StreamResponse, purpose: str = "") -> None:
+def remove_cookie(request: web.Request, response: web.StreamResponse, purpose: str = "") -> None:
     """Take it back."""
     response.del_cookie(
-        name(request, purpose), path="/", secure=True, httponly=True, samesite="Lax"
+        cookie_name(request, purpose), path="/", secure=True, httponly=True, samesite="Lax"
     )

@@ -11,14 +11,14 @@ from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import Forbidden, Unauthorized
 
 
-async def authenticate(request: web.Request, *kinds: Kind) -> VerifiedToken:
+async def authenticate_peer(request: web.Request, *kinds: Kind) -> VerifiedToken:
     """Who calls; whoever acts on it claims the token in the same transaction.
 
     :raises Unauthorized: no token, or not one of a key in force; its code is the reason's, such as
         ``clock``.
     :raises Forbidden: of a kind of peer that has no business here.
     """
-    parts, text = services(request), bearer(request)
+    parts, text = services(request), bearer_token(request)
     claimed = ""
     try:
         head = tokens.read_head(text)
@@ -42,7 +42,7 @@ async def authenticate(request: web.Request, *kinds: Kind) -> VerifiedToken:
     return token
 
 
-def bearer(request: web.Request) -> str:
+def bearer_token(request: web.Request) -> str:
     """The token of the ``Authorization`` header (RFC 6750 section 2.1).
 
     :raises Unauthorized: there is none, or what can't be one.

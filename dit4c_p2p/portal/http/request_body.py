@@ -37,7 +37,7 @@ async def read_body(request: web.Request) -> bytes:
     limits, body = services(request).config.limits, bytearray()
     try:
         async with asyncio.timeout(limits.body_s):
-            while chunk := await _next_chunk(request, limits.body_silence_s):
+            while chunk := await _next_body_chunk(request, limits.body_silence_s):
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
                     raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, len(body))
@@ -48,7 +48,7 @@ async def read_body(request: web.Request) -> bytes:
     return bytes(body)
 
 
-async def _next_chunk(request: web.Request, silence_s: float) -> bytes:
+async def _next_body_chunk(request: web.Request, silence_s: float) -> bytes:
     async with asyncio.timeout(silence_s):
         return await request.content.readany()
 
@@ -64,7 +64,9 @@ async def read_json(request: web.Request, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(await read_body(request), type=kind)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"the body is not as it must be: {error}", field=_field(error)) from None
+        raise BadRequest(
+            f"the body is not as it must be: {error}", field=_wrong_field(error)
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise BadRequest("the body is not valid JSON") from None
 
@@ -85,7 +87,7 @@ async def read_form(request: web.Request) -> Mapping[str, str]:
         pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS, errors="strict")
     except ValueError:
         raise BadRequest("the form can't be read") from None
-    return once(pairs)
+    return each_field_once(pairs)
 
 
 def read_query(request: web.Request) -> Mapping[str, str]:
@@ -93,7 +95,7 @@ def read_query(request: web.Request) -> Mapping[str, str]:
 
     :raises BadRequest: a parameter is there twice.
     """
-    return once(list(request.query.items()))
+    return each_field_once(list(request.query.items()))
 
 
 def read_query_as(request: web.Request, kind: type[T]) -> T:
@@ -104,17 +106,17 @@ def read_query_as(request: web.Request, kind: type[T]) -> T:
     try:
         return msgspec.convert(read_query(request), kind, strict=False)
     except msgspec.ValidationError as error:
-        field = _field(error)
+        field = _wrong_field(error)
         raise BadRequest(f"the query is not as it must be: {error}", field=field) from None
 
 
-def _field(error: msgspec.ValidationError) -> str:
+def _wrong_field(error: msgspec.ValidationError) -> str:
     """What is wrong, as far as the error says it."""
     match = _FIELD.search(str(error))
     return (match[1] or match[2]) if match else ""
 
 
-def once(pairs: list[tuple[str, str]]) -> Mapping[str, str]:
+def each_field_once(pairs: list[tuple[str, str]]) -> Mapping[str, str]:
     """Pairs as a mapping.
 
     :raises BadRequest: one of them is there twice.

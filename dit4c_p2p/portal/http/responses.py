@@ -67,7 +67,7 @@ def json_answer(data: Any, *, status: int = 200, **headers: str) -> web.Response
     )
 
 
-async def add_headers(request: web.Request, response: web.StreamResponse) -> None:
+async def add_response_headers(request: web.Request, response: web.StreamResponse) -> None:
     """What every answer says to a browser (a signal: streams and files have it too)."""
     html = response.content_type == "text/html"
     response.headers.update(_HEADERS)
@@ -82,7 +82,7 @@ async def add_headers(request: web.Request, response: web.StreamResponse) -> Non
         response.force_close()
 
 
-def refusal(status: int, *, https: bool) -> bytes:
+def refusal_response(status: int, *, https: bool) -> bytes:
     """A whole answer to what never became a request; nothing of it is repeated."""
     known = HTTPStatus(status)
     problem = {"type": "about:blank", "title": known.phrase, "status": status}
@@ -102,7 +102,7 @@ def refusal(status: int, *, https: bool) -> bytes:
 
 
 @web.middleware
-async def check_target(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def check_request_target(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse a target or a ``Host`` that is not the portal's own (RFC 9112 section 3.2)."""
     config = services(request).config
     hosts = request.headers.getall("Host", [])
@@ -130,23 +130,23 @@ async def translate_errors(request: web.Request, handler: Handler) -> web.Stream
         problem.status, problem.title = error.status, title
         problem.code = error.reason.lower().replace(" ", "_")
         kept = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
-        return problem_answer(request, problem, kept)
+        return problem_response(request, problem, kept)
     except InvalidToken as error:
-        return problem_answer(request, _as(Unauthorized, error))
+        return problem_response(request, _error_as(Unauthorized, error))
     except (IdentityError, InvalidMessage) as error:
-        return problem_answer(request, _as(BadRequest, error))
+        return problem_response(request, _error_as(BadRequest, error))
     except NotAudited as error:
-        return problem_answer(request, _as(Unavailable, error))
+        return problem_response(request, _error_as(Unavailable, error))
     except PortalError as error:
-        return problem_answer(request, error)
+        return problem_response(request, error)
     except ValidationError as error:
         # A name in the path that is longer than any there can be: it is nobody's.
-        _log.info("%s: %s", _route(request), type(error).__name__)
-        return problem_answer(request, NotFound("there is no such thing"))
+        _log.info("%s: %s", _route_for_log(request), type(error).__name__)
+        return problem_response(request, NotFound("there is no such thing"))
     except OperationalError as error:
-        _log.error("%s: the database does not work: %s", _route(request), error)
+        _log.error("%s: the database does not work: %s", _route_for_log(request), error)
         problem = Unavailable("the portal can't write right now", hint="try again in a moment")
-        return problem_answer(request, problem)
+        return problem_response(request, problem)
     except ConnectionError:
         if request.transport is not None and not request.transport.is_closing():
             raise
@@ -155,11 +155,11 @@ async def translate_errors(request: web.Request, handler: Handler) -> web.Stream
     except TimeoutError:
         raise
     except Exception:  # noqa: BLE001  the last line of defence: logged, and told without details
-        _log.exception("%s failed", _route(request))
-        return problem_answer(request, PortalError("the portal made a mistake; it is in its log"))
+        _log.exception("%s failed", _route_for_log(request))
+        return problem_response(request, PortalError("the portal made a mistake; it is in its log"))
 
 
-def problem_answer(
+def problem_response(
     request: web.Request, error: PortalError, headers: dict[str, str] | None = None
 ) -> web.Response:
     """An error as a page for browsers and as a problem document for everybody else."""
@@ -210,13 +210,13 @@ def wants_page(request: web.Request) -> bool:
     return "text/html" in request.headers.get("Accept", "")
 
 
-def _route(request: web.Request) -> str:
+def _route_for_log(request: web.Request) -> str:
     """Method and pattern, for the log: a path may hold a login link."""
     resource = request.match_info.route.resource
     return f"{request.method} {resource.canonical if resource else 'unknown'}"
 
 
-def _as(kind: type[PortalError], error: DitError) -> PortalError:
+def _error_as(kind: type[PortalError], error: DitError) -> PortalError:
     translated = kind(str(error), hint=error.hint)
     translated.code = error.code
     return translated

@@ -16,7 +16,7 @@ _SHORT = "public, max-age=300"
 
 
 @dataclass(frozen=True)
-class _File:
+class _StaticFile:
     body: bytes
     type: str
     version: str
@@ -31,11 +31,11 @@ class StaticFiles:
     def __init__(self, more: Mapping[str, bytes] = MappingProxyType({})) -> None:
         base = resources.folder("web")
         self._files = {
-            path.relative_to(base).as_posix(): _file(path.name, path.read_bytes())
+            path.relative_to(base).as_posix(): _static_file(path.name, path.read_bytes())
             for path in sorted(base.rglob("*"))
             if path.is_file() and not path.name.startswith("_") and path.suffix != ".py"
         }
-        self._files |= {name: _file(name, body) for name, body in more.items()}
+        self._files |= {name: _static_file(name, body) for name, body in more.items()}
 
     def __contains__(self, name: str) -> bool:
         """Whether there is a file of this name."""
@@ -61,8 +61,8 @@ class StaticFiles:
         return [web.get("/static/{name:.+}", self.serve)]
 
 
-def _file(name: str, body: bytes) -> _File:
+def _static_file(name: str, body: bytes) -> _StaticFile:
     kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
     if kind.startswith("text/") or kind.endswith("javascript"):
         kind += "; charset=utf-8"
-    return _File(body, kind, hashlib.sha256(body).hexdigest()[:12])
+    return _StaticFile(body, kind, hashlib.sha256(body).hexdigest()[:12])

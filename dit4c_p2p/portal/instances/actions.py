@@ -13,33 +13,33 @@ STOPPED = frozenset({State.STOPPING, State.EXITED, State.ERRORED})
 STARTED = frozenset({State.WAITING_FOR_IMAGE, State.STARTING, State.RUNNING})
 
 
-def is_leaving(instance: Instance) -> bool:
+def is_instance_leaving(instance: Instance) -> bool:
     """Whether it is being discarded, or was asked to be."""
     return instance.discard_asked_at is not None or instance.state in GOING
 
 
-def may_stop(instance: Instance) -> bool:
+def may_stop_instance(instance: Instance) -> bool:
     """Whether its app may be stopped."""
     return instance.state in _STOPPABLE
 
 
-def may_start(instance: Instance) -> bool:
+def may_start_instance(instance: Instance) -> bool:
     """Whether its app may be started again: its container has to be there."""
     return instance.state in STARTABLE and instance.node is not None and not instance.gone
 
 
-def may_save(instance: Instance) -> bool:
+def may_save_instance(instance: Instance) -> bool:
     """Whether its files may be saved: its container has to be there, and to have been reachable."""
     is_here = instance.node is not None and not instance.gone
     return instance.state in _SAVABLE and is_here and instance.ran
 
 
-def may_checkpoint(instance: Instance) -> bool:
+def may_checkpoint_instance(instance: Instance) -> bool:
     """Whether its files may be saved while it goes on."""
     return instance.state == State.RUNNING
 
 
-def may_have_new_key(instance: Instance, *, cut: bool) -> bool:
+def may_give_instance_new_key(instance: Instance, *, cut: bool) -> bool:
     """Whether it may be given a new key.
 
     :param cut: its own key was revoked, and its machine may make another.
@@ -47,7 +47,7 @@ def may_have_new_key(instance: Instance, *, cut: bool) -> bool:
     return instance.state == State.RUNNING and cut
 
 
-def may_go_on(instance: Instance) -> bool:
+def may_instance_go_on(instance: Instance) -> bool:
     """Whether it could go on from a checkpoint at another machine, if its own is lost."""
     placed = instance.node is not None and instance.state not in (*GOING, State.UPLOADED)
     return placed and instance.checkpoint_at is not None
@@ -62,15 +62,15 @@ def offered_actions(
     :param saves: the installation has an image server.
     :param lost: its container can't be had: it is gone, or its machine does not answer.
     """
-    leaving = is_leaving(instance)
+    leaving = is_instance_leaving(instance)
     offers = {
         "open": opens,
-        "go-on": lost and may_go_on(instance),
-        "new-key": may_have_new_key(instance, cut=cut),
-        "start": may_start(instance),
-        "stop": may_stop(instance),
-        "save": may_save(instance) and saves and not cut,
-        "checkpoint": may_checkpoint(instance)
+        "go-on": lost and may_instance_go_on(instance),
+        "new-key": may_give_instance_new_key(instance, cut=cut),
+        "start": may_start_instance(instance),
+        "stop": may_stop_instance(instance),
+        "save": may_save_instance(instance) and saves and not cut,
+        "checkpoint": may_checkpoint_instance(instance)
         and not instance.checkpoint_busy
         and saves
         and not cut,

@@ -15,7 +15,7 @@ from dit4c_p2p.portal.paging import Place
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """One image. ``tool`` is its row, None if it is the configuration's; ``place`` sorts.
 
     ``groups`` are the ids of those whose members alone it is offered to; none: to everyone.
@@ -40,11 +40,11 @@ class Catalogue:
     to.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[CatalogueEntry, ...]
     member_of: frozenset[str] | None = None
 
     @property
-    def offered_entries(self) -> list[Entry]:
+    def offered_entries(self) -> list[CatalogueEntry]:
         """What whoever looks can start, as entries."""
         return [entry for entry in self.entries if entry.offered and self._is_for(entry)]
 
@@ -53,7 +53,7 @@ class Catalogue:
         """What whoever looks can start."""
         return [entry.image for entry in self.offered_entries]
 
-    def _is_for(self, entry: Entry) -> bool:
+    def _is_for(self, entry: CatalogueEntry) -> bool:
         if not entry.groups or self.member_of is None:
             return True
         return not self.member_of.isdisjoint(entry.groups)
@@ -68,7 +68,7 @@ class Catalogue:
         return next((entry.image for entry in self.entries if entry.image.name == name), None)
 
 
-def arranged(
+def arranged_catalogue(
     config: PortalConfig,
     tools: list[Tool],
     groups: Mapping[str, tuple[str, ...]] | None = None,
@@ -81,10 +81,14 @@ def arranged(
     first, names = len(config.catalogue), {image.name for image in config.catalogue}
     only = groups or {}
     fixed = [
-        Entry(image, (float(number - first), image.name), groups=only.get(image.name, ()))
+        CatalogueEntry(image, (float(number - first), image.name), groups=only.get(image.name, ()))
         for number, image in enumerate(config.catalogue)
     ]
-    added = [entry_of(tool, only.get(tool.name, ())) for tool in tools if tool.name not in names]
+    added = [
+        catalogue_entry_of_tool(tool, only.get(tool.name, ()))
+        for tool in tools
+        if tool.name not in names
+    ]
     return Catalogue((*fixed, *sorted(added, key=lambda entry: entry.place)), member_of)
 
 
@@ -101,16 +105,16 @@ async def catalogue(config: PortalConfig, who: Caller | None = None) -> Catalogu
         mine = GroupMember.filter(person_id=who.id, group__closed_at=None)
         member_of = frozenset(map(str, await mine.values_list("group_id", flat=True)))
     found = {tool: tuple(ids) for tool, ids in groups.items()}
-    return arranged(config, await Tool.all(), found, member_of)
+    return arranged_catalogue(config, await Tool.all(), found, member_of)
 
 
-def entry_of(tool: Tool, groups: tuple[str, ...] = ()) -> Entry:
+def catalogue_entry_of_tool(tool: Tool, groups: tuple[str, ...] = ()) -> CatalogueEntry:
     """An added tool, as the catalogue has it."""
     image = CatalogueImage(tool.name, tool.title, tool.description, tool.image, tool.icon)
-    return Entry(image, (tool.added_at, tool.name), tool, groups)
+    return CatalogueEntry(image, (tool.added_at, tool.name), tool, groups)
 
 
-def chosen_of(known: Catalogue, image: str) -> CatalogueImage:
+def chosen_image(known: Catalogue, image: str) -> CatalogueImage:
     """What a person starts by that name, id or reference; a tool for other groups looks like none.
 
     :raises BadRequest: there is no such image, or not any more.

@@ -19,8 +19,8 @@ from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.errors import Conflict, PortalError
-from dit4c_p2p.portal.instances.actions import is_leaving, may_checkpoint
-from dit4c_p2p.portal.instances.fields import fraction, storable
+from dit4c_p2p.portal.instances.actions import is_instance_leaving, may_checkpoint_instance
+from dit4c_p2p.portal.instances.fields import progress_fraction, storable_text
 from dit4c_p2p.portal.instances.image_store import check_image_server
 from dit4c_p2p.portal.instances.instances import Instances
 from dit4c_p2p.portal.instances.reachability import Reachability
@@ -65,12 +65,12 @@ class Checkpoints:
         """
         async with in_transaction("portal"):
             instance = await self._instances.get(owner, id)
-            if is_leaving(instance):
+            if is_instance_leaving(instance):
                 raise Conflict("it is being discarded")
-            if await is_underway(id):
+            if await is_checkpoint_underway(id):
                 return instance
             check_image_server(self._config)
-            if not may_checkpoint(instance):
+            if not may_checkpoint_instance(instance):
                 raise Conflict(
                     f"it is {instance.state.replace('_', ' ')}: a checkpoint is of one that runs",
                     hint="save it, or start it first",
@@ -129,7 +129,7 @@ class Checkpoints:
                 continue
             last = await ImageSave.filter(instance_id=instance.id).order_by("-wanted_at").first()
             since = max(instance.changed_at, last.wanted_at if last else 0.0)
-            if now - since < minutes * 60 or await is_underway(instance.id):
+            if now - since < minutes * 60 or await is_checkpoint_underway(instance.id):
                 continue
             try:
                 await self._begin_due(instance.id)
@@ -142,14 +142,14 @@ class Checkpoints:
     async def _begin_due(self, id: str) -> None:
         async with in_transaction("portal"):
             instance = await Instance.get(id=id)
-            if not may_checkpoint(instance) or is_leaving(instance):
+            if not may_checkpoint_instance(instance) or is_instance_leaving(instance):
                 return
             await self._check_room(instance.owner_id)
             await self._begin(instance, instance.owner_id)
         self._instances.told(instance)
 
 
-async def take_report(report: InstanceReport, now: float) -> None:
+async def take_checkpoint_report(report: InstanceReport, now: float) -> None:
     """Write down how a checkpoint is, in the transaction that has taken the report."""
     instance = await Instance.get_or_none(id=report.instance)
     if instance is None or instance.sequence != report.sequence:
@@ -158,13 +158,13 @@ async def take_report(report: InstanceReport, now: float) -> None:
         await ImageSave.filter(
             id=report.failed_checkpoint, instance_id=instance.id, ended_at=None
         ).update(ended_at=now)
-    busy = await is_underway(instance.id)
+    busy = await is_checkpoint_underway(instance.id)
     info = ""
-    if (busy and report.checkpoint) or (not busy and await _has_failed(report)):
-        info = storable(report.checkpoint_info[:_MAX_INFO_CHARS])
+    if (busy and report.checkpoint) or (not busy and await _has_checkpoint_failed(report)):
+        info = storable_text(report.checkpoint_info[:_MAX_INFO_CHARS])
     elif busy:
         info = instance.checkpoint_info
-    progress = fraction(report.checkpoint_progress) if busy else None
+    progress = progress_fraction(report.checkpoint_progress) if busy else None
     said = (busy, info, progress)
     if said != (
         instance.checkpoint_busy,
@@ -177,14 +177,14 @@ async def take_report(report: InstanceReport, now: float) -> None:
         )
 
 
-async def _has_failed(report: InstanceReport) -> bool:
+async def _has_checkpoint_failed(report: InstanceReport) -> bool:
     """Whether the newest checkpoint can't be had; the portal may have it all the same."""
     if not report.failed_checkpoint:
         return False
     return await ImageSave.exists(id=report.failed_checkpoint, digest=None)
 
 
-async def confirmed(instance: Instance, save: ImageSave, now: float) -> None:
+async def confirm_checkpoint(instance: Instance, save: ImageSave, now: float) -> None:
     """The portal has a checkpoint, in the caller's transaction; older ones are not needed."""
     instance.checkpoint_at = save.wanted_at
     instance.checkpoint_busy, instance.checkpoint_info = False, ""
@@ -197,10 +197,10 @@ async def confirmed(instance: Instance, save: ImageSave, now: float) -> None:
             "checkpoint_progress",
         ]
     )
-    await remove_superseded(save, now)
+    await remove_superseded_checkpoints(save, now)
 
 
-async def remove_superseded(newest: ImageSave, now: float) -> None:
+async def remove_superseded_checkpoints(newest: ImageSave, now: float) -> None:
     """Delete older checkpoints that nobody refers to, in the caller's transaction."""
     older = ImageSave.filter(
         instance_id=newest.instance_id,
@@ -220,6 +220,6 @@ async def remove_superseded(newest: ImageSave, now: float) -> None:
         await save.save(update_fields=["removed_at", "purged_at"])
 
 
-async def is_underway(instance: str) -> bool:
+async def is_checkpoint_underway(instance: str) -> bool:
     """Whether a checkpoint of the instance is wanted and neither confirmed nor given up."""
     return await ImageSave.exists(instance_id=instance, ended_at=None, is_checkpoint=True)

@@ -10,7 +10,7 @@ from dit4c_p2p.portal.instances.quota import HOLDING
 from dit4c_p2p.portal.models import Instance, Outgoing
 
 
-async def holding(instances: Sequence[Instance]) -> int:
+async def instances_holding_places(instances: Sequence[Instance]) -> int:
     """Return how many hold a place on a machine, or are about to be started again."""
     held = {one.id for one in instances if State(one.state) in HOLDING}
     down = {one.id for one in instances if State(one.state) in STARTABLE}

@@ -32,7 +32,7 @@ def check_image_server(config: PortalConfig) -> None:
 
 
 @dataclass(frozen=True)
-class Archive:
+class SavedArchive:
     """A saved image as ``docker load`` takes it; ``size`` in bytes."""
 
     repository: str
@@ -57,7 +57,7 @@ class ImageStore:
         self._config = config
         self._clock = clock
 
-    async def archive(self, repository: str, digest: str, name: str) -> Archive:
+    async def archive(self, repository: str, digest: str, name: str) -> SavedArchive:
         """A saved image's archive; nothing large is read yet.
 
         :param name: what the image is to be called, with a tag.
@@ -77,9 +77,9 @@ class ImageStore:
         except (RegistryAway, RegistryRefused, InvalidImage) as error:
             raise Unavailable(str(error), hint="try again later") from None
         segments = docker_archive(config, image, name, manifest.layers)
-        return Archive(repository, segments, sum(segment.size for segment in segments))
+        return SavedArchive(repository, segments, sum(segment.size for segment in segments))
 
-    async def read(self, archive: Archive, start: int, end: int) -> AsyncIterator[bytes]:
+    async def read(self, archive: SavedArchive, start: int, end: int) -> AsyncIterator[bytes]:
         """The archive's bytes from ``start`` to ``end``, which is not included.
 
         :raises Unavailable: the image server breaks off.

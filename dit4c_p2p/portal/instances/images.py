@@ -70,10 +70,13 @@ class SecretRights:
 Rights = PeerRights | SecretRights
 
 
-def rights_of(token: VerifiedToken) -> PeerRights | None:
+def rights_of_token(token: VerifiedToken) -> PeerRights | None:
     """What a verified token says that it is for; None: it says nothing proper."""
     repository = token.claims.get("repository")
-    verbs, sources = _texts(token.claims.get("verbs")), _texts(token.claims.get("sources", []))
+    verbs, sources = (
+        _texts_of_claim(token.claims.get("verbs")),
+        _texts_of_claim(token.claims.get("sources", [])),
+    )
     if not isinstance(repository, str) or verbs is None or sources is None:
         return None
     names = [repository, *sources]
@@ -82,13 +85,13 @@ def rights_of(token: VerifiedToken) -> PeerRights | None:
     return PeerRights(token.issuer, repository, frozenset(verbs), frozenset(sources))
 
 
-def _texts(value: Any) -> list[str] | None:
+def _texts_of_claim(value: Any) -> list[str] | None:
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return value
     return None
 
 
-def source_of(image: str) -> str:
+def source_repository(image: str) -> str:
     """The repository of the image that an instance was derived from; empty: of a tool's image."""
     repository, _ = split_image(image) or ("", "")
     host, _, name = repository.partition("/")
@@ -130,7 +133,7 @@ class ImageAccess:
         if row is None or row.person_id != person or row.ends_at <= now:
             return None
         owner = await Person.get_or_none(id=row.person_id)
-        if owner is None or not people.in_force(owner, now):
+        if owner is None or not people.account_in_force(owner, now):
             return None
         if row.used_at is None or now - row.used_at > _USED_AGAIN_S:
             await ImageSecret.filter(digest=row.digest).update(used_at=now)
@@ -143,7 +146,9 @@ class ImageAccess:
         if instance is None or instance.state in FINAL:
             return False
         if verb is Verb.PULL:
-            own = wanted == InstanceRepository(id) or str(wanted) == source_of(instance.image)
+            own = wanted == InstanceRepository(id) or str(wanted) == source_repository(
+                instance.image
+            )
             return own or isinstance(wanted, BaseRepository)
         if verb is not Verb.PUSH:
             return False
@@ -154,7 +159,7 @@ class ImageAccess:
     async def _may_push_base(self, instance: Instance, wanted: BaseRepository) -> bool:
         """The image that it was started from, where the portal knows that by its id; where it knows
         the image's name at a registry only, one that the save claims by asking."""
-        if source_of(instance.image):
+        if source_repository(instance.image):
             return False
         save = await self._open_saves(instance.id).first()
         if save is None:
@@ -183,7 +188,9 @@ class ImageAccess:
         return await derived.exists() or await here.filter(id=wanted.instance).exists()
 
 
-async def create_secret(person: str, repository: str, *, now: float, lifetime_s: float) -> str:
+async def create_image_secret(
+    person: str, repository: str, *, now: float, lifetime_s: float
+) -> str:
     """A secret with which ``person`` pulls one repository for ``lifetime_s``.
 
     The caller has made sure that the person may, and is in a transaction with its audit line.
@@ -199,6 +206,6 @@ async def create_secret(person: str, repository: str, *, now: float, lifetime_s:
     return secret
 
 
-async def remove_expired_secrets(now: float) -> None:
+async def remove_expired_image_secrets(now: float) -> None:
     """Forget those that are not good for anything any more."""
     await ImageSecret.filter(ends_at__lt=now).delete()

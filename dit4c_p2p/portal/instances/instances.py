@@ -31,16 +31,21 @@ from dit4c_p2p.messages.link import (
     key_statement,
 )
 from dit4c_p2p.messages.registry import KeyEvent
-from dit4c_p2p.portal.accounts.limits import limits_of
+from dit4c_p2p.portal.accounts.limits import limits_of_person
 from dit4c_p2p.portal.accounts.names import checked_name
 from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NoSuchInstance, NotFound, PortalError
 from dit4c_p2p.portal.instances import actions, quota
-from dit4c_p2p.portal.instances.catalogue import catalogue, chosen_of
-from dit4c_p2p.portal.instances.fields import fraction, free_name, new_id, storable
-from dit4c_p2p.portal.instances.holding import holding
+from dit4c_p2p.portal.instances.catalogue import catalogue, chosen_image
+from dit4c_p2p.portal.instances.fields import (
+    free_instance_name,
+    new_instance_id,
+    progress_fraction,
+    storable_text,
+)
+from dit4c_p2p.portal.instances.holding import instances_holding_places
 from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.keys.registry import KeyRegistry, instance_name
 from dit4c_p2p.portal.live_updates import LiveUpdates
@@ -95,7 +100,7 @@ class Instances:
         """
         name = checked_name(name)
         async with in_transaction("portal"):
-            chosen = chosen_of(await catalogue(self._config, owner), image)
+            chosen = chosen_image(await catalogue(self._config, owner), image)
             instance = await self._create(owner, chosen.name, chosen.image, name, chosen.title)
         self._created(instance)
         return instance
@@ -124,14 +129,14 @@ class Instances:
         mine = await self.of(owner)
         names = [one.name for one in mine]
         here = (State(one.state) for one in mine if one.state != State.UPLOADED)
-        allowed = await limits_of(owner.id, limits)
-        quota.check_number(here, allowed.in_all)
-        quota.check_at_once(await holding(mine), allowed.at_once)
+        allowed = await limits_of_person(owner.id, limits)
+        quota.check_instance_number(here, allowed.in_all)
+        quota.check_instances_at_once(await instances_holding_places(mine), allowed.at_once)
         self._start_rate.check(owner.id, limits)
         instance = await Instance.create(
-            id=new_id(),
+            id=new_instance_id(),
             owner_id=owner.id,
-            name=name or free_name(title, {str(taken) for taken in names}),
+            name=name or free_instance_name(title, {str(taken) for taken in names}),
             image_name=image_name,
             image=image,
             scheduler=self._config.scheduler,
@@ -214,7 +219,7 @@ class Instances:
         :raises Conflict: it has not started yet, or is being discarded.
         """
         return await self._wish(
-            owner, id, StopInstance, actions.may_stop, actions.STOPPED, "stopped"
+            owner, id, StopInstance, actions.may_stop_instance, actions.STOPPED, "stopped"
         )
 
     async def start_again(self, owner: Caller, id: str) -> Instance:
@@ -226,7 +231,7 @@ class Instances:
         :raises TooMany: the person has started too many within a minute.
         """
         return await self._wish(
-            owner, id, StartAgain, actions.may_start, actions.STARTED, "started again"
+            owner, id, StartAgain, actions.may_start_instance, actions.STARTED, "started again"
         )
 
     async def new_key(self, owner: Caller, id: str) -> Instance:
@@ -239,9 +244,9 @@ class Instances:
         """
         async with in_transaction("portal"):
             instance = await self.get(owner, id)
-            if actions.is_leaving(instance):
+            if actions.is_instance_leaving(instance):
                 raise Conflict("it is being discarded")
-            if not actions.may_have_new_key(instance, cut=self._is_cut(instance)):
+            if not actions.may_give_instance_new_key(instance, cut=self._is_cut(instance)):
                 raise Conflict(
                     "it does not need a new key now",
                     hint="only one that runs, and whose key was revoked, can be given another",
@@ -272,7 +277,7 @@ class Instances:
         name = checked_name(name, required=True)
         async with in_transaction("portal"):
             instance = await self.get(owner, id)
-            if actions.is_leaving(instance):
+            if actions.is_instance_leaving(instance):
                 raise Conflict("it is being discarded")
             if name == instance.name:
                 return instance
@@ -296,7 +301,7 @@ class Instances:
         async with in_transaction("portal"):
             instance = await self.get(owner, id)
             state = State(instance.state)
-            if actions.is_leaving(instance):
+            if actions.is_instance_leaving(instance):
                 raise Conflict("it is being discarded")
             if state in done:
                 return instance
@@ -318,8 +323,10 @@ class Instances:
             if kind is StartAgain:
                 mine = await self.of(owner)
                 others = [one for one in mine if one.id != id]
-                allowed = await limits_of(owner.id, self._config.limits)
-                quota.check_at_once(await holding(others), allowed.at_once)
+                allowed = await limits_of_person(owner.id, self._config.limits)
+                quota.check_instances_at_once(
+                    await instances_holding_places(others), allowed.at_once
+                )
                 self._start_rate.check(owner.id, self._config.limits)
             await self._send(instance.scheduler, order)
             instance.info = f"Asked to be {word}."
@@ -376,10 +383,10 @@ class Instances:
             instance.changed_at = self._clock()
         instance.sequence = report.sequence
         instance.state = report.state
-        instance.info = storable(report.info[:_MAX_INFO_CHARS])
-        instance.progress = fraction(report.progress)
+        instance.info = storable_text(report.info[:_MAX_INFO_CHARS])
+        instance.progress = progress_fraction(report.progress)
         instance.gone, instance.ran = report.gone, report.ran
-        instance.log_tail = storable(report.log_tail[-MAX_LOG_CHARS:])
+        instance.log_tail = storable_text(report.log_tail[-MAX_LOG_CHARS:])
         moved = report.node is not None and report.node != instance.node
         instance.node = report.node or instance.node
         if moved or report.state in FINAL:

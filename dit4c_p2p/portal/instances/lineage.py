@@ -7,7 +7,7 @@ from tortoise.expressions import Q
 from dit4c_p2p.messages.kept_files import KEPT_REGISTRY, split_kept
 from dit4c_p2p.messages.saved_images import SAVED_REGISTRY, repository_of, split_saved
 from dit4c_p2p.portal.accounts.people import Caller
-from dit4c_p2p.portal.instances.saves import newest
+from dit4c_p2p.portal.instances.saves import newest_save
 from dit4c_p2p.portal.models import ImageSave, Instance
 
 # A tree of more is cut off; a person sees the nearest.
@@ -32,14 +32,14 @@ class Relative:
     save: ImageSave | None
 
 
-async def lineage_of(owner: Caller, instance: Instance) -> list[Relative]:
+async def lineage_of_instance(owner: Caller, instance: Instance) -> list[Relative]:
     """The instance's ancestors and what was started from them, a parent before its children.
 
     What is somebody else's is in it without its name, and nothing that was started from it.
     """
     oldest = instance
     for _ in range(_MOST_UP):
-        above = await _above(oldest)
+        above = await _ancestors_of_instance(oldest)
         # One that has gone on elsewhere is of its own checkpoint.
         if above is None or above.id == oldest.id:
             break
@@ -48,7 +48,7 @@ async def lineage_of(owner: Caller, instance: Instance) -> list[Relative]:
     waiting: list[tuple[Instance, int]] = [(oldest, 0)]
     while waiting and len(found) < _MOST:
         one, depth = waiting.pop(0)
-        found.append(await _relative(owner, one, depth))
+        found.append(await _relative_of_instance(owner, one, depth))
         below = await Instance.filter(
             Q(image__startswith=f"{SAVED_REGISTRY}/{repository_of(one.id)}@")
             | Q(image__startswith=f"{KEPT_REGISTRY}/{one.id}/"),
@@ -59,7 +59,7 @@ async def lineage_of(owner: Caller, instance: Instance) -> list[Relative]:
     return found
 
 
-async def _above(instance: Instance) -> Instance | None:
+async def _ancestors_of_instance(instance: Instance) -> Instance | None:
     if kept := split_kept(instance.image):
         return await Instance.get_or_none(id=kept[0])
     saved = split_saved(instance.image)
@@ -68,7 +68,7 @@ async def _above(instance: Instance) -> Instance | None:
     return await Instance.get_or_none(id=saved[0].rpartition("/")[2])
 
 
-async def _relative(owner: Caller, one: Instance, depth: int) -> Relative:
+async def _relative_of_instance(owner: Caller, one: Instance, depth: int) -> Relative:
     mine = one.owner_id == owner.id
     above = split_saved(one.image)
     return Relative(
@@ -78,5 +78,5 @@ async def _relative(owner: Caller, one: Instance, depth: int) -> Relative:
         parent="" if above is None else above[0].rpartition("/")[2],
         depth=depth,
         state=one.state if mine else "",
-        save=await newest(one.id),
+        save=await newest_save(one.id),
     )

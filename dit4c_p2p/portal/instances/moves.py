@@ -16,10 +16,10 @@ from dit4c_p2p.messages.saved_images import repository_of, saved_reference
 from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.errors import Conflict
-from dit4c_p2p.portal.instances.actions import is_leaving
+from dit4c_p2p.portal.instances.actions import is_instance_leaving
 from dit4c_p2p.portal.instances.instances import Instances
 from dit4c_p2p.portal.instances.reachability import Reachability
-from dit4c_p2p.portal.instances.saves import newest
+from dit4c_p2p.portal.instances.saves import newest_save
 from dit4c_p2p.portal.keys.registry import KeyRegistry, instance_name
 from dit4c_p2p.portal.models import ImageSave, Instance
 from dit4c_p2p.portal.opaque_tokens import new_token
@@ -55,12 +55,12 @@ class Moves:
         """
         async with in_transaction("portal"):
             instance = await self._instances.get(owner, id)
-            if is_leaving(instance):
+            if is_instance_leaving(instance):
                 raise Conflict("it is being discarded")
-            save = await newest(id)
+            save = await newest_save(id)
             if save is None or save.digest is None or instance.checkpoint_at is None:
                 raise Conflict("there is no checkpoint of it to go on from")
-            if not is_lost(instance, self._reach):
+            if not is_instance_lost(instance, self._reach):
                 raise Conflict(
                     "its machine answers",
                     hint="start a copy from the checkpoint, or stop it and start it again",
@@ -105,12 +105,12 @@ class Moves:
         :raises Conflict: nothing of it is kept there.
         """
         source = await self._instances.get(owner, id)
-        if node not in source.kept_on.split() or is_leaving(source):
+        if node not in source.kept_on.split() or is_instance_leaving(source):
             raise Conflict("nothing of it is kept on that machine")
         return await self._instances.start_from(owner, source, kept_reference(id, node), name)
 
 
-def is_lost(instance: Instance, reach: Reachability) -> bool:
+def is_instance_lost(instance: Instance, reach: Reachability) -> bool:
     """Whether an instance's container can't be had: it is gone, or its machine does not answer."""
     if instance.node is None:
         return False
@@ -118,7 +118,7 @@ def is_lost(instance: Instance, reach: Reachability) -> bool:
     return instance.gone or (unreachable is not None and unreachable.what == "machine")
 
 
-async def take_report(report: InstanceReport) -> None:
+async def take_move_report(report: InstanceReport) -> None:
     """Write down which machines keep an earlier container, in the report's transaction."""
     instance = await Instance.get_or_none(id=report.instance)
     if instance is None or instance.sequence != report.sequence:

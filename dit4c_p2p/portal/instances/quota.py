@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.portal.accounts.limits import Limit
+from dit4c_p2p.portal.accounts.limits import InstanceLimit
 from dit4c_p2p.portal.config import Limits
 from dit4c_p2p.portal.errors import Conflict, TooMany
 
@@ -24,7 +24,7 @@ _STOP = "stop or discard one, then start again; "
 _WHO = "an admin can change this limit in the portal's settings"
 
 
-def check_number(states: Iterable[State], limit: Limit) -> None:
+def check_instance_number(states: Iterable[State], limit: InstanceLimit) -> None:
     """Check that one more instance may be made beside those in ``states``.
 
     :raises Conflict: the person has as many as they may.
@@ -32,20 +32,21 @@ def check_number(states: Iterable[State], limit: Limit) -> None:
     there = sum(1 for _ in states)
     if there >= limit.number:
         raise Conflict(
-            f"you have {_counted(there)}, as many as you may have ({limit.of} is {limit.number})",
+            f"you have {_counted_instances(there)}, as many as you may have"
+            f" ({limit.of} is {limit.number})",
             hint=f"{_DISCARD if there else ''}{limit.change}",
         )
 
 
-def check_at_once(holding: int, limit: Limit) -> None:
+def check_instances_at_once(holding: int, limit: InstanceLimit) -> None:
     """Check that one more may run beside ``holding`` that run or are being started or stopped.
 
     :raises Conflict: the person has as many as they may.
     """
     if holding >= limit.number:
         raise Conflict(
-            f"{_counted(holding)} of yours run or are being started, and {limit.number} may at "
-            f"once ({limit.of})",
+            f"{_counted_instances(holding)} of yours run or are being started,"
+            f" and {limit.number} may at once ({limit.of})",
             hint=f"{_STOP if holding else ''}{limit.change}",
         )
 
@@ -78,5 +79,5 @@ class StartRate:
         starts.append(now)
 
 
-def _counted(number: int) -> str:
+def _counted_instances(number: int) -> str:
     return f"{number} instance{'' if number == 1 else 's'}"

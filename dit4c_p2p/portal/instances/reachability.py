@@ -74,7 +74,7 @@ class Reachability:
             self._contacts[peer.name] = Contact(
                 bool(peer.reached), peer.reached_since or self._clock(), peer.trouble
             )
-        lasting = [str(PeerName(Kind.INSTANCE, id)) for id in await _unfinished_ids()]
+        lasting = [str(PeerName(Kind.INSTANCE, id)) for id in await _unfinished_instance_ids()]
         await self._read_keys(
             SshKey.filter(Q(name__startswith="node-") | Q(name__startswith="scheduler-"))
         )
@@ -147,7 +147,7 @@ class Reachability:
 
     def key_changed(self, event: KeyEvent) -> None:
         """A key was published or revoked; a watcher of the registry."""
-        if not _is_followed(event.name):
+        if not _is_followed_peer(event.name):
             return
         keys = self._keys.setdefault(event.name, set())
         before = self.revoked_since(event.name)
@@ -248,12 +248,12 @@ class Reachability:
             del self._tasks[name]
 
 
-async def _unfinished_ids() -> list[str]:
+async def _unfinished_instance_ids() -> list[str]:
     ids = await Instance.exclude(state__in=list(FINAL)).values_list("id", flat=True)
     return [str(id) for id in ids]
 
 
-def _is_followed(name: str) -> bool:
+def _is_followed_peer(name: str) -> bool:
     try:
         return PeerName.parse(name).kind in _FOLLOWED
     except InvalidName:

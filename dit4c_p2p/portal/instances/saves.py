@@ -41,7 +41,7 @@ from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.errors import BadRequest, Conflict
 from dit4c_p2p.portal.instances import checkpoints
-from dit4c_p2p.portal.instances.actions import GOING, is_leaving, may_save
+from dit4c_p2p.portal.instances.actions import GOING, is_instance_leaving, may_save_instance
 from dit4c_p2p.portal.instances.image_store import ImageStore, check_image_server
 from dit4c_p2p.portal.instances.instances import Instances
 from dit4c_p2p.portal.keys.registry import KeyRegistry
@@ -87,12 +87,12 @@ class Saves:
         async with in_transaction("portal"):
             instance = await self._instances.get(owner, id)
             state = State(instance.state)
-            if is_leaving(instance):
+            if is_instance_leaving(instance):
                 raise Conflict("it is being discarded")
-            if state in SAVING or state is State.UPLOADED or await _wanted(id):
+            if state in SAVING or state is State.UPLOADED or await _wanted_save(id):
                 return instance
             check_image_server(self._config)
-            if not may_save(instance):
+            if not may_save_instance(instance):
                 raise Conflict(
                     f"it is {state.replace('_', ' ')}, and can't be saved now",
                     hint="try again in a moment",
@@ -120,9 +120,9 @@ class Saves:
         :raises Conflict: nothing of it is saved yet.
         """
         source = await self._instances.get(owner, id)
-        save = await newest(id)
+        save = await newest_save(id)
         if save is None or save.digest is None:
-            underway = State(source.state) in SAVING or await _wanted(id)
+            underway = State(source.state) in SAVING or await _wanted_save(id)
             raise Conflict(
                 "it is still being uploaded" if underway else "nothing of it has been saved",
                 hint="try again when it is preserved" if underway else "save it first",
@@ -146,7 +146,8 @@ class Saves:
         used = await self.used_bytes(owner)
         if used >= limit:
             raise Conflict(
-                f"your saved instances use {_gib(used)} of the {_gib(limit)} GiB that you have",
+                f"your saved instances use {_gib_text(used)}"
+                f" of the {_gib_text(limit)} GiB that you have",
                 hint="discard one that you no longer need",
             )
 
@@ -170,14 +171,14 @@ class Saves:
         if save.ended_at is not None:
             raise Conflict("this save was given up")
         instance = await Instance.get(id=id)
-        manifest = _checked(body)
+        manifest = _checked_image_record(body)
         await self._check_signature(id, body)
         now = self._clock()
         record = ImageRecord(
             digest=body.digest,
             repository=repository_of(id),
             parent=(split_saved(instance.image) or ("", ""))[1],
-            base=await _base_of(instance),
+            base=await _base_image_of(instance),
             creator=instance.owner_id,
             at=int(now),
         )
@@ -190,11 +191,11 @@ class Saves:
         save.total_bytes = manifest.content_bytes
         await save.save()
         if save.is_checkpoint:
-            await checkpoints.confirmed(instance, save, now)
+            await checkpoints.confirm_checkpoint(instance, save, now)
         else:
             order = ConfirmUpload(instance=id, save=body.save, digest=body.digest)
             await self._instances.order(instance, order)
-            await checkpoints.remove_superseded(save, now)
+            await checkpoints.remove_superseded_checkpoints(save, now)
         await self._audit.record_required(
             "image.take", about=f"instance-{id} save {body.save} {body.digest}"
         )
@@ -210,7 +211,7 @@ class Saves:
             raise BadRequest(f"not signed by the instance: {error}", field="signature") from None
 
 
-async def take_report(report: InstanceReport, now: float) -> None:
+async def take_save_report(report: InstanceReport, now: float) -> None:
     """End a save that can't be had any more, in the caller's transaction."""
     open_saves = ImageSave.filter(instance_id=report.instance, ended_at=None)
     if report.state in GOING:
@@ -219,10 +220,10 @@ async def take_report(report: InstanceReport, now: float) -> None:
         await kept.update(removed_at=now)
     elif report.failed_save:
         await open_saves.filter(id=report.failed_save).update(ended_at=now)
-    await checkpoints.take_report(report, now)
+    await checkpoints.take_checkpoint_report(report, now)
 
 
-async def purge(store: ImageStore, now: float) -> None:
+async def purge_discarded_saves(store: ImageStore, now: float) -> None:
     """Delete at the image server what is of discarded instances; what fails is tried again."""
     waiting = ImageSave.filter(digest__isnull=False, purged_at=None, removed_at__isnull=False)
     for save in await waiting.limit(_PURGE_AT_ONCE):
@@ -235,21 +236,21 @@ async def purge(store: ImageStore, now: float) -> None:
         await save.save(update_fields=["purged_at"])
 
 
-async def newest(instance: str) -> ImageSave | None:
+async def newest_save(instance: str) -> ImageSave | None:
     """The save of an instance that was confirmed last, and is not removed; None: there is none."""
     kept = ImageSave.filter(instance_id=instance, digest__isnull=False, removed_at=None)
     return await kept.order_by("-ended_at").first()
 
 
-async def _wanted(instance: str) -> bool:
+async def _wanted_save(instance: str) -> bool:
     return await ImageSave.exists(instance_id=instance, ended_at=None, is_checkpoint=False)
 
 
-async def _base_of(instance: Instance) -> str:
+async def _base_image_of(instance: Instance) -> str:
     """The image of the catalogue that an instance began with, over all that it is derived from."""
     if kept := split_kept(instance.image):
         source = await Instance.get_or_none(id=kept[0])
-        return "" if source is None else await _base_of(source)
+        return "" if source is None else await _base_image_of(source)
     saved = split_saved(instance.image)
     if saved is None:
         return instance.image
@@ -259,7 +260,7 @@ async def _base_of(instance: Instance) -> str:
     return decode(parent.record, ImageRecord).base
 
 
-def _checked(body: ImageUploaded) -> Manifest:
+def _checked_image_record(body: ImageUploaded) -> Manifest:
     try:
         manifest = parse_manifest(body.manifest.encode(), MediaType.MANIFEST)
     except (InvalidImage, msgspec.DecodeError) as error:
@@ -273,5 +274,5 @@ def _checked(body: ImageUploaded) -> Manifest:
     return manifest
 
 
-def _gib(size: int) -> str:
+def _gib_text(size: int) -> str:
     return f"{size / 1024**3:.3g}"

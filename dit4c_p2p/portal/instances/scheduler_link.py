@@ -85,7 +85,7 @@ _MAX_ID_CHARS = 64
 _MAX_REASON_BYTES = 120
 
 
-class Link:
+class SchedulerLink:
     """One open link; ``cut`` asks for its end with a code and a reason."""
 
     def __init__(
@@ -135,7 +135,7 @@ class SchedulerLinks:
         self._url = portal_url
         self._registry = registry
         self._clock = clock
-        self._links: dict[str, Link] = {}
+        self._links: dict[str, SchedulerLink] = {}
         self._known = known
         self._audit = audit
         self._reach = reach
@@ -246,7 +246,7 @@ class SchedulerLinks:
                 reason = str(error) or "the opening took too long"
                 _log.warning("link of %s refused: %s", scheduler, reason)
                 await self._audit.record_refusal("link.open", reason, about=str(scheduler))
-                await socket.close(code=REFUSED_CODE, message=_reason(reason))
+                await socket.close(code=REFUSED_CODE, message=_close_reason(reason))
                 return socket
         self._known.proved(request.remote)
         set_request_identity(str(scheduler), key=link.fingerprint)
@@ -256,7 +256,7 @@ class SchedulerLinks:
 
     # ---- opening
 
-    async def _open(self, socket: web.WebSocketResponse, scheduler: PeerName) -> Link:
+    async def _open(self, socket: web.WebSocketResponse, scheduler: PeerName) -> SchedulerLink:
         """Prove both keys.
 
         :raises DitError: the other end is not this scheduler.
@@ -266,12 +266,12 @@ class SchedulerLinks:
         message = await socket.receive()
         if message.type is not WSMsgType.TEXT:
             raise InvalidMessage("the opening ended, or is no text")
-        frame = _decode(message.data)
+        frame = _decode_scheduler_message(message.data)
         if not isinstance(frame, Hello) or frame.name != str(scheduler):
             raise InvalidMessage("not the scheduler that the path names")
         key = await self._proved(scheduler, nonce, frame)
         statement = opening_statement("portal", str(scheduler), self._url, nonce, frame.nonce)
-        link = Link(socket, scheduler, fingerprint(key))
+        link = SchedulerLink(socket, scheduler, fingerprint(key))
         await link.send(Welcome(signature=sshsig.sign(self._key, statement, LINK_NAMESPACE)))
         self._registry.seen(link.fingerprint)
         return link
@@ -288,7 +288,9 @@ class SchedulerLinks:
 
     # ---- open
 
-    async def _run(self, link: Link, socket: web.WebSocketResponse, instances: Instances) -> None:
+    async def _run(
+        self, link: SchedulerLink, socket: web.WebSocketResponse, instances: Instances
+    ) -> None:
         scheduler = link.scheduler.id
         if before := self._links.get(scheduler):
             before.cut(REPLACED_CODE, "a newer link took over")
@@ -326,9 +328,9 @@ class SchedulerLinks:
                 code, reason = 1011, "the portal could not go on"
         _log.info("link of %s: closed, %s", link.scheduler, reason)
         await self._audit.record_best_effort("link.close", outcome=f"done: {reason}")
-        await socket.close(code=code, message=_reason(reason))
+        await socket.close(code=code, message=_close_reason(reason))
 
-    async def _send(self, link: Link) -> None:
+    async def _send(self, link: SchedulerLink) -> None:
         """Send what waits, in order; what is not acknowledged is sent again by the next link."""
         async for instance in Instance.filter(scheduler=link.scheduler.id, sequence__gte=0).exclude(
             state__in=list(FINAL)
@@ -354,7 +356,7 @@ class SchedulerLinks:
                 await link.wake.wait()
 
     async def _receive(
-        self, link: Link, socket: web.WebSocketResponse, instances: Instances
+        self, link: SchedulerLink, socket: web.WebSocketResponse, instances: Instances
     ) -> None:
         async for message in socket:
             if message.type is WSMsgType.ERROR:
@@ -362,10 +364,10 @@ class SchedulerLinks:
             if message.type is not WSMsgType.TEXT:
                 raise InvalidMessage("frames are text")
             try:
-                frame: SchedulerFrame | AnyEnvelope = _decode(message.data)
+                frame: SchedulerFrame | AnyEnvelope = _decode_scheduler_message(message.data)
             except UnknownKind as error:
                 _log.warning("message of %s passed over: %s", link.scheduler, error.one_line())
-                if (envelope := _envelope(message.data)) is None:
+                if (envelope := _unread_envelope(message.data)) is None:
                     continue
                 frame = envelope
             if isinstance(frame, Ack):
@@ -379,7 +381,9 @@ class SchedulerLinks:
             else:
                 raise InvalidMessage("the opening is over")
 
-    async def _take(self, link: Link, envelope: ToPortalEnvelope, instances: Instances) -> None:
+    async def _take(
+        self, link: SchedulerLink, envelope: ToPortalEnvelope, instances: Instances
+    ) -> None:
         """Act on a message once; one that is not the scheduler's to send is logged and dropped."""
         body = envelope.body
         if isinstance(body, InstanceLogs | ImageChecked):
@@ -392,7 +396,11 @@ class SchedulerLinks:
             await self._take_once(link, envelope.id, body, instances)
 
     async def _take_once(
-        self, link: Link, id: str, body: InstanceReport | AllocatedKey, instances: Instances
+        self,
+        link: SchedulerLink,
+        id: str,
+        body: InstanceReport | AllocatedKey,
+        instances: Instances,
     ) -> None:
         scheduler, changes = link.scheduler.id, list[KeyEvent]()
         async with in_transaction("portal"):
@@ -403,8 +411,8 @@ class SchedulerLinks:
             try:
                 if isinstance(body, InstanceReport):
                     changes = await instances.take_report(scheduler, body)
-                    await saves.take_report(body, self._clock())
-                    await moves.take_report(body)
+                    await saves.take_save_report(body, self._clock())
+                    await moves.take_move_report(body)
                 else:
                     changes = await instances.take_key(scheduler, body)
             except REFUSALS as error:
@@ -418,12 +426,12 @@ class SchedulerLinks:
         if instance is not None:
             instances.changed(instance)
 
-    def _take_answer(self, link: Link, said: InstanceLogs | ImageChecked) -> None:
+    def _take_answer(self, link: SchedulerLink, said: InstanceLogs | ImageChecked) -> None:
         scheduler, answer = self._asked.get(said.request, ("", None))
         if answer is not None and scheduler == link.scheduler.id and not answer.done():
             answer.set_result(said)
 
-    async def _take_cluster(self, link: Link, cluster: ClusterState) -> None:
+    async def _take_cluster(self, link: SchedulerLink, cluster: ClusterState) -> None:
         """Note which of the scheduler's own nodes are up."""
         link.cluster = cluster
         await self._reach.cluster_told(link.scheduler.id, cluster)
@@ -446,12 +454,12 @@ class SchedulerLinks:
                 link.cut(REFUSED_CODE, "the scheduler's key was revoked")
 
 
-def _decode(data: str) -> SchedulerFrame:
+def _decode_scheduler_message(data: str) -> SchedulerFrame:
     frame: SchedulerFrame = decode(data, SchedulerFrame)  # type: ignore[arg-type]
     return frame
 
 
-def _envelope(data: str) -> AnyEnvelope | None:
+def _unread_envelope(data: str) -> AnyEnvelope | None:
     """The envelope of what can't be read; None if it has none."""
     try:
         return decode(data, AnyEnvelope)
@@ -459,6 +467,6 @@ def _envelope(data: str) -> AnyEnvelope | None:
         return None
 
 
-def _reason(text: str) -> bytes:
+def _close_reason(text: str) -> bytes:
     """At most as long as a close frame takes (RFC 6455 section 5.5), cut between characters."""
     return text.encode()[:_MAX_REASON_BYTES].decode(errors="ignore").encode()

@@ -13,7 +13,7 @@ from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NotFound
 from dit4c_p2p.portal.instances.instances import Instances
-from dit4c_p2p.portal.instances.saves import newest
+from dit4c_p2p.portal.instances.saves import newest_save
 from dit4c_p2p.portal.models import ImageSave, ImageShare, ImageShareUse, Instance
 from dit4c_p2p.portal.opaque_tokens import digest, new_token, public_id
 
@@ -46,7 +46,7 @@ class Shares:
         secret, now = new_token(), self._clock()
         async with in_transaction("portal"):
             instance = await self._instances.get(owner, id)
-            save = await newest(id)
+            save = await newest_save(id)
             if save is None:
                 raise Conflict("nothing of it has been saved", hint="save it first")
             in_force = ImageShare.filter(image__instance_id=id, revoked_at=None, ends_at__gt=now)

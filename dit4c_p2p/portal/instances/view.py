@@ -65,7 +65,7 @@ _HIDDEN = (
 )
 
 
-def view(
+def instance_view(
     instance: Instance,
     config: PortalConfig,
     unreachable: Unreachable | None = None,
@@ -107,7 +107,7 @@ def view(
         unreachable=None
         if unreachable is None
         else UnreachableView(unreachable.what, time_text(unreachable.since), unreachable.why),
-        checkpoint=_checkpoint(instance, state),
+        checkpoint=_checkpoint_view(instance, state),
         kept_on=instance.kept_on.split(),
         memory=None
         if memory is None or unreachable is not None
@@ -120,7 +120,7 @@ def memory_text(memory: Memory | None) -> str:
     return "" if memory is None else f"{size_text(memory.used)} of {size_text(memory.limit)}"
 
 
-def _checkpoint(instance: Instance, state: State) -> CheckpointView | None:
+def _checkpoint_view(instance: Instance, state: State) -> CheckpointView | None:
     if state in GOING or state is State.UPLOADED:
         return None
     return CheckpointView(
@@ -132,31 +132,31 @@ def _checkpoint(instance: Instance, state: State) -> CheckpointView | None:
     )
 
 
-def page_view(
+def instance_page_view(
     instance: Instance,
     config: PortalConfig,
     catalogue: Catalogue,
     unreachable: Unreachable | None = None,
     memory: Memory | None = None,
 ) -> dict[str, Any]:
-    """:func:`view` with what the dashboard shows besides."""
+    """:func:`instance_view` with what the dashboard shows besides."""
     state = State(instance.state)
     asked = instance.discard_asked_at is not None
     image = catalogue.named(instance.image_name)
     title = image.title if image else instance.image_name
     going = asked or state in GOING
-    shown = view(instance, config, unreachable, memory)
+    shown = instance_view(instance, config, unreachable, memory)
     hidden = unreachable is not None and state in _HIDDEN
     found: dict[str, Any] = msgspec.to_builtins(shown) | {
         "since": time_text(instance.changed_at) if state is State.RUNNING and shown.url else "",
         "word": _WORDS[State.DISCARDING] if asked and state not in GOING else _WORDS[state],
-        "tone": _tone(state, going=going),
+        "tone": _tone_of_state(state, going=going),
         "busy": going or state in _UNDER_WAY,
         "tool": "" if instance.name.startswith(title) else title,
         "icon": (image.icon if image else "") or title[:1].upper(),
-        "info": _full_stop(shown.info),
+        "info": _with_full_stop(shown.info),
         "log": instance.log_tail if state is State.ERRORED else "",
-        "machine": _machine(instance),
+        "machine": _machine_name(instance),
         "changed": time_text(instance.changed_at),
         "logs": instance.node is not None and state in _LOGGED,
         "gone": state is State.DISCARDED,
@@ -166,7 +166,7 @@ def page_view(
     }
     if unreachable is not None and hidden:
         found |= {
-            "info": _full_stop(_unreachable_text(unreachable)),
+            "info": _with_full_stop(_unreachable_text(unreachable)),
             "since": time_text(unreachable.since),
             "changed": time_text(unreachable.since),
             "tone": "bad",
@@ -182,12 +182,12 @@ def _unreachable_text(unreachable: Unreachable, since: str = "") -> str:
     return f"Not reachable{since}: {unreachable.why}."
 
 
-def _full_stop(text: str) -> str:
+def _with_full_stop(text: str) -> str:
     """A sentence for a page, which something may follow."""
     return text + "." if text and text[-1] not in ".!?:…" else text
 
 
-def _machine(instance: Instance) -> str:
+def _machine_name(instance: Instance) -> str:
     """The machine's name as people know it, without the kind of peer."""
     return (instance.node or "").partition("-")[2]
 
@@ -211,7 +211,7 @@ def page_state(instance: Instance | None, catalogue: Catalogue) -> dict[str, str
     return {"state": word, "title": image.title if image else ""}
 
 
-def _tone(state: State, *, going: bool) -> str:
+def _tone_of_state(state: State, *, going: bool) -> str:
     if state is State.ERRORED and not going:
         return "bad"
     if state in (State.RUNNING, State.UPLOADED) and not going:

@@ -24,7 +24,7 @@ from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, enrol_statement
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.errors import BadRequest, PortalError
-from dit4c_p2p.portal.keys.owners import set_owner
+from dit4c_p2p.portal.keys.owners import set_owner_of_node
 from dit4c_p2p.portal.keys.registry import KeyRegistry
 from dit4c_p2p.portal.models import EnrolNonce
 from dit4c_p2p.portal.opaque_tokens import digest, new_token
@@ -122,7 +122,7 @@ class Enrolment:
                 )
             changes = await self._registry.publish(name, key, by=person, scheduler=scheduler)
             if owner is not None:
-                await set_owner(name, owner)
+                await set_owner_of_node(name, owner)
                 about = f"{name}: {owner}"
                 await self._audit.record_required("node.owner", who=person, about=about)
         self._registry.announce(changes)

@@ -40,7 +40,7 @@ _ENDED_IN_ONE_EVENT = 64
 _MAX_QUEUED = 256
 
 
-class Listener:
+class KeyEventListener:
     """``async for frame in listener``: the JSON of each :class:`SignedEvent`, a heartbeat first."""
 
     def __init__(self, first: str) -> None:
@@ -89,8 +89,8 @@ class KeyEvents:
         self._known = known
         self._shares = PerAddressLimiter(_MAX_LISTENERS, _MAX_LISTENERS_PER_ADDRESS)
         self._strangers = PerAddressLimiter(_MAX_STRANGERS, _MAX_STRANGERS_PER_ADDRESS)
-        self._listeners: set[Listener] = set()
-        self._routers: set[Listener] = set()  # some of them
+        self._listeners: set[KeyEventListener] = set()
+        self._routers: set[KeyEventListener] = set()  # some of them
         self._closed = False
         registry.watch(self._tell)
 
@@ -102,7 +102,7 @@ class KeyEvents:
             await asyncio.sleep(HEARTBEAT_S)
 
     @contextmanager
-    def listen(self, address: str | None, *, router: bool = False) -> Iterator[Listener]:
+    def listen(self, address: str | None, *, router: bool = False) -> Iterator[KeyEventListener]:
         """Hear of changes while in the ``with`` block.
 
         :param address: where the listener is.
@@ -112,7 +112,7 @@ class KeyEvents:
         with self._place(address).hold(address) as held:
             if not held:
                 raise TooMany("too many peers follow the key events")
-            listener = Listener(self._heartbeat())
+            listener = KeyEventListener(self._heartbeat())
             self._listeners.add(listener)
             if router:
                 self._routers.add(listener)
@@ -124,7 +124,9 @@ class KeyEvents:
                 self._listeners.discard(listener)
                 self._routers.discard(listener)
 
-    def access_ended(self, ended: list[EndedAccess], listener: Listener | None = None) -> None:
+    def access_ended(
+        self, ended: list[EndedAccess], listener: KeyEventListener | None = None
+    ) -> None:
         """Tell the routers whose access has ended; or one of them, such as one that has come."""
         for first in range(0, len(ended), _ENDED_IN_ONE_EVENT):
             some = ended[first : first + _ENDED_IN_ONE_EVENT]

@@ -21,7 +21,7 @@ from dit4c_p2p.portal.models import SshKey
 _SERVERS = (Kind.ROUTER, Kind.NODE, Kind.FILESERVER)
 
 
-def compose(
+def compose_known_hosts(
     rows: Iterable[SshKey],
     addresses: Mapping[str, Sequence[str]],
     serial: int,
@@ -33,7 +33,7 @@ def compose(
 
     :param addresses: ``host:port`` pairs by the name of the peer that listens there.
     """
-    patterns = {name: _patterns(pairs) for name, pairs in addresses.items()}
+    patterns = {name: _known_hosts_patterns(pairs) for name, pairs in addresses.items()}
     lines = [
         f"# dit4c-known-hosts serial={serial} change={change} issued={issued} expires={expires}"
     ]
@@ -51,7 +51,7 @@ def compose(
 def ssh_addresses(
     routers: Iterable[RouterInfo], servers: Iterable[FileServerInfo]
 ) -> dict[str, list[str]]:
-    """Where routers and file servers listen for SSH, for :func:`compose`."""
+    """Where routers and file servers listen for SSH, for :func:`compose_known_hosts`."""
     addresses = {router.name: list(router.ssh) for router in routers}
     for server in servers:
         url = URL(server.url)
@@ -59,7 +59,7 @@ def ssh_addresses(
     return addresses
 
 
-def _patterns(addresses: Iterable[str]) -> list[str]:
+def _known_hosts_patterns(addresses: Iterable[str]) -> list[str]:
     """``host`` or ``[host]:port`` for each address; a loopback one as ``localhost`` too."""
     patterns: dict[str, None] = {}
     for address in addresses:

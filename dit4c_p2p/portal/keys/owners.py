@@ -9,7 +9,7 @@ from dit4c_p2p.portal.errors import BadRequest, NotFound
 from dit4c_p2p.portal.models import Peer, Person
 
 
-async def set_owner(node: PeerName, owner: str | None) -> None:
+async def set_owner_of_node(node: PeerName, owner: str | None) -> None:
     """Say whose machine a node is, in the caller's transaction.
 
     :param owner: the id of a person; None: the institution's.

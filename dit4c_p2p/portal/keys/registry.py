@@ -205,11 +205,11 @@ class KeyRegistry:
 
         For keys that come and go without being published or revoked here, see ``user_keys``.
         """
-        number, at = await _count("change", 1), self._clock()
+        number, at = await _count_up_in_registry("change", 1), self._clock()
         row = await KeyChange.create(
             change=number, name=str(name), fingerprint=key_fingerprint, what=what, by=by, at=at
         )
-        return _event(row)
+        return _key_event(row)
 
     def announce(self, changes: Iterable[KeyEvent]) -> None:
         """Tell everybody of changes that have been committed."""
@@ -229,7 +229,7 @@ class KeyRegistry:
                 for row in await KeyChange.filter(change__gt=self.change).order_by("change"):
                     # It may have been announced meanwhile.
                     if row.change > self.change:
-                        self._tell(_event(row))
+                        self._tell(_key_event(row))
                 works = True
             except FAILURES as error:
                 _log.log(
@@ -290,7 +290,9 @@ class KeyRegistry:
             return current
         change, rows = await self._as_of_now(lambda: SshKey.all().order_by("published_at"))
         serial, now = self._take_serial(), int(self._clock())
-        body = known_hosts.compose(rows, self._addresses, serial, change, now, now + LIFETIME_S)
+        body = known_hosts.compose_known_hosts(
+            rows, self._addresses, serial, change, now, now + LIFETIME_S
+        )
         expires = now + LIFETIME_S
         document = self._sign(_KNOWN_HOSTS, serial, change, now, expires, body, known=True)
         await self._keep_serials()
@@ -336,7 +338,7 @@ class KeyRegistry:
             return await self.in_force(name), None
         now = self._clock()
         person = await Person.get_or_none(id=name.id)
-        if person is None or not people.in_force(person, now):
+        if person is None or not people.account_in_force(person, now):
             return (), None
         pending = await PendingKey.filter(person_id=name.id, expires_at__gt=now).order_by("id")
         keys = {fingerprint(key): key for key in await self.in_force(name)}
@@ -394,7 +396,7 @@ class KeyRegistry:
 
     async def _reserve_serials(self) -> None:
         async with in_transaction("portal"):
-            self._serials_end = await _count("serial", _SERIAL_BLOCK)
+            self._serials_end = await _count_up_in_registry("serial", _SERIAL_BLOCK)
 
     def _tell(self, change: KeyEvent) -> None:
         self.change = change.change
@@ -403,7 +405,7 @@ class KeyRegistry:
             watcher(change)
 
 
-def _event(row: KeyChange) -> KeyEvent:
+def _key_event(row: KeyChange) -> KeyEvent:
     return KeyEvent(
         change=row.change,
         name=row.name,
@@ -413,7 +415,7 @@ def _event(row: KeyChange) -> KeyEvent:
     )
 
 
-async def _count(name: str, by: int) -> int:
+async def _count_up_in_registry(name: str, by: int) -> int:
     """Add to a counter in the current transaction and return where it stands."""
     if not await Counter.filter(name=name).update(value=F("value") + by):
         await Counter.create(name=name, value=by)

@@ -69,26 +69,30 @@ def openssh_fingerprint(key_fingerprint: str) -> str:
     return "SHA256:" + base64.b64encode(raw).decode().rstrip("=")
 
 
-def parse_line(text: str) -> tuple[asyncssh.SSHKey, str]:
+def parse_user_key_line(text: str) -> tuple[asyncssh.SSHKey, str]:
     """A pasted line of a ``.pub`` or ``authorized_keys`` file: the key and its comment.
 
     :raises BadRequest: nothing, several lines, options, a private key, or no key that is accepted.
     """
     line = text.strip()
     if not line:
-        raise _bad("paste the line of your public key", hint="it is in the .pub file")
+        raise _bad_user_key("paste the line of your public key", hint="it is in the .pub file")
     if "PRIVATE KEY" in line:
-        raise _bad(
+        raise _bad_user_key(
             "this is a private key: it must never leave your machine",
             hint="paste the line of the .pub file beside it, and make a new pair if you have sent "
             "this one to anybody",
         )
     if len(line) > _MAX_LINE_CHARS:
-        raise _bad("this is too long for a public key", hint="paste the one line of the .pub file")
+        raise _bad_user_key(
+            "this is too long for a public key", hint="paste the one line of the .pub file"
+        )
     if "\n" in line or "\r" in line:
-        raise _bad("these are several lines", hint="add one key after the other, a line each")
+        raise _bad_user_key(
+            "these are several lines", hint="add one key after the other, a line each"
+        )
     if not _KEY_TYPE.fullmatch(line.split()[0]):
-        raise _bad(
+        raise _bad_user_key(
             "this does not begin with the type of a key",
             hint="paste the line of the .pub file, such as ssh-ed25519 AAAA…, without options "
             "before it",
@@ -96,7 +100,7 @@ def parse_line(text: str) -> tuple[asyncssh.SSHKey, str]:
     try:
         key = parse_public(line, security_keys=True)
     except InvalidKey as error:
-        raise _bad(str(error), hint=error.hint) from None
+        raise _bad_user_key(str(error), hint=error.hint) from None
     comment = " ".join(line.split()[2:])
     return key, comment
 
@@ -150,14 +154,14 @@ class UserKeys:
             person has too many.
         :raises TooMany: the person has added too many in the last hour.
         """
-        key, comment = parse_line(line)
-        label = checked_name(label) or _label_from(comment)
+        key, comment = parse_user_key_line(line)
+        label = checked_name(label) or _key_label_from(comment)
         name, print_, now = user_name(person), fingerprint(key), self._clock()
         if await self._registry.check_free(name, print_) is not None:
-            raise _there_already()
+            raise _key_there_already()
         await PendingKey.filter(person_id=person, expires_at__lte=now).delete()
         if await PendingKey.exists(person_id=person, fingerprint=print_):
-            raise _there_already()
+            raise _key_there_already()
         if len(await self.of(person)) >= MAX_KEYS:
             raise Conflict(
                 f"you have {MAX_KEYS} keys, as many as there may be", hint="remove one first"
@@ -246,7 +250,7 @@ class UserKeys:
 
     async def account_changed(self, person: Person, *, by: str) -> list[KeyEvent]:
         """Have servers fetch a person's keys anew: the account was closed or opened."""
-        in_force = people.in_force(person, self._clock())
+        in_force = people.account_in_force(person, self._clock())
         what: KeyChangeKind = "published" if in_force else "revoked"
         name = user_name(person.id)
         return [
@@ -255,16 +259,16 @@ class UserKeys:
         ]
 
 
-def _label_from(comment: str) -> str:
+def _key_label_from(comment: str) -> str:
     try:
         return checked_name(comment[:100]) or _DEFAULT_LABEL
     except BadRequest:
         return _DEFAULT_LABEL
 
 
-def _there_already() -> Conflict:
+def _key_there_already() -> Conflict:
     return Conflict("you have added this key already", field="line")
 
 
-def _bad(text: str, *, hint: str = "") -> BadRequest:
+def _bad_user_key(text: str, *, hint: str = "") -> BadRequest:
     return BadRequest(text, field="line", hint=hint)

@@ -36,7 +36,7 @@ class AttemptOver(BadRequest):
 
 
 @dataclass(frozen=True)
-class Attempt:
+class LoginAttempt:
     """One attempt as its browser has brought it back; ``data`` is what was sealed."""
 
     data: Mapping[str, str]
@@ -65,7 +65,7 @@ class LoginAttempts:
         content = json.dumps({"purpose": purpose, "data": data}).encode()
         return self._seal.encrypt_at_time(content, int(self._clock())).decode()
 
-    def opened(self, purpose: str, sealed: str) -> Attempt:
+    def opened(self, purpose: str, sealed: str) -> LoginAttempt:
         """The attempt of a cookie; its end stands open still, see :meth:`finish`.
 
         :raises AttemptOver: not one of this portal's, of another purpose, or too old.
@@ -77,9 +77,9 @@ class LoginAttempts:
         attempt = json.loads(content)
         if attempt["purpose"] != purpose:
             raise AttemptOver
-        return Attempt(attempt["data"], digest("login attempt", sealed))
+        return LoginAttempt(attempt["data"], digest("login attempt", sealed))
 
-    async def finish(self, attempt: Attempt) -> None:
+    async def finish(self, attempt: LoginAttempt) -> None:
         """Mark an attempt as used, in the transaction that acts on it.
 
         :raises AttemptOver: it was finished before.

@@ -50,7 +50,7 @@ class DeviceRefused(PortalError):
 
 
 @dataclass(frozen=True)
-class Offered:
+class OfferedDeviceCode:
     """What a program is told to begin with."""
 
     device_code: str
@@ -68,7 +68,7 @@ class DeviceCodes:
 
     # ---- by a program
 
-    async def begin(self, name: str, scopes: frozenset[str], *, origin: str) -> Offered:
+    async def begin(self, name: str, scopes: frozenset[str], *, origin: str) -> OfferedDeviceCode:
         """A code for a program that wants to be let in.
 
         :param name: what it calls itself, such as ``dit4c on laptop``.
@@ -104,7 +104,7 @@ class DeviceCodes:
                 created_at=now,
                 expires_at=now + LIFETIME_S,
             )
-        return Offered(device_code, user_code)
+        return OfferedDeviceCode(device_code, user_code)
 
     async def poll(self, device_code: str) -> tuple[str, list[Scope]]:
         """The token of a program that was let in, this one time, and what it may do.
@@ -133,11 +133,11 @@ class DeviceCodes:
 
     async def _token(self, found: DeviceCode, now: float) -> tuple[str, list[Scope]]:
         person = str(found.person_id)
-        taken = {token.label for token in await api_tokens.of(person)}
+        taken = {token.label for token in await api_tokens.tokens_of_person(person)}
         made, text = await accounts.create_api_token(
             self._audit,
             person,
-            label=_free_label(found.name, taken),
+            label=_free_token_label(found.name, taken),
             scopes=frozenset(found.scopes.split()),
             days=TOKEN_DAYS,
             now=now,
@@ -145,7 +145,7 @@ class DeviceCodes:
             how=", by a device code",
         )
         await found.delete()
-        return text, api_tokens.scopes_of(made)
+        return text, api_tokens.scopes_of_token(made)
 
     # ---- by a person
 
@@ -162,7 +162,7 @@ class DeviceCodes:
         if wrong >= _MAX_WRONG:
             raise TooMany("too many codes were wrong", hint="try again in 10 minutes")
         found = await DeviceCode.get_or_none(
-            user_code=digest(clean_code(user_code)), expires_at__gt=now, decided=""
+            user_code=digest(clean_user_code(user_code)), expires_at__gt=now, decided=""
         )
         if found is None:
             self._wrong[person] = (began, wrong + 1)
@@ -200,17 +200,17 @@ class DeviceCodes:
         }
 
 
-def clean_code(typed: str) -> str:
+def clean_user_code(typed: str) -> str:
     """A code as it is kept, of what somebody has typed: ``bcdf ghjk`` is ``BCDF-GHJK``."""
     letters = "".join(char for char in typed.upper()[:40] if char in _LETTERS)
     return f"{letters[:_HALF]}-{letters[_HALF:]}"
 
 
 def _new_user_code() -> str:
-    return clean_code("".join(secrets.choice(_LETTERS) for _ in range(2 * _HALF)))
+    return clean_user_code("".join(secrets.choice(_LETTERS) for _ in range(2 * _HALF)))
 
 
-def _free_label(name: str, taken: set[str]) -> str:
+def _free_token_label(name: str, taken: set[str]) -> str:
     number, free = 2, name
     while free in taken:
         free = f"{name} {number}"

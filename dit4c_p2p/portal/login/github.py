@@ -11,7 +11,7 @@ from typing import Any
 
 from dit4c_p2p.portal.login.config import GitHubProviderConfig
 from dit4c_p2p.portal.login.identity import Identity, ProviderDenied, ProviderNonsense
-from dit4c_p2p.portal.login.provider_http import provider_client, read_json
+from dit4c_p2p.portal.login.provider_http import provider_client, read_provider_json
 
 _log = logging.getLogger(__name__)
 
@@ -63,20 +63,20 @@ class GitHubProvider:
             number = user.get("id")
             if isinstance(number, bool) or not isinstance(number, int) or number <= 0:
                 raise ProviderNonsense(self.name, f"the user's id is {number!r}")
-            emails = _objects(await self._asked(client, token, "user/emails?per_page=100"))
-            orgs = _objects(await self._asked(client, token, "user/orgs?per_page=100"))
+            emails = _github_objects(await self._asked(client, token, "user/emails?per_page=100"))
+            orgs = _github_objects(await self._asked(client, token, "user/orgs?per_page=100"))
         verified = [one for one in emails if one.get("verified") is True]
         primary = next((one for one in verified if one.get("primary") is True), {})
         return Identity(
             provider=self.id,
             subject=str(number),
-            name=_text(user.get("name")) or _text(user.get("login")),
-            username=_text(user.get("login")),
-            email=_text(primary.get("email")),
+            name=_github_text(user.get("name")) or _github_text(user.get("login")),
+            username=_github_text(user.get("login")),
+            email=_github_text(primary.get("email")),
             domains=frozenset(
-                _text(one.get("email")).rpartition("@")[2].lower() for one in verified
+                _github_text(one.get("email")).rpartition("@")[2].lower() for one in verified
             ),
-            claims={"groups": [_text(one.get("login")) for one in orgs], **user},
+            claims={"groups": [_github_text(one.get("login")) for one in orgs], **user},
         )
 
     def _client(self, redirect_uri: str) -> Any:
@@ -93,12 +93,12 @@ class GitHubProvider:
     async def _asked(self, client: Any, token: Mapping[str, Any], path: str) -> Any:
         bearer = {"Authorization": f"Bearer {token.get('access_token', '')}", **_HEADERS}
         url = f"{self._config.api}/{path}"
-        return await read_json(client, self.name, url, headers=bearer, withhold_token=True)
+        return await read_provider_json(client, self.name, url, headers=bearer, withhold_token=True)
 
 
-def _objects(found: object) -> list[Mapping[str, Any]]:
+def _github_objects(found: object) -> list[Mapping[str, Any]]:
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
-def _text(value: object) -> str:
+def _github_text(value: object) -> str:
     return value[:200] if isinstance(value, str) else ""

@@ -40,11 +40,13 @@ class Identities:
 
     async def find(self, identity: Identity) -> PersonIdentity | None:
         """Whose an identity is; its ``person`` is fetched. Provider and subject alone decide."""
-        return await PersonIdentity.get_or_none(digest=_digest(identity)).prefetch_related("person")
+        return await PersonIdentity.get_or_none(digest=_identity_digest(identity)).prefetch_related(
+            "person"
+        )
 
     async def note_use(self, identity: Identity) -> None:
         """Note that an identity has let its person in, and what it is called now."""
-        await PersonIdentity.filter(digest=_digest(identity)).update(
+        await PersonIdentity.filter(digest=_identity_digest(identity)).update(
             label=identity.label, used_at=self._clock()
         )
 
@@ -62,14 +64,14 @@ class Identities:
         if await PersonIdentity.filter(person_id=person).count() >= _MAX_IDENTITIES:
             raise Conflict(f"you have {_MAX_IDENTITIES} identities", hint="remove one first")
         made = await PersonIdentity.create(
-            digest=_digest(identity),
+            digest=_identity_digest(identity),
             person_id=person,
             provider=identity.provider,
             subject=identity.subject,
             label=identity.label,
             created_at=self._clock(),
         )
-        await self._audit.record_required("identity.link", about=_about(made))
+        await self._audit.record_required("identity.link", about=_about_identity(made))
         return made
 
     async def unlink(self, person: str, id: str) -> None:
@@ -81,14 +83,14 @@ class Identities:
         for one in await self.of(person):
             if public_id(one.digest) == id:
                 await PersonIdentity.filter(digest=one.digest).delete()
-                await self._audit.record_best_effort("identity.unlink", about=_about(one))
+                await self._audit.record_best_effort("identity.unlink", about=_about_identity(one))
                 return
         raise NotFound("there is no such identity")
 
 
-def _digest(identity: Identity) -> str:
+def _identity_digest(identity: Identity) -> str:
     return digest(identity.provider, identity.subject)
 
 
-def _about(one: PersonIdentity) -> str:
+def _about_identity(one: PersonIdentity) -> str:
     return f"{one.person_id} {one.provider}:{one.subject[:80]}"

@@ -22,7 +22,7 @@ from dit4c_p2p.portal.login.identity import (
     ProviderNonsense,
     WrongProviderClock,
 )
-from dit4c_p2p.portal.login.provider_http import provider_client, read_object
+from dit4c_p2p.portal.login.provider_http import provider_client, read_provider_object
 
 _log = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class OidcProvider:
                 return self._metadata
             issuer = self._config.issuer
             url = issuer.rstrip("/") + "/.well-known/openid-configuration"
-            metadata = await read_object(client, self.name, url, withhold_token=True)
+            metadata = await read_provider_object(client, self.name, url, withhold_token=True)
             if metadata.get("issuer") != issuer:
                 raise ProviderNonsense(self.name, f"it calls itself {metadata.get('issuer')!r}")
             for name in _NEEDED:
@@ -192,7 +192,7 @@ class OidcProvider:
         return jwt.decode(text, keys, algorithms=_ALGORITHMS)
 
     async def _fetched_keys(self, client: Any, url: str) -> KeySet:
-        found = await read_object(client, self.name, url, withhold_token=True)
+        found = await read_provider_object(client, self.name, url, withhold_token=True)
         try:
             self._keys = KeySet.import_key_set(KeySetSerialization(keys=found["keys"]))
         except (JoseError, KeyError, TypeError, ValueError) as error:
@@ -204,7 +204,9 @@ class OidcProvider:
         if not self._may_be_asked(url):
             raise ProviderNonsense(self.name, f"its userinfo_endpoint is {url!r}")
         bearer = {"Authorization": f"Bearer {token.get('access_token', '')}"}
-        return await read_object(client, self.name, url, headers=bearer, withhold_token=True)
+        return await read_provider_object(
+            client, self.name, url, headers=bearer, withhold_token=True
+        )
 
     def _identity(self, claims: Mapping[str, Any]) -> Identity:
         email = claims.get("email") if isinstance(claims.get("email"), str) else ""
@@ -213,13 +215,13 @@ class OidcProvider:
         return Identity(
             provider=self.id,
             subject=claims["sub"],
-            name=_text(claims.get("name")),
-            username=_text(claims.get("preferred_username")),
-            email=_text(email),
+            name=_oidc_text(claims.get("name")),
+            username=_oidc_text(claims.get("preferred_username")),
+            email=_oidc_text(email),
             domains=frozenset({domain}) if verified and domain else frozenset(),
             claims=dict(claims),
         )
 
 
-def _text(value: object) -> str:
+def _oidc_text(value: object) -> str:
     return value[:200] if isinstance(value, str) else ""

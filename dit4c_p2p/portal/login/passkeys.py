@@ -29,7 +29,7 @@ from dit4c_p2p.portal.accounts import people
 from dit4c_p2p.portal.accounts.names import checked_name
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.errors import BadRequest, Conflict, NotFound, Unauthorized
-from dit4c_p2p.portal.login.attempts import Attempt, LoginAttempts
+from dit4c_p2p.portal.login.attempts import LoginAttempt, LoginAttempts
 from dit4c_p2p.portal.models import Passkey
 from dit4c_p2p.portal.opaque_tokens import digest, public_id
 
@@ -61,14 +61,14 @@ class PasskeyRefused(BadRequest):
 
 
 @dataclass(frozen=True)
-class Begun:
+class BegunPasskey:
     """What a browser needs to go on: options for its authenticator, and the text of its cookie."""
 
     options: Mapping[str, Any]
     sealed: str
 
 
-def relying_party(url: str) -> str:
+def relying_party_id(url: str) -> str:
     """Return the relying party's id for a portal at this URL; empty where passkeys can't be.
 
     Browsers have passkeys on HTTPS and on localhost only, and for names, not for addresses.
@@ -93,7 +93,7 @@ class Passkeys:
         self, url: str, attempts: LoginAttempts, audit: Audit, *, clock: Callable[[], float]
     ) -> None:
         self._origin = url
-        self._party = relying_party(url)
+        self._party = relying_party_id(url)
         self._attempts = attempts
         self._audit = audit
         self._clock = clock
@@ -112,19 +112,19 @@ class Passkeys:
         )
         return found
 
-    async def begin_creation(self, person: str) -> Begun:
+    async def begin_creation(self, person: str) -> BegunPasskey:
         """Options for a new passkey of a person who is logged in.
 
         :raises NotFound: this portal's URL can have none.
         :raises Conflict: the person has as many as they may.
         """
         self._check_offered()
-        owner, there = await people.get(person), await self.of(person)
-        _check_number(there)
+        owner, there = await people.get_person(person), await self.of(person)
+        _check_passkey_number(there)
         options = webauthn.generate_registration_options(
             rp_id=self._party,
             rp_name=f"DIT4C at {self._party}",
-            user_id=_handle(person),
+            user_id=_user_handle(person),
             user_name=person,
             user_display_name=owner.name,
             timeout=_ANSWER_MS,
@@ -132,11 +132,11 @@ class Passkeys:
                 resident_key=ResidentKeyRequirement.REQUIRED,
                 user_verification=UserVerificationRequirement.REQUIRED,
             ),
-            exclude_credentials=[_descriptor(passkey) for passkey in there],
+            exclude_credentials=[_passkey_descriptor(passkey) for passkey in there],
         )
         challenge = bytes_to_base64url(options.challenge)
         sealed = self._attempts.begin(_CREATE, challenge=challenge, person=person)
-        return Begun(json.loads(webauthn.options_to_json(options)), sealed)
+        return BegunPasskey(json.loads(webauthn.options_to_json(options)), sealed)
 
     async def finish_creation(
         self, person: str, sealed: str, credential: Mapping[str, Any], *, name: str
@@ -157,7 +157,7 @@ class Passkeys:
         async with in_transaction("portal"):
             await self._attempts.finish(attempt)
             there = await self.of(person)
-            _check_number(there)
+            _check_passkey_number(there)
             if len(id) > _MAX_ID_CHARS or await Passkey.exists(digest=digest(id)):
                 raise Conflict("this passkey is in use already", hint="log in with it")
             passkey = await Passkey.create(
@@ -166,11 +166,11 @@ class Passkeys:
                 credential=id,
                 public_key=bytes_to_base64url(made.credential_public_key),
                 sign_count=made.sign_count,
-                transports=_transports(credential),
-                name=_free_name(name, {one.name for one in there}),
+                transports=_passkey_transports(credential),
+                name=_free_passkey_name(name, {one.name for one in there}),
                 created_at=self._clock(),
             )
-            await self._audit.record_required("passkey.create", about=_about(passkey))
+            await self._audit.record_required("passkey.create", about=_about_passkey(passkey))
         return passkey
 
     async def rename(self, person: str, id: str, name: str) -> None:
@@ -190,11 +190,11 @@ class Passkeys:
         """
         passkey = await self._one(person, id)
         await Passkey.filter(digest=passkey.digest).delete()
-        await self._audit.record_best_effort("passkey.remove", about=_about(passkey))
+        await self._audit.record_best_effort("passkey.remove", about=_about_passkey(passkey))
 
     # ---- logging in
 
-    def begin_login(self) -> Begun:
+    def begin_login(self) -> BegunPasskey:
         """Options for whoever wants to come in; which passkeys there are is not told.
 
         :raises NotFound: this portal's URL can have none.
@@ -206,7 +206,7 @@ class Passkeys:
             user_verification=UserVerificationRequirement.REQUIRED,
         )
         sealed = self._attempts.begin(_LOG_IN, challenge=bytes_to_base64url(options.challenge))
-        return Begun(json.loads(webauthn.options_to_json(options)), sealed)
+        return BegunPasskey(json.loads(webauthn.options_to_json(options)), sealed)
 
     async def finish_login(self, sealed: str, credential: Mapping[str, Any]) -> Passkey:
         """Whose passkey has answered, in the caller's transaction; its ``person`` is fetched.
@@ -225,7 +225,7 @@ class Passkeys:
             raise UnknownPasskey
         count = self._verified_login(credential, attempt, passkey)
         now = self._clock()
-        people.check_in_force(passkey.person, now)
+        people.check_account_in_force(passkey.person, now)
         await self._attempts.finish(attempt)
         await Passkey.filter(digest=passkey.digest).update(sign_count=count, used_at=now)
         return passkey
@@ -242,7 +242,7 @@ class Passkeys:
                 return passkey
         raise NotFound("there is no such passkey")
 
-    def _verified_creation(self, credential: Mapping[str, Any], attempt: Attempt) -> Any:
+    def _verified_creation(self, credential: Mapping[str, Any], attempt: LoginAttempt) -> Any:
         try:
             made = webauthn.verify_registration_response(
                 credential=dict(credential),
@@ -251,15 +251,15 @@ class Passkeys:
                 expected_origin=self._origin,
                 require_user_verification=True,
             )
-            _check_not_framed(credential)
+            _check_passkey_not_framed(credential)
         except PasskeyRefused:
             raise
         except Exception as error:  # noqa: BLE001  hostile CBOR makes the parsers raise anything
-            raise _refused(error) from None
+            raise _refused_passkey(error) from None
         return made
 
     def _verified_login(
-        self, credential: Mapping[str, Any], attempt: Attempt, passkey: Passkey
+        self, credential: Mapping[str, Any], attempt: LoginAttempt, passkey: Passkey
     ) -> int:
         """The authenticator's new sign count."""
         try:
@@ -272,25 +272,25 @@ class Passkeys:
                 credential_current_sign_count=passkey.sign_count,
                 require_user_verification=True,
             )
-            _check_not_framed(credential)
+            _check_passkey_not_framed(credential)
             handle = base64url_to_bytes(credential["response"]["userHandle"])
         except PasskeyRefused:
             raise
         except Exception as error:  # noqa: BLE001  hostile CBOR makes the parsers raise anything
-            raise _refused(error) from None
-        if handle != _handle(passkey.person_id):
+            raise _refused_passkey(error) from None
+        if handle != _user_handle(passkey.person_id):
             raise PasskeyRefused("the passkey answers for somebody else", hint="try another one")
         return int(answer.new_sign_count)
 
 
-def _check_not_framed(credential: Mapping[str, Any]) -> None:
+def _check_passkey_not_framed(credential: Mapping[str, Any]) -> None:
     """:raises PasskeyRefused: another site has the portal's page in a frame."""
     data = base64url_to_bytes(credential["response"]["clientDataJSON"])
     if parse_client_data_json(data).cross_origin:
         raise PasskeyRefused("the page is inside another site's", hint="open it by itself")
 
 
-def _refused(error: Exception) -> PasskeyRefused:
+def _refused_passkey(error: Exception) -> PasskeyRefused:
     reason = str(error)
     if "sign count" in reason:
         return PasskeyRefused(
@@ -308,31 +308,31 @@ def _refused(error: Exception) -> PasskeyRefused:
     )
 
 
-def _check_number(there: list[Passkey]) -> None:
+def _check_passkey_number(there: list[Passkey]) -> None:
     if len(there) >= _MAX_PASSKEYS:
         raise Conflict(f"you have {_MAX_PASSKEYS} passkeys", hint="remove one first")
 
 
-def _handle(person: str) -> bytes:
+def _user_handle(person: str) -> bytes:
     """The person for an authenticator, which must not learn who it is (section 14.6.1)."""
     return hashlib.sha256(f"dit4c person\0{person}".encode()).digest()
 
 
-def _descriptor(passkey: Passkey) -> PublicKeyCredentialDescriptor:
+def _passkey_descriptor(passkey: Passkey) -> PublicKeyCredentialDescriptor:
     return PublicKeyCredentialDescriptor(
         id=base64url_to_bytes(passkey.credential),
         transports=[AuthenticatorTransport(one) for one in passkey.transports],
     )
 
 
-def _transports(credential: Mapping[str, Any]) -> list[str]:
+def _passkey_transports(credential: Mapping[str, Any]) -> list[str]:
     """The ways to reach the authenticator, as far as they are known ones."""
     said = credential["response"].get("transports")
     known = [one for one in said if isinstance(one, str)] if isinstance(said, list) else []
     return sorted(_TRANSPORTS.intersection(known))
 
 
-def _free_name(name: str, taken: set[str]) -> str:
+def _free_passkey_name(name: str, taken: set[str]) -> str:
     number, free = 2, name
     while free in taken:
         free = f"{name[:90]} {number}"
@@ -340,5 +340,5 @@ def _free_name(name: str, taken: set[str]) -> str:
     return free
 
 
-def _about(passkey: Passkey) -> str:
+def _about_passkey(passkey: Passkey) -> str:
     return f"{passkey.person_id} passkey:{public_id(passkey.digest)}"

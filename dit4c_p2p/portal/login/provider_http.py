@@ -25,7 +25,7 @@ class _TooLarge(httpx2.TransportError):
     """The answer has no end in sight."""
 
 
-class _Bounded(httpx2.AsyncByteStream):
+class _BoundedProviderBody(httpx2.AsyncByteStream):
     """An answer's body that ends at a limit."""
 
     def __init__(self, body: httpx2.AsyncByteStream) -> None:
@@ -48,7 +48,7 @@ class _BoundedTransport(httpx2.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await super().handle_async_request(request)
         if isinstance(response.stream, httpx2.AsyncByteStream):
-            response.stream = _Bounded(response.stream)
+            response.stream = _BoundedProviderBody(response.stream)
         return response
 
 
@@ -85,7 +85,7 @@ async def provider_client(
         raise ProviderNonsense(name, f"{type(error).__name__}: {error}") from None
 
 
-async def read_object(
+async def read_provider_object(
     client: AsyncOAuth2Client, name: str, url: str, **more: Any
 ) -> dict[str, Any]:
     """The JSON object at a URL of the provider's.
@@ -93,25 +93,25 @@ async def read_object(
     :raises ProviderDown: it answers with an error of its own (5xx).
     :raises ProviderNonsense: it answers with something else.
     """
-    found = await read_json(client, name, url, **more)
+    found = await read_provider_json(client, name, url, **more)
     if not isinstance(found, dict):
-        raise ProviderNonsense(name, f"{_place(url)} is no JSON object")
+        raise ProviderNonsense(name, f"{_provider_place(url)} is no JSON object")
     return found
 
 
-async def read_json(client: AsyncOAuth2Client, name: str, url: str, **more: Any) -> Any:
-    """:func:`read_object` for any JSON."""
+async def read_provider_json(client: AsyncOAuth2Client, name: str, url: str, **more: Any) -> Any:
+    """:func:`read_provider_object` for any JSON."""
     response = await client.request("GET", url, **more)
     if response.status_code >= 500:
-        _log.warning("provider %s: %s answers %s", name, _place(url), response.status_code)
+        _log.warning("provider %s: %s answers %s", name, _provider_place(url), response.status_code)
         raise ProviderDown(name)
     if response.status_code != 200:
-        raise ProviderNonsense(name, f"{_place(url)} answers {response.status_code}")
+        raise ProviderNonsense(name, f"{_provider_place(url)} answers {response.status_code}")
     try:
         return json.loads(response.content)
     except ValueError:
-        raise ProviderNonsense(name, f"{_place(url)} is no JSON") from None
+        raise ProviderNonsense(name, f"{_provider_place(url)} is no JSON") from None
 
 
-def _place(url: str) -> str:
+def _provider_place(url: str) -> str:
     return url.split("?", 1)[0]

@@ -27,7 +27,7 @@ _MAX_SECRET_BYTES = 4096
 
 
 @dataclass(frozen=True)
-class Leaving:
+class LeavingForProvider:
     """Where the browser goes, and the text of the attempt's cookie."""
 
     url: str
@@ -35,7 +35,7 @@ class Leaving:
 
 
 @dataclass(frozen=True)
-class Returned:
+class ReturnedFromProvider:
     """Who has come back, and what the attempt was begun with."""
 
     identity: Identity
@@ -61,7 +61,7 @@ class ProviderLogins:
         self._attempts = attempts
         self._providers: dict[str, IdentityProvider] = {}
         for provider in config.providers:
-            secret = _read_secret(provider.secret_file)
+            secret = _read_provider_secret(provider.secret_file)
             if isinstance(provider, GitHubProviderConfig):
                 self._providers[provider.id] = GitHubProvider(provider, secret)
             else:
@@ -77,7 +77,7 @@ class ProviderLogins:
         found = self._providers.get(provider)
         return found.name if found else provider
 
-    async def begin(self, provider: str, attempt: str, **data: str) -> Leaving:
+    async def begin(self, provider: str, attempt: str, **data: str) -> LeavingForProvider:
         """Send a browser to a provider.
 
         :param attempt: the attempt's name in this browser.
@@ -97,11 +97,11 @@ class ProviderLogins:
             _log.warning("provider %s: %s", provider, error.reason)
             raise
         known = {"provider": provider, "state": state, "nonce": nonce, "verifier": verifier}
-        return Leaving(url, self._attempts.begin(_PURPOSE, **data, **known))
+        return LeavingForProvider(url, self._attempts.begin(_PURPOSE, **data, **known))
 
     async def finish(
         self, provider: str, answer: Mapping[str, str], read: Callable[[str], str]
-    ) -> Returned:
+    ) -> ReturnedFromProvider:
         """Find out who has come back from a provider.
 
         :param answer: the redirect's query.
@@ -111,7 +111,7 @@ class ProviderLogins:
         :raises ProviderError: the provider has let nobody in, or can't be asked.
         """
         chosen, state = self._provider(provider), answer.get("state", "")
-        attempt = self._attempts.opened(_PURPOSE, read(attempt_of(answer)))
+        attempt = self._attempts.opened(_PURPOSE, read(attempt_of_redirect(answer)))
         begun = attempt.data
         same = hmac.compare_digest(begun["state"].encode(), state.encode())
         if begun["provider"] != provider or not same:
@@ -128,7 +128,7 @@ class ProviderLogins:
         except ProviderNonsense as error:
             _log.warning("provider %s: %s", provider, error.reason)
             raise
-        return Returned(identity, begun)
+        return ReturnedFromProvider(identity, begun)
 
     def _provider(self, id: str) -> IdentityProvider:
         found = self._providers.get(id)
@@ -140,12 +140,12 @@ class ProviderLogins:
         return f"{self._url}/login/with/{provider}/callback"
 
 
-def attempt_of(answer: Mapping[str, str]) -> str:
+def attempt_of_redirect(answer: Mapping[str, str]) -> str:
     """The name of the attempt that a redirect belongs to."""
     return answer.get("state", "").partition(".")[0]
 
 
-def _read_secret(file: Path | None) -> str:
+def _read_provider_secret(file: Path | None) -> str:
     if file is None:
         return ""
     try:

@@ -7,7 +7,7 @@ from dit4c_p2p.portal.login.identity import Identity
 
 
 @dataclass(frozen=True)
-class Admission:
+class SignupAdmission:
     """Somebody who is nobody's account yet may have one."""
 
     is_admin: bool = False
@@ -19,17 +19,21 @@ def is_named_admin(identity: Identity, config: LoginConfig) -> bool:
     return (identity.provider, identity.subject) in config.admins
 
 
-def admission(identity: Identity, config: LoginConfig) -> Admission | None:
+def signup_admission(identity: Identity, config: LoginConfig) -> SignupAdmission | None:
     """Whether somebody may come without an invitation, and as what; None if not."""
     is_admin = is_named_admin(identity, config)
-    met = [rule for rule in config.rules if config.signup == "listed" and _meets(identity, rule)]
+    met = [
+        rule
+        for rule in config.rules
+        if config.signup == "listed" and _meets_signup_rule(identity, rule)
+    ]
     if not is_admin and not met:
         return None
     groups = dict.fromkeys(rule.group for rule in met if rule.group)
-    return Admission(is_admin=is_admin, groups=tuple(groups))
+    return SignupAdmission(is_admin=is_admin, groups=tuple(groups))
 
 
-def _meets(identity: Identity, rule: SignupRule) -> bool:
+def _meets_signup_rule(identity: Identity, rule: SignupRule) -> bool:
     if rule.provider != identity.provider:
         return False
     if not rule.claim:

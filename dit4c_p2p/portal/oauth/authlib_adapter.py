@@ -36,7 +36,7 @@ ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 AUTH_METHOD = "private_key_jwt"
 
 
-class Client(ClientMixin):  # type: ignore[misc]
+class OAuthClient(ClientMixin):  # type: ignore[misc]
     """An instance as an OAuth client: it exists while a key of it is in force."""
 
     def __init__(
@@ -75,7 +75,7 @@ class Client(ClientMixin):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class Subject:
+class OAuthSubject:
     """The person who grants access, from a portal session."""
 
     person: str
@@ -83,7 +83,7 @@ class Subject:
 
 
 @dataclass
-class Code:
+class AuthorizationCode:
     """A code's row as Authlib reads it."""
 
     row: OAuthCode
@@ -124,23 +124,23 @@ class AccessToken:
 
 
 @dataclass
-class Snapshot:
+class OAuthSnapshot:
     """The rows that were read, and (``issued_…``) the rows that the core decided to write."""
 
     issuer: str
     now: float
     token_lifetime_s: int
-    client: Client | None = None
+    client: OAuthClient | None = None
     code: OAuthCode | None = None
     token: OAuthToken | None = None
     issued_code: str | None = None
     issued_token: str | None = None
-    issued_to: Subject | None = None
+    issued_to: OAuthSubject | None = None
     challenge: str = ""
 
 
 @dataclass
-class Answer:
+class OAuthAnswer:
     """An HTTP answer; ``body`` is JSON to be, or empty with a ``location``."""
 
     status: int
@@ -149,7 +149,7 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Request(OAuth2Request):  # type: ignore[misc]
+class OAuthRequest(OAuth2Request):  # type: ignore[misc]
     """A request whose parameters were read already, each once."""
 
     def __init__(self, method: str, params: Mapping[str, str]) -> None:
@@ -171,7 +171,7 @@ class Request(OAuth2Request):  # type: ignore[misc]
         return params
 
 
-class _Pkce(CodeChallenge):  # type: ignore[misc]
+class _RequiredPkce(CodeChallenge):  # type: ignore[misc]
     """Authlib requires PKCE of public clients only and allows ``plain``."""
 
     SUPPORTED_CODE_CHALLENGE_METHOD = ["S256"]
@@ -189,26 +189,26 @@ class _CodeGrant(AuthorizationCodeGrant):  # type: ignore[misc]
     def generate_authorization_code(self) -> str:
         return new_token()
 
-    def save_authorization_code(self, code: str, request: Request) -> None:
-        snapshot: Snapshot = self.server.snapshot
+    def save_authorization_code(self, code: str, request: OAuthRequest) -> None:
+        snapshot: OAuthSnapshot = self.server.snapshot
         snapshot.issued_code = code
         snapshot.issued_to = request.user
         snapshot.challenge = request.payload.data["code_challenge"]
 
-    def query_authorization_code(self, code: str, client: Client) -> Code | None:
+    def query_authorization_code(self, code: str, client: OAuthClient) -> AuthorizationCode | None:
         row = self.server.snapshot.code
         if row is None or row.instance != client.name.id:
             return None
-        return Code(row)
+        return AuthorizationCode(row)
 
-    def delete_authorization_code(self, authorization_code: Code) -> None:
+    def delete_authorization_code(self, authorization_code: AuthorizationCode) -> None:
         """It was spent by a conditional update before the core was asked."""
 
-    def authenticate_user(self, authorization_code: Code) -> Subject:
-        return Subject(authorization_code.row.person_id, authorization_code.row.session)
+    def authenticate_user(self, authorization_code: AuthorizationCode) -> OAuthSubject:
+        return OAuthSubject(authorization_code.row.person_id, authorization_code.row.session)
 
 
-class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]
+class _ClientAssertion(JWTBearerClientAssertion):  # type: ignore[misc]
     """Authlib's own check refuses EdDSA; ours fixes the algorithm by the key and caps the lifetime.
 
     That a token is used once is seen to by the transaction around the core.
@@ -216,11 +216,11 @@ class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]
 
     CLIENT_AUTH_METHOD = AUTH_METHOD
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: OAuthSnapshot) -> None:
         super().__init__(validate_jti=False)
         self._snapshot = snapshot
 
-    def resolve_client_public_key(self, client: Client) -> KeySet:
+    def resolve_client_public_key(self, client: OAuthClient) -> KeySet:
         return KeySet([tokens.to_jwk(key) for key in client.keys])
 
     def process_assertion_claims(self, assertion: str, resolve_key: Any) -> Mapping[str, Any]:
@@ -228,23 +228,25 @@ class _Assertion(JWTBearerClientAssertion):  # type: ignore[misc]
         try:
             if client is None:
                 raise InvalidToken("no such client")
-            return check_assertion(assertion, client, self._snapshot).claims
+            return check_client_assertion(assertion, client, self._snapshot).claims
         except InvalidToken as error:
-            raise InvalidClientError(description=_plain(str(error))) from error
+            raise InvalidClientError(description=_plain_description(str(error))) from error
 
 
-class _Introspection(IntrospectionEndpoint):  # type: ignore[misc]
+class _TokenIntrospection(IntrospectionEndpoint):  # type: ignore[misc]
     CLIENT_AUTH_METHODS = [AUTH_METHOD]
 
     def query_token(self, token_string: str, token_type_hint: str | None) -> AccessToken | None:
-        snapshot: Snapshot = self.server.snapshot
+        snapshot: OAuthSnapshot = self.server.snapshot
         return AccessToken(snapshot.token, snapshot.now) if snapshot.token else None
 
-    def check_permission(self, token: AccessToken, client: Client, request: Request) -> bool:
+    def check_permission(
+        self, token: AccessToken, client: OAuthClient, request: OAuthRequest
+    ) -> bool:
         return token.row.instance == client.name.id
 
     def introspect_token(self, token: AccessToken) -> dict[str, Any]:
-        snapshot: Snapshot = self.server.snapshot
+        snapshot: OAuthSnapshot = self.server.snapshot
         return {
             "active": True,
             "client_id": str(snapshot.client.name) if snapshot.client else "",
@@ -255,30 +257,30 @@ class _Introspection(IntrospectionEndpoint):  # type: ignore[misc]
         }
 
 
-class Core(AuthorizationServer):  # type: ignore[misc]
+class AuthlibCore(AuthorizationServer):  # type: ignore[misc]
     """One request's worth of authorization server."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: OAuthSnapshot) -> None:
         super().__init__()
         self.snapshot = snapshot
-        self.register_client_auth_method(AUTH_METHOD, _Assertion(snapshot))
+        self.register_client_auth_method(AUTH_METHOD, _ClientAssertion(snapshot))
         self.register_token_generator(
             "default",
             BearerTokenGenerator(
                 lambda **_: new_token(), expires_generator=snapshot.token_lifetime_s
             ),
         )
-        self.register_grant(_CodeGrant, [_Pkce(required=True)])
-        self.register_endpoint(_Introspection)
+        self.register_grant(_CodeGrant, [_RequiredPkce(required=True)])
+        self.register_endpoint(_TokenIntrospection)
 
     # ---- what Authlib asks of a framework
 
-    def query_client(self, client_id: str) -> Client | None:
+    def query_client(self, client_id: str) -> OAuthClient | None:
         """Return the client of this request; the snapshot has no other."""
         client = self.snapshot.client
         return client if client is not None and client.get_client_id() == client_id else None
 
-    def save_token(self, token: dict[str, Any], request: Request) -> None:
+    def save_token(self, token: dict[str, Any], request: OAuthRequest) -> None:
         """Keep the token for writing, and add its person to the response."""
         self.snapshot.issued_token = token["access_token"]
         self.snapshot.issued_to = request.user
@@ -287,25 +289,25 @@ class Core(AuthorizationServer):  # type: ignore[misc]
     def send_signal(self, name: str, *args: Any, **kwargs: Any) -> None:
         """Do nothing: no receiver exists."""
 
-    def create_oauth2_request(self, request: Request) -> Request:
+    def create_oauth2_request(self, request: OAuthRequest) -> OAuthRequest:
         """Return the request, which has the right type already."""
         return request
 
-    def handle_response(self, status: int, body: Any, headers: Any) -> Answer:
-        """Return Authlib's triple as an :class:`Answer`."""
+    def handle_response(self, status: int, body: Any, headers: Any) -> OAuthAnswer:
+        """Return Authlib's triple as an :class:`OAuthAnswer`."""
         fields = dict(headers)
         location = fields.pop("Location", None)
         if isinstance(body, list):
             body = dict(body)
-        return Answer(status, body, location, fields)
+        return OAuthAnswer(status, body, location, fields)
 
     # ---- the three endpoints
 
-    def authorize(self, request: Request, subject: Subject) -> Answer:
+    def authorize(self, request: OAuthRequest, subject: OAuthSubject) -> OAuthAnswer:
         """RFC 6749 section 4.1.2; every redirect says who sends it (RFC 9207)."""
         try:
             grant = self.get_authorization_grant(request)
-            answer: Answer = self.create_authorization_response(request, subject, grant)
+            answer: OAuthAnswer = self.create_authorization_response(request, subject, grant)
         except OAuth2Error as error:
             error.state = request.payload.state
             answer = self.handle_error_response(request, error)
@@ -315,20 +317,22 @@ class Core(AuthorizationServer):  # type: ignore[misc]
             answer.location = add_params_to_uri(answer.location, [("iss", self.snapshot.issuer)])
         return answer
 
-    def token(self, request: Request) -> Answer:
+    def token(self, request: OAuthRequest) -> OAuthAnswer:
         """RFC 6749 section 4.1.3."""
         try:
-            answer: Answer = self.create_token_response(request)
+            answer: OAuthAnswer = self.create_token_response(request)
         except ValueError:
             answer = self.handle_error_response(request, InvalidRequestError("malformed"))
         return answer
 
-    def introspect(self, request: Request) -> Answer:
+    def introspect(self, request: OAuthRequest) -> OAuthAnswer:
         """RFC 7662."""
-        answer: Answer = self.create_endpoint_response(IntrospectionEndpoint.ENDPOINT_NAME, request)
+        answer: OAuthAnswer = self.create_endpoint_response(
+            IntrospectionEndpoint.ENDPOINT_NAME, request
+        )
         return answer
 
-    def _malformed(self, request: Request) -> InvalidRequestError:
+    def _malformed(self, request: OAuthRequest) -> InvalidRequestError:
         """Authlib puts what it was sent into its texts, and fails when that has odd characters."""
         client = self.snapshot.client
         return InvalidRequestError(
@@ -338,7 +342,9 @@ class Core(AuthorizationServer):  # type: ignore[misc]
         )
 
 
-def check_assertion(assertion: str, client: Client, snapshot: Snapshot) -> tokens.VerifiedToken:
+def check_client_assertion(
+    assertion: str, client: OAuthClient, snapshot: OAuthSnapshot
+) -> tokens.VerifiedToken:
     """A client's JWT (RFC 7523 section 3), not yet marked as used.
 
     :raises InvalidToken: not signed by the client's key, not for this issuer, too old.
@@ -349,6 +355,6 @@ def check_assertion(assertion: str, client: Client, snapshot: Snapshot) -> token
     return token
 
 
-def _plain(text: str) -> str:
+def _plain_description(text: str) -> str:
     """Remove the characters that RFC 6749 section 5.2 forbids in a description."""
     return "".join(char for char in text if " " <= char <= "~" and char not in '"\\')

@@ -16,7 +16,7 @@ from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.pod import CALLBACK_PATH
 from dit4c_p2p.net.stranger_log import summed
-from dit4c_p2p.portal.accounts.people import in_force
+from dit4c_p2p.portal.accounts.people import account_in_force
 from dit4c_p2p.portal.accounts.sessions import LoggedIn
 from dit4c_p2p.portal.audit import Audit
 from dit4c_p2p.portal.config import PortalConfig
@@ -26,13 +26,13 @@ from dit4c_p2p.portal.models import Instance, OAuthCode, OAuthToken, Person, Ses
 from dit4c_p2p.portal.oauth.authlib_adapter import (
     ASSERTION_TYPE,
     AUTH_METHOD,
-    Answer,
-    Client,
-    Core,
-    Request,
-    Snapshot,
-    Subject,
-    check_assertion,
+    AuthlibCore,
+    OAuthAnswer,
+    OAuthClient,
+    OAuthRequest,
+    OAuthSnapshot,
+    OAuthSubject,
+    check_client_assertion,
 )
 from dit4c_p2p.portal.opaque_tokens import digest
 
@@ -82,7 +82,7 @@ class OAuthServer:
             "authorization_response_iss_parameter_supported": True,
         }
 
-    async def authorize(self, params: Mapping[str, str], session: LoggedIn) -> Answer:
+    async def authorize(self, params: Mapping[str, str], session: LoggedIn) -> OAuthAnswer:
         """Send the creator of an instance back to it with a code.
 
         :raises NotFound: no such client, somebody else's instance, or another redirect URI than
@@ -96,7 +96,7 @@ class OAuthServer:
             await self._audit.record_refusal("authorize", error, who=session.who.id, about=about)
             raise
 
-    async def _authorize(self, params: Mapping[str, str], session: LoggedIn) -> Answer:
+    async def _authorize(self, params: Mapping[str, str], session: LoggedIn) -> OAuthAnswer:
         # In one transaction, so that a code is never made after a logout that would have ended it.
         async with in_transaction("portal"):
             snapshot = self._snapshot()
@@ -110,9 +110,9 @@ class OAuthServer:
             if params.get("redirect_uri") != client.redirect_uri:
                 raise NotFound("this is not where the instance takes its users")
             if len(params.get("state", "")) > _MAX_STATE_CHARS:
-                return _refused("invalid_request", "state is too long")
-            answer = Core(snapshot).authorize(
-                Request("GET", params), Subject(session.who.id, session.digest)
+                return _refused_oauth_request("invalid_request", "state is too long")
+            answer = AuthlibCore(snapshot).authorize(
+                OAuthRequest("GET", params), OAuthSubject(session.who.id, session.digest)
             )
             if snapshot.issued_code is not None:
                 await OAuthCode.create(
@@ -128,13 +128,13 @@ class OAuthServer:
                 once_committed(_log.info, "%s: code issued to %s", client.name, session.who.id)
             return answer
 
-    async def token(self, params: Mapping[str, str]) -> Answer:
+    async def token(self, params: Mapping[str, str]) -> OAuthAnswer:
         """Exchange a code for a token, once."""
         code = digest(params.get("code", ""))
         async with in_transaction("portal"):
             snapshot = self._snapshot()
             client = await self._prove(snapshot, params)
-            if isinstance(client, Answer):
+            if isinstance(client, OAuthAnswer):
                 return client
             mine = OAuthCode.filter(digest=code, instance=client.name.id)
             spent = await mine.filter(used_at=None, expires_at__gt=snapshot.now).update(
@@ -151,7 +151,7 @@ class OAuthServer:
                     once_committed(
                         _log.warning, "%s: a code came back; its tokens end", client.name
                     )
-            answer = Core(snapshot).token(Request("POST", params))
+            answer = AuthlibCore(snapshot).token(OAuthRequest("POST", params))
             if snapshot.issued_token is not None and snapshot.issued_to is not None:
                 await OAuthToken.create(
                     digest=digest(snapshot.issued_token),
@@ -165,15 +165,15 @@ class OAuthServer:
                 once_committed(_log.info, "%s: token issued", client.name)
         return answer
 
-    async def introspect(self, params: Mapping[str, str]) -> Answer:
+    async def introspect(self, params: Mapping[str, str]) -> OAuthAnswer:
         """Answer whether an access token of this client is valid."""
         async with in_transaction("portal"):
             snapshot = self._snapshot()
             client = await self._prove(snapshot, params)
-            if isinstance(client, Answer):
+            if isinstance(client, OAuthAnswer):
                 return client
             snapshot.token = await self._token(params.get("token", ""), snapshot.now)
-            return Core(snapshot).introspect(Request("POST", params))
+            return AuthlibCore(snapshot).introspect(OAuthRequest("POST", params))
 
     async def remove_expired(self) -> None:
         """Forget what has no more effect; a code stays as long as a token made from it could."""
@@ -183,10 +183,10 @@ class OAuthServer:
         kept_s = self._config.limits.access_token_s
         await OAuthCode.filter(expires_at__lt=now - kept_s).delete()
 
-    def _snapshot(self) -> Snapshot:
-        return Snapshot(self._config.url, self._clock(), self._config.limits.access_token_s)
+    def _snapshot(self) -> OAuthSnapshot:
+        return OAuthSnapshot(self._config.url, self._clock(), self._config.limits.access_token_s)
 
-    async def _client(self, client_id: str) -> Client | None:
+    async def _client(self, client_id: str) -> OAuthClient | None:
         """The client of this id, if its instance is there and has a key in force."""
         try:
             name = PeerName.parse(client_id)
@@ -199,9 +199,11 @@ class OAuthServer:
         if instance is None or instance.state in _GOING or not keys:
             return None
         redirect_uri = self._config.instance_url(name.id) + CALLBACK_PATH.removeprefix("/")
-        return Client(name, redirect_uri, keys)
+        return OAuthClient(name, redirect_uri, keys)
 
-    async def _prove(self, snapshot: Snapshot, params: Mapping[str, str]) -> Client | Answer:
+    async def _prove(
+        self, snapshot: OAuthSnapshot, params: Mapping[str, str]
+    ) -> OAuthClient | OAuthAnswer:
         """The client that signed the assertion, which is spent then; or the answer if there is none
         or it is not good.
 
@@ -209,7 +211,7 @@ class OAuthServer:
         section 5.2 lets an error have more members).
         """
         assertion = params.get("client_assertion", "")
-        unproved = _refused("invalid_client", "the client did not prove its key")
+        unproved = _refused_oauth_request("invalid_client", "the client did not prove its key")
         if params.get("client_assertion_type") != ASSERTION_TYPE:
             return unproved
         try:
@@ -217,16 +219,16 @@ class OAuthServer:
             client = await self._client(str(head.issuer))
             if client is None or params.get("client_id", str(head.issuer)) != str(head.issuer):
                 return unproved
-            token = check_assertion(assertion, client, snapshot)
+            token = check_client_assertion(assertion, client, snapshot)
         except InvalidToken as error:
             _log.warning("a client's token was refused: %s", error)
             await self._audit.record_refusal("peer.login", error, about=params.get("client_id", ""))
             if isinstance(error, WrongClock):
-                return _refused("invalid_client", error.one_line(), code=error.code)
+                return _refused_oauth_request("invalid_client", error.one_line(), code=error.code)
             return unproved
         self._registry.seen(token.fingerprint)
-        if not await claim(token):
-            return _refused("invalid_client", "the client's token was used before")
+        if not await claim_peer_token(token):
+            return _refused_oauth_request("invalid_client", "the client's token was used before")
         snapshot.client = client
         return client
 
@@ -240,7 +242,9 @@ class OAuthServer:
 
     async def _may_come_in(self, person: str, session: str, now: float) -> bool:
         found = await Person.get_or_none(id=person)
-        return found is not None and in_force(found, now) and await self._goes_on(session, now)
+        return (
+            found is not None and account_in_force(found, now) and await self._goes_on(session, now)
+        )
 
     async def _goes_on(self, session: str, now: float) -> bool:
         """Whether a portal session, named by its digest, has neither ended nor expired."""
@@ -252,13 +256,13 @@ class OAuthServer:
             used_at__gt=now - limits.session_idle_s,
         )
 
-    async def _end_tokens_of(self, code: str, client: Client, now: float) -> int:
+    async def _end_tokens_of(self, code: str, client: OAuthClient, now: float) -> int:
         return await OAuthToken.filter(code=code, instance=client.name.id, revoked_at=None).update(
             revoked_at=now
         )
 
 
-async def claim(token: tokens.VerifiedToken) -> bool:
+async def claim_peer_token(token: tokens.VerifiedToken) -> bool:
     """Mark a peer's token as used, in the transaction that acts on it; False if it was before."""
     used = digest(token.fingerprint, token.jti)
     if await UsedToken.exists(digest=used):
@@ -270,8 +274,8 @@ async def claim(token: tokens.VerifiedToken) -> bool:
 _ALGORITHMS = ["Ed25519", "EdDSA", "ES256", "ES384", "ES512", "PS256"]
 
 
-def _refused(error: str, text: str, **more: str) -> Answer:
-    return Answer(
+def _refused_oauth_request(error: str, text: str, **more: str) -> OAuthAnswer:
+    return OAuthAnswer(
         400,
         {"error": error, "error_description": text, **more},
         headers={"Cache-Control": "no-store"},

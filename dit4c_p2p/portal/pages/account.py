@@ -9,7 +9,7 @@ from aiohttp import web
 from dit4c_p2p.identity.keys import fingerprint
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.portal.accounts import api_tokens, groups, people
-from dit4c_p2p.portal.api.checkpoints import choose
+from dit4c_p2p.portal.api.checkpoints import choose_checkpoint_interval
 from dit4c_p2p.portal.api.people import (
     new_api_token,
     person_view,
@@ -25,7 +25,11 @@ from dit4c_p2p.portal.pages.login import login_ways
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.schemas import LoginLinkView, NewTokenView, time_or_none, time_text
 from dit4c_p2p.portal.services.people import create_person_link, end_person_token
-from dit4c_p2p.portal.services.user_keys import add_key, find_key, remove_key
+from dit4c_p2p.portal.services.user_keys import (
+    add_ssh_key_of_person,
+    find_ssh_key_of_person,
+    remove_ssh_key_of_person,
+)
 from dit4c_p2p.portal.storage import consent
 from dit4c_p2p.portal.storage.files import sftp_command
 from dit4c_p2p.portal.storage.schemas import consent_view, group_view, key_view
@@ -93,7 +97,7 @@ async def account(
     await call.parts.registry.write_seen()
     return call.page(
         "account.html",
-        person=person_view(await people.get(call.by), now),
+        person=person_view(await people.get_person(call.by), now),
         sessions=[
             {
                 "id": public_id(one.digest),
@@ -110,7 +114,7 @@ async def account(
                     "view": token_view(token),
                     "over": token.expires_at is not None and token.expires_at <= now,
                 }
-                for token in await api_tokens.of(call.by)
+                for token in await api_tokens.tokens_of_person(call.by)
             ],
             key=lambda one, name: getattr(one["view"], name),
             text=lambda one: " ".join([one["view"].label, *one["view"].scopes]),
@@ -119,7 +123,7 @@ async def account(
         keys=[key_view(key) for key in await call.parts.user_keys.of(call.by)],
         groups=[
             {"view": group_view(member.group), "write": member.writes, "manage": member.manages}
-            for member in await groups.memberships(call.by)
+            for member in await groups.memberships_of_person(call.by)
         ],
         servers=await _file_servers(call),
         consents=[consent_view(one) for one in await consent.given_by(call.by)],
@@ -150,13 +154,13 @@ async def account(
         done=call.request.query.get("done", ""),
         saves=bool(call.parts.config.imageservers),
         intervals=intervals("as usual here", call.parts.config.limits.checkpoint_minutes),
-        interval=interval_text((await people.get(call.by)).checkpoint_minutes),
+        interval=interval_text((await people.get_person(call.by)).checkpoint_minutes),
     )
 
 
 async def set_checkpoints(call: PageCall) -> web.Response:
     """How often checkpoints of one's instances are made."""
-    await choose(call.by, chosen_interval(call))
+    await choose_checkpoint_interval(call.by, chosen_interval(call))
     return go_to("/account#checkpoints")
 
 
@@ -201,19 +205,21 @@ async def revoke_token(call: PageCall) -> web.Response:
 async def add_ssh_key(call: PageCall) -> web.Response:
     """One more SSH key of one's own; it is pending until its first login."""
     form = call.form
-    await add_key(call.parts, call.by, line=form.get("line", ""), label=form.get("key_name", ""))
+    await add_ssh_key_of_person(
+        call.parts, call.by, line=form.get("line", ""), label=form.get("key_name", "")
+    )
     return go_to("/account#keys")
 
 
 async def confirm_remove_ssh_key(call: PageCall) -> web.Response:
     """What removing a key means, before it is done."""
-    key = await find_key(call.parts, call.by, call.path("fingerprint"))
+    key = await find_ssh_key_of_person(call.parts, call.by, call.path("fingerprint"))
     return call.page("remove_ssh_key.html", key=key_view(key))
 
 
 async def remove_ssh_key(call: PageCall) -> web.Response:
     """The answer "yes"."""
-    await remove_key(call.parts, call.by, call.path("fingerprint"), by=call.by)
+    await remove_ssh_key_of_person(call.parts, call.by, call.path("fingerprint"), by=call.by)
     return go_to("/account#keys")
 
 

@@ -26,7 +26,7 @@ def write(request: web.Request, response: web.StreamResponse, id: str, sealed: s
     for name in kept[:-_MAX_KEPT]:
         response.del_cookie(name, path="/", secure=True, httponly=True, samesite="Lax")
     # Lax: a provider sends the browser back from its own site.
-    cookies.write(request, response, sealed, purpose=_purpose(id), max_age_s=ATTEMPT_S)
+    cookies.write_cookie(request, response, sealed, purpose=_purpose(id), max_age_s=ATTEMPT_S)
 
 
 def read(request: web.Request, id: str) -> str:
@@ -34,7 +34,7 @@ def read(request: web.Request, id: str) -> str:
 
     :raises AttemptOver: there is none such in this browser.
     """
-    sealed = cookies.read(request, _purpose(id)) if _ID.fullmatch(id) else ""
+    sealed = cookies.read_cookie(request, _purpose(id)) if _ID.fullmatch(id) else ""
     if not sealed:
         raise AttemptOver
     return sealed
@@ -42,7 +42,7 @@ def read(request: web.Request, id: str) -> str:
 
 def remove(request: web.Request, response: web.StreamResponse, id: str) -> None:
     """Forget it."""
-    cookies.remove(request, response, _purpose(id))
+    cookies.remove_cookie(request, response, _purpose(id))
 
 
 def _purpose(id: str) -> str:

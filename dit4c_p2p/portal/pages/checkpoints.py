@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from dit4c_p2p.portal.accounts import people
-from dit4c_p2p.portal.api.checkpoints import interval_view
+from dit4c_p2p.portal.api.checkpoints import checkpoint_interval_view
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
@@ -29,7 +29,9 @@ async def show(call: PageCall) -> web.Response:
     """How often one is made of this instance."""
     parts = call.parts
     instance = await parts.instances.get(call.session.who, call.path("id"))
-    usual = interval_view(await people.get(call.by), parts.config.limits).in_force_minutes
+    usual = checkpoint_interval_view(
+        await people.get_person(call.by), parts.config.limits
+    ).in_force_minutes
     return call.page(
         "instance_checkpoints.html",
         instance=instance,

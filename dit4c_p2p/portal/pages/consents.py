@@ -5,7 +5,7 @@ from aiohttp import web
 from dit4c_p2p.portal.models import OwnerConsent
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
-from dit4c_p2p.portal.services.storage import give_consent, withdraw_consent
+from dit4c_p2p.portal.services.storage import give_machine_consent, withdraw_machine_consent
 from dit4c_p2p.portal.storage import consent
 
 
@@ -32,11 +32,11 @@ async def ask_page(call: PageCall) -> web.Response:
 
 async def give(call: PageCall) -> web.Response:
     """The answer "yes"."""
-    await give_consent(call.parts, call.by, call.path("owner"))
+    await give_machine_consent(call.parts, call.by, call.path("owner"))
     return go_to("/")
 
 
 async def withdraw(call: PageCall) -> web.Response:
     """Not any more."""
-    await withdraw_consent(call.parts, call.by, call.path("owner"))
+    await withdraw_machine_consent(call.parts, call.by, call.path("owner"))
     return go_to("/account#consents")

@@ -21,7 +21,7 @@ from dit4c_p2p.portal.pages.forms import checked_form, go_to
 from dit4c_p2p.portal.pages.login import current, still_in
 from dit4c_p2p.portal.pages.page import PageCall, page_handler
 from dit4c_p2p.portal.pages.passkeys import offer_passkey
-from dit4c_p2p.portal.services.instances import log_text
+from dit4c_p2p.portal.services.instances import instance_log_text
 from dit4c_p2p.portal.storage import consent
 
 _LOG_LINES = 200
@@ -123,7 +123,7 @@ async def log(request: web.Request) -> web.Response:
     """The newest lines of an instance's log, for the drawer of its row; also while it starts."""
     parts, session = services(request), await _session(request)
     instance = await parts.instances.get(session.who, request.match_info["id"])
-    text = await log_text(parts, instance, _LOG_LINES)
+    text = await instance_log_text(parts, instance, _LOG_LINES)
     if _is_script(request):
         return json_answer({"text": text})
     return web.Response(text=text, content_type="text/plain")
@@ -240,7 +240,7 @@ async def _views(parts: PortalContext, instances: list[Instance]) -> list[dict[s
     known = await catalogue(parts.config)
     lent_by = await consent.lenders(instances) if parts.public.fileservers else {}
     return [
-        view.page_view(
+        view.instance_page_view(
             instance, parts.config, known, parts.reach.of(instance), parts.memory.of(instance)
         )
         | {

@@ -4,7 +4,7 @@ from typing import Any
 
 from aiohttp import web
 
-from dit4c_p2p.portal.accounts.api_tokens import words_of
+from dit4c_p2p.portal.accounts.api_tokens import scopes_in_words
 from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import PortalError
 from dit4c_p2p.portal.http.request_body import read_form
@@ -15,7 +15,7 @@ from dit4c_p2p.portal.login.device import (
     INTERVAL_S,
     LIFETIME_S,
     DeviceRefused,
-    clean_code,
+    clean_user_code,
 )
 from dit4c_p2p.portal.models import DeviceCode
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
@@ -93,9 +93,9 @@ async def decide(call: PageCall) -> web.Response:
 
 def _shown(found: DeviceCode, typed: str) -> dict[str, Any]:
     return {
-        "code": clean_code(typed),
+        "code": clean_user_code(typed),
         "name": found.name,
         "origin": found.origin,
         "since": time_text(found.created_at),
-        "may": words_of(found.scopes),
+        "may": scopes_in_words(found.scopes),
     }

@@ -26,14 +26,14 @@ async def versions_page(call: PageCall) -> web.Response:
         "earlier.html",
         title=await folder_title(live),
         folder=live.path.url,
-        versions=await snapshots.versions(call.parts, call.by, live),
+        versions=await snapshots.file_versions(call.parts, call.by, live),
     )
 
 
 async def restore_page(call: PageCall) -> web.Response:
     """Whether something is to be restored, and whether what is there now may go."""
     place = await files.find_place(call.parts, call.by, path_of(call.request))
-    found = await snapshots.restorable(call.parts, call.by, place)
+    found = await snapshots.restorable_version(call.parts, call.by, place)
     return call.page(
         "restore.html",
         form={},
@@ -51,5 +51,5 @@ async def restore(call: PageCall) -> web.Response:
     """Restore it, and show the folder that it is in now."""
     place = await files.find_place(call.parts, call.by, path_of(call.request))
     replace = call.form.get("replace") == "1"
-    await snapshots.restore(call.parts, call.by, place, replace=replace)
+    await snapshots.restore_version(call.parts, call.by, place, replace=replace)
     return go_to(f"/files/browse/{place.live.parent.url}")

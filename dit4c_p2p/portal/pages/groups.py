@@ -13,9 +13,9 @@ from dit4c_p2p.portal.services.groups import (
     close_group,
     create_group,
     limit_group,
-    remove_member,
+    put_member_into_group,
     rename_group,
-    set_member,
+    take_member_out_of_group,
 )
 from dit4c_p2p.portal.storage.homes import tree_of_group
 from dit4c_p2p.portal.storage.schemas import group_view, member_view
@@ -67,7 +67,7 @@ def routes() -> list[web.RouteDef]:
 async def list_page(call: PageCall) -> web.Response:
     """All groups, the newest first, and a form for one more."""
     listing = Listing.asked(call, "/admin/groups", _COLUMNS, usual="-created")
-    found = await listing.rows(groups.search(listing.wanted))
+    found = await listing.rows(groups.search_groups(listing.wanted))
     return call.page(
         "admin_groups.html",
         groups=[
@@ -94,8 +94,8 @@ async def create(call: PageCall) -> web.Response:
 async def group_page(call: PageCall) -> web.Response:
     """A group and its members; forms for whoever may change them."""
     who = call.session.who
-    group = await groups.seen_by(who, call.path("id"))
-    members = [member_view(member) for member in await groups.members(group)]
+    group = await groups.group_seen_by(who, call.path("id"))
+    members = [member_view(member) for member in await groups.group_members(group)]
     own = next((member for member in members if member.person == who.id), None)
     return call.page(
         "group.html",
@@ -118,7 +118,7 @@ async def put_member(call: PageCall) -> web.Response:
     person = form.get("person", "").strip()
     if not person:
         raise BadRequest("say who, by the person's id", field="person")
-    await set_member(
+    await put_member_into_group(
         call.parts,
         call.session.who,
         id,
@@ -132,20 +132,20 @@ async def put_member(call: PageCall) -> web.Response:
 async def take_member(call: PageCall) -> web.Response:
     """One member fewer."""
     id = call.path("id")
-    await groups.managed_by(call.session.who, id)
-    await remove_member(call.parts, call.session.who, id, call.path("person"))
+    await groups.group_managed_by(call.session.who, id)
+    await take_member_out_of_group(call.parts, call.session.who, id, call.path("person"))
     return go_to("/account" if await _gone(call, id) else f"/groups/{id}")
 
 
 async def confirm_leave(call: PageCall) -> web.Response:
     """What leaving means, before it is done."""
-    group = await groups.seen_by(call.session.who, call.path("id"))
+    group = await groups.group_seen_by(call.session.who, call.path("id"))
     return call.page("leave_group.html", group=group_view(group))
 
 
 async def leave(call: PageCall) -> web.Response:
     """The answer "yes"."""
-    await remove_member(call.parts, call.session.who, call.path("id"), call.by)
+    await take_member_out_of_group(call.parts, call.session.who, call.path("id"), call.by)
     return go_to("/account")
 
 

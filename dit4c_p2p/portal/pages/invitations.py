@@ -62,7 +62,7 @@ async def _offer(
     request: web.Request, *, name: str = "", error: PortalError | None = None
 ) -> web.Response:
     token, parts = request.match_info["token"], services(request)
-    invitation = await invitations.find(token, now=parts.clock())
+    invitation = await invitations.find_invitation(token, now=parts.clock())
     inviter = await Person.get_or_none(id=invitation.made_by)
     visit = new_visit()
     response = aiohttp_jinja2.render_template(
@@ -118,13 +118,13 @@ async def all_invitations(call: PageCall, url: str = "") -> web.Response:
         invitations=[
             _view(one, now)
             for one in listing.items(
-                await invitations.every(),
+                await invitations.all_invitations(),
                 key=getattr,
                 text=lambda one: f"{one.label} {one.group} {one.made_by}",
             )
         ],
         listing=listing,
-        groups={"": "none", **{group.id: group.title for group in await groups.search()}},
+        groups={"": "none", **{group.id: group.title for group in await groups.search_groups()}},
         form={**usual, **call.form},
         today=day_of(now),
         url=url,
@@ -162,7 +162,7 @@ def _view(invitation: Invitation, now: float) -> dict[str, object]:
     return {
         "id": public_id(invitation.digest),
         "label": invitation.label,
-        "state": invitations.state_of(invitation, now),
+        "state": invitations.invitation_state(invitation, now),
         "used": invitation.used,
         "uses": invitation.uses,
         "expires": time_text(invitation.expires_at),

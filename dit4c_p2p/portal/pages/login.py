@@ -17,7 +17,7 @@ from aiohttp import web
 
 from dit4c_p2p.portal.accounts import people
 from dit4c_p2p.portal.accounts.sessions import LoggedIn
-from dit4c_p2p.portal.accounts.user_agents import describe
+from dit4c_p2p.portal.accounts.user_agents import describe_user_agent
 from dit4c_p2p.portal.audit import set_request_identity
 from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import AccountClosed, Forbidden, Misdirected
@@ -56,7 +56,7 @@ async def current(request: web.Request, *, use: bool = True) -> LoggedIn | None:
     :raises AccountClosed: the person may not come in any more.
     """
     canonical(request)
-    token = cookies.read(request)
+    token = cookies.read_cookie(request)
     session = await services(request).sessions.find(token, use=use) if token else None
     if session is not None:
         set_request_identity(session.who.id, session=session.digest)
@@ -88,7 +88,7 @@ def login_needed(request: web.Request, *, after_login: str = "") -> web.Response
     )
     response.headers["WWW-Authenticate"] = 'Link realm="dit4c"'
     if after_login and len(after_login) <= _MAX_AFTER_CHARS:
-        cookies.write(request, response, after_login, purpose=_AFTER, max_age_s=_AFTER_S)
+        cookies.write_cookie(request, response, after_login, purpose=_AFTER, max_age_s=_AFTER_S)
     return response
 
 
@@ -108,7 +108,7 @@ def login_ways(request: web.Request) -> dict[str, Any]:
 
 def describe_browser(request: web.Request) -> str:
     """What a person knows the request's browser by; empty for what is none."""
-    return describe(request.headers.get("User-Agent", ""))
+    return describe_user_agent(request.headers.get("User-Agent", ""))
 
 
 async def earlier_session(request: web.Request) -> LoggedIn | None:
@@ -122,7 +122,7 @@ async def earlier_session(request: web.Request) -> LoggedIn | None:
 
 def after_login(request: web.Request) -> str:
     """Where the visitor was going; empty for the dashboard."""
-    return _local(cookies.read(request, _AFTER))
+    return _local(cookies.read_cookie(request, _AFTER))
 
 
 async def enter(
@@ -132,10 +132,10 @@ async def enter(
     sessions = services(request).sessions
     if earlier is not None:
         await sessions.log_out(earlier)
-    cookies.write(request, response, token, max_age_s=sessions.lifetime_s)
+    cookies.write_cookie(request, response, token, max_age_s=sessions.lifetime_s)
     for name in _visits(request):
         _forget(response, name)
-    cookies.remove(request, response, _AFTER)
+    cookies.remove_cookie(request, response, _AFTER)
 
 
 def where_to(request: web.Request) -> web.Response:
@@ -155,7 +155,7 @@ class Visit:
 
     def keep(self, request: web.Request, response: web.StreamResponse) -> None:
         """Give the browser what :func:`checked_visit` looks for."""
-        cookies.write(
+        cookies.write_cookie(
             request,
             response,
             self.token,
@@ -196,7 +196,7 @@ async def checked_visit(request: web.Request) -> Mapping[str, str]:
     origin = request.headers.get("Origin")
     if origin == "null":
         sent = form.get("visit", "")
-        visit = cookies.read(request, _visit_purpose(sent)) if _TOKEN.fullmatch(sent) else ""
+        visit = cookies.read_cookie(request, _visit_purpose(sent)) if _TOKEN.fullmatch(sent) else ""
         if not visit or not hmac.compare_digest(visit.encode(), sent.encode()):
             raise Forbidden("the button was not on this page", hint="open the link again")
     elif origin not in (None, services(request).config.url):
@@ -208,7 +208,7 @@ async def offer(request: web.Request) -> web.Response:
     """Whom the link logs in, and the button."""
     canonical(request)
     now = services(request).clock()
-    person = await people.link_person(request.match_info["token"], now=now)
+    person = await people.person_of_login_link(request.match_info["token"], now=now)
     if person is None:
         return private(_spent(request))
     visit = new_visit()
@@ -242,7 +242,7 @@ async def log_out(request: web.Request) -> web.Response:
     form = await checked_form(request, session)
     await services(request).sessions.log_out(session, everywhere=form.get("everywhere") == "1")
     response = go_to("/")
-    cookies.remove(request, response)
+    cookies.remove_cookie(request, response)
     return response
 
 

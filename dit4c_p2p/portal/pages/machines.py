@@ -11,7 +11,7 @@ from dit4c_p2p.messages.instances import FINAL, LIVE, State
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.instances.catalogue import catalogue
 from dit4c_p2p.portal.instances.memory import Memory
-from dit4c_p2p.portal.instances.view import memory_text, page_view
+from dit4c_p2p.portal.instances.view import instance_page_view, memory_text
 from dit4c_p2p.portal.models import Instance, Peer
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.listing import Listing
@@ -91,7 +91,7 @@ async def instances(call: PageCall) -> web.Response:
     return call.page(
         "admin_instances.html",
         instances=[
-            page_view(one, parts.config, known, parts.reach.of(one), parts.memory.of(one))
+            instance_page_view(one, parts.config, known, parts.reach.of(one), parts.memory.of(one))
             | {"owner": one.owner_id, "machine": one.node or "", "image": one.image_name}
             for one in found
         ],

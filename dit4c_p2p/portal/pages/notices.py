@@ -21,15 +21,15 @@ def register(text: str) -> str:
 
 def leave(request: web.Request, response: web.StreamResponse, text: str) -> None:
     """Have the next page of this browser show a registered text."""
-    cookies.write(request, response, quote(text), purpose=_PURPOSE, max_age_s=_LIFETIME_S)
+    cookies.write_cookie(request, response, quote(text), purpose=_PURPOSE, max_age_s=_LIFETIME_S)
 
 
 def left(request: web.Request) -> str:
     """Return the text that the form before has left; empty if there is none."""
-    text = unquote(cookies.read(request, _PURPOSE))
+    text = unquote(cookies.read_cookie(request, _PURPOSE))
     return text if text in _KNOWN else ""
 
 
 def take_back(request: web.Request, response: web.StreamResponse) -> None:
     """Remove the text: it was shown."""
-    cookies.remove(request, response, _PURPOSE)
+    cookies.remove_cookie(request, response, _PURPOSE)

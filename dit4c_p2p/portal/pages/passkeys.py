@@ -13,7 +13,7 @@ from dit4c_p2p.portal.errors import Forbidden, Unauthorized
 from dit4c_p2p.portal.http import cookies
 from dit4c_p2p.portal.http.request_body import Body, read_json
 from dit4c_p2p.portal.http.responses import json_answer
-from dit4c_p2p.portal.login.passkeys import Begun
+from dit4c_p2p.portal.login.passkeys import BegunPasskey
 from dit4c_p2p.portal.pages import attempts
 from dit4c_p2p.portal.pages.account import account
 from dit4c_p2p.portal.pages.forms import check_csrf, check_origin, go_to
@@ -140,7 +140,7 @@ async def remove(call: PageCall) -> web.Response:
 async def later(call: PageCall) -> web.Response:
     """Offer no passkey to this person in this browser for a month."""
     response = go_to("/")
-    cookies.write(call.request, response, call.by, purpose=_LATER, max_age_s=_LATER_S)
+    cookies.write_cookie(call.request, response, call.by, purpose=_LATER, max_age_s=_LATER_S)
     return response
 
 
@@ -149,7 +149,7 @@ async def offer_passkey(call: PageCall) -> bool:
     passkeys = call.parts.passkeys
     if not passkeys.offered or not _fresh(call.request, call.session):
         return False
-    if cookies.read(call.request, _LATER) == call.by:
+    if cookies.read_cookie(call.request, _LATER) == call.by:
         return False
     return not await passkeys.of(call.by)
 
@@ -159,7 +159,7 @@ def _fresh(request: web.Request, session: LoggedIn) -> bool:
     return services(request).clock() - session.since <= FRESH_S
 
 
-def _begun(request: web.Request, begun: Begun) -> web.Response:
+def _begun(request: web.Request, begun: BegunPasskey) -> web.Response:
     id = attempts.new_id()
     response = json_answer({"attempt": id, "options": begun.options})
     attempts.write(request, response, id, begun.sealed)

@@ -7,8 +7,8 @@ from aiohttp import web
 
 from dit4c_p2p.messages.instances import FINAL, State
 from dit4c_p2p.portal.accounts import groups, people
-from dit4c_p2p.portal.accounts.limits import limits_of
-from dit4c_p2p.portal.accounts.people import Change
+from dit4c_p2p.portal.accounts.limits import limits_of_person
+from dit4c_p2p.portal.accounts.people import AccountChange
 from dit4c_p2p.portal.api.people import (
     limits_view,
     person_view,
@@ -90,7 +90,7 @@ async def everybody(call: PageCall) -> web.Response:
     """Show the accounts, the newest first, and the form to invite a person."""
     now = call.parts.clock()
     listing = Listing.asked(call, "/admin/people", _COLUMNS, usual="-created")
-    found = await listing.rows(people.search(listing.wanted, now=now))
+    found = await listing.rows(people.search_people(listing.wanted, now=now))
     return call.page(
         "admin_people.html",
         people=[person_view(person, now) for person in found],
@@ -120,7 +120,7 @@ async def invite(call: PageCall) -> web.Response:
 
 async def somebody(call: PageCall) -> web.Response:
     """Show one person; entered values stay in the forms."""
-    person, now = await people.get(call.path("id")), call.parts.clock()
+    person, now = await people.get_person(call.path("id")), call.parts.clock()
     kept = {
         "ends": _end_day(person.ends_at),
         "link_hours": _NEXT_LINK_HOURS,
@@ -130,8 +130,8 @@ async def somebody(call: PageCall) -> web.Response:
     return call.page(
         "admin_person.html",
         person=person_view(person, now),
-        limits=limits_view(await limits_of(person.id, call.parts.config.limits)),
-        groups=[member.group for member in await groups.memberships(person.id)],
+        limits=limits_view(await limits_of_person(person.id, call.parts.config.limits)),
+        groups=[member.group for member in await groups.memberships_of_person(person.id)],
         running=await _running(person),
         form={**kept, **call.form},
         link_hours=_LINK_HOURS,
@@ -143,27 +143,27 @@ async def make_link(call: PageCall) -> web.Response:
     """Create another link, which is shown once."""
     id = call.path("id")
     login = await create_person_link(call.parts, id, link_s=_link_s(call.form), by=call.by)
-    return _link_page(call, await people.get(id), login, invited=False)
+    return _link_page(call, await people.get_person(id), login, invited=False)
 
 
 async def change_end(call: PageCall) -> web.Response:
     """Change or remove the end date."""
-    return await _change(call, Change(ends_at=_end(call.form)))
+    return await _change(call, AccountChange(ends_at=_end(call.form)))
 
 
 async def rename(call: PageCall) -> web.Response:
     """Give the person another name; the id stays."""
-    return await _change(call, Change(name=call.form.get("name", "")))
+    return await _change(call, AccountChange(name=call.form.get("name", "")))
 
 
 async def change_limits(call: PageCall) -> web.Response:
     """Choose or remove the person's own limits."""
-    return await _change(call, Change(limits=limits_in(call.form)))
+    return await _change(call, AccountChange(limits=limits_in(call.form)))
 
 
 async def confirm_role(call: PageCall) -> web.Response:
     """Ask for confirmation, with the consequences of another role."""
-    person = await people.get(call.path("id"))
+    person = await people.get_person(call.path("id"))
     return call.page("change_role.html", person=person_view(person, call.parts.clock()))
 
 
@@ -172,12 +172,12 @@ async def change_role(call: PageCall) -> web.Response:
     role = call.form.get("role", "")
     if role not in ("admin", "user"):
         raise BadRequest("a person is an admin or a user", field="role")
-    return await _change(call, Change(is_admin=role == "admin"))
+    return await _change(call, AccountChange(is_admin=role == "admin"))
 
 
 async def confirm_delete(call: PageCall) -> web.Response:
     """Ask for confirmation, with what becomes of everything that the person has."""
-    person = await people.get(call.path("id"))
+    person = await people.get_person(call.path("id"))
     instances = Instance.filter(owner_id=person.id).exclude(state__in=list(FINAL))
     return call.page(
         "delete_person.html",
@@ -185,7 +185,7 @@ async def confirm_delete(call: PageCall) -> web.Response:
         instances=await instances.count(),
         preserved=await instances.filter(state=State.UPLOADED).count(),
         keys=len(await call.parts.user_keys.of(person.id)),
-        groups=[member.group for member in await groups.memberships(person.id)],
+        groups=[member.group for member in await groups.memberships_of_person(person.id)],
         form={"confirm": "", **call.form},
     )
 
@@ -204,7 +204,7 @@ async def delete(call: PageCall) -> web.Response:
 
 async def confirm_disable(call: PageCall) -> web.Response:
     """Ask for confirmation, with the consequences of disabling."""
-    person = await people.get(call.path("id"))
+    person = await people.get_person(call.path("id"))
     return call.page(
         "disable.html",
         person=person_view(person, call.parts.clock()),
@@ -214,15 +214,15 @@ async def confirm_disable(call: PageCall) -> web.Response:
 
 async def disable(call: PageCall) -> web.Response:
     """The answer "yes". Disabling oneself takes a ticked box as well: only others can undo it."""
-    return await _change(call, Change(disabled=True))
+    return await _change(call, AccountChange(disabled=True))
 
 
 async def enable(call: PageCall) -> web.Response:
     """Enable the account; the person logs in by a new link."""
-    return await _change(call, Change(disabled=False))
+    return await _change(call, AccountChange(disabled=False))
 
 
-async def _change(call: PageCall, wanted: Change) -> web.Response:
+async def _change(call: PageCall, wanted: AccountChange) -> web.Response:
     id = call.path("id")
     own = call.form.get("own") == "1"
     await change_person(call.parts, id, wanted, by=call.by, own=own)

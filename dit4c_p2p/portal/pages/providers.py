@@ -10,7 +10,7 @@ from dit4c_p2p.database import in_transaction
 from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.http.request_body import read_query
 from dit4c_p2p.portal.login.attempts import AttemptOver
-from dit4c_p2p.portal.login.provider_logins import Returned, attempt_of
+from dit4c_p2p.portal.login.provider_logins import ReturnedFromProvider, attempt_of_redirect
 from dit4c_p2p.portal.pages import attempts
 from dit4c_p2p.portal.pages.account import account
 from dit4c_p2p.portal.pages.forms import go_to
@@ -78,11 +78,11 @@ async def come_back(request: web.Request) -> web.Response:
         )
         response = where_to(request)
         await enter(request, response, token, earlier)
-    attempts.remove(request, response, attempt_of(answer))
+    attempts.remove(request, response, attempt_of_redirect(answer))
     return response
 
 
-async def _linked(request: web.Request, returned: Returned) -> web.Response:
+async def _linked(request: web.Request, returned: ReturnedFromProvider) -> web.Response:
     """Link the identity with the account whose page the attempt was begun on."""
     session = await current(request)
     if session is None or session.digest != returned.begun_with["session"]:

@@ -5,12 +5,12 @@ from dataclasses import replace
 from aiohttp import web
 
 from dit4c_p2p.messages.saved_images import repository_of
-from dit4c_p2p.portal.api.pull_secrets import secrets_of
+from dit4c_p2p.portal.api.pull_secrets import pull_secrets_of_instance
 from dit4c_p2p.portal.api.saved import relative_view, shared_url
 from dit4c_p2p.portal.errors import BadRequest, NotFound
 from dit4c_p2p.portal.http.archive import send_archive
-from dit4c_p2p.portal.instances.lineage import lineage_of
-from dit4c_p2p.portal.instances.saves import newest
+from dit4c_p2p.portal.instances.lineage import lineage_of_instance
+from dit4c_p2p.portal.instances.saves import newest_save
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.login import current, login_needed
@@ -45,7 +45,7 @@ async def saved(call: PageCall, link: str = "", made: PullSecretView | None = No
     """
     parts, id = call.parts, call.path("id")
     instance = await parts.instances.get(call.session.who, id)
-    save = await newest(id)
+    save = await newest_save(id)
     if save is None:
         raise NotFound("nothing of it has been saved", hint="save it first")
     now = parts.clock()
@@ -55,7 +55,9 @@ async def saved(call: PageCall, link: str = "", made: PullSecretView | None = No
         saved_at=time_text(save.ended_at or 0),
         new_bytes=save.layer_bytes,
         total_bytes=save.total_bytes,
-        lineage=[relative_view(one) for one in await lineage_of(call.session.who, instance)],
+        lineage=[
+            relative_view(one) for one in await lineage_of_instance(call.session.who, instance)
+        ],
         shares=[
             {
                 "id": public_id(one.digest),
@@ -68,7 +70,7 @@ async def saved(call: PageCall, link: str = "", made: PullSecretView | None = No
         ],
         days=_DAYS,
         link=link,
-        secrets=await secrets_of(parts, call.session.who, id),
+        secrets=await pull_secrets_of_instance(parts, call.session.who, id),
         hours=_HOURS,
         made=made,
     )
@@ -112,7 +114,7 @@ async def export(request: web.Request) -> web.StreamResponse:
         return login_needed(request)
     call = PageCall(request, session)
     instance = await call.parts.instances.get(session.who, call.path("id"))
-    save = await newest(instance.id)
+    save = await newest_save(instance.id)
     if save is None or save.digest is None:
         raise NotFound("nothing of it has been saved", hint="save it first")
     about = f"instance-{instance.id}"

@@ -10,7 +10,7 @@ from dit4c_p2p.portal.accounts import groups, people
 from dit4c_p2p.portal.errors import BadRequest, NotFound
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
-from dit4c_p2p.portal.services.storage import set_quota, set_server
+from dit4c_p2p.portal.services.storage import set_home_file_server, set_storage_quota
 from dit4c_p2p.portal.storage.homes import MAX_QUOTA_BYTES, homes
 
 _GIB = 1024**3
@@ -47,14 +47,14 @@ async def storage_page(call: PageCall) -> web.Response:
 async def change_quota(call: PageCall) -> web.Response:
     """Another quota; none in the form is what the settings say."""
     tree, _, _ = await _tree(call)
-    await set_quota(call.parts, tree, _quota(call.form), by=call.by)
+    await set_storage_quota(call.parts, tree, _quota(call.form), by=call.by)
     return go_to(f"/admin/storage/{tree}")
 
 
 async def change_home(call: PageCall) -> web.Response:
     """Another home file server."""
     tree, _, _ = await _tree(call)
-    await set_server(call.parts, tree, call.form.get("server", ""), by=call.by)
+    await set_home_file_server(call.parts, tree, call.form.get("server", ""), by=call.by)
     return go_to(f"/admin/storage/{tree}")
 
 
@@ -66,9 +66,9 @@ async def _tree(call: PageCall) -> tuple[str, str, str]:
     tree = call.path("tree")
     kind, _, id = tree.partition("-")
     if kind == "user":
-        return tree, (await people.get(id)).name, f"/admin/people/{id}"
+        return tree, (await people.get_person(id)).name, f"/admin/people/{id}"
     if kind == "group":
-        return tree, (await groups.get(id)).title, f"/groups/{id}"
+        return tree, (await groups.get_group(id)).title, f"/groups/{id}"
     raise NotFound("there is no such page")
 
 

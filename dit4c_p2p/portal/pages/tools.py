@@ -7,13 +7,13 @@ from dit4c_p2p.portal import tools
 from dit4c_p2p.portal.api.tools import tool_view
 from dit4c_p2p.portal.config import CatalogueImage
 from dit4c_p2p.portal.errors import NotFound
-from dit4c_p2p.portal.instances.catalogue import catalogue, entry_of
+from dit4c_p2p.portal.instances.catalogue import catalogue, catalogue_entry_of_tool
 from dit4c_p2p.portal.models import Group
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.listing import Listing
 from dit4c_p2p.portal.pages.page import PageCall, form_handler, page_handler
 from dit4c_p2p.portal.services.tools import add_tool, change_tool, offer_tool_to, with_checked_image
-from dit4c_p2p.portal.tools import Change
+from dit4c_p2p.portal.tools import ToolChanges
 
 _COLUMNS = {
     "order": ("order",),
@@ -92,7 +92,7 @@ async def detail_page(call: PageCall) -> web.Response:
     kept = {field: getattr(tool, field) for field in _CHANGED}
     return call.page(
         "admin_tool.html",
-        tool=tool_view(entry_of(tool)),
+        tool=tool_view(catalogue_entry_of_tool(tool)),
         form={"unchecked": "", **kept, **call.form},
     )
 
@@ -127,7 +127,7 @@ async def change(call: PageCall) -> web.Response:
     typed = {**_NEW, **call.form}
     return await _change(
         call,
-        Change(
+        ToolChanges(
             title=typed["title"],
             description=typed["description"],
             icon=typed["icon"],
@@ -138,15 +138,15 @@ async def change(call: PageCall) -> web.Response:
 
 async def withdraw(call: PageCall) -> web.Response:
     """Withdraw the tool, so that nobody can start it."""
-    return await _change(call, Change(offered=False))
+    return await _change(call, ToolChanges(offered=False))
 
 
 async def offer(call: PageCall) -> web.Response:
     """Offer the tool again."""
-    return await _change(call, Change(offered=True))
+    return await _change(call, ToolChanges(offered=True))
 
 
-async def _change(call: PageCall, wanted: Change) -> web.Response:
+async def _change(call: PageCall, wanted: ToolChanges) -> web.Response:
     name = call.path("name")
     unchecked = call.form.get("unchecked") == "1"
     wanted = await with_checked_image(call.parts, name, wanted, unchecked=unchecked)

@@ -7,9 +7,9 @@ from aiohttp import web
 from dit4c_p2p.identity.names import Kind
 from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.portal.context import services
-from dit4c_p2p.portal.http.peer_auth import authenticate
+from dit4c_p2p.portal.http.peer_auth import authenticate_peer
 from dit4c_p2p.portal.http.sse import EventStream
-from dit4c_p2p.portal.services.user_keys import prove_key
+from dit4c_p2p.portal.services.user_keys import prove_ssh_key_of_person
 
 # How long after a file server's key is revoked its stream may still tell it of changes.
 _LOOK_AGAIN_S = 5.0
@@ -28,36 +28,36 @@ def routes() -> list[web.RouteDef]:
 
 async def creator(request: web.Request) -> web.Response:
     """Caller created an instance."""
-    server = (await authenticate(request, Kind.FILESERVER)).issuer.id
+    server = (await authenticate_peer(request, Kind.FILESERVER)).issuer.id
     grants = services(request).grants
     return _answer(await grants.creator(server, request.match_info["id"]))
 
 
 async def instance_grants(request: web.Request) -> web.Response:
     """What an instance sees at the file server that asks."""
-    server = (await authenticate(request, Kind.FILESERVER)).issuer.id
+    server = (await authenticate_peer(request, Kind.FILESERVER)).issuer.id
     grants = services(request).grants
     return _answer(await grants.of_instance(server, request.match_info["id"]))
 
 
 async def user_grants(request: web.Request) -> web.Response:
     """What a person sees at the file server that asks."""
-    server = (await authenticate(request, Kind.FILESERVER)).issuer.id
+    server = (await authenticate_peer(request, Kind.FILESERVER)).issuer.id
     grants = services(request).grants
     return _answer(await grants.of_person(server, request.match_info["id"]))
 
 
 async def key_proved(request: web.Request) -> web.Response:
     """A person's key has logged in at the file server."""
-    token = await authenticate(request, Kind.FILESERVER)
+    token = await authenticate_peer(request, Kind.FILESERVER)
     match = request.match_info
-    await prove_key(services(request), token, match["id"], match["fingerprint"])
+    await prove_ssh_key_of_person(services(request), token, match["id"], match["fingerprint"])
     return web.Response(status=204)
 
 
 async def events(request: web.Request) -> web.StreamResponse:
     """Whose grants change, as it happens, with a heartbeat. It ends with the server's key."""
-    token = await authenticate(request, Kind.FILESERVER)
+    token = await authenticate_peer(request, Kind.FILESERVER)
     parts = services(request)
     loop = asyncio.get_running_loop()
     looked_at = loop.time()

@@ -13,7 +13,7 @@ from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.image_access import AUTH_PATH, SERVER_TOKEN_HEADER, Verb
 from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import Forbidden, Unauthorized
-from dit4c_p2p.portal.instances.images import Rights, rights_of
+from dit4c_p2p.portal.instances.images import Rights, rights_of_token
 
 _MAX_BASIC_CHARS = 12 * 1024
 
@@ -102,7 +102,7 @@ async def _rights(request: web.Request, server: PeerName) -> Rights | None:
         await parts.audit.record_refusal("image.login", error, about=claimed or user[:40])
         raise CredentialsNeeded(str(error), hint=error.hint) from None
     parts.registry.seen(token.fingerprint)
-    return rights_of(token)
+    return rights_of_token(token)
 
 
 def _credentials(field: str) -> tuple[str, str]:

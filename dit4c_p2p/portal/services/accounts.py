@@ -39,14 +39,14 @@ async def create_api_token(
     who: str = "",
     how: str = "",
 ) -> tuple[ApiToken, str]:
-    """Create a token; return it with its text; see :func:`api_tokens.create` for the rest.
+    """Create a token; return it with its text; see :func:`api_tokens.create_token` for the rest.
 
     :param who: whose doing it is, for the audit log; empty for the request's caller.
     :param how: said in the audit log as well.
     :raises NotAudited: the audit log can't be written; nothing is made.
     """
     async with in_transaction("portal"):
-        made, text = await api_tokens.create(
+        made, text = await api_tokens.create_token(
             person, label=label, scopes=scopes, days=days, now=now, replace=replace
         )
         about = f"{person} token:{public_id(made.digest)} scopes {made.scopes}{how}"
@@ -57,6 +57,6 @@ async def create_api_token(
 async def end_api_token(
     audit: Audit, person: str, token: str, *, current: str = "", who: str = ""
 ) -> None:
-    """End a token by its id or its label; see :func:`api_tokens.revoke`."""
-    await api_tokens.revoke(person, token, current=current)
+    """End a token by its id or its label; see :func:`api_tokens.revoke_token`."""
+    await api_tokens.revoke_token(person, token, current=current)
     await audit.record_best_effort("token.revoke", who=who, about=f"{person} {token[:40]}")

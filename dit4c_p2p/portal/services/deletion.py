@@ -2,8 +2,8 @@
 
 At once: the name, sessions, tokens, passkeys, identities, SSH keys, memberships and links are gone,
 and every instance is asked to be discarded, which deletes its saved images and its own files too.
-Later, by :func:`finish_deletions`: the person's private files at the file server. Files in the
-folders of groups belong to the groups and stay. The account's id stays in the audit log.
+Later, by :func:`finish_account_deletions`: the person's private files at the file server. Files in
+the folders of groups belong to the groups and stay. The account's id stays in the audit log.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ _PEOPLE_AT_ONCE = 10
 
 
 @dataclass(frozen=True)
-class Deleted:
+class DeletedAccount:
     """What was deleted with an account: how many instances and SSH keys."""
 
     instances: int
     ssh_keys: int
 
 
-def check_own(id: str, *, by: str, own: bool) -> None:
+def check_own_account(id: str, *, by: str, own: bool) -> None:
     """Check that whoever acts on their own account means it.
 
     :raises BadRequest: it is their own account, and they have not said so.
@@ -51,7 +51,9 @@ def check_own(id: str, *, by: str, own: bool) -> None:
         )
 
 
-async def delete_person(parts: PortalContext, id: str, *, by: str, own: bool = False) -> Deleted:
+async def delete_person(
+    parts: PortalContext, id: str, *, by: str, own: bool = False
+) -> DeletedAccount:
     """Delete an account with its data.
 
     :param own: whether ``by`` means it to be their own account.
@@ -59,9 +61,9 @@ async def delete_person(parts: PortalContext, id: str, *, by: str, own: bool = F
     :raises NotFound: no such person.
     :raises Conflict: the last admin would be gone.
     """
-    check_own(id, by=by, own=own)
+    check_own_account(id, by=by, own=own)
     async with in_transaction("portal"):
-        await people.mark_deleted(id, by=by, now=parts.clock())
+        await people.mark_account_deleted(id, by=by, now=parts.clock())
         keys = await parts.user_keys.of(id)
         changes = []
         for key in keys:
@@ -72,18 +74,18 @@ async def delete_person(parts: PortalContext, id: str, *, by: str, own: bool = F
     parts.registry.announce(changes)
     parts.sessions.look_again(id)
     parts.grant_events.changed([str(user_name(id))])
-    await _discard_all(parts, id)
-    return Deleted(count, len(keys))
+    await _discard_all_instances(parts, id)
+    return DeletedAccount(count, len(keys))
 
 
-async def finish_deletions(parts: PortalContext) -> None:
+async def finish_account_deletions(parts: PortalContext) -> None:
     """Go on with deletions that are not done yet; called every now and then."""
     waiting = Person.filter(deleted_at__isnull=False, files_removed_at=None)
     for person in await waiting.order_by("deleted_at").limit(_PEOPLE_AT_ONCE):
-        await _discard_all(parts, person.id)
+        await _discard_all_instances(parts, person.id)
         try:
             async with asyncio.timeout(_PASS_S):
-                await _remove_files(parts, person.id)
+                await _remove_person_files(parts, person.id)
         except (DitError, OSError, TimeoutError) as error:
             _log.warning(
                 "files of the deleted account %s are not removed yet: %s", person.id, error
@@ -96,7 +98,7 @@ async def finish_deletions(parts: PortalContext) -> None:
         parts.grant_events.changed([str(user_name(person.id))])
 
 
-async def _discard_all(parts: PortalContext, id: str) -> None:
+async def _discard_all_instances(parts: PortalContext, id: str) -> None:
     owner = Caller(id, "", is_admin=False)
     rows = Instance.filter(owner_id=id, discard_asked_at=None).exclude(state__in=list(FINAL))
     for instance in await rows:
@@ -106,7 +108,7 @@ async def _discard_all(parts: PortalContext, id: str) -> None:
             continue
 
 
-async def _remove_files(parts: PortalContext, id: str) -> None:
+async def _remove_person_files(parts: PortalContext, id: str) -> None:
     tree = tree_of_person(id)
     server = (await homes([tree], parts.storage_defaults))[tree].server
     if server is None:

@@ -16,14 +16,14 @@ MAX_AT_ONCE = 100
 
 
 @dataclass(frozen=True)
-class Outcome:
+class InstanceActionOutcome:
     """``done``: how many were asked. ``refused``: name and reason of the others."""
 
     done: int
     refused: tuple[tuple[str, str], ...]
 
 
-async def log_text(parts: PortalContext, instance: Instance, lines: int) -> str:
+async def instance_log_text(parts: PortalContext, instance: Instance, lines: int) -> str:
     """Return the newest lines of an app's log: live, or what was kept of it when it failed.
 
     :raises Unavailable: there is no log, and none was kept.
@@ -41,7 +41,7 @@ async def log_text(parts: PortalContext, instance: Instance, lines: int) -> str:
 
 async def act_on_instances(
     parts: PortalContext, action: Action, ids: Iterable[str], *, by: str
-) -> Outcome:
+) -> InstanceActionOutcome:
     """Stop or discard instances, whoever's; one that is gone meanwhile is passed over.
 
     :param by: the id of the admin.
@@ -65,4 +65,4 @@ async def act_on_instances(
             refused.append((instance.name, str(error)))
         else:
             done += 1
-    return Outcome(done, tuple(refused))
+    return InstanceActionOutcome(done, tuple(refused))

@@ -8,7 +8,7 @@ from dit4c_p2p.portal.accounts.names import checked_name
 from dit4c_p2p.portal.context import PortalContext
 from dit4c_p2p.portal.errors import BadRequest, Forbidden, NotFound, PortalError
 from dit4c_p2p.portal.login.identity import Identity
-from dit4c_p2p.portal.login.signup import admission, is_named_admin
+from dit4c_p2p.portal.login.signup import is_named_admin, signup_admission
 from dit4c_p2p.portal.models import Person
 from dit4c_p2p.portal.opaque_tokens import public_id
 
@@ -45,11 +45,11 @@ async def log_in_with_identity(
             known = await parts.identities.find(identity)
             if known is not None:
                 person = known.person
-                people.check_in_force(person, parts.clock())
+                people.check_account_in_force(person, parts.clock())
                 if is_named_admin(identity, config) and not person.is_admin:
-                    await _promote(parts, person)
+                    await _promote_named_admin(parts, person)
             else:
-                person = await _new_person(parts, identity, invitation)
+                person = await _new_person_by_login(parts, identity, invitation)
                 await parts.identities.link(person.id, identity)
             await parts.identities.note_use(identity)
             return await parts.sessions.begin(person.id, by=about, browser=browser)
@@ -69,7 +69,7 @@ async def accept_invitation(
     """
     try:
         async with in_transaction("portal"):
-            person = await _invited(parts, token, name)
+            person = await _invited_person(parts, token, name)
             return await parts.sessions.begin(person.id, by="by an invitation", browser=browser)
     except PortalError as error:
         if not isinstance(error, BadRequest):
@@ -77,27 +77,27 @@ async def accept_invitation(
         raise
 
 
-async def _new_person(parts: PortalContext, identity: Identity, invitation: str) -> Person:
+async def _new_person_by_login(parts: PortalContext, identity: Identity, invitation: str) -> Person:
     if invitation:
-        return await _invited(parts, invitation, _name_of(identity))
-    admitted = admission(identity, parts.config.login)
+        return await _invited_person(parts, invitation, _name_of_identity(identity))
+    admitted = signup_admission(identity, parts.config.login)
     if admitted is None:
         raise NotInvited(identity)
-    person = await _create(
+    person = await _create_invited_person(
         parts,
-        _name_of(identity),
+        _name_of_identity(identity),
         is_admin=admitted.is_admin,
         ends_at=None,
         why=f"by {identity.provider}",
     )
     for group in admitted.groups:
-        await _join(parts, person, group, by="")
+        await _join_invited_group(parts, person, group, by="")
     return person
 
 
-async def _invited(parts: PortalContext, token: str, name: str) -> Person:
-    invitation = await invitations.use(token, now=parts.clock())
-    person = await _create(
+async def _invited_person(parts: PortalContext, token: str, name: str) -> Person:
+    invitation = await invitations.use_invitation(token, now=parts.clock())
+    person = await _create_invited_person(
         parts,
         name,
         is_admin=invitation.is_admin,
@@ -105,14 +105,14 @@ async def _invited(parts: PortalContext, token: str, name: str) -> Person:
         why=f"invitation:{public_id(invitation.digest)} of {invitation.made_by}",
     )
     if invitation.group:
-        await _join(parts, person, invitation.group, by=invitation.made_by)
+        await _join_invited_group(parts, person, invitation.group, by=invitation.made_by)
     return person
 
 
-async def _create(
+async def _create_invited_person(
     parts: PortalContext, name: str, *, is_admin: bool, ends_at: float | None, why: str
 ) -> Person:
-    person = await people.create(
+    person = await people.create_person(
         name, is_admin=is_admin, ends_at=ends_at, by=why, now=parts.clock()
     )
     about = f"{person.id}{' as an admin' if is_admin else ''} {why}"
@@ -120,29 +120,31 @@ async def _create(
     return person
 
 
-async def _join(parts: PortalContext, person: Person, id: str, *, by: str) -> None:
+async def _join_invited_group(parts: PortalContext, person: Person, id: str, *, by: str) -> None:
     """Put somebody new into a group, to read; its managers may let them write.
 
     A group that is not there any more keeps nobody out of the portal.
     """
     try:
-        group = await groups.get(id)
+        group = await groups.get_group(id)
     except NotFound:
         _log.warning("person %s: there is no group %s to come into", person.id, id)
         return
-    await groups.set_member(group, person.id, writes=False, manages=False, by=by, now=parts.clock())
+    await groups.set_group_member(
+        group, person.id, writes=False, manages=False, by=by, now=parts.clock()
+    )
     about = f"{id}: {person.id} may read"
     await parts.audit.record_required("group.member", who=by or person.id, about=about)
 
 
-async def _promote(parts: PortalContext, person: Person) -> None:
+async def _promote_named_admin(parts: PortalContext, person: Person) -> None:
     person.is_admin = True
     await person.save(update_fields=["is_admin"])
     about = f"{person.id}: admin, as the configuration says"
     await parts.audit.record_required("person.change", who=person.id, about=about)
 
 
-def _name_of(identity: Identity) -> str:
+def _name_of_identity(identity: Identity) -> str:
     """What somebody is called, of what their provider says that can be a name here."""
     for name in (identity.name, identity.username, identity.email.partition("@")[0]):
         try:

@@ -5,13 +5,13 @@ from msgspec import UNSET
 from dit4c_p2p.database import in_transaction
 from dit4c_p2p.portal.accounts import people
 from dit4c_p2p.portal.accounts.limits import KEEP_LIMITS
-from dit4c_p2p.portal.accounts.people import Change
+from dit4c_p2p.portal.accounts.people import AccountChange
 from dit4c_p2p.portal.context import PortalContext
 from dit4c_p2p.portal.keys.user_keys import user_name
 from dit4c_p2p.portal.models import Person
 from dit4c_p2p.portal.schemas import LoginLinkView, time_text
 from dit4c_p2p.portal.services import accounts
-from dit4c_p2p.portal.services.deletion import check_own
+from dit4c_p2p.portal.services.deletion import check_own_account
 
 
 async def invite_person(
@@ -24,9 +24,9 @@ async def invite_person(
     ends_at: float | None,
     link_s: float,
 ) -> tuple[Person, LoginLinkView]:
-    """A new account and its link, or neither; see :func:`people.create`."""
+    """A new account and its link, or neither; see :func:`people.create_person`."""
     async with in_transaction("portal"):
-        person = await people.create(
+        person = await people.create_person(
             name, id=id, is_admin=is_admin, ends_at=ends_at, by=by, now=parts.clock()
         )
         about = f"{person.id}{' as an admin' if is_admin else ''}"
@@ -39,22 +39,22 @@ async def create_person_link(
     parts: PortalContext, id: str, *, link_s: float, by: str
 ) -> LoginLinkView:
     """A one-time link that the person ``by`` makes; see :func:`accounts.create_login_link`."""
-    await people.get(id)
+    await people.get_person(id)
     now = parts.clock()
     token = await accounts.create_login_link(parts.audit, id, lifetime_s=link_s, now=now, by=by)
     return LoginLinkView(url=f"{parts.config.url}/login/{token}", expires=time_text(now + link_s))
 
 
 async def change_person(
-    parts: PortalContext, id: str, wanted: Change, *, by: str, own: bool = False
+    parts: PortalContext, id: str, wanted: AccountChange, *, by: str, own: bool = False
 ) -> Person:
-    """Change an account, and have its open pages see it; see :func:`people.change`.
+    """Change an account, and have its open pages see it; see :func:`people.change_account`.
 
     :param own: whether ``by`` means it to be their own account.
     :raises BadRequest: ``by`` would shut out themselves without saying so.
     """
     if wanted.shuts_out:
-        check_own(id, by=by, own=own)
+        check_own_account(id, by=by, own=own)
     words = {
         "name": wanted.name is not UNSET,
         "end": wanted.ends_at is not UNSET,
@@ -66,7 +66,7 @@ async def change_person(
     }
     about = f"{id}: {', '.join(word for word, changed in words.items() if changed) or 'nothing'}"
     async with in_transaction("portal"):
-        person = await people.change(id, wanted, by=by, now=parts.clock())
+        person = await people.change_account(id, wanted, by=by, now=parts.clock())
         # Nobody is kept inside by a full disk.
         shuts = wanted.shuts_out
         write = parts.audit.record_best_effort if shuts else parts.audit.record_required

@@ -7,8 +7,8 @@ from dit4c_p2p.messages.saved_images import repository_of
 from dit4c_p2p.portal.accounts.people import Caller
 from dit4c_p2p.portal.context import PortalContext
 from dit4c_p2p.portal.errors import Conflict, NotFound
-from dit4c_p2p.portal.instances.images import create_secret
-from dit4c_p2p.portal.instances.saves import newest
+from dit4c_p2p.portal.instances.images import create_image_secret
+from dit4c_p2p.portal.instances.saves import newest_save
 from dit4c_p2p.portal.models import ImageSecret
 from dit4c_p2p.portal.opaque_tokens import public_id
 from dit4c_p2p.portal.schemas import PullSecretView, time_text
@@ -25,7 +25,7 @@ async def create_pull_secret(
     :raises Conflict: nothing is saved, or no container engine could pull it.
     """
     instance = await parts.instances.get(who, id)
-    save = await newest(instance.id)
+    save = await newest_save(instance.id)
     if save is None:
         raise Conflict("nothing of it has been saved", hint="save it first")
     if not parts.config.imageservers:
@@ -38,7 +38,7 @@ async def create_pull_secret(
         )
     repository, now = repository_of(instance.id), parts.clock()
     async with in_transaction("portal"):
-        secret = await create_secret(who.id, repository, now=now, lifetime_s=hours * _HOUR_S)
+        secret = await create_image_secret(who.id, repository, now=now, lifetime_s=hours * _HOUR_S)
         await parts.audit.record_required("image.secret", about=f"instance-{instance.id}")
     registry = str(url.origin()).partition("://")[2]  # a usual port is not said
     return PullSecretView(

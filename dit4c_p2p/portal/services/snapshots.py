@@ -11,7 +11,7 @@ from dit4c_p2p.portal.storage.paths import FilePath
 
 
 @dataclass(frozen=True)
-class Version:
+class FileVersion:
     """A folder as it was: ``at`` in seconds since 1970, ``path`` in the snapshot."""
 
     at: float
@@ -32,7 +32,7 @@ class Restorable:
     there: file_actions.Item | None
 
 
-async def versions(parts: PortalContext, person: str, folder: Place) -> list[Version]:
+async def file_versions(parts: PortalContext, person: str, folder: Place) -> list[FileVersion]:
     """The snapshots that hold a folder, the newest first."""
     top = FilePath(folder.live.names[: folder.grant.path.count("/") + 1])
     below = folder.live.names[len(top.names) :]
@@ -43,7 +43,7 @@ async def versions(parts: PortalContext, person: str, folder: Place) -> list[Ver
         except NotFound:
             return []
         found = [
-            Version(at, FilePath((*kept.names, item.name, *below)))
+            FileVersion(at, FilePath((*kept.names, item.name, *below)))
             for item in items
             if (at := time_of(item.name)) is not None
         ]
@@ -51,13 +51,13 @@ async def versions(parts: PortalContext, person: str, folder: Place) -> list[Ver
     return sorted((one for one in found if one.path in there), key=lambda one: -one.at)
 
 
-async def restorable(parts: PortalContext, person: str, place: Place) -> Restorable:
+async def restorable_version(parts: PortalContext, person: str, place: Place) -> Restorable:
     """What is at a path in a snapshot, and what restoring it would replace.
 
     :raises NotFound: it is no path in a snapshot, or nothing is there.
     :raises Forbidden: the person may only read there.
     """
-    at = _check(place)
+    at = _check_snapshot(place)
     async with session(parts, person, place) as sftp:
         item = await file_actions.look_at(sftp, place.path)
         try:
@@ -67,20 +67,22 @@ async def restorable(parts: PortalContext, person: str, place: Place) -> Restora
     return Restorable(at, item, there)
 
 
-async def restore(parts: PortalContext, person: str, place: Place, *, replace: bool) -> None:
+async def restore_version(
+    parts: PortalContext, person: str, place: Place, *, replace: bool
+) -> None:
     """Copy a file or a folder from a snapshot to where it was.
 
     :param replace: whether what is there now may go.
     :raises Conflict: something is there, and it may not.
     """
-    _check(place)
+    _check_snapshot(place)
     about = f"{place.path.text} to {place.live.text}"
     await parts.audit.record_required("files.restore", who=person, about=about)
     async with session(parts, person, place) as sftp:
         await restoring.restore(sftp, place.path, place.live, replace=replace)
 
 
-def _check(place: Place) -> float:
+def _check_snapshot(place: Place) -> float:
     at = time_of(place.snapshot or b"")
     if at is None or len(place.below) < 3:
         raise NotFound("there is no such page")

@@ -4,7 +4,7 @@ from dit4c_p2p.database import in_transaction
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.instances import FINAL
 from dit4c_p2p.portal.context import PortalContext
-from dit4c_p2p.portal.keys.owners import set_owner
+from dit4c_p2p.portal.keys.owners import set_owner_of_node
 from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.storage import consent, homes
 
@@ -18,7 +18,9 @@ async def peers_of_person(person: str) -> list[str]:
     ]
 
 
-async def set_quota(parts: PortalContext, tree: str, quota_bytes: int | None, *, by: str) -> None:
+async def set_storage_quota(
+    parts: PortalContext, tree: str, quota_bytes: int | None, *, by: str
+) -> None:
     """Choose how much a tree may hold; see :func:`homes.set_quota`."""
     async with in_transaction("portal"):
         await homes.set_quota(tree, quota_bytes)
@@ -27,7 +29,7 @@ async def set_quota(parts: PortalContext, tree: str, quota_bytes: int | None, *,
     parts.grant_events.all_changed()
 
 
-async def set_server(parts: PortalContext, tree: str, server: str, *, by: str) -> None:
+async def set_home_file_server(parts: PortalContext, tree: str, server: str, *, by: str) -> None:
     """Choose a tree's home file server; see :func:`homes.set_server`."""
     async with in_transaction("portal"):
         await homes.set_server(tree, server, parts.storage_defaults)
@@ -35,7 +37,7 @@ async def set_server(parts: PortalContext, tree: str, server: str, *, by: str) -
     parts.grant_events.all_changed()
 
 
-async def give_consent(parts: PortalContext, person: str, owner: str) -> None:
+async def give_machine_consent(parts: PortalContext, person: str, owner: str) -> None:
     """Let another person's machines open one's files; again changes nothing."""
     async with in_transaction("portal"):
         if await consent.give(person, owner, parts.clock()):
@@ -45,7 +47,7 @@ async def give_consent(parts: PortalContext, person: str, owner: str) -> None:
     await _tell_pages(parts, person)
 
 
-async def withdraw_consent(parts: PortalContext, person: str, owner: str) -> None:
+async def withdraw_machine_consent(parts: PortalContext, person: str, owner: str) -> None:
     """Take a consent back: what is open there is closed within seconds."""
     async with in_transaction("portal"):
         await consent.withdraw(person, owner)
@@ -58,9 +60,9 @@ async def withdraw_consent(parts: PortalContext, person: str, owner: str) -> Non
 async def set_node_owner(
     parts: PortalContext, node: PeerName, owner: str | None, *, by: str
 ) -> None:
-    """Say whose machine a node is; see :func:`owners.set_owner`."""
+    """Say whose machine a node is; see :func:`owners.set_owner_of_node`."""
     async with in_transaction("portal"):
-        await set_owner(node, owner)
+        await set_owner_of_node(node, owner)
         about = f"{node}: {owner or 'the institution'}"
         await parts.audit.record_required("node.owner", who=by, about=about)
     parts.grant_events.all_changed()

@@ -12,7 +12,7 @@ from dit4c_p2p.portal.config import CatalogueImage
 from dit4c_p2p.portal.context import PortalContext
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.models import Tool
-from dit4c_p2p.portal.tools import Change
+from dit4c_p2p.portal.tools import ToolChanges
 
 # An admin waits for the page meanwhile; what takes longer goes on at the machine.
 CHECK_S = 60.0
@@ -26,7 +26,9 @@ async def add_tool(
     groups: Sequence[str] = (),
     unchecked: bool = False,
 ) -> Tool:
-    """A new tool, once a machine has its image; see :func:`tools.create`, :func:`offer_tool_to`.
+    """A new tool, once a machine has its image.
+
+    See :func:`tools.create_tool`, :func:`offer_tool_to`.
 
     :param unchecked: offer it whether or not it is to be had; the reference is by digest then.
     :raises BadRequest, Unavailable, TookTooLong: no machine has it, see ``check_image``.
@@ -36,7 +38,7 @@ async def add_tool(
             await tools.check_new(parts.config, wanted)
         wanted = replace(wanted, image=await _checked(parts, wanted.image))
     async with in_transaction("portal"):
-        tool = await tools.create(parts.config, wanted, by=by, now=parts.clock())
+        tool = await tools.create_tool(parts.config, wanted, by=by, now=parts.clock())
         if groups:
             await offer_tool_to(parts, tool.name, groups, by=by)
         await parts.audit.record_required("tool.create", who=by, about=f"{tool.name} {tool.image}")
@@ -61,14 +63,14 @@ async def offer_tool_to(parts: PortalContext, name: str, groups: Sequence[str], 
     :raises BadRequest: no such group.
     """
     async with in_transaction("portal"):
-        offered_to = await tools.offer_to(parts.config, name, groups)
+        offered_to = await tools.offer_tool_to_groups(parts.config, name, groups)
         about = f"{name}: to {', '.join(offered_to) or 'everyone'}"
         await parts.audit.record_required("tool.groups", who=by, about=about)
 
 
 async def with_checked_image(
-    parts: PortalContext, name: str, wanted: Change, *, unchecked: bool
-) -> Change:
+    parts: PortalContext, name: str, wanted: ToolChanges, *, unchecked: bool
+) -> ToolChanges:
     """The same change with another image's digest, once a machine has it; see ``check_image``.
 
     :param unchecked: take another image whether or not it is to be had.
@@ -84,10 +86,10 @@ async def with_checked_image(
     return replace(wanted, image=await _checked(parts, wanted.image))
 
 
-async def change_tool(parts: PortalContext, name: str, wanted: Change, *, by: str) -> Tool:
-    """Change a tool; see :func:`tools.change`."""
+async def change_tool(parts: PortalContext, name: str, wanted: ToolChanges, *, by: str) -> Tool:
+    """Change a tool; see :func:`tools.update_tool`."""
     async with in_transaction("portal"):
-        tool = await tools.change(parts.config, name, wanted, by=by, now=parts.clock())
+        tool = await tools.update_tool(parts.config, name, wanted, by=by, now=parts.clock())
         words = {
             "title": wanted.title is not UNSET,
             "description": wanted.description is not UNSET,
@@ -98,7 +100,7 @@ async def change_tool(parts: PortalContext, name: str, wanted: Change, *, by: st
         }
         about = f"{name}: {', '.join(word for word, said in words.items() if said) or 'nothing'}"
         # A tool that must not be started any more goes also on a full disk.
-        shuts = wanted == Change(offered=False)
+        shuts = wanted == ToolChanges(offered=False)
         write = parts.audit.record_best_effort if shuts else parts.audit.record_required
         await write("tool.change", who=by, about=about)
     return tool

@@ -6,10 +6,12 @@ from dit4c_p2p.portal.context import PortalContext
 from dit4c_p2p.portal.errors import Conflict, NotFound, Unauthorized
 from dit4c_p2p.portal.keys.user_keys import UserKey, user_name
 from dit4c_p2p.portal.models import PendingKey
-from dit4c_p2p.portal.oauth.server import claim
+from dit4c_p2p.portal.oauth.server import claim_peer_token
 
 
-async def add_key(parts: PortalContext, person: str, *, line: str, label: str) -> UserKey:
+async def add_ssh_key_of_person(
+    parts: PortalContext, person: str, *, line: str, label: str
+) -> UserKey:
     """Add a pending key for a person; see :meth:`UserKeys.add`."""
     try:
         async with in_transaction("portal"):
@@ -18,10 +20,10 @@ async def add_key(parts: PortalContext, person: str, *, line: str, label: str) -
         await parts.audit.record_refusal("key.add", error, who=person)
         raise
     parts.registry.announce(changes)
-    return await find_key(parts, person, fingerprint)
+    return await find_ssh_key_of_person(parts, person, fingerprint)
 
 
-async def find_key(parts: PortalContext, person: str, fingerprint: str) -> UserKey:
+async def find_ssh_key_of_person(parts: PortalContext, person: str, fingerprint: str) -> UserKey:
     """One of a person's keys.
 
     :raises NotFound: the person has no such key.
@@ -32,14 +34,16 @@ async def find_key(parts: PortalContext, person: str, fingerprint: str) -> UserK
     raise NotFound("there is no such key")
 
 
-async def remove_key(parts: PortalContext, person: str, fingerprint: str, *, by: str) -> None:
+async def remove_ssh_key_of_person(
+    parts: PortalContext, person: str, fingerprint: str, *, by: str
+) -> None:
     """End a person's key everywhere, and cut what uses it; see :meth:`UserKeys.remove`."""
     async with in_transaction("portal"):
         changes = await parts.user_keys.remove(person, fingerprint, by=by)
     parts.registry.announce(changes)
 
 
-async def prove_key(
+async def prove_ssh_key_of_person(
     parts: PortalContext, token: VerifiedToken, person: str, fingerprint: str
 ) -> None:
     """Take a server's word that a key has logged in; see :meth:`UserKeys.prove`.
@@ -50,7 +54,7 @@ async def prove_key(
     by = str(token.issuer)
     try:
         async with in_transaction("portal"):
-            if not await claim(token):
+            if not await claim_peer_token(token):
                 raise Unauthorized("the token was used before", hint="make a new one for each call")
             changes = await parts.user_keys.prove(person, fingerprint, by=by)
     except Conflict as error:
@@ -60,7 +64,7 @@ async def prove_key(
     parts.registry.announce(changes)
 
 
-async def end_pending_keys(parts: PortalContext) -> None:
+async def end_pending_ssh_keys(parts: PortalContext) -> None:
     """End the pending keys whose time is over; called every now and then."""
     if not await PendingKey.exists(expires_at__lte=parts.clock()):
         return

@@ -108,7 +108,7 @@ class StorageGrants:
             # No key logs this person in any more: the portal alone acts for them, and removes.
             removing = person.files_removed_at is None
             return await self._at(server, name, [_private(person.id)] if removing else [])
-        if not people.in_force(person, now):
+        if not people.account_in_force(person, now):
             return Grants(peer=name)
         folders = await self._folders_of(person.id)
         return await self._at(server, name, folders, ends_at=person.ends_at)
@@ -178,7 +178,7 @@ async def _shared(person: str) -> list[FolderGrant]:
             folder="",
             write=member.writes,
         )
-        for member in await groups.memberships(person)
+        for member in await groups.memberships_of_person(person)
     ]
 
 

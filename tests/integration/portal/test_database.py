@@ -31,7 +31,7 @@ from dit4c_p2p.portal.models import (
     Session,
     SshKey,
 )
-from dit4c_p2p.portal.oauth.server import claim
+from dit4c_p2p.portal.oauth.server import claim_peer_token
 
 pytestmark = pytest.mark.both_databases
 
@@ -111,7 +111,7 @@ async def test_mistake_7_a_token_that_comes_eight_times_at_once_counts_once(crow
 
     async def act() -> bool:
         async with in_transaction("portal"):
-            return await claim(token)
+            return await claim_peer_token(token)
 
     assert sorted(await settled(*(act() for _ in EIGHT))) == [False] * 7 + [True]
 

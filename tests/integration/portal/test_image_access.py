@@ -14,7 +14,7 @@ from dit4c_p2p.messages.public import ImageServerInfo
 from dit4c_p2p.oci.digests import Digest
 from dit4c_p2p.oci.names import BaseRepository
 from dit4c_p2p.portal.config import KnownImageServer
-from dit4c_p2p.portal.instances.images import SAVED_REGISTRY, create_secret
+from dit4c_p2p.portal.instances.images import SAVED_REGISTRY, create_image_secret
 from dit4c_p2p.portal.models import ImageSave, ImageSecret, Instance, Person, SshKey
 
 BASE = BaseRepository(Digest(IMAGE))
@@ -220,7 +220,7 @@ async def test_the_proxy_of_a_stock_registry_proves_itself_by_a_static_token(ask
 
 async def test_a_secret_pulls_one_repository_until_it_ends(asking):
     work = asking.work
-    secret = await create_secret("ada", "instances/one", now=work.clock(), lifetime_s=600.0)
+    secret = await create_image_secret("ada", "instances/one", now=work.clock(), lifetime_s=600.0)
 
     def basic(user: str) -> str:
         return "Basic " + base64.b64encode(f"{user}:{secret}".encode()).decode()

@@ -264,7 +264,7 @@ async def test_discarded_it_is_deleted_at_the_image_server_too(house):
     from dit4c_p2p.portal.instances import saves
 
     store = work.portal._services.image_store
-    await saves.purge(store, time.time())
+    await saves.purge_discarded_saves(store, time.time())
     assert (await ImageSave.get(instance_id=instance)).purged_at is not None
     with pytest.raises(NoSuchBlob):
         async with store._client() as client:

@@ -60,7 +60,9 @@ def test_known_hosts_spells_addresses_as_openssh_looks_them_up():
     )
     files = SshKey(name="fileserver-main", line="ssh-ed25519 DDDD", revoked_at=None)
     addresses = known_hosts.ssh_addresses([router], [server])
-    text = known_hosts.compose([key, gone, other, files], addresses, 1, 2, 3, 4).decode()
+    text = known_hosts.compose_known_hosts(
+        [key, gone, other, files], addresses, 1, 2, 3, 4
+    ).decode()
     assert text.splitlines() == [
         "# dit4c-known-hosts serial=1 change=2 issued=3 expires=4",
         "router-main,[127.0.0.1]:8022,[localhost]:8022,ssh.example.org,[::1]:8022 ssh-ed25519 AAAA",

@@ -8,7 +8,7 @@ from systems.portal_storage import new_line
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import DiscardInstance, StartInstance
 from dit4c_p2p.portal.models import GroupMember, Instance, Passkey, Person, SshKey
-from dit4c_p2p.portal.services.deletion import finish_deletions
+from dit4c_p2p.portal.services.deletion import finish_account_deletions
 
 
 def services_of(work):
@@ -54,7 +54,7 @@ async def test_everything_of_a_person_goes_and_the_id_stays_taken(site):
         row = await Person.get(id="ada")
         assert (row.name, row.files_removed_at) == ("Deleted account", None)
 
-    await finish_deletions(services_of(work))
+    await finish_account_deletions(services_of(work))
     assert list(site.home.iterdir()) == []
     assert (await Person.get(id="ada")).files_removed_at is not None
     async with work.file_server() as server:
@@ -72,11 +72,11 @@ async def test_files_wait_for_a_file_server_that_is_away(site):
     await site.server.__aexit__()
     async with work.api() as admin:
         assert (await admin.post("people/ada/delete", json={"confirm": "ada"})).status == 200
-    await finish_deletions(services_of(work))
+    await finish_account_deletions(services_of(work))
     assert (await Person.get(id="ada")).files_removed_at is None
     assert (site.home / "data.csv").exists()
     async with site.make():
-        await finish_deletions(services_of(work))
+        await finish_account_deletions(services_of(work))
     assert not (site.home / "data.csv").exists()
 
 

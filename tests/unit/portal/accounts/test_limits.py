@@ -3,7 +3,7 @@
 import pytest
 from msgspec import UNSET
 
-from dit4c_p2p.portal.accounts.limits import MAX_INSTANCES, LimitsChange, effective
+from dit4c_p2p.portal.accounts.limits import MAX_INSTANCES, LimitsChange, effective_limits
 from dit4c_p2p.portal.config import Limits
 from dit4c_p2p.portal.errors import BadRequest
 from dit4c_p2p.portal.models import Group, Person
@@ -31,7 +31,7 @@ def group(id, in_all=None, at_once=None):
     ],
 )
 def test_which_limit_counts(own, groups, number, of):
-    found = effective(person(own), groups, SETTINGS)
+    found = effective_limits(person(own), groups, SETTINGS)
     assert (found.in_all.number, found.in_all.of) == (number, of)
     assert (found.at_once.number, found.at_once.of) == (5, "the limit for everyone")
     assert "admin" in found.in_all.change

@@ -3,11 +3,11 @@
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
-from dit4c_p2p.portal.accounts.user_agents import describe
+from dit4c_p2p.portal.accounts.user_agents import describe_user_agent
 from dit4c_p2p.portal.api import openapi
 from dit4c_p2p.portal.api.routes import ENDPOINTS
 
-DOCUMENT = openapi.describe(ENDPOINTS, "https://portal.example.org")
+DOCUMENT = openapi.describe_api(ENDPOINTS, "https://portal.example.org")
 
 
 def test_it_is_openapi_3_1():
@@ -71,4 +71,4 @@ def test_what_is_taken_is_told_to_the_last_limit():
     ],
 )
 def test_what_a_session_is_known_by(agent, words):
-    assert describe(agent) == words
+    assert describe_user_agent(agent) == words

@@ -20,12 +20,12 @@ def test_what_is_offered_may_be_asked(state):
     one = instance(state)
     for cut in (False, True):
         names = offered(one, cut=cut)
-        assert ("stop" in names) == actions.may_stop(one)
-        assert ("start" in names) == actions.may_start(one)
-        assert ("save" in names) == (actions.may_save(one) and not cut)
-        wanted = actions.may_checkpoint(one) and not cut
+        assert ("stop" in names) == actions.may_stop_instance(one)
+        assert ("start" in names) == actions.may_start_instance(one)
+        assert ("save" in names) == (actions.may_save_instance(one) and not cut)
+        wanted = actions.may_checkpoint_instance(one) and not cut
         assert ("checkpoint" in names) == wanted
-        assert ("new-key" in names) == actions.may_have_new_key(one, cut=cut)
+        assert ("new-key" in names) == actions.may_give_instance_new_key(one, cut=cut)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from dit4c_p2p.portal import CatalogueImage, PortalConfig
-from dit4c_p2p.portal.instances.catalogue import arranged
+from dit4c_p2p.portal.instances.catalogue import arranged_catalogue
 from dit4c_p2p.portal.models import Tool
 
 LAB = CatalogueImage("lab", "Lab", "", "sha256:1", "L")
@@ -37,18 +37,18 @@ def names(catalogue):
 
 def test_the_configurations_in_its_order_then_the_added_ones_in_theirs():
     added = [tool("b"), tool("late", added_at=9.0), tool("a")]
-    assert names(arranged(CONFIG, added)) == ["shell", "lab", "a", "b", "late"]
+    assert names(arranged_catalogue(CONFIG, added)) == ["shell", "lab", "a", "b", "late"]
 
 
 def test_a_name_that_is_in_both_is_the_configurations():
-    both = arranged(CONFIG, [tool("lab", title="Other"), tool("r")])
+    both = arranged_catalogue(CONFIG, [tool("lab", title="Other"), tool("r")])
     assert names(both) == ["shell", "lab", "r"]
     assert both.named("lab") == LAB
     assert both.offers("r.example/lab@sha256:3") is None
 
 
 def test_what_is_withdrawn_keeps_its_title_and_is_not_offered():
-    known = arranged(CONFIG, [tool("r", withdrawn_at=6.0)])
+    known = arranged_catalogue(CONFIG, [tool("r", withdrawn_at=6.0)])
     assert names(known) == ["shell", "lab"]
     assert known.offers("r") is None
     assert known.offers("r.example/r@sha256:3") is None
@@ -57,6 +57,6 @@ def test_what_is_withdrawn_keeps_its_title_and_is_not_offered():
 
 
 def test_started_by_name_or_by_image():
-    known = arranged(CONFIG, [tool("r")])
+    known = arranged_catalogue(CONFIG, [tool("r")])
     assert known.offers("r") == known.offers("r.example/r@sha256:3") == known.named("r")
     assert known.offers("sha256:1") == LAB

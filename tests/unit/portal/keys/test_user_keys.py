@@ -5,7 +5,7 @@ import pytest
 
 from dit4c_p2p.identity.keys import fingerprint, public_line
 from dit4c_p2p.portal.errors import BadRequest
-from dit4c_p2p.portal.keys.user_keys import openssh_fingerprint, parse_line
+from dit4c_p2p.portal.keys.user_keys import openssh_fingerprint, parse_user_key_line
 
 SK = (
     "sk-ssh-ed25519@openssh.com AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAICFo/k5LU8863u66YC9eUO2"
@@ -30,13 +30,13 @@ def line(algorithm="ssh-ed25519", comment="", **more):
     ids=["ed25519", "p256", "p384", "p521", "rsa", "security key"],
 )
 def test_keys_of_these_types_are_taken_with_their_comment(text):
-    key, comment = parse_line(f"  {text} me and my  laptop \r\n")
+    key, comment = parse_user_key_line(f"  {text} me and my  laptop \r\n")
     assert public_line(key) == text
     assert comment == "me and my laptop"
 
 
 def test_the_fingerprint_is_the_one_that_openssh_prints():
-    key, _ = parse_line(SK)
+    key, _ = parse_user_key_line(SK)
     assert openssh_fingerprint(fingerprint(key)) == key.get_fingerprint()
 
 
@@ -62,6 +62,6 @@ def test_the_fingerprint_is_the_one_that_openssh_prints():
 )
 def test_everything_else_is_refused_and_says_why(text, word):
     with pytest.raises(BadRequest) as caught:
-        parse_line(text)
+        parse_user_key_line(text)
     assert word in str(caught.value)
     assert caught.value.field == "line"

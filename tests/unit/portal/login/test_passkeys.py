@@ -2,7 +2,7 @@
 
 import pytest
 
-from dit4c_p2p.portal.login.passkeys import relying_party
+from dit4c_p2p.portal.login.passkeys import relying_party_id
 
 
 @pytest.mark.parametrize(
@@ -20,4 +20,4 @@ from dit4c_p2p.portal.login.passkeys import relying_party
     ],
 )
 def test_the_relying_party_is_the_host_where_browsers_have_passkeys(url, party):
-    assert relying_party(url) == party
+    assert relying_party_id(url) == party

@@ -4,7 +4,7 @@ import pytest
 
 from dit4c_p2p.portal.login.config import LoginConfig, SignupRule
 from dit4c_p2p.portal.login.identity import Identity
-from dit4c_p2p.portal.login.signup import Admission, admission
+from dit4c_p2p.portal.login.signup import SignupAdmission, signup_admission
 
 UNI, GITHUB = SignupRule("uni"), SignupRule("github")
 DOMAIN = SignupRule("uni", "domain", "Example.org")
@@ -39,19 +39,19 @@ def somebody(**more) -> Identity:
 )
 def test_a_rule_lets_in_whom_it_names(rule, identity, comes):
     listed = LoginConfig(signup="listed", rules=(rule,))
-    assert (admission(identity, listed) is not None) == comes
-    assert admission(identity, LoginConfig(rules=(rule,))) is None, "closed"
+    assert (signup_admission(identity, listed) is not None) == comes
+    assert signup_admission(identity, LoginConfig(rules=(rule,))) is None, "closed"
 
 
 def test_the_groups_of_all_rules_that_are_met_count_once():
     rules = (UNI, MEMBER, SignupRule("uni", group="all"), SignupRule("uni", group="members"))
     identity = somebody(claims={"affiliation": "member"})
-    found = admission(identity, LoginConfig(signup="listed", rules=rules))
-    assert found == Admission(groups=("members", "all"))
+    found = signup_admission(identity, LoginConfig(signup="listed", rules=rules))
+    assert found == SignupAdmission(groups=("members", "all"))
 
 
 def test_a_named_identity_is_an_admins_also_where_signup_is_closed():
     config = LoginConfig(admins=frozenset({("uni", "s-1")}))
-    assert admission(somebody(), config) == Admission(is_admin=True)
-    assert admission(Identity("github", "s-1"), config) is None
-    assert admission(Identity("uni", "s-2", email="s-1"), config) is None
+    assert signup_admission(somebody(), config) == SignupAdmission(is_admin=True)
+    assert signup_admission(Identity("github", "s-1"), config) is None
+    assert signup_admission(Identity("uni", "s-2", email="s-1"), config) is None
