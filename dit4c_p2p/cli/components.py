@@ -103,9 +103,9 @@ def _add_portal_init(actions: "Commands") -> None:
 def _run_component(options: argparse.Namespace) -> int:
     import uvloop
 
-    from dit4c_p2p.run.component import run
+    from dit4c_p2p.run.component import run_component
 
-    uvloop.run(run(read_settings(options.kind, options.config)))
+    uvloop.run(run_component(read_settings(options.kind, options.config)))
     return 0
 
 

@@ -103,7 +103,7 @@ def _run_up_command(options: argparse.Namespace) -> int:
 
     from dit4c_p2p.imagebuild import choose_tools
     from dit4c_p2p.observe.logs import log_to
-    from dit4c_p2p.run.all_in_one import up
+    from dit4c_p2p.run.all_in_one import run_all_in_one
     from dit4c_p2p.run.process import locked_data_folder
 
     config = AllInOneConfig(
@@ -123,23 +123,23 @@ def _run_up_command(options: argparse.Namespace) -> int:
             terminal=logging.INFO if options.verbose else logging.WARNING,
             form=options.log_format,
         )
-        uvloop.run(up(config))
+        uvloop.run(run_all_in_one(config))
     return 0
 
 
 def _run_down_command(options: argparse.Namespace) -> int:
     from dit4c_p2p.engine_address import engine_address
     from dit4c_p2p.node.agent import remove_everything
-    from dit4c_p2p.node.owner.inventory import list_instances, stop_everything
+    from dit4c_p2p.node.owner.inventory import list_instances_on_machine, stop_all_pods_on_machine
 
     folder, engine = options.data_dir.absolute(), engine_address()
-    found = asyncio.run(list_instances(folder, engine))
+    found = asyncio.run(list_instances_on_machine(folder, engine))
     for one in found:
         print(f"  {one.instance}  {one.status or 'without an app'}")
     if found and not options.yes and not _confirmed_down(len(found), keep=options.keep):
         return 1
     if options.keep:
-        done, word = asyncio.run(stop_everything(folder, engine)), "Stopped"
+        done, word = asyncio.run(stop_all_pods_on_machine(folder, engine)), "Stopped"
     else:
         done, word = asyncio.run(remove_everything(folder, engine)), "Removed"
     print(f"{word} {_instances_text(len(done))} of {options.data_dir}.")

@@ -34,7 +34,7 @@ def _run_login_link_command(options: argparse.Namespace) -> int:
         settings = read_portal_settings(options.config)
         print(asyncio.run(local_portal.local_login_link(settings, options.person)))
     else:
-        from dit4c_p2p.run.all_in_one import login_link
+        from dit4c_p2p.run.all_in_one import new_login_link_of_folder
 
-        print(asyncio.run(login_link(options.data_dir.absolute(), options.person)))
+        print(asyncio.run(new_login_link_of_folder(options.data_dir.absolute(), options.person)))
     return 0

@@ -44,13 +44,13 @@ def add_config_commands(commands: "Commands") -> None:
 
 
 def _run_config_check(options: argparse.Namespace) -> int:
-    from dit4c_p2p.settings import KINDS, InvalidSettings, kind_of, read
+    from dit4c_p2p.settings import KINDS, InvalidSettings, kind_of_settings_file, read
     from dit4c_p2p.settings.read import unknown_variables
 
     if len(options.words) > 2:
         raise ConfigError("one file at a time", hint="give it as: dit4c config check [KIND] FILE")
     file = Path(options.words[-1])
-    kind = options.words[0] if len(options.words) == 2 else kind_of(file)
+    kind = options.words[0] if len(options.words) == 2 else kind_of_settings_file(file)
     if kind not in KINDS:
         hint = f"give one of {', '.join(KINDS)}, or one file at a time"
         raise ConfigError(f"there is no component {kind!r}", hint=hint)

@@ -283,7 +283,9 @@ class SftpSession:
             self._server.server_id,
             time.time_ns(),
         )
-        self._reply(packets.packet(PacketType.EXTENDED_REPLY, request_id, encode_record(reply)))
+        self._reply(
+            packets.encode_packet(PacketType.EXTENDED_REPLY, request_id, encode_record(reply))
+        )
 
     def _compound(self, request_id: int, data: bytes, size: int) -> None:
         compound = decode_compound(data)
@@ -324,7 +326,7 @@ class SftpSession:
             self._reply(packets.encode_response(request_id, EOF))
             return True
         head = count.to_bytes(4, "big")
-        self._reply(packets.packet(PacketType.DATA, request_id, head, data[:count]))
+        self._reply(packets.encode_packet(PacketType.DATA, request_id, head, data[:count]))
         self._server.metrics.read_bytes(count)
         return True
 
@@ -348,7 +350,7 @@ class SftpSession:
             if isinstance(content, CompoundRun):
                 parts = content.run()
                 self._server.metrics.written_bytes(content.written)
-                return packets.packet(PacketType.EXTENDED_REPLY, request.request_id, *parts)
+                return packets.encode_packet(PacketType.EXTENDED_REPLY, request.request_id, *parts)
             response = self._run_stock(content)
         except LeaseConflict as conflict:
             return conflict
@@ -461,7 +463,7 @@ class SftpSession:
     def _notice(self, kind: NoticeKind, leases: list[RecalledLease]) -> None:
         self._server.metrics.notices.labels(kind.name.lower()).inc(len(leases))
         data = extensions.encode_notice(extensions.Notice(kind, leases))
-        self._reply(packets.packet(PacketType.EXTENDED_REPLY, NOTICE_ID, data))
+        self._reply(packets.encode_packet(PacketType.EXTENDED_REPLY, NOTICE_ID, data))
 
     def _recall(self, leases: list[RecalledLease]) -> None:
         self._notice(NoticeKind.RECALL, leases)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dit4c_p2p.fileserver.syscalls import BENEATH, Resolve, clone, open_beneath
-from dit4c_p2p.messages.snapshot_names import name_of, time_of
+from dit4c_p2p.messages.snapshot_names import snapshot_name, snapshot_time
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ def to_remove(names: Iterable[bytes], now: float, hourly: int, daily: int) -> li
     ``daily`` days the newest is kept, and the newest of all.
     """
     times = sorted(
-        ((at, name) for name in names if (at := time_of(name)) is not None), reverse=True
+        ((at, name) for name in names if (at := snapshot_time(name)) is not None), reverse=True
     )
     kept: set[bytes] = {name for _, name in times[:1]}
     for length_s, count in ((_HOUR_S, hourly), (_DAY_S, daily)):
@@ -85,7 +85,7 @@ class FolderSnapshots:
         if not self._kept.is_dir():
             return []
         found = (os.fsencode(path.name) for path in self._kept.iterdir())
-        return sorted(name for name in found if time_of(name) is not None)
+        return sorted(name for name in found if snapshot_time(name) is not None)
 
     def make(self, now: float) -> Copied | None:
         """Make a snapshot; None where nothing has changed since the last.
@@ -109,7 +109,7 @@ class FolderSnapshots:
             if before is not None and not copied.changed and _count(before) == copied.entries:
                 _remove(unfinished)
                 return None
-            unfinished.rename(self._kept / name_of(now).decode())
+            unfinished.rename(self._kept / snapshot_name(now).decode())
         except BaseException:
             _remove(unfinished)
             raise

@@ -22,7 +22,7 @@ from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.grants import ACTS_FOR
 from dit4c_p2p.overlay import server
-from dit4c_p2p.overlay.asyncssh_ext.fastpath import writer
+from dit4c_p2p.overlay.asyncssh_ext.fastpath import fast_writer
 from dit4c_p2p.overlay.errors import Refused
 from dit4c_p2p.overlay.server import ConnectionAdmission, PeerServer
 from dit4c_p2p.overlay.ssh_options import PACKET_BYTES
@@ -189,7 +189,7 @@ class SftpChannel(asyncssh.SSHServerSession[bytes]):
         session = self._session = SftpSession(
             self._shared.shared,
             view,
-            send=writer(self._channel),
+            send=fast_writer(self._channel),
             pause=self._pause,
             end=self._end,
         )

@@ -19,7 +19,7 @@ from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.imageserver.http_errors import Refused
-from dit4c_p2p.messages.image_access import AUTH_PATH, SERVER_TOKEN_HEADER, Verb
+from dit4c_p2p.messages.image_access import AUTH_PATH, SERVER_TOKEN_HEADER, RepositoryVerb
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Access:
         self._token = ("", float("-inf"))
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def require(self, credentials: str, verb: Verb, repository: str) -> None:
+    async def require(self, credentials: str, verb: RepositoryVerb, repository: str) -> None:
         """See that the caller may.
 
         :param credentials: the ``Authorization`` field's value.
@@ -77,7 +77,7 @@ class Access:
             case Answer.WHO:
                 self._refused("unauthorized")
                 raise self._unauthorized()
-            case Answer.MAY_NOT if verb is Verb.PULL:
+            case Answer.MAY_NOT if verb is RepositoryVerb.PULL:
                 self._refused("denied")
                 raise Refused(404, "NAME_UNKNOWN", "there is no such repository")
             case Answer.MAY_NOT:
@@ -103,7 +103,7 @@ class Access:
         return [
             one
             for one in repositories
-            if await self._ask(credentials, Verb.PULL, one) is Answer.MAY
+            if await self._ask(credentials, RepositoryVerb.PULL, one) is Answer.MAY
         ]
 
     async def check(self) -> str:

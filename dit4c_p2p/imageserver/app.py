@@ -20,7 +20,7 @@ from dit4c_p2p.imageserver.routing import VERBS, Endpoint, InvalidRepository, re
 from dit4c_p2p.imageserver.server import http_server
 from dit4c_p2p.imageserver.store.errors import StoreError
 from dit4c_p2p.imageserver.store.store import Store
-from dit4c_p2p.observe.metrics import set_all
+from dit4c_p2p.observe.metrics import set_all_gauge_values
 from dit4c_p2p.observe.server import Check
 
 _log = logging.getLogger(__name__)
@@ -101,8 +101,8 @@ class ImageServer:
         metrics.connections.set(self._server.connections)
         metrics.free_bytes.set(self.store.files.free)
         kept, kept_bytes = await self.store.counts()
-        set_all(metrics.kept, kept)
-        set_all(metrics.kept_bytes, kept_bytes)
+        set_all_gauge_values(metrics.kept, kept)
+        set_all_gauge_values(metrics.kept_bytes, kept_bytes)
 
     async def _check_disk(self) -> str:
         try:

@@ -16,7 +16,7 @@ from contextlib import aclosing
 from aiohttp import web
 
 from dit4c_p2p.imageserver.store.parts import ChunkPart, FilePart, Part
-from dit4c_p2p.oci.exchange import Packed, content_of
+from dit4c_p2p.oci.exchange import Packed, content_of_packed_chunk
 
 # A thread hands the kernel so much before another client's turn, and waits so long for a client
 # that reads fast: going back to the event loop each time costs more than the bytes do.
@@ -109,7 +109,9 @@ class Sender:
 
     def _unpacked(self, part: ChunkPart) -> memoryview:
         body = os.pread(part.file, part.head.stored, part.start)
-        return memoryview(content_of(Packed(part.head, body)))[part.skip : part.skip + part.size]
+        return memoryview(content_of_packed_chunk(Packed(part.head, body)))[
+            part.skip : part.skip + part.size
+        ]
 
 
 def sending_threads() -> ThreadPoolExecutor:

@@ -8,7 +8,7 @@ import re
 from enum import Enum, auto
 from typing import NamedTuple
 
-from dit4c_p2p.messages.image_access import Verb
+from dit4c_p2p.messages.image_access import RepositoryVerb
 from dit4c_p2p.oci.names import is_repository
 
 
@@ -50,24 +50,24 @@ _TAILS = [
     (re.compile(r"(.+)/referrers/([^/]+)"), Endpoint.REFERRERS),
 ]
 
-_READS = {"GET": Verb.PULL, "HEAD": Verb.PULL}
-_WRITES = {"POST": Verb.PUSH}
-VERBS: dict[Endpoint, dict[str, Verb]] = {
-    Endpoint.BLOB: {**_READS, "DELETE": Verb.DELETE},
+_READS = {"GET": RepositoryVerb.PULL, "HEAD": RepositoryVerb.PULL}
+_WRITES = {"POST": RepositoryVerb.PUSH}
+VERBS: dict[Endpoint, dict[str, RepositoryVerb]] = {
+    Endpoint.BLOB: {**_READS, "DELETE": RepositoryVerb.DELETE},
     Endpoint.UPLOADS: _WRITES,
     Endpoint.UPLOAD: {
-        "GET": Verb.PUSH,
-        "PATCH": Verb.PUSH,
-        "PUT": Verb.PUSH,
-        "DELETE": Verb.PUSH,
+        "GET": RepositoryVerb.PUSH,
+        "PATCH": RepositoryVerb.PUSH,
+        "PUT": RepositoryVerb.PUSH,
+        "DELETE": RepositoryVerb.PUSH,
     },
-    Endpoint.MANIFEST: {**_READS, "PUT": Verb.PUSH, "DELETE": Verb.DELETE},
+    Endpoint.MANIFEST: {**_READS, "PUT": RepositoryVerb.PUSH, "DELETE": RepositoryVerb.DELETE},
     Endpoint.TAGS: _READS,
     Endpoint.REFERRERS: _READS,
     Endpoint.CHUNKS_MISSING: _WRITES,
     Endpoint.CHUNKS_BUNDLE: _WRITES,
-    Endpoint.CHUNKS_FETCH: {"POST": Verb.PULL},
-    Endpoint.CHUNKED_BLOB: {"GET": Verb.PULL, "POST": Verb.PUSH},
+    Endpoint.CHUNKS_FETCH: {"POST": RepositoryVerb.PULL},
+    Endpoint.CHUNKED_BLOB: {"GET": RepositoryVerb.PULL, "POST": RepositoryVerb.PUSH},
 }
 
 

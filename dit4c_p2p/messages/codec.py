@@ -77,7 +77,7 @@ def decode(data: bytes | str, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        if isinstance(error, msgspec.ValidationError) and (word := _unknown_in(data, kind)):
+        if isinstance(error, msgspec.ValidationError) and (word := _unknown_part_in(data, kind)):
             raise UnknownKind(
                 f"a message of a kind that is not known here: {word[:_MAX_WORD_CHARS]!r}",
                 hint="is the other end of a newer release?",
@@ -85,7 +85,7 @@ def decode(data: bytes | str, kind: type[T]) -> T:
         raise InvalidMessage(f"not a valid message: {error}") from error
 
 
-def _unknown_in(data: bytes | str, kind: Any) -> str:
+def _unknown_part_in(data: bytes | str, kind: Any) -> str:
     """The tag or the word that ``kind`` has no place for; empty if it is another thing."""
     try:
         return _unknown_word(msgspec.json.decode(data), kind)

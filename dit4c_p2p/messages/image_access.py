@@ -14,8 +14,8 @@ registry behind a proxy sends its static service token there. The portal answers
 ``login`` asks only whether the credentials are good for anything.
 
 A peer's credentials are a JWT signed by its SSH key, whose audience is the image server's peer name
-(:func:`claims`), as a bearer token or as the password of HTTP Basic with the peer's name as user.
-A person's are a user name and a secret that the portal gave for one repository.
+(:func:`image_token_claims`), as a bearer token or as the password of HTTP Basic with the peer's
+name as user. A person's are a user name and a secret that the portal gave for one repository.
 """
 
 from collections.abc import Iterable
@@ -26,7 +26,7 @@ AUTH_PATH = "/services/image-server/auth-http-request"
 SERVER_TOKEN_HEADER = "X-Dit4c-Image-Server"
 
 
-class Verb(StrEnum):
+class RepositoryVerb(StrEnum):
     """What a request does to a repository."""
 
     PULL = "pull"
@@ -34,7 +34,9 @@ class Verb(StrEnum):
     DELETE = "delete"
 
 
-def claims(repository: str, verbs: Iterable[Verb], sources: Iterable[str] = ()) -> dict[str, Any]:
+def image_token_claims(
+    repository: str, verbs: Iterable[RepositoryVerb], sources: Iterable[str] = ()
+) -> dict[str, Any]:
     """What a token for an image server says besides issuer, audience and times.
 
     :param repository: the one repository that the token is for.

@@ -10,12 +10,12 @@ _FORM = "%Y-%m-%dT%H-%M-%SZ"
 _NAME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\dZ", re.ASCII)
 
 
-def name_of(now: float) -> bytes:
+def snapshot_name(now: float) -> bytes:
     """The name of a snapshot that is made now; ``now`` in seconds since 1970."""
     return datetime.fromtimestamp(now, UTC).strftime(_FORM).encode()
 
 
-def time_of(name: bytes) -> float | None:
+def snapshot_time(name: bytes) -> float | None:
     """When a snapshot was made, by its name; None: it is no snapshot."""
     if not _NAME.fullmatch(name):
         return None

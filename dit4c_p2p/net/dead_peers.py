@@ -37,7 +37,7 @@ _INFO = struct.Struct("=2xBB20xI28xI60xQ16xI")
 
 
 @dataclass
-class _Watched:
+class _WatchedConnection:
     """One connection."""
 
     cut: Callable[[], None]
@@ -54,7 +54,7 @@ class DeadPeers:
 
     def __init__(self, stalled_s: float) -> None:
         self._stalled_s = stalled_s
-        self._watched: dict[socket.socket, _Watched] = {}
+        self._watched: dict[socket.socket, _WatchedConnection] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, sock: socket.socket, cut: Callable[[], None]) -> None:
@@ -62,7 +62,7 @@ class DeadPeers:
 
         :param cut: ends the connection.
         """
-        self._watched[sock] = _Watched(cut)
+        self._watched[sock] = _WatchedConnection(cut)
         if self._timer is None:
             self._look_later()
 
@@ -89,7 +89,7 @@ class DeadPeers:
         if self._watched:
             self._look_later()
 
-    def _is_over(self, sock: socket.socket, watched: _Watched, now: float) -> bool:
+    def _is_over(self, sock: socket.socket, watched: _WatchedConnection, now: float) -> bool:
         try:
             info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
         except OSError:
@@ -106,7 +106,7 @@ class DeadPeers:
         return now - watched.since >= self._stalled_s
 
 
-def set_options(sock: socket.socket, unsent_bytes: int) -> None:
+def set_keepalive_options(sock: socket.socket, unsent_bytes: int) -> None:
     """Have the kernel look after a visitor's connection.
 
     :param unsent_bytes: what the kernel holds for the visitor beyond what is on its way.

@@ -15,7 +15,7 @@ from typing import cast
 
 from dit4c_p2p.net.http1 import BadRequest, RequestHead, find_head_end, parse_head
 from dit4c_p2p.net.listener import ConnectionSlot
-from dit4c_p2p.net.reset import is_tls
+from dit4c_p2p.net.reset import is_tls_transport
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class FirstRequest(ABC, asyncio.Protocol):
         self._transport.write(content)
         try:
             self._transport.resume_reading()
-            if is_tls(self._transport):
+            if is_tls_transport(self._transport):
                 self._transport.close()  # says so, and waits for the visitor to do the same
             else:
                 self._transport.write_eof()

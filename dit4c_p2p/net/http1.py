@@ -91,7 +91,7 @@ CHUNKED_BODY = Body(BodyKind.CHUNKED)
 UNTIL_CLOSE_BODY = Body(BodyKind.UNTIL_CLOSE)
 
 
-class _Head:
+class _MessageHead:
     """Fields of a request or a response, in their order, with the case as sent."""
 
     __slots__ = ("_index", "body", "connection", "headers", "keep_alive", "version")
@@ -113,7 +113,7 @@ class _Head:
         return self._index.get(name, [])
 
 
-class RequestHead(_Head):
+class RequestHead(_MessageHead):
     """A checked request head.
 
     ``method`` and ``target`` are as sent; ``path`` is the origin-form (``/a?b``), or ``*``.
@@ -138,7 +138,7 @@ class RequestHead(_Head):
         return value is not None and value.lower() == b"100-continue" and self.version == (1, 1)
 
 
-class ResponseHead(_Head):
+class ResponseHead(_MessageHead):
     """A checked response head; ``interim`` heads (1xx but 101) are followed by another head."""
 
     __slots__ = ("reason", "status")
@@ -183,7 +183,7 @@ def parse_head(data: bytes, before: RequestHead | None = None) -> RequestHead:
     if before is not None and before._block != block:
         before = None
     # Of a known block only the first line is new, and each byte of it is looked at below.
-    lines = _lines(data, BadRequest) if before is None else []
+    lines = _head_lines(data, BadRequest) if before is None else []
     first = data[:end].split(b" ")
     if len(first) != 3:
         raise BadRequest("the request line isn't METHOD SP TARGET SP VERSION")
@@ -200,24 +200,24 @@ def parse_head(data: bytes, before: RequestHead | None = None) -> RequestHead:
     head.version = (1, 1) if version == b"HTTP/1.1" else (1, 0)
     head._block = block
     if before is None:
-        _read_fields(head, lines, BadRequest)
-        head.host = _host(head)
+        _read_header_fields(head, lines, BadRequest)
+        head.host = _host_of_request(head)
     else:
         head.headers, head._index = before.headers, before._index
         head.connection, head.host = before.connection, before.host
-    head.keep_alive = _keeps_alive(head)
-    head.path = _origin_form(head)
-    head.body = _request_body(head)
+    head.keep_alive = _head_keeps_alive(head)
+    head.path = _check_origin_form(head)
+    head.body = _body_of_request(head)
     head.upgrade = None
     if b"upgrade" in head.connection:
         protocols = head._index.get(b"upgrade", ())
         if len(protocols) == 1 and protocols[0].lower() == b"websocket":
-            _check_upgrade(head)
+            _check_websocket_upgrade(head)
             head.upgrade = "websocket"
     return head
 
 
-def _check_upgrade(head: RequestHead) -> None:
+def _check_websocket_upgrade(head: RequestHead) -> None:
     """A WebSocket begins with this request (RFC 6455 section 4.1): one sentence a condition."""
     if head.version != (1, 1):
         raise BadRequest(
@@ -238,7 +238,7 @@ def parse_response_head(data: bytes, method: str) -> ResponseHead:
 
     :raises BadResponse: malformed, or its end can't be told for certain.
     """
-    lines = _lines(data, BadResponse)
+    lines = _head_lines(data, BadResponse)
     match = _STATUS.fullmatch(lines[0])
     if match is None:
         raise BadResponse("the status line is malformed")
@@ -246,9 +246,9 @@ def parse_response_head(data: bytes, method: str) -> ResponseHead:
     head.version = (1, int(match[1]))
     head.status = int(match[2])
     head.reason = match[3] or b""
-    _read_fields(head, lines, BadResponse)
-    head.keep_alive = _keeps_alive(head)
-    framed = _framing(head, BadResponse)
+    _read_header_fields(head, lines, BadResponse)
+    head.keep_alive = _head_keeps_alive(head)
+    framed = _framing_of_head(head, BadResponse)
     if head.status == 101:
         head.body = UNTIL_CLOSE_BODY
     elif method == "HEAD" or head.status < 200 or head.status in (204, 304):
@@ -371,7 +371,7 @@ def framer_of(body: Body, error: type[BadMessage] = BadRequest) -> Framer:
     return LengthFramer(body.length)
 
 
-def _lines(data: bytes, error: type[BadMessage]) -> list[bytes]:
+def _head_lines(data: bytes, error: type[BadMessage]) -> list[bytes]:
     """The lines of a head, with every byte of it allowed and every line end a CR LF."""
     lines = data.split(b"\r\n")
     ends = len(lines) - 1
@@ -384,7 +384,7 @@ def _lines(data: bytes, error: type[BadMessage]) -> list[bytes]:
     return lines
 
 
-def _read_fields(head: _Head, lines: list[bytes], error: type[BadMessage]) -> None:
+def _read_header_fields(head: _MessageHead, lines: list[bytes], error: type[BadMessage]) -> None:
     """Fill in ``headers`` and ``connection``."""
     if len(lines) > MAX_FIELDS + 3:
         if error is BadRequest:
@@ -413,14 +413,14 @@ def _read_fields(head: _Head, lines: list[bytes], error: type[BadMessage]) -> No
     )
 
 
-def _keeps_alive(head: _Head) -> bool:
+def _head_keeps_alive(head: _MessageHead) -> bool:
     """Whether its sender is ready for another exchange (RFC 9112 section 9.3)."""
     return b"close" not in head.connection and (
         head.version == (1, 1) or b"keep-alive" in head.connection
     )
 
 
-def _host(head: RequestHead) -> str:
+def _host_of_request(head: RequestHead) -> str:
     """The one Host, in lower case."""
     hosts = head._index.get(b"host", ())
     if len(hosts) != 1:
@@ -430,7 +430,7 @@ def _host(head: RequestHead) -> str:
     return hosts[0].decode("ascii").lower()
 
 
-def _framing(head: _Head, error: type[BadMessage]) -> Body | None:
+def _framing_of_head(head: _MessageHead, error: type[BadMessage]) -> Body | None:
     """What Content-Length and Transfer-Encoding say, or None if there is neither."""
     lengths = head._index.get(b"content-length")
     codings = head._index.get(b"transfer-encoding")
@@ -458,13 +458,13 @@ def _framing(head: _Head, error: type[BadMessage]) -> Body | None:
     return Body(BodyKind.LENGTH, int(digits))
 
 
-def _request_body(head: RequestHead) -> Body:
+def _body_of_request(head: RequestHead) -> Body:
     """A request's framing: without either field there is no body."""
-    framed = _framing(head, BadRequest)
+    framed = _framing_of_head(head, BadRequest)
     return NO_BODY if framed is None else framed
 
 
-def _origin_form(head: RequestHead) -> bytes:
+def _check_origin_form(head: RequestHead) -> bytes:
     """The target's path and query, checked (RFC 9112 section 3.2)."""
     target = head.target
     if len(target) > MAX_TARGET_BYTES:

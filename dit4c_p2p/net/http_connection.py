@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from dit4c_p2p.net.listener import ConnectionSlot
-from dit4c_p2p.net.request_validator import Requests
+from dit4c_p2p.net.request_validator import RequestValidator
 from dit4c_p2p.net.stranger_log import summed
 
 _log = summed(logging.getLogger(__name__))
@@ -72,7 +72,7 @@ class StrictConnection(web.RequestHandler):
             read_bufsize=read_bytes,
         )
         self._head_s = head_s
-        self._requests = Requests()
+        self._requests = RequestValidator()
         self._head_timer: asyncio.TimerHandle | None = None
         self._refuse = refuse
         self.place = place

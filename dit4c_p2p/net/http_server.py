@@ -9,8 +9,14 @@ from aiohttp import web
 from yarl import URL
 
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.net.https_redirect import Redirect
-from dit4c_p2p.net.listener import ConnectionSlot, Factory, Listener, ListenerOptions, close_all
+from dit4c_p2p.net.https_redirect import HttpsRedirect
+from dit4c_p2p.net.listener import (
+    ConnectionSlot,
+    Factory,
+    Listener,
+    ListenerOptions,
+    close_all_listeners,
+)
 from dit4c_p2p.net.tls import Certificate, TlsFiles
 
 Addresses = Sequence[tuple[str, int]]
@@ -106,7 +112,7 @@ class HttpServer:
     async def stop(self) -> None:
         """Take no more connections, end those there are."""
         listeners, self._listeners = self._listeners, []
-        await close_all(listeners)
+        await close_all_listeners(listeners)
         await self._runner.cleanup()
 
     def _listen(self) -> None:
@@ -118,7 +124,7 @@ class HttpServer:
             return self._connect(server, slot)
 
         def astray(slot: ConnectionSlot) -> asyncio.BaseProtocol:
-            return Redirect(self._canonical, slot)
+            return HttpsRedirect(self._canonical, slot)
 
         tls = None if self._certificate is None else self._certificate.context
         self.ports = [self._bind(*pair, client) for pair in config.addresses]

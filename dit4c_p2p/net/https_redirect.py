@@ -21,13 +21,13 @@ _TEXTS = {
 Canonical = Callable[[str], str | None]
 
 
-def host_of(authority: str) -> str:
+def host_of_authority(authority: str) -> str:
     """The host of a ``Host`` field, in lower case and without the port."""
     host, colon, port = authority.rpartition(":")
     return (host if colon and (port.isdigit() or not port) else authority).lower()
 
 
-def answer(status: int, location: str = "") -> bytes:
+def redirect_answer(status: int, location: str = "") -> bytes:
     """A whole answer, the last of its connection."""
     reason = _TEXTS.get(status, b"Error")
     body = reason + b"\n"
@@ -41,18 +41,18 @@ def answer(status: int, location: str = "") -> bytes:
     return render_head(b"HTTP/1.1 %d %b" % (status, reason), headers) + body
 
 
-def location(canonical: Canonical, head: RequestHead) -> str | None:
+def https_location(canonical: Canonical, head: RequestHead) -> str | None:
     """Where a request belongs by HTTPS; None if its host is not ours.
 
     :param canonical: from a host in lower case to the origin to use, without a closing slash.
     """
-    origin = canonical(host_of(head.host))
+    origin = canonical(host_of_authority(head.host))
     if origin is None:
         return None
     return origin + ("/" if head.path == b"*" else head.path.decode("ascii"))
 
 
-class Redirect(FirstRequest):
+class HttpsRedirect(FirstRequest):
     """One connection."""
 
     def __init__(self, canonical: Canonical, place: ConnectionSlot) -> None:
@@ -60,14 +60,14 @@ class Redirect(FirstRequest):
         self._canonical = canonical
 
     def _requested(self, head: RequestHead) -> None:
-        target = location(self._canonical, head)
-        self._answer(answer(421) if target is None else answer(308, target))
+        target = https_location(self._canonical, head)
+        self._answer(redirect_answer(421) if target is None else redirect_answer(308, target))
 
     def _refused(self, error: BadRequest) -> None:
-        self._answer(answer(error.status))
+        self._answer(redirect_answer(error.status))
 
     def _late(self) -> None:
-        self._answer(answer(408))
+        self._answer(redirect_answer(408))
 
     def _crowded(self) -> None:
-        self._answer(answer(503))
+        self._answer(redirect_answer(503))

@@ -78,7 +78,7 @@ class LargeHead:
             self.cookie_bytes += size
 
 
-def without_cookies(buffer: bytes | bytearray) -> RequestHead | None:
+def large_head_without_cookies(buffer: bytes | bytearray) -> RequestHead | None:
     """Return what the beginning of a large head says, but for its cookies.
 
     It is enough to know for whom the request is; None if it does not say so.

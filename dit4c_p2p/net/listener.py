@@ -18,11 +18,11 @@ from functools import partial
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.net.connection_limits import PerAddressLimiter, rate_limit_key
-from dit4c_p2p.net.dead_peers import DeadPeers, set_options
+from dit4c_p2p.net.dead_peers import DeadPeers, set_keepalive_options
 from dit4c_p2p.net.proxy_protocol import BadProxyHeader
 from dit4c_p2p.net.reset import reset
 from dit4c_p2p.net.stranger_log import summed
-from dit4c_p2p.net.trusted_proxies import NOBODY, TrustedProxies, read_header
+from dit4c_p2p.net.trusted_proxies import NOBODY, TrustedProxies, read_proxy_header
 
 _log = summed(logging.getLogger(__name__))
 
@@ -231,7 +231,7 @@ class Listener:
                 port = port or int(sock.getsockname()[1])
         except OSError as error:
             self.close()
-            raise not_bound(host, port, another, error) from None
+            raise address_not_bound_error(host, port, another, error) from None
         loop = asyncio.get_running_loop()
         for sock in self._sockets:
             loop.add_reader(sock.fileno(), self._accept, sock)
@@ -294,7 +294,7 @@ class Listener:
             sock.close()
             return
         task = asyncio.create_task(self._open(sock, place), name=f"connection from {peer[0]}")
-        place.close = partial(_cancel, task)
+        place.close = partial(_cancel_connection_task, task)
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
 
@@ -312,11 +312,11 @@ class Listener:
         manner = self._manner
         handed_over = False
         try:
-            set_options(sock, _UNSENT_BYTES)
+            set_keepalive_options(sock, _UNSENT_BYTES)
             proxies = manner.room.proxies
             if proxies.proxy_protocol and proxies.trusts(place.peer):
                 async with asyncio.timeout(manner.handshake_s):
-                    client = await read_header(sock)
+                    client = await read_proxy_header(sock)
                 if client is not None:
                     place.move((client.host, client.port))
                     if not self._may_stay(place):
@@ -347,11 +347,11 @@ class Listener:
                 sock.close()
 
 
-def _cancel(task: "asyncio.Task[None]") -> None:
+def _cancel_connection_task(task: "asyncio.Task[None]") -> None:
     task.cancel()
 
 
-def not_bound(host: str, port: int, another: str, error: OSError) -> ConfigError:
+def address_not_bound_error(host: str, port: int, another: str, error: OSError) -> ConfigError:
     """What to tell whoever chose an address that can't be listened on.
 
     :param another: what to do where the port is not to be had.
@@ -377,7 +377,7 @@ def not_bound(host: str, port: int, another: str, error: OSError) -> ConfigError
             return ConfigError(f"{where} can't be listened on: {error.strerror or error}")
 
 
-async def close_all(listeners: Sequence[Listener]) -> None:
+async def close_all_listeners(listeners: Sequence[Listener]) -> None:
     """Close several listeners and wait for the end of their connections."""
     for listener in listeners:
         listener.close()

@@ -22,7 +22,7 @@ _LOCAL, _PROXY = 0x20, 0x21
 _TCP4, _TCP6 = 0x11, 0x21
 
 
-class Client(NamedTuple):
+class ProxiedClient(NamedTuple):
     """The client's address and port, as the router saw them; ``host`` is an IP address."""
 
     host: str
@@ -35,7 +35,7 @@ class BadProxyHeader(DitError):
     code = "bad_proxy_header"
 
 
-def encode(host: str, port: int) -> bytes:
+def encode_proxy_header(host: str, port: int) -> bytes:
     """Return the header for a client's address; LOCAL if ``host`` is not an IP address.
 
     The destination is zero, because the reader knows its own address.
@@ -53,7 +53,7 @@ def encode(host: str, port: int) -> bytes:
     return SIGNATURE + struct.pack("!BBH", _PROXY, family, len(rest)) + rest
 
 
-def length(fixed: bytes) -> int:
+def proxy_header_length(fixed: bytes) -> int:
     """Return the length of the whole header, from its first :data:`FIXED_BYTES`.
 
     :raises BadProxyHeader: not a header of version 2, or one that is too long.
@@ -68,12 +68,12 @@ def length(fixed: bytes) -> int:
     return FIXED_BYTES + int(rest)
 
 
-def decode(header: bytes) -> Client | None:
+def decode_proxy_header(header: bytes) -> ProxiedClient | None:
     """Return the client of a whole header, or None if it is LOCAL or of an unknown family.
 
-    :raises BadProxyHeader: see :func:`length`; or its addresses are cut short.
+    :raises BadProxyHeader: see :func:`proxy_header_length`; or its addresses are cut short.
     """
-    if length(header) != len(header):
+    if proxy_header_length(header) != len(header):
         raise BadProxyHeader("the PROXY header is not whole")
     command, family = header[12], header[13]
     if command == _LOCAL or family not in (_TCP4, _TCP6):
@@ -83,10 +83,10 @@ def decode(header: bytes) -> Client | None:
     if len(rest) < 2 * size + 4:
         raise BadProxyHeader("the PROXY header's addresses are cut short")
     (port,) = struct.unpack_from("!H", rest, 2 * size)
-    return Client(str(ipaddress.ip_address(rest[:size])), port)
+    return ProxiedClient(str(ipaddress.ip_address(rest[:size])), port)
 
 
-def decode_v1(line: bytes) -> Client | None:
+def decode_proxy_header_v1(line: bytes) -> ProxiedClient | None:
     """Return the client of a version 1 line with its line end; None if it says UNKNOWN.
 
     :raises BadProxyHeader: the line is not a version 1 header.
@@ -103,4 +103,4 @@ def decode_v1(line: bytes) -> Client | None:
     # The spellings that only Python reads: "+8_0" for a port, an address with its interface.
     if not good or port != str(number) or "%" in host or not 0 <= number < 65536:
         raise BadProxyHeader("a malformed PROXY v1 header")
-    return Client(str(address), number)
+    return ProxiedClient(str(address), number)

@@ -23,7 +23,7 @@ from dit4c_p2p.net.http1 import (
 )
 
 
-class Requests:
+class RequestValidator:
     """Validator of the bytes of one connection.
 
     :param check: called with each head before it passes; may raise :class:`BadRequest`.
@@ -84,11 +84,13 @@ class Requests:
         self._check(read)
         self._body = framer_of(read.body)
         self.heads += 1
-        passed.append(_without_offers(head, read) if b"upgrade" in read.connection else head)
+        passed.append(
+            _without_upgrade_offers(head, read) if b"upgrade" in read.connection else head
+        )
         return rest
 
 
-def _without_offers(data: bytes, head: RequestHead) -> bytes:
+def _without_upgrade_offers(data: bytes, head: RequestHead) -> bytes:
     """Return the head without its ``Upgrade`` (RFC 9110 section 7.8).
 
     No server here accepts one, and aiohttp loses bytes while it waits for the other protocol.

@@ -35,12 +35,12 @@ def reset(transport: asyncio.WriteTransport) -> None:
     transport.abort()
 
 
-def is_tls(transport: asyncio.Transport) -> bool:
+def is_tls_transport(transport: asyncio.Transport) -> bool:
     """Whether the transport uses TLS, which ends both directions at once."""
     return transport.get_extra_info("sslcontext") is not None
 
 
-def is_cut_off(transport: asyncio.BaseTransport) -> bool:
+def is_connection_cut_off(transport: asyncio.BaseTransport) -> bool:
     """Return whether the other end of a Unix stream has closed both directions.
 
     Called when an end of file has been read. False for TCP, where a reset is an error by itself.

@@ -21,7 +21,7 @@ _MAX_KINDS = 1000
 
 
 @dataclass
-class _Kind:
+class _LogLineKind:
     """Lines of one format."""
 
     tokens: float
@@ -30,7 +30,7 @@ class _Kind:
     timer: asyncio.TimerHandle | None = None
 
 
-class Summing(logging.Filter):
+class SummingFilter(logging.Filter):
     """Lets through what may be written, with how many were not.
 
     :param clock: seconds, never going back.
@@ -43,7 +43,7 @@ class Summing(logging.Filter):
         self._logger = logger
         self._level = level
         self._clock = clock
-        self._kinds: dict[object, _Kind] = {}
+        self._kinds: dict[object, _LogLineKind] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Called by the logger for each line."""
@@ -54,7 +54,7 @@ class Summing(logging.Filter):
         if kind is None:
             if len(self._kinds) >= _MAX_KINDS:
                 self.forget()
-            kind = self._kinds[record.msg] = _Kind(tokens=_BURST, at=now)
+            kind = self._kinds[record.msg] = _LogLineKind(tokens=_BURST, at=now)
         kind.tokens = min(_BURST, kind.tokens + (now - kind.at) / _EVERY_S)
         kind.at = now
         if kind.tokens < 1:
@@ -72,7 +72,7 @@ class Summing(logging.Filter):
         """Begin to count anew."""
         self._kinds.clear()
 
-    def _sum_up_later(self, record: logging.LogRecord, kind: _Kind) -> None:
+    def _sum_up_later(self, record: logging.LogRecord, kind: _LogLineKind) -> None:
         if kind.timer is not None:
             return
         try:
@@ -92,6 +92,6 @@ class Summing(logging.Filter):
 
 def summed(logger: logging.Logger, level: int = logging.WARNING) -> logging.Logger:
     """Have ``logger`` sum up its lines of ``level`` and above, tracebacks excepted."""
-    if not any(isinstance(one, Summing) for one in logger.filters):
-        logger.addFilter(Summing(logger, level))
+    if not any(isinstance(one, SummingFilter) for one in logger.filters):
+        logger.addFilter(SummingFilter(logger, level))
     return logger

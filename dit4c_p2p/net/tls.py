@@ -47,7 +47,7 @@ class TlsFiles:
 
 
 @dataclass(frozen=True)
-class _Pair:
+class _CertificatePair:
     """A certificate and its key, checked."""
 
     context: ssl.SSLContext
@@ -71,12 +71,12 @@ class Certificate:
         poll_s: float = _POLL_S,
     ) -> None:
         self.files = files
-        self.context = _new_context()
+        self.context = _new_tls_context()
         self.context.sni_callback = self._choose
         self._names = tuple(names)
         self._clock = clock
         self._poll_s = poll_s
-        self._pair: _Pair | None = None
+        self._pair: _CertificatePair | None = None
         self._seen: object = None
         self._warn_at = 0.0
 
@@ -91,8 +91,8 @@ class Certificate:
         :raises ConfigError: it is unreadable, its key can be read by everybody, the two don't
             belong together, or it is not good now or not for every name.
         """
-        self._seen = _look(self.files)
-        self._pair = _read(self.files, self._names, self._clock())
+        self._seen = _look_at_tls_files(self.files)
+        self._pair = _read_tls_files(self.files, self._names, self._clock())
         self._warn_at = 0.0
         self._warn()
 
@@ -101,7 +101,7 @@ class Certificate:
         pending: object = None
         while True:
             await asyncio.sleep(self._poll_s)
-            look = _look(self.files)
+            look = _look_at_tls_files(self.files)
             # Certificate and key are rarely replaced in one go: wait until nothing moves.
             if look != self._seen and look == pending:
                 self._reload()
@@ -115,11 +115,13 @@ class Certificate:
         except ConfigError as error:
             _log.error(
                 "the new certificate is not used, the old one is until %s: %s",
-                _day(before),
+                _certificate_day(before),
                 error.one_line(),
             )
             return
-        _log.info("%s is in force, until %s", self.files.certificate, _day(self.expires))
+        _log.info(
+            "%s is in force, until %s", self.files.certificate, _certificate_day(self.expires)
+        )
 
     def _choose(
         self, connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, own: ssl.SSLContext
@@ -138,25 +140,25 @@ class Certificate:
             return
         self._warn_at = now + _WARN_EVERY_S
         if left_s <= 0:
-            _log.error("%s ended at %s", self.files.certificate, _day(self.expires))
+            _log.error("%s ended at %s", self.files.certificate, _certificate_day(self.expires))
         else:
             _log.warning(
                 "%s ends in %d days, at %s: see that it is renewed",
                 self.files.certificate,
                 left_s // 86400,
-                _day(self.expires),
+                _certificate_day(self.expires),
             )
 
 
-def check(files: TlsFiles, names: Sequence[str]) -> None:
+def check_tls_files(files: TlsFiles, names: Sequence[str]) -> None:
     """Check whether the certificate and key in ``files`` can be used now.
 
     :raises ConfigError: see :meth:`Certificate.load`.
     """
-    _read(files, names, time.time())
+    _read_tls_files(files, names, time.time())
 
 
-def covers(patterns: Sequence[str], name: str) -> bool:
+def certificate_covers(patterns: Sequence[str], name: str) -> bool:
     """Whether one of a certificate's DNS names is ``name`` or a wildcard for it (RFC 6125).
 
     A ``name`` of the form ``*.example.net`` is met by exactly that wildcard.
@@ -167,7 +169,7 @@ def covers(patterns: Sequence[str], name: str) -> bool:
     return any(pattern.lower().rstrip(".") in wanted for pattern in patterns)
 
 
-def _new_context() -> ssl.SSLContext:
+def _new_tls_context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
@@ -176,7 +178,7 @@ def _new_context() -> ssl.SSLContext:
     return context
 
 
-def _look(files: TlsFiles) -> object:
+def _look_at_tls_files(files: TlsFiles) -> object:
     """Return a value that changes when one of the files, or the target of a link, changes."""
     states: list[object] = []
     for path in (files.certificate, files.key):
@@ -189,22 +191,22 @@ def _look(files: TlsFiles) -> object:
     return tuple(states)
 
 
-def _read(files: TlsFiles, names: Sequence[str], now: float) -> _Pair:
+def _read_tls_files(files: TlsFiles, names: Sequence[str], now: float) -> _CertificatePair:
     """:raises ConfigError: see :meth:`Certificate.load`."""
-    chain = _read_file(files.certificate, "the certificate")
-    certificate = _parse_chain(files.certificate, chain)
-    _check_time(files.certificate, certificate, now)
-    _check_names(files.certificate, certificate, names)
-    key = _read_file(files.key, "the certificate's key")
+    chain = _read_tls_file(files.certificate, "the certificate")
+    certificate = _parse_certificate_chain(files.certificate, chain)
+    _check_certificate_time(files.certificate, certificate, now)
+    _check_certificate_names(files.certificate, certificate, names)
+    key = _read_tls_file(files.key, "the certificate's key")
     if stat.S_IMODE(files.key.stat().st_mode) & 0o007:
         raise ConfigError(
             f"the certificate's key {files.key} can be read or changed by every user",
             hint=f"take it away from others: chmod o= {files.key}",
         )
-    _check_match(files, certificate, key)
-    context = _new_context()
+    _check_certificate_key_match(files, certificate, key)
+    context = _new_tls_context()
     # The very bytes that were checked: the files may be others by now.
-    with _as_path(chain) as chain_path, _as_path(key) as key_path:
+    with _path_of_bytes(chain) as chain_path, _path_of_bytes(key) as key_path:
         try:
             context.load_cert_chain(chain_path, key_path)
         except ssl.SSLError as error:
@@ -212,11 +214,11 @@ def _read(files: TlsFiles, names: Sequence[str], now: float) -> _Pair:
                 f"{files.certificate} is not usable: {(error.reason or str(error)).lower()}",
                 hint="have a new one made, with an ECDSA P-256 or RSA 2048 key",
             ) from None
-    return _Pair(context, certificate.not_valid_after_utc.timestamp())
+    return _CertificatePair(context, certificate.not_valid_after_utc.timestamp())
 
 
 @contextmanager
-def _as_path(content: bytes) -> Iterator[str]:
+def _path_of_bytes(content: bytes) -> Iterator[str]:
     """Bytes under a path in this process's own memory, for what reads files only."""
     descriptor = os.memfd_create("dit4c-tls", os.MFD_CLOEXEC)
     try:
@@ -226,7 +228,7 @@ def _as_path(content: bytes) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _read_file(path: Path, what: str) -> bytes:
+def _read_tls_file(path: Path, what: str) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_FILE_BYTES + 1)
@@ -240,7 +242,7 @@ def _read_file(path: Path, what: str) -> bytes:
     return content
 
 
-def _parse_chain(path: Path, chain: bytes) -> x509.Certificate:
+def _parse_certificate_chain(path: Path, chain: bytes) -> x509.Certificate:
     """The first certificate of a chain; the others must be certificates as well."""
     try:
         return x509.load_pem_x509_certificates(chain)[0]
@@ -251,19 +253,23 @@ def _parse_chain(path: Path, chain: bytes) -> x509.Certificate:
         ) from None
 
 
-def _check_time(path: Path, certificate: x509.Certificate, now: float) -> None:
+def _check_certificate_time(path: Path, certificate: x509.Certificate, now: float) -> None:
     begins = certificate.not_valid_before_utc.timestamp()
     ends = certificate.not_valid_after_utc.timestamp()
     if ends <= now:
-        raise ConfigError(f"the certificate {path} expired at {_day(ends)}", hint="have it renewed")
+        raise ConfigError(
+            f"the certificate {path} expired at {_certificate_day(ends)}", hint="have it renewed"
+        )
     if begins > now:
         raise ConfigError(
-            f"the certificate {path} is not yet valid, it will be at {_day(begins)}",
+            f"the certificate {path} is not yet valid, it will be at {_certificate_day(begins)}",
             hint="is this machine's clock right?",
         )
 
 
-def _check_names(path: Path, certificate: x509.Certificate, names: Sequence[str]) -> None:
+def _check_certificate_names(
+    path: Path, certificate: x509.Certificate, names: Sequence[str]
+) -> None:
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         hosts = found.get_values_for_type(x509.DNSName)
@@ -271,7 +277,7 @@ def _check_names(path: Path, certificate: x509.Certificate, names: Sequence[str]
     except x509.ExtensionNotFound:
         hosts, addresses = [], []
     for name in names:
-        good = name in addresses if _is_address(name) else covers(hosts, name)
+        good = name in addresses if _is_address_name(name) else certificate_covers(hosts, name)
         if not good:
             raise ConfigError(
                 f"the certificate {path} is not for {name}, it is for "
@@ -280,7 +286,9 @@ def _check_names(path: Path, certificate: x509.Certificate, names: Sequence[str]
             )
 
 
-def _check_match(files: TlsFiles, certificate: x509.Certificate, pem: bytes) -> None:
+def _check_certificate_key_match(
+    files: TlsFiles, certificate: x509.Certificate, pem: bytes
+) -> None:
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except TypeError:
@@ -302,7 +310,7 @@ def _check_match(files: TlsFiles, certificate: x509.Certificate, pem: bytes) -> 
         )
 
 
-def _is_address(name: str) -> bool:
+def _is_address_name(name: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -310,5 +318,5 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _day(when: float) -> str:
+def _certificate_day(when: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(when))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from dit4c_p2p.net import proxy_protocol
-from dit4c_p2p.net.proxy_protocol import BadProxyHeader, Client
+from dit4c_p2p.net.proxy_protocol import BadProxyHeader, ProxiedClient
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -92,7 +92,7 @@ class TrustedProxies:
 NOBODY = TrustedProxies()
 
 
-def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
+def parse_proxy_networks(texts: Sequence[str]) -> tuple[Network, ...]:
     """Parse networks and single addresses.
 
     :raises ValueError: an item is neither.
@@ -100,7 +100,7 @@ def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(text) for text in texts)
 
 
-async def read_header(sock: socket.socket) -> Client | None:
+async def read_proxy_header(sock: socket.socket) -> ProxiedClient | None:
     """Read exactly the PROXY protocol header of a connection.
 
     :param sock: non-blocking.
@@ -108,21 +108,21 @@ async def read_header(sock: socket.socket) -> Client | None:
     :raises BadProxyHeader: the header is missing or malformed.
     :raises OSError: the connection broke.
     """
-    head = await _exactly(sock, _LEAST_BYTES)
+    head = await _read_exactly(sock, _LEAST_BYTES)
     if head.startswith(proxy_protocol.SIGNATURE):
-        head += await _exactly(sock, proxy_protocol.FIXED_BYTES - len(head))
-        head += await _exactly(sock, proxy_protocol.length(head) - len(head))
-        return proxy_protocol.decode(head)
+        head += await _read_exactly(sock, proxy_protocol.FIXED_BYTES - len(head))
+        head += await _read_exactly(sock, proxy_protocol.proxy_header_length(head) - len(head))
+        return proxy_protocol.decode_proxy_header(head)
     if not head.startswith(proxy_protocol.V1_PREFIX):
         raise BadProxyHeader("a proxy's connection does not begin with a PROXY header")
     while not head.endswith(b"\r\n"):
         if len(head) >= proxy_protocol.V1_MAX_BYTES:
             raise BadProxyHeader("a PROXY v1 header does not end")
-        head += await _exactly(sock, 1)
-    return proxy_protocol.decode_v1(head)
+        head += await _read_exactly(sock, 1)
+    return proxy_protocol.decode_proxy_header_v1(head)
 
 
-async def _exactly(sock: socket.socket, count: int) -> bytes:
+async def _read_exactly(sock: socket.socket, count: int) -> bytes:
     loop = asyncio.get_running_loop()
     data = b""
     while len(data) < count:

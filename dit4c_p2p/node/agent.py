@@ -49,20 +49,20 @@ from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import FilesFailed, as_failure
 from dit4c_p2p.node.metrics import NodeMetrics
-from dit4c_p2p.node.network.host_network import read
-from dit4c_p2p.node.network.own_address import ask_portal
+from dit4c_p2p.node.network.host_network import read_host_network
+from dit4c_p2p.node.network.own_address import ask_portal_for_own_address
 from dit4c_p2p.node.parts import NodeParts
 from dit4c_p2p.node.pods.builder import PodBuilder
 from dit4c_p2p.node.pods.manager import PodManager
 from dit4c_p2p.node.pods.spec import LABEL_ROLE, Role
-from dit4c_p2p.node.pods.state_dir import InstanceFolder, instances_kept
+from dit4c_p2p.node.pods.state_dir import InstanceFolder, instances_with_files
 from dit4c_p2p.node.pods.supervisor import PodSupervisor
 from dit4c_p2p.node.saved_images.fetcher import forget_images
 from dit4c_p2p.node.saved_images.table import ImageTable
 from dit4c_p2p.node.uploads.pods import UploadPods
-from dit4c_p2p.observe.metrics import set_all
+from dit4c_p2p.observe.metrics import set_all_gauge_values
 from dit4c_p2p.observe.server import Check
-from dit4c_p2p.overlay.client import Listening, ListenState
+from dit4c_p2p.overlay.client import ListeningAtRouters, ListenState
 from dit4c_p2p.overlay.errors import Refused
 from dit4c_p2p.overlay.rpc import CallSession
 from dit4c_p2p.overlay.server import ConnectionAdmission, PeerServer
@@ -234,7 +234,7 @@ class Node:
             )
 
         identity = Identity(config.name, config.key)
-        listening = self._listener = Listening(
+        listening = self._listener = ListeningAtRouters(
             identity, config.routers, registry, bind, self._at_router
         )
         self._tasks = [
@@ -244,7 +244,7 @@ class Node:
             asyncio.create_task(self._parts.memory.run(), name="node memory"),
             asyncio.create_task(
                 self._parts.services.own.follow(
-                    lambda: ask_portal(by_ipv4), self._parts.rules.look_now
+                    lambda: ask_portal_for_own_address(by_ipv4), self._parts.rules.look_now
                 ),
                 name="node's own address",
             ),
@@ -290,7 +290,7 @@ class Node:
         metrics.routers.set(self._listens)
         found = await self._engine.containers(str(self._config.data_folder))
         apps = [one for one in found if one["Labels"].get(LABEL_ROLE) == Role.APP]
-        set_all(metrics.pods, Counter(str(one["State"]) for one in apps))
+        set_all_gauge_values(metrics.pods, Counter(str(one["State"]) for one in apps))
 
     @property
     def _listens(self) -> int:
@@ -343,11 +343,11 @@ async def remove_everything(data_folder: Path, engine_url: str = USUAL) -> list[
     node_folder = data_folder / "node"
     async with Engine(engine_url) as engine:
         builder = PodBuilder(
-            engine, str(data_folder), PodSettings.network_range, read, firewall_s=0
+            engine, str(data_folder), PodSettings.network_range, read_host_network, firewall_s=0
         )
         uploads = UploadPods(engine, str(data_folder))
         known = await builder.instances() | await uploads.instances()
-        instances = sorted(known | instances_kept(node_folder))
+        instances = sorted(known | instances_with_files(node_folder))
         for instance in instances:
             await uploads.remove(instance)
             await builder.remove(instance)

@@ -30,7 +30,7 @@ class NodeParts:
         config: NodeConfig,
         engine: Engine,
         *,
-        host_now: Callable[[], host_network.HostNetwork] = host_network.read,
+        host_now: Callable[[], host_network.HostNetwork] = host_network.read_host_network,
     ) -> None:
         builder = PodBuilder(
             engine,

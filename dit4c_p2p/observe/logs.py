@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Literal, TextIO
 
 from dit4c_p2p.identity.names import Kind, PeerName
-from dit4c_p2p.observe.redact import redact
+from dit4c_p2p.observe.redact import redact_secrets
 
 _TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 _MAX_LOG_BYTES = 8 * 1024 * 1024
@@ -62,13 +62,13 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Called by the handler."""
-        record.message = _cut(record.getMessage(), _MAX_MESSAGE_CHARS).translate(_CONTROL)
+        record.message = _cut_log_text(record.getMessage(), _MAX_MESSAGE_CHARS).translate(_CONTROL)
         record.asctime = self.formatTime(record)
         lines = [self.formatMessage(record)]
         if record.exc_info:
-            traceback = _cut(self.formatException(record.exc_info), _MAX_TRACEBACK_CHARS)
+            traceback = _cut_log_text(self.formatException(record.exc_info), _MAX_TRACEBACK_CHARS)
             lines += [_INDENT + line.translate(_CONTROL) for line in traceback.split("\n")]
-        return redact("\n".join(lines))
+        return redact_secrets("\n".join(lines))
 
 
 class JsonFormatter(logging.Formatter):
@@ -81,16 +81,16 @@ class JsonFormatter(logging.Formatter):
             "time": at.replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": redact(_cut(record.getMessage(), _MAX_MESSAGE_CHARS)),
-            **{name: redact(value) for name, value in fields(record).items()},
+            "message": redact_secrets(_cut_log_text(record.getMessage(), _MAX_MESSAGE_CHARS)),
+            **{name: redact_secrets(value) for name, value in log_record_fields(record).items()},
         }
         if record.exc_info:
             traceback = self.formatException(record.exc_info)
-            line["error"] = redact(_cut(traceback, _MAX_TRACEBACK_CHARS))
+            line["error"] = redact_secrets(_cut_log_text(traceback, _MAX_TRACEBACK_CHARS))
         return json.dumps(line, ensure_ascii=False).translate(_CONTROL_IN_JSON)
 
 
-def _cut(text: str, most: int) -> str:
+def _cut_log_text(text: str, most: int) -> str:
     """Return ``text``, shortened in the middle if it is too long."""
     gone = len(text) - most
     if gone <= 0:
@@ -99,12 +99,12 @@ def _cut(text: str, most: int) -> str:
     return f"{text[:half]} … {gone} characters … {text[-half:]}"
 
 
-def lines_lost() -> int:
+def log_lines_lost() -> int:
     """Return how many lines of this process could not be written."""
-    return _Careful.lost
+    return _CountingHandler.lost
 
 
-class _Careful(logging.Handler):
+class _CountingHandler(logging.Handler):
     """A handler that counts the lines it can't write."""
 
     lost = 0
@@ -112,14 +112,14 @@ class _Careful(logging.Handler):
     def handleError(self, record: logging.LogRecord) -> None:
         """Called where a line can't be written; both handlers' lines come from any thread."""
         with _counting:
-            _Careful.lost += 1
+            _CountingHandler.lost += 1
 
 
-class _Terminal(_Careful, logging.StreamHandler[TextIO]):
+class _TerminalHandler(_CountingHandler, logging.StreamHandler[TextIO]):
     """Standard error."""
 
 
-class _File(_Careful, RotatingFileHandler):
+class _LogFileHandler(_CountingHandler, RotatingFileHandler):
     """A file for its owner only, and so are those that it was before."""
 
     def _open(self) -> TextIOWrapper:
@@ -128,7 +128,7 @@ class _File(_Careful, RotatingFileHandler):
         return TextIOWrapper(file, encoding="utf-8", errors="backslashreplace")
 
 
-def fields(record: logging.LogRecord) -> dict[str, str]:
+def log_record_fields(record: logging.LogRecord) -> dict[str, str]:
     """Return the instance, peer and connection of a record, as far as they are known."""
     found = {
         name: str(value)[:_MAX_FIELD_CHARS]
@@ -154,18 +154,18 @@ def log_to(file: Path | None, *, terminal: int = logging.WARNING, form: LogForma
     :param form: of both.
     """
     root = logging.getLogger()
-    for handler in [one for one in root.handlers if isinstance(one, _Careful)]:
+    for handler in [one for one in root.handlers if isinstance(one, _CountingHandler)]:
         root.removeHandler(handler)
         handler.close()
     root.setLevel(logging.INFO)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
     formatter = JsonFormatter() if form == "json" else TextFormatter()
-    on_terminal = _Terminal()
+    on_terminal = _TerminalHandler()
     on_terminal.setLevel(terminal)
     on_terminal.setFormatter(formatter)
     root.addHandler(on_terminal)
     if file is not None:
-        in_file = _File(file, maxBytes=_MAX_LOG_BYTES, backupCount=_KEPT_LOGS)
+        in_file = _LogFileHandler(file, maxBytes=_MAX_LOG_BYTES, backupCount=_KEPT_LOGS)
         in_file.setFormatter(formatter)
         root.addHandler(in_file)

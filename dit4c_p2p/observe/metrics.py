@@ -1,7 +1,7 @@
 """Metrics of a component, in a registry of its own, because several may share one process.
 
-Each component has a subclass with its metrics as attributes. :func:`exposition` returns the text of
-one or several, with the label ``component`` on every sample.
+Each component has a subclass with its metrics as attributes. :func:`metrics_exposition` returns
+the text of one or several, with the label ``component`` on every sample.
 """
 
 import platform
@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from dit4c_p2p import __version__
-from dit4c_p2p.observe.logs import lines_lost
+from dit4c_p2p.observe.logs import log_lines_lost
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 # From an answer out of memory to one that somebody gives up on.
@@ -38,7 +38,7 @@ class Metrics:
             "dit4c_log_lost_lines",
             "Lines of this process's log that could not be written.",
             registry=self.registry,
-        ).set_function(lines_lost)
+        ).set_function(log_lines_lost)
 
 
 class PeerMetrics(Metrics):
@@ -53,19 +53,19 @@ class PeerMetrics(Metrics):
         )
 
 
-def set_all(gauge: Gauge, values: Mapping[str, float]) -> None:
+def set_all_gauge_values(gauge: Gauge, values: Mapping[str, float]) -> None:
     """Set a gauge with one label to exactly these values, and remove all other labels."""
     gauge.clear()
     for label, value in values.items():
         gauge.labels(label).set(value)
 
 
-def exposition(components: Sequence[Metrics]) -> bytes:
+def metrics_exposition(components: Sequence[Metrics]) -> bytes:
     """Return the metrics of these components in Prometheus' text format 0.0.4."""
-    return generate_latest(_Together(components))
+    return generate_latest(_JoinedRegistries(components))
 
 
-class _Together(Collector):
+class _JoinedRegistries(Collector):
     """Several registries as one, in which each metric is declared once."""
 
     def __init__(self, components: Sequence[Metrics]) -> None:

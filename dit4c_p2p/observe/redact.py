@@ -38,7 +38,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 )
 
 
-def redact(text: str) -> str:
+def redact_secrets(text: str) -> str:
     """Return ``text`` without anything that looks like a secret."""
     for pattern, instead in _PATTERNS:
         text = pattern.sub(instead, text)

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from aiohttp import web
 
 from dit4c_p2p.errors import ConfigError, DitError
-from dit4c_p2p.observe.metrics import CONTENT_TYPE, Metrics, exposition
+from dit4c_p2p.observe.metrics import CONTENT_TYPE, Metrics, metrics_exposition
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +103,8 @@ class HealthServer:
             at, seen = self._seen
             if time.monotonic() - at >= _KEPT_S:
                 seen = {
-                    kind: await _results(component) for kind, component in self._components.items()
+                    kind: await _check_results(component)
+                    for kind, component in self._components.items()
                 }
                 self._seen = (time.monotonic(), seen)
             return seen
@@ -122,7 +123,7 @@ class HealthServer:
         return app
 
     async def _health(self, request: web.Request) -> web.Response:
-        return _json({"alive": True, "components": list(self._components)}, 200)
+        return _json_health_response({"alive": True, "components": list(self._components)}, 200)
 
     async def _readiness(self, request: web.Request) -> web.Response:
         seen = await self.look()
@@ -131,7 +132,9 @@ class HealthServer:
             kind: {name: {"ok": not text, "text": text} for name, text in checks.items()}
             for kind, checks in seen.items()
         }
-        return _json({"ready": ready, "components": components}, 200 if ready else 503)
+        return _json_health_response(
+            {"ready": ready, "components": components}, 200 if ready else 503
+        )
 
     async def _figures(self, request: web.Request) -> web.Response:
         there = [component for component in self._components.values() if component is not None]
@@ -142,7 +145,7 @@ class HealthServer:
             except (TimeoutError, DitError) as error:
                 kind = component.metrics.component
                 _log.warning("some figures of the %s are old: %s", kind, error or "time is up")
-        body = exposition([component.metrics for component in there])
+        body = metrics_exposition([component.metrics for component in there])
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE})
 
 
@@ -166,15 +169,15 @@ async def serve_health(
         await server.stop()
 
 
-async def _results(component: Observed | None) -> dict[str, str]:
+async def _check_results(component: Observed | None) -> dict[str, str]:
     if component is None:
         return {"started": "it is starting"}
     names, checks = list(component.checks), list(component.checks.values())
-    results = await asyncio.gather(*(_result(check) for check in checks))
+    results = await asyncio.gather(*(_check_result(check) for check in checks))
     return {"started": _WELL, **dict(zip(names, results, strict=True))}
 
 
-async def _result(check: Check) -> str:
+async def _check_result(check: Check) -> str:
     try:
         async with asyncio.timeout(_CHECK_S):
             return await check()
@@ -184,5 +187,5 @@ async def _result(check: Check) -> str:
         return error.one_line()
 
 
-def _json(data: Any, status: int) -> web.Response:
+def _json_health_response(data: Any, status: int) -> web.Response:
     return web.json_response(data, status=status, headers={"Cache-Control": "no-store"})

@@ -95,30 +95,30 @@ def read_archive(path: Path, architecture: str) -> Archive:
         try:
             members = {member.name.removeprefix("./"): member for member in archive}
             end, stream = archive.offset, archive.fileobj
-            if stream is None or not _ends_at(stream, end):
+            if stream is None or not _archive_ends_at(stream, end):
                 raise CutOff(path)
             if _DOCKERS_LIST in members:
-                images, added = _read_list(archive, members, path, _DOCKERS_LIST), b""
+                images, added = _read_archive_list(archive, members, path, _DOCKERS_LIST), b""
             elif _OCIS_LIST in members:
-                images = _images_of(archive, members, path, architecture)
+                images = _images_of_archive(archive, members, path, architecture)
                 added = json.dumps(images).encode()
             else:
                 raise NotAnArchive(path, "is an archive, but not of images")
         except (tarfile.ReadError, EOFError, zlib.error, lzma.LZMAError):
             raise CutOff(path) from None
-    if not _all_there(images, members):
+    if not _all_archive_files_there(images, members):
         raise CutOff(path)
     return Archive(path, end, added)
 
 
-def _ends_at(stream: Any, end: int) -> bool:
+def _archive_ends_at(stream: Any, end: int) -> bool:
     """Whether the end-of-archive mark is there; without it the end is missing."""
     stream.seek(end)
     block: bytes = stream.read(_BLOCK_BYTES)
     return len(block) == _BLOCK_BYTES and not any(block)
 
 
-def _read_list(archive: tarfile.TarFile, members: _Members, path: Path, name: str) -> Any:
+def _read_archive_list(archive: tarfile.TarFile, members: _Members, path: Path, name: str) -> Any:
     """A JSON file of the archive."""
     member = members.get(name)
     if member is None:
@@ -133,7 +133,7 @@ def _read_list(archive: tarfile.TarFile, members: _Members, path: Path, name: st
         raise NotAnArchive(path, f"has no list of images in {name}") from None
 
 
-def _all_there(images: Any, members: _Members) -> bool:
+def _all_archive_files_there(images: Any, members: _Members) -> bool:
     """Check that every file in Docker's list is in the archive."""
     try:
         return bool(images) and all(
@@ -143,27 +143,31 @@ def _all_there(images: Any, members: _Members) -> bool:
         return False
 
 
-def _images_of(
+def _images_of_archive(
     archive: tarfile.TarFile, members: _Members, path: Path, architecture: str
 ) -> list[dict[str, Any]]:
     """Return Docker's list of contents, made from the OCI index."""
     try:
-        index = _read_list(archive, members, path, _OCIS_LIST)
+        index = _read_archive_list(archive, members, path, _OCIS_LIST)
         images = []
         for named in index["manifests"]:
-            manifest = _read_list(archive, members, path, _blob(named["digest"]))
+            manifest = _read_archive_list(
+                archive, members, path, _archive_blob_path(named["digest"])
+            )
             if "manifests" in manifest:
-                chosen = _for_architecture(manifest["manifests"], architecture)
+                chosen = _manifest_for_architecture(manifest["manifests"], architecture)
                 if chosen is None:
                     raise NotAnArchive(path, f"has no image for {architecture} machines")
-                manifest = _read_list(archive, members, path, _blob(chosen["digest"]))
+                manifest = _read_archive_list(
+                    archive, members, path, _archive_blob_path(chosen["digest"])
+                )
             notes = named.get("annotations") or {}
             name = next((notes[note] for note in _NAME_ANNOTATIONS if note in notes), "")
             images.append(
                 {
-                    "Config": _blob(manifest["config"]["digest"]),
+                    "Config": _archive_blob_path(manifest["config"]["digest"]),
                     "RepoTags": [name] if ":" in name else None,
-                    "Layers": [_blob(layer["digest"]) for layer in manifest["layers"]],
+                    "Layers": [_archive_blob_path(layer["digest"]) for layer in manifest["layers"]],
                 }
             )
         return images
@@ -171,7 +175,7 @@ def _images_of(
         raise NotAnArchive(path, f"has no list of images in {_OCIS_LIST}") from None
 
 
-def _for_architecture(manifests: Any, architecture: str) -> Any:
+def _manifest_for_architecture(manifests: Any, architecture: str) -> Any:
     """Return the image of this architecture; other entries are signatures and the like."""
     for one in manifests:
         platform = one.get("platform") or {}
@@ -180,6 +184,6 @@ def _for_architecture(manifests: Any, architecture: str) -> Any:
     return None
 
 
-def _blob(digest: str) -> str:
+def _archive_blob_path(digest: str) -> str:
     """Return the path of a blob within the archive."""
     return f"blobs/{digest.replace(':', '/', 1)}"

@@ -61,7 +61,7 @@ class Cutter:
             self._kept = buffer
             return []
         pieces, end = [], 0
-        for piece in _cut(buffer):
+        for piece in _cut_chunk(buffer):
             # A chunk that the buffer's end might have cut is not certain.
             if len(buffer) - end <= MAX_CHUNK_BYTES:
                 break
@@ -73,17 +73,17 @@ class Cutter:
     def finish(self) -> list[bytes]:
         """The last chunks; the cutter is as new."""
         buffer, self._kept = self._kept, b""
-        return list(_cut(buffer))
+        return list(_cut_chunk(buffer))
 
 
-def _cut(buffer: bytes) -> Iterator[bytes]:
+def _cut_chunk(buffer: bytes) -> Iterator[bytes]:
     for found in fastcdc.fastcdc(buffer, MIN_CHUNK_BYTES, AVERAGE_CHUNK_BYTES, MAX_CHUNK_BYTES):
         yield buffer[found.offset : found.offset + found.length]
 
 
 def cut(content: bytes) -> list[bytes]:
     """All chunks of what is in memory."""
-    return list(_cut(content))
+    return list(_cut_chunk(content))
 
 
 def encode_chunks(chunks: Iterable[Chunk]) -> bytes:
@@ -125,7 +125,7 @@ def iterate_chunks(data: bytes) -> Iterator[Chunk]:
         yield Chunk(*entry)
 
 
-def windows_of(data: bytes, count: int) -> Iterator[list[Chunk]]:
+def windows_of_chunks(data: bytes, count: int) -> Iterator[list[Chunk]]:
     """The same, ``count`` at a time."""
     chunks = iterate_chunks(data)
     while window := list(islice(chunks, count)):

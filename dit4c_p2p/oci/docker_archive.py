@@ -16,7 +16,7 @@ _BLOCK = 512
 
 
 @dataclass(frozen=True)
-class Segment:
+class ArchiveSegment:
     """A part of the archive: ``content``, or the bytes of a ``blob``."""
 
     content: bytes = b""
@@ -30,7 +30,7 @@ class Segment:
 
 def docker_archive(
     config: bytes, image: str, name: str, layers: Sequence[Descriptor], present: int = 0
-) -> list[Segment]:
+) -> list[ArchiveSegment]:
     """The archive of an image whose layers are uncompressed.
 
     :param image: the digest of ``config``, which is the image's id at an engine.
@@ -41,19 +41,19 @@ def docker_archive(
     file = f"{image.removeprefix('sha256:')}.json"
     paths = [f"{number}-{layer.digest[7:19]}/layer.tar" for number, layer in enumerate(layers)]
     listed = [{"Config": file, "RepoTags": [name], "Layers": paths}]
-    segments = [Segment(_member("manifest.json", json.dumps(listed).encode()))]
-    segments.append(Segment(_member(file, config)))
+    segments = [ArchiveSegment(_tar_member("manifest.json", json.dumps(listed).encode()))]
+    segments.append(ArchiveSegment(_tar_member(file, config)))
     for path, layer in list(zip(paths, layers, strict=True))[present:]:
-        segments.append(Segment(_head(path, layer.size)))
-        segments.append(Segment(blob=layer))
-        segments.append(Segment(bytes(-layer.size % _BLOCK)))
-    segments.append(Segment(bytes(2 * _BLOCK)))
+        segments.append(ArchiveSegment(_tar_head(path, layer.size)))
+        segments.append(ArchiveSegment(blob=layer))
+        segments.append(ArchiveSegment(bytes(-layer.size % _BLOCK)))
+    segments.append(ArchiveSegment(bytes(2 * _BLOCK)))
     return segments
 
 
-def parts_from(
-    segments: Sequence[Segment], start: int, end: int
-) -> Iterator[tuple[Segment, int, int]]:
+def archive_parts_from(
+    segments: Sequence[ArchiveSegment], start: int, end: int
+) -> Iterator[tuple[ArchiveSegment, int, int]]:
     """The segments that the bytes ``start`` to ``end`` (not included) are in.
 
     Each with where in it to begin, and how many of its bytes are wanted.
@@ -66,11 +66,11 @@ def parts_from(
         offset += segment.size
 
 
-def _head(name: str, size: int) -> bytes:
+def _tar_head(name: str, size: int) -> bytes:
     entry = tarfile.TarInfo(name)
     entry.size = size
     return entry.tobuf(tarfile.GNU_FORMAT)
 
 
-def _member(name: str, content: bytes) -> bytes:
-    return _head(name, len(content)) + content + bytes(-len(content) % _BLOCK)
+def _tar_member(name: str, content: bytes) -> bytes:
+    return _tar_head(name, len(content)) + content + bytes(-len(content) % _BLOCK)

@@ -10,8 +10,9 @@ Paths below ``/v2/<repository>/_dit4c/`` (the OCI's scheme for extensions of the
                                          202 Assembling      not done yet: ask again
                                          409 Missing         these first
 
-A <list> is made by :func:`dit4c_p2p.oci.chunks.encode_chunks`; a <bundle> is what :func:`pack`
-makes, one after another; the rest is JSON. ``docs/image-server.md`` has the whole.
+A <list> is made by :func:`dit4c_p2p.oci.chunks.encode_chunks`; a <bundle> is what
+:func:`pack_chunk` makes, one after another; the rest is JSON. ``docs/image-server.md`` has the
+whole.
 """
 
 import hashlib
@@ -113,7 +114,7 @@ class Packed(NamedTuple):
         return self.head.encode() + self.body
 
 
-def pack(chunk: Chunk, content: bytes) -> Packed:
+def pack_chunk(chunk: Chunk, content: bytes) -> Packed:
     """A chunk ready to be sent: compressed if that makes it smaller."""
     body = zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(content)
     if len(body) >= len(content):
@@ -121,27 +122,27 @@ def pack(chunk: Chunk, content: bytes) -> Packed:
     return Packed(Head(chunk, len(body), Coding.ZSTD), body)
 
 
-def unpack(packed: Packed) -> bytes:
+def unpack_chunk(packed: Packed) -> bytes:
     """A chunk's content, verified; it allocates the chunk's declared size at the most.
 
     :raises InvalidChunks: it can't be decompressed, or has another size or digest.
     """
-    head, content = packed.head, content_of(packed)
+    head, content = packed.head, content_of_packed_chunk(packed)
     if len(content) != head.chunk.size or hashlib.sha256(content).digest() != head.chunk.digest:
         raise InvalidChunks(f"the bytes of the chunk {head.chunk} have another digest")
     return content
 
 
-def content_of(packed: Packed) -> bytes:
+def content_of_packed_chunk(packed: Packed) -> bytes:
     """A chunk's content, of what was verified when it came; the size is checked only.
 
     :raises InvalidChunks: it can't be decompressed.
     """
     head, body = packed
-    return body if head.coding is Coding.PLAIN else decompress(body, head.chunk.size)
+    return body if head.coding is Coding.PLAIN else decompress_chunk(body, head.chunk.size)
 
 
-def decompress(body: bytes, size: int) -> bytes:
+def decompress_chunk(body: bytes, size: int) -> bytes:
     """The content of one frame that says to have ``size`` bytes; nothing is verified.
 
     :raises InvalidChunks: it is no such frame.

@@ -72,13 +72,13 @@ class LayerCheck:
 
     def _check(self) -> None:
         size = 0
-        source = _Source(self._blocks)
+        source = _LayerSource(self._blocks)
         with tarfile.open(fileobj=source, mode="r|", bufsize=1024**2) as archive:
             members: list[tarfile.TarInfo] = archive.__dict__["members"]
             for entry in archive:
                 self.entries += 1
                 size += entry.size
-                _check_entry(entry)
+                _check_layer_entry(entry)
                 # Otherwise all of them would be kept in memory.
                 members.clear()
                 if self.entries > MAX_ENTRIES:
@@ -90,7 +90,7 @@ class LayerCheck:
             continue
 
 
-def _check_entry(entry: tarfile.TarInfo) -> None:
+def _check_layer_entry(entry: tarfile.TarInfo) -> None:
     name = entry.name
     if name.startswith("/") or ".." in PurePosixPath(name).parts:
         raise InvalidImage(f"a layer has an entry outside of it: {name[:100]!r}")
@@ -102,7 +102,7 @@ def _check_entry(entry: tarfile.TarInfo) -> None:
         raise InvalidImage(f"a layer has a device in it: {name[:100]!r}")
 
 
-class _Source(io.RawIOBase):
+class _LayerSource(io.RawIOBase):
     """The blocks as a file."""
 
     def __init__(self, blocks: "queue.Queue[bytes]") -> None:

@@ -65,7 +65,7 @@ class Descriptor(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit
         return any(word in self.media_type for word in _FOREIGN_LAYERS)
 
 
-class _Document(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class _ManifestDocument(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The fields of a manifest and of an index together."""
 
     schema_version: int
@@ -123,7 +123,7 @@ def parse_manifest(body: bytes, content_type: str) -> Manifest:
     if len(body) > MAX_MANIFEST_BYTES:
         raise ImageTooLarge(f"a manifest may have {MAX_MANIFEST_BYTES} bytes at the most")
     try:
-        document = msgspec.json.decode(body, type=_Document)
+        document = msgspec.json.decode(body, type=_ManifestDocument)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidImage(f"this is not a manifest: {error}", hint=_MAX_DEPTH_HINT) from None
     if document.schema_version != 2:
@@ -138,12 +138,12 @@ def parse_manifest(body: bytes, content_type: str) -> Manifest:
             f"and is sent as {content_type[:100]!r}"
         )
     if media_type in MANIFEST_TYPES:
-        _check_image(document)
+        _check_image_manifest(document)
     elif media_type in INDEX_TYPES:
-        _check_index(document)
+        _check_index_manifest(document)
     else:
         raise InvalidImage(f"{media_type[:100]!r} is not the media type of a manifest or an index")
-    for one in _descriptors(document):
+    for one in _manifest_descriptors(document):
         _check_descriptor(one)
     artifact_type = document.artifact_type
     if not artifact_type and document.config is not None:
@@ -161,7 +161,7 @@ def parse_manifest(body: bytes, content_type: str) -> Manifest:
     )
 
 
-def _check_image(document: _Document) -> None:
+def _check_image_manifest(document: _ManifestDocument) -> None:
     if document.config is None or document.layers is None:
         raise InvalidImage("the manifest of an image names its config and its layers")
     if document.manifests is not None:
@@ -176,7 +176,7 @@ def _check_image(document: _Document) -> None:
         raise ImageTooLarge(f"an image may have {MAX_IMAGE_BYTES // GIB} GiB at the most")
 
 
-def _check_index(document: _Document) -> None:
+def _check_index_manifest(document: _ManifestDocument) -> None:
     if document.manifests is None:
         raise InvalidImage("an index names its manifests")
     if document.config is not None or document.layers is not None:
@@ -185,7 +185,7 @@ def _check_index(document: _Document) -> None:
         raise ImageTooLarge(f"an index may name {_MAX_INDEX_ENTRIES} manifests at the most")
 
 
-def _descriptors(document: _Document) -> list[Descriptor]:
+def _manifest_descriptors(document: _ManifestDocument) -> list[Descriptor]:
     found = [one for one in (document.config, document.subject) if one is not None]
     return found + list(document.layers or ()) + list(document.manifests or ())
 

@@ -229,7 +229,7 @@ class RegistryClient:
         """
         path, headers = f"manifests/{reference}", {"Accept": _ACCEPTED}
         async with self._call("GET", repository, path, {200}, headers=headers) as response:
-            body = await _read(response, MAX_MANIFEST_BYTES)
+            body = await _read_registry_response(response, MAX_MANIFEST_BYTES)
             media_type = response.content_type
         if ":" in reference and Digest.of(body) != reference:
             raise InvalidImage(f"the bytes of the manifest {reference[:19]}… have another digest")
@@ -250,13 +250,17 @@ class RegistryClient:
         async with self._call(
             "GET", repository, f"referrers/{digest}", {200, 404}, query=query
         ) as response:
-            body = await _read(response, MAX_MANIFEST_BYTES) if response.status == 200 else b""
+            body = (
+                await _read_registry_response(response, MAX_MANIFEST_BYTES)
+                if response.status == 200
+                else b""
+            )
         if not body:
             try:
                 body, _ = await self.manifest(repository, digest.replace(":", "-"))
             except NoSuchBlob:
                 return []
-        return [one for one in _manifests(body) if one.get("artifactType") == kind]
+        return [one for one in _manifests_of_index(body) if one.get("artifactType") == kind]
 
     async def add_referrer(
         self, repository: str, subject: dict[str, Any], kind: str, content: bytes
@@ -293,7 +297,7 @@ class RegistryClient:
             before, _ = await self.manifest(repository, tag)
         except NoSuchBlob:
             before = b"{}"
-        known = [one for one in _manifests(before) if one.get("digest") != digest]
+        known = [one for one in _manifests_of_index(before) if one.get("digest") != digest]
         ours = {
             "mediaType": MediaType.MANIFEST,
             "digest": digest,
@@ -319,7 +323,7 @@ class RegistryClient:
         ) as response:
             if response.status != 200:
                 return None
-            return (await _record(response, Missing)).missing
+            return (await _registry_record(response, Missing)).missing
 
     async def send_chunks(self, repository: str, packed: Iterable[Packed]) -> int:
         """Have the server store chunks; how many of them it has stored."""
@@ -328,7 +332,7 @@ class RegistryClient:
         async with self._call(
             "POST", repository, path, {200}, data=body, headers=headers
         ) as response:
-            return (await _record(response, Stored)).stored
+            return (await _registry_record(response, Stored)).stored
 
     async def assemble(
         self, repository: str, digest: str, chunks: list[Chunk], sources: Iterable[str] = ()
@@ -346,10 +350,10 @@ class RegistryClient:
         ) as response:
             match response.status:
                 case 201:
-                    return await _record(response, Assembled)
+                    return await _registry_record(response, Assembled)
                 case 202:
-                    return await _record(response, Assembling)
-            return await _record(response, Missing)
+                    return await _registry_record(response, Assembling)
+            return await _registry_record(response, Missing)
 
     async def chunks_of(self, repository: str, digest: str) -> bytes | None:
         """What a blob is made of, as a list; None: the server doesn't say."""
@@ -357,7 +361,7 @@ class RegistryClient:
         async with self._call("GET", repository, path, {200, 404, 405}) as response:
             if response.status != 200:
                 return None
-            return await _read(response, _MAX_ANSWER_BYTES)
+            return await _read_registry_response(response, _MAX_ANSWER_BYTES)
 
     async def fetch_chunks(self, repository: str, chunks: list[Chunk]) -> AsyncIterator[Packed]:
         """These chunks, in order; nothing of them is verified here."""
@@ -418,7 +422,7 @@ class RegistryClient:
                     method, URL(url, encoded=True), data=data, headers=sent, allow_redirects=False
                 ) as response:
                     if response.status not in expected:
-                        raise await _refusal(response)
+                        raise await _registry_refusal(response)
                     yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = type(error).__name__
@@ -436,8 +440,8 @@ class RegistryClient:
         return str(location)
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> DitError:
-    said = await _read(response, _MAX_ERROR_BYTES, cut=True)
+async def _registry_refusal(response: aiohttp.ClientResponse) -> DitError:
+    said = await _read_registry_response(response, _MAX_ERROR_BYTES, cut=True)
     text, code = "", ""
     try:
         first = json.loads(said)["errors"][0]
@@ -455,7 +459,9 @@ async def _refusal(response: aiohttp.ClientResponse) -> DitError:
     return RegistryRefused(response.status, about)
 
 
-async def _read(response: aiohttp.ClientResponse, most: int, *, cut: bool = False) -> bytes:
+async def _read_registry_response(
+    response: aiohttp.ClientResponse, most: int, *, cut: bool = False
+) -> bytes:
     body = b""
     while data := await response.content.read(_READ_BYTES):
         body += data
@@ -466,8 +472,8 @@ async def _read(response: aiohttp.ClientResponse, most: int, *, cut: bool = Fals
     return body
 
 
-async def _record(response: aiohttp.ClientResponse, kind: type[R]) -> R:
-    body = await _read(response, _MAX_ANSWER_BYTES)
+async def _registry_record(response: aiohttp.ClientResponse, kind: type[R]) -> R:
+    body = await _read_registry_response(response, _MAX_ANSWER_BYTES)
     try:
         if len(body) > 200_000:
             return msgspec.json.decode(body, type=kind)
@@ -476,7 +482,7 @@ async def _record(response: aiohttp.ClientResponse, kind: type[R]) -> R:
         raise InvalidImage(f"the image server's answer can't be read: {error}") from None
 
 
-def _manifests(index: bytes) -> list[dict[str, Any]]:
+def _manifests_of_index(index: bytes) -> list[dict[str, Any]]:
     """The descriptors of an index; none if it is none."""
     try:
         listed = json.loads(index).get("manifests") or []

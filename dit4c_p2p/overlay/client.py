@@ -1,6 +1,6 @@
 """Listen and dial, at the end that opens the connection.
 
-:class:`Listening` keeps a reverse forward open at every router; :func:`dial` opens an SSH
+:class:`ListeningAtRouters` keeps a reverse forward open at every router; :func:`dial` opens an SSH
 connection to a peer through a router's relay. Both check the far host key against the registry by
 its name and are cut when that key is revoked.
 """
@@ -59,7 +59,7 @@ class ListenState(StrEnum):
 OnState = Callable[[RouterInfo, ListenState, str], None]
 
 
-class _Client(asyncssh.SSHClient):
+class _OverlayClient(asyncssh.SSHClient):
     """Client side of a connection; closes the underlying connection when it ends."""
 
     def __init__(self, beneath: asyncssh.SSHClientConnection | None) -> None:
@@ -110,7 +110,7 @@ async def connect_peer(
     for address in addresses:
         host, port = split_address(address)
         try:
-            return await _connect(identity, peer, host, port, registry)
+            return await _connect_ssh(identity, peer, host, port, registry)
         except Unreachable as problem:
             error = problem
     raise error
@@ -140,7 +140,7 @@ async def dial(
             error = problem
             continue
         try:
-            return await _connect(identity, peer, str(peer), port, registry, beneath)
+            return await _connect_ssh(identity, peer, str(peer), port, registry, beneath)
         except Unreachable as problem:
             beneath.close()
             error = problem
@@ -150,7 +150,7 @@ async def dial(
     raise error
 
 
-async def _connect(
+async def _connect_ssh(
     identity: Identity,
     peer: PeerName,
     host: str,
@@ -161,7 +161,7 @@ async def _connect(
     published = await registry.keys(peer)
     if not published.keys:
         raise NoKeyInForce(peer)
-    client = _Client(beneath)
+    client = _OverlayClient(beneath)
     options: dict[str, Any] = dict(CLIENT_OPTIONS)
     if beneath is not None:
         options["tunnel"] = beneath
@@ -204,7 +204,7 @@ async def _connect(
     return connection
 
 
-class Listening:
+class ListeningAtRouters:
     """Keeps a reverse forward open at every router while :meth:`run` runs.
 
     :param bind: asks for the reverse forward on a fresh connection, such as

@@ -67,7 +67,7 @@ async def call(
         while True:
             try:
                 async with asyncio.timeout(silence_s):
-                    line = await _next_line(stdout, kept)
+                    line = await _next_reply_line(stdout, kept)
             except TimeoutError:
                 raise Silent(f"{subsystem} said nothing for {silence_s:.0f} s") from None
             if not line:
@@ -86,7 +86,7 @@ async def call(
         stdin.channel.abort()
 
 
-async def _next_line(stream: asyncssh.SSHReader[bytes], kept: bytearray) -> bytes:
+async def _next_reply_line(stream: asyncssh.SSHReader[bytes], kept: bytearray) -> bytes:
     """The next line with its end; what there is without one at the end of the stream.
 
     asyncssh's own puts a line together anew for each piece of it that comes, and the pieces are of

@@ -123,7 +123,7 @@ class ConnectionAdmission:
     def leave(self, server: "PeerServer") -> None:
         """One fewer before login: it has logged in or gone."""
         if self._before_login.pop(server, None) is not None:
-            _count_down(self._waiting, rate_limit_key(server.address))
+            _count_down_connections(self._waiting, rate_limit_key(server.address))
             # Not now: this may be called while another enters.
             asyncio.get_running_loop().call_soon(self.on_room)
 
@@ -160,7 +160,7 @@ class ConnectionAdmission:
     def failed(self, address: str) -> None:
         """Note a refused login from ``address``."""
         site = rate_limit_key(address)
-        _remember(self._failures, site, self._failures.get(site, 0) + 1)
+        _remember_proved_address(self._failures, site, self._failures.get(site, 0) + 1)
 
     def logged_in(self, server: "PeerServer") -> int:
         """``server.peer`` has proven its key: count its connection and watch over it.
@@ -168,7 +168,7 @@ class ConnectionAdmission:
         Returns 0, or how many connections its key may have, and has: then this one must end.
         """
         site = rate_limit_key(server.address)
-        _remember(self._known, site, None)
+        _remember_proved_address(self._known, site, None)
         self._failures.pop(site, None)
         most = self._per_key(server.peer)
         if self._by_key[server.fingerprint] >= most:
@@ -185,7 +185,7 @@ class ConnectionAdmission:
         if server in self._watching:
             self._watching.discard(server)
             server.watch.end()
-            _count_down(self._by_key, server.fingerprint)
+            _count_down_connections(self._by_key, server.fingerprint)
 
     def delay_s(self, address: str) -> float:
         """Return how many seconds a login from ``address`` has to wait now."""
@@ -236,7 +236,7 @@ class PeerServer(asyncssh.SSHServer):
         self.conn = conn
         install_backpressure(conn, self.stalled_s)
         self._cap_channels(conn)
-        self.address, self._port = _comes_from(conn)
+        self.address, self._port = _peer_address_of(conn)
         self._entered = self.gate.enter(self)
         if not self._entered:
             conn.abort()
@@ -361,7 +361,7 @@ class PeerServer(asyncssh.SSHServer):
         self.conn.abort()
 
 
-def _comes_from(conn: asyncssh.SSHServerConnection) -> tuple[str, int]:
+def _peer_address_of(conn: asyncssh.SSHServerConnection) -> tuple[str, int]:
     """Address and port of who connects; empty and 0 if there is none.
 
     Through a router they are those that it has seen, in the channel's originator fields. One that
@@ -369,12 +369,12 @@ def _comes_from(conn: asyncssh.SSHServerConnection) -> tuple[str, int]:
     """
     for kind in ("peername", "remote_peername"):
         name = conn.get_extra_info(kind)
-        if isinstance(name, tuple) and len(name) > 1 and _is_address(name[0]):
+        if isinstance(name, tuple) and len(name) > 1 and _is_ip_address(name[0]):
             return str(name[0]), int(name[1])
     return "", 0
 
 
-def _is_address(text: object) -> bool:
+def _is_ip_address(text: object) -> bool:
     try:
         ip_address(str(text))
     except ValueError:
@@ -382,13 +382,13 @@ def _is_address(text: object) -> bool:
     return True
 
 
-def _count_down(counts: Counter[str], key: str) -> None:
+def _count_down_connections(counts: Counter[str], key: str) -> None:
     counts[key] -= 1
     if counts[key] <= 0:
         del counts[key]
 
 
-def _remember(memory: OrderedDict[str, V], key: str, value: V) -> None:
+def _remember_proved_address(memory: OrderedDict[str, V], key: str, value: V) -> None:
     memory[key] = value
     memory.move_to_end(key)
     while len(memory) > _MAX_REMEMBERED:

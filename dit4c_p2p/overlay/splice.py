@@ -17,10 +17,10 @@ from collections.abc import Callable
 
 import asyncssh
 
-from dit4c_p2p.net.reset import is_tls, reset
+from dit4c_p2p.net.reset import is_tls_transport, reset
 from dit4c_p2p.net.stranger_log import summed
-from dit4c_p2p.overlay.asyncssh_ext.backpressure import had_eof
-from dit4c_p2p.overlay.asyncssh_ext.fastpath import writer
+from dit4c_p2p.overlay.asyncssh_ext.backpressure import channel_had_eof
+from dit4c_p2p.overlay.asyncssh_ext.fastpath import fast_writer
 
 _log = summed(logging.getLogger(__name__))
 
@@ -64,7 +64,7 @@ class ChannelEnd(asyncssh.SSHTCPSession[bytes]):
         """The far end has nothing more to send, and may still receive."""
         if self._transport.is_closing():
             return True
-        if is_tls(self._transport):
+        if is_tls_transport(self._transport):
             # TLS can't end one direction alone here: what is left is delivered, then both end.
             self._transport.close()
             return True
@@ -79,7 +79,7 @@ class ChannelEnd(asyncssh.SSHTCPSession[bytes]):
         """The channel is gone; what has arrived is still delivered, unless the stream was cut."""
         # asyncio's TLS transport breaks when it is closed twice (Python 3.11).
         if not self._transport.is_closing():
-            if exc is None and had_eof(self._channel):
+            if exc is None and channel_had_eof(self._channel):
                 self._close_socket()
             else:
                 reset(self._transport)
@@ -120,7 +120,7 @@ class StreamEnd(asyncio.Protocol):
         self._channel = channel
         self._half_closed_s = half_closed_s
         self._on_close = on_close
-        self._write = writer(channel)
+        self._write = fast_writer(channel)
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False  # the socket sends no more
         self._moved = 0
@@ -143,7 +143,7 @@ class StreamEnd(asyncio.Protocol):
         self._ended = True
         if not self._channel.is_closing():
             self._channel.write_eof()
-        if is_tls(self._transport):
+        if is_tls_transport(self._transport):
             return False
         self._timer = asyncio.get_running_loop().call_later(
             self._half_closed_s, reset, self._transport
@@ -185,7 +185,7 @@ class RelayEnd(asyncssh.SSHTCPSession[bytes]):
     def connection_made(self, chan: asyncssh.SSHTCPChannel[bytes]) -> None:
         """Called by asyncssh when the channel is open."""
         self._channel = chan
-        self._write = writer(chan)
+        self._write = fast_writer(chan)
         chan.set_write_buffer_limits(HIGH_WATER_BYTES)
         if self._other._gone:
             chan.abort()

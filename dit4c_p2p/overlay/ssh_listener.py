@@ -18,7 +18,7 @@ import asyncssh
 
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.net.connection_limits import rate_limit_key
-from dit4c_p2p.net.listener import not_bound
+from dit4c_p2p.net.listener import address_not_bound_error
 from dit4c_p2p.overlay.server import ConnectionAdmission
 from dit4c_p2p.overlay.ssh_options import LOGIN_TIMEOUT_S
 
@@ -43,7 +43,7 @@ class SshListener:
         self._admission = admission
         self._options = asyncssh.SSHServerConnectionOptions(**options)
         self._servers: list[asyncio.Server] = []
-        self._waiting: dict[Newcomer, None] = {}  # in the order in which they came
+        self._waiting: dict[SshNewcomer, None] = {}  # in the order in which they came
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         admission.on_room = self.look
@@ -54,7 +54,7 @@ class SshListener:
         :raises OSError: it can't be listened on.
         """
         server = await asyncio.get_running_loop().create_server(
-            lambda: Newcomer(self), host, port, backlog=_BACKLOG
+            lambda: SshNewcomer(self), host, port, backlog=_BACKLOG
         )
         self._servers.append(server)
         return int(server.sockets[0].getsockname()[1])
@@ -72,7 +72,7 @@ class SshListener:
             try:
                 port = await self.listen(host, port)
             except OSError as error:
-                raise not_bound(host, port, another, error) from None
+                raise address_not_bound_error(host, port, another, error) from None
             first = first or port
         if not first:
             raise ConfigError("there is no address to listen on for SSH", hint="give it one")
@@ -100,14 +100,14 @@ class SshListener:
 
     # ---- called by newcomers
 
-    def arrived(self, newcomer: "Newcomer") -> None:
+    def arrived(self, newcomer: "SshNewcomer") -> None:
         """One has come, or has begun to speak."""
         self._waiting.setdefault(newcomer)
         self.look()
         if newcomer in self._waiting:
             self._make_room(newcomer)
 
-    def left(self, newcomer: "Newcomer") -> None:
+    def left(self, newcomer: "SshNewcomer") -> None:
         """One does not wait any more."""
         self._waiting.pop(newcomer, None)
 
@@ -127,7 +127,7 @@ class SshListener:
             pause_s = self._admission.room_after_s()
             self._timer = asyncio.get_running_loop().call_later(pause_s, self.look)
 
-    def _make_room(self, newcomer: "Newcomer") -> None:
+    def _make_room(self, newcomer: "SshNewcomer") -> None:
         """Where too many wait, the one that has waited longest of the newcomer's kind goes."""
         alike = [one for one in self._waiting if one.speaks == newcomer.speaks]
         of_address = [one for one in alike if one.site == newcomer.site]
@@ -137,12 +137,12 @@ class SshListener:
             crowd, _ = Counter(one.site for one in alike).most_common(1)[0]
             self._turn_away(next(one for one in alike if one.site == crowd))
 
-    def _turn_away(self, newcomer: "Newcomer") -> None:
+    def _turn_away(self, newcomer: "SshNewcomer") -> None:
         self._admission.turned_away(newcomer.address)
         newcomer.drop()
 
 
-class Newcomer(asyncio.Protocol):
+class SshNewcomer(asyncio.Protocol):
     """One connection before any SSH.
 
     :ivar address: where it comes from; ``site`` is what counts as one address.

@@ -19,7 +19,7 @@ from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import fingerprint, load_or_create, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
-from dit4c_p2p.observe.metrics import set_all
+from dit4c_p2p.observe.metrics import set_all_gauge_values
 from dit4c_p2p.observe.server import Check
 from dit4c_p2p.portal.accounts import api_tokens, invitations, people
 from dit4c_p2p.portal.accounts.ended_access import AccessEnds
@@ -226,7 +226,7 @@ class Portal:
             _log.warning("the audit log's newest line can't be read: %s", error)
         metrics.audit_shortened.set(parts.audit.shortened)
         try:
-            set_all(metrics.instances, await parts.instances.counts())
+            set_all_gauge_values(metrics.instances, await parts.instances.counts())
             metrics.outbox.set(await Outgoing.all().count())
         except (OSError, *FAILURES) as error:
             raise Unavailable(f"the database does not work: {error}") from None

@@ -35,7 +35,7 @@ _MAX_INSTANCES = 20_000
 _MAX_PEOPLE = 1000  # of one instance
 
 
-class Owner(Protocol):
+class TunnelOfInstance(Protocol):
     """An instance's tunnel."""
 
     def cut(self, reason: str) -> None:
@@ -59,7 +59,7 @@ class AccessNewsDesk:
     def __init__(
         self,
         open_stream: Open,
-        holder: Callable[[PeerName, int], Owner | None],
+        holder: Callable[[PeerName, int], TunnelOfInstance | None],
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -125,7 +125,7 @@ class AccessNewsDesk:
     async def _tell(
         self,
         name: PeerName,
-        owner: Owner,
+        owner: TunnelOfInstance,
         news: AccessNews,
         before: "asyncio.Task[None] | None",
     ) -> None:
@@ -151,7 +151,7 @@ class AccessNewsDesk:
             owner.cut(f"it did not take the news of whose access has ended ({reason})")
 
     async def _ask(self, name: PeerName, request: bytes) -> bytes:
-        answer = _Answer(request)
+        answer = _NewsAnswer(request)
         channel = await self._open(name, INSTANCE_NEWS_PORT, lambda: answer, ("", 0))
         try:
             return await answer.received
@@ -159,7 +159,7 @@ class AccessNewsDesk:
             channel.abort()
 
 
-class _Answer(asyncssh.SSHTCPSession[bytes]):
+class _NewsAnswer(asyncssh.SSHTCPSession[bytes]):
     """Sends one request on a channel, and collects the answer.
 
     :ivar received: the answer, when it is whole.

@@ -32,7 +32,7 @@ _REACHES: Mapping[tuple[Kind, Kind], _Rule] = {
 SERVED = frozenset({*LISTENS, *(caller for caller, _ in _REACHES)})
 
 
-def check_served(name: PeerName, document: KeyDocument) -> None:
+def check_peer_served(name: PeerName, document: KeyDocument) -> None:
     """Check that a peer may log in; has the signature of ``overlay.server.Admit``.
 
     :raises Refused: a router does not serve this kind of peer.
@@ -41,7 +41,7 @@ def check_served(name: PeerName, document: KeyDocument) -> None:
         raise Refused(f"a router does not serve a {name.kind}")
 
 
-def check_listen(peer: PeerName, host: str, port: int) -> None:
+def check_peer_may_listen(peer: PeerName, host: str, port: int) -> None:
     """Check that ``peer`` may ask for ``tcpip-forward`` of (host, port).
 
     :raises Refused: not its own name, or not a port of its kind; the message says what to ask for.
@@ -56,7 +56,7 @@ def check_listen(peer: PeerName, host: str, port: int) -> None:
         raise Refused(f"{peer} may not listen for port {port}", hint=f"ask for {allowed}")
 
 
-def parse_target(host: str) -> PeerName:
+def parse_dial_target(host: str) -> PeerName:
     """Return the peer that a ``direct-tcpip`` names.
 
     :raises Refused: an address or another host's name; a router connects to peers only.
@@ -69,18 +69,20 @@ def parse_target(host: str) -> PeerName:
         ) from None
 
 
-def check_reach(caller: PeerName, target: PeerName, port: int, document: KeyDocument) -> None:
+def check_peer_may_reach(
+    caller: PeerName, target: PeerName, port: int, document: KeyDocument
+) -> None:
     """Check that ``caller`` may open a stream to (target, port).
 
     :param document: the target's verified key document.
     :raises Refused: the table says no.
     """
-    allowed = rule_for(caller, target, port)
+    allowed = access_rule_for(caller, target, port)
     if document.name != target or not allowed(caller, document):
         raise Refused(f"{caller} may not reach {target}")
 
 
-def rule_for(caller: PeerName, target: PeerName, port: int) -> _Allowed:
+def access_rule_for(caller: PeerName, target: PeerName, port: int) -> _Allowed:
     """What is left to see once the target's document is there; most ask for none.
 
     :raises Refused: the table says no, whatever is published for the target.

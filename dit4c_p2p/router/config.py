@@ -69,10 +69,10 @@ class RouterConfig:
 
         :raises ConfigError: ``user_url`` is not of its form.
         """
-        return user_domain(self.user_url)
+        return user_domain_of_url(self.user_url)
 
 
-def user_domain(user_url: str) -> str:
+def user_domain_of_url(user_url: str) -> str:
     """Return the domain of ``user_url``: ``example.net`` of ``https://{id}.example.net/``.
 
     :raises ConfigError: ``user_url`` does not have this form.

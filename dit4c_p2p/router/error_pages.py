@@ -19,7 +19,7 @@ STRICT_TRANSPORT = "Strict-Transport-Security: max-age=31536000"
 
 
 @dataclass(frozen=True)
-class Page:
+class ErrorPage:
     """One answer.
 
     ``code`` is a stable word for programs; ``refresh_s`` has a browser try again by itself after so
@@ -43,9 +43,9 @@ class Page:
         return HTTPStatus(self.status).phrase
 
 
-def no_such_instance(portal: str) -> Page:
+def no_such_instance_page(portal: str) -> ErrorPage:
     """Return the page for an unknown id, or for one that the router may not know."""
-    return Page(
+    return ErrorPage(
         404,
         "no_such_instance",
         "There is no such instance",
@@ -55,9 +55,9 @@ def no_such_instance(portal: str) -> Page:
     )
 
 
-def starting(title: str, portal: str, instance: str = "") -> Page:
+def starting_page(title: str, portal: str, instance: str = "") -> ErrorPage:
     """Return the page for an instance that is starting."""
-    return Page(
+    return ErrorPage(
         503,
         "starting",
         f"{title or 'The instance'} is starting",
@@ -68,9 +68,9 @@ def starting(title: str, portal: str, instance: str = "") -> Page:
     )
 
 
-def stopped(title: str, portal: str, instance: str = "") -> Page:
+def stopped_page(title: str, portal: str, instance: str = "") -> ErrorPage:
     """The instance's app does not run, and its user may start it again."""
-    return Page(
+    return ErrorPage(
         503,
         "stopped",
         f"{title or 'The instance'} is stopped",
@@ -82,9 +82,9 @@ def stopped(title: str, portal: str, instance: str = "") -> Page:
     )
 
 
-def gone(title: str, portal: str, instance: str = "") -> Page:
+def gone_page(title: str, portal: str, instance: str = "") -> ErrorPage:
     """Return the page for a discarded instance."""
-    return Page(
+    return ErrorPage(
         410,
         "gone",
         f"{title or 'The instance'} is gone",
@@ -94,9 +94,9 @@ def gone(title: str, portal: str, instance: str = "") -> Page:
     )
 
 
-def not_connected(title: str, portal: str, instance: str = "") -> Page:
+def not_connected_page(title: str, portal: str, instance: str = "") -> ErrorPage:
     """Return the page for a running instance without a tunnel."""
-    return Page(
+    return ErrorPage(
         503,
         "not_connected",
         f"{title or 'The instance'} can't be reached right now",
@@ -107,9 +107,9 @@ def not_connected(title: str, portal: str, instance: str = "") -> Page:
     )
 
 
-def portal_silent() -> Page:
+def portal_silent_page() -> ErrorPage:
     """Return the page for an instance whose state the portal did not tell in time."""
-    return Page(
+    return ErrorPage(
         503,
         "portal_silent",
         "The portal does not answer",
@@ -119,9 +119,9 @@ def portal_silent() -> Page:
     )
 
 
-def clock_off() -> Page:
+def clock_off_page() -> ErrorPage:
     """The portal does not say what has become of the instance to a router with another clock."""
-    return Page(
+    return ErrorPage(
         503,
         "clock",
         "This server's clock is wrong",
@@ -132,9 +132,9 @@ def clock_off() -> Page:
     )
 
 
-def busy() -> Page:
+def busy_page() -> ErrorPage:
     """Return the page for a limit of the router or of the instance's tunnel."""
-    return Page(
+    return ErrorPage(
         503,
         "busy",
         "Too many connections",
@@ -143,9 +143,9 @@ def busy() -> Page:
     )
 
 
-def crowded(most: int) -> Page:
+def crowded_page(most: int) -> ErrorPage:
     """Return the page for an address that has too many streams into an instance."""
-    return Page(
+    return ErrorPage(
         503,
         "crowded",
         "Too many connections from your address",
@@ -155,9 +155,9 @@ def crowded(most: int) -> Page:
     )
 
 
-def wrong_host() -> Page:
+def wrong_host_page() -> ErrorPage:
     """Return the page for a Host that is not below the user domain (RFC 9110 section 15.5.20)."""
-    return Page(
+    return ErrorPage(
         421,
         "wrong_host",
         "Wrong address",
@@ -166,9 +166,9 @@ def wrong_host() -> Page:
     )
 
 
-def bad_request(status: int, detail: str) -> Page:
+def bad_request_page(status: int, detail: str) -> ErrorPage:
     """The first request's head is not acceptable; ``status`` is a 4xx or 5xx."""
-    return Page(
+    return ErrorPage(
         status,
         "bad_request",
         "The request was not understood",
@@ -176,9 +176,9 @@ def bad_request(status: int, detail: str) -> Page:
     )
 
 
-def head_late(seconds: float) -> Page:
+def head_late_page(seconds: float) -> ErrorPage:
     """Return the page for a head that did not arrive in time."""
-    return Page(
+    return ErrorPage(
         408,
         "head_late",
         "The request took too long to arrive",
@@ -186,7 +186,7 @@ def head_late(seconds: float) -> Page:
     )
 
 
-def prefers_json(accept: str) -> bool:
+def client_prefers_json(accept: str) -> bool:
     """Whether a program rather than a person asks: JSON is named in Accept, and HTML is not."""
     types = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
     return not types & {"text/html", "application/xhtml+xml"} and bool(
@@ -194,7 +194,7 @@ def prefers_json(accept: str) -> bool:
     )
 
 
-class Renderer:
+class ErrorPageRenderer:
     """Renders a page as the bytes of a response."""
 
     def __init__(self, folder: Path, *, secure: bool = False) -> None:
@@ -211,13 +211,13 @@ class Renderer:
         self._style = (folder / "page.css").read_text()
         self._script = (folder / "page.js").read_text()
         always = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        self._policy = f"default-src 'none'; style-src '{_hash(self._style)}'; {always}"
+        self._policy = f"default-src 'none'; style-src '{_page_style_hash(self._style)}'; {always}"
         self._waiting_policy = (
-            f"default-src 'none'; style-src '{_hash(self._style)}'; "
-            f"script-src '{_hash(self._script)}'; connect-src 'self'; {always}"
+            f"default-src 'none'; style-src '{_page_style_hash(self._style)}'; "
+            f"script-src '{_page_style_hash(self._script)}'; connect-src 'self'; {always}"
         )
 
-    def render(self, page: Page, *, as_json: bool = False, head_only: bool = False) -> bytes:
+    def render(self, page: ErrorPage, *, as_json: bool = False, head_only: bool = False) -> bytes:
         """The whole answer.
 
         :param as_json: a problem document instead of HTML.
@@ -243,14 +243,14 @@ class Renderer:
         head = ("\r\n".join(fields) + "\r\n\r\n").encode()
         return head if head_only else head + body
 
-    def _html(self, page: Page) -> bytes:
+    def _html(self, page: ErrorPage) -> bytes:
         script = self._script if page.refresh_s else ""
         return self._template.render(page=page, style=self._style, script=script).encode()
 
-    def _policy_of(self, page: Page) -> str:
+    def _policy_of(self, page: ErrorPage) -> str:
         return self._waiting_policy if page.refresh_s else self._policy
 
-    def _json(self, page: Page) -> bytes:
+    def _json(self, page: ErrorPage) -> bytes:
         problem = {
             "type": "about:blank",
             "title": page.heading,
@@ -261,17 +261,17 @@ class Renderer:
         return json.dumps(problem).encode()
 
 
-def _hash(text: str) -> str:
+def _page_style_hash(text: str) -> str:
     """Return a source of a Content-Security-Policy: exactly this text."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 # Called with the tool's title, the portal's URL and the instance's id.
-PageOf = Callable[[str, str, str], Page]
+PageOf = Callable[[str, str, str], ErrorPage]
 STATES: dict[str, PageOf] = {
-    "starting": starting,
-    "running": not_connected,
-    "stopped": stopped,
-    "gone": gone,
-    "unknown": lambda title, portal, instance: no_such_instance(portal),
+    "starting": starting_page,
+    "running": not_connected_page,
+    "stopped": stopped_page,
+    "gone": gone_page,
+    "unknown": lambda title, portal, instance: no_such_instance_page(portal),
 }

@@ -25,22 +25,22 @@ from dit4c_p2p.messages.ports import INSTANCE_HTTP_PORT
 from dit4c_p2p.net.connection_limits import rate_limit_key
 from dit4c_p2p.net.first_request import FirstRequest
 from dit4c_p2p.net.http1 import BadRequest, RequestHead
-from dit4c_p2p.net.https_redirect import answer, host_of, location
-from dit4c_p2p.net.large_head import LargeHeadStream, without_cookies
+from dit4c_p2p.net.https_redirect import host_of_authority, https_location, redirect_answer
+from dit4c_p2p.net.large_head import LargeHeadStream, large_head_without_cookies
 from dit4c_p2p.net.listener import ConnectionLimiter, ConnectionSlot
-from dit4c_p2p.net.reset import is_tls, reset
+from dit4c_p2p.net.reset import is_tls_transport, reset
 from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.net.trusted_proxies import RequestOrigin
 from dit4c_p2p.overlay.splice import HIGH_WATER_BYTES, ChannelEnd, StreamEnd
 from dit4c_p2p.overlay.ssh_options import WINDOW_BYTES
 from dit4c_p2p.router import error_pages
 from dit4c_p2p.router.config import RouterConfig
-from dit4c_p2p.router.error_pages import Page, Renderer
-from dit4c_p2p.router.instance_states import ClockOff, PageStates, PortalSilent
+from dit4c_p2p.router.error_pages import ErrorPage, ErrorPageRenderer
+from dit4c_p2p.router.instance_states import PageStateClockOff, PageStatePortalSilent, PageStates
 from dit4c_p2p.router.metrics import RouterMetrics
 from dit4c_p2p.router.proxy_pinning import HostPinnedStream
 from dit4c_p2p.router.splice import ProxiedChannelEnd, ProxiedStreamEnd
-from dit4c_p2p.router.ssh_server import Busy, TunnelRegistry
+from dit4c_p2p.router.ssh_server import TunnelBusy, TunnelRegistry
 from dit4c_p2p.router.window_budget import WindowBudget
 
 _log = summed(logging.getLogger(__name__))
@@ -67,7 +67,7 @@ class HttpFrontend:
         self,
         board: TunnelRegistry,
         states: PageStates,
-        renderer: Renderer,
+        renderer: ErrorPageRenderer,
         config: RouterConfig,
         metrics: RouterMetrics,
     ) -> None:
@@ -154,13 +154,13 @@ class HttpFrontend:
         if not task.cancelled() and task.exception() is not None:
             _log.error("%s failed", task.get_name(), exc_info=task.exception())
 
-    def instance_of(self, head: RequestHead) -> PeerName | Page:
+    def instance_of(self, head: RequestHead) -> PeerName | ErrorPage:
         """The instance that a request is for, or the page that says why it is for none."""
-        host = host_of(head.host)
+        host = host_of_authority(head.host)
         label = host.removesuffix(self._suffix)
         if label == host or "." in label:
-            return error_pages.wrong_host()
-        return self._named(host) or error_pages.no_such_instance(self._portal_url)
+            return error_pages.wrong_host_page()
+        return self._named(host) or error_pages.no_such_instance_page(self._portal_url)
 
     def _named(self, host: str) -> PeerName | None:
         """The instance that a host in lower case can only be the name of."""
@@ -188,7 +188,7 @@ class HttpFrontend:
         while True:
             try:
                 return await self.board.open(instance, port, session, origin, window_bytes)
-            except Busy:
+            except TunnelBusy:
                 if loop.time() >= deadline or self._waiting[instance.id] >= _MAX_BUSY_WAITING:
                     raise
             self._waiting[instance.id] += 1
@@ -199,24 +199,24 @@ class HttpFrontend:
                 if not self._waiting[instance.id]:
                     del self._waiting[instance.id]
 
-    async def absent(self, instance: PeerName, address: str) -> Page:
+    async def absent(self, instance: PeerName, address: str) -> ErrorPage:
         """The page for an instance that is not connected here; ``address`` wants to know."""
         try:
             known = await self._states.of(instance.id, address)
-        except ClockOff:
-            return error_pages.clock_off()
-        except PortalSilent:
-            return error_pages.portal_silent()
+        except PageStateClockOff:
+            return error_pages.clock_off_page()
+        except PageStatePortalSilent:
+            return error_pages.portal_silent_page()
         page = error_pages.STATES.get(known.state, error_pages.STATES["unknown"])
         return page(known.title, self._portal_url, instance.id)
 
-    def render(self, page: Page, head: RequestHead | None) -> bytes:
+    def render(self, page: ErrorPage, head: RequestHead | None) -> bytes:
         """The bytes of a page, in the form that the request prefers."""
         if head is None:
             return self._renderer.render(page)
         accept = b",".join(head.get_all(b"accept")).decode("latin-1")
         return self._renderer.render(
-            page, as_json=error_pages.prefers_json(accept), head_only=head.method == "HEAD"
+            page, as_json=error_pages.client_prefers_json(accept), head_only=head.method == "HEAD"
         )
 
     async def close(self) -> None:
@@ -247,7 +247,7 @@ class ClientConnection(FirstRequest):
 
     def eof_received(self) -> bool:
         """The visitor has nothing more to send; it is kept only while its stream is opening."""
-        return not self._reading and self._to_drain < 0 and not is_tls(self._transport)
+        return not self._reading and self._to_drain < 0 and not is_tls_transport(self._transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop when the visitor has gone."""
@@ -271,12 +271,12 @@ class ClientConnection(FirstRequest):
             self._turn_away(head)
             return
         if origin.plain_http and self._door.config.secure:
-            elsewhere = location(self._door.canonical, head)
+            elsewhere = https_location(self._door.canonical, head)
             if elsewhere is not None:
-                self._answer(answer(308, elsewhere))
+                self._answer(redirect_answer(308, elsewhere))
                 return
         instance = self._door.instance_of(head)
-        if isinstance(instance, Page):
+        if isinstance(instance, ErrorPage):
             self._show(instance, head)
             return
         self._stream = self._door.take_stream(instance, place)
@@ -284,7 +284,7 @@ class ClientConnection(FirstRequest):
             most = self._door.limits.channels_per_visitor
             who = place.address[0]
             _log.warning("turned away a visitor of %s from %s: %d streams", instance, who, most)
-            self._show(error_pages.crowded(most), head)
+            self._show(error_pages.crowded_page(most), head)
             return
         self._transport.pause_reading()
         self._door.start(self._open(instance, head, origin), f"visit to {instance}")
@@ -310,9 +310,9 @@ class ClientConnection(FirstRequest):
             channel = await door.open(instance, lambda: end, self._place.address, lease.size_bytes)
         except DitError as error:
             lease()
-            if isinstance(error, Busy):
+            if isinstance(error, TunnelBusy):
                 _log.warning("a visitor of %s was turned away: %s", instance, error)
-                page = error_pages.busy()
+                page = error_pages.busy_page()
             else:
                 page = await door.absent(instance, self._place.address[0])
             self._show(page, head)
@@ -349,7 +349,7 @@ class ClientConnection(FirstRequest):
 
     def _refused(self, error: BadRequest) -> None:
         if error.status == 431 and not self._is_large:
-            head = without_cookies(self._buffer)
+            head = large_head_without_cookies(self._buffer)
             if head is not None:
                 # The instance says what is the matter, and has the way out.
                 self._is_large = True
@@ -357,19 +357,19 @@ class ClientConnection(FirstRequest):
                 self._timer.cancel()
                 self._requested(head)
                 return
-        self._show(error_pages.bad_request(error.status, str(error)))
+        self._show(error_pages.bad_request_page(error.status, str(error)))
 
     def _late(self) -> None:
-        self._show(error_pages.head_late(self._door.limits.head_s))
+        self._show(error_pages.head_late_page(self._door.limits.head_s))
 
     def _crowded(self) -> None:
         self._turn_away()
 
     def _turn_away(self, head: RequestHead | None = None) -> None:
         _log.warning("turned away a visitor from %s: too many", self._place.address[0])
-        self._show(error_pages.busy(), head)
+        self._show(error_pages.busy_page(), head)
 
-    def _show(self, page: Page, head: RequestHead | None = None) -> None:
+    def _show(self, page: ErrorPage, head: RequestHead | None = None) -> None:
         """Send a page as the last answer."""
         self._door.metrics.pages.labels(page.status).inc()
         self._answer(self._door.render(page, head))

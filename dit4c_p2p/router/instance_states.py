@@ -33,13 +33,13 @@ _MAX_ANSWER_BYTES = 16 * 1024
 Answers = OrderedDict[str, tuple[float, PageState]]
 
 
-class PortalSilent(DitError):
+class PageStatePortalSilent(DitError):
     """The portal did not answer in time; asking again later may help."""
 
     code = "portal_silent"
 
 
-class ClockOff(PortalSilent):
+class PageStateClockOff(PageStatePortalSilent):
     """The portal refuses this router's token, because their clocks are too far apart."""
 
     code = "clock"
@@ -88,7 +88,7 @@ class PageStates:
         task = self._asking.get(instance)
         if task is None:
             if not self._shares.take(address):
-                raise PortalSilent("too many questions to the portal at once")
+                raise PageStatePortalSilent("too many questions to the portal at once")
             task = asyncio.create_task(self._ask(instance), name=f"page state of {instance}")
             self._asking[instance] = task
             task.add_done_callback(lambda _: self._asked(instance, address))
@@ -121,7 +121,9 @@ class PageStates:
                         _log.warning(
                             "the portal did not tell the state of %s: %s", instance, problem
                         )
-                        raise (ClockOff if problem.clock else PortalSilent)(str(problem))
+                        raise (PageStateClockOff if problem.clock else PageStatePortalSilent)(
+                            str(problem)
+                        )
                     body = await response.content.read(_MAX_ANSWER_BYTES)
                     while chunk := await response.content.read(_MAX_ANSWER_BYTES - len(body)):
                         body += chunk
@@ -129,7 +131,7 @@ class PageStates:
         except (aiohttp.ClientError, OSError, TimeoutError, InvalidMessage) as error:
             text = str(error) or "time is up"
             _log.warning("the portal does not tell the state of %s: %s", instance, text)
-            raise PortalSilent(f"the portal does not answer: {text}") from None
+            raise PageStatePortalSilent(f"the portal does not answer: {text}") from None
         unknown = state.state == "unknown"
         answers = self._unknown if unknown else self._known
         (self._known if unknown else self._unknown).pop(instance, None)

@@ -7,7 +7,7 @@ from dit4c_p2p.identity.names import PeerName
 Owner = TypeVar("Owner")
 
 
-class Registration(Generic[Owner]):
+class NameRegistration(Generic[Owner]):
     """One ``tcpip-forward`` in force; compared by identity."""
 
     __slots__ = ("name", "owner", "port")
@@ -22,7 +22,7 @@ class NameTable(Generic[Owner]):
     """Map from names to owners. The caller of ``claim`` closes the former owner."""
 
     def __init__(self) -> None:
-        self._claims: dict[tuple[PeerName, int], Registration[Owner]] = {}
+        self._claims: dict[tuple[PeerName, int], NameRegistration[Owner]] = {}
 
     def __len__(self) -> int:
         return len(self._claims)
@@ -34,18 +34,18 @@ class NameTable(Generic[Owner]):
 
     def claim(
         self, name: PeerName, port: int, owner: Owner
-    ) -> tuple[Registration[Owner], Owner | None]:
+    ) -> tuple[NameRegistration[Owner], Owner | None]:
         """Have ``owner`` hold (name, port) from now on; the newest always wins.
 
         Returns the claim, to be given to :meth:`release`, and the owner it was taken from: None if
         there was none or it is the same one.
         """
         before = self._claims.get((name, port))
-        claim = self._claims[name, port] = Registration(name, port, owner)
+        claim = self._claims[name, port] = NameRegistration(name, port, owner)
         displaced = None if before is None or before.owner is owner else before.owner
         return claim, displaced
 
-    def release(self, claim: Registration[Owner]) -> bool:
+    def release(self, claim: NameRegistration[Owner]) -> bool:
         """End a claim. False if another has taken over since, which then stays."""
         if self._claims.get((claim.name, claim.port)) is not claim:
             return False

@@ -7,7 +7,7 @@ does no I/O.
 """
 
 from dit4c_p2p.net.http1 import BadRequest, RequestHead
-from dit4c_p2p.net.request_validator import Requests
+from dit4c_p2p.net.request_validator import RequestValidator
 
 _SWITCHED = b"HTTP/1.1 101 "
 
@@ -20,7 +20,7 @@ class HostPinnedStream:
 
     def __init__(self, host: str) -> None:
         self._host = host
-        self._requests = Requests(self._check)
+        self._requests = RequestValidator(self._check)
         self._asked_to_switch = False
         self._answer = b""  # its beginning, to a request to switch
 

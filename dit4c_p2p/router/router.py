@@ -11,19 +11,19 @@ from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
-from dit4c_p2p.net.https_redirect import Redirect
-from dit4c_p2p.net.listener import Listener, ListenerOptions, close_all
+from dit4c_p2p.net.https_redirect import HttpsRedirect
+from dit4c_p2p.net.listener import Listener, ListenerOptions, close_all_listeners
 from dit4c_p2p.net.tls import Certificate
 from dit4c_p2p.observe.server import Check
 from dit4c_p2p.overlay.server import disconnect_all
 from dit4c_p2p.overlay.ssh_listener import SshListener
 from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS
 from dit4c_p2p.router.config import Addresses, RouterConfig
-from dit4c_p2p.router.error_pages import Renderer
+from dit4c_p2p.router.error_pages import ErrorPageRenderer
 from dit4c_p2p.router.http_server import HttpFrontend
 from dit4c_p2p.router.instance_states import PageStates
 from dit4c_p2p.router.metrics import RouterMetrics
-from dit4c_p2p.router.ssh_server import TunnelRegistry, gate_for
+from dit4c_p2p.router.ssh_server import TunnelRegistry, router_admission
 
 _log = logging.getLogger(__name__)
 
@@ -126,10 +126,10 @@ class Router:
             on_access_ended=lambda ended: board.news.take(ended),
         )
         self._registry = registry
-        gate = gate_for(registry, limits, self._refused)
+        gate = router_admission(registry, limits, self._refused)
         self._stack.push_async_callback(gate.close)
         board = self.board = TunnelRegistry(gate, limits)
-        self._stack.push_async_callback(_cut_all, board)
+        self._stack.push_async_callback(_cut_all_tunnels, board)
         self._stack.push_async_callback(board.news.close)
         self._follow(asyncio.create_task(registry.run(), name="key events"))
         if certificate is not None:
@@ -144,7 +144,7 @@ class Router:
             ttl_s=limits.page_state_ttl_s,
             clock=self._clock,
         )
-        renderer = Renderer(resources.folder("templates") / "router", secure=config.secure)
+        renderer = ErrorPageRenderer(resources.folder("templates") / "router", secure=config.secure)
         door = self.door = HttpFrontend(board, states, renderer, config, self.metrics)
         self._stack.push_async_callback(door.close)
         self._listen_http(door, certificate)
@@ -176,7 +176,7 @@ class Router:
 
     def _follow(self, task: "asyncio.Task[None]") -> None:
         self._following.append(task)
-        self._stack.push_async_callback(_end, task)
+        self._stack.push_async_callback(_end_router_task, task)
 
     def _listen_http(self, door: HttpFrontend, certificate: Certificate | None) -> None:
         """Visitors' addresses: plain, with TLS, and those that lead to the latter."""
@@ -185,7 +185,7 @@ class Router:
             door.room, handshake_s=limits.handshake_s, stalled_s=limits.stalled_s
         )
         listeners: list[Listener] = []
-        self._stack.push_async_callback(close_all, listeners)
+        self._stack.push_async_callback(close_all_listeners, listeners)
 
         def bind(addresses: Addresses, make: Callable[[], Listener]) -> int:
             first = 0
@@ -200,7 +200,7 @@ class Router:
         self.https_port = bind(config.https, lambda: Listener(door.visitor, manner, tls=context))
         self.redirect_port = bind(
             config.redirect,
-            lambda: Listener(lambda place: Redirect(door.canonical, place), manner),
+            lambda: Listener(lambda place: HttpsRedirect(door.canonical, place), manner),
         )
 
     async def _listen_ssh(self, board: TunnelRegistry) -> int:
@@ -215,11 +215,11 @@ class Router:
         return await listener.listen_all(self.config.ssh, another=_ANOTHER_SSH_PORT)
 
 
-async def _cut_all(board: TunnelRegistry) -> None:
+async def _cut_all_tunnels(board: TunnelRegistry) -> None:
     """Close every SSH connection; peers come back to the next router by themselves."""
     await disconnect_all(board.live, "the router stops", _STOP_TIMEOUT_S)
 
 
-async def _end(task: "asyncio.Task[None]") -> None:
+async def _end_router_task(task: "asyncio.Task[None]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

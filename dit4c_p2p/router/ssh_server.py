@@ -27,14 +27,14 @@ from dit4c_p2p.overlay.ssh_options import PACKET_BYTES, WINDOW_BYTES
 from dit4c_p2p.router.access_news import AccessNewsDesk
 from dit4c_p2p.router.access_rules import (
     LISTENS,
-    check_listen,
-    check_reach,
-    check_served,
-    parse_target,
-    rule_for,
+    access_rule_for,
+    check_peer_may_listen,
+    check_peer_may_reach,
+    check_peer_served,
+    parse_dial_target,
 )
 from dit4c_p2p.router.config import Limits
-from dit4c_p2p.router.name_table import NameTable, Registration
+from dit4c_p2p.router.name_table import NameRegistration, NameTable
 
 _log = summed(logging.getLogger(__name__))
 
@@ -44,7 +44,7 @@ _NEWS_CHANNELS = 2
 _LISTENS_AFTER_S = 0.05
 
 
-class Busy(OverlayError):
+class TunnelBusy(OverlayError):
     """A tunnel or a key has reached its limit."""
 
     code = "busy"
@@ -56,7 +56,7 @@ class NotConnected(OverlayError):
     code = "not_connected"
 
 
-def gate_for(
+def router_admission(
     registry: Registry, limits: Limits, refused: Callable[[str], None]
 ) -> ConnectionAdmission:
     """Lets in who has something to do at a router.
@@ -66,7 +66,7 @@ def gate_for(
     """
     return ConnectionAdmission(
         registry,
-        admit=check_served,
+        admit=check_peer_served,
         limits=server.Limits(channels_per_connection=limits.channels_per_tunnel),
         per_key=lambda name: (
             limits.tunnels_per_key if name.kind in LISTENS else limits.dials_per_key
@@ -114,7 +114,7 @@ class NameListener(asyncssh.SSHListener):
     """One claim on a name; asyncssh closes it when the forward or its connection ends."""
 
     def __init__(
-        self, table: "NameTable[RouterServer]", claim: "Registration[RouterServer]"
+        self, table: "NameTable[RouterServer]", claim: "NameRegistration[RouterServer]"
     ) -> None:
         super().__init__()
         self._table = table
@@ -166,7 +166,7 @@ class RouterServer(PeerServer):
         if not self.authenticated:
             return False
         try:
-            check_listen(self.peer, listen_host, listen_port)
+            check_peer_may_listen(self.peer, listen_host, listen_port)
         except Refused as error:
             self.gate.refused("listen")
             _log.warning("refused %s from %s: %s", self.peer, self.address, error.one_line())
@@ -209,7 +209,7 @@ class RouterServer(PeerServer):
             )
         except asyncssh.ChannelOpenError as error:
             if error.code == asyncssh.OPEN_RESOURCE_SHORTAGE:
-                raise Busy(f"{name} has as many streams open as it may") from None
+                raise TunnelBusy(f"{name} has as many streams open as it may") from None
             raise NotConnected(f"{name} is not connected any more") from None
         finally:
             self.extra_channels = 0
@@ -226,10 +226,10 @@ class RouterServer(PeerServer):
         try:
             done, _ = await asyncio.wait((opening,), timeout=self._board.limits.open_s)
         except asyncio.CancelledError:
-            opening.add_done_callback(partial(_abandon, channel))
+            opening.add_done_callback(partial(_abandon_tunnel_channel, channel))
             raise
         if not done:
-            opening.add_done_callback(partial(_abandon, channel))
+            opening.add_done_callback(partial(_abandon_tunnel_channel, channel))
             raise NotConnected(f"{name} does not accept streams")
         try:
             opening.result()
@@ -271,15 +271,15 @@ class RouterServer(PeerServer):
             raise asyncssh.ChannelOpenError(code, "the router failed; its log says why") from None
 
     async def _reach(self, host: str, port: int) -> asyncssh.SSHTCPSession[bytes]:
-        target = parse_target(host)
+        target = parse_dial_target(host)
         # Who reaches nobody in any case has nothing looked up at the portal for it.
-        rule_for(self.peer, target, port)
+        access_rule_for(self.peer, target, port)
         try:
             async with asyncio.timeout(_LOOKUP_TIMEOUT_S):
                 document = await self.gate.registry.keys(target)
         except TimeoutError:
             raise PortalUnreachable(f"the keys of {target} can't be looked up now") from None
-        check_reach(self.peer, target, port, document)
+        check_peer_may_reach(self.peer, target, port, document)
         far, near = relay_pair()
         channel = await self._board.open(target, port, lambda: far, (self.address, 0))
         if self.conn.is_closed():
@@ -289,7 +289,9 @@ class RouterServer(PeerServer):
         return near
 
 
-def _abandon(channel: asyncssh.SSHTCPChannel[bytes], opening: "asyncio.Task[Any]") -> None:
+def _abandon_tunnel_channel(
+    channel: asyncssh.SSHTCPChannel[bytes], opening: "asyncio.Task[Any]"
+) -> None:
     """Close a channel that was confirmed after nobody waited for it any more."""
     if not opening.cancelled() and opening.exception() is None:
         channel.abort()

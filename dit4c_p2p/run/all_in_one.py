@@ -46,7 +46,7 @@ from dit4c_p2p.portal.errors import Conflict
 from dit4c_p2p.router import Router, RouterConfig
 from dit4c_p2p.run.all_in_one_config import AllInOneConfig
 from dit4c_p2p.run.child_component import ChildComponent, Value
-from dit4c_p2p.run.process import Component, check_port, run_until_signal, running
+from dit4c_p2p.run.process import Component, check_port_is_free, run_until_signal, running_component
 from dit4c_p2p.scheduler import Scheduler, SchedulerConfig
 from dit4c_p2p.scheduler import database as scheduler_database
 
@@ -66,27 +66,27 @@ _LOOPBACK = "127.0.0.1"
 _ABOUT = "about.json"
 
 
-async def up(config: AllInOneConfig) -> None:
+async def run_all_in_one(config: AllInOneConfig) -> None:
     """Run until SIGINT or SIGTERM.
 
     :raises ConfigError: this machine or the settings are not as they must be.
     """
-    await run_until_signal(_run(config), "Stopping. Instances live on.")
+    await run_until_signal(_run_all_in_one(config), "Stopping. Instances live on.")
 
 
-async def _run(config: AllInOneConfig) -> None:
+async def _run_all_in_one(config: AllInOneConfig) -> None:
     progress = TerminalProgress(columns=shutil.get_terminal_size().columns)
     config.ready_path.unlink(missing_ok=True)
     try:
         engine = await ensure_engine(progress)
         bridge = await _bridge_address(engine)
-        _check_ports(config, *_hosts(bridge))
+        _check_ports_of_system(config, *_listen_hosts(bridge))
         images = await ensure_images(
             progress, default_cache_folder(), engine=engine, tools=config.tools
         )
         progress("DIT4C", "starting portal, servers, node agent and scheduler")
         async with AsyncExitStack() as stack:
-            system = _System(config, images, engine, bridge)
+            system = _AllInOneSystem(config, images, engine, bridge)
             components = await system.start(stack)
             show = await stack.enter_async_context(serve_health(config.observe_address, *_KINDS))
             for kind, component in zip(_KINDS, components, strict=True):
@@ -94,8 +94,8 @@ async def _run(config: AllInOneConfig) -> None:
             async with asyncio.timeout(_READY_S):
                 await system.ready()
             access = await system.access()
-            _write(config.data_folder / _ABOUT, {"portal": config.portal_url})
-            _write(config.ready_path, access)
+            _write_system_file(config.data_folder / _ABOUT, {"portal": config.portal_url})
+            _write_system_file(config.ready_path, access)
             stack.callback(config.ready_path.unlink, missing_ok=True)
             progress("DIT4C", f"ready at {config.portal_url}")
             progress.close()
@@ -112,11 +112,11 @@ async def _run(config: AllInOneConfig) -> None:
         progress.close()
 
 
-class _Component(Component, Observed, Protocol):
+class _RunningComponent(Component, Observed, Protocol):
     """One that runs and can be looked at."""
 
 
-class _System:
+class _AllInOneSystem:
     """The components and what each is told of the others."""
 
     def __init__(
@@ -124,14 +124,14 @@ class _System:
     ) -> None:
         self._config = config
         self._keys = {
-            name: load_or_create(_key_file(config, name))
+            name: load_or_create(_peer_key_file(config, name))
             for name in (PORTAL, ROUTER, SCHEDULER, NODE, FILESERVER, IMAGE_SERVER)
         }
         self.portal = Portal(
             PortalConfig(
                 data_folder=config.data_folder / "portal",
                 url=config.portal_url,
-                addresses=_addresses(config.portal_port, bridge),
+                addresses=_listen_addresses(config.portal_port, bridge),
                 connect=(f"{bridge}:{config.portal_port}",),
                 user_url=config.user_url,
                 routers=(self._router_at("localhost", _LOOPBACK, bridge),),
@@ -157,12 +157,12 @@ class _System:
                 url=config.images_url,
                 portal=self._portal_at(_LOOPBACK),
                 data_folder=config.data_folder / IMAGE_SERVER.kind,
-                addresses=_addresses(config.images_port, bridge),
+                addresses=_listen_addresses(config.images_port, bridge),
             )
         )
         self.file_server = ChildComponent(
             FILESERVER.kind,
-            _key_file(config, FILESERVER).parent,
+            _peer_key_file(config, FILESERVER).parent,
             self._file_server_settings(bridge),
             config.files_port,
             observed=config.observe_port is not None,
@@ -171,8 +171,8 @@ class _System:
             RouterConfig(
                 name=ROUTER,
                 key=self._keys[ROUTER],
-                http=_addresses(config.router_port, bridge),
-                ssh=_addresses(config.router_ssh_port, bridge),
+                http=_listen_addresses(config.router_port, bridge),
+                ssh=_listen_addresses(config.router_ssh_port, bridge),
                 portal=self._portal_at(_LOOPBACK),
                 user_url=config.user_url,
                 data_folder=config.data_folder / "router",
@@ -211,7 +211,7 @@ class _System:
             )
         )
 
-    async def start(self, stack: AsyncExitStack) -> list[_Component]:
+    async def start(self, stack: AsyncExitStack) -> list[_RunningComponent]:
         """Start all, each after what it needs; the stack stops them in the reverse order."""
         await stack.enter_async_context(
             serving(
@@ -221,7 +221,7 @@ class _System:
                 ]
             )
         )
-        await stack.enter_async_context(running(self.portal))
+        await stack.enter_async_context(running_component(self.portal))
         await self.portal.ensure_admin(ADMIN)
         for name in (ROUTER, SCHEDULER, NODE, FILESERVER, IMAGE_SERVER):
             scheduler = SCHEDULER.id if name == NODE else None
@@ -230,12 +230,12 @@ class _System:
             except Conflict as error:
                 raise ConfigError(
                     f"the key of {name} can't be published: {error}",
-                    hint=f"remove {_key_file(self._config, name)} and a new one is made",
+                    hint=f"remove {_peer_key_file(self._config, name)} and a new one is made",
                 ) from None
-        components: list[_Component] = [self.portal]
+        components: list[_RunningComponent] = [self.portal]
         others = (self.file_server, self.router, self.imageserver, self.node, self.scheduler)
         for component in others:
-            await stack.enter_async_context(running(component))
+            await stack.enter_async_context(running_component(component))
             components.append(component)
         return components
 
@@ -278,11 +278,11 @@ class _System:
         config, portal = self._config, self._portal_at(_LOOPBACK)
         addresses = [
             f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            for host, port in _addresses(config.files_port, bridge)
+            for host, port in _listen_addresses(config.files_port, bridge)
         ]
         top: dict[str, Value] = {
             "id": FILESERVER.id,
-            "data_folder": str(_key_file(config, FILESERVER).parent),
+            "data_folder": str(_peer_key_file(config, FILESERVER).parent),
             "listen_ssh": addresses,
         }
         reference: dict[str, Value] = {
@@ -307,11 +307,11 @@ class _System:
         )
 
 
-def _key_file(config: AllInOneConfig, name: PeerName) -> Path:
+def _peer_key_file(config: AllInOneConfig, name: PeerName) -> Path:
     return config.data_folder / name.kind / "key"
 
 
-async def login_link(folder: Path, person: str) -> str:
+async def new_login_link_of_folder(folder: Path, person: str) -> str:
     """A new one-time link for a person of the installation in ``folder``, running or not.
 
     :raises ConfigError: there is no installation.
@@ -363,11 +363,11 @@ async def _bridge_address(engine: DockerDaemon) -> str:
         ) from None
 
 
-def _addresses(port: int, bridge: str) -> tuple[tuple[str, int], ...]:
-    return tuple((host, port) for host in _hosts(bridge))
+def _listen_addresses(port: int, bridge: str) -> tuple[tuple[str, int], ...]:
+    return tuple((host, port) for host in _listen_hosts(bridge))
 
 
-def _hosts(bridge: str) -> tuple[str, ...]:
+def _listen_hosts(bridge: str) -> tuple[str, ...]:
     """Loopback and the bridge, never all addresses."""
     return (_LOOPBACK, *(["::1"] if _has_ipv6_loopback() else []), bridge)
 
@@ -381,15 +381,15 @@ def _has_ipv6_loopback() -> bool:
     return True
 
 
-def _check_ports(config: AllInOneConfig, *hosts: str) -> None:
+def _check_ports_of_system(config: AllInOneConfig, *hosts: str) -> None:
     """Say that a port is taken before minutes go into images; binding is what counts.
 
     :param hosts: where portal and router are to listen.
     """
     for option, port in config.ports.items():
         for host in hosts if port != config.observe_port else (_LOOPBACK,):
-            check_port(host, port, another=f"choose another with {option}")
+            check_port_is_free(host, port, another=f"choose another with {option}")
 
 
-def _write(path: Path, content: dict[str, str]) -> None:
+def _write_system_file(path: Path, content: dict[str, str]) -> None:
     write_whole(path, json.dumps(content, indent=2).encode() + b"\n")

@@ -37,7 +37,9 @@ class WrongPortal(DitError):
     code = "wrong_portal"
 
 
-async def learn(reference: PortalReference, data_folder: Path) -> tuple[PortalInfo, PublicConfig]:
+async def learn_portal(
+    reference: PortalReference, data_folder: Path
+) -> tuple[PortalInfo, PublicConfig]:
     """Return the portal as this peer reaches it, and its public configuration.
 
     Wait for the portal, and report that, unless a copy of an earlier answer exists.
@@ -53,7 +55,7 @@ async def learn(reference: PortalReference, data_folder: Path) -> tuple[PortalIn
             try:
                 public = await fetch_public_config(client)
             except PortalUnreachable as error:
-                kept = _read_copy(copy, reference)
+                kept = _read_config_copy(copy, reference)
                 if kept is not None:
                     _log.warning("%s: going on with what it said before", error)
                     public = kept
@@ -63,14 +65,14 @@ async def learn(reference: PortalReference, data_folder: Path) -> tuple[PortalIn
                     _log.warning("%s: waiting for it", error)
                 await asyncio.sleep(backoff.pause_s())
                 continue
-            _check(public, reference)
-            _keep_copy(copy, public)
+            _check_portal(public, reference)
+            _keep_config_copy(copy, public)
             break
     _log.info("the portal is %s at %s", public.portal.name, public.portal.url)
     return msgspec.structs.replace(own, name=public.portal.name), public
 
 
-def _check(public: PublicConfig, reference: PortalReference) -> None:
+def _check_portal(public: PublicConfig, reference: PortalReference) -> None:
     """:raises WrongPortal: it is not the one of the peer's file."""
     said, pinned = parse_public(public.portal.key), parse_public(reference.key)
     if said.public_data != pinned.public_data:
@@ -86,11 +88,11 @@ def _check(public: PublicConfig, reference: PortalReference) -> None:
         )
 
 
-def _read_copy(copy: Path, reference: PortalReference) -> PublicConfig | None:
+def _read_config_copy(copy: Path, reference: PortalReference) -> PublicConfig | None:
     """Return the earlier answer of the same portal, if a copy exists."""
     try:
         public = read_public_config(copy.read_bytes())
-        _check(public, reference)
+        _check_portal(public, reference)
     except FileNotFoundError:
         return None
     except (OSError, DitError) as error:
@@ -99,7 +101,7 @@ def _read_copy(copy: Path, reference: PortalReference) -> PublicConfig | None:
     return public
 
 
-def _keep_copy(copy: Path, public: PublicConfig) -> None:
+def _keep_config_copy(copy: Path, public: PublicConfig) -> None:
     try:
         write_whole(copy, encode(public))
     except NotWritten as error:

@@ -69,7 +69,7 @@ class ChildComponent:
         self._folder = folder
         self._settings = dict(settings)
         self._port = port
-        self._observe_port = free_port() if observed else 0
+        self._observe_port = free_loopback_port() if observed else 0
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._last_line = ""
@@ -150,20 +150,20 @@ class ChildComponent:
         if self._observe_port:
             settings["observe"] = {"listen": f"{_LOOPBACK}:{self._observe_port}"}
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_whole(path, _toml(self.kind, settings).encode())
+        write_whole(path, _child_settings_file(self.kind, settings).encode())
         process = self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "dit4c_p2p", self.kind, "run", "--config", str(path)),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             limit=_MAX_LINE_BYTES,
-            preexec_fn=_end_with_parent,
+            preexec_fn=_end_child_with_parent,
             start_new_session=True,
         )
         self._reading = asyncio.create_task(self._read(process), name=f"log of the {self.kind}")
         try:
             async with asyncio.timeout(_START_S):
-                while not await _listens(self._port):
+                while not await _child_listens(self._port):
                     if process.returncode is not None:
                         await self._reading
                         reason = self._last_line.removeprefix("dit4c: ")
@@ -201,14 +201,14 @@ class ChildComponent:
         logger.log(level, "%s", text)
 
 
-def free_port() -> int:
+def free_loopback_port() -> int:
     """A port of loopback that nothing listens on."""
     with socket.socket() as probe:
         probe.bind((_LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 
-async def _listens(port: int) -> bool:
+async def _child_listens(port: int) -> bool:
     try:
         _, writer = await asyncio.open_connection(_LOOPBACK, port)
     except OSError:
@@ -217,12 +217,12 @@ async def _listens(port: int) -> bool:
     return True
 
 
-def _end_with_parent() -> None:
+def _end_child_with_parent() -> None:
     """Called in the new process: it is killed when the thread that started it ends."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _toml(kind: str, tables: Mapping[str, Mapping[str, Value]]) -> str:
+def _child_settings_file(kind: str, tables: Mapping[str, Mapping[str, Value]]) -> str:
     """A settings file; strings and lists of JSON are those of TOML."""
     lines = [f"kind = {json.dumps(kind)}"]
     for name in sorted(tables):
@@ -239,7 +239,7 @@ class _ChildMetrics(Metrics):
         self.component = kind
         self.registry = CollectorRegistry()
         self._families: list[Metric] = []
-        self.registry.register(_Kept(self))
+        self.registry.register(_KeptChildMetrics(self))
 
     def keep(self, text: str) -> None:
         """Take what ``/metrics`` has answered; the process's own figures are left out."""
@@ -263,7 +263,7 @@ class _ChildMetrics(Metrics):
         return self._families
 
 
-class _Kept(Collector):
+class _KeptChildMetrics(Collector):
     def __init__(self, metrics: _ChildMetrics) -> None:
         self._metrics = metrics
 

@@ -17,13 +17,13 @@ from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.node.config import HelperImages
 from dit4c_p2p.observe.logs import log_to
 from dit4c_p2p.observe.server import Observed, serve_health
-from dit4c_p2p.run.bootstrap import learn
+from dit4c_p2p.run.bootstrap import learn_portal
 from dit4c_p2p.run.process import (
     Component,
-    check_port,
+    check_port_is_free,
     locked_data_folder,
     run_until_signal,
-    running,
+    running_component,
 )
 from dit4c_p2p.settings import (
     FileServerSettings,
@@ -52,35 +52,35 @@ class ObservedComponent(Component, Observed, Protocol):
     """One that runs and can be looked at."""
 
 
-async def run(settings: Settings) -> None:
+async def run_component(settings: Settings) -> None:
     """Run the component that the settings are for.
 
     :raises DitError: it can't be started, or can't go on.
     """
     match settings:
         case PortalSettings():
-            await _run(settings, lambda show: _portal(settings, show))
+            await _run_component(settings, lambda show: _run_portal(settings, show))
         case SchedulerSettings():
-            await _run(settings, lambda show: _scheduler(settings, show))
+            await _run_component(settings, lambda show: _run_scheduler(settings, show))
         case RouterSettings():
-            await _run(settings, lambda show: _router(settings, show))
+            await _run_component(settings, lambda show: _run_router(settings, show))
         case NodeSettings():
-            await _run(settings, lambda show: _node(settings, show))
+            await _run_component(settings, lambda show: _run_node(settings, show))
         case FileServerSettings():
-            await _run(settings, lambda show: _file_server(settings, show))
+            await _run_component(settings, lambda show: _run_file_server(settings, show))
         case ImageServerSettings():
-            await _run(settings, lambda show: _image_server(settings, show))
+            await _run_component(settings, lambda show: _run_image_server(settings, show))
         case _:
             raise TypeError(f"{type(settings).__name__} is for no component")
 
 
-async def _run(settings: PortalSettings | PeerSettings, work: Work) -> None:
+async def _run_component(settings: PortalSettings | PeerSettings, work: Work) -> None:
     log_to(None, terminal=settings.log.number, form=settings.log.format)
     program = f"dit4c {settings.KIND} run"
     with locked_data_folder(settings.data_folder, program=program, another=_ANOTHER_FOLDER):
         for setting, addresses in settings.listening.items():
             for host, port in addresses:
-                check_port(host, port, another=_ANOTHER_ADDRESS, setting=setting)
+                check_port_is_free(host, port, another=_ANOTHER_ADDRESS, setting=setting)
         for problem in settings.file_problems():
             raise problem
 
@@ -91,7 +91,7 @@ async def _run(settings: PortalSettings | PeerSettings, work: Work) -> None:
         await run_until_signal(working(), "Stopping. Instances live on.")
 
 
-async def _portal(settings: PortalSettings, show: Show) -> None:
+async def _run_portal(settings: PortalSettings, show: Show) -> None:
     from dit4c_p2p.database import serving
     from dit4c_p2p.portal import Portal
 
@@ -99,58 +99,58 @@ async def _portal(settings: PortalSettings, show: Show) -> None:
     _log.info("%s has the key %s", settings.name, fingerprint(key))
     config = settings.config()
     async with serving([config.database_spec]):
-        await _serve(settings.name, Portal(config), show)
+        await _serve_component(settings.name, Portal(config), show)
 
 
-async def _router(settings: RouterSettings, show: Show) -> None:
+async def _run_router(settings: RouterSettings, show: Show) -> None:
     from dit4c_p2p.router import Router
 
-    key, portal, public = await _begin(settings)
-    await _serve(settings.name, Router(settings.config(key, portal, public)), show)
+    key, portal, public = await _begin_peer(settings)
+    await _serve_component(settings.name, Router(settings.config(key, portal, public)), show)
 
 
-async def _scheduler(settings: SchedulerSettings, show: Show) -> None:
+async def _run_scheduler(settings: SchedulerSettings, show: Show) -> None:
     from dit4c_p2p.database import serving
     from dit4c_p2p.scheduler import Scheduler, database
 
     async with serving([database(settings.data_folder, settings.database)]):
-        key, portal, public = await _begin(settings)
-        await _serve(settings.name, Scheduler(settings.config(key, portal, public)), show)
+        key, portal, public = await _begin_peer(settings)
+        await _serve_component(settings.name, Scheduler(settings.config(key, portal, public)), show)
 
 
-async def _node(settings: NodeSettings, show: Show) -> None:
+async def _run_node(settings: NodeSettings, show: Show) -> None:
     from dit4c_p2p.node.agent import Node
 
-    key, portal, public = await _begin(settings)
+    key, portal, public = await _begin_peer(settings)
     await wait_for_engine(settings.engine)
-    images = await helper_images(settings)
-    await _serve(settings.name, Node(settings.config(key, portal, public, images)), show)
+    images = await helper_images_of_settings(settings)
+    await _serve_component(settings.name, Node(settings.config(key, portal, public, images)), show)
 
 
-async def _file_server(settings: FileServerSettings, show: Show) -> None:
+async def _run_file_server(settings: FileServerSettings, show: Show) -> None:
     from dit4c_p2p.fileserver import FileServer
 
-    key, portal, _ = await _begin(settings)
-    await _serve(settings.name, FileServer(settings.config(key, portal)), show)
+    key, portal, _ = await _begin_peer(settings)
+    await _serve_component(settings.name, FileServer(settings.config(key, portal)), show)
 
 
-async def _image_server(settings: ImageServerSettings, show: Show) -> None:
+async def _run_image_server(settings: ImageServerSettings, show: Show) -> None:
     from dit4c_p2p.imageserver.app import ImageServer
 
-    key, portal, _ = await _begin(settings)
-    await _serve(settings.name, ImageServer(settings.config(key, portal)), show)
+    key, portal, _ = await _begin_peer(settings)
+    await _serve_component(settings.name, ImageServer(settings.config(key, portal)), show)
 
 
-async def _begin(settings: PeerSettings) -> tuple[asyncssh.SSHKey, PortalInfo, PublicConfig]:
+async def _begin_peer(settings: PeerSettings) -> tuple[asyncssh.SSHKey, PortalInfo, PublicConfig]:
     """The peer's key, the portal as the peer reaches it, and what the portal makes known."""
     key = load_or_create(settings.key_path)
     _log.info("%s has the key %s", settings.name, fingerprint(key))
-    portal, public = await learn(settings.portal, settings.data_folder)
+    portal, public = await learn_portal(settings.portal, settings.data_folder)
     return key, portal, public
 
 
-async def _serve(name: object, component: ObservedComponent, show: Show) -> None:
-    async with running(component):
+async def _serve_component(name: object, component: ObservedComponent, show: Show) -> None:
+    async with running_component(component):
         show(component)
         _log.info("%s is up", name)
         await component.wait()
@@ -172,7 +172,7 @@ async def wait_for_engine(address: str) -> None:
             try:
                 await engine.info()
             except EngineError as error:
-                _check_access(address)
+                _check_observe_access(address)
                 if loop.time() - said > _SAY_AGAIN_S:
                     said = loop.time()
                     _log.warning("waiting for the engine at %s: %s", address, error)
@@ -181,7 +181,7 @@ async def wait_for_engine(address: str) -> None:
             await asyncio.sleep(backoff.pause_s())
 
 
-def _check_access(address: str) -> None:
+def _check_observe_access(address: str) -> None:
     path = Path(address.removeprefix("unix://"))
     is_socket = address.startswith("unix://") and path.exists()
     if is_socket and not os.access(path, os.R_OK | os.W_OK):
@@ -191,7 +191,7 @@ def _check_access(address: str) -> None:
         )
 
 
-async def helper_images(settings: NodeSettings) -> HelperImages:
+async def helper_images_of_settings(settings: NodeSettings) -> HelperImages:
     """The ids of the images of a pod's helpers: those named, or else the ones built here.
 
     :raises ConfigError: the engine has no such image, or does not answer.

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from dit4c_p2p.atomic_file import full_disk_hint, is_full_disk_error
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.net.listener import not_bound
+from dit4c_p2p.net.listener import address_not_bound_error
 
 _STOP_S = 8.0
 
@@ -52,7 +52,7 @@ async def run_until_signal(work: Coroutine[Any, Any, None], goodbye: str) -> Non
 
 
 @asynccontextmanager
-async def running(component: Component) -> AsyncIterator[None]:
+async def running_component(component: Component) -> AsyncIterator[None]:
     """Start the component for the ``with`` block, and stop it afterwards."""
     try:
         await component.start()
@@ -97,7 +97,7 @@ def locked_data_folder(
         os.close(descriptor)
 
 
-def check_port(host: str, port: int, *, another: str, setting: str = "") -> None:
+def check_port_is_free(host: str, port: int, *, another: str, setting: str = "") -> None:
     """Say that an address can't be listened on before anything else is done for it.
 
     :param another: what to do where the port is not to be had.
@@ -112,7 +112,7 @@ def check_port(host: str, port: int, *, another: str, setting: str = "") -> None
         try:
             probe.bind((host, port))
         except OSError as error:
-            refused = not_bound(host, port, another, error)
+            refused = address_not_bound_error(host, port, another, error)
             where = f"{setting}: " if setting else ""
             raise ConfigError(f"{where}{refused}", hint=refused.hint) from None
 

@@ -8,7 +8,7 @@ ends the checkpoint.
 from dataclasses import replace
 
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.scheduler.entering import sentence, span
+from dit4c_p2p.scheduler.entering import sentence_for_user, time_span_text
 from dit4c_p2p.scheduler.events import (
     CheckpointAsked,
     CheckpointEnded,
@@ -22,23 +22,25 @@ from dit4c_p2p.scheduler.events import (
 _GOES_ON = frozenset({State.RUNNING, State.STARTING, State.STOPPING, State.EXITED})
 
 
-def advance(instance: Instance, event: CheckpointEvent, now: float, limits: Limits) -> Instance:
+def advance_checkpoint(
+    instance: Instance, event: CheckpointEvent, now: float, limits: Limits
+) -> Instance:
     """What ``instance`` becomes by an event of a checkpoint."""
     match event:
         case CheckpointAsked(save=save):
-            return _asked(instance, save, now, limits)
+            return _checkpoint_asked(instance, save, now, limits)
         case CheckpointProgressed(save=save) if save == instance.checkpoint:
             fraction = None if event.fraction is None else min(1.0, max(0.0, event.fraction))
-            info = sentence(event.info)
+            info = sentence_for_user(event.info)
             return replace(instance, checkpoint_info=info, checkpoint_progress=fraction)
         case CheckpointEnded(save=save, failure=failure) if save == instance.checkpoint:
             if failure:
-                return _failed(instance, failure)
-            return _without(instance)
+                return _checkpoint_failed(instance, failure)
+            return _without_checkpoint(instance)
     return instance
 
 
-def _asked(instance: Instance, save: str, now: float, limits: Limits) -> Instance:
+def _checkpoint_asked(instance: Instance, save: str, now: float, limits: Limits) -> Instance:
     if save in (instance.checkpoint, instance.failed_checkpoint):
         return instance
     if instance.state is not State.RUNNING or instance.checkpoint:
@@ -46,7 +48,7 @@ def _asked(instance: Instance, save: str, now: float, limits: Limits) -> Instanc
         return replace(
             instance, failed_checkpoint=save, failed_checkpoint_info=f"No checkpoint: {why}"
         )
-    begun = replace(_without(instance), failed_checkpoint="", failed_checkpoint_info="")
+    begun = replace(_without_checkpoint(instance), failed_checkpoint="", failed_checkpoint_info="")
     return replace(
         begun,
         checkpoint=save,
@@ -55,27 +57,27 @@ def _asked(instance: Instance, save: str, now: float, limits: Limits) -> Instanc
     )
 
 
-def settled(instance: Instance) -> Instance:
+def settled_checkpoint(instance: Instance) -> Instance:
     """The instance after another event, without a checkpoint that can't go on any more."""
     if not instance.checkpoint or instance.state in _GOES_ON:
         return instance
-    return _failed(instance, "its app does not run any more")
+    return _checkpoint_failed(instance, "its app does not run any more")
 
 
-def overdue(instance: Instance, limits: Limits) -> str:
+def checkpoint_overdue(instance: Instance, limits: Limits) -> str:
     """Why a checkpoint that has run out of time has failed."""
-    return f"it was not done within {span(limits.save_s + limits.upload_s)}"
+    return f"it was not done within {time_span_text(limits.save_s + limits.upload_s)}"
 
 
-def _failed(instance: Instance, why: str) -> Instance:
+def _checkpoint_failed(instance: Instance, why: str) -> Instance:
     return replace(
-        _without(instance),
+        _without_checkpoint(instance),
         failed_checkpoint=instance.checkpoint,
-        failed_checkpoint_info=sentence(f"No checkpoint: {why}"),
+        failed_checkpoint_info=sentence_for_user(f"No checkpoint: {why}"),
     )
 
 
-def _without(instance: Instance) -> Instance:
+def _without_checkpoint(instance: Instance) -> Instance:
     return replace(
         instance,
         checkpoint="",

@@ -13,8 +13,8 @@ from typing import Any
 
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.scheduler.checkpoint import overdue
-from dit4c_p2p.scheduler.errors import first_error
+from dit4c_p2p.scheduler.checkpoint import checkpoint_overdue
+from dit4c_p2p.scheduler.errors import first_error_of_group
 from dit4c_p2p.scheduler.events import (
     CheckpointEnded,
     CheckpointProgressed,
@@ -82,7 +82,9 @@ class CheckpointTasks:
                 self._forget(instance)
                 await self._apply(instance.id, CheckpointEnded(instance.checkpoint, failure))
             except* DitError as group:
-                _log.warning("instance %s: checkpoint: %s", instance.id, first_error(group))
+                _log.warning(
+                    "instance %s: checkpoint: %s", instance.id, first_error_of_group(group)
+                )
             else:
                 return
             await asyncio.sleep(backoff.pause_s())
@@ -107,4 +109,4 @@ class CheckpointTasks:
                     telling.cancel()
                 return failure
         except TimeoutError:
-            return overdue(instance, self._limits)
+            return checkpoint_overdue(instance, self._limits)

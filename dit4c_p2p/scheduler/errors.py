@@ -33,7 +33,7 @@ class StoreFailed(SchedulerError):
     code = "store"
 
 
-def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def first_error_of_group(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """What a group of errors, and of groups, begins with; one is as a rule what caused the rest."""
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):

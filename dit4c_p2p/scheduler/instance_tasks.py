@@ -17,7 +17,7 @@ from dit4c_p2p.errors import DitError
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import CheckImage, RequestLogs
 from dit4c_p2p.scheduler.checkpoint_tasks import CheckpointTasks
-from dit4c_p2p.scheduler.errors import StoreFailed, first_error
+from dit4c_p2p.scheduler.errors import StoreFailed, first_error_of_group
 from dit4c_p2p.scheduler.lifecycle import (
     Event,
     Instance,
@@ -25,9 +25,9 @@ from dit4c_p2p.scheduler.lifecycle import (
     Progressed,
     TimeUp,
     Work,
-    work,
+    work_of_instance,
 )
-from dit4c_p2p.scheduler.node_links import Nodes
+from dit4c_p2p.scheduler.node_links import NodeLinks
 from dit4c_p2p.scheduler.progress import ProgressReporter
 from dit4c_p2p.scheduler.store import Store
 from dit4c_p2p.scheduler.work_runner import WorkRunner
@@ -55,7 +55,7 @@ class InstanceTasks:
     def __init__(
         self,
         store: Store,
-        nodes: Nodes,
+        nodes: NodeLinks,
         limits: Limits,
         *,
         clock: Callable[[], float] = time.time,
@@ -77,7 +77,7 @@ class InstanceTasks:
         async with asyncio.TaskGroup() as group:
             self._group = group
             for instance in await self._store.unfinished():
-                if work(instance) is not None:
+                if work_of_instance(instance) is not None:
                     _log.info("instance %s: going on, it is %s", instance.id, instance.state)
                 self.wake(instance)
             await asyncio.get_running_loop().create_future()
@@ -98,7 +98,7 @@ class InstanceTasks:
         if life is not None:
             if life.state != instance.state:
                 life.changed.set()
-        elif work(instance) is not None:
+        elif work_of_instance(instance) is not None:
             life = self._lives[instance.id] = _InstanceTask(instance.state)
             life.task = self._start(self._live(instance.id, life), f"instance {instance.id}")
         if not instance.occupies:
@@ -165,7 +165,7 @@ class InstanceTasks:
                 instance = await self._store.get(id)
                 if instance is not None:
                     life.state = instance.state
-                    todo = work(instance)
+                    todo = work_of_instance(instance)
                     if todo is not None:
                         await self._step(todo, instance, life)
                         backoff.reset()
@@ -175,7 +175,7 @@ class InstanceTasks:
                 del self._lives[id]
                 return
             except* DitError as group:
-                _log.warning("instance %s: %s", id, first_error(group))
+                _log.warning("instance %s: %s", id, first_error_of_group(group))
             await asyncio.sleep(backoff.pause_s())
 
     async def _step(self, todo: Work, instance: Instance, life: _InstanceTask) -> None:

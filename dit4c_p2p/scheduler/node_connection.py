@@ -49,7 +49,7 @@ class OverlayConnection:
                 await self._connection.wait_closed()
 
 
-def overlay_dialler(
+def node_dialler(
     identity: Identity, routers: Callable[[], Sequence[RouterInfo]], registry: Registry
 ) -> Dialler:
     """Reaches nodes through the routers that there are now, their host keys checked."""

@@ -10,8 +10,8 @@ from dit4c_p2p.messages.link import ClusterState, MemoryUse
 from dit4c_p2p.messages.node import PodEvent, PodMemory, PodState, PodStatus
 from dit4c_p2p.scheduler.instance_tasks import InstanceTasks
 from dit4c_p2p.scheduler.lifecycle import Instance
-from dit4c_p2p.scheduler.node_links import Nodes
-from dit4c_p2p.scheduler.reconcile import compare, is_stray, what_happened
+from dit4c_p2p.scheduler.node_links import NodeLinks
+from dit4c_p2p.scheduler.reconcile import compare_pods, event_of_pod_status, is_stray_pod
 from dit4c_p2p.scheduler.store import Store
 
 _log = logging.getLogger(__name__)
@@ -21,17 +21,17 @@ _MAX_APPS = 1000
 
 
 class NodeEventHandler:
-    """The scheduler's :class:`~dit4c_p2p.scheduler.node_links.Listener`."""
+    """The scheduler's :class:`~dit4c_p2p.scheduler.node_links.NodeEventListener`."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._driver: InstanceTasks
-        self._nodes: Nodes
+        self._nodes: NodeLinks
         self._told: ClusterState | None = None
         self._memory: dict[str, MemoryUse] = {}
         self._unknown: dict[str, tuple[str, ...]] = {}
 
-    def watch(self, nodes: Nodes, driver: InstanceTasks) -> None:
+    def watch(self, nodes: NodeLinks, driver: InstanceTasks) -> None:
         """Called once, before the nodes run."""
         self._nodes = nodes
         self._driver = driver
@@ -73,14 +73,14 @@ class NodeEventHandler:
     async def pod_changed(self, node: str, event: PodEvent) -> None:
         """An event of a pod."""
         instance = await self._store.get(event.instance)
-        if instance is not None and is_stray(instance, node):
+        if instance is not None and is_stray_pod(instance, node):
             if event.status is not None and event.status.state is not PodState.EXITED:
                 self._driver.stop_stray(node, instance.id)
             return
         if instance is None or instance.node != node:
             _log.warning("%s reports %r, which is not placed there", node, event.instance[:60])
             return
-        happened = what_happened(event.status)
+        happened = event_of_pod_status(event.status)
         if happened is not None:
             await self._driver.apply(instance.id, happened)
 
@@ -102,7 +102,7 @@ class NodeEventHandler:
                 instance = await self._store.get(pod.instance)
                 if instance is not None:
                     instances[pod.instance] = instance
-        findings = compare(node, pods, instances)
+        findings = compare_pods(node, pods, instances)
         for id, event in findings.events:
             await self._driver.apply(id, event)
         for id in findings.strays:

@@ -30,7 +30,7 @@ from dit4c_p2p.messages.node import (
     PodStatus,
 )
 from dit4c_p2p.overlay.errors import NoKeyInForce
-from dit4c_p2p.scheduler.errors import NodeUnreachable, first_error
+from dit4c_p2p.scheduler.errors import NodeUnreachable, first_error_of_group
 from dit4c_p2p.scheduler.node_connection import Dialler, NodeConnection
 
 _log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ _FIRST_PAUSE_S = 0.3
 _LONGEST_PAUSE_S = 3.0
 
 
-class Listener(Protocol):
+class NodeEventListener(Protocol):
     """Receiver of the nodes' events. An error breaks the connection; the event comes again."""
 
     async def line_changed(self) -> None:
@@ -72,7 +72,11 @@ class NodeLink:
     """The line to one node, for as long as :meth:`run` runs."""
 
     def __init__(
-        self, name: PeerName, dialler: Dialler, listener: Listener, clock: Callable[[], float]
+        self,
+        name: PeerName,
+        dialler: Dialler,
+        listener: NodeEventListener,
+        clock: Callable[[], float],
     ) -> None:
         self.name = name
         self._dialler = dialler
@@ -105,7 +109,7 @@ class NodeLink:
                 reason = await self._once(backoff)
                 self.trouble = "it does not answer"
             except* DitError as group:
-                error = first_error(group)
+                error = first_error_of_group(group)
                 reason = error.one_line() if isinstance(error, DitError) else str(error)
                 self.trouble = "it does not answer"
                 if isinstance(error, NoKeyInForce) and error.peer == self.name:
@@ -131,7 +135,7 @@ class NodeLink:
             return f"not reached in {DIAL_LIMIT_S} s"
         try:
             async with aclosing(connection.call(FollowEvents(), EVENTS_SILENCE_S)) as items:
-                _checked(await anext(items, None))
+                _checked_node_event(await anext(items, None))
                 self._connection = connection
                 self._is_up.set()
                 self.tried, self.trouble, self.lost = True, "", ""
@@ -142,7 +146,7 @@ class NodeLink:
                     await self._listener.line_changed()
                     async for item in items:
                         self.heard_at = self._clock()
-                        match _checked(item):
+                        match _checked_node_event(item):
                             case PodEvent() as event:
                                 await self._listener.pod_changed(str(self.name), event)
                             case PodMemory() as memory:
@@ -157,7 +161,7 @@ class NodeLink:
     async def _compare(self, connection: NodeConnection) -> None:
         while True:
             before = await self._listener.before_list(str(self.name))
-            pods = await _last(connection.call(ListPods(), QUICK_LIMIT_S), PodList)
+            pods = await _last_reply_of_node(connection.call(ListPods(), QUICK_LIMIT_S), PodList)
             await self._listener.listed(str(self.name), before, pods.pods)
             await asyncio.sleep(COMPARE_EVERY_S)
 
@@ -194,14 +198,14 @@ class NodeLink:
         raise NodeUnreachable(f"{self.name} ended a call without an answer")
 
 
-class Nodes:
+class NodeLinks:
     """The nodes of a scheduler, by peer name."""
 
     def __init__(
         self,
         ids: Iterable[str],
         dialler: Dialler,
-        listener: Listener,
+        listener: NodeEventListener,
         clock: Callable[[], float] = time.time,
     ) -> None:
         names = [PeerName(Kind.NODE, id) for id in dict.fromkeys(ids)]
@@ -293,7 +297,7 @@ class Nodes:
         return described
 
 
-def _checked(item: NodeReply | None) -> PodEvent | PodMemory | Alive:
+def _checked_node_event(item: NodeReply | None) -> PodEvent | PodMemory | Alive:
     """:raises NodeUnreachable: not an item of FollowEvents."""
     if isinstance(item, (PodEvent, PodMemory, Alive)):
         return item
@@ -301,7 +305,7 @@ def _checked(item: NodeReply | None) -> PodEvent | PodMemory | Alive:
     raise NodeUnreachable(text)
 
 
-async def _last(replies: AsyncGenerator[NodeReply, None], kind: type[T]) -> T:
+async def _last_reply_of_node(replies: AsyncGenerator[NodeReply, None], kind: type[T]) -> T:
     """:raises NodeUnreachable: the last record is not of that kind."""
     last: NodeReply | None = None
     async with aclosing(replies) as items:

@@ -7,26 +7,26 @@ from dit4c_p2p.messages.node import NodeDescription
 
 
 @dataclass(frozen=True)
-class Place:
+class PlaceOnNode:
     """The instance goes to ``node``, a peer name."""
 
     node: str
 
 
 @dataclass(frozen=True)
-class Wait:
+class WaitForPlace:
     """No node has a place now; ``info`` tells the instance's user why."""
 
     info: str
 
 
-def choose(
+def choose_node(
     known: Collection[str],
     described: Mapping[str, NodeDescription],
     placed: Mapping[str, int],
     *,
     moved: bool = False,
-) -> Place | Wait:
+) -> PlaceOnNode | WaitForPlace:
     """Return the node with the fewest pods for its size, the first by name among equals.
 
     :param known: the peer names of all nodes that the scheduler has.
@@ -36,11 +36,11 @@ def choose(
     :param moved: it goes on from another node, which is not among these.
     """
     if moved and not known:
-        return Wait("Waiting for another machine: this cluster has no other")
+        return WaitForPlace("Waiting for another machine: this cluster has no other")
     if not known:
-        return Wait("Waiting for a machine: none belongs to this cluster yet")
+        return WaitForPlace("Waiting for a machine: none belongs to this cluster yet")
     if not described:
-        return Wait("Waiting for a machine: none answers at the moment")
+        return WaitForPlace("Waiting for a machine: none answers at the moment")
     load = {
         name: max(node.pods, placed.get(name, 0)) / node.max_pods
         for name, node in described.items()
@@ -50,5 +50,5 @@ def choose(
         silent = len(known) - len(described)
         does = "does" if silent == 1 else "do"
         others = f", and {silent} {does} not answer" if silent > 0 else ""
-        return Wait(f"Waiting for a machine: all are full{others}")
-    return Place(min(load, key=lambda name: (load[name], name)))
+        return WaitForPlace(f"Waiting for a machine: all are full{others}")
+    return PlaceOnNode(min(load, key=lambda name: (load[name], name)))

@@ -42,7 +42,7 @@ from dit4c_p2p.messages.link import (
     opening_statement,
 )
 from dit4c_p2p.messages.registry import KeyEvent
-from dit4c_p2p.scheduler.errors import LinkLost, LinkRefused, first_error
+from dit4c_p2p.scheduler.errors import LinkLost, LinkRefused, first_error_of_group
 from dit4c_p2p.scheduler.store import Store
 
 _log = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ class PortalLink:
                     # Debian 12's Python 3.11.2 makes a group of what is raised in here.
                     broken = group_of_errors
                 if broken is not None:
-                    raise first_error(broken)
+                    raise first_error_of_group(broken)
 
     @asynccontextmanager
     async def _connect(self, url: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
@@ -184,7 +184,7 @@ class PortalLink:
             yield socket
 
     async def _open(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        challenge = await _expect(socket, Challenge)
+        challenge = await _expect_portal_frame(socket, Challenge)
         nonce = base64.urlsafe_b64encode(secrets.token_bytes(32)).rstrip(b"=").decode()
 
         def statement(signer: str) -> bytes:
@@ -195,7 +195,7 @@ class PortalLink:
         signature = sshsig.sign(self._key, statement("scheduler"), LINK_NAMESPACE)
         hello = Hello(name=str(self._name), nonce=nonce, signature=signature)
         await socket.send_str(encode(hello).decode())
-        welcome = await _expect(socket, Welcome)
+        welcome = await _expect_portal_frame(socket, Welcome)
         try:
             sshsig.verify(
                 statement("portal"), welcome.signature, LINK_NAMESPACE, [self._portal_key]
@@ -230,7 +230,7 @@ class PortalLink:
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         while True:
-            frame = await _frame(socket)
+            frame = await _portal_link_frame(socket)
             match frame:
                 case Ack():
                     await self._store.acknowledged(frame.id)
@@ -243,7 +243,7 @@ class PortalLink:
                     raise LinkLost(f"the portal sent {type(frame).__name__} at the wrong time")
 
 
-async def _frame(socket: aiohttp.ClientWebSocketResponse) -> PortalFrame:
+async def _portal_link_frame(socket: aiohttp.ClientWebSocketResponse) -> PortalFrame:
     """Return the next frame of a known kind.
 
     :raises LinkRefused: closed with ``REFUSED_CODE``.
@@ -266,8 +266,8 @@ async def _frame(socket: aiohttp.ClientWebSocketResponse) -> PortalFrame:
     raise LinkLost(f"the line ended ({broken or socket.close_code or message.type.name})")
 
 
-async def _expect(socket: aiohttp.ClientWebSocketResponse, kind: type[F]) -> F:
-    frame = await _frame(socket)
+async def _expect_portal_frame(socket: aiohttp.ClientWebSocketResponse, kind: type[F]) -> F:
+    frame = await _portal_link_frame(socket)
     if not isinstance(frame, kind):
         raise LinkLost(f"the portal sent {type(frame).__name__}, not {kind.__name__}")
     return frame

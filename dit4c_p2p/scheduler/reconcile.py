@@ -26,7 +26,7 @@ _DOWN = frozenset({State.EXITED, State.ERRORED})
 
 
 @dataclass(frozen=True)
-class Findings:
+class ReconcileFindings:
     """Result of the comparison.
 
     ``events``: instance ids, and what has happened to them. ``leftovers``: pods of instances that
@@ -40,7 +40,7 @@ class Findings:
     unknown: tuple[str, ...] = ()
 
 
-def what_happened(status: PodStatus | None) -> Event | None:
+def event_of_pod_status(status: PodStatus | None) -> Event | None:
     """What a pod's condition (None: nothing of it is left) means to its instance, or None.
 
     That it runs is no news in itself: that its URL answers is only said by ``PodRunning``.
@@ -57,14 +57,16 @@ def what_happened(status: PodStatus | None) -> Event | None:
     return None
 
 
-def _has_one(instance: Instance) -> bool:
+def _has_container(instance: Instance) -> bool:
     """Whether the instance should have a container, running or not."""
     if instance.state in _DOWN:
         return instance.ran and not instance.gone
     return instance.state is State.RUNNING
 
 
-def compare(node: str, pods: Iterable[PodStatus], instances: Mapping[str, Instance]) -> Findings:
+def compare_pods(
+    node: str, pods: Iterable[PodStatus], instances: Mapping[str, Instance]
+) -> ReconcileFindings:
     """Compare all ``pods`` of ``node`` (a peer name) with the instances.
 
     :param instances: by id; those on the node as they were *before* it was asked for its pods,
@@ -75,7 +77,7 @@ def compare(node: str, pods: Iterable[PodStatus], instances: Mapping[str, Instan
     leftovers, strays, unknown, present = [], [], [], set()
     for pod in pods:
         instance = instances.get(pod.instance)
-        if instance is not None and is_stray(instance, node):
+        if instance is not None and is_stray_pod(instance, node):
             present.add(pod.instance)
             if instance.state in FINAL:
                 leftovers.append(pod.instance)
@@ -89,7 +91,7 @@ def compare(node: str, pods: Iterable[PodStatus], instances: Mapping[str, Instan
             continue
         present.add(pod.instance)
         runs_on = pod.state is PodState.RUNNING and instance.state in _DOWN
-        event = PodRunsOn() if runs_on else what_happened(pod)
+        event = PodRunsOn() if runs_on else event_of_pod_status(pod)
         if instance.state in FINAL:
             leftovers.append(pod.instance)
         elif event is not None:
@@ -99,16 +101,16 @@ def compare(node: str, pods: Iterable[PodStatus], instances: Mapping[str, Instan
     events += [
         (id, PodVanished())
         for id, instance in instances.items()
-        if instance.node == node and _has_one(instance) and id not in present
+        if instance.node == node and _has_container(instance) and id not in present
     ]
     events += [
         (id, StrayGone(node))
         for id, instance in instances.items()
         if node in instance.kept_on.split() and id not in present
     ]
-    return Findings(tuple(events), tuple(leftovers), tuple(strays), tuple(unknown))
+    return ReconcileFindings(tuple(events), tuple(leftovers), tuple(strays), tuple(unknown))
 
 
-def is_stray(instance: Instance, node: str) -> bool:
+def is_stray_pod(instance: Instance, node: str) -> bool:
     """Whether what ``node`` has of an instance is of before that went on at another node."""
     return instance.node != node and node in instance.left_nodes

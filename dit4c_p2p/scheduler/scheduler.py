@@ -21,16 +21,16 @@ from dit4c_p2p.messages.link import (
     ToSchedulerEnvelope,
 )
 from dit4c_p2p.messages.public import PublicConfig, RouterInfo
-from dit4c_p2p.observe.metrics import set_all
+from dit4c_p2p.observe.metrics import set_all_gauge_values
 from dit4c_p2p.observe.server import Check
 from dit4c_p2p.overlay.ssh_options import Identity
 from dit4c_p2p.scheduler.config import REGISTRY_FOLDER, SchedulerConfig
-from dit4c_p2p.scheduler.errors import first_error
+from dit4c_p2p.scheduler.errors import first_error_of_group
 from dit4c_p2p.scheduler.instance_tasks import InstanceTasks
 from dit4c_p2p.scheduler.metrics import SchedulerMetrics
-from dit4c_p2p.scheduler.node_connection import Dialler, overlay_dialler
+from dit4c_p2p.scheduler.node_connection import Dialler, node_dialler
 from dit4c_p2p.scheduler.node_events import NodeEventHandler
-from dit4c_p2p.scheduler.node_links import Nodes
+from dit4c_p2p.scheduler.node_links import NodeLinks
 from dit4c_p2p.scheduler.portal_link import PortalLink
 from dit4c_p2p.scheduler.store import Store
 
@@ -84,7 +84,7 @@ class Scheduler:
             )
             registry = Registry(client, config.data_folder / REGISTRY_FOLDER, clock=self._clock)
             self._registry = registry
-            dialler = self._dialler or overlay_dialler(
+            dialler = self._dialler or node_dialler(
                 Identity(config.name, config.key), lambda: self._routers, registry
             )
             self._store = Store(
@@ -94,7 +94,7 @@ class Scheduler:
                 on_moved=self.metrics.moved,
             )
             watcher = NodeEventHandler(self._store)
-            nodes = self._nodes = Nodes(config.nodes, dialler, watcher, self._clock)
+            nodes = self._nodes = NodeLinks(config.nodes, dialler, watcher, self._clock)
             self._driver = InstanceTasks(self._store, nodes, config.limits, clock=self._clock)
             watcher.watch(nodes, self._driver)
             self._link = PortalLink(
@@ -116,7 +116,7 @@ class Scheduler:
         )
         _log.info("%s serves %s with %s", config.name, config.portal.name, nodes.names or "nobody")
 
-    async def _serve(self, client: PortalClient, registry: Registry, nodes: Nodes) -> None:
+    async def _serve(self, client: PortalClient, registry: Registry, nodes: NodeLinks) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._driver.run(), name="scheduler's driver")
             group.create_task(registry.run(), name="scheduler's registry")
@@ -137,7 +137,7 @@ class Scheduler:
                 try:
                     self._serving.result()
                 except BaseExceptionGroup as group:
-                    raise first_error(group) from group
+                    raise first_error_of_group(group) from group
 
     async def ready(self) -> None:
         """Return once the portal has let this scheduler in and a node (if there are any) is heard.
@@ -177,9 +177,9 @@ class Scheduler:
         metrics, up = self.metrics, len(self._nodes.up)
         metrics.key_events_heard.set(self._registry.live)
         metrics.portal_link.set(self._link.connected.is_set())
-        set_all(metrics.nodes, {"up": up, "down": len(self._nodes.names) - up})
+        set_all_gauge_values(metrics.nodes, {"up": up, "down": len(self._nodes.names) - up})
         instances, waiting = await self._store.counts()
-        set_all(metrics.instances, instances)
+        set_all_gauge_values(metrics.instances, instances)
         metrics.outbox.set(waiting)
 
     async def _check_database(self) -> str:

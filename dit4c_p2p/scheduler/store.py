@@ -49,7 +49,7 @@ from dit4c_p2p.scheduler.lifecycle import (
     StartAsked,
     StopAsked,
     UploadConfirmed,
-    advance,
+    advance_instance,
 )
 from dit4c_p2p.scheduler.models import Incoming, InstanceRow, Outgoing
 
@@ -221,7 +221,7 @@ class Store:
 
     async def _advance(self, row: InstanceRow, event: Event) -> bool:
         before = _instance(row)
-        after = advance(before, event, self._clock(), self._limits)
+        after = advance_instance(before, event, self._clock(), self._limits)
         if after == before:
             return False
         row.image = after.image

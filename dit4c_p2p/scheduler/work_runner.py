@@ -53,8 +53,8 @@ from dit4c_p2p.scheduler.lifecycle import (
     Work,
     WorkFailed,
 )
-from dit4c_p2p.scheduler.node_links import QUICK_LIMIT_S, Nodes
-from dit4c_p2p.scheduler.placement import Place, choose
+from dit4c_p2p.scheduler.node_links import QUICK_LIMIT_S, NodeLinks
+from dit4c_p2p.scheduler.placement import PlaceOnNode, choose_node
 from dit4c_p2p.scheduler.store import Store
 
 _log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ class WorkRunner:
     :param apply: writes down an event, as :meth:`Store.apply` does.
     """
 
-    def __init__(self, store: Store, nodes: Nodes, apply: Apply) -> None:
+    def __init__(self, store: Store, nodes: NodeLinks, apply: Apply) -> None:
         self._store = store
         self._nodes = nodes
         self._apply = apply
@@ -192,13 +192,13 @@ class WorkRunner:
                         if name not in left and there in ("", name)
                     ]
                     described = await self._descriptions()
-                    choice = choose(
+                    choice = choose_node(
                         others,
                         {name: described[name] for name in described if name in others},
                         placed,
                         moved=bool(left),
                     )
-                    if isinstance(choice, Place):
+                    if isinstance(choice, PlaceOnNode):
                         await self._apply(instance.id, Placed(choice.node))
                         return
                 say(choice.info, None)

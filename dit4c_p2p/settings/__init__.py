@@ -18,7 +18,7 @@ from dit4c_p2p.settings.fileserver import FileServerSettings
 from dit4c_p2p.settings.imageserver import ImageServerSettings
 from dit4c_p2p.settings.node import NodeSettings
 from dit4c_p2p.settings.portal import PortalSettings
-from dit4c_p2p.settings.read import KIND, InvalidSettings, load, read
+from dit4c_p2p.settings.read import KIND, InvalidSettings, load_settings_file, read
 from dit4c_p2p.settings.router import RouterSettings
 from dit4c_p2p.settings.scheduler import SchedulerSettings
 from dit4c_p2p.settings.shared import PeerSettings
@@ -43,17 +43,17 @@ __all__ = [
     "RouterSettings",
     "SchedulerSettings",
     "Settings",
-    "kind_of",
+    "kind_of_settings_file",
     "read",
 ]
 
 
-def kind_of(file: Path) -> str:
+def kind_of_settings_file(file: Path) -> str:
     """Return the kind of component that a settings file is for.
 
     :raises ConfigError: the file has no ``kind``, or can't be read.
     """
-    kind = load(file).get(KIND)
+    kind = load_settings_file(file).get(KIND)
     if not isinstance(kind, str) or kind not in KINDS:
         raise ConfigError(
             f"{file} does not say which component it is for",

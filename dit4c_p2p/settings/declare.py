@@ -8,7 +8,7 @@
         timer: Timer = section(Timer, "When it goes out.")
 
 The declaration is used to read the file (``read``), to write the commented examples (``example``),
-and to name the environment variable (:func:`variable`).
+and to name the environment variable (:func:`environment_variable`).
 """
 
 import dataclasses
@@ -25,11 +25,11 @@ _PREFIX = "DIT4C_"
 T = TypeVar("T")
 
 
-class _Required:
+class _RequiredSetting:
     """Marker of a setting without a default."""
 
 
-REQUIRED = _Required()
+REQUIRED = _RequiredSetting()
 
 
 class Settings:
@@ -103,7 +103,9 @@ def setting(
 
 def section(settings: type[Settings], meaning: str) -> Any:
     """Declare a table; a missing table has its defaults, unless it has a required setting."""
-    needed = any(isinstance(part, Setting) and part.required for _, part in parts(settings))
+    needed = any(
+        isinstance(part, Setting) and part.required for _, part in declared_parts(settings)
+    )
     declared = Section(settings, meaning, many=False, shown=needed)
     if needed:
         return dataclasses.field(metadata={_DECLARED: declared})
@@ -117,21 +119,21 @@ def sections(settings: type[Settings], meaning: str, *, shown: bool = False) -> 
     )
 
 
-def parts(settings: type[Settings]) -> list[tuple[str, Setting | Section]]:
+def declared_parts(settings: type[Settings]) -> list[tuple[str, Setting | Section]]:
     """Return every name of a class with its declaration, in the order of the declarations.
 
     Fields that are not declared, and thus not settable, are left out.
     """
-    return [(name, part) for name, _, part in _declared(settings)]
+    return [(name, part) for name, _, part in _declared_fields(settings)]
 
 
-def with_values(settings: type[S], values: Mapping[str, object]) -> S:
+def settings_with_values(settings: type[S], values: Mapping[str, object]) -> S:
     """Return an object of a class with the values of names in files."""
-    fields = {name: field for name, field, _ in _declared(settings)}
+    fields = {name: field for name, field, _ in _declared_fields(settings)}
     return settings(**{fields[name]: value for name, value in values.items()})
 
 
-def _declared(settings: type[Settings]) -> Iterator[tuple[str, str, Setting | Section]]:
+def _declared_fields(settings: type[Settings]) -> Iterator[tuple[str, str, Setting | Section]]:
     """Yield the name in files, the field and the declaration of each."""
     if not dataclasses.is_dataclass(settings):
         raise TypeError(f"{settings.__name__} is no dataclass")
@@ -147,13 +149,13 @@ def every_setting(
     settings: type[Settings], path: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Setting]]:
     """Yield every setting with its path, except those of repeated tables."""
-    for name, part in parts(settings):
+    for name, part in declared_parts(settings):
         if isinstance(part, Setting):
             yield (*path, name), part
         elif not part.many:
             yield from every_setting(part.settings, (*path, name))
 
 
-def variable(path: Sequence[str]) -> str:
+def environment_variable(path: Sequence[str]) -> str:
     """Return the environment variable that overrides a setting: ``DIT4C_LIMITS_SESSION_IDLE``."""
     return _PREFIX + "_".join(path).upper()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.net.tls import TlsFiles, check
+from dit4c_p2p.net.tls import TlsFiles, check_tls_files
 from dit4c_p2p.net.trusted_proxies import Network, TrustedProxies
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, setting
@@ -47,7 +47,7 @@ class TlsSettings(Settings):
         """Yield what is wrong with the two files, for a server of these names."""
         if self.files is not None:
             try:
-                check(self.files, names)
+                check_tls_files(self.files, names)
             except ConfigError as error:
                 yield ConfigError(f"tls: {error}", hint=error.hint)
 
@@ -80,7 +80,7 @@ class ProxySettings(Settings):
             yield "proxy_protocol", "no proxy speaks it", "give addresses"
 
 
-def listening_problems(
+def listening_settings_problems(
     listen: object, listen_tls: object, redirect: object, tls: TlsSettings
 ) -> Iterator[tuple[str, str, str]]:
     """Yield inconsistent addresses of a component's listeners."""

@@ -12,8 +12,8 @@ from dit4c_p2p.settings.declare import (
     Section,
     Setting,
     Settings,
-    parts,
-    variable,
+    declared_parts,
+    environment_variable,
 )
 from dit4c_p2p.settings.read import KIND
 
@@ -29,37 +29,37 @@ _READING = (
 def example(settings: type[Settings], kind: str) -> str:
     """Return a whole file for the component ``kind``, with a final line end."""
     lines = [
-        *_comment(inspect.cleandoc(settings.__doc__ or "")),
+        *_example_comment(inspect.cleandoc(settings.__doc__ or "")),
         "#",
-        *_comment(_READING.format(variable(("log", "level")))),
-        *_comment(f"Check it: dit4c config check {kind} FILE"),
+        *_example_comment(_READING.format(environment_variable(("log", "level")))),
+        *_example_comment(f"Check it: dit4c config check {kind} FILE"),
         "",
         f'{KIND} = "{kind}"',
         "",
-        *_body(settings, (), ""),
+        *_example_body(settings, (), ""),
     ]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _body(settings: type[Settings], path: tuple[str, ...], hidden: str) -> Iterator[str]:
+def _example_body(settings: type[Settings], path: tuple[str, ...], hidden: str) -> Iterator[str]:
     """Yield the settings of one table, then its own tables; ``hidden`` is put before each."""
-    declared = parts(settings)
+    declared = declared_parts(settings)
     for name, part in declared:
         if isinstance(part, Setting):
-            yield from _setting(name, part, hidden)
+            yield from _example_setting(name, part, hidden)
     for name, part in declared:
         if isinstance(part, Section):
             inner = (*path, name)
-            yield from _comment(part.meaning)
+            yield from _example_comment(part.meaning)
             brackets = "[[{}]]" if part.many else "[{}]"
             # A table without its settings is no table of no settings: the heading stays.
             outside = "" if part.shown or not part.many else "#"
             yield outside + brackets.format(".".join(inner))
-            yield from _body(part.settings, inner, outside)
+            yield from _example_body(part.settings, inner, outside)
 
 
-def _setting(name: str, part: Setting, hidden: str) -> Iterator[str]:
-    yield from _comment(f"{part.meaning} {part.value.form}".strip())
+def _example_setting(name: str, part: Setting, hidden: str) -> Iterator[str]:
+    yield from _example_comment(f"{part.meaning} {part.value.form}".strip())
     shown = part.default if part.example is REQUIRED else part.example
     off = hidden or ("" if part.required or part.shown else "#")
     if shown is REQUIRED:
@@ -69,7 +69,7 @@ def _setting(name: str, part: Setting, hidden: str) -> Iterator[str]:
     yield ""
 
 
-def _comment(text: str) -> Iterator[str]:
+def _example_comment(text: str) -> Iterator[str]:
     for paragraph in text.split("\n\n"):
         yield from textwrap.wrap(
             " ".join(paragraph.split()), _COLUMNS, initial_indent="# ", subsequent_indent="# "

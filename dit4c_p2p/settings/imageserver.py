@@ -14,7 +14,7 @@ from dit4c_p2p.messages.public import PortalInfo
 from dit4c_p2p.oci.manifest import MAX_IMAGE_BYTES
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, section, setting
-from dit4c_p2p.settings.edge import ProxySettings, TlsSettings, listening_problems
+from dit4c_p2p.settings.edge import ProxySettings, TlsSettings, listening_settings_problems
 from dit4c_p2p.settings.shared import Listening, PeerSettings
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class ImageServerSettings(PeerSettings):
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """It listens somewhere, and nowhere twice."""
         yield from super().problems()
-        yield from listening_problems(self.listen, self.listen_tls, (), self.tls)
+        yield from listening_settings_problems(self.listen, self.listen_tls, (), self.tls)
 
     def file_problems(self) -> Iterator[ConfigError]:
         """See :class:`Settings`."""

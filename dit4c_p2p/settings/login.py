@@ -126,7 +126,7 @@ class ProviderEntry(Settings):
                 yield "scopes", "openid is missing", 'write ["openid", "profile", "email"]'
         elif self.client_secret_file == _NOWHERE:
             yield "client_secret_file", "it is missing", "GitHub has no public clients"
-        if self.issuer and not _safe(self.issuer):
+        if self.issuer and not _is_safe_for_login_secrets(self.issuer):
             yield "issuer", f"{self.issuer!r} is not safe", "it has to begin with https://"
 
     @property
@@ -143,19 +143,19 @@ class ProviderEntry(Settings):
                 secret_file=self.client_secret_file,
                 url=url,
                 api="https://api.github.com" if url == _GITHUB else f"{url}/api/v3",
-                icon=_file(self.icon),
+                icon=_login_secret_file(self.icon),
             )
         return OidcProviderConfig(
             id=self.id,
             name=self.name,
             issuer=self.issuer,
             client_id=self.client_id,
-            secret_file=_file(self.client_secret_file),
+            secret_file=_login_secret_file(self.client_secret_file),
             scopes=self.scopes,
             token_auth="client_secret_post"
             if self.token_auth == "client_secret_post"
             else "client_secret_basic",
-            icon=_file(self.icon),
+            icon=_login_secret_file(self.icon),
         )
 
 
@@ -209,15 +209,15 @@ def login_config(
         admins=frozenset((provider, subject) for provider, _, subject in identities),
         title=settings.title,
         text=settings.text,
-        logo=_file(settings.logo),
-        background=_file(settings.background),
+        logo=_login_secret_file(settings.logo),
+        background=_login_secret_file(settings.background),
     )
 
 
-def _file(path: Path) -> Path | None:
+def _login_secret_file(path: Path) -> Path | None:
     return None if path == _NOWHERE else path
 
 
-def _safe(url: str) -> bool:
+def _is_safe_for_login_secrets(url: str) -> bool:
     """Whether secrets may go there: by HTTPS, or to this machine."""
     return url.startswith(("https://", "http://localhost:", "http://127.0.0.1:"))

@@ -13,7 +13,7 @@ from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.messages.public import FileServerInfo, ImageServerInfo, RouterInfo
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, section, sections, setting
-from dit4c_p2p.settings.edge import ProxySettings, TlsSettings, listening_problems
+from dit4c_p2p.settings.edge import ProxySettings, TlsSettings, listening_settings_problems
 from dit4c_p2p.settings.login import AllowEntry, LoginSettings, ProviderEntry, login_config
 from dit4c_p2p.settings.shared import (
     Listening,
@@ -355,7 +355,9 @@ class PortalSettings(Settings):
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """Nothing may be there twice, and a portal without a router can't show an instance."""
         yield from ports_given_twice(self.listening)
-        yield from listening_problems(self.listen, self.listen_tls, self.redirect, self.tls)
+        yield from listening_settings_problems(
+            self.listen, self.listen_tls, self.redirect, self.tls
+        )
         if not self.routers:
             yield "routers", "there is none", "add [[routers]] with id, ssh and http"
         for what, ids in (

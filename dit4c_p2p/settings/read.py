@@ -13,12 +13,12 @@ from dit4c_p2p.settings.declare import (
     Section,
     Setting,
     Settings,
+    declared_parts,
+    environment_variable,
     every_setting,
-    parts,
-    variable,
-    with_values,
+    settings_with_values,
 )
-from dit4c_p2p.settings.value import WrongValue, close, printable, shown
+from dit4c_p2p.settings.value import WrongValue, close_word, printable_value, shown_value
 
 S = TypeVar("S", bound=Settings)
 
@@ -40,7 +40,7 @@ class InvalidSettings(ConfigError):
         self.problems = tuple(problems)
 
 
-def load(file: Path) -> Table:
+def load_settings_file(file: Path) -> Table:
     """Return the tables of a TOML file.
 
     :raises ConfigError: the file can't be read or is no TOML.
@@ -70,8 +70,8 @@ def read(settings: type[S], kind: str, file: Path, environ: Mapping[str, str]) -
     :raises ConfigError: the file can't be read or is no TOML.
     :raises InvalidSettings: a setting is invalid.
     """
-    table = load(file)
-    reader = _Reader()
+    table = load_settings_file(file)
+    reader = _SettingsReader()
     said = table.pop(KIND, kind)
     if said != kind:
         reader.say(KIND, WrongValue(f"this file is for a {said}", hint=f"give one for a {kind}"))
@@ -84,16 +84,16 @@ def read(settings: type[S], kind: str, file: Path, environ: Mapping[str, str]) -
 
 def unknown_variables(kinds: Sequence[type[Settings]], environ: Mapping[str, str]) -> Iterator[str]:
     """Return a line for each ``DIT4C_*`` variable that no component has, as it may be mistyped."""
-    known = {variable(path) for kind in kinds for path, _ in every_setting(kind)}
+    known = {environment_variable(path) for kind in kinds for path, _ in every_setting(kind)}
     known.update(_OTHER_VARIABLES)
     for name in sorted(environ):
         if name.startswith("DIT4C_") and name not in known:
-            instead = close(name, sorted(known))
+            instead = close_word(name, sorted(known))
             if instead:
                 yield f"the environment's {name} is no setting; {instead}"
 
 
-class _Reader:
+class _SettingsReader:
     """Reader that collects problems."""
 
     def __init__(self) -> None:
@@ -101,12 +101,12 @@ class _Reader:
 
     def say(self, name: str, error: ConfigError) -> None:
         """Note a problem with the setting ``name``."""
-        self.problems.append(f"{printable(name)}: {error.one_line()}")
+        self.problems.append(f"{printable_value(name)}: {error.one_line()}")
 
     def put_over(self, table: Table, settings: type[Settings], environ: Mapping[str, str]) -> None:
         """Write the environment's values into ``table``."""
         for path, declared in every_setting(settings):
-            text = environ.get(variable(path))
+            text = environ.get(environment_variable(path))
             if text is None:
                 continue
             inner: Any = table
@@ -118,10 +118,10 @@ class _Reader:
     def table(self, settings: type[S], raw: object, path: tuple[str, ...]) -> S | None:
         """Return a table as an object; None if it has a problem, which is noted."""
         if not isinstance(raw, dict):
-            self.say(".".join(path), WrongValue(f"{shown(raw)} is not a table"))
+            self.say(".".join(path), WrongValue(f"{shown_value(raw)} is not a table"))
             return None
         before = len(self.problems)
-        declared = dict(parts(settings))
+        declared = dict(declared_parts(settings))
         for name in raw.keys() - declared.keys():
             self._unknown(name, path, settings)
         given = {
@@ -131,7 +131,7 @@ class _Reader:
         }
         if len(self.problems) > before:
             return None
-        made = with_values(settings, given)
+        made = settings_with_values(settings, given)
         for name, message, hint in made.problems():
             self.say(".".join((*path, name)), WrongValue(message, hint=hint))
         return None if len(self.problems) > before else made
@@ -160,11 +160,11 @@ class _Reader:
         return part.shown and not part.many
 
     def _unknown(self, name: str, path: tuple[str, ...], settings: type[Settings]) -> None:
-        known = [known for known, _ in parts(settings)]
+        known = [known for known, _ in declared_parts(settings)]
         self.say(
             ".".join((*path, name)),
             WrongValue(
                 "there is no such setting",
-                hint=close(name, known) or f"there are {', '.join(known)}",
+                hint=close_word(name, known) or f"there are {', '.join(known)}",
             ),
         )

@@ -12,7 +12,7 @@ from dit4c_p2p.identity.names import Kind
 from dit4c_p2p.messages.public import PortalInfo, PublicConfig
 from dit4c_p2p.settings import values
 from dit4c_p2p.settings.declare import Settings, section, setting
-from dit4c_p2p.settings.edge import ProxySettings, TlsSettings, listening_problems
+from dit4c_p2p.settings.edge import ProxySettings, TlsSettings, listening_settings_problems
 from dit4c_p2p.settings.shared import Listening, PeerSettings
 
 if TYPE_CHECKING:
@@ -137,7 +137,9 @@ class RouterSettings(PeerSettings):
     def problems(self) -> Iterator[tuple[str, str, str]]:
         """Check the addresses to listen on."""
         yield from super().problems()
-        yield from listening_problems(self.listen, self.listen_tls, self.redirect, self.tls)
+        yield from listening_settings_problems(
+            self.listen, self.listen_tls, self.redirect, self.tls
+        )
         if not self.listen_ssh:
             yield "listen_ssh", "it is empty", 'write listen_ssh = ["0.0.0.0:8022"]'
 

@@ -23,7 +23,7 @@ def ports_given_twice(listening: Listening) -> Iterator[tuple[str, str, str]]:
     for name, addresses in listening.items():
         for host, port in addresses:
             for other_name, (other, other_port) in before:
-                if port == other_port != 0 and _overlap(host, other):
+                if port == other_port != 0 and _addresses_overlap(host, other):
                     where = "here" if name == other_name else f"in {other_name}"
                     yield (
                         name,
@@ -33,7 +33,7 @@ def ports_given_twice(listening: Listening) -> Iterator[tuple[str, str, str]]:
             before.append((name, (host, port)))
 
 
-def _overlap(host: str, other: str) -> bool:
+def _addresses_overlap(host: str, other: str) -> bool:
     """Whether the addresses are equal, or one is the wildcard of the other's family."""
     if host == other:
         return True

@@ -40,12 +40,12 @@ def integer(least: int, most: int) -> Value[int]:
 
     def read(raw: object) -> int:
         if not isinstance(raw, int) or isinstance(raw, bool):
-            raise WrongValue(f"{shown(raw)} is not a whole number", hint=f"write {least}")
+            raise WrongValue(f"{shown_value(raw)} is not a whole number", hint=f"write {least}")
         if not least <= raw <= most:
             raise WrongValue(f"{raw} is out of range", hint=f"give {least} to {most}")
         return raw
 
-    return Value("", read, str, _number)
+    return Value("", read, str, _number_text)
 
 
 def number(least: float, most: float) -> Value[float]:
@@ -53,12 +53,12 @@ def number(least: float, most: float) -> Value[float]:
 
     def read(raw: object) -> float:
         if not isinstance(raw, int | float) or isinstance(raw, bool):
-            raise WrongValue(f"{shown(raw)} is not a number", hint=f"write {least:g}")
+            raise WrongValue(f"{shown_value(raw)} is not a number", hint=f"write {least:g}")
         if not least <= raw <= most:
             raise WrongValue(f"{raw:g} is out of range", hint=f"give {least:g} to {most:g}")
         return float(raw)
 
-    return Value("", read, lambda value: f"{value:g}", _number)
+    return Value("", read, lambda value: f"{value:g}", _number_text)
 
 
 def choice(*words: str) -> Value[str]:
@@ -66,10 +66,12 @@ def choice(*words: str) -> Value[str]:
 
     def read(raw: object) -> str:
         if raw not in words:
-            raise WrongValue(f"{shown(raw)} is none of {', '.join(words)}", hint=close(raw, words))
+            raise WrongValue(
+                f"{shown_value(raw)} is none of {', '.join(words)}", hint=close_word(raw, words)
+            )
         return str(raw)
 
-    return Value(f"One of {', '.join(words)}.", read, quoted)
+    return Value(f"One of {', '.join(words)}.", read, quoted_value)
 
 
 def list_of(item: Value[T]) -> Value[tuple[T, ...]]:
@@ -77,7 +79,9 @@ def list_of(item: Value[T]) -> Value[tuple[T, ...]]:
 
     def read(raw: object) -> tuple[T, ...]:
         if not isinstance(raw, list):
-            raise WrongValue(f"{shown(raw)} is not a list", hint=f"write [{shown(raw)}]")
+            raise WrongValue(
+                f"{shown_value(raw)} is not a list", hint=f"write [{shown_value(raw)}]"
+            )
         return tuple(item.read(one) for one in raw)
 
     def write(values: Sequence[T]) -> str:
@@ -89,63 +93,67 @@ def list_of(item: Value[T]) -> Value[tuple[T, ...]]:
     return Value(item.form, read, write, parse)
 
 
-def shown(raw: object) -> str:
+def shown_value(raw: object) -> str:
     """Return the written value, shortened to one line."""
     if isinstance(raw, str | bool | int | float | list):
         text = json.dumps(raw, ensure_ascii=False, default=str)
     else:
         text = "a table" if isinstance(raw, dict) else str(raw)
-    text = printable(text)
+    text = printable_value(text)
     return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
 
 
-def printable(text: str) -> str:
+def printable_value(text: str) -> str:
     """Return the text without line breaks and terminal control characters."""
     return "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
 
 
-def close(word: object, known: Sequence[str]) -> str:
+def close_word(word: object, known: Sequence[str]) -> str:
     """Return ``did you mean …?``, or an empty text if no known word is close."""
     lower = {one.lower(): one for one in known}
     found = difflib.get_close_matches(str(word).lower(), lower, n=1, cutoff=0.6)
     return f"did you mean {lower[found[0]]}?" if found else ""
 
 
-def string(raw: object) -> str:
+def string_value(raw: object) -> str:
     """What TOML has, if it is a text."""
     if not isinstance(raw, str):
-        raise WrongValue(f"{shown(raw)} is not a text", hint=f'write "{shown(raw)}"')
+        raise WrongValue(f"{shown_value(raw)} is not a text", hint=f'write "{shown_value(raw)}"')
     return raw
 
 
 def line(raw: object) -> str:
     """A text of one line with something on it."""
-    value = string(raw)
+    value = string_value(raw)
     if not value.strip() or not value.isprintable():
-        raise WrongValue(f"{shown(raw)} is not one line of text", hint="write at least a word")
+        raise WrongValue(
+            f"{shown_value(raw)} is not one line of text", hint="write at least a word"
+        )
     return value
 
 
-def _flag(raw: object) -> bool:
+def _flag_value(raw: object) -> bool:
     if not isinstance(raw, bool):
-        raise WrongValue(f"{shown(raw)} is neither true nor false", hint="write it without quotes")
+        raise WrongValue(
+            f"{shown_value(raw)} is neither true nor false", hint="write it without quotes"
+        )
     return raw
 
 
-def _number(text: str) -> object:
+def _number_text(text: str) -> object:
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(text)
     return text
 
 
-def quoted(value: object) -> str:
+def quoted_value(value: object) -> str:
     """A TOML text."""
     # A JSON string is a TOML basic string.
     return json.dumps(str(value), ensure_ascii=False)
 
 
-text: Value[str] = Value("", line, quoted)
+text: Value[str] = Value("", line, quoted_value)
 flag: Value[bool] = Value(
-    "", _flag, lambda value: str(value).lower(), lambda text: _FLAGS.get(text, text)
+    "", _flag_value, lambda value: str(value).lower(), lambda text: _FLAGS.get(text, text)
 )

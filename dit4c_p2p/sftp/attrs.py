@@ -69,12 +69,14 @@ def read_attrs(reader: Reader) -> Attrs:
     return Attrs(size, uid, gid, mode, atime, mtime)
 
 
-def encode_full(size: int, uid: int, gid: int, mode: int, atime: int, mtime: int) -> bytes:
+def encode_full_attrs(size: int, uid: int, gid: int, mode: int, atime: int, mtime: int) -> bytes:
     """The structure with all its fields; times beyond 32 bits are cut to the nearest."""
-    return _FULL.pack(_FULL_FLAGS, size, uid, gid, mode, _clamp(atime), _clamp(mtime))
+    return _FULL.pack(
+        _FULL_FLAGS, size, uid, gid, mode, _clamp_sftp_time(atime), _clamp_sftp_time(mtime)
+    )
 
 
-def _clamp(seconds: int) -> int:
+def _clamp_sftp_time(seconds: int) -> int:
     return min(max(seconds, 0), 0xFFFFFFFF)
 
 

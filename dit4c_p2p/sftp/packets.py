@@ -10,7 +10,7 @@ import struct
 
 from dit4c_p2p.sftp.attrs import Attrs, read_attrs
 from dit4c_p2p.sftp.constants import MAX_HANDLE_BYTES, PacketType
-from dit4c_p2p.sftp.wire import MalformedPacket, Reader, Record, string
+from dit4c_p2p.sftp.wire import MalformedPacket, Reader, Record, encode_wire_string
 
 _HEAD = struct.Struct(">IBI")
 _U32 = struct.Struct(">I")
@@ -222,7 +222,7 @@ Response = Status | Handle | Data | Name | AttrsReply | ExtendedReply
 # ---- encoding
 
 
-def packet(kind: int, request_id: int, *parts: bytes | memoryview) -> bytes:
+def encode_packet(kind: int, request_id: int, *parts: bytes | memoryview) -> bytes:
     """One packet of any kind, its length before it."""
     length = 5 + sum(map(len, parts))
     return b"".join((_HEAD.pack(length, kind, request_id), *parts))
@@ -230,65 +230,80 @@ def packet(kind: int, request_id: int, *parts: bytes | memoryview) -> bytes:
 
 def encode_init(init: Init) -> bytes:
     """A client's first packet."""
-    return packet(PacketType.INIT, init.version, *_pairs(init.extensions))
+    return encode_packet(PacketType.INIT, init.version, *_encode_extension_pairs(init.extensions))
 
 
 def encode_version(version: Version) -> bytes:
     """A server's first packet."""
-    return packet(PacketType.VERSION, version.version, *_pairs(version.extensions))
+    return encode_packet(
+        PacketType.VERSION, version.version, *_encode_extension_pairs(version.extensions)
+    )
 
 
-def _pairs(extensions: tuple[tuple[bytes, bytes], ...]) -> list[bytes]:
-    return [string(part) for pair in extensions for part in pair]
+def _encode_extension_pairs(extensions: tuple[tuple[bytes, bytes], ...]) -> list[bytes]:
+    return [encode_wire_string(part) for pair in extensions for part in pair]
 
 
 def encode_request(request_id: int, request: Request) -> bytes:
     """``request`` as a packet."""
     match request:
         case Read(handle, offset, length):
-            body = string(handle) + struct.pack(">QI", offset, length)
-            return packet(PacketType.READ, request_id, body)
+            body = encode_wire_string(handle) + struct.pack(">QI", offset, length)
+            return encode_packet(PacketType.READ, request_id, body)
         case Write(handle, offset, data):
-            head = string(handle) + struct.pack(">QI", offset, len(data))
-            return packet(PacketType.WRITE, request_id, head, data)
+            head = encode_wire_string(handle) + struct.pack(">QI", offset, len(data))
+            return encode_packet(PacketType.WRITE, request_id, head, data)
         case Open(path, flags, attrs):
-            body = string(path) + _U32.pack(flags) + attrs.encode()
-            return packet(PacketType.OPEN, request_id, body)
+            body = encode_wire_string(path) + _U32.pack(flags) + attrs.encode()
+            return encode_packet(PacketType.OPEN, request_id, body)
         case Setstat(path, attrs) | Mkdir(path, attrs):
-            return packet(_TYPES[type(request)], request_id, string(path), attrs.encode())
+            return encode_packet(
+                _TYPES[type(request)], request_id, encode_wire_string(path), attrs.encode()
+            )
         case Fsetstat(handle, attrs):
-            return packet(PacketType.FSETSTAT, request_id, string(handle), attrs.encode())
+            return encode_packet(
+                PacketType.FSETSTAT, request_id, encode_wire_string(handle), attrs.encode()
+            )
         case Rename(first, second) | Symlink(first, second):
-            return packet(_TYPES[type(request)], request_id, string(first), string(second))
+            return encode_packet(
+                _TYPES[type(request)],
+                request_id,
+                encode_wire_string(first),
+                encode_wire_string(second),
+            )
         case Extended(name, data):
-            return packet(PacketType.EXTENDED, request_id, string(name), data)
+            return encode_packet(PacketType.EXTENDED, request_id, encode_wire_string(name), data)
         case Close(only) | Fstat(only) | Readdir(only):
-            return packet(_TYPES[type(request)], request_id, string(only))
-    return packet(_TYPES[type(request)], request_id, string(request.path))
+            return encode_packet(_TYPES[type(request)], request_id, encode_wire_string(only))
+    return encode_packet(_TYPES[type(request)], request_id, encode_wire_string(request.path))
 
 
 def encode_response(request_id: int, response: Response) -> bytes:
     """``response`` as a packet."""
     match response:
         case Data(data):
-            return packet(PacketType.DATA, request_id, _U32.pack(len(data)), data)
+            return encode_packet(PacketType.DATA, request_id, _U32.pack(len(data)), data)
         case Status(code, message, errno):
             tail = _U32.pack(errno) if errno else b""
-            return packet(
+            return encode_packet(
                 *(PacketType.STATUS, request_id, _U32.pack(code)),
-                *(string(message.encode()), string(b"en"), tail),
+                *(encode_wire_string(message.encode()), encode_wire_string(b"en"), tail),
             )
         case Handle(handle):
-            return packet(PacketType.HANDLE, request_id, string(handle))
+            return encode_packet(PacketType.HANDLE, request_id, encode_wire_string(handle))
         case AttrsReply(attrs):
-            return packet(PacketType.ATTRS, request_id, attrs.encode())
+            return encode_packet(PacketType.ATTRS, request_id, attrs.encode())
         case ExtendedReply(body):
-            return packet(PacketType.EXTENDED_REPLY, request_id, body)
+            return encode_packet(PacketType.EXTENDED_REPLY, request_id, body)
         case Name(entries):
             parts = [_U32.pack(len(entries))]
             for entry in entries:
-                parts += (string(entry.name), string(entry.long_name), entry.attrs.encode())
-            return packet(PacketType.NAME, request_id, *parts)
+                parts += (
+                    encode_wire_string(entry.name),
+                    encode_wire_string(entry.long_name),
+                    entry.attrs.encode(),
+                )
+            return encode_packet(PacketType.NAME, request_id, *parts)
 
 
 # ---- decoding
@@ -299,7 +314,7 @@ def decode_init(data: bytes) -> Init:
 
     :raises MalformedPacket: it is another one.
     """
-    return Init(*_first(data, PacketType.INIT))
+    return Init(*_first_packet_fields(data, PacketType.INIT))
 
 
 def decode_version(data: bytes) -> Version:
@@ -307,10 +322,12 @@ def decode_version(data: bytes) -> Version:
 
     :raises MalformedPacket: it is another one.
     """
-    return Version(*_first(data, PacketType.VERSION))
+    return Version(*_first_packet_fields(data, PacketType.VERSION))
 
 
-def _first(data: bytes, kind: PacketType) -> tuple[int, tuple[tuple[bytes, bytes], ...]]:
+def _first_packet_fields(
+    data: bytes, kind: PacketType
+) -> tuple[int, tuple[tuple[bytes, bytes], ...]]:
     reader = Reader(data)
     if reader.u8() != kind:
         raise MalformedPacket(f"the first packet is of type {data[0]}, not {kind.name}")
@@ -348,9 +365,9 @@ def decode_request(data: bytes) -> tuple[int, Request]:
 def _read_request(kind: int, request_id: int, reader: Reader) -> Request:
     match kind:
         case PacketType.READ:
-            return Read(_handle(reader), reader.u64(), reader.u32())
+            return Read(_read_handle(reader), reader.u64(), reader.u32())
         case PacketType.WRITE:
-            return Write(_handle(reader), reader.u64(), reader.view())
+            return Write(_read_handle(reader), reader.u64(), reader.view())
         case PacketType.OPEN:
             return Open(reader.string(), reader.u32(), read_attrs(reader))
         case PacketType.SETSTAT:
@@ -358,7 +375,7 @@ def _read_request(kind: int, request_id: int, reader: Reader) -> Request:
         case PacketType.MKDIR:
             return Mkdir(reader.string(), read_attrs(reader))
         case PacketType.FSETSTAT:
-            return Fsetstat(_handle(reader), read_attrs(reader))
+            return Fsetstat(_read_handle(reader), read_attrs(reader))
         case PacketType.RENAME:
             return Rename(reader.string(), reader.string())
         case PacketType.SYMLINK:
@@ -366,7 +383,7 @@ def _read_request(kind: int, request_id: int, reader: Reader) -> Request:
         case PacketType.EXTENDED:
             return Extended(reader.string(), reader.rest())
     if kind in _BY_HANDLE:
-        return _BY_HANDLE[kind](_handle(reader))
+        return _BY_HANDLE[kind](_read_handle(reader))
     if kind in _BY_PATH:
         return _BY_PATH[kind](reader.string())
     raise UnknownRequest(request_id, kind)
@@ -387,7 +404,7 @@ def decode_response(data: bytes) -> tuple[int, Response]:
         case PacketType.STATUS:
             return request_id, _read_status(reader)
         case PacketType.HANDLE:
-            return request_id, Handle(_handle(reader))
+            return request_id, Handle(_read_handle(reader))
         case PacketType.ATTRS:
             return request_id, AttrsReply(read_attrs(reader))
         case PacketType.EXTENDED_REPLY:
@@ -414,7 +431,7 @@ def _read_status(reader: Reader) -> Status:
     return Status(code, message[:1024].decode(errors="replace"), errno)
 
 
-def _handle(reader: Reader) -> bytes:
+def _read_handle(reader: Reader) -> bytes:
     handle = reader.string()
     if len(handle) > MAX_HANDLE_BYTES:
         raise MalformedPacket(f"a handle of {len(handle)} bytes")

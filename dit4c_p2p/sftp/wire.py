@@ -113,7 +113,7 @@ class Reader:
         return position
 
 
-def string(data: bytes | memoryview) -> bytes:
+def encode_wire_string(data: bytes | memoryview) -> bytes:
     """``data`` with its length before it."""
     return _U32.pack(len(data)) + data
 
@@ -134,7 +134,7 @@ def encode_record(record: Record) -> bytes:
 
 def encode_into(record: Record, parts: list[bytes]) -> None:
     """Append what :func:`encode_record` returns to ``parts``, in pieces."""
-    for name, encode, _ in _fields(type(record)):
+    for name, encode, _ in _wire_fields(type(record)):
         encode(getattr(record, name), parts)
 
 
@@ -143,17 +143,17 @@ def decode_record(reader: Reader, kind: type[R]) -> R:
 
     :raises MalformedPacket: it is not there in full.
     """
-    return kind(*[decode(reader) for _, _, decode in _fields(kind)])
+    return kind(*[decode(reader) for _, _, decode in _wire_fields(kind)])
 
 
 @functools.cache
-def _fields(kind: type[Record]) -> tuple[tuple[str, Encoder, Decoder], ...]:
+def _wire_fields(kind: type[Record]) -> tuple[tuple[str, Encoder, Decoder], ...]:
     hints = typing.get_type_hints(kind, include_extras=True)
     names = [field.name for field in msgspec.structs.fields(kind)]
-    return tuple((name, *_codec(hints[name])) for name in names)
+    return tuple((name, *_wire_codec(hints[name])) for name in names)
 
 
-def _codec(hint: Any) -> tuple[Encoder, Decoder]:
+def _wire_codec(hint: Any) -> tuple[Encoder, Decoder]:
     """How values of an annotated type are written and read."""
     if get_origin(hint) is Annotated:
         return _INTEGERS[get_args(hint)[1]]
@@ -232,7 +232,7 @@ def _fixed_codec(kind: type[Record], form: struct.Struct) -> tuple[Encoder, Deco
 
 
 def _list_codec(item: Any) -> tuple[Encoder, Decoder]:
-    encode_item, decode_item = _codec(item)
+    encode_item, decode_item = _wire_codec(item)
 
     def encode(values: list[Any], parts: list[bytes]) -> None:
         parts.append(_U32.pack(len(values)))

@@ -19,9 +19,9 @@ with atheris.instrument_imports(
 ):
     from dit4c_p2p.helpers.auth import cookies
     from dit4c_p2p.net import http1, proxy_protocol, trusted_proxies
-    from dit4c_p2p.net.https_redirect import Redirect
+    from dit4c_p2p.net.https_redirect import HttpsRedirect
     from dit4c_p2p.net.listener import ConnectionLimiter, ConnectionSlot
-    from dit4c_p2p.net.request_validator import Requests
+    from dit4c_p2p.net.request_validator import RequestValidator
 
 from lib.fuzzing import run
 
@@ -42,9 +42,9 @@ SEEDS = [
     b"0000a\r\n0123456789\r\n0\r\n\r\nrest",
     b"ffffffffffffffff\r\nx",
     b"1\r\na\r\n1;x=y\r\nb\r\n0\r\nTrailer: x\r\n\r\n",
-    proxy_protocol.encode("203.0.113.7", 40123),
-    proxy_protocol.encode("2001:db8::1", 1),
-    proxy_protocol.encode("", 0),
+    proxy_protocol.encode_proxy_header("203.0.113.7", 40123),
+    proxy_protocol.encode_proxy_header("2001:db8::1", 1),
+    proxy_protocol.encode_proxy_header("", 0),
     b"PROXY TCP4 192.0.2.1 192.0.2.2 1 65535\r\n",
     b"PROXY TCP6 2001:db8::1 ::1 65535 80\r\n",
     b"PROXY TCP4 192.0.2.1 192.0.2.2 +8_0 443\r\n",
@@ -168,22 +168,22 @@ def check_chunks(data, step):
 
 def check_proxy(data):
     """A client that is read is written again to what reads equal."""
-    for decode in (proxy_protocol.decode, proxy_protocol.decode_v1):
+    for decode in (proxy_protocol.decode_proxy_header, proxy_protocol.decode_proxy_header_v1):
         try:
             client = decode(data)
         except proxy_protocol.BadProxyHeader:
             continue
         if client is None:
             continue
-        again = proxy_protocol.decode(proxy_protocol.encode(*client))
+        again = proxy_protocol.decode_proxy_header(proxy_protocol.encode_proxy_header(*client))
         mapped = client.host.startswith("::ffff:")
         assert again == client or mapped, f"{client} is written as {again}"
-        if decode is proxy_protocol.decode_v1:
+        if decode is proxy_protocol.decode_proxy_header_v1:
             assert data.split(b" ")[4] == str(client.port).encode(), "a port by another spelling"
     if len(data) >= proxy_protocol.FIXED_BYTES:
         fixed = proxy_protocol.SIGNATURE + data[:4]
         try:
-            whole = proxy_protocol.length(fixed)
+            whole = proxy_protocol.proxy_header_length(fixed)
         except proxy_protocol.BadProxyHeader:
             return
         (rest,) = struct.unpack_from("!H", fixed, 14)
@@ -199,7 +199,7 @@ def check_requests(data, step):
     """However cut, the same is refused; what passes does so again, and to the same requests."""
 
     def fed(parts):
-        requests = Requests()
+        requests = RequestValidator()
         return requests, b"".join(map(requests.feed, parts))
 
     whole, passed = fed([data])
@@ -232,7 +232,7 @@ class Wire(asyncio.Transport):
 async def redirected(parts):
     """What is answered to these bytes."""
     wire, place = Wire(), ConnectionSlot(ConnectionLimiter(1, 1), ("192.0.2.1", 1))
-    redirect = Redirect({"a.example": "https://a.example"}.get, place)
+    redirect = HttpsRedirect({"a.example": "https://a.example"}.get, place)
     redirect.connection_made(wire)
     for part in parts:
         redirect.data_received(part)
@@ -261,7 +261,7 @@ async def taken_off(data):
         theirs.shutdown(socket.SHUT_WR)
         ours.setblocking(False)
         try:
-            client = await trusted_proxies.read_header(ours)
+            client = await trusted_proxies.read_proxy_header(ours)
         except (proxy_protocol.BadProxyHeader, ConnectionResetError):
             return None
         left = b""
@@ -277,7 +277,7 @@ def check_header(data):
         client, left = read
         header = data[: len(data) - len(left)]
         v2 = header.startswith(proxy_protocol.SIGNATURE)
-        decode = proxy_protocol.decode if v2 else proxy_protocol.decode_v1
+        decode = proxy_protocol.decode_proxy_header if v2 else proxy_protocol.decode_proxy_header_v1
         assert data.endswith(left) and decode(header) == client, "not by itself the same"
 
 

@@ -15,7 +15,7 @@ from dit4c_p2p.sftp.compound import decode_compound, encode_results
 from dit4c_p2p.sftp.constants import PacketType
 from dit4c_p2p.sftp.framer import Framer
 from dit4c_p2p.sftp.operations import FileAttrs
-from dit4c_p2p.sftp.wire import encode_record, string
+from dit4c_p2p.sftp.wire import encode_record, encode_wire_string
 
 FOLDER = FileAttrs(1000, 0o040755, 2, 4096, 8, 1, 1, 1)
 FILE = FileAttrs(1001, 0o100644, 1, 100, 8, 1, 1, 1)
@@ -85,7 +85,7 @@ class _Session(asyncssh.SSHServerSession[bytes]):
                 self._answer(*packets.decode_request(one))
             else:
                 self._begun = True
-                names = b"".join(map(string, sum(extensions.PRIVATE_EXTENSIONS, ())))
+                names = b"".join(map(encode_wire_string, sum(extensions.PRIVATE_EXTENSIONS, ())))
                 body = struct.pack(">BI", PacketType.VERSION, 3) + names
                 self._channel.write(struct.pack(">I", len(body)) + body)
 
@@ -101,5 +101,11 @@ class _Session(asyncssh.SSHServerSession[bytes]):
                 operations = decode_compound(data).operations
                 return reply(number, [usual_result(one) for one in operations])
             case packets.Read():
-                return packet(PacketType.DATA, number, string(b"x" * min(request.length, 100)))
-        return packet(PacketType.STATUS, number, struct.pack(">I", 0) + string(b"") + string(b""))
+                return packet(
+                    PacketType.DATA, number, encode_wire_string(b"x" * min(request.length, 100))
+                )
+        return packet(
+            PacketType.STATUS,
+            number,
+            struct.pack(">I", 0) + encode_wire_string(b"") + encode_wire_string(b""),
+        )

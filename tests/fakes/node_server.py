@@ -12,7 +12,7 @@ from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.node import NODE_SUBSYSTEM
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
-from dit4c_p2p.overlay.client import Listening
+from dit4c_p2p.overlay.client import ListeningAtRouters
 from dit4c_p2p.overlay.rpc import CallSession
 from dit4c_p2p.overlay.server import ConnectionAdmission, PeerServer
 from dit4c_p2p.overlay.ssh_options import SERVER_OPTIONS, Identity
@@ -42,7 +42,7 @@ async def in_the_overlay(
                 **SERVER_OPTIONS,
             )
 
-        listening = Listening(Identity(node.name, node.key), routers, registry, bind)
+        listening = ListeningAtRouters(Identity(node.name, node.key), routers, registry, bind)
         tasks = [asyncio.create_task(registry.run()), asyncio.create_task(listening.run())]
         try:
             yield

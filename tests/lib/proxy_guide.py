@@ -17,7 +17,7 @@ from lib.certificates import Authority
 from lib.paths import ROOT
 from systems.nginx import Nginx
 
-from dit4c_p2p.net.trusted_proxies import TrustedProxies, parse_networks
+from dit4c_p2p.net.trusted_proxies import TrustedProxies, parse_proxy_networks
 
 PAGE = ROOT / "docs" / "proxy.md"
 PORTAL, INSTANCES = "portal.example.org", "*.example.net"
@@ -52,7 +52,9 @@ def believed(*, proxy_protocol: bool) -> TrustedProxies:
     if proxy_protocol:
         text = written(text, {"#proxy_protocol": "proxy_protocol"})
     table = tomllib.loads(text)["proxies"]
-    return TrustedProxies(parse_networks(table["addresses"]), table.get("proxy_protocol", False))
+    return TrustedProxies(
+        parse_proxy_networks(table["addresses"]), table.get("proxy_protocol", False)
+    )
 
 
 def written(text: str, changes: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.tokens import issue
 from dit4c_p2p.imageserver.app import ImageServer
 from dit4c_p2p.imageserver.config import ImageServerConfig
-from dit4c_p2p.messages.image_access import claims
+from dit4c_p2p.messages.image_access import image_token_claims
 from dit4c_p2p.oci.digests import Digest
 from dit4c_p2p.portal.instances.images import create_image_secret
 from dit4c_p2p.portal.models import ImageSave, Instance, SshKey
@@ -54,7 +54,7 @@ async def _check(work: PortalAtWork, address: str) -> None:
     def client(peer: str, verbs: str) -> RegistryApi:
         token = issue(
             work.keys[peer], PeerName.parse(peer), str(NAME), now=work.clock(),
-            claims=claims(ONE, verbs.split()),
+            claims=image_token_claims(ONE, verbs.split()),
         )  # fmt: skip
         api = RegistryApi(address, "")
         api.headers = {"Authorization": f"Bearer {token}"}

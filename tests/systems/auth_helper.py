@@ -62,7 +62,7 @@ class Browser:
         self.reader, self.writer = await asyncio.open_unix_connection(str(self.path), limit=2**20)
         self.closing = False
         if self.client is not None:
-            self.writer.write(proxy_protocol.encode(*self.client))
+            self.writer.write(proxy_protocol.encode_proxy_header(*self.client))
 
     async def renew(self) -> None:
         """Another connection if this one is ending."""

@@ -16,7 +16,7 @@ from dit4c_p2p.imageserver.config import ImageServerConfig
 from dit4c_p2p.net.tls import TlsFiles
 from dit4c_p2p.oci.chunks import Chunk, cut, encode_chunks
 from dit4c_p2p.oci.digests import Digest
-from dit4c_p2p.oci.exchange import pack
+from dit4c_p2p.oci.exchange import pack_chunk
 from dit4c_p2p.oci.manifest import MediaType
 from dit4c_p2p.settings.imageserver import ImageServerLimits
 
@@ -180,7 +180,7 @@ class RegistryApi:
 
     async def bundle(self, repository: str, *contents: bytes) -> Answer:
         """Here they are."""
-        body = b"".join(pack(Chunk.of(one), one).wire for one in contents)
+        body = b"".join(pack_chunk(Chunk.of(one), one).wire for one in contents)
         return await self.ask("POST", f"/v2/{repository}/_dit4c/chunks/bundle", data=body)
 
     async def assemble(

@@ -24,7 +24,7 @@ class Echo(asyncssh.SSHTCPSession[bytes]):
 
     def connection_made(self, chan: Any) -> None:
         self.chan = chan
-        self.write = fastpath.writer(chan)
+        self.write = fastpath.fast_writer(chan)
 
     def data_received(self, data: bytes, datatype: Any) -> None:
         self.write(data)
@@ -143,7 +143,7 @@ async def echoed(connection: asyncssh.SSHClientConnection, pieces: list[bytes]) 
     channel, session = await connection.create_connection(
         Collect, "node-a", 22, window=WINDOW_BYTES, max_pktsize=PACKET_BYTES
     )
-    write = fastpath.writer(channel)
+    write = fastpath.fast_writer(channel)
     for piece in pieces:
         await session.writable.wait()
         write(piece)

@@ -108,11 +108,13 @@ class AuthConnection:
         if fixed is None:
             return False
         try:
-            rest = proxy_protocol.length(fixed) - len(fixed)
+            rest = proxy_protocol.proxy_header_length(fixed) - len(fixed)
             data = await self._wire.read_exactly(rest, HEAD_LIMIT_S)
             if data is None:
                 return False
-            self._to_app = ToApp(self._house.origin, proxy_protocol.decode(fixed + data))
+            self._to_app = ToApp(
+                self._house.origin, proxy_protocol.decode_proxy_header(fixed + data)
+            )
         except BadProxyHeader as error:
             logger.warning("refused a connection: %s", error)
             return False

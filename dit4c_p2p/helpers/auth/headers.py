@@ -13,7 +13,7 @@ from dit4c_p2p.net.http1 import (
     parse_response_head,
     render_head,
 )
-from dit4c_p2p.net.proxy_protocol import Client
+from dit4c_p2p.net.proxy_protocol import ProxiedClient
 
 # Meant for one connection only, ours or the app's.
 _HOP_BY_HOP = frozenset(
@@ -93,7 +93,7 @@ class ToApp:
     :param client: who calls, as the router saw it.
     """
 
-    def __init__(self, origin: Origin, client: Client | None) -> None:
+    def __init__(self, origin: Origin, client: ProxiedClient | None) -> None:
         self._origin = origin
         self._client = client
         self._last: tuple[Headers, tuple[int, int], str] | None = None
@@ -205,7 +205,7 @@ class FromApp:
         return headers
 
 
-def _forwarding_fields(origin: Origin, client: Client | None) -> Headers:
+def _forwarding_fields(origin: Origin, client: ProxiedClient | None) -> Headers:
     """Return who called, as the router saw it.
 
     ``Forwarded`` (RFC 7239) is not sent: several apps prefer it to ``X-Forwarded-Host`` and read

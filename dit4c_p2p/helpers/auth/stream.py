@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import cast
 
 from dit4c_p2p.net.http1 import find_head_end
-from dit4c_p2p.net.reset import is_cut_off, reset, unread_bytes
+from dit4c_p2p.net.reset import is_connection_cut_off, reset, unread_bytes
 
 # One read of the event loop is up to 256 KiB; more than two of them are never held.
 READ_HIGH_BYTES = 256 * 1024
@@ -71,7 +71,7 @@ class BufferedStream(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The other end writes no more; ours stays open until closed."""
-        self.was_reset = is_cut_off(self.transport)
+        self.was_reset = is_connection_cut_off(self.transport)
         self._end()
         return True
 

@@ -13,7 +13,7 @@ from typing import cast
 import asyncssh
 
 from dit4c_p2p.net import proxy_protocol
-from dit4c_p2p.net.reset import is_cut_off
+from dit4c_p2p.net.reset import is_connection_cut_off
 from dit4c_p2p.net.stranger_log import summed
 from dit4c_p2p.overlay.splice import ChannelEnd, StreamEnd
 
@@ -117,7 +117,7 @@ class _AuthStreamEnd(StreamEnd):
 
     def eof_received(self) -> bool:
         """The app has finished, or the auth helper has cut the stream."""
-        if is_cut_off(self._transport):
+        if is_connection_cut_off(self._transport):
             return False
         super().eof_received()
         if self._far.ended:
@@ -131,7 +131,7 @@ class _AuthStreamEnd(StreamEnd):
 
     def _look_for_end(self) -> None:
         """After its end of file the auth helper's close is not told by the loop."""
-        if is_cut_off(self._transport):
+        if is_connection_cut_off(self._transport):
             self._transport.abort()
         else:
             self._look_later()
@@ -191,7 +191,7 @@ class AuthSocketSplicer:
         if not self._auth_answers:
             self._auth_answers = True
             logger.info("the auth helper answers")
-        end.transport.write(proxy_protocol.encode(host, port))
+        end.transport.write(proxy_protocol.encode_proxy_header(host, port))
         return _AuthChannelEnd(end, room_bytes)
 
     def stop(self) -> None:

@@ -14,7 +14,7 @@ from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.ports import INSTANCE_HTTP_PORT, INSTANCE_NEWS_PORT
-from dit4c_p2p.overlay.client import Listening
+from dit4c_p2p.overlay.client import ListeningAtRouters
 from dit4c_p2p.overlay.ssh_options import PACKET_BYTES, WINDOW_BYTES, Identity
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ async def serve_listener(pod: HelperPod, status: StatusLines, stop: asyncio.Even
     async with PortalClient(pod.config.portal, ca=pod.config.ca) as client:
         registry = Registry(client, None)  # the listener may not write into the pod's folder
         announcer = ListenAnnouncer(pod, client, status)
-        listening = Listening(
+        listening = ListeningAtRouters(
             Identity(pod.name, pod.key), pod.config.routers, registry, bind, announcer.on_state
         )
         told = asyncio.create_task(stop.wait(), name="told to stop")

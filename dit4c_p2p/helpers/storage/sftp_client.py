@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import asyncssh
 
 from dit4c_p2p.errors import DitError
-from dit4c_p2p.overlay.asyncssh_ext.fastpath import writer
+from dit4c_p2p.overlay.asyncssh_ext.fastpath import fast_writer
 from dit4c_p2p.sftp import packets
 from dit4c_p2p.sftp.attrs import Attrs
 from dit4c_p2p.sftp.constants import MAX_DATA_BYTES, SFTP_VERSION, StatusCode
@@ -33,7 +33,7 @@ from dit4c_p2p.sftp.openssh import (
     Limits,
     StatVfs,
 )
-from dit4c_p2p.sftp.wire import MalformedPacket, Reader, decode_record, string
+from dit4c_p2p.sftp.wire import MalformedPacket, Reader, decode_record, encode_wire_string
 
 _log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class SftpClient(asyncssh.SSHClientSession[bytes]):
 
     def session_started(self) -> None:
         """The server runs its SFTP subsystem."""
-        self._write = writer(self._channel)
+        self._write = fast_writer(self._channel)
         self._write(packets.encode_init(packets.Init(SFTP_VERSION)))
 
     def data_received(self, data: bytes, datatype: int | None = None) -> None:
@@ -201,7 +201,7 @@ class SftpClient(asyncssh.SSHClientSession[bytes]):
 
     def lsetstat(self, path: bytes, attrs: Attrs) -> "asyncio.Future[None]":
         """Set attributes, of a link itself."""
-        return self.order(LSETSTAT, string(path) + attrs.encode())
+        return self.order(LSETSTAT, encode_wire_string(path) + attrs.encode())
 
     def fsetstat(self, handle: bytes, attrs: Attrs) -> "asyncio.Future[None]":
         """Set attributes of an open file."""
@@ -233,11 +233,11 @@ class SftpClient(asyncssh.SSHClientSession[bytes]):
 
     def posix_rename(self, old: bytes, new: bytes) -> "asyncio.Future[None]":
         """Rename as ``rename(2)`` does: ``new`` is replaced."""
-        return self.order(POSIX_RENAME, string(old) + string(new))
+        return self.order(POSIX_RENAME, encode_wire_string(old) + encode_wire_string(new))
 
     def hard_link(self, old: bytes, new: bytes) -> "asyncio.Future[None]":
         """One more name for a file."""
-        return self.order(HARDLINK, string(old) + string(new))
+        return self.order(HARDLINK, encode_wire_string(old) + encode_wire_string(new))
 
     def readlink(self, path: bytes) -> "asyncio.Future[Sequence[packets.NameEntry]]":
         """One entry, whose name is where the link points."""
@@ -249,11 +249,11 @@ class SftpClient(asyncssh.SSHClientSession[bytes]):
 
     def fsync(self, handle: bytes) -> "asyncio.Future[None]":
         """What was written is on the server's disk."""
-        return self.order(FSYNC, string(handle))
+        return self.order(FSYNC, encode_wire_string(handle))
 
     async def statvfs(self, path: bytes) -> StatVfs:
         """Room of the file system that ``path`` is on."""
-        return decode_record(await self.extended(STATVFS, string(path)), StatVfs)
+        return decode_record(await self.extended(STATVFS, encode_wire_string(path)), StatVfs)
 
     async def extended(self, name: bytes, body: bytes = b"") -> Reader:
         """The answer to an extended request that has one of its own form."""

@@ -39,7 +39,7 @@ from dit4c_p2p.identity import sshsig, tokens
 from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.problems import read_problem
 from dit4c_p2p.messages.codec import decode, encode
-from dit4c_p2p.messages.image_access import Verb, claims
+from dit4c_p2p.messages.image_access import RepositoryVerb, image_token_claims
 from dit4c_p2p.messages.saved_images import (
     COUNTERSIGNED_TYPE,
     IMAGE_NAMESPACE,
@@ -86,7 +86,7 @@ def registry_token(pod: HelperPod, plan: UploadPlan, repository: str) -> str:
         pod.name,
         plan.server.name,
         now=time.time(),
-        claims=claims(repository, (Verb.PULL, Verb.PUSH), sources),
+        claims=image_token_claims(repository, (RepositoryVerb.PULL, RepositoryVerb.PUSH), sources),
     )
 
 

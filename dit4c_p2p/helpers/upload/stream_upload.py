@@ -16,7 +16,7 @@ from dit4c_p2p.errors import DitError
 from dit4c_p2p.helpers.upload.retry import Retry
 from dit4c_p2p.oci.chunks import Chunk, Cutter
 from dit4c_p2p.oci.digests import Digest
-from dit4c_p2p.oci.exchange import BUNDLE_TARGET_BYTES, Assembled, Assembling, Packed, pack
+from dit4c_p2p.oci.exchange import BUNDLE_TARGET_BYTES, Assembled, Assembling, Packed, pack_chunk
 from dit4c_p2p.oci.registry_client import RegistryClient
 
 _log = logging.getLogger(__name__)
@@ -199,7 +199,7 @@ async def _pack(pieces: list[_Piece]) -> list[Packed]:
     """Compressing gives other threads the interpreter meanwhile."""
 
     def some(share: list[_Piece]) -> list[Packed]:
-        return [pack(piece.chunk, piece.content) for piece in share]
+        return [pack_chunk(piece.chunk, piece.content) for piece in share]
 
     share = max(1, -(-len(pieces) // _PACKERS))
     packed = await asyncio.gather(

@@ -20,7 +20,7 @@ from dit4c_p2p.imageserver.store.parts import ChunkPart, FilePart, Part, add_fil
 from dit4c_p2p.imageserver.store.uploads import link_blob
 from dit4c_p2p.oci.chunks import Chunk, iterate_chunks
 from dit4c_p2p.oci.digests import Digest
-from dit4c_p2p.oci.exchange import Coding, content_of
+from dit4c_p2p.oci.exchange import Coding, content_of_packed_chunk
 
 _READ_BYTES = 1024 * 1024
 # Chunks that are found in one go: 16 MB as a rule.
@@ -179,7 +179,7 @@ class Blobs:
         left = stop - start
         for window, skip in _windows(recipe, start, stop, _READ_AT_ONCE):
             for packed in await self._chunks.read_batch(window):
-                part = await asyncio.to_thread(content_of, packed)
+                part = await asyncio.to_thread(content_of_packed_chunk, packed)
                 part = part[skip : skip + left]
                 skip, left = 0, left - len(part)
                 yield part

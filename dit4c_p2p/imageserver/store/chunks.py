@@ -26,10 +26,10 @@ from dit4c_p2p.imageserver.store.index import (
 )
 from dit4c_p2p.imageserver.store.packs import PackWriter, Place, locate, open_packs, read_places
 from dit4c_p2p.imageserver.store.uploads import link_blob
-from dit4c_p2p.oci.chunks import MAX_CHUNKS_IN_REQUEST, Chunk, windows_of
+from dit4c_p2p.oci.chunks import MAX_CHUNKS_IN_REQUEST, Chunk, windows_of_chunks
 from dit4c_p2p.oci.digests import Digest
 from dit4c_p2p.oci.errors import InvalidChunks
-from dit4c_p2p.oci.exchange import BundleReader, Packed, content_of, unpack
+from dit4c_p2p.oci.exchange import BundleReader, Packed, content_of_packed_chunk, unpack_chunk
 from dit4c_p2p.one_behind import OneBehind
 
 _log = logging.getLogger(__name__)
@@ -180,7 +180,7 @@ class Chunks:
     ) -> None:
         missing: list[int] = []
         first = 0
-        for window in windows_of(recipe, MAX_CHUNKS_IN_REQUEST):
+        for window in windows_of_chunks(recipe, MAX_CHUNKS_IN_REQUEST):
             places = await self.missing(repository, sources, window)
             missing += [first + place for place in places]
             first += len(window)
@@ -194,7 +194,7 @@ class Chunks:
     ) -> None:
         async with self._turns:
             sha256, ready = hashlib.sha256(), list[bytes]()
-            for window in chain(windows_of(recipe, _AT_ONCE), [[]]):
+            for window in chain(windows_of_chunks(recipe, _AT_ONCE), [[]]):
                 # Each chunk was verified when it came: here the digest of the whole is enough.
                 contents, size = await asyncio.gather(
                     self._located(window, lambda places: _contents(self._files, places)),
@@ -295,7 +295,7 @@ def write_pack(at: Transaction, pack: PackWriter) -> None:
 
 def _take_in(reader: BundleReader, part: bytes, pack: PackWriter) -> None:
     for packed in reader.feed(part):
-        unpack(packed)
+        unpack_chunk(packed)
         pack.add(packed)
 
 
@@ -306,7 +306,7 @@ def _copy_others(pack: PackWriter, target: PackWriter, held: set[bytes]) -> None
 
 
 def _contents(files: Files, places: Sequence[Place]) -> list[bytes]:
-    return [content_of(packed) for packed in read_places(files, places)]
+    return [content_of_packed_chunk(packed) for packed in read_places(files, places)]
 
 
 def _hash(sha256: "hashlib._Hash", contents: Sequence[bytes]) -> int:
@@ -368,7 +368,7 @@ def _keep_blob(
         blob = int(made or 0)
     else:
         blob = int(row[0])
-    for window in windows_of(recipe, MAX_CHUNKS_IN_REQUEST):
+    for window in windows_of_chunks(recipe, MAX_CHUNKS_IN_REQUEST):
         ids = _ids(at, [chunk.digest for chunk in window])
         if places := _places_of_missing(window, ids):
             raise MissingChunks(places)

@@ -133,7 +133,7 @@ class Engine:
         wanted |= {"type": ["container"], "event": ["die", "oom", "destroy"]}
         async with self.request_stream("events", {"filters": json.dumps(wanted)}) as response:
             yield {}
-            async for line in _lines(response.content):
+            async for line in _stream_lines(response.content):
                 yield json.loads(line) if line else {}
 
     # ---- containers
@@ -258,7 +258,7 @@ class Engine:
                 "POST",
                 data=json.dumps({"Detach": False, "Tty": False}),
             ) as response:
-                async for frame in _frames(response.content):
+                async for frame in _container_output_frames(response.content):
                     said += frame[-MAX_LOG_BYTES:]
         ended = await self.request_json(f"exec/{made['Id']}/json")
         return int(ended["ExitCode"]), clean_log(bytes(said[-MAX_LOG_BYTES:]))
@@ -314,7 +314,7 @@ class Engine:
         try:
             async with self.limited(_CALL_S):
                 async with self.request_stream(f"containers/{id}/logs", params) as response:
-                    async for frame in _frames(response.content):
+                    async for frame in _container_output_frames(response.content):
                         kept += frame
                         if len(kept) > 2 * MAX_LOG_BYTES:
                             del kept[:-MAX_LOG_BYTES]
@@ -330,7 +330,7 @@ class Engine:
         params = {"stdout": "1", "follow": "1", "since": f"{since:.9f}"}
         rest = b""
         async with self.request_stream(f"containers/{id}/logs", params) as response:
-            async for frame in _frames(response.content):
+            async for frame in _container_output_frames(response.content):
                 *lines, rest = (rest + frame).split(b"\n")
                 for line in lines:
                     yield line.decode(errors="replace")
@@ -445,7 +445,7 @@ class Engine:
                 "the container engine did not answer in time", hint="is it overloaded?"
             ) from None
         except aiodocker.DockerError as error:
-            raise _mapped(error) from None
+            raise _mapped_engine_error(error) from None
         except (
             aiohttp.ClientError,
             HttpProcessingError,
@@ -457,7 +457,7 @@ class Engine:
             raise EngineError("the connection to the container engine broke") from None
 
 
-def _mapped(error: aiodocker.DockerError) -> EngineError:
+def _mapped_engine_error(error: aiodocker.DockerError) -> EngineError:
     message = str(error.message).strip()
     if error.status == 404:
         return NotFound(message)
@@ -473,7 +473,7 @@ def _mapped(error: aiodocker.DockerError) -> EngineError:
     return EngineSaid(message, status=error.status)
 
 
-async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+async def _stream_lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
     """Each line of a stream without its end; an empty one in the place of one that is too long."""
     rest = b""
     skipping = False
@@ -486,7 +486,7 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
             rest, skipping = b"", True
 
 
-async def _frames(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+async def _container_output_frames(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
     """What a container without a terminal wrote, from the engine's multiplexed stream."""
     while True:
         try:

@@ -11,7 +11,7 @@ from enum import Enum, auto
 _MAX_NAME_CHARS = 80
 
 
-class Fault(Enum):
+class RefusalFault(Enum):
     """Whose it is. ``PASSING``: nothing says that the same would be refused again."""
 
     IMAGE = auto()
@@ -23,7 +23,7 @@ class Fault(Enum):
 class Refusal:
     """``text`` is a sentence for the instance's user, ``hint`` what to do; empty for PASSING."""
 
-    fault: Fault
+    fault: RefusalFault
     text: str = ""
     hint: str = ""
 
@@ -68,7 +68,7 @@ _MACHINE = (
 _BAD_REQUEST = 400
 
 
-def sort_refusal(words: str, status: int = 500) -> Refusal:
+def sort_engine_refusal(words: str, status: int = 500) -> Refusal:
     """Whose fault it is that an app's container was not made or not started.
 
     :param words: the engine's message.
@@ -76,17 +76,17 @@ def sort_refusal(words: str, status: int = 500) -> Refusal:
     """
     for pattern, text in _IMAGE:
         if found := re.search(pattern, words, re.IGNORECASE):
-            name = repr(_shown(found[1])) if found.groups() else ""
-            return Refusal(Fault.IMAGE, text.format(name), _FIX_IMAGE)
+            name = repr(_shown_image_name(found[1])) if found.groups() else ""
+            return Refusal(RefusalFault.IMAGE, text.format(name), _FIX_IMAGE)
     if re.search(_MACHINE, words, re.IGNORECASE):
-        return Refusal(Fault.MACHINE, _MACHINE_TEXT, _FIX_MACHINE)
+        return Refusal(RefusalFault.MACHINE, _MACHINE_TEXT, _FIX_MACHINE)
     if status == _BAD_REQUEST:
         text = "the image asks for something that no container can have"
-        return Refusal(Fault.IMAGE, text, _FIX_IMAGE)
-    return Refusal(Fault.PASSING)
+        return Refusal(RefusalFault.IMAGE, text, _FIX_IMAGE)
+    return Refusal(RefusalFault.PASSING)
 
 
-def _shown(name: str) -> str:
+def _shown_image_name(name: str) -> str:
     """A name out of an image, short and without control characters."""
     plain = "".join(one if one.isprintable() else "?" for one in name)
     return plain if len(plain) <= _MAX_NAME_CHARS else f"{plain[:_MAX_NAME_CHARS]}…"

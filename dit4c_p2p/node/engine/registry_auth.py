@@ -32,7 +32,7 @@ class RegistryLogins:
         :param registry: its host, as :func:`~dit4c_p2p.oci.reference.registry_of` has it.
         :raises ConfigError: the file can't be read, or is something else.
         """
-        return None if self._path is None else _read(self._path).get(registry)
+        return None if self._path is None else _read_registry_logins(self._path).get(registry)
 
     def check(self) -> None:
         """See that the file can be read.
@@ -42,41 +42,44 @@ class RegistryLogins:
         self.of("")
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read_registry_logins(path: Path) -> dict[str, str]:
     """The header for each registry."""
     try:
         if path.stat().st_mode & 0o007:
-            raise _wrong(
+            raise _wrong_registry_logins(
                 path,
                 "everybody on this machine can read it",
                 f"take it away from others: chmod o= {path}",
             )
         with path.open("rb") as file:
             auths = json.loads(file.read(_MAX_BYTES)).get("auths", {})
-        return {(host := _host(key)): _header(host, entry) for key, entry in auths.items()}
+        return {
+            (host := _registry_host_of_key(key)): _registry_auth_header(host, entry)
+            for key, entry in auths.items()
+        }
     except OSError as error:
-        raise _wrong(
+        raise _wrong_registry_logins(
             path,
             f"it can't be read: {error.strerror or error}",
             "make it readable for the user that runs the node",
         ) from None
-    except _NoPassword as error:
-        raise _wrong(
+    except _NoRegistryPassword as error:
+        raise _wrong_registry_logins(
             path,
             f"there is no password for {error} in it",
             "where no credential store is set, docker login writes it there",
         ) from None
     except (ValueError, TypeError, AttributeError, RecursionError):
-        raise _wrong(
+        raise _wrong_registry_logins(
             path, "it is something else", "give the file that docker login writes"
         ) from None
 
 
-class _NoPassword(Exception):
+class _NoRegistryPassword(Exception):
     """A credential store has it."""
 
 
-def _header(host: str, entry: dict[str, Any]) -> str:
+def _registry_auth_header(host: str, entry: dict[str, Any]) -> str:
     if token := entry.get("identitytoken"):
         login = {"identitytoken": str(token), "serveraddress": host}
     elif auth := entry.get("auth"):
@@ -88,15 +91,15 @@ def _header(host: str, entry: dict[str, Any]) -> str:
             raise ValueError("auth has no password")
         login = {"username": name, "password": password.rstrip("\0"), "serveraddress": host}
     else:
-        raise _NoPassword(host)
+        raise _NoRegistryPassword(host)
     return base64.urlsafe_b64encode(json.dumps(login).encode()).decode("ascii")
 
 
-def _host(key: str) -> str:
+def _registry_host_of_key(key: str) -> str:
     """``https://index.docker.io/v1/`` is how docker login writes Docker Hub's."""
     host = key.rpartition("://")[2].partition("/")[0].lower()
     return DOCKER_HUB if host in _HUB_HOSTS else host
 
 
-def _wrong(path: Path, what: str, hint: str) -> ConfigError:
+def _wrong_registry_logins(path: Path, what: str, hint: str) -> ConfigError:
     return ConfigError(f"registry_logins: {path}: {what}", hint=hint)

@@ -58,23 +58,25 @@ def service_addresses(config: NodeConfig) -> list[tuple[str, int]]:
     portal = config.portal_for_pods()
     pairs = [split_address(text) for text in portal.connect]
     if not pairs:
-        pairs = [_of(portal.url)]
+        pairs = [_port_of_url(portal.url)]
     images = config.image_server_for_pods()
     if images is not None:
-        pairs += [split_address(text) for text in images.connect] or [_of(images.url)]
+        pairs += [split_address(text) for text in images.connect] or [_port_of_url(images.url)]
     for router in config.routers_for_pods():
         pairs += [split_address(text) for text in (*router.ssh, *router.http)]
     for server in config.fileservers_for_pods():
-        pairs += [split_address(text) for text in server.connect] or [_sftp_address(server.url)]
+        pairs += [split_address(text) for text in server.connect] or [
+            _sftp_service_address(server.url)
+        ]
     return sorted(set(pairs))
 
 
-def _sftp_address(url: str) -> tuple[str, int]:
+def _sftp_service_address(url: str) -> tuple[str, int]:
     parsed = URL(url)
     return parsed.host or "", parsed.explicit_port or SSH_PORT
 
 
-def _of(text: str) -> tuple[str, int]:
+def _port_of_url(text: str) -> tuple[str, int]:
     url = URL(text)
     return url.host or "", url.port or 443
 
@@ -109,7 +111,7 @@ class ServiceAddresses:
     async def look_up(self) -> None:
         """Resolve all names again."""
         pairs = service_addresses(self._config)
-        answers = await asyncio.gather(*(_resolve(*pair) for pair in pairs))
+        answers = await asyncio.gather(*(_resolve_service(*pair) for pair in pairs))
         now = self._clock()
         for pair in self._answered.keys() - set(pairs):
             del self._answered[pair]
@@ -121,7 +123,7 @@ class ServiceAddresses:
                 }
 
 
-async def _resolve(host: str, port: int) -> set[Service] | None:
+async def _resolve_service(host: str, port: int) -> set[Service] | None:
     """The IPv4 addresses of a host; loopback ones are left out, they are the pod's own.
 
     None: its name can't be looked up.
@@ -129,7 +131,7 @@ async def _resolve(host: str, port: int) -> set[Service] | None:
     try:
         found = [ipaddress.ip_address(host)]
     except ValueError:
-        answers = await _look_up(host)
+        answers = await _look_up_service(host)
         if answers is None:
             return None
         found = answers
@@ -140,7 +142,7 @@ async def _resolve(host: str, port: int) -> set[Service] | None:
     }
 
 
-async def _look_up(host: str) -> list[IPv4Address | ipaddress.IPv6Address] | None:
+async def _look_up_service(host: str) -> list[IPv4Address | ipaddress.IPv6Address] | None:
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(_LOOKUP_S):

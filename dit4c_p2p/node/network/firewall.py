@@ -63,17 +63,17 @@ class EgressPolicy:
     private: frozenset[IPv4Network]
 
 
-def refused(private: Iterable[IPv4Network]) -> list[IPv4Network]:
+def refused_prefixes(private: Iterable[IPv4Network]) -> list[IPv4Network]:
     """Every prefix that is not the public internet, sorted, none overlapping another."""
     return sorted(ipaddress.collapse_addresses([*_NOT_PUBLIC, *private]))
 
 
-def ruleset(reach: EgressPolicy, given: Sequence[IPv4Address] = ()) -> str:
+def firewall_ruleset(reach: EgressPolicy, given: Sequence[IPv4Address] = ()) -> str:
     """Return the rules; the same arguments give the same text.
 
     :param given: the name servers that the pod was made with; none: those of now.
     """
-    prefixes = ", ".join(str(prefix) for prefix in refused(reach.private))
+    prefixes = ", ".join(str(prefix) for prefix in refused_prefixes(reach.private))
     services = ", ".join(f"{address} . {port}" for address, port in sorted(reach.services))
     resolvers = ", ".join(str(address) for address in sorted(reach.resolvers))
     private_set = (
@@ -101,7 +101,7 @@ def ruleset(reach: EgressPolicy, given: Sequence[IPv4Address] = ()) -> str:
         "  chain forward {",
         "    type filter hook forward priority filter; policy drop;",
         "  }",
-        *_led_on(given, reach.resolvers),
+        *_name_servers_led_on(given, reach.resolvers),
         "  chain output {",
         "    type filter hook output priority filter; policy drop;",
         '    oifname "lo" accept',
@@ -129,7 +129,7 @@ def ruleset(reach: EgressPolicy, given: Sequence[IPv4Address] = ()) -> str:
     return "\n".join(line for line in lines if line) + "\n"
 
 
-def _led_on(given: Sequence[IPv4Address], now: frozenset[IPv4Address]) -> list[str]:
+def _name_servers_led_on(given: Sequence[IPv4Address], now: frozenset[IPv4Address]) -> list[str]:
     """What is for a name server of before goes to one of now, ahead of all that filters."""
     gone = [address for address in given if address not in now]
     if not gone or not now:
@@ -145,7 +145,7 @@ def _led_on(given: Sequence[IPv4Address], now: frozenset[IPv4Address]) -> list[s
     ]
 
 
-def replacing(rules: str) -> str:
+def replacing_ruleset(rules: str) -> str:
     """``rules`` preceded by what takes away those of before; ``nft`` does it in one transaction."""
     tables = ("inet dit4c", "netdev dit4c")
     # An empty declaration makes the table if it is not there, so that deleting it can't fail.

@@ -16,7 +16,7 @@ from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.errors import TransientError
 from dit4c_p2p.node.network.address_events import address_events
 from dit4c_p2p.node.network.egress import ServiceAddresses, egress_policy
-from dit4c_p2p.node.network.firewall import EgressPolicy, ruleset
+from dit4c_p2p.node.network.firewall import EgressPolicy, firewall_ruleset
 from dit4c_p2p.node.network.host_network import HostNetwork
 
 _log = logging.getLogger(__name__)
@@ -90,7 +90,7 @@ class FirewallUpdater:
             try:
                 before, machine = machine, self._host_now()
                 reach = self.reach(machine)
-                if (rules := ruleset(reach)) != in_force:
+                if (rules := firewall_ruleset(reach)) != in_force:
                     await self._renew(reach)
                     in_force = rules
                     _log.info("pods' rules are those of the network as it is now")

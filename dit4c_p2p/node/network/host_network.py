@@ -1,4 +1,6 @@
-"""The machine's network, as a pod's firewall and network need it. Pure except :func:`read`.
+"""The machine's network, as a pod's firewall and network need it.
+
+All is pure except :func:`read_host_network`.
 
 The kernel's tables are read from /proc: no program is run, and the parsers can be tested.
 """
@@ -37,7 +39,7 @@ class HostNetwork:
     resolvers: tuple[IPv4Address, ...]
 
 
-def read(root: Path = Path("/")) -> HostNetwork:
+def read_host_network(root: Path = Path("/")) -> HostNetwork:
     """Read the machine's network as it is now.
 
     :raises OSError: /proc can't be read.
@@ -88,24 +90,24 @@ def parse_resolvers(resolv_conf: str, behind_stub: str = "") -> tuple[IPv4Addres
     As Docker does, the file behind systemd-resolved's stub (127.0.0.53) is taken when the stub is
     all there is. What listens on the loopback can't be asked from a pod.
     """
-    servers = _nameservers(resolv_conf)
+    servers = _nameservers_of_resolv_conf(resolv_conf)
     if servers == [_STUB]:
-        servers = _nameservers(behind_stub)
+        servers = _nameservers_of_resolv_conf(behind_stub)
     return tuple(server for server in servers if not server.is_loopback)[:_MAX_RESOLVERS]
 
 
-def _nameservers(resolv_conf: str) -> list[IPv4Address]:
+def _nameservers_of_resolv_conf(resolv_conf: str) -> list[IPv4Address]:
     servers = []
     for line in resolv_conf.splitlines():
         word, _, rest = line.strip().partition(" ")
         if word == "nameserver" and rest.split():
-            address = _address(rest.split()[0])
+            address = _nameserver_address(rest.split()[0])
             if address is not None and address not in servers:
                 servers.append(address)
     return servers
 
 
-def _address(text: str) -> IPv4Address | None:
+def _nameserver_address(text: str) -> IPv4Address | None:
     try:
         return ipaddress.IPv4Address(text)
     except ValueError:
@@ -125,13 +127,13 @@ def free_network(
     size = 2 ** (32 - POD_PREFIX)
     count = 2 ** max(0, POD_PREFIX - within.prefixlen)
     start = zlib.crc32(seed.encode()) % count
-    for step in _wrapped(start, count):
+    for step in _wrapped_range(start, count):
         candidate = IPv4Network((base + step * size, POD_PREFIX))
         if not any(candidate.overlaps(network) for network in used):
             return candidate
     return None
 
 
-def _wrapped(start: int, count: int) -> Iterable[int]:
+def _wrapped_range(start: int, count: int) -> Iterable[int]:
     yield from range(start, count)
     yield from range(start)

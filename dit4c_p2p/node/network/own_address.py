@@ -31,7 +31,7 @@ _MAX_BYTES = 1024
 Ask = Callable[[], Awaitable[IPv4Address | None]]
 
 
-async def ask_portal(client: PortalClient) -> IPv4Address | None:
+async def ask_portal_for_own_address(client: PortalClient) -> IPv4Address | None:
     """Where the portal sees this machine's calls come from; None if it does not say.
 
     :param client: one that connects over IPv4 only.

@@ -16,7 +16,7 @@ from dit4c_p2p.settings.node import PolicySettings
 Policy = PolicySettings
 
 
-def check_image(policy: Policy, image: str) -> None:
+def check_image_by_policy(policy: Policy, image: str) -> None:
     """Check that ``image`` may run here.
 
     :raises PolicyRefused: not a digest, or not among those the owner allows, or not from there.
@@ -61,7 +61,7 @@ def check_instance(instance: str) -> None:
         raise PolicyRefused(error.one_line()) from None
 
 
-def check_room(policy: Policy, instance: str, others: Set[str]) -> None:
+def check_room_by_policy(policy: Policy, instance: str, others: Set[str]) -> None:
     """Whether one more pod may run beside ``others`` (ids of instances whose apps may be running).
 
     :raises PolicyRefused: the owner's number is reached.

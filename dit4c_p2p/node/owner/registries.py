@@ -29,7 +29,7 @@ _LOCAL_ENDINGS = (
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052
 
 
-async def look_up(host: str) -> Sequence[Address]:
+async def look_up_registry_host(host: str) -> Sequence[Address]:
     """All addresses of a host.
 
     :raises OSError: nothing is known by its name.
@@ -44,7 +44,7 @@ async def check_registry(
     policy: Policy,
     registry: str,
     private: Iterable[IPv4Network] = (),
-    look_up: LookUp = look_up,
+    look_up: LookUp = look_up_registry_host,
 ) -> None:
     """Whether images may be fetched from ``registry``, a host with its port if there is one.
 
@@ -56,9 +56,9 @@ async def check_registry(
         return
     if registry in policy.registries or registry in policy.local_registries:
         return
-    host = _host(registry)
+    host = _registry_host(registry)
     if is_local_name(host):
-        raise _closed(registry)
+        raise _registry_closed(registry)
     try:
         addresses = await look_up(host)
     except (OSError, TimeoutError, UnicodeError):
@@ -67,39 +67,39 @@ async def check_registry(
             hint="try again later",
         ) from None
     networks = tuple(private)
-    if any(is_local(address, networks) for address in addresses):
-        raise _closed(registry)
+    if any(is_local_address(address, networks) for address in addresses):
+        raise _registry_closed(registry)
 
 
 def is_local_name(host: str) -> bool:
     """Whether a name is one of this machine or of a network's own, whatever it leads to."""
     name = host.rstrip(".").lower()
-    if _address(name) is not None:
+    if _registry_address(name) is not None:
         return False
     return "." not in name or name.endswith(tuple(f".{ending}" for ending in _LOCAL_ENDINGS))
 
 
-def is_local(address: Address, private: Iterable[IPv4Network] = ()) -> bool:
+def is_local_address(address: Address, private: Iterable[IPv4Network] = ()) -> bool:
     """Whether an address is not on the public internet, or is in one of ``private``."""
     if isinstance(address, IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
         if inner is None and address in _NAT64:
             inner = IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is not None:
-            return is_local(inner, private)
+            return is_local_address(inner, private)
         return not address.is_global or address.is_multicast
     if not address.is_global or address.is_multicast or address.is_reserved:
         return True
     return any(address in network for network in private)
 
 
-def _host(registry: str) -> str:
+def _registry_host(registry: str) -> str:
     if registry.startswith("["):
         return registry[1:].partition("]")[0]
     return registry.rpartition(":")[0] if ":" in registry else registry
 
 
-def _address(text: str) -> Address | None:
+def _registry_address(text: str) -> Address | None:
     """An address in any form that a resolver takes: ``127.1``, ``0x7f000001``, ``2130706433``."""
     try:
         return ipaddress.ip_address(text)
@@ -110,7 +110,7 @@ def _address(text: str) -> Address | None:
             return None
 
 
-def _closed(registry: str) -> PolicyRefused:
+def _registry_closed(registry: str) -> PolicyRefused:
     return PolicyRefused(
         f"the owner of this node does not allow images from {registry}: it is an address of the "
         "machine's own or of its network",

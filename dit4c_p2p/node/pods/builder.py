@@ -28,7 +28,7 @@ from dit4c_p2p.node.network import firewall
 from dit4c_p2p.node.network.firewall import EgressPolicy
 from dit4c_p2p.node.network.host_network import HostNetwork, free_network
 from dit4c_p2p.node.pods import spec as pod
-from dit4c_p2p.node.pods.disk_quota import Written
+from dit4c_p2p.node.pods.disk_quota import WrittenBytes
 from dit4c_p2p.node.pods.engine_steps import gather_all, machine_at_fault, sorted_refusals
 from dit4c_p2p.node.pods.files_mount import FilesMount, trouble_of
 from dit4c_p2p.node.pods.spec import ALL_HELPERS, Definition, NameFile, PodSpec, Role
@@ -104,7 +104,7 @@ class PodBuilder:
         parts = [*containers, *networks, *volumes]
         return {part["Labels"][pod.LABEL_INSTANCE] for part in parts if _is_pods(part)}
 
-    async def written(self) -> dict[str, Written]:
+    async def written(self) -> dict[str, WrittenBytes]:
         """Return the bytes that apps have written, in their containers and volumes, by instance."""
         containers, volumes = await gather_all(
             self._engine.containers(self._data_folder, sizes=True),
@@ -121,7 +121,7 @@ class PodBuilder:
                 if name in of_apps:
                     in_volumes[of_apps[name]] += size
         return {
-            instance: Written(
+            instance: WrittenBytes(
                 item.get("SizeRw", 0) + in_volumes[instance], item["State"] == "running"
             )
             for item in containers
@@ -205,7 +205,7 @@ class PodBuilder:
             # A dead mount from before would be bound in the place of the plain folder.
             await self.files.unmount(spec.instance)
         await self._start_infra(infra.id, infra.finished)
-        if infra.rules != firewall.ruleset(spec.reach, infra.name_servers):
+        if infra.rules != firewall.firewall_ruleset(spec.reach, infra.name_servers):
             await self.renew(infra, spec.reach)
         listener, auth = await gather_all(
             self._create(spec, Role.LISTENER, pod.helper(spec, Role.LISTENER, infra.id)),
@@ -265,7 +265,7 @@ class PodBuilder:
         :raises PodBroken: they could not be loaded; those of before are in force.
         :raises EngineError: it was not seen to its end.
         """
-        rules = firewall.replacing(firewall.ruleset(reach, infra.name_servers))
+        rules = firewall.replacing_ruleset(firewall.firewall_ruleset(reach, infra.name_servers))
         environment = [f"{pod.RULES_VARIABLE}={rules}"]
         code, said = await self._engine.execute(infra.id, pod.LOAD_RULES, environment)
         if code > _KILLED_FROM:

@@ -24,7 +24,7 @@ _LEEWAY = 1 / 20
 
 
 @dataclass(frozen=True)
-class Written:
+class WrittenBytes:
     """The bytes that an app has written, and whether it runs."""
 
     size: int
@@ -32,7 +32,7 @@ class Written:
 
 
 @dataclass
-class Allowance:
+class DiskAllowance:
     """How much each app may have written, from one measurement to the next. Pure.
 
     ``limit`` in bytes. ``begun_at``: what each had written before it ran, or when it was seen first
@@ -43,7 +43,7 @@ class Allowance:
     begun_at: dict[str, int] = field(default_factory=dict)
     _first: bool = True
 
-    def over(self, measured: Mapping[str, Written]) -> list[str]:
+    def over(self, measured: Mapping[str, WrittenBytes]) -> list[str]:
         """Return the running instances that are over their limit."""
         before, first = self.begun_at, self._first
         self.begun_at, self._first = {}, False
@@ -67,10 +67,10 @@ class DiskQuotaMonitor:
     def __init__(
         self,
         limit: int,
-        measure: Callable[[], Awaitable[Mapping[str, Written]]],
+        measure: Callable[[], Awaitable[Mapping[str, WrittenBytes]]],
         end: Callable[[str, str], Awaitable[None]],
     ) -> None:
-        self._allowance = Allowance(limit)
+        self._allowance = DiskAllowance(limit)
         self._measure = measure
         self._end = end
 

@@ -5,7 +5,7 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dit4c_p2p.node.engine.refusals import Fault, sort_refusal
+from dit4c_p2p.node.engine.refusals import RefusalFault, sort_engine_refusal
 from dit4c_p2p.node.errors import (
     EngineFull,
     EngineSaid,
@@ -38,10 +38,10 @@ def sorted_refusals() -> Iterator[None]:
     except EngineFull:
         raise
     except EngineSaid as error:
-        refusal = sort_refusal(error.words, error.status)
-        if refusal.fault is Fault.IMAGE:
+        refusal = sort_engine_refusal(error.words, error.status)
+        if refusal.fault is RefusalFault.IMAGE:
             raise ImageRefused(refusal.text, hint=refusal.hint) from None
-        if refusal.fault is Fault.MACHINE:
+        if refusal.fault is RefusalFault.MACHINE:
             raise MachineRefused(refusal.text, hint=refusal.hint) from None
         raise
 
@@ -64,8 +64,8 @@ def machine_at_fault() -> Iterator[None]:
     except EngineFull:
         raise
     except EngineSaid as error:
-        refusal = sort_refusal(error.words, error.status)
-        if refusal.fault is Fault.PASSING:
+        refusal = sort_engine_refusal(error.words, error.status)
+        if refusal.fault is RefusalFault.PASSING:
             raise
         raise MachineRefused(
             "the machine it was to run on can't start what every instance needs",

@@ -60,7 +60,7 @@ class NodeImages:
         :raises PolicyRefused, UnknownImage, NoPort: it can't run on this node.
         :raises RegistryError, DiskFull: it can't be fetched.
         """
-        policy.check_image(self._config.policy, image)
+        policy.check_image_by_policy(self._config.policy, image)
         saved = split_saved(image)
         if saved is not None:
             async with aclosing(self._saved_images.fetch(*saved)) as fetched:

@@ -19,7 +19,7 @@ from dit4c_p2p.node.pods import status
 from dit4c_p2p.node.pods.builder import PodBuilder
 from dit4c_p2p.node.pods.memory_use import used_bytes
 from dit4c_p2p.node.pods.spec import LABEL_INSTANCE, LABEL_ROLE, Role
-from dit4c_p2p.node.pods.state_dir import InstanceFolder, instances_kept
+from dit4c_p2p.node.pods.state_dir import InstanceFolder, instances_with_files
 from dit4c_p2p.node.pods.status import UNCLEAR_S, Containers
 
 _log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class PodInspector:
         """Return a pod's status; None when nothing of it is left, not even its key."""
         found = await self._builder.look(instance)
         if not found and instance not in (
-            await self._builder.instances() | instances_kept(self._config.folder)
+            await self._builder.instances() | instances_with_files(self._config.folder)
         ):
             return None
         return await self.read(instance, found)
@@ -54,7 +54,7 @@ class PodInspector:
         """Return the status of a pod from containers that were just inspected."""
         folder = self.folder(instance)
         app = found.get(Role.APP)
-        return status.status_of(
+        return status.pod_status_of(
             instance,
             found,
             note=folder.reason,

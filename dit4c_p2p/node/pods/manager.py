@@ -70,7 +70,7 @@ from dit4c_p2p.node.pods.key_proofs import key_proofs
 from dit4c_p2p.node.pods.readiness import ReadinessTracker, wait_until_ready
 from dit4c_p2p.node.pods.reconciler import PodReconciler
 from dit4c_p2p.node.pods.spec import AppImage, Role
-from dit4c_p2p.node.pods.state_dir import instances_kept
+from dit4c_p2p.node.pods.state_dir import instances_with_files
 from dit4c_p2p.node.pods.status import Containers
 from dit4c_p2p.node.uploads.uploader import Uploader
 
@@ -144,7 +144,7 @@ class PodManager:
         """
         instance = request.instance
         policy.check_instance(instance)
-        policy.check_image(self._config.policy, request.image)
+        policy.check_image_by_policy(self._config.policy, request.image)
         folder = self._inspector.folder(instance)
         async with self._lock(instance):
             image = await self._image(request)
@@ -153,7 +153,7 @@ class PodManager:
             # Claimed before it is counted: of two at once, each sees the other.
             self._starting.add(instance)
             try:
-                policy.check_room(self._config.policy, instance, await self._occupied())
+                policy.check_room_by_policy(self._config.policy, instance, await self._occupied())
                 if request.key_run > folder.key_run:
                     # First, so that none goes on with the key of before.
                     await self._builder.remove_helpers(instance)
@@ -251,7 +251,7 @@ class PodManager:
     async def list(self) -> PodList:
         """List the pods that exist here, including incomplete ones."""
         known = await self._builder.instances()
-        known |= await asyncio.to_thread(instances_kept, self._config.folder)
+        known |= await asyncio.to_thread(instances_with_files, self._config.folder)
         found = await asyncio.gather(*(self.status(instance) for instance in sorted(known)))
         tail = _LIST_CHARACTERS // max(1, len(found))
         return PodList(
@@ -312,7 +312,7 @@ class PodManager:
             folder = self._inspector.folder(instance)
             self._starting.add(instance)
             try:
-                policy.check_room(self._config.policy, instance, await self._occupied())
+                policy.check_room_by_policy(self._config.policy, instance, await self._occupied())
                 image = await self._reconciler.kept_image(found[Role.APP])
                 await self._reconciler.converge(instance, image, folder.run.number, kept=True)
             except TransientError:

@@ -108,9 +108,13 @@ async def wait_until_ready(
     :raises NotListening, PodBroken: time is up.
     """
     said: asyncio.Queue[HelperStatus] = asyncio.Queue(maxsize=256)
-    ended = asyncio.create_task(_ended(engine, containers[Role.APP].id), name="wait for the app")
+    ended = asyncio.create_task(
+        _app_ended(engine, containers[Role.APP].id), name="wait for the app"
+    )
     tasks = [ended] + [
-        asyncio.create_task(_follow(engine, containers[role].id, said), name=f"follow {role}")
+        asyncio.create_task(
+            _follow_helper(engine, containers[role].id, said), name=f"follow {role}"
+        )
         for role in HELPERS
     ]
     last: Progress | None = None
@@ -120,7 +124,7 @@ async def wait_until_ready(
             if progress != last:
                 last = progress
                 yield progress
-            heard = await _next(said, ended, min(_LOOK_EVERY_S, arrival.left(clock())))
+            heard = await _next_helper_line(said, ended, min(_LOOK_EVERY_S, arrival.left(clock())))
             now = clock()
             if heard is not None:
                 arrival.heard(heard, now)
@@ -132,7 +136,7 @@ async def wait_until_ready(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _next(
+async def _next_helper_line(
     said: asyncio.Queue[HelperStatus], ended: asyncio.Task[None], limit_s: float
 ) -> HelperStatus | None:
     """The next line of a helper; None when the app has ended or nothing came for ``limit_s``."""
@@ -144,7 +148,7 @@ async def _next(
     return None
 
 
-async def _ended(engine: Engine, app: str) -> None:
+async def _app_ended(engine: Engine, app: str) -> None:
     """Ends when the app does not run any more, or is gone."""
     while True:
         try:
@@ -157,7 +161,7 @@ async def _ended(engine: Engine, app: str) -> None:
             await asyncio.sleep(_FOLLOW_AGAIN_S)
 
 
-async def _follow(engine: Engine, id: str, said: asyncio.Queue[HelperStatus]) -> None:
+async def _follow_helper(engine: Engine, id: str, said: asyncio.Queue[HelperStatus]) -> None:
     """Put what a helper says into ``said``, over its restarts; ends when it is gone."""
     since = 0.0
     while True:

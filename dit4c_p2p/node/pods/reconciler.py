@@ -29,7 +29,7 @@ from dit4c_p2p.node.pods import spec as pod
 from dit4c_p2p.node.pods.builder import PodBuilder
 from dit4c_p2p.node.pods.inspector import PodInspector
 from dit4c_p2p.node.pods.spec import AppImage, PodSpec, Role
-from dit4c_p2p.node.pods.state_dir import Run
+from dit4c_p2p.node.pods.state_dir import AppRun
 from dit4c_p2p.node.pods.status import UNCLEAR_S, Containers, ContainerState
 from dit4c_p2p.node.saved_images.table import ImageTable
 
@@ -117,11 +117,11 @@ class PodReconciler:
                     await self._inspector.stop_without_infra(instance)
                     continue
                 if run > folder.run.number:
-                    folder.begin(Run(run, folder.run.before))
+                    folder.begin(AppRun(run, folder.run.before))
                 await self._builder.complete(spec, files, found)
                 return await self._builder.look(instance)
             if run > folder.run.number:
-                folder.begin(Run(run, app.started_at if app is not None else ""))
+                folder.begin(AppRun(run, app.started_at if app is not None else ""))
             now = await self._inspector.read(instance, found)
             if now.state is PodState.EXITED:
                 raise await self._inspector.ended(instance)
@@ -130,7 +130,7 @@ class PodReconciler:
                     # The app starts in this run at most once: it goes on from here after a crash.
                     started_at = app.started_at if app is not None else ""
                     if started_at != folder.run.before:
-                        folder.begin(Run(folder.run.number, started_at))
+                        folder.begin(AppRun(folder.run.number, started_at))
                         folder.set_notice(_AGAIN)
                     await self._resume(spec, files, found)
                 elif app is not None and app.ended and infra is not None and infra.running:
@@ -162,7 +162,7 @@ class PodReconciler:
             run, notice = folder.run, folder.notice
             app = (await self._builder.look(spec.instance)).get(Role.APP)
             if app is not None and not app.running and app.started_at != run.before:
-                folder.begin(Run(run.number, app.started_at))
+                folder.begin(AppRun(run.number, app.started_at))
                 folder.set_notice(notice)
             raise
 

@@ -83,19 +83,25 @@ _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF, 0x40000)
 
 
 @cache
-def profile() -> str:
+def seccomp_profile() -> str:
     """The profile, the same text each time."""
-    rules = [_allow(_words(_FILES, _WAITING, _MEMORY, _PROCESSES, _NETWORK, _SYSTEM, _DEBUGGING))]
-    rules += _sockets()
-    rules += [_allow(("personality",), _equals(value)) for value in _PERSONALITIES]
+    rules = [
+        _allow_system_calls(
+            _system_call_words(_FILES, _WAITING, _MEMORY, _PROCESSES, _NETWORK, _SYSTEM, _DEBUGGING)
+        )
+    ]
+    rules += _socket_rules()
+    rules += [
+        _allow_system_calls(("personality",), _argument_equals(value)) for value in _PERSONALITIES
+    ]
     rules.append(
-        _allow(
+        _allow_system_calls(
             ("clone",),
             {"index": 0, "value": _NEW_NAMESPACES, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"},
         )
     )
     rules += [
-        {**_allow(names), "includes": {"arches": [architecture]}}
+        {**_allow_system_calls(names), "includes": {"arches": [architecture]}}
         for architecture, names in _OF_ARCHITECTURES.items()
     ]
     rules.append(
@@ -115,20 +121,20 @@ def profile() -> str:
     )
 
 
-def _sockets() -> Iterator[Rule]:
+def _socket_rules() -> Iterator[Rule]:
     for family in FAMILIES:
-        yield _allow(("socket",), _equals(int(family)))
-    yield _allow(("socketpair",), _equals(int(socket.AF_UNIX)))
+        yield _allow_system_calls(("socket",), _argument_equals(int(family)))
+    yield _allow_system_calls(("socketpair",), _argument_equals(int(socket.AF_UNIX)))
 
 
-def _allow(names: Sequence[str], *arguments: Rule) -> Rule:
+def _allow_system_calls(names: Sequence[str], *arguments: Rule) -> Rule:
     return {"names": list(names), "action": "SCMP_ACT_ALLOW", "args": list(arguments)}
 
 
-def _equals(value: int) -> Rule:
+def _argument_equals(value: int) -> Rule:
     """The first argument is this."""
     return {"index": 0, "value": value, "valueTwo": 0, "op": "SCMP_CMP_EQ"}
 
 
-def _words(*texts: str) -> list[str]:
+def _system_call_words(*texts: str) -> list[str]:
     return sorted(word for text in texts for word in text.split())

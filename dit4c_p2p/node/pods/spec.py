@@ -23,7 +23,7 @@ from typing import Any
 from dit4c_p2p.messages.pod import FILES_FOLDER, HELPER_UID, POD_FOLDER
 from dit4c_p2p.node.config import HelperImages
 from dit4c_p2p.node.errors import NoPort, PolicyRefused
-from dit4c_p2p.node.network.firewall import EgressPolicy, ruleset
+from dit4c_p2p.node.network.firewall import EgressPolicy, firewall_ruleset
 from dit4c_p2p.node.owner.policy import Policy
 from dit4c_p2p.node.pods import seccomp
 from dit4c_p2p.node.pods.storage_spec import (
@@ -257,7 +257,7 @@ def infra(spec: PodSpec, network_id: str) -> Definition:
         "Image": spec.helpers.infra,
         "Hostname": spec.instance,
         "User": "0:0",
-        "Env": [f"{RULES_VARIABLE}={ruleset(spec.reach)}"],
+        "Env": [f"{RULES_VARIABLE}={firewall_ruleset(spec.reach)}"],
         "Labels": labels(spec, Role.INFRA),
         "HostConfig": host,
     }
@@ -429,7 +429,7 @@ def confined(*, memory_bytes: int, processes: int, log_size: str) -> Definition:
     """Return the restrictions of all containers of a pod."""
     return {
         "CapDrop": ["ALL"],
-        "SecurityOpt": ["no-new-privileges:true", f"seccomp={seccomp.profile()}"],
+        "SecurityOpt": ["no-new-privileges:true", f"seccomp={seccomp.seccomp_profile()}"],
         "Privileged": False,
         "IpcMode": "private",
         "PidMode": "",

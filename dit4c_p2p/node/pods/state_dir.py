@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Run:
+class AppRun:
     """One run of an app: from a start by its user, or after an interruption, to its end.
 
     ``number`` is that of ``StartPod``. ``before`` is the time, as the engine writes it, when the
@@ -48,7 +48,7 @@ class InstanceFolder:
 
     def key(self) -> asyncssh.SSHKey:
         """The instance's key: the same one each time, until it is replaced or removed."""
-        with _kept():
+        with _kept_files_error():
             return load_or_create(self._path / "key")
 
     @property
@@ -58,14 +58,14 @@ class InstanceFolder:
 
     def replace_key(self, key_run: int) -> None:
         """Have :meth:`key` make another; the key of before is gone."""
-        with _kept():
+        with _kept_files_error():
             (self._path / "key").unlink(missing_ok=True)
         self._write("key_run", str(key_run))
 
     @property
     def published(self) -> bool:
         """Whether the instance has ever been reachable."""
-        with _kept():
+        with _kept_files_error():
             return (self._path / "published").exists()
 
     def set_published(self) -> None:
@@ -73,12 +73,12 @@ class InstanceFolder:
         self._write("published", "")
 
     @property
-    def run(self) -> Run:
+    def run(self) -> AppRun:
         """Return the run that is wanted now."""
         number, _, before = self._read("run").partition(" ")
-        return Run(int(number), before) if number else Run()
+        return AppRun(int(number), before) if number else AppRun()
 
-    def begin(self, run: Run) -> None:
+    def begin(self, run: AppRun) -> None:
         """That run is wanted from now on, whatever had ended the one before."""
         self._write("run", f"{run.number} {run.before}")
         self.set_reason("")
@@ -104,36 +104,36 @@ class InstanceFolder:
 
     def remove(self) -> None:
         """Remove all files of the instance."""
-        with _kept():
+        with _kept_files_error():
             if self._path.exists():
                 shutil.rmtree(self._path)
 
     def _read(self, name: str) -> str:
         path = self._path / name
-        with _kept():
+        with _kept_files_error():
             return path.read_text() if path.exists() else ""
 
     def _set(self, name: str, text: str) -> None:
         if text:
             self._write(name, text)
         else:
-            with _kept():
+            with _kept_files_error():
                 (self._path / name).unlink(missing_ok=True)
 
     def _write(self, name: str, text: str) -> None:
-        with _kept():
+        with _kept_files_error():
             write_whole(self._path / name, text.encode())
 
 
-def instances_kept(node_folder: Path) -> set[str]:
+def instances_with_files(node_folder: Path) -> set[str]:
     """Return the ids of all instances that have files."""
     folder = node_folder / "instances"
-    with _kept():
+    with _kept_files_error():
         return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
 @contextmanager
-def _kept() -> Iterator[None]:
+def _kept_files_error() -> Iterator[None]:
     """Which file it is about is for the machine's owner, in the log; users are told the rest."""
     try:
         yield

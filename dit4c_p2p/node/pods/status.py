@@ -10,7 +10,7 @@ from typing import Any
 
 from dit4c_p2p.messages.node import PodState, PodStatus
 from dit4c_p2p.node.pods.spec import LABEL_APP_PORT, LABEL_FILES, RULES_VARIABLE, NameFile, Role
-from dit4c_p2p.node.pods.state_dir import Run
+from dit4c_p2p.node.pods.state_dir import AppRun
 
 # Colours and cursor movements (ECMA-48), and every other control character but tab and line end.
 _ESCAPES = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[@-_]|[\x00-\x08\x0b-\x1f\x7f]")
@@ -23,7 +23,7 @@ TOGETHER_S = 5.0
 UNCLEAR_S = 1.5
 
 INTERRUPTED = "the machine, or its container engine, went down"
-FIRST = Run()
+FIRST = AppRun()
 REMOVED = "the app's container was removed by somebody on its node"
 # The engine's word for each, and where it is in a container.
 _NAME_FILES = {
@@ -95,7 +95,7 @@ def read_container(inspected: Mapping[str, Any]) -> ContainerState:
         memory_bytes=int(host.get("Memory") or 0),
         image=str(inspected.get("Image", "")),
         started_at="" if started_at == _NEVER else started_at,
-        finished=_seconds(state.get("FinishedAt", _NEVER)),
+        finished=_seconds_of_engine_time(state.get("FinishedAt", _NEVER)),
         rules=rules[0].partition("=")[2] if rules else "",
         name_servers=tuple(IPv4Address(text) for text in host.get("Dns") or ()),
         name_files=tuple(
@@ -109,18 +109,18 @@ def read_container(inspected: Mapping[str, Any]) -> ContainerState:
     )
 
 
-def _seconds(text: str) -> float:
+def _seconds_of_engine_time(text: str) -> float:
     return 0.0 if text in ("", _NEVER) else datetime.fromisoformat(text).timestamp()
 
 
-def status_of(
+def pod_status_of(
     instance: str,
     containers: Containers,
     *,
     note: str = "",
     notice: str = "",
     published: bool = False,
-    run: Run = FIRST,
+    run: AppRun = FIRST,
     now: float = math.inf,
     log_tail: str = "",
 ) -> PodStatus:

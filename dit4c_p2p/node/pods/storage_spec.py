@@ -37,7 +37,7 @@ def socket_volume_name(instance: str) -> str:
 
 def app_mount(source: str) -> Definition:
     """``/mnt`` of the app. ``source``: where the files volume is on the engine's machine."""
-    return _bind(source, FILES_FOLDER, "rslave")
+    return _bind_mount(source, FILES_FOLDER, "rslave")
 
 
 def storage_mounts(pod_volume: str, instance: str) -> list[Definition]:
@@ -96,7 +96,7 @@ def mounter(
         ],
         "Mounts": [
             # The folder above: the engine can't look at one that is mounted over.
-            _bind(folder, _SHARED_FOLDER, "rshared"),
+            _bind_mount(folder, _SHARED_FOLDER, "rshared"),
             {
                 "Type": "volume",
                 "Source": socket_volume_name(instance),
@@ -146,7 +146,7 @@ def owner_of(user: str, passwd: str, group: str) -> tuple[int, int]:
     return uid, gid
 
 
-def _bind(source: str, target: str, propagation: str) -> Definition:
+def _bind_mount(source: str, target: str, propagation: str) -> Definition:
     return {
         "Type": "bind",
         "Source": source,

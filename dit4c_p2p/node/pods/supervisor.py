@@ -48,7 +48,7 @@ class FellBehind(DitError):
     code = "fell_behind"
 
 
-class Subscription:
+class PodEventSubscription:
     """A subscriber's queue of events; :meth:`next` returns one at a time."""
 
     def __init__(self) -> None:
@@ -83,7 +83,7 @@ class PodSupervisor:
         self._pods = pods
         self._engine = engine
         self._data_folder = data_folder
-        self._subscriptions: set[Subscription] = set()
+        self._subscriptions: set[PodEventSubscription] = set()
         self._known: dict[str, PodStatus] = {}
         self._memory: PodMemory | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -94,9 +94,9 @@ class PodSupervisor:
         self.connected = asyncio.Event()
 
     @contextmanager
-    def subscribe(self) -> Iterator[Subscription]:
+    def subscribe(self) -> Iterator[PodEventSubscription]:
         """Subscribe to events from now on."""
-        subscription = Subscription()
+        subscription = PodEventSubscription()
         if self._memory is not None:
             subscription.put(self._memory)
         self._subscriptions.add(subscription)
@@ -164,7 +164,7 @@ class PodSupervisor:
             self._publish(instance, None)
         for instance, status in listed.items():
             self._spawn(self._pods.remove_left_mounter(instance), f"mounter of {instance}")
-            if not _same(self._known.get(instance), status):
+            if not _same_pod_condition(self._known.get(instance), status):
                 self._publish(instance, status)
             if status.state is not PodState.RUNNING:
                 self._see_to(instance)
@@ -175,7 +175,7 @@ class PodSupervisor:
 
     async def _tell(self, instance: str) -> None:
         status = await self._pods.status(instance)
-        if not _same(self._known.get(instance), status):
+        if not _same_pod_condition(self._known.get(instance), status):
             self._publish(instance, status)
 
     async def _out_of_memory(self, instance: str) -> None:
@@ -287,7 +287,7 @@ class PodSupervisor:
             _log.warning("%s", failure.one_line())
 
 
-def _same(known: PodStatus | None, now: PodStatus | None) -> bool:
+def _same_pod_condition(known: PodStatus | None, now: PodStatus | None) -> bool:
     """Whether nothing has changed that is worth telling; a log's end is no change."""
     if known is None or now is None:
         return known is now

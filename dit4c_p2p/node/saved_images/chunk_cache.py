@@ -12,7 +12,7 @@ from pathlib import Path
 
 from dit4c_p2p.oci.chunks import Chunk
 from dit4c_p2p.oci.errors import InvalidChunks
-from dit4c_p2p.oci.exchange import HEAD_BYTES, Head, Packed, unpack
+from dit4c_p2p.oci.exchange import HEAD_BYTES, Head, Packed, unpack_chunk
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class ChunkCache:
         try:
             data = path.read_bytes()
             packed = Packed(Head.decode(data[:HEAD_BYTES]), data[HEAD_BYTES:])
-            content = unpack(packed)
+            content = unpack_chunk(packed)
             os.utime(path)
         except FileNotFoundError:
             return None

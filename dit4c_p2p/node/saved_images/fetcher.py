@@ -14,7 +14,7 @@ from dit4c_p2p.identity import sshsig, tokens
 from dit4c_p2p.identity.errors import IdentityError
 from dit4c_p2p.identity.keys import parse_public
 from dit4c_p2p.messages.codec import InvalidMessage, decode
-from dit4c_p2p.messages.image_access import Verb, claims
+from dit4c_p2p.messages.image_access import RepositoryVerb, image_token_claims
 from dit4c_p2p.messages.node import Progress
 from dit4c_p2p.messages.public import ImageServerInfo
 from dit4c_p2p.messages.saved_images import (
@@ -41,7 +41,7 @@ from dit4c_p2p.node.saved_images.layer_source import layer_bytes
 from dit4c_p2p.node.saved_images.table import ImageTable, engine_name
 from dit4c_p2p.node.uploads.plan import has_layer_folder, layers_of, shared_layers
 from dit4c_p2p.oci.digests import Digest
-from dit4c_p2p.oci.docker_archive import Segment, docker_archive
+from dit4c_p2p.oci.docker_archive import ArchiveSegment, docker_archive
 from dit4c_p2p.oci.errors import InvalidImage
 from dit4c_p2p.oci.layer_check import LayerCheck
 from dit4c_p2p.oci.manifest import (
@@ -176,7 +176,11 @@ class SavedImageFetcher:
         )
 
     async def _archive(
-        self, client: RegistryClient, repository: str, segments: list[Segment], teller: "_Teller"
+        self,
+        client: RegistryClient,
+        repository: str,
+        segments: list[ArchiveSegment],
+        teller: "_Teller",
     ) -> AsyncIterator[bytes]:
         """If a layer can't be had the archive is cut off, and the engine does not take it."""
         for segment in segments:
@@ -308,7 +312,7 @@ def registry_client(config: NodeConfig, server: ImageServerInfo) -> RegistryClie
     """A client of the image server, as the node."""
 
     def token(repository: str) -> str:
-        about = claims(repository, (Verb.PULL,))
+        about = image_token_claims(repository, (RepositoryVerb.PULL,))
         return tokens.issue(config.key, config.name, server.name, now=time.time(), claims=about)
 
     return RegistryClient(server.url, connect=server.connect, token=token, ca=config.ca)

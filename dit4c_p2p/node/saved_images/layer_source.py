@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dit4c_p2p.node.saved_images.chunk_cache import ChunkCache
 from dit4c_p2p.oci.chunks import MAX_CHUNKS_IN_BLOB, Chunk, decode_chunks
 from dit4c_p2p.oci.errors import InvalidChunks, InvalidImage
-from dit4c_p2p.oci.exchange import Packed, content_of
+from dit4c_p2p.oci.exchange import Packed, content_of_packed_chunk
 from dit4c_p2p.oci.manifest import Descriptor
 from dit4c_p2p.oci.registry_client import RegistryClient
 
@@ -119,6 +119,6 @@ def _unpacked(cache: ChunkCache, fetched: list[Packed]) -> dict[Chunk, bytes]:
 
     :raises InvalidChunks: they can't be decompressed.
     """
-    contents = {packed.head.chunk: content_of(packed) for packed in fetched}
+    contents = {packed.head.chunk: content_of_packed_chunk(packed) for packed in fetched}
     cache.put(fetched)
     return contents

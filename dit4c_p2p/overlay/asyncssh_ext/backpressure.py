@@ -32,7 +32,7 @@ from dit4c_p2p.overlay.ssh_options import WINDOW_BYTES
 
 _log = summed(logging.getLogger(__name__))
 
-if _lacking := private_api.missing(private_api.GUARD):
+if _lacking := private_api.missing_private_names(private_api.GUARD):
     raise ImportError(f"asyncssh {asyncssh.__version__} has no {', '.join(_lacking)}")
 
 Connection = asyncssh.SSHClientConnection | asyncssh.SSHServerConnection
@@ -99,7 +99,7 @@ class BackpressureGuard:
     def add_channel(self, channel: Any) -> int:
         """Register a channel that either end opens."""
         number: int = self._add_channel(channel)
-        channel.__class__ = _guarded(channel.__class__)
+        channel.__class__ = _guarded_channel_class(channel.__class__)
         channel.guard = self
         return number
 
@@ -191,14 +191,14 @@ class _GuardedChannel(SSHChannel[Any]):
         """Called by asyncssh when the peer opens a channel."""
         if send_pktsize < LEAST_PACKET_BYTES and inspect.iscoroutine(session):
             session.close()
-        _check_packets(send_pktsize)
+        _check_packet_size(send_pktsize)
         super().process_open(send_chan, send_window, send_pktsize, session)
 
     def process_open_confirmation(
         self, send_chan: int, send_window: int, send_pktsize: int, packet: Any
     ) -> None:
         """Called by asyncssh when the peer has accepted a channel."""
-        _check_packets(send_pktsize)
+        _check_packet_size(send_pktsize)
         super().process_open_confirmation(send_chan, send_window, send_pktsize, packet)
 
     def _process_eof(self, pkttype: int, pktid: int, packet: Any) -> None:
@@ -242,7 +242,7 @@ _GuardedChannel._packet_handlers = {
 }
 
 
-def had_eof(channel: Any) -> bool:
+def channel_had_eof(channel: Any) -> bool:
     """Return whether the peer ended its direction of ``channel`` before it closed the channel.
 
     Without that the stream was cut (:mod:`dit4c_p2p.net.reset`). The channel is one of a guarded
@@ -251,7 +251,7 @@ def had_eof(channel: Any) -> bool:
     return bool(channel.got_eof)
 
 
-def _check_packets(send_pktsize: int) -> None:
+def _check_packet_size(send_pktsize: int) -> None:
     """:raises ProtocolError: (which disconnects) the peer takes only tiny packets."""
     if send_pktsize < LEAST_PACKET_BYTES:
         raise asyncssh.ProtocolError(
@@ -260,6 +260,6 @@ def _check_packets(send_pktsize: int) -> None:
 
 
 @functools.cache
-def _guarded(kind: type) -> type:
+def _guarded_channel_class(kind: type) -> type:
     """Return the guarded subclass of a channel class."""
     return type(kind.__name__, (_GuardedChannel, kind), {})

@@ -24,7 +24,7 @@ _KEEPALIVE_GRAIN_S = 0.5
 _BUFFER_BYTES = 512 * 1024
 
 
-class _Shared(threading.local):
+class _SharedReadBuffer(threading.local):
     """What everybody in a thread reads into: from a read to the end of its callback nobody else
     does, as a thread has one loop.
     """
@@ -33,7 +33,7 @@ class _Shared(threading.local):
         self.view = memoryview(bytearray(_BUFFER_BYTES))
 
 
-_shared = _Shared()
+_shared = _SharedReadBuffer()
 
 
 class Receiver(asyncio.BufferedProtocol):

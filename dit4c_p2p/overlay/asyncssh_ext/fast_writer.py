@@ -69,7 +69,7 @@ class Outbox:
             transport.writelines(parts)
 
 
-def writer(channel: Any) -> Callable[[bytes], None]:
+def fast_writer(channel: Any) -> Callable[[bytes], None]:
     """A function that does what ``channel.write`` does, for a channel of bytes.
 
     It is ``channel.write`` itself for a connection that was not quickened.
@@ -84,7 +84,7 @@ def writer(channel: Any) -> Callable[[bytes], None]:
     guard = channel.guard
     put = outbox.put
     sealer = Sealer(None)
-    padding = _Padding()
+    padding = _RandomPadding()
 
     def quick_write(data: bytes) -> None:
         nonlocal sealer
@@ -107,7 +107,7 @@ def writer(channel: Any) -> Callable[[bytes], None]:
             write(data)
             return
         most = channel._send_pktsize
-        for part in (data,) if size <= most else _parts(data, most):
+        for part in (data,) if size <= most else _packet_parts(data, most):
             size = len(part)
             fill = -(10 + size) % BLOCK_BYTES
             if fill < 4:
@@ -125,13 +125,13 @@ def writer(channel: Any) -> Callable[[bytes], None]:
     return quick_write
 
 
-def _parts(data: bytes, most: int) -> Iterator[memoryview]:
+def _packet_parts(data: bytes, most: int) -> Iterator[memoryview]:
     view = memoryview(data)
     for start in range(0, len(view), most):
         yield view[start : start + most]
 
 
-class _Padding:
+class _RandomPadding:
     """Random bytes, drawn from the system a few thousand at a time and used once."""
 
     __slots__ = ("_pool", "_used")

@@ -7,7 +7,7 @@ everything that peers exchange, two shorter ways stand in for that:
 - :func:`enable_fast_path` puts a receiver in front of a logged-in connection, which opens packets
   of channel data by itself and hands everything else to asyncssh, still encrypted; and an outbox
   behind it, which sends what is written during one turn of the loop by one system call.
-- :func:`writer` gives a function to use in the place of ``channel.write``.
+- :func:`fast_writer` gives a function to use in the place of ``channel.write``.
 
 Both keep asyncssh's own state in step (sequence numbers, nonces, windows, bytes until the next key
 exchange) and leave to it whatever is not the plain case: key exchanges, other ciphers, compression,
@@ -24,9 +24,9 @@ import asyncssh
 
 from dit4c_p2p.overlay.asyncssh_ext import private_api
 from dit4c_p2p.overlay.asyncssh_ext.fast_reader import Receiver
-from dit4c_p2p.overlay.asyncssh_ext.fast_writer import Outbox, writer
+from dit4c_p2p.overlay.asyncssh_ext.fast_writer import Outbox, fast_writer
 
-__all__ = ["DOUBT", "enable_fast_path", "writer"]
+__all__ = ["DOUBT", "enable_fast_path", "fast_writer"]
 
 _log = logging.getLogger(__name__)
 

@@ -83,7 +83,7 @@ QUICK: Names = {
 _LOOKED_AT = "2.24."
 
 
-def missing(names: Names) -> list[str]:
+def missing_private_names(names: Names) -> list[str]:
     """Return those of ``names`` that the installed asyncssh lacks."""
     return [
         f"{owner.__name__}.{name}"
@@ -95,7 +95,7 @@ def missing(names: Names) -> list[str]:
 
 def unsupported_reason(names: Names) -> str:
     """Return why ``names`` must not be used with the installed asyncssh; empty if they may be."""
-    if lacking := missing(names):
+    if lacking := missing_private_names(names):
         return f"asyncssh {asyncssh.__version__} has no {', '.join(lacking)}"
     if not asyncssh.__version__.startswith(_LOOKED_AT):
         return f"asyncssh {asyncssh.__version__} is not one of {_LOOKED_AT}x"

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 from yarl import URL
 
-from dit4c_p2p.net.https_redirect import host_of
+from dit4c_p2p.net.https_redirect import host_of_authority
 from dit4c_p2p.net.listener import ConnectionSlot
 from dit4c_p2p.portal.audit import set_request_origin
 from dit4c_p2p.portal.context import services
@@ -36,6 +36,8 @@ async def resolve_client_address(request: web.Request, handler: Handler) -> web.
 
 def _redirect_to_https(request: web.Request, url: str) -> web.Response:
     path = request.raw_path
-    if host_of(request.headers.get("Host", "")) != URL(url).host or not path.startswith("/"):
+    if host_of_authority(request.headers.get("Host", "")) != URL(url).host or not path.startswith(
+        "/"
+    ):
         return web.Response(status=421, text="This is not the portal of that host.\n")
     return web.Response(status=308, headers={"Location": url + path})

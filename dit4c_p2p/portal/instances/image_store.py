@@ -8,8 +8,8 @@ import asyncssh
 
 from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.names import PeerName
-from dit4c_p2p.messages.image_access import Verb, claims
-from dit4c_p2p.oci.docker_archive import Segment, docker_archive, parts_from
+from dit4c_p2p.messages.image_access import RepositoryVerb, image_token_claims
+from dit4c_p2p.oci.docker_archive import ArchiveSegment, archive_parts_from, docker_archive
 from dit4c_p2p.oci.errors import InvalidImage
 from dit4c_p2p.oci.manifest import MAX_CONFIG_BYTES, parse_manifest
 from dit4c_p2p.oci.registry_client import (
@@ -36,7 +36,7 @@ class SavedArchive:
     """A saved image as ``docker load`` takes it; ``size`` in bytes."""
 
     repository: str
-    segments: list[Segment]
+    segments: list[ArchiveSegment]
     size: int
 
 
@@ -86,7 +86,7 @@ class ImageStore:
         """
         try:
             async with self._client() as client:
-                for segment, first, count in parts_from(archive.segments, start, end):
+                for segment, first, count in archive_parts_from(archive.segments, start, end):
                     if segment.blob is None:
                         yield segment.content[first : first + count]
                         continue
@@ -121,7 +121,7 @@ class ImageStore:
                 PeerName.parse(str(self._config.name)),
                 server.name,
                 now=self._clock(),
-                claims=claims(repository, (Verb.PULL, Verb.DELETE)),
+                claims=image_token_claims(repository, (RepositoryVerb.PULL, RepositoryVerb.DELETE)),
             )
 
         return RegistryClient(server.url, connect=server.connect, token=token)

@@ -22,7 +22,7 @@ from dit4c_p2p.database import in_transaction
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.identity.tokens import VerifiedToken
-from dit4c_p2p.messages.image_access import Verb
+from dit4c_p2p.messages.image_access import RepositoryVerb
 from dit4c_p2p.messages.instances import FINAL
 from dit4c_p2p.messages.saved_images import SAVED_REGISTRY
 from dit4c_p2p.oci.names import (
@@ -52,11 +52,11 @@ class PeerRights:
     verbs: frozenset[str]
     sources: frozenset[str]
 
-    def cover(self, verb: Verb, repository: str) -> bool:
+    def cover(self, verb: RepositoryVerb, repository: str) -> bool:
         """Whether the token names this."""
         if repository == self.repository:
             return verb in self.verbs
-        return verb is Verb.PULL and repository in self.sources
+        return verb is RepositoryVerb.PULL and repository in self.sources
 
 
 @dataclass(frozen=True)
@@ -104,10 +104,10 @@ class ImageAccess:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
 
-    async def may(self, rights: Rights, verb: Verb, repository: str) -> bool:
+    async def may(self, rights: Rights, verb: RepositoryVerb, repository: str) -> bool:
         """Whether who has these rights may do this now."""
         if isinstance(rights, SecretRights):
-            return verb is Verb.PULL and repository == rights.repository
+            return verb is RepositoryVerb.PULL and repository == rights.repository
         if not rights.cover(verb, repository):
             return False
         try:
@@ -116,7 +116,7 @@ class ImageAccess:
             return False
         match rights.peer.kind:
             case Kind.PORTAL:
-                return verb in (Verb.PULL, Verb.DELETE)
+                return verb in (RepositoryVerb.PULL, RepositoryVerb.DELETE)
             case Kind.INSTANCE:
                 return await self._instance_may(rights.peer.id, verb, wanted)
             case Kind.NODE:
@@ -140,17 +140,17 @@ class ImageAccess:
         return SecretRights(row.person_id, row.repository)
 
     async def _instance_may(
-        self, id: str, verb: Verb, wanted: InstanceRepository | BaseRepository
+        self, id: str, verb: RepositoryVerb, wanted: InstanceRepository | BaseRepository
     ) -> bool:
         instance = await Instance.get_or_none(id=id)
         if instance is None or instance.state in FINAL:
             return False
-        if verb is Verb.PULL:
+        if verb is RepositoryVerb.PULL:
             own = wanted == InstanceRepository(id) or str(wanted) == source_repository(
                 instance.image
             )
             return own or isinstance(wanted, BaseRepository)
-        if verb is not Verb.PUSH:
+        if verb is not RepositoryVerb.PUSH:
             return False
         if isinstance(wanted, InstanceRepository):
             return wanted.instance == id and bool(await self._open_saves(id).exists())
@@ -177,9 +177,9 @@ class ImageAccess:
         return ImageSave.filter(Q(ended_at=None) | just_confirmed, instance_id=instance)
 
     async def _node_may(
-        self, node: PeerName, verb: Verb, wanted: InstanceRepository | BaseRepository
+        self, node: PeerName, verb: RepositoryVerb, wanted: InstanceRepository | BaseRepository
     ) -> bool:
-        if verb is not Verb.PULL:
+        if verb is not RepositoryVerb.PULL:
             return False
         if isinstance(wanted, BaseRepository):
             return True

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from dit4c_p2p.messages.snapshot_names import time_of
+from dit4c_p2p.messages.snapshot_names import snapshot_time
 from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import (
     BadRequest,
@@ -132,7 +132,7 @@ async def folder_page(call: PageCall) -> web.Response:
     return call.page(
         "folder.html",
         place=place,
-        past=time_of(place.snapshot or b""),
+        past=snapshot_time(place.snapshot or b""),
         title=await folder_title(place),
         crumbs=await _crumbs(place),
         items=[_row(place, item) for item in items[first : first + _SHOWN]],
@@ -415,7 +415,7 @@ async def folder_title(place: files.Place) -> str:
     if place.is_past and len(place.below) == 1:
         return "Earlier versions"
     if place.snapshot is not None and len(place.below) == 2:
-        at = time_of(place.snapshot)
+        at = snapshot_time(place.snapshot)
         return shown_name(place.snapshot) if at is None else f"{moment_text(at)} UTC"
     if not place.is_top:
         return shown_name(place.path.name)

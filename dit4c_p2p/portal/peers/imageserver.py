@@ -10,7 +10,7 @@ from aiohttp import web
 from dit4c_p2p.identity import tokens
 from dit4c_p2p.identity.errors import IdentityError, InvalidToken
 from dit4c_p2p.identity.names import Kind, PeerName
-from dit4c_p2p.messages.image_access import AUTH_PATH, SERVER_TOKEN_HEADER, Verb
+from dit4c_p2p.messages.image_access import AUTH_PATH, SERVER_TOKEN_HEADER, RepositoryVerb
 from dit4c_p2p.portal.context import services
 from dit4c_p2p.portal.errors import Forbidden, Unauthorized
 from dit4c_p2p.portal.instances.images import Rights, rights_of_token
@@ -26,7 +26,7 @@ class CredentialsNeeded(Unauthorized):
 
 def routes() -> list[web.RouteDef]:
     """For image servers, and for a stock registry's proxy with its static token."""
-    verbs = "|".join(Verb)
+    verbs = "|".join(RepositoryVerb)
     return [
         web.get(f"{AUTH_PATH}/login", may_log_in),
         web.get(f"{AUTH_PATH}/{{verb:{verbs}}}/{{repository:.+}}", may),
@@ -44,7 +44,7 @@ async def may(request: web.Request) -> web.Response:
     """The caller may do this to the repository, now."""
     server = await _image_server(request)
     rights = await _rights(request, server)
-    verb, repository = Verb(request.match_info["verb"]), request.match_info["repository"]
+    verb, repository = RepositoryVerb(request.match_info["verb"]), request.match_info["repository"]
     if rights is None or not await services(request).image_access.may(rights, verb, repository):
         raise Forbidden(f"this {verb} is not allowed")
     return web.Response(status=204)

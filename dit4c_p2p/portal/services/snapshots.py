@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dit4c_p2p.messages.snapshot_names import SNAPSHOTS, time_of
+from dit4c_p2p.messages.snapshot_names import SNAPSHOTS, snapshot_time
 from dit4c_p2p.portal.context import PortalContext
 from dit4c_p2p.portal.errors import NotFound
 from dit4c_p2p.portal.services.files import Place, check_writable, session
@@ -45,7 +45,7 @@ async def file_versions(parts: PortalContext, person: str, folder: Place) -> lis
         found = [
             FileVersion(at, FilePath((*kept.names, item.name, *below)))
             for item in items
-            if (at := time_of(item.name)) is not None
+            if (at := snapshot_time(item.name)) is not None
         ]
         there = await restoring.existing(sftp, [one.path for one in found])
     return sorted((one for one in found if one.path in there), key=lambda one: -one.at)
@@ -83,7 +83,7 @@ async def restore_version(
 
 
 def _check_snapshot(place: Place) -> float:
-    at = time_of(place.snapshot or b"")
+    at = snapshot_time(place.snapshot or b"")
     if at is None or len(place.below) < 3:
         raise NotFound("there is no such page")
     check_writable(Place(place.live, place.grant, place.server))

@@ -25,7 +25,7 @@ from dit4c_p2p.identity.portal_client import PortalClient
 from dit4c_p2p.identity.registry_client import Registry
 from dit4c_p2p.messages.codec import decode, encode
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
-from dit4c_p2p.overlay.client import Listening, ListenState
+from dit4c_p2p.overlay.client import ListeningAtRouters, ListenState
 from dit4c_p2p.overlay.ssh_options import PACKET_BYTES, WINDOW_BYTES, Identity
 
 COUNT = 1000
@@ -146,7 +146,7 @@ class Holder:
             if self._listening == self._held:
                 print(self._word, flush=True)
 
-        await Listening(identity, [self._router], self._registry, bind, on_state).run()
+        await ListeningAtRouters(identity, [self._router], self._registry, bind, on_state).run()
 
 
 class _Nothing(asyncssh.SSHTCPSession[bytes]):

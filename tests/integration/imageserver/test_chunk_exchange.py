@@ -7,7 +7,7 @@ import pytest
 
 from dit4c_p2p.oci.chunks import ENTRY_BYTES, Chunk, cut, decode_chunks, encode_chunks
 from dit4c_p2p.oci.digests import Digest
-from dit4c_p2p.oci.exchange import BundleReader, Coding, Head, Packed, pack, unpack
+from dit4c_p2p.oci.exchange import BundleReader, Coding, Head, Packed, pack_chunk, unpack_chunk
 
 ONE, TWO = "instances/one", "instances/two"
 CONTENT = random.Random(1).randbytes(3_000_000) + b"text " * 400_000
@@ -42,7 +42,7 @@ async def test_a_node_learns_what_a_blob_is_made_of_and_fetches_chunks(api):
     wanted = [CHUNKS[3], CHUNKS[0], CHUNKS[3]]
     fetched = list(BundleReader().feed((await api.fetch(ONE, wanted)).body))
     assert [one.head.chunk for one in fetched] == wanted
-    assert [unpack(one) for one in fetched] == [PIECES[3], PIECES[0], PIECES[3]]
+    assert [unpack_chunk(one) for one in fetched] == [PIECES[3], PIECES[0], PIECES[3]]
     whole = await api.push_blob(ONE, b"came whole")
     assert (await api.ask("GET", f"/v2/{ONE}/_dit4c/blobs/{whole}")).status == 404
 
@@ -53,7 +53,8 @@ async def test_each_chunk_is_kept_once(work, api):
         assert await api.push_by_chunks(repository, CONTENT) == len(set(CHUNKS))
     packs = work.server.store.files.all_of("packs")
     stored = sum(
-        pack(chunk, piece).head.stored for chunk, piece in set(zip(CHUNKS, PIECES, strict=True))
+        pack_chunk(chunk, piece).head.stored
+        for chunk, piece in set(zip(CHUNKS, PIECES, strict=True))
     )
     assert sum(path.stat().st_size for path in packs) == stored
 
@@ -113,7 +114,7 @@ async def test_a_blob_needs_all_its_chunks_and_its_digest(api):
 
 async def test_a_chunk_whose_bytes_do_not_match_is_refused_and_those_before_it_stay(api):
     lie = Packed(Head(CHUNKS[1], len(PIECES[0]), Coding.ZSTD), PIECES[0])
-    body = pack(CHUNKS[0], PIECES[0]).wire + lie.wire + pack(CHUNKS[2], PIECES[2]).wire
+    body = pack_chunk(CHUNKS[0], PIECES[0]).wire + lie.wire + pack_chunk(CHUNKS[2], PIECES[2]).wire
     answer = await api.ask("POST", f"/v2/{ONE}/_dit4c/chunks/bundle", data=body)
     assert (answer.status, answer.code) == (400, "BLOB_UPLOAD_INVALID")
     assert (await api.missing(ONE, CHUNKS[:3])).json == {"missing": [1, 2]}
@@ -121,7 +122,9 @@ async def test_a_chunk_whose_bytes_do_not_match_is_refused_and_those_before_it_s
 
 async def test_a_bundle_that_is_cut_keeps_what_came_whole(work, api):
     """issue: an upload cut at half sends one chunk again at the most."""
-    bundle = [pack(chunk, piece).wire for chunk, piece in zip(CHUNKS, PIECES, strict=True)][:6]
+    bundle = [pack_chunk(chunk, piece).wire for chunk, piece in zip(CHUNKS, PIECES, strict=True)][
+        :6
+    ]
     sent = b"".join(bundle[:3]) + bundle[3][: len(bundle[3]) // 2]
 
     async def half():

@@ -18,7 +18,7 @@ from systems.stock_registry import TOKEN_SHA256, nginx_of_the_guide
 from dit4c_p2p.identity.keys import fingerprint, generate, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.tokens import issue
-from dit4c_p2p.messages.image_access import claims
+from dit4c_p2p.messages.image_access import image_token_claims
 from dit4c_p2p.messages.public import ImageServerInfo
 from dit4c_p2p.oci.digests import Digest
 from dit4c_p2p.portal.config import KnownImageServer
@@ -52,7 +52,7 @@ class Stock:
         """A client with a peer's token."""
         token = issue(
             self.work.keys[peer], PeerName.parse(peer), NAME, now=self.work.clock(),
-            claims=claims(repository, verbs.split(), sources),
+            claims=image_token_claims(repository, verbs.split(), sources),
         )  # fmt: skip
         api = RegistryApi(self.address, "")
         secret = base64.b64encode(f"{peer}:{token}".encode()).decode()

@@ -15,11 +15,11 @@ from systems.router import a_house
 from systems.visited_app import Portal, app, browser
 
 from dit4c_p2p.net import proxy_protocol
-from dit4c_p2p.net.trusted_proxies import TrustedProxies, parse_networks
+from dit4c_p2p.net.trusted_proxies import TrustedProxies, parse_proxy_networks
 from dit4c_p2p.portal import Limits as PortalLimits
 from dit4c_p2p.router import Limits
 
-NGINX = TrustedProxies(parse_networks(["127.0.0.1"]))
+NGINX = TrustedProxies(parse_proxy_networks(["127.0.0.1"]))
 HOST = "abc.apps.example.test"
 LIKE_FORWARDED = {
     "X_Forwarded_For": "203.0.113.7",
@@ -56,7 +56,7 @@ async def test_nginx_leads_its_plain_port_to_https(tmp_path, house, authority):
 
 async def test_forwarded_headers_of_a_stranger_are_ignored(tmp_path):
     """security.md 2.9; issue: forwarded headers from a stranger."""
-    proxies = TrustedProxies(parse_networks(["127.0.0.99"]))
+    proxies = TrustedProxies(parse_proxy_networks(["127.0.0.99"]))
     async with a_house(tmp_path, Limits(), **behind(proxies)) as house:
         callers = []
         await app(house, callers)
@@ -142,7 +142,7 @@ async def test_proxy_protocol_of_a_named_address(tmp_path, authority, tls, versi
         if version == 1:
             writer.write(b"PROXY TCP4 192.0.2.1 192.0.2.80 4567 443\r\n")
         else:
-            writer.write(proxy_protocol.encode("192.0.2.1", 4567))
+            writer.write(proxy_protocol.encode_proxy_header("192.0.2.1", 4567))
         if tls:
             await writer.start_tls(authority.client(), server_hostname=HOST)
         forged = b"X-Forwarded-For: 203.0.113.7\r\n"
@@ -153,12 +153,12 @@ async def test_proxy_protocol_of_a_named_address(tmp_path, authority, tls, versi
 
 
 async def test_a_stranger_can_not_speak_the_proxy_protocol(tmp_path):
-    proxies = TrustedProxies(parse_networks(["127.0.0.99"]), proxy_protocol=True)
+    proxies = TrustedProxies(parse_proxy_networks(["127.0.0.99"]), proxy_protocol=True)
     async with a_house(tmp_path, Limits(head_s=1), **behind(proxies)) as house:
         callers = []
         await app(house, callers)
         for header in (
-            proxy_protocol.encode("192.0.2.1", 4567),
+            proxy_protocol.encode_proxy_header("192.0.2.1", 4567),
             b"PROXY TCP4 192.0.2.1 192.0.2.80 4567 443\r\n",
         ):
             reader, writer = await house.visit()
@@ -227,8 +227,8 @@ async def who(reader):
         (b"PROXY TCP4 192.0.2.1 192.0.2.80 4567 443\r\n", "192.0.2.1"),
         (b"PROXY TCP6 2001:db8::1 ::1 4567 443\r\n", "2001:db8::1"),
         (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
-        (proxy_protocol.encode("192.0.2.1", 4567), "192.0.2.1"),
-        (proxy_protocol.encode("", 0), "127.0.0.1"),
+        (proxy_protocol.encode_proxy_header("192.0.2.1", 4567), "192.0.2.1"),
+        (proxy_protocol.encode_proxy_header("", 0), "127.0.0.1"),
     ],
     ids=["v1", "v1 IPv6", "v1 unknown", "v2", "v2 local"],
 )
@@ -246,7 +246,10 @@ async def test_proxy_protocol_at_the_portal(passed_on_portal, authority, tls, he
 
 async def test_a_stranger_can_not_speak_the_proxy_protocol_to_the_portal(passed_on_portal):
     port, stranger = passed_on_portal.portal._server.ports[0], ("127.0.0.9", 0)
-    for header in (proxy_protocol.encode("192.0.2.1", 4567), b"PROXY TCP4 192.0.2.1 ::1 1 2\r\n"):
+    for header in (
+        proxy_protocol.encode_proxy_header("192.0.2.1", 4567),
+        b"PROXY TCP4 192.0.2.1 ::1 1 2\r\n",
+    ):
         reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=stranger)
         writer.write(header + WHO)
         said = await reader.read()

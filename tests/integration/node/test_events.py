@@ -8,12 +8,12 @@ from systems.pods import docker, inspect, pods_of, run_start
 
 from dit4c_p2p.messages.node import PodEvent, PodState
 from dit4c_p2p.node.engine.client import Engine
-from dit4c_p2p.node.pods.supervisor import FellBehind, PodSupervisor, Subscription
+from dit4c_p2p.node.pods.supervisor import FellBehind, PodEventSubscription, PodSupervisor
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
 
-async def until(events: Subscription, state: PodState | None) -> PodEvent:
+async def until(events: PodEventSubscription, state: PodState | None) -> PodEvent:
     """The next event with this state."""
     async with asyncio.timeout(30):
         while True:

@@ -118,7 +118,7 @@ async def test_names_are_asked_for_at_the_name_server_of_the_new_network(
     lan, config, engine, images, instance, tmp_path
 ):
     """The engine goes on to ask the one that the pod was made with."""
-    machine = host_network.read()
+    machine = host_network.read_host_network()
     here = [replace(machine, resolvers=(IPv4Address("192.0.2.53"),))]
     parts = NodeParts(config, engine, host_now=lambda: here[-1])
     pods = parts.pods
@@ -153,7 +153,7 @@ async def test_names_are_asked_for_at_the_name_server_of_the_new_network(
 
 async def test_a_pod_under_construction_gets_the_newest_rules(config, engine, images, instance):
     """The machine moves after the pod's rules were made, and before they are loaded."""
-    machine = host_network.read()
+    machine = host_network.read_host_network()
     here = [machine]
 
     class Moving:
@@ -189,7 +189,7 @@ async def test_a_pod_that_can_not_have_the_new_rules_is_stopped(
             return 1, "nft: no"
 
     parts = NodeParts(config, NoRules())
-    refusing, wanted = parts.pods, parts.rules.reach(host_network.read())
+    refusing, wanted = parts.pods, parts.rules.reach(host_network.read_host_network())
 
     def no_room(self, reason):
         raise FilesFailed(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))

@@ -14,7 +14,7 @@ from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import fingerprint, generate, public_line
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import DiscardInstance, StartInstance
-from dit4c_p2p.observe.metrics import exposition
+from dit4c_p2p.observe.metrics import metrics_exposition
 
 
 def lines(work):
@@ -274,7 +274,7 @@ async def test_the_newest_hash_is_on_a_page_and_among_the_figures(work):
         assert "<code>login</code>" in page
         assert "are missing from the log" not in page
         await work.portal.measure()
-        figures = exposition([work.portal.metrics]).decode()
+        figures = metrics_exposition([work.portal.metrics]).decode()
         assert f'hash="{newest}"' in figures
         kept = work.config.audit_path.read_bytes().splitlines(keepends=True)
         with work.config.audit_path.open("r+b") as file:
@@ -282,5 +282,5 @@ async def test_the_newest_hash_is_on_a_page_and_among_the_figures(work):
         await audit.finish()
         assert "are missing from the log" in (await browser.get("/admin/audit")).text
         await work.portal.measure()
-        figures = exposition([work.portal.metrics]).decode()
+        figures = metrics_exposition([work.portal.metrics]).decode()
         assert 'dit4c_audit_shortened{component="portal"} 1.0' in figures

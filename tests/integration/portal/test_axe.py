@@ -16,10 +16,10 @@ pytestmark = [pytest.mark.browser, pytest.mark.parametrize("engine", ["sqlite"],
 
 PORTAL = "http://localhost:8080/"
 ROUTER_PAGES = (
-    error_pages.starting("JupyterLab", PORTAL),
-    error_pages.stopped("JupyterLab", PORTAL, "n3orsaj32z"),
-    error_pages.gone("JupyterLab", PORTAL),
-    error_pages.no_such_instance(PORTAL),
+    error_pages.starting_page("JupyterLab", PORTAL),
+    error_pages.stopped_page("JupyterLab", PORTAL, "n3orsaj32z"),
+    error_pages.gone_page("JupyterLab", PORTAL),
+    error_pages.no_such_instance_page(PORTAL),
 )
 
 
@@ -96,7 +96,7 @@ async def test_no_page_has_a_finding(work, browser):
 
 
 async def test_no_page_of_the_router_and_the_auth_helper_has_a_finding(work, browser, tmp_path):
-    renderer = error_pages.Renderer(resources.folder("templates") / "router")
+    renderer = error_pages.ErrorPageRenderer(resources.folder("templates") / "router")
     answers = {page.code: renderer.render(page) for page in ROUTER_PAGES}
     answers["auth"] = auth_pages.render_page(
         auth_pages.problem_page(

@@ -9,7 +9,7 @@ from systems.portal import IMAGE, PortalAtWork
 from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.tokens import issue
-from dit4c_p2p.messages.image_access import AUTH_PATH, SERVER_TOKEN_HEADER, claims
+from dit4c_p2p.messages.image_access import AUTH_PATH, SERVER_TOKEN_HEADER, image_token_claims
 from dit4c_p2p.messages.public import ImageServerInfo
 from dit4c_p2p.oci.digests import Digest
 from dit4c_p2p.oci.names import BaseRepository
@@ -72,7 +72,7 @@ class Asking:
             PeerName.parse(name),
             str(more.pop("audience", AUDIENCE)),
             now=self.work.clock() + float(more.pop("ahead", 0.0)),
-            claims=claims(repository, verbs.split(), sources),
+            claims=image_token_claims(repository, verbs.split(), sources),
         )
 
     async def ask(

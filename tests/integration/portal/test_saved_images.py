@@ -19,7 +19,7 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.imageserver.app import ImageServer
 from dit4c_p2p.imageserver.config import ImageServerConfig
 from dit4c_p2p.messages.codec import encode
-from dit4c_p2p.messages.image_access import Verb, claims
+from dit4c_p2p.messages.image_access import RepositoryVerb, image_token_claims
 from dit4c_p2p.messages.instances import State
 from dit4c_p2p.messages.link import SaveInstance, StartInstance
 from dit4c_p2p.messages.public import ImageServerInfo
@@ -82,7 +82,7 @@ async def preserved(house, text: str) -> tuple[str, str]:
     name, repository = PeerName.parse(f"instance-{instance}"), f"instances/{instance}"
 
     def token(wanted: str) -> str:
-        about = claims(wanted, (Verb.PULL, Verb.PUSH))
+        about = image_token_claims(wanted, (RepositoryVerb.PULL, RepositoryVerb.PUSH))
         return tokens.issue(key, name, SERVER, now=time.time(), claims=about)
 
     content = layer(text)

@@ -5,7 +5,7 @@ import pytest
 from dit4c_p2p.cli import main
 from dit4c_p2p.node import agent
 from dit4c_p2p.node.owner import inventory
-from dit4c_p2p.node.owner.inventory import Found
+from dit4c_p2p.node.owner.inventory import FoundInstance
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def done(monkeypatch):
     acts = []
 
     async def listed(folder, engine):
-        return [Found("abc", "Up 2 hours"), Found("xyz", "")]
+        return [FoundInstance("abc", "Up 2 hours"), FoundInstance("xyz", "")]
 
     async def removed(folder, engine):
         acts.append("removed")
@@ -24,8 +24,8 @@ def done(monkeypatch):
         acts.append("stopped")
         return ["abc", "xyz"]
 
-    monkeypatch.setattr(inventory, "list_instances", listed)
-    monkeypatch.setattr(inventory, "stop_everything", stopped)
+    monkeypatch.setattr(inventory, "list_instances_on_machine", listed)
+    monkeypatch.setattr(inventory, "stop_all_pods_on_machine", stopped)
     monkeypatch.setattr(agent, "remove_everything", removed)
     return acts
 

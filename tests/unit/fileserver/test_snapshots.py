@@ -11,7 +11,7 @@ from dit4c_p2p.fileserver.snapshots import (
     Stopped,
     to_remove,
 )
-from dit4c_p2p.messages.snapshot_names import name_of, time_of
+from dit4c_p2p.messages.snapshot_names import snapshot_name, snapshot_time
 
 HOUR, DAY = 3600, 86400
 NOW = 1_800_000_000
@@ -36,7 +36,7 @@ def snapshots(live, tmp_path):
 
 
 def at(tmp_path, now):
-    return tmp_path / "kept" / name_of(now).decode()
+    return tmp_path / "kept" / snapshot_name(now).decode()
 
 
 def test_a_snapshot_stays_as_it_was(live, snapshots, tmp_path):
@@ -90,12 +90,12 @@ def test_folders_that_nobody_may_write_are_thinned_out_too(live, snapshots):
     (live / "same").write_text("later")
     snapshots.make(NOW)
     assert snapshots.thin(NOW, hourly=1, daily=1) == 1
-    assert snapshots.names() == [name_of(NOW)]
+    assert snapshots.names() == [snapshot_name(NOW)]
 
 
 @given(st.sets(st.integers(0, 40 * DAY), max_size=60), st.integers(0, 30), st.integers(0, 30))
 def test_of_each_hour_and_day_the_newest_is_kept(ages, hourly, daily):
-    names = {name_of(NOW - age): NOW - age for age in ages}
+    names = {snapshot_name(NOW - age): NOW - age for age in ages}
     gone = set(to_remove(names, NOW, hourly, daily))
     kept = {name: made for name, made in names.items() if name not in gone}
     assert len(kept) <= 1 + hourly + daily
@@ -110,8 +110,8 @@ def test_of_each_hour_and_day_the_newest_is_kept(ages, hourly, daily):
 
 @pytest.mark.parametrize("name", [b"", b"unfinished", b"2026-13-01T00-00-00Z", b"../x", b"lock"])
 def test_other_names_are_no_snapshots(name):
-    assert time_of(name) is None
+    assert snapshot_time(name) is None
 
 
 def test_a_name_tells_the_time():
-    assert time_of(name_of(NOW)) == NOW
+    assert snapshot_time(snapshot_name(NOW)) == NOW

@@ -7,7 +7,7 @@ from dit4c_p2p.net.large_head import (
     MAX_LARGE_HEAD_BYTES,
     LargeHead,
     LargeHeadStream,
-    without_cookies,
+    large_head_without_cookies,
 )
 
 COOKIES = b"Cookie: " + b"; ".join(b"c%d=%b" % (n, b"x" * 4000) for n in range(40)) + b"\r\n"
@@ -48,7 +48,7 @@ def test_malformed_heads_are_refused(data):
 
 
 def test_host_and_path_of_a_large_head_are_read_before_its_end():
-    head = without_cookies(LARGE[: MAX_HEAD_BYTES + 100])
+    head = large_head_without_cookies(LARGE[: MAX_HEAD_BYTES + 100])
     assert (head.method, head.host, head.path) == (
         "POST",
         "abc.example.net:8081",
@@ -56,9 +56,9 @@ def test_host_and_path_of_a_large_head_are_read_before_its_end():
     )
     assert head.get(b"cookie") is None
     late = b"GET / HTTP/1.1\r\n" + COOKIES + REST + b"\r\n"
-    assert without_cookies(late[:MAX_HEAD_BYTES]) is None
+    assert large_head_without_cookies(late[:MAX_HEAD_BYTES]) is None
     twice = b"GET / HTTP/1.1\r\nHost: a.example\r\nHost: b.example\r\n" + COOKIES
-    assert without_cookies(twice) is None
+    assert large_head_without_cookies(twice) is None
 
 
 def test_of_a_proxys_connection_that_head_alone_passes():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lib.http_probes import CHUNKS, HEADS, SMUGGLED, filled, head
 
-from dit4c_p2p.net.request_validator import Requests
+from dit4c_p2p.net.request_validator import RequestValidator
 
 GET = filled(head(), b"a")
 POST = filled(head(b"Content-Length: 3", line=b"POST / HTTP/1.1"), b"a") + b"abc"
@@ -19,7 +19,7 @@ AFTER = filled(SMUGGLED, b"a")
 
 def fed(data, positions=()):
     """The reader, and what has passed of data that is cut there."""
-    requests, passed = Requests(), b""
+    requests, passed = RequestValidator(), b""
     edges = sorted({0, len(data), *(position % (len(data) + 1) for position in positions)})
     for start, end in pairwise(edges):
         passed += requests.feed(data[start:end])

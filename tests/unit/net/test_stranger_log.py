@@ -6,14 +6,14 @@ import logging
 import pytest
 
 from dit4c_p2p.net import stranger_log
-from dit4c_p2p.net.stranger_log import Summing, summed
+from dit4c_p2p.net.stranger_log import SummingFilter, summed
 
 
 class World:
     def __init__(self, level=logging.WARNING):
         self.now, self.lines = 0.0, []
         self.log = logging.Logger("strangers")
-        self.log.addFilter(Summing(self.log, level, clock=lambda: self.now))
+        self.log.addFilter(SummingFilter(self.log, level, clock=lambda: self.now))
         handler = logging.Handler()
         handler.emit = lambda record: self.lines.append(record.getMessage())
         self.log.addHandler(handler)
@@ -73,7 +73,7 @@ async def test_what_was_not_written_is_summed_up_when_no_more_comes(monkeypatch)
 def test_where_strangers_come_in_lines_are_summed_up(name):
     __import__(f"dit4c_p2p.{name}")
     filters = logging.getLogger(f"dit4c_p2p.{name}").filters
-    assert any(isinstance(one, Summing) for one in filters)
+    assert any(isinstance(one, SummingFilter) for one in filters)
 
 
 def test_once_is_enough():

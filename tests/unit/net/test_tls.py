@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from lib.certificates import DAY_S, Authority, write
 
 from dit4c_p2p.errors import ConfigError
-from dit4c_p2p.net.tls import Certificate, TlsFiles, covers
+from dit4c_p2p.net.tls import Certificate, TlsFiles, certificate_covers
 
 HOST = "portal.example.test"
 
@@ -67,10 +67,10 @@ def test_not_covering_the_host(authority, made_for, asked):
 
 
 def test_wildcards():
-    assert covers(["*.Example.test"], "portal.example.test")
-    assert covers(["*.apps.example.test"], "*.apps.example.test")
-    assert not covers(["*.test"], "portal.example.test")
-    assert not covers(["*"], "localhost")
+    assert certificate_covers(["*.Example.test"], "portal.example.test")
+    assert certificate_covers(["*.apps.example.test"], "*.apps.example.test")
+    assert not certificate_covers(["*.test"], "portal.example.test")
+    assert not certificate_covers(["*"], "localhost")
 
 
 def test_unreadable_and_not_pem(authority, tmp_path):

@@ -8,16 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dit4c_p2p.net import proxy_protocol
-from dit4c_p2p.net.proxy_protocol import BadProxyHeader, Client, decode_v1
+from dit4c_p2p.net.proxy_protocol import BadProxyHeader, ProxiedClient, decode_proxy_header_v1
 from dit4c_p2p.net.trusted_proxies import (
     NOBODY,
     RequestOrigin,
     TrustedProxies,
-    parse_networks,
-    read_header,
+    parse_proxy_networks,
+    read_proxy_header,
 )
 
-PROXIES = TrustedProxies(parse_networks(["127.0.0.1", "10.0.0.0/8", "2001:db8::/32"]))
+PROXIES = TrustedProxies(parse_proxy_networks(["127.0.0.1", "10.0.0.0/8", "2001:db8::/32"]))
 
 
 def test_trust():
@@ -78,10 +78,14 @@ def test_no_field_counts_from_a_proxy_that_speaks_the_proxy_protocol():
 
 
 def test_the_text_form():
-    assert decode_v1(b"PROXY TCP4 192.0.2.1 10.0.0.1 4567 443\r\n") == Client("192.0.2.1", 4567)
-    assert decode_v1(b"PROXY TCP6 2001:db8::1 ::1 4567 443\r\n") == Client("2001:db8::1", 4567)
-    assert decode_v1(b"PROXY UNKNOWN\r\n") is None
-    assert decode_v1(b"PROXY UNKNOWN ffff:: ffff:: 1 2\r\n") is None
+    assert decode_proxy_header_v1(b"PROXY TCP4 192.0.2.1 10.0.0.1 4567 443\r\n") == ProxiedClient(
+        "192.0.2.1", 4567
+    )
+    assert decode_proxy_header_v1(b"PROXY TCP6 2001:db8::1 ::1 4567 443\r\n") == ProxiedClient(
+        "2001:db8::1", 4567
+    )
+    assert decode_proxy_header_v1(b"PROXY UNKNOWN\r\n") is None
+    assert decode_proxy_header_v1(b"PROXY UNKNOWN ffff:: ffff:: 1 2\r\n") is None
     for line in (
         b"PROXY TCP4 192.0.2.1 10.0.0.1 4567\r\n",
         b"PROXY TCP4 2001:db8::1 ::1 4567 443\r\n",
@@ -95,10 +99,10 @@ def test_the_text_form():
         b"GET / HTTP/1.1\r\n",
     ):
         with pytest.raises(BadProxyHeader):
-            decode_v1(line)
+            decode_proxy_header_v1(line)
 
 
-async def _header(data: bytes) -> tuple[Client | None, bytes]:
+async def _header(data: bytes) -> tuple[ProxiedClient | None, bytes]:
     """The client, and what of ``data`` is still there to be read."""
     ours, theirs = socket.socketpair()
     try:
@@ -106,7 +110,7 @@ async def _header(data: bytes) -> tuple[Client | None, bytes]:
         theirs.sendall(data)
         theirs.shutdown(socket.SHUT_WR)
         async with asyncio.timeout(5):
-            client = await read_header(ours)
+            client = await read_proxy_header(ours)
             rest = b""
             while more := await asyncio.get_running_loop().sock_recv(ours, 4096):
                 rest += more
@@ -119,10 +123,10 @@ async def _header(data: bytes) -> tuple[Client | None, bytes]:
 @pytest.mark.parametrize(
     ("header", "client"),
     [
-        (proxy_protocol.encode("192.0.2.1", 99), Client("192.0.2.1", 99)),
-        (proxy_protocol.encode("2001:db8::1", 99), Client("2001:db8::1", 99)),
-        (proxy_protocol.encode("", 0), None),
-        (b"PROXY TCP4 192.0.2.1 10.0.0.1 99 443\r\n", Client("192.0.2.1", 99)),
+        (proxy_protocol.encode_proxy_header("192.0.2.1", 99), ProxiedClient("192.0.2.1", 99)),
+        (proxy_protocol.encode_proxy_header("2001:db8::1", 99), ProxiedClient("2001:db8::1", 99)),
+        (proxy_protocol.encode_proxy_header("", 0), None),
+        (b"PROXY TCP4 192.0.2.1 10.0.0.1 99 443\r\n", ProxiedClient("192.0.2.1", 99)),
         (b"PROXY UNKNOWN\r\n", None),
     ],
 )
@@ -149,6 +153,6 @@ async def test_what_is_no_header(data):
 @given(st.binary(max_size=120))
 def test_any_line(line):
     try:
-        decode_v1(b"PROXY " + line)
+        decode_proxy_header_v1(b"PROXY " + line)
     except BadProxyHeader:
         return

@@ -15,8 +15,8 @@ from dit4c_p2p.identity.keys import generate
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.identity.tokens import issue
 from dit4c_p2p.observe import logs
-from dit4c_p2p.observe.logs import JsonFormatter, TextFormatter, lines_lost, log_to
-from dit4c_p2p.observe.redact import redact
+from dit4c_p2p.observe.logs import JsonFormatter, TextFormatter, log_lines_lost, log_to
+from dit4c_p2p.observe.redact import redact_secrets
 
 NODE = PeerName.parse("node-home")
 # Unicode's: control, line separator, paragraph separator.
@@ -103,7 +103,7 @@ def test_neither_is_one_in_a_traceback(log):
     ],
 )
 def test_ordinary_lines_stay_as_they_are(line):
-    assert redact(line) == line
+    assert redact_secrets(line) == line
 
 
 def test_json_lines_have_their_fields():
@@ -205,11 +205,11 @@ def test_the_file_is_private_and_so_is_the_one_before(tmp_path, monkeypatch):
 
 def test_a_line_that_can_not_be_written_is_shown_to_nobody(capfd):
     """security.md section 5, disk full: the library would print the line as it is, and why."""
-    before = lines_lost()
+    before = log_lines_lost()
     with logging_to(Path("/dev/full"), terminal=logging.ERROR) as log:
         log.warning("it failed: Bearer %s", TOKEN)
         assert capfd.readouterr().err == ""
-        assert lines_lost() == before + 1
+        assert log_lines_lost() == before + 1
         log.error("this is said")
         assert capfd.readouterr().err.endswith(": this is said\n")
 
@@ -222,10 +222,10 @@ class TestOnAFullDisk:
             file = disk.folder / "dit4c.log"
             with logging_to(file, terminal=logging.CRITICAL, form="json") as log:
                 disk.fill()
-                before = lines_lost()
+                before = log_lines_lost()
                 for number in range(500):
                     log.info("%d %s", number, "x" * 100)
-                assert lines_lost() > before
+                assert log_lines_lost() > before
                 disk.make_room()
                 log.info("there is room")
             said = [json.loads(line)["message"] for line in file.read_text().splitlines()]

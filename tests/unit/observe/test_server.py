@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dit4c_p2p.errors import ConfigError, DitError
 from dit4c_p2p.observe import server as server_module
-from dit4c_p2p.observe.metrics import Metrics, exposition, set_all
+from dit4c_p2p.observe.metrics import Metrics, metrics_exposition, set_all_gauge_values
 from dit4c_p2p.observe.server import HealthServer
 
 
@@ -41,7 +41,7 @@ class Component:
     async def measure(self):
         if self.raises is not None:
             raise self.raises
-        set_all(self.there, {"here": 1.0})
+        set_all_gauge_values(self.there, {"here": 1.0})
 
 
 @pytest.fixture
@@ -126,8 +126,10 @@ async def test_figures_of_several_components_are_told_apart(served, portal):
 def test_two_of_a_kind_in_one_process_do_not_meet():
     one, other = Component("router"), Component("router")
     one.seen.labels("a").inc()
-    assert b'dit4c_things_total{component="router",what="a"} 1.0' in exposition([one.metrics])
-    assert b"dit4c_things_total{" not in exposition([other.metrics])
+    assert b'dit4c_things_total{component="router",what="a"} 1.0' in metrics_exposition(
+        [one.metrics]
+    )
+    assert b"dit4c_things_total{" not in metrics_exposition([other.metrics])
 
 
 async def test_a_port_that_is_taken(portal):

@@ -7,22 +7,22 @@ import zstandard
 
 from dit4c_p2p.oci.chunks import MAX_CHUNK_BYTES, Chunk
 from dit4c_p2p.oci.errors import InvalidChunks
-from dit4c_p2p.oci.exchange import BundleReader, Coding, Head, Packed, pack, unpack
+from dit4c_p2p.oci.exchange import BundleReader, Coding, Head, Packed, pack_chunk, unpack_chunk
 
 TEXT = b"the same words again " * 5000
 NOISE = os.urandom(100_000)
 
 
 def packed(content: bytes) -> Packed:
-    return pack(Chunk.of(content), content)
+    return pack_chunk(Chunk.of(content), content)
 
 
 def test_what_compresses_is_compressed_and_the_rest_is_sent_as_it_is() -> None:
     assert packed(TEXT).head.coding is Coding.ZSTD
     assert packed(TEXT).head.stored < len(TEXT) / 10
     assert packed(NOISE).head.coding is Coding.PLAIN
-    assert unpack(packed(TEXT)) == TEXT
-    assert unpack(packed(NOISE)) == NOISE
+    assert unpack_chunk(packed(TEXT)) == TEXT
+    assert unpack_chunk(packed(NOISE)) == NOISE
 
 
 @pytest.mark.parametrize("step", [1, 7, 4096, 10**9])
@@ -78,7 +78,7 @@ def said(chunk: Chunk, body: bytes, coding: Coding = Coding.ZSTD) -> Packed:
 )
 def test_a_chunk_whose_bytes_do_not_match_is_refused(hostile: Packed) -> None:
     with pytest.raises(InvalidChunks):
-        unpack(hostile)
+        unpack_chunk(hostile)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,14 @@
 import asyncio
 
 from dit4c_p2p.messages.public import RouterInfo
-from dit4c_p2p.overlay.client import Listening
+from dit4c_p2p.overlay.client import ListeningAtRouters
 
 
 def router(id, port=8022):
     return RouterInfo(name=f"router-{id}", ssh=[f"127.0.0.1:{port}"], http=[])
 
 
-class Recorded(Listening):
+class Recorded(ListeningAtRouters):
     """Says what it listens at instead of connecting."""
 
     def __init__(self, routers):

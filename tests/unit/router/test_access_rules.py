@@ -7,7 +7,12 @@ import pytest
 from dit4c_p2p.identity.key_documents import KeyDocument
 from dit4c_p2p.identity.names import Kind, PeerName
 from dit4c_p2p.overlay.errors import Refused
-from dit4c_p2p.router.access_rules import check_listen, check_reach, check_served, parse_target
+from dit4c_p2p.router.access_rules import (
+    check_peer_may_listen,
+    check_peer_may_reach,
+    check_peer_served,
+    parse_dial_target,
+)
 
 REACHED = {
     (Kind.SCHEDULER, Kind.NODE),
@@ -22,7 +27,7 @@ def document(name: str, scheduler: str | None = None) -> KeyDocument:
 
 def may_reach(caller: str, target: str, port: int, scheduler: str | None = None) -> bool:
     try:
-        check_reach(
+        check_peer_may_reach(
             PeerName.parse(caller), PeerName.parse(target), port, document(target, scheduler)
         )
     except Refused:
@@ -60,7 +65,7 @@ def test_file_servers_are_reached_by_those_who_have_files_there(caller: str) -> 
 
 def test_another_nodes_document_does_not_count() -> None:
     with pytest.raises(Refused):
-        check_reach(
+        check_peer_may_reach(
             PeerName.parse("scheduler-main"),
             PeerName.parse("node-home"),
             22,
@@ -73,7 +78,7 @@ def test_another_nodes_document_does_not_count() -> None:
 )
 def test_names_only_never_addresses(host: str) -> None:
     with pytest.raises(Refused, match="not the name of a peer"):
-        parse_target(host)
+        parse_dial_target(host)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +86,7 @@ def test_names_only_never_addresses(host: str) -> None:
     [("instance-abc", 80), ("instance-abc", 22), ("node-home", 22), ("fileserver-main", 22)],
 )
 def test_peers_listen_for_their_own_names(peer: str, port: int) -> None:
-    check_listen(PeerName.parse(peer), peer, port)
+    check_peer_may_listen(PeerName.parse(peer), peer, port)
 
 
 @pytest.mark.parametrize(
@@ -102,12 +107,12 @@ def test_peers_listen_for_their_own_names(peer: str, port: int) -> None:
 )
 def test_peers_listen_for_no_other_name_or_port(peer: str, host: str, port: int) -> None:
     with pytest.raises(Refused):
-        check_listen(PeerName.parse(peer), host, port)
+        check_peer_may_listen(PeerName.parse(peer), host, port)
 
 
 def test_a_refusal_says_what_to_ask_for() -> None:
     with pytest.raises(Refused) as caught:
-        check_listen(PeerName.parse("instance-abc"), "instance-xyz", 80)
+        check_peer_may_listen(PeerName.parse("instance-abc"), "instance-xyz", 80)
     assert (
         "Ask for instance-abc:81 or instance-abc:80 or instance-abc:22" in caught.value.one_line()
     )
@@ -117,7 +122,7 @@ def test_a_refusal_says_what_to_ask_for() -> None:
 def test_only_those_with_something_to_do_log_in(kind: Kind) -> None:
     name = PeerName(kind, "a")
     if kind in (Kind.INSTANCE, Kind.NODE, Kind.SCHEDULER, Kind.FILESERVER, Kind.USER):
-        check_served(name, document(str(name)))
+        check_peer_served(name, document(str(name)))
     else:
         with pytest.raises(Refused):
-            check_served(name, document(str(name)))
+            check_peer_served(name, document(str(name)))

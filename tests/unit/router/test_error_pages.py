@@ -10,27 +10,27 @@ import pytest
 from dit4c_p2p import resources
 from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.router import error_pages
-from dit4c_p2p.router.config import user_domain
+from dit4c_p2p.router.config import user_domain_of_url
 
 PORTAL = "https://portal.example.org/"
 ALL = [
-    error_pages.no_such_instance(PORTAL),
-    error_pages.starting("JupyterLab", PORTAL),
-    error_pages.stopped("JupyterLab", PORTAL, "n3orsaj32z"),
-    error_pages.gone("JupyterLab", PORTAL),
-    error_pages.not_connected("JupyterLab", PORTAL),
-    error_pages.portal_silent(),
-    error_pages.clock_off(),
-    error_pages.busy(),
-    error_pages.wrong_host(),
-    error_pages.bad_request(431, "the request head is over 65536 bytes"),
-    error_pages.head_late(10),
+    error_pages.no_such_instance_page(PORTAL),
+    error_pages.starting_page("JupyterLab", PORTAL),
+    error_pages.stopped_page("JupyterLab", PORTAL, "n3orsaj32z"),
+    error_pages.gone_page("JupyterLab", PORTAL),
+    error_pages.not_connected_page("JupyterLab", PORTAL),
+    error_pages.portal_silent_page(),
+    error_pages.clock_off_page(),
+    error_pages.busy_page(),
+    error_pages.wrong_host_page(),
+    error_pages.bad_request_page(431, "the request head is over 65536 bytes"),
+    error_pages.head_late_page(10),
 ]
 
 
 @pytest.fixture(scope="module")
-def renderer() -> error_pages.Renderer:
-    return error_pages.Renderer(resources.folder("templates") / "router")
+def renderer() -> error_pages.ErrorPageRenderer:
+    return error_pages.ErrorPageRenderer(resources.folder("templates") / "router")
 
 
 def split(answer: bytes) -> tuple[str, dict[str, str], bytes]:
@@ -41,7 +41,7 @@ def split(answer: bytes) -> tuple[str, dict[str, str], bytes]:
 
 @pytest.mark.parametrize("page", ALL, ids=lambda page: page.code)
 def test_a_page_is_complete_and_its_policy_lets_its_style_through(
-    renderer: error_pages.Renderer, page: error_pages.Page
+    renderer: error_pages.ErrorPageRenderer, page: error_pages.ErrorPage
 ) -> None:
     first, fields, body = split(renderer.render(page))
     assert first == f"HTTP/1.1 {page.status} {page.reason}"
@@ -64,33 +64,37 @@ def test_a_page_is_complete_and_its_policy_lets_its_style_through(
     assert "<h1>" in text
 
 
-def test_starting_asks_to_come_back_and_refreshes_by_itself(renderer: error_pages.Renderer) -> None:
-    _, fields, body = split(renderer.render(error_pages.starting("x", PORTAL)))
+def test_starting_asks_to_come_back_and_refreshes_by_itself(
+    renderer: error_pages.ErrorPageRenderer,
+) -> None:
+    _, fields, body = split(renderer.render(error_pages.starting_page("x", PORTAL)))
     assert fields["Retry-After"] == "2"
     assert b'<noscript><meta http-equiv="refresh" content="2"></noscript>' in body
 
 
-def test_a_stopped_one_can_be_started_from_its_page(renderer: error_pages.Renderer) -> None:
-    page = error_pages.stopped("x", "https://portal.example.org/", "n3orsaj32z")
+def test_a_stopped_one_can_be_started_from_its_page(
+    renderer: error_pages.ErrorPageRenderer,
+) -> None:
+    page = error_pages.stopped_page("x", "https://portal.example.org/", "n3orsaj32z")
     body = renderer.render(page)
     assert b'href="https://portal.example.org/instances/n3orsaj32z/start"' in body
     assert b'class="bar"' not in body
 
 
-def test_a_title_is_text_and_no_markup(renderer: error_pages.Renderer) -> None:
-    body = renderer.render(error_pages.gone("<script>alert(1)</script>", PORTAL))
+def test_a_title_is_text_and_no_markup(renderer: error_pages.ErrorPageRenderer) -> None:
+    body = renderer.render(error_pages.gone_page("<script>alert(1)</script>", PORTAL))
     assert b"<script" not in body and b"&lt;script&gt;" in body
 
 
-def test_a_problem_document(renderer: error_pages.Renderer) -> None:
-    _, fields, body = split(renderer.render(error_pages.gone("Lab", PORTAL), as_json=True))
+def test_a_problem_document(renderer: error_pages.ErrorPageRenderer) -> None:
+    _, fields, body = split(renderer.render(error_pages.gone_page("Lab", PORTAL), as_json=True))
     assert fields["Content-Type"] == "application/problem+json"
     problem = json.loads(body)
     assert problem["status"] == 410 and problem["code"] == "gone" and problem["title"]
 
 
-def test_a_head_without_its_body(renderer: error_pages.Renderer) -> None:
-    _, fields, body = split(renderer.render(error_pages.busy(), head_only=True))
+def test_a_head_without_its_body(renderer: error_pages.ErrorPageRenderer) -> None:
+    _, fields, body = split(renderer.render(error_pages.busy_page(), head_only=True))
     assert int(fields["Content-Length"]) > 0 and not body
 
 
@@ -106,7 +110,7 @@ def test_a_head_without_its_body(renderer: error_pages.Renderer) -> None:
     ],
 )
 def test_the_form_follows_accept(accept: str, json_wanted: bool) -> None:
-    assert error_pages.prefers_json(accept) is json_wanted
+    assert error_pages.client_prefers_json(accept) is json_wanted
 
 
 @pytest.mark.parametrize(
@@ -117,7 +121,7 @@ def test_the_form_follows_accept(accept: str, json_wanted: bool) -> None:
     ],
 )
 def test_the_user_domain(url: str, domain: str) -> None:
-    assert user_domain(url) == domain
+    assert user_domain_of_url(url) == domain
 
 
 @pytest.mark.parametrize(
@@ -135,5 +139,5 @@ def test_the_user_domain(url: str, domain: str) -> None:
 )
 def test_a_bad_user_url_is_refused_in_one_line(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        user_domain(url)
+        user_domain_of_url(url)
     assert "\n" not in caught.value.one_line()

@@ -66,7 +66,7 @@ PORTS = (
 @pytest.mark.parametrize(
     "option, host",
     [
-        *product(PORTS[:5], all_in_one._hosts(BRIDGE)),
+        *product(PORTS[:5], all_in_one._listen_hosts(BRIDGE)),
         ("--observe-port", "127.0.0.1"),
     ],
 )

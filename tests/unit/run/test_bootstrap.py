@@ -10,7 +10,7 @@ from aiohttp import web
 from dit4c_p2p.identity.installation import read_public_config
 from dit4c_p2p.identity.keys import fingerprint, generate, public_line
 from dit4c_p2p.messages.codec import InvalidMessage
-from dit4c_p2p.run.bootstrap import WrongPortal, learn
+from dit4c_p2p.run.bootstrap import WrongPortal, learn_portal
 from dit4c_p2p.settings.shared import PortalReference
 
 KEY = generate()
@@ -60,7 +60,7 @@ async def portal(aiohttp_server, unused_tcp_port):
 
 async def learnt(portal, folder):
     async with asyncio.timeout(LIMIT_S):
-        return await learn(portal.reference, folder)
+        return await learn_portal(portal.reference, folder)
 
 
 async def test_all_that_a_peer_needs(portal, tmp_path):
@@ -147,7 +147,7 @@ async def test_a_copy_of_another_portal_does_not(portal, tmp_path, caplog):
     portal.reference = PortalReference(url=portal.url, key=public_line(generate()))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
-            await learn(portal.reference, tmp_path)
+            await learn_portal(portal.reference, tmp_path)
     assert "waiting for it" in caplog.text
 
 
@@ -155,7 +155,7 @@ async def test_a_copy_that_is_damaged_does_not(portal, tmp_path):
     (tmp_path / "installation.json").write_text("{")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
-            await learn(portal.reference, tmp_path)
+            await learn_portal(portal.reference, tmp_path)
 
 
 def test_what_a_newer_portal_says_is_left_out(portal):

@@ -9,7 +9,7 @@ from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import generate, public_line
 from dit4c_p2p.imagebuild import BuildFailed
 from dit4c_p2p.run import component
-from dit4c_p2p.run.component import helper_images, wait_for_engine
+from dit4c_p2p.run.component import helper_images_of_settings, wait_for_engine
 from dit4c_p2p.settings import NodeSettings
 from dit4c_p2p.settings.shared import PortalReference
 
@@ -52,13 +52,13 @@ async def asked(tmp_path):
 
 async def test_they_are_built_there(settings, asked):
     with pytest.raises(BuildFailed, match="out of order"):
-        await helper_images(settings)
+        await helper_images_of_settings(settings)
     assert not asked[-1].endswith("/version")
 
 
 async def test_an_engine_that_is_not_there_is_named(settings):
     with pytest.raises(ConfigError) as failed:
-        await helper_images(settings)
+        await helper_images_of_settings(settings)
     assert str(failed.value) == f"the Docker engine at {settings.engine} does not answer"
     assert failed.value.hint == "Start it, or name another one."
 

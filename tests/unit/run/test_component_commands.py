@@ -15,7 +15,7 @@ from dit4c_p2p.identity.keys import generate, parse_public, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.enrol import ENROL_NAMESPACE, enrol_statement
 from dit4c_p2p.run.process import locked_data_folder
-from dit4c_p2p.settings.value import quoted
+from dit4c_p2p.settings.value import quoted_value
 
 KEY = public_line(generate(), "portal-main")
 
@@ -117,7 +117,7 @@ def listening(name, *addresses):
     """The lines of a file that have a setting be these addresses."""
     if name == "observe.listen":
         return {"observe": f'{{listen = "{addresses[0]}"}}'}
-    lines = {name: f"[{', '.join(map(quoted, addresses))}]"}
+    lines = {name: f"[{', '.join(map(quoted_value, addresses))}]"}
     if name in ("listen_tls", "redirect"):
         lines |= {"tls": '{certificate = "/nowhere.pem", key = "/nowhere.key"}'}
         lines.setdefault("listen_tls", '["127.0.0.1:0"]')

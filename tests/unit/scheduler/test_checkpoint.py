@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from dit4c_p2p.messages.instances import State
-from dit4c_p2p.scheduler.checkpoint import overdue
+from dit4c_p2p.scheduler.checkpoint import checkpoint_overdue
 from dit4c_p2p.scheduler.events import (
     CheckpointAsked,
     CheckpointEnded,
@@ -22,7 +22,7 @@ from dit4c_p2p.scheduler.events import (
     StartAsked,
     StopAsked,
 )
-from dit4c_p2p.scheduler.lifecycle import advance
+from dit4c_p2p.scheduler.lifecycle import advance_instance
 
 LIMITS = Limits(save_s=100, upload_s=200)
 RUNNING = Instance(
@@ -33,7 +33,7 @@ ASKED = CheckpointAsked("c1")
 
 def play(*events, instance=RUNNING, now=1000.0):
     for event in events:
-        instance = advance(instance, event, now, LIMITS)
+        instance = advance_instance(instance, event, now, LIMITS)
     return instance
 
 
@@ -59,7 +59,7 @@ def test_failed_and_asked_for_again():
     assert play(ASKED, instance=failed) == failed, "the order may come twice"
     again = play(CheckpointAsked("c2"), instance=failed)
     assert (again.checkpoint, again.failed_checkpoint) == ("c2", "")
-    assert "5 minutes" in overdue(again, LIMITS)
+    assert "5 minutes" in checkpoint_overdue(again, LIMITS)
 
 
 def test_another_meanwhile_is_refused():

@@ -33,8 +33,8 @@ from dit4c_p2p.scheduler.lifecycle import (
     TimeUp,
     Work,
     WorkFailed,
-    advance,
-    work,
+    advance_instance,
+    work_of_instance,
 )
 
 NEW = Instance(id="abc", image="sha256:1", key_nonce="n")
@@ -46,7 +46,7 @@ CRASH = PodExited(1, "the app ended by itself with exit code 1", "last line")
 
 def play(*events: Event, instance: Instance = NEW, now: float = 0) -> Instance:
     for event in events:
-        instance = advance(instance, event, now, LIMITS)
+        instance = advance_instance(instance, event, now, LIMITS)
     return instance
 
 
@@ -65,7 +65,7 @@ def test_from_start_to_running_and_discarded():
         State.DISCARDED,
     ]
     assert play(*UP_TO_RUNNING).node == "node-home"
-    assert [work(play(*events[:count])) for count in range(7)] == [
+    assert [work_of_instance(play(*events[:count])) for count in range(7)] == [
         Work.PLACE,
         Work.FETCH_IMAGE,
         Work.START_POD,
@@ -128,7 +128,7 @@ def test_stopped_and_started_again_in_a_run_of_its_own():
     again = play(*STOPPED, StartAsked(8))
     assert (again.state, again.run, again.ran, again.node) == (State.STARTING, 2, True, "node-home")
     assert again.deadline == LIMITS.start_s
-    assert work(again) is Work.START_POD
+    assert work_of_instance(again) is Work.START_POD
     assert play(PodStarted(), instance=again).state is State.RUNNING
     assert play(StopAsked(9), instance=again).state is State.STOPPING
 
@@ -186,7 +186,7 @@ def test_one_that_is_stopped_before_it_was_reachable_is_stopped_whatever_there_i
     stopped = play(HOME, ImageReady(), StopAsked(5), ended)
     assert (stopped.state, stopped.info) == (State.EXITED, "Stopped")
     again = play(StartAsked(6), instance=stopped)
-    assert (again.state, work(again)) == (State.WAITING_FOR_IMAGE, Work.FETCH_IMAGE)
+    assert (again.state, work_of_instance(again)) == (State.WAITING_FOR_IMAGE, Work.FETCH_IMAGE)
     assert play(ImageReady(), PodStarted(), instance=again).state is State.RUNNING
     assert play(DiscardAsked(), PodGone(), instance=stopped).state is State.DISCARDED
 
@@ -212,16 +212,18 @@ def test_a_discard_comes_after_a_stop_that_is_under_way():
 
 
 def test_time_limits():
-    waiting = advance(NEW, HOME, 1000, LIMITS)
+    waiting = advance_instance(NEW, HOME, 1000, LIMITS)
     assert waiting.deadline == 1100
-    assert advance(waiting, TimeUp(), 1099, LIMITS) == waiting
-    late = advance(waiting, TimeUp(), 1100, Limits())
+    assert advance_instance(waiting, TimeUp(), 1099, LIMITS) == waiting
+    late = advance_instance(waiting, TimeUp(), 1100, Limits())
     assert (late.state, late.deadline) == (State.ERRORED, None)
     assert late.info.startswith("The image was not ready within an hour")
-    starting = advance(waiting, ImageReady(), 1050, LIMITS)
+    starting = advance_instance(waiting, ImageReady(), 1050, LIMITS)
     assert starting.deadline == 1250
-    starting = advance(starting, Progressed(State.STARTING, "waiting for port 8888"), 1051, LIMITS)
-    assert advance(starting, TimeUp(), 1249, LIMITS) == starting
+    starting = advance_instance(
+        starting, Progressed(State.STARTING, "waiting for port 8888"), 1051, LIMITS
+    )
+    assert advance_instance(starting, TimeUp(), 1249, LIMITS) == starting
     late = play(TimeUp(), PodStopped(), instance=starting, now=1250)
     assert (late.state, late.deadline) == (State.ERRORED, None)
     assert late.info == (
@@ -230,12 +232,16 @@ def test_time_limits():
     assert play(TimeUp(), instance=play(*UP_TO_RUNNING), now=1e9).state is State.RUNNING
 
 
-LATE = advance(play(HOME, ImageReady()), TimeUp(), LIMITS.start_s, LIMITS)
+LATE = advance_instance(play(HOME, ImageReady()), TimeUp(), LIMITS.start_s, LIMITS)
 TOO_LATE = "No start within 3.33 minutes; the last that was heard: Starting the container"
 
 
 def test_what_did_not_start_in_time_is_stopped_before_it_is_said_to_have_failed():
-    assert (LATE.state, work(LATE), LATE.occupies) == (State.STOPPING, Work.STOP_POD, True)
+    assert (LATE.state, work_of_instance(LATE), LATE.occupies) == (
+        State.STOPPING,
+        Work.STOP_POD,
+        True,
+    )
     assert LATE.info == f"{TOO_LATE}. Stopping the app"
     assert play(PodStarted(), instance=LATE) == LATE, "it comes up too late"
     waiting = play(Progressed(State.STOPPING, "waiting for node-home to answer"), instance=LATE)
@@ -251,7 +257,7 @@ def test_what_did_not_start_in_time_is_stopped_before_it_is_said_to_have_failed(
 
 def test_one_with_files_that_is_gone_when_it_is_to_be_stopped_says_so():
     again = play(*UP_TO_RUNNING, PodInterrupted())
-    late = advance(again, TimeUp(), LIMITS.start_s, LIMITS)
+    late = advance_instance(again, TimeUp(), LIMITS.start_s, LIMITS)
     assert (late.state, late.failure[:8]) == (State.STOPPING, "No start")
     gone = play(PodVanished(), instance=late)
     assert gone.info == "Its container is gone from the machine it ran on"
@@ -279,7 +285,7 @@ def test_what_runs_on_is_stopped():
     assert again == failed
     exited = play(*STOPPED)
     found = play(PodRunsOn(), instance=exited)
-    assert (found.state, work(found)) == (State.STOPPING, Work.STOP_POD)
+    assert (found.state, work_of_instance(found)) == (State.STOPPING, Work.STOP_POD)
     assert play(PodStopped(), instance=found) == exited
     for state in set(State) - {State.EXITED, State.ERRORED}:
         other = replace(NEW, state=state)
@@ -352,7 +358,7 @@ RANK = {
 def test_nothing_goes_back_and_nothing_is_resurrected(happenings):
     instance = NEW
     for event, now in happenings:
-        after = advance(instance, event, now, LIMITS)
+        after = advance_instance(instance, event, now, LIMITS)
         if RANK[after.state] < RANK[instance.state]:
             again = isinstance(event, StartAsked) and event.after > instance.wish
             assert again or isinstance(event, PodInterrupted)
@@ -381,8 +387,8 @@ def test_nothing_goes_back_and_nothing_is_resurrected(happenings):
 @settings(deadline=None)
 @given(st.lists(ANY, max_size=12), ANY)
 def test_an_event_twice_is_an_event_once(before, event):
-    once = advance(play(*before), event, 0, LIMITS)
-    assert advance(once, event, 0, LIMITS) == once
+    once = advance_instance(play(*before), event, 0, LIMITS)
+    assert advance_instance(once, event, 0, LIMITS) == once
 
 
 class Ideal:
@@ -394,7 +400,7 @@ class Ideal:
 
     def does(self, instance: Instance) -> list[Event]:
         """What happens because of what the instance's state calls for."""
-        match work(instance):
+        match work_of_instance(instance):
             case Work.PLACE:
                 return [HOME]
             case Work.FETCH_IMAGE:
@@ -454,7 +460,7 @@ def test_messages_doubled_reordered_replayed_same_final_state(
         if not waiting:
             break
         event = waiting.pop(data.draw(st.integers(0, len(waiting) - 1)))
-        instance = advance(instance, event, 0, LIMITS)
+        instance = advance_instance(instance, event, 0, LIMITS)
         # What has happened before comes again, at any time and in any order; but what answers a
         # call comes on that call, and an interruption is over once the pod was started again.
         for when, which in echoes:
@@ -462,7 +468,7 @@ def test_messages_doubled_reordered_replayed_same_final_state(
             answers = (PodStarted, PodStopped, PodGone, ImageReady, PodInterrupted)
             may_be_late = not isinstance(echo, answers) or echo == event
             if when == steps and may_be_late:
-                instance = advance(instance, echo, 0, LIMITS)
+                instance = advance_instance(instance, echo, 0, LIMITS)
         steps += 1
     ended = {None: State.RUNNING, 0: State.EXITED, 1: State.ERRORED}[exit_code]
     if person.wishes == 0 and wishes and not discard:
@@ -479,7 +485,7 @@ def test_unknown_events_are_ignored_with_a_log_line(state, caplog):
     instance = replace(NEW, state=state)
     unheard = [e for e in (PodGone(), Placed("node-x")) if type(e) not in TABLE[state]]
     for event in unheard:
-        assert advance(instance, event, 0, LIMITS) is instance
+        assert advance_instance(instance, event, 0, LIMITS) is instance
     assert caplog.text.count(f"ignored while {state}") == len(unheard)
 
 

@@ -17,9 +17,9 @@ from dit4c_p2p.scheduler.events import (
     StrayGone,
     Work,
 )
-from dit4c_p2p.scheduler.lifecycle import advance, work
-from dit4c_p2p.scheduler.placement import Wait, choose
-from dit4c_p2p.scheduler.reconcile import compare
+from dit4c_p2p.scheduler.lifecycle import advance_instance, work_of_instance
+from dit4c_p2p.scheduler.placement import WaitForPlace, choose_node
+from dit4c_p2p.scheduler.reconcile import compare_pods
 
 LIMITS = Limits()
 RUNNING = Instance(
@@ -40,7 +40,7 @@ MOVE = MoveAsked(1, "saved/instances/abc@sha256:d", "nonce2")
 
 def play(*events, instance=RUNNING):
     for event in events:
-        instance = advance(instance, event, 0.0, LIMITS)
+        instance = advance_instance(instance, event, 0.0, LIMITS)
     return instance
 
 
@@ -49,7 +49,7 @@ def play(*events, instance=RUNNING):
 )
 def test_it_begins_like_a_new_one(before):
     moved = play(MOVE, instance=before)
-    assert (moved.state, moved.node, work(moved)) == (State.CREATED, None, Work.PLACE)
+    assert (moved.state, moved.node, work_of_instance(moved)) == (State.CREATED, None, Work.PLACE)
     assert (moved.image, moved.key_nonce, moved.epoch) == (MOVE.image, "nonce2", 1)
     assert (moved.run, moved.ran, moved.gone, moved.key_run) == (1, False, False, 0)
     assert (moved.sequence, moved.wish) == (7, 6), "reports and wishes are counted on"
@@ -68,8 +68,8 @@ def test_what_goes_does_not_go_on(state):
 
 
 def test_an_earlier_node_is_not_chosen():
-    waits = choose([], {}, {}, moved=True)
-    assert isinstance(waits, Wait)
+    waits = choose_node([], {}, {}, moved=True)
+    assert isinstance(waits, WaitForPlace)
     assert "no other" in waits.info
 
 
@@ -88,16 +88,16 @@ def pod(state: PodState) -> PodStatus:
 )
 def test_what_an_earlier_node_has_is_stopped_and_kept(state, stopped):
     moved = play(MOVE, Placed("node-b"))
-    found = compare("node-a", [pod(state)], {"abc": moved})
+    found = compare_pods("node-a", [pod(state)], {"abc": moved})
     assert found.events == (("abc", StrayFound("node-a")),)
     assert (found.strays, found.leftovers, found.unknown) == (("abc",) if stopped else (), (), ())
     kept = play(*(event for _, event in found.events), instance=moved)
     assert kept.kept_on == "node-a"
-    gone = compare("node-a", [], {"abc": kept})
+    gone = compare_pods("node-a", [], {"abc": kept})
     assert gone.events == (("abc", StrayGone("node-a")),)
     assert play(StrayGone("node-a"), instance=kept).left_nodes == []
     discarded = replace(kept, state=State.DISCARDED)
-    assert compare("node-a", [pod(state)], {"abc": discarded}).leftovers == ("abc",)
+    assert compare_pods("node-a", [pod(state)], {"abc": discarded}).leftovers == ("abc",)
     # Nobody has placed it there.
-    assert compare("node-c", [pod(state)], {"abc": kept}).unknown == ("abc",)
+    assert compare_pods("node-c", [pod(state)], {"abc": kept}).unknown == ("abc",)
     assert play(StrayFound("node-c"), instance=kept) == kept

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dit4c_p2p.messages.node import NodeDescription
-from dit4c_p2p.scheduler.placement import Place, Wait, choose
+from dit4c_p2p.scheduler.placement import PlaceOnNode, WaitForPlace, choose_node
 
 
 def node(name: str, pods: int, max_pods: int) -> NodeDescription:
@@ -19,21 +19,25 @@ def described(**nodes: tuple[int, int]) -> dict[str, NodeDescription]:
 
 def test_the_node_with_the_fewest_pods_for_its_size():
     nodes = described(small=(1, 2), big=(4, 10))
-    assert choose(nodes, nodes, {}) == Place("big")
-    assert choose(nodes, nodes, {"big": 6}) == Place("small")
+    assert choose_node(nodes, nodes, {}) == PlaceOnNode("big")
+    assert choose_node(nodes, nodes, {"big": 6}) == PlaceOnNode("small")
 
 
 def test_the_same_choice_among_equals():
     nodes = described(b=(0, 4), a=(0, 4))
-    assert choose(nodes, nodes, {}) == Place("a")
+    assert choose_node(nodes, nodes, {}) == PlaceOnNode("a")
 
 
 def test_what_its_user_reads_while_there_is_no_place():
-    assert choose([], {}, {}) == Wait("Waiting for a machine: none belongs to this cluster yet")
-    assert choose(["a"], {}, {}) == Wait("Waiting for a machine: none answers at the moment")
+    assert choose_node([], {}, {}) == WaitForPlace(
+        "Waiting for a machine: none belongs to this cluster yet"
+    )
+    assert choose_node(["a"], {}, {}) == WaitForPlace(
+        "Waiting for a machine: none answers at the moment"
+    )
     full = described(a=(2, 2), b=(0, 0))
-    assert choose(full, full, {}) == Wait("Waiting for a machine: all are full")
-    assert choose(["a", "b", "c"], full, {}) == Wait(
+    assert choose_node(full, full, {}) == WaitForPlace("Waiting for a machine: all are full")
+    assert choose_node(["a", "b", "c"], full, {}) == WaitForPlace(
         "Waiting for a machine: all are full, and 1 does not answer"
     )
 
@@ -48,11 +52,11 @@ def test_no_node_gets_more_than_it_takes(numbers, wanted):
     nodes = described(**numbers)
     placed: dict[str, int] = {}
     for _ in range(wanted):
-        match choose(nodes, nodes, placed):
-            case Place(name):
+        match choose_node(nodes, nodes, placed):
+            case PlaceOnNode(name):
                 placed[name] = max(placed.get(name, 0), nodes[name].pods) + 1
                 assert placed[name] <= nodes[name].max_pods
-            case Wait(info):
+            case WaitForPlace(info):
                 assert info.startswith("Waiting for a machine")
                 assert all(
                     max(node.pods, placed.get(name, 0)) >= node.max_pods

@@ -23,7 +23,7 @@ from dit4c_p2p.scheduler.events import (
     Work,
     WorkFailed,
 )
-from dit4c_p2p.scheduler.lifecycle import advance, work
+from dit4c_p2p.scheduler.lifecycle import advance_instance, work_of_instance
 
 LIMITS = Limits(save_s=100, upload_s=200)
 RUNNING = Instance(
@@ -40,14 +40,14 @@ PRESERVED = (*UPLOADING, THERE, CONFIRMED)
 
 def play(*events, instance=RUNNING, now=0.0):
     for event in events:
-        instance = advance(instance, event, now, LIMITS)
+        instance = advance_instance(instance, event, now, LIMITS)
     return instance
 
 
 def test_from_running_to_preserved():
     events = (*PRESERVED, PodGone())
     seen = [play(*events[:count]) for count in range(1, len(events) + 1)]
-    assert [(one.state, work(one)) for one in seen] == [
+    assert [(one.state, work_of_instance(one)) for one in seen] == [
         (State.STOPPING, Work.STOP_POD),
         (State.SAVING, Work.SAVE_POD),
         (State.SAVED, Work.AWAIT_UPLOAD),
@@ -62,7 +62,7 @@ def test_from_running_to_preserved():
 
 def test_the_container_stays_until_both_have_said_that_the_image_is_there():
     first = play(*UPLOADING, CONFIRMED)
-    assert (first.state, work(first)) == (State.UPLOADING, Work.UPLOAD_IMAGE)
+    assert (first.state, work_of_instance(first)) == (State.UPLOADING, Work.UPLOAD_IMAGE)
     assert play(*UPLOADING, CONFIRMED, THERE).state is State.UPLOADED
     assert play(*UPLOADING, THERE, UploadConfirmed("another")).state is State.UPLOADING
     assert play(*UPLOADING, ImageUploaded("another", "sha256:d"), CONFIRMED).uploaded == ""

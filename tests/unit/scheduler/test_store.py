@@ -14,7 +14,7 @@ from dit4c_p2p.messages.link import (
     StartInstance,
 )
 from dit4c_p2p.messages.node import PodKey
-from dit4c_p2p.observe.logs import fields
+from dit4c_p2p.observe.logs import log_record_fields
 from dit4c_p2p.scheduler import store as store_module
 from dit4c_p2p.scheduler.errors import StoreFailed
 from dit4c_p2p.scheduler.lifecycle import (
@@ -114,7 +114,7 @@ async def test_every_state_is_reported_in_order_and_once(store):
 def transitions(caplog):
     """What the log says of instance abc's states."""
     told = [record for record in caplog.records if record.name == "dit4c_p2p.scheduler.store"]
-    assert {fields(record)["instance"] for record in told} <= {"abc"}
+    assert {log_record_fields(record)["instance"] for record in told} <= {"abc"}
     return [record.getMessage().partition(": ")[2].partition(" (")[0] for record in told]
 
 

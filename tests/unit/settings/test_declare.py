@@ -16,7 +16,13 @@ from dit4c_p2p.portal import Limits as PortalLimits
 from dit4c_p2p.router import Limits as RouterLimits
 from dit4c_p2p.scheduler import Limits as SchedulerLimits
 from dit4c_p2p.settings import KINDS, read
-from dit4c_p2p.settings.declare import Section, Setting, every_setting, parts, variable
+from dit4c_p2p.settings.declare import (
+    Section,
+    Setting,
+    declared_parts,
+    environment_variable,
+    every_setting,
+)
 from dit4c_p2p.settings.example import example
 from dit4c_p2p.settings.node import PodSettings, PolicySettings
 
@@ -48,7 +54,7 @@ def test_the_example_has_every_setting_and_passes_with_all_of_them(kind, tmp_pat
 
 
 def check_complete(settings, table):
-    for name, part in parts(settings):
+    for name, part in declared_parts(settings):
         assert name in table, f"{settings.__name__}.{name}"
         if isinstance(part, Section):
             check_complete(part.settings, table[name][0] if part.many else table[name])
@@ -58,7 +64,7 @@ def check_complete(settings, table):
 def test_every_setting_says_what_it_means(kind):
     def check(settings):
         assert settings.__doc__
-        for name, part in parts(settings):
+        for name, part in declared_parts(settings):
             assert part.meaning.endswith("."), name
             assert part.meaning[0].isupper(), name
             if isinstance(part, Setting):
@@ -71,7 +77,7 @@ def test_every_setting_says_what_it_means(kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_two_settings_have_one_variable(kind):
-    names = [variable(path) for path, _ in every_setting(KINDS[kind])]
+    names = [environment_variable(path) for path, _ in every_setting(KINDS[kind])]
     assert len(names) == len(set(names))
 
 

@@ -11,7 +11,7 @@ from dit4c_p2p.settings import (
     InvalidSettings,
     NodeSettings,
     PortalSettings,
-    kind_of,
+    kind_of_settings_file,
     read,
     values,
 )
@@ -163,11 +163,11 @@ def test_a_file_for_another_component(node, tmp_path):
     assert node(begin='kind = "node"\n').id == "home"
     file = tmp_path / "x.toml"
     file.write_text('kind = "node"')
-    assert kind_of(file) == "node"
+    assert kind_of_settings_file(file) == "node"
     for text in ("", 'kind = "nod"', "kind = 5"):
         file.write_text(text)
         with pytest.raises(ConfigError, match="does not say which component"):
-            kind_of(file)
+            kind_of_settings_file(file)
 
 
 def test_tables_that_may_be_there_again(tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dit4c_p2p.sftp import packets as p
-from dit4c_p2p.sftp.attrs import Attrs, encode_full, long_name, read_attrs
+from dit4c_p2p.sftp.attrs import Attrs, encode_full_attrs, long_name, read_attrs
 from dit4c_p2p.sftp.wire import MalformedPacket, Reader
 
 FULL = Attrs(2**40, 1000, 1000, 0o100644, 1, 2)
@@ -110,7 +110,7 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
 
 
 def test_all_attributes_at_once() -> None:
-    data = encode_full(5, 1, 2, 0o40755, -5, 2**40)
+    data = encode_full_attrs(5, 1, 2, 0o40755, -5, 2**40)
     assert read_attrs(Reader(data)) == Attrs(5, 1, 2, 0o40755, 0, 0xFFFFFFFF)
 
 

@@ -22,7 +22,7 @@ from dit4c_p2p.sftp import extensions, packets
 from dit4c_p2p.sftp import operations as ops
 from dit4c_p2p.sftp.compound import decode_compound
 from dit4c_p2p.sftp.constants import PacketType
-from dit4c_p2p.sftp.wire import string
+from dit4c_p2p.sftp.wire import encode_wire_string
 
 CTX = SimpleNamespace(uid=os.getuid(), gid=os.getgid(), pid=1, umask=0o022)
 LIMIT_S = 0.5
@@ -93,7 +93,9 @@ LIES = {
     "a packet of no length": with_bytes(lambda number: bytes(4)),
     "an answer to nothing": with_bytes(lambda number: packet(STATUS, number + 7, bytes(4))),
     "an unknown type": with_bytes(lambda number: packet(99, number)),
-    "a type of another request": with_bytes(lambda n: packet(PacketType.HANDLE, n, string(b"h"))),
+    "a type of another request": with_bytes(
+        lambda n: packet(PacketType.HANDLE, n, encode_wire_string(b"h"))
+    ),
     "OK where there is an answer": with_bytes(lambda number: packet(STATUS, number, bytes(12))),
     "a reply that is cut off": with_bytes(cut_off),
     "two results of one operation": with_bytes(lambda n: reply(n, [ops.Done(), ops.Done()])),
@@ -115,7 +117,7 @@ LIES = {
         (ops.ListDir, ops.ListMore), listing([], b"h")
     ),
     "more data than was asked for": lambda number, request: (
-        packet(PacketType.DATA, number, string(b"y" * 900_000))
+        packet(PacketType.DATA, number, encode_wire_string(b"y" * 900_000))
         if isinstance(request, packets.Read)
         else None
     ),

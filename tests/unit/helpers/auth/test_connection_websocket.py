@@ -42,7 +42,7 @@ async def listener(path):
 
     async def accept(reader, writer):
         inner_reader, inner_writer = await asyncio.open_unix_connection(str(path))
-        inner_writer.write(proxy_protocol.encode(*CLIENT))
+        inner_writer.write(proxy_protocol.encode_proxy_header(*CLIENT))
         await asyncio.gather(pipe(reader, inner_writer), pipe(inner_reader, writer))
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0)

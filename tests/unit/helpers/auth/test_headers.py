@@ -4,10 +4,10 @@ import pytest
 
 from dit4c_p2p.helpers.auth.headers import Origin, ToApp
 from dit4c_p2p.net.http1 import parse_head
-from dit4c_p2p.net.proxy_protocol import Client
+from dit4c_p2p.net.proxy_protocol import ProxiedClient
 
 ORIGIN = Origin(b"http", b"abc.localhost:8081")
-CLIENT = Client("203.0.113.7", 40123)
+CLIENT = ProxiedClient("203.0.113.7", 40123)
 FIELDS = b"Host: abc.localhost:8081\r\nAccept: */*\r\nX-Forwarded-For: 10.0.0.1\r\n"
 
 

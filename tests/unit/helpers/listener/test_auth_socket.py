@@ -88,8 +88,8 @@ class Tunnel:
 
         async def run(reader, writer):
             fixed = await reader.readexactly(proxy_protocol.FIXED_BYTES)
-            rest = await reader.readexactly(proxy_protocol.length(fixed) - len(fixed))
-            self.headers.append(proxy_protocol.decode(fixed + rest))
+            rest = await reader.readexactly(proxy_protocol.proxy_header_length(fixed) - len(fixed))
+            self.headers.append(proxy_protocol.decode_proxy_header(fixed + rest))
             await script(reader, writer)
 
         self.auth = await asyncio.start_unix_server(run, str(self.path))

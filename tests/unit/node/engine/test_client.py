@@ -2,7 +2,7 @@
 
 import asyncio
 
-from dit4c_p2p.node.engine.client import _MAX_EVENT_BYTES, _lines
+from dit4c_p2p.node.engine.client import _MAX_EVENT_BYTES, _stream_lines
 
 
 async def lines_of(*parts):
@@ -16,7 +16,7 @@ async def lines_of(*parts):
             while part := await stream.read(1000):
                 yield part
 
-    return [line async for line in _lines(Content())]
+    return [line async for line in _stream_lines(Content())]
 
 
 async def test_events_come_in_any_pieces():

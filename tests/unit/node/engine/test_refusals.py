@@ -3,7 +3,7 @@
 import pytest
 
 from dit4c_p2p.messages.node import PASSING_CODES
-from dit4c_p2p.node.engine.refusals import Fault, sort_refusal
+from dit4c_p2p.node.engine.refusals import RefusalFault, sort_engine_refusal
 from dit4c_p2p.node.errors import EngineFull, EngineSaid, as_failure
 
 OCI = (
@@ -54,8 +54,8 @@ PASSING = [
 
 @pytest.mark.parametrize(("status", "words", "part"), IMAGE)
 def test_the_image_is_at_fault(status, words, part):
-    refusal = sort_refusal(words, status)
-    assert refusal.fault is Fault.IMAGE
+    refusal = sort_engine_refusal(words, status)
+    assert refusal.fault is RefusalFault.IMAGE
     assert part in refusal.text
     assert "/var/lib" not in refusal.text
     assert refusal.hint
@@ -63,19 +63,19 @@ def test_the_image_is_at_fault(status, words, part):
 
 @pytest.mark.parametrize(("status", "words"), MACHINE)
 def test_the_machine_is_at_fault(status, words):
-    refusal = sort_refusal(words, status)
-    assert refusal.fault is Fault.MACHINE
+    refusal = sort_engine_refusal(words, status)
+    assert refusal.fault is RefusalFault.MACHINE
     assert "/var/lib" not in refusal.text
 
 
 @pytest.mark.parametrize(("status", "words"), PASSING)
 def test_it_may_pass(status, words):
-    assert sort_refusal(words, status).fault is Fault.PASSING
+    assert sort_engine_refusal(words, status).fault is RefusalFault.PASSING
 
 
 def test_what_an_image_calls_its_program_is_shown_with_care():
     words = 'exec: "' + "x\x1b" * 200 + '": executable file not found in $PATH'
-    text = sort_refusal(words, 400).text
+    text = sort_engine_refusal(words, 400).text
     assert len(text) < 200
     assert text.isprintable()
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dit4c_p2p.node.network.firewall import EgressPolicy, refused, ruleset
+from dit4c_p2p.node.network.firewall import EgressPolicy, firewall_ruleset, refused_prefixes
 
 REACH = EgressPolicy(
     services=frozenset({(IPv4Address("172.17.0.1"), 8080), (IPv4Address("172.17.0.1"), 8022)}),
@@ -19,11 +19,11 @@ REACH = EgressPolicy(
 
 
 def test_the_same_reach_gives_the_same_text():
-    assert ruleset(REACH) == ruleset(REACH)
+    assert firewall_ruleset(REACH) == firewall_ruleset(REACH)
 
 
 def test_both_tables_filter_and_nothing_new_comes_in():
-    text = ruleset(REACH)
+    text = firewall_ruleset(REACH)
     assert text.count("policy drop") == 4
     assert "table netdev dit4c" in text
     assert 'hook egress device "eth0"' in text
@@ -36,7 +36,7 @@ def test_both_tables_filter_and_nothing_new_comes_in():
 
 
 def test_services_are_exact_and_for_the_helpers_only():
-    outbound = ruleset(REACH)
+    outbound = firewall_ruleset(REACH)
     outbound = outbound[outbound.index("chain output") : outbound.index("table netdev")]
     exact = "ip daddr . tcp dport { 172.17.0.1 . 8022, 172.17.0.1 . 8080 } accept"
     assert f"meta skuid 10001 {exact}" in outbound
@@ -46,10 +46,10 @@ def test_services_are_exact_and_for_the_helpers_only():
 def test_questions_to_name_servers_of_before_go_to_those_of_now():
     now = [IPv4Address("10.255.255.53"), IPv4Address("10.255.255.54")]
     reach = replace(REACH, resolvers=frozenset(now))
-    assert "nat hook" not in ruleset(reach)
-    assert "nat hook" not in ruleset(reach, now[:1])
+    assert "nat hook" not in firewall_ruleset(reach)
+    assert "nat hook" not in firewall_ruleset(reach, now[:1])
     before = [IPv4Address(f"192.168.7.{number}") for number in (1, 2, 3)]
-    text = ruleset(reach, [*before, now[0]])
+    text = firewall_ruleset(reach, [*before, now[0]])
     led = [line.split() for line in text.splitlines() if "dnat" in line]
     assert [(words[2], words[-1]) for words in led] == [
         ("192.168.7.1", "10.255.255.53"),
@@ -61,7 +61,7 @@ def test_questions_to_name_servers_of_before_go_to_those_of_now():
 
 
 def test_without_internet_services_or_resolvers_only_what_is_left_is_accepted():
-    text = ruleset(EgressPolicy(frozenset(), frozenset(), False, frozenset()))
+    text = firewall_ruleset(EgressPolicy(frozenset(), frozenset(), False, frozenset()))
     outbound = text[text.index("chain output") :]
     assert [line.strip() for line in outbound.splitlines() if "accept" in line] == [
         'oifname "lo" accept',
@@ -92,12 +92,12 @@ def test_without_internet_services_or_resolvers_only_what_is_left_is_accepted():
     ],
 )
 def test_row_never_the_internet(address):
-    assert any(IPv4Address(address) in prefix for prefix in refused(REACH.private))
+    assert any(IPv4Address(address) in prefix for prefix in refused_prefixes(REACH.private))
 
 
 def test_row_the_internet_is_the_rest():
     for address in ("1.1.1.1", "8.8.8.8", "172.32.0.1", "93.184.216.35", "223.255.255.1"):
-        assert not any(IPv4Address(address) in prefix for prefix in refused(REACH.private))
+        assert not any(IPv4Address(address) in prefix for prefix in refused_prefixes(REACH.private))
 
 
 @given(
@@ -110,7 +110,7 @@ def test_row_the_internet_is_the_rest():
 )
 def test_prefixes_never_overlap_and_cover_all_given(private):
     """nft refuses a set whose intervals overlap."""
-    prefixes = refused(private)
+    prefixes = refused_prefixes(private)
     for first, second in itertools.pairwise(prefixes):
         assert first.broadcast_address < second.network_address
     assert all(any(given.subnet_of(prefix) for prefix in prefixes) for given in private)

@@ -52,7 +52,7 @@ def names(monkeypatch):
         found = answers[name]
         return None if found is None else [IPv4Address(text) for text in found]
 
-    monkeypatch.setattr(egress, "_look_up", look_up)
+    monkeypatch.setattr(egress, "_look_up_service", look_up)
     return answers
 
 

@@ -5,7 +5,12 @@ from ipaddress import IPv4Address, IPv4Network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dit4c_p2p.node.network.host_network import free_network, parse_fib_trie, parse_resolvers, read
+from dit4c_p2p.node.network.host_network import (
+    free_network,
+    parse_fib_trie,
+    parse_resolvers,
+    read_host_network,
+)
 
 FIB_TRIE = """\
 Id 200:
@@ -50,7 +55,7 @@ def test_half_of_the_internet_on_a_tunnel_is_no_lan():
 
 
 def test_this_machine_can_be_read():
-    machine = read()
+    machine = read_host_network()
     assert IPv4Address("127.0.0.1") in machine.addresses
 
 

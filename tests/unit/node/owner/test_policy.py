@@ -5,9 +5,9 @@ import pytest
 from dit4c_p2p.node.errors import PolicyRefused
 from dit4c_p2p.node.owner.policy import (
     Policy,
-    check_image,
+    check_image_by_policy,
     check_instance,
-    check_room,
+    check_room_by_policy,
     parse_image,
 )
 
@@ -17,7 +17,7 @@ IMAGE = "sha256:" + "a" * 64
 @pytest.mark.parametrize("image", ["busybox", "sha256:abc", IMAGE.upper(), IMAGE + "\n", ""])
 def test_images_by_digest_only(image):
     with pytest.raises(PolicyRefused, match="not an image digest"):
-        check_image(Policy(), image)
+        check_image_by_policy(Policy(), image)
 
 
 @pytest.mark.parametrize(
@@ -25,8 +25,8 @@ def test_images_by_digest_only(image):
 )
 def test_references_by_digest(repository):
     assert parse_image(f"{repository}@{IMAGE}") == (repository, IMAGE)
-    check_image(Policy(images=(IMAGE,)), f"{repository}@{IMAGE}")
-    check_image(Policy(images=(f"{repository}@{IMAGE}",)), f"{repository}@{IMAGE}")
+    check_image_by_policy(Policy(images=(IMAGE,)), f"{repository}@{IMAGE}")
+    check_image_by_policy(Policy(images=(f"{repository}@{IMAGE}",)), f"{repository}@{IMAGE}")
 
 
 @pytest.mark.parametrize(
@@ -35,14 +35,14 @@ def test_references_by_digest(repository):
 )
 def test_references_that_are_none(repository):
     with pytest.raises(PolicyRefused, match="not an image digest"):
-        check_image(Policy(), f"{repository}@{IMAGE}")
+        check_image_by_policy(Policy(), f"{repository}@{IMAGE}")
 
 
 def test_images_that_the_owner_names():
-    check_image(Policy(), IMAGE)
-    check_image(Policy(images=(IMAGE,)), IMAGE)
+    check_image_by_policy(Policy(), IMAGE)
+    check_image_by_policy(Policy(images=(IMAGE,)), IMAGE)
     with pytest.raises(PolicyRefused, match="does not allow"):
-        check_image(Policy(images=("sha256:" + "b" * 64,)), IMAGE)
+        check_image_by_policy(Policy(images=("sha256:" + "b" * 64,)), IMAGE)
 
 
 @pytest.mark.parametrize(
@@ -59,15 +59,15 @@ def test_images_that_the_owner_names():
 def test_registries_that_the_owner_names(reference, registry):
     """The engine asks them from inside the owner's network."""
     image = f"{reference}@{IMAGE}"
-    check_image(Policy(), image)
-    check_image(Policy(registries=(registry,)), image)
+    check_image_by_policy(Policy(), image)
+    check_image_by_policy(Policy(registries=(registry,)), image)
     others = Policy(registries=("example.org",), images=(image,))
     with pytest.raises(PolicyRefused, match=f"does not allow images from {registry}"):
-        check_image(others, image)
+        check_image_by_policy(others, image)
 
 
 def test_what_is_on_the_machine_comes_from_no_registry():
-    check_image(Policy(registries=("registry.example.org",)), IMAGE)
+    check_image_by_policy(Policy(registries=("registry.example.org",)), IMAGE)
 
 
 @pytest.mark.parametrize("instance", ["", "../x", "A", "a_b", "x" * 41, "-a", "a\n"])
@@ -77,9 +77,9 @@ def test_an_instance_is_an_id(instance):
 
 
 def test_places():
-    check_room(Policy(instances=2), "a", {"b"})
-    check_room(Policy(instances=2), "a", {"a", "b"})
+    check_room_by_policy(Policy(instances=2), "a", {"b"})
+    check_room_by_policy(Policy(instances=2), "a", {"a", "b"})
     with pytest.raises(PolicyRefused, match="lends 2 places and 2 are taken"):
-        check_room(Policy(instances=2), "a", {"b", "c"})
+        check_room_by_policy(Policy(instances=2), "a", {"b", "c"})
     with pytest.raises(PolicyRefused, match="lends 0 places"):
-        check_room(Policy(instances=0), "a", set())
+        check_room_by_policy(Policy(instances=0), "a", set())

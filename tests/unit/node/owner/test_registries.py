@@ -6,7 +6,7 @@ import pytest
 
 from dit4c_p2p.node.errors import PolicyRefused, RegistryError
 from dit4c_p2p.node.owner.policy import Policy
-from dit4c_p2p.node.owner.registries import check_registry, look_up
+from dit4c_p2p.node.owner.registries import check_registry, look_up_registry_host
 
 ANSWERS = {
     "registry.example.org": ["93.184.216.34", "2606:2800:220:1::1"],
@@ -61,7 +61,7 @@ async def test_what_is_inside_is_closed_by_name(host):
 async def test_what_is_inside_is_closed_by_address(registry):
     """As the machine's own resolver takes it."""
     with pytest.raises(PolicyRefused):
-        await check_registry(Policy(), registry, (), look_up)
+        await check_registry(Policy(), registry, (), look_up_registry_host)
 
 
 async def test_the_owner_opens_it():

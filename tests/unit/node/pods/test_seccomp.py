@@ -5,9 +5,9 @@ import socket
 
 import pytest
 
-from dit4c_p2p.node.pods.seccomp import profile
+from dit4c_p2p.node.pods.seccomp import seccomp_profile
 
-RULES = json.loads(profile())
+RULES = json.loads(seccomp_profile())
 
 
 def allowed(name):

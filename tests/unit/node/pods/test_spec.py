@@ -9,7 +9,7 @@ import pytest
 
 from dit4c_p2p.node.config import HelperImages
 from dit4c_p2p.node.errors import EngineSaid, NoPort, PolicyRefused, as_failure
-from dit4c_p2p.node.network.firewall import EgressPolicy, ruleset
+from dit4c_p2p.node.network.firewall import EgressPolicy, firewall_ruleset
 from dit4c_p2p.node.owner.policy import Policy
 from dit4c_p2p.node.pods import seccomp, spec
 from dit4c_p2p.node.pods.spec import AppImage, PodSpec, Role
@@ -43,7 +43,7 @@ def test_row_every_container_is_confined(role):
     assert host["CapDrop"] == ["ALL"]
     privileges, filtered = host["SecurityOpt"]
     assert privileges == "no-new-privileges:true"
-    assert filtered == f"seccomp={seccomp.profile()}"
+    assert filtered == f"seccomp={seccomp.seccomp_profile()}"
     assert 0 < host["NanoCpus"] <= (2 if role is Role.APP else 1) * 1_000_000_000
     assert host["Privileged"] is False
     assert 0 < host["PidsLimit"] <= 512
@@ -157,7 +157,7 @@ def test_the_app_gets_what_its_owner_lends_and_no_more_than_there_is():
 
 def test_infra_has_rules_and_resolvers():
     made = definitions()[Role.INFRA]
-    assert made["Env"] == [f"DIT4C_RULES={ruleset(SPEC.reach)}"]
+    assert made["Env"] == [f"DIT4C_RULES={firewall_ruleset(SPEC.reach)}"]
     assert made["HostConfig"]["Dns"] == ["9.9.9.9"]
     assert "Dns" not in spec.infra(replace(SPEC, resolvers=()), "net")["HostConfig"]
 

@@ -4,8 +4,8 @@ import pytest
 
 from dit4c_p2p.messages.node import PodState
 from dit4c_p2p.node.pods.spec import Role
-from dit4c_p2p.node.pods.state_dir import Run
-from dit4c_p2p.node.pods.status import clean_log, memory_text, read_container, status_of
+from dit4c_p2p.node.pods.state_dir import AppRun
+from dit4c_p2p.node.pods.status import clean_log, memory_text, pod_status_of, read_container
 
 GIB = 1024**3
 
@@ -62,7 +62,7 @@ def pod_with(app, infra=True):
     ],
 )
 def test_reasons(app, infra, reason):
-    status = status_of("abc", pod_with(app, infra))
+    status = pod_status_of("abc", pod_with(app, infra))
     assert (status.state, status.reason, status.exit_code) == (
         PodState.EXITED,
         reason,
@@ -71,15 +71,15 @@ def test_reasons(app, infra, reason):
 
 
 def test_what_the_agent_did_itself_comes_first():
-    status = status_of("abc", pod_with(container(code=143)), note="it was stopped as asked")
+    status = pod_status_of("abc", pod_with(container(code=143)), note="it was stopped as asked")
     assert status.reason == "it was stopped as asked"
 
 
 def test_states():
-    assert status_of("abc", {}).state is PodState.PARTIAL
-    assert status_of("abc", pod_with(container(started=False))).state is PodState.PARTIAL
-    assert status_of("abc", pod_with(container(running=True))).state is PodState.RUNNING
-    gone = status_of("abc", {}, published=True)
+    assert pod_status_of("abc", {}).state is PodState.PARTIAL
+    assert pod_status_of("abc", pod_with(container(started=False))).state is PodState.PARTIAL
+    assert pod_status_of("abc", pod_with(container(running=True))).state is PodState.RUNNING
+    gone = pod_status_of("abc", {}, published=True)
     assert (gone.state, gone.reason) == (
         PodState.EXITED,
         "the app's container was removed by somebody on its node",
@@ -88,30 +88,30 @@ def test_states():
 
 def test_what_goes_down_with_its_machine_is_interrupted_if_it_was_ever_reachable():
     for app in (container(code=255), container(code=0, ended="2025-01-01T12:00:09Z")):
-        down = status_of("abc", pod_with(app, infra=False), published=True)
+        down = pod_status_of("abc", pod_with(app, infra=False), published=True)
         assert (down.state, down.exit_code) == (PodState.INTERRUPTED, None)
         assert "went down" in down.reason
-        assert status_of("abc", pod_with(app, infra=False)).state is PodState.PARTIAL
-        stopped = status_of("abc", pod_with(app, infra=False), published=True, note="stopped")
+        assert pod_status_of("abc", pod_with(app, infra=False)).state is PodState.PARTIAL
+        stopped = pod_status_of("abc", pod_with(app, infra=False), published=True, note="stopped")
         assert (stopped.state, stopped.reason) == (PodState.EXITED, "stopped")
-    alone = status_of("abc", {Role.APP: container(code=1)}, published=True)
+    alone = pod_status_of("abc", {Role.APP: container(code=1)}, published=True)
     assert alone.state is PodState.INTERRUPTED
 
 
 def test_for_a_moment_it_is_not_clear_how_an_app_ended():
     at = read_seconds(NOON)
-    early = status_of("abc", pod_with(container(code=143)), published=True, now=at + 0.5)
+    early = pod_status_of("abc", pod_with(container(code=143)), published=True, now=at + 0.5)
     assert early.state is PodState.PARTIAL
-    late = status_of("abc", pod_with(container(code=143)), published=True, now=at + 2)
+    late = pod_status_of("abc", pod_with(container(code=143)), published=True, now=at + 2)
     assert late.state is PodState.EXITED
 
 
 def test_an_app_that_has_not_started_in_the_wanted_run():
-    run = Run(2, NOON)
-    waits = status_of("abc", pod_with(container(code=3)), published=True, run=run)
+    run = AppRun(2, NOON)
+    waits = pod_status_of("abc", pod_with(container(code=3)), published=True, run=run)
     assert (waits.state, waits.run) == (PodState.INTERRUPTED, 2)
     ran = container(code=3, began="2025-01-01T12:30:00Z")
-    assert status_of("abc", pod_with(ran), published=True, run=run).state is PodState.EXITED
+    assert pod_status_of("abc", pod_with(ran), published=True, run=run).state is PodState.EXITED
 
 
 def read_seconds(text):

@@ -19,7 +19,7 @@ async def test_writers_are_told_to_stop_and_to_go_on(near: bool) -> None:
         session: Any = ends.near_channel._session
         ends.near.pause_writing()
         assert not session.writable.is_set()
-        fastpath.writer(ends.near_channel)(b"waits")
+        fastpath.fast_writer(ends.near_channel)(b"waits")
         assert ends.near_channel.get_write_buffer_size() == 5
         ends.near.resume_writing()
         assert session.writable.is_set()
@@ -31,11 +31,11 @@ async def test_writers_wait_for_new_keys(near: bool) -> None:
     async with pair(near=near, far=True) as ends:
         session: Any = ends.near_channel._session
         ends.near._rekey_bytes = ends.near._rekey_bytes_sent
-        fastpath.writer(ends.near_channel)(b"due ")
+        fastpath.fast_writer(ends.near_channel)(b"due ")
         ends.near._rekey_bytes = 1 << 30
         assert not session.writable.is_set()
         assert ends.near_channel.guard._timer is not None
-        fastpath.writer(ends.near_channel)(b"waits")
+        fastpath.fast_writer(ends.near_channel)(b"waits")
         assert ends.near_channel.get_write_buffer_size() == 5
         await ends.arrived(9)
         assert session.writable.is_set()
@@ -56,7 +56,7 @@ async def test_a_stream_that_opens_meanwhile_waits_as_well() -> None:
 
 async def test_a_window_that_is_given_meanwhile_lets_nothing_out() -> None:
     async with pair(near=True, far=False, window=64 * KIB) as ends:
-        fastpath.writer(ends.near_channel)(bytes(70 * KIB))
+        fastpath.fast_writer(ends.near_channel)(bytes(70 * KIB))
         ends.near.pause_writing()
         await until(lambda: ends.near_channel._send_window > 0)
         assert ends.near_channel.get_write_buffer_size() == 6 * KIB

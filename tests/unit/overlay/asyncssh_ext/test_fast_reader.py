@@ -47,7 +47,7 @@ async def test_the_shorter_way_is_taken() -> None:
             raise AssertionError("asyncssh's way was taken")
 
         ends.far.data_received = longer
-        write = fastpath.writer(ends.near_channel)
+        write = fastpath.fast_writer(ends.near_channel)
         for size in SIZES:
             write(bytes(size))
         await ends.arrived(sum(SIZES))
@@ -55,7 +55,7 @@ async def test_the_shorter_way_is_taken() -> None:
 
 async def test_the_shorter_way_is_taken_again_with_new_keys() -> None:
     async with pair(near=True, far=True) as ends:
-        write = fastpath.writer(ends.near_channel)
+        write = fastpath.fast_writer(ends.near_channel)
         write(b"old ")
         await ends.arrived(4)
         old = ends.far._recv_encryption
@@ -167,7 +167,7 @@ async def test_nothing_overtakes_a_packet_that_takes_its_time() -> None:
     async with pair(near=True, far=True) as ends:
         ready = ends.far._recv_handler
         ends.far._recv_handler = lambda: False
-        fastpath.writer(ends.near_channel)(b"data")
+        fastpath.fast_writer(ends.near_channel)(b"data")
         await until(lambda: len(ends.far._inpbuf) > 4)
         assert ends.session.received == b""
         ends.far._recv_handler = ready
@@ -185,7 +185,7 @@ async def test_compressed_packets_are_left_to_asyncssh() -> None:
 
     async with pair(near=True, far=True) as ends:
         ends.far._decompressor = Unpacker()
-        fastpath.writer(ends.near_channel)(b"data")
+        fastpath.fast_writer(ends.near_channel)(b"data")
         await ends.arrived(4)
         assert ends.far._decompressor.used == 1
 
@@ -209,7 +209,7 @@ async def test_a_length_out_of_bounds_ends_the_connection(length: int) -> None:
 async def test_being_heard_puts_the_next_keepalive_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast_reader, "_KEEPALIVE_GRAIN_S", 0)
     async with pair(near=True, far=True, keepalive_interval=50) as ends:
-        write = fastpath.writer(ends.near_channel)
+        write = fastpath.fast_writer(ends.near_channel)
         before = ends.far._keepalive_timer.when()
         await asyncio.sleep(0.01)
         write(b"still here")
@@ -222,7 +222,7 @@ async def test_after_a_cut_nothing_more_is_delivered() -> None:
     async with pair(near=True, far=True) as ends:
         ends.session.on_data = lambda data: ends.far.abort()
         receiver: Any = ends.far._transport.get_protocol()
-        write = fastpath.writer(ends.near_channel)
+        write = fastpath.fast_writer(ends.near_channel)
         write(b"one")
         write(b"two")
         await ends.cut()
@@ -246,7 +246,7 @@ async def test_a_session_that_raises_ends_its_connection(error: Exception) -> No
             raise error
 
         ends.session.on_data = fail
-        write = fastpath.writer(ends.near_channel)
+        write = fastpath.fast_writer(ends.near_channel)
         write(b"one")
         write(b"two")
         await ends.cut()
@@ -257,7 +257,7 @@ async def test_a_session_that_raises_ends_its_connection(error: Exception) -> No
 
 async def test_the_buffer_grows_for_a_large_packet_and_keeps_what_is_there() -> None:
     async with pair(near=True, far=True) as ends:
-        write = fastpath.writer(ends.near_channel)
+        write = fastpath.fast_writer(ends.near_channel)
         content = [bytes([number]) * size for number, size in enumerate((10, 200_000, 3, 250_000))]
         for piece in content:
             write(piece)

@@ -21,7 +21,7 @@ def only_quick(ends: Pair) -> Any:
         raise AssertionError("asyncssh's way was taken")
 
     ends.near_channel.write = longer
-    return fastpath.writer(ends.near_channel)
+    return fastpath.fast_writer(ends.near_channel)
 
 
 async def test_both_ends_count_alike() -> None:
@@ -87,7 +87,7 @@ async def test_pieces_are_as_long_as_the_far_end_takes() -> None:
 async def test_no_more_than_the_window_is_sent() -> None:
     async with pair(near=True, far=True, window=64 * 1024) as ends:
         ends.far_channel.pause_reading()
-        write = fastpath.writer(ends.near_channel)
+        write = fastpath.fast_writer(ends.near_channel)
         for _ in range(10):
             write(bytes(10_000))
         assert ends.near_channel._send_window == 0
@@ -98,7 +98,7 @@ async def test_no_more_than_the_window_is_sent() -> None:
 
 async def test_queued_data_is_sent_first() -> None:
     async with pair(near=True, far=True) as ends:
-        write = fastpath.writer(ends.near_channel)
+        write = fastpath.fast_writer(ends.near_channel)
         ends.near_channel._send_buf.append((bytearray(b"first "), None))
         ends.near_channel._send_buf_len += 6
         write(b"second ")
@@ -118,7 +118,7 @@ async def test_asyncsshs_own_packets_do_not_overtake() -> None:
 @pytest.mark.parametrize("limit", ["bytes", "seconds"])
 async def test_new_keys_when_they_are_due(limit: str) -> None:
     async with pair(near=True, far=True) as ends:
-        write = fastpath.writer(ends.near_channel)
+        write = fastpath.fast_writer(ends.near_channel)
         near = ends.near
         write(b"old ")
         old = near._send_encryption
@@ -149,7 +149,7 @@ async def test_sequence_numbers_begin_again() -> None:
 
 async def test_nothing_goes_past_a_connection_that_is_held() -> None:
     async with pair(near=True, far=True) as ends:
-        write = fastpath.writer(ends.near_channel)
+        write = fastpath.fast_writer(ends.near_channel)
         window = ends.near_channel._send_window
         ends.near.pause_writing()
         write(b"held ")
@@ -165,13 +165,13 @@ async def test_a_cut_connection_takes_no_more() -> None:
     async with pair(near=True, far=True) as ends:
         longer: list[bytes] = []
         ends.near_channel.write = longer.append
-        write = fastpath.writer(ends.near_channel)
+        write = fastpath.fast_writer(ends.near_channel)
         write(b"under way")
         ends.near.abort()
         write(b"late")
         assert longer == [b"late"]
         del ends.near_channel.write
-        write = fastpath.writer(ends.near_channel)
+        write = fastpath.fast_writer(ends.near_channel)
         await ends.cut()
         with pytest.raises(OSError):
             await until(lambda: ends.near_channel.is_closing())
@@ -180,5 +180,5 @@ async def test_a_cut_connection_takes_no_more() -> None:
 
 async def test_a_connection_that_was_not_quickened_writes_as_ever() -> None:
     async with pair(near=False, far=True) as ends:
-        assert fastpath.writer(ends.near_channel) == ends.near_channel.write
+        assert fastpath.fast_writer(ends.near_channel) == ends.near_channel.write
         assert isinstance(ends.near_channel, asyncssh.SSHTCPChannel)

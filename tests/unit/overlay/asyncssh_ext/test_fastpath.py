@@ -96,7 +96,7 @@ async def test_a_changed_byte_ends_the_connection() -> None:
         assert await echoed(connection, [b"before"]) == b"before"
         channel, session = await connection.create_connection(Collect, "node-a", 22)
         meddle.set()
-        fastpath.writer(channel)(b"after" * 100)
+        fastpath.fast_writer(channel)(b"after" * 100)
         async with asyncio.timeout(5):
             await connection.wait_closed()
         assert session.received == b""
@@ -108,7 +108,7 @@ async def test_a_reader_that_stops_holds_the_writer_up() -> None:
         channel, session = await connection.create_connection(
             Collect, "node-a", 22, window=256 * 1024, max_pktsize=64 * 1024
         )
-        write = fastpath.writer(channel)
+        write = fastpath.fast_writer(channel)
         channel.pause_reading()
         sent = 0
         while session.writable.is_set():
@@ -127,7 +127,7 @@ async def test_a_reader_that_stops_holds_the_writer_up() -> None:
 async def test_writing_to_a_closed_channel_raises() -> None:
     async with connected() as connection:
         channel, _ = await connection.create_connection(Collect, "node-a", 22)
-        write = fastpath.writer(channel)
+        write = fastpath.fast_writer(channel)
         channel.write_eof()
         with pytest.raises(OSError):
             write(b"late")
@@ -145,7 +145,7 @@ async def test_an_unknown_release_is_left_alone_and_said_once(
     pieces = pieces_of(MIB)
     async with connected() as connection:
         channel, _ = await connection.create_connection(Collect, "node-a", 22)
-        assert fastpath.writer(channel) == channel.write
+        assert fastpath.fast_writer(channel) == channel.write
         assert await echoed(connection, pieces) == b"".join(pieces)
     said = [record for record in caplog.records if "another release" in record.getMessage()]
     assert [record.levelno for record in said] == [logging.WARNING]

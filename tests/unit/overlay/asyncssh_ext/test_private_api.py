@@ -13,13 +13,13 @@ from dit4c_p2p.overlay.asyncssh_ext import private_api
 
 @pytest.mark.parametrize("names", [private_api.GUARD, private_api.QUICK])
 def test_every_name_is_there(names: private_api.Names) -> None:
-    assert private_api.missing(names) == []
+    assert private_api.missing_private_names(names) == []
     assert private_api.unsupported_reason(names) == ""
 
 
 def test_a_missing_private_name_is_reported() -> None:
     names = {SSHConnection: {"_transport": "an attribute", "_gone": "nowhere", "_send": "a method"}}
-    assert private_api.missing(names) == ["SSHConnection._gone"]
+    assert private_api.missing_private_names(names) == ["SSHConnection._gone"]
     assert "_gone" in private_api.unsupported_reason(names)
 
 
