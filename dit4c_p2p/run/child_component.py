@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import json
 import logging
+import os
 import signal
 import socket
 import sys
@@ -40,6 +41,8 @@ _MAX_LINE_BYTES = 128 * 1024
 _ASK_S = 2.0
 _LOOPBACK = "127.0.0.1"
 _PR_SET_PDEATHSIG = 1
+# Below the router, which has to be quick with little to do: bulk work waits (see nice(2)).
+_NICENESS = 10
 
 _libc = ctypes.CDLL(None)
 
@@ -157,7 +160,7 @@ class ChildComponent:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             limit=_MAX_LINE_BYTES,
-            preexec_fn=_end_child_with_parent,
+            preexec_fn=_prepare_child_process,
             start_new_session=True,
         )
         self._reading = asyncio.create_task(self._read(process), name=f"log of the {self.kind}")
@@ -217,9 +220,10 @@ async def _child_listens(port: int) -> bool:
     return True
 
 
-def _end_child_with_parent() -> None:
-    """Called in the new process: it is killed when the thread that started it ends."""
+def _prepare_child_process() -> None:
+    """Called in the new process: it is killed when the thread that started it ends, and nice."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.nice(_NICENESS)
 
 
 def _child_settings_file(kind: str, tables: Mapping[str, Mapping[str, Value]]) -> str:
