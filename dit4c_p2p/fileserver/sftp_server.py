@@ -54,6 +54,9 @@ _MAX_RUNNING = 8
 _MAX_WAITING = 256
 _MAX_WAITING_BYTES = 4 * 1024 * 1024
 _MAX_OVERTAKEN = 100
+# Larger reads are for the workers: to copy them takes longer than to hand them over, and the loop
+# seals what was read before meanwhile.
+_MOST_READ_NOW_BYTES = 32 * 1024
 _MAX_LEASES = 100_000
 _SESSION = "session"
 # A mount that comes back waits so long for what its earlier session has under way.
@@ -71,7 +74,7 @@ class Server:
         self.budget = budget
         self.handles_per_session = per_session
         # What is read on the loop is copied into its packet at once: one buffer does for all.
-        self.read_buffer = memoryview(bytearray(MAX_DATA_BYTES))
+        self.read_buffer = memoryview(bytearray(_MOST_READ_NOW_BYTES))
         self.server_id = int.from_bytes(os.urandom(8), "big")
         # The session of each mount that has said its number.
         self.mounts: dict[int, SftpSession] = {}
@@ -119,7 +122,7 @@ class SftpSession:
         self.mount = 0
         self._blocked: set[asyncio.Task[None]] = set()
         # By request id, in the order in which they came, with the reply once it is there.
-        self._unanswered_writes: dict[int, bytes | None] = {}
+        self._unanswered: dict[int, bytes | None] = {}
         self._finished: Callable[[], None] | None = None
         self.closed = asyncio.Event()
 
@@ -235,8 +238,8 @@ class SftpSession:
                 return
         elif isinstance(request, packets.Read) and self._read_now(request_id, request):
             return
-        elif isinstance(request, packets.Write) and not self._private:
-            self._unanswered_writes[request_id] = None
+        elif isinstance(request, packets.Read | packets.Write) and not self._private:
+            self._unanswered[request_id] = None
         self._add(request_id, request, claims_of(request), len(packet))
 
     def _hello(self, request_id: int, data: bytes) -> None:
@@ -309,8 +312,10 @@ class SftpSession:
             self._pause(True)
 
     def _read_now(self, request_id: int, request: packets.Read) -> bool:
-        """Answer a read of what is in the page cache at once; False if it may block."""
+        """Answer a small read of what is in the page cache at once; False if it may block."""
         length = min(request.length, MAX_DATA_BYTES)
+        if length > _MOST_READ_NOW_BYTES or self._unanswered:
+            return False
         claim = Claim(request.handle, True, request.offset, request.offset + length)
         if not self._writable or not length or not self._ordering.free(claim):
             return False
@@ -392,8 +397,8 @@ class SftpSession:
     def _done(self, request: Request, reply: bytes | None) -> None:
         self._waiting -= 1
         self._waiting_bytes -= request.size
-        if request.request_id in self._unanswered_writes:
-            self._answer_writes(request, reply)
+        if request.request_id in self._unanswered:
+            self._answer_in_order(request, reply)
         elif reply is not None:
             self._reply(reply)
         self._ready.extend(self._ordering.done(request))
@@ -407,12 +412,13 @@ class SftpSession:
         if self._finished is not None and not self._waiting:
             self._finished()
 
-    def _answer_writes(self, request: Request, reply: bytes | None) -> None:
-        """Answer the writes of stock clients in their order.
+    def _answer_in_order(self, request: Request, reply: bytes | None) -> None:
+        """Answer the reads and writes of stock clients in their order.
 
-        OpenSSH's scp (9.2, with -s) cuts a file off where an answer overtakes another.
+        OpenSSH's scp (9.2, with -s) cuts a file off, or puts its pieces in another order, where an
+        answer overtakes another.
         """
-        unanswered = self._unanswered_writes
+        unanswered = self._unanswered
         unanswered[request.request_id] = reply or b""
         while unanswered and (first := next(iter(unanswered.values()))) is not None:
             del unanswered[next(iter(unanswered))]
