@@ -14,7 +14,7 @@ from dit4c_p2p.errors import ConfigError
 from dit4c_p2p.identity.keys import public_line, write_private
 from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.public import PublicConfig
-from dit4c_p2p.run.child_component import ChildComponent, free_port
+from dit4c_p2p.run.child_component import ChildComponent, free_loopback_port
 
 STOPS_S = 10
 
@@ -44,7 +44,7 @@ def make(portal, tmp_path):
     def make(**tables):
         _, key = portal.new_peer("fileserver-files")
         write_private(tmp_path / "key", key)
-        port = free_port()
+        port = free_loopback_port()
         top = {"id": "files", "data_folder": str(tmp_path), "listen_ssh": [f"127.0.0.1:{port}"]}
         reference = {
             "url": portal.info.url,
