@@ -50,6 +50,7 @@ async def test_a_whole_life(work):
             "actions",
             "checkpoint",
             "kept_on",
+            "memory",
             "created",
             "since",
             "unreachable",
