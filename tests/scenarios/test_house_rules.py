@@ -3,6 +3,7 @@
 import ast
 from pathlib import Path
 
+from lib.module_map import PAGE, page_with_modules
 from lib.paths import ROOT
 
 import dit4c_p2p
@@ -141,3 +142,9 @@ def test_no_file_is_longer_than_500_lines():
 def test_aiodockers_private_method_is_used_in_one_place():
     users = [file for file in PACKAGE.rglob("*.py") if "._query(" in file.read_text()]
     assert users == [PACKAGE / "engine_api.py"]
+
+
+def test_the_architecture_page_lists_every_module():
+    page = PAGE.read_text(encoding="utf-8")
+    command = "PYTHONPATH=tests python tests/lib/module_map.py --write"
+    assert page == page_with_modules(page), f"run {command}"
