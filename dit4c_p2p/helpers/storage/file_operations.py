@@ -5,7 +5,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -46,6 +46,7 @@ class StorageFilesystem(Folders):
         # Files whose conflict copies could not be made.
         self.not_kept: list[bytes] = []
         self.conflict_copies: list[bytes] = []
+        self.on_conflict: Callable[[], None] = lambda: None
 
     @handler
     async def open(self, inode: int, flags: int, ctx: Any) -> pyfuse3.FileInfo:
@@ -317,6 +318,7 @@ class StorageFilesystem(Folders):
         else:
             _log.warning("%r was changed elsewhere; ours is %r", shown, copy)
             self.conflict_copies.append(copy)
+            self.on_conflict()
 
     async def _copy_beside(self, folder: Node, name: bytes, node: Node, unsent: Unsent) -> bytes:
         """Where the conflict copy is; in a folder further up if somebody has removed its own."""

@@ -45,6 +45,7 @@ async def serve_pod(stop: asyncio.Event) -> None:
     status = StatusLines("storage")
     status.report(HelperState.CONNECTING)
     filesystem = StorageFilesystem(_owner(), PyfuseKernel())
+    filesystem.on_conflict = lambda: _report_conflicts(filesystem, status)
     async with PortalClient(pod.config.portal, ca=pod.config.ca) as client:
         registry = Registry(client, None)  # the helper may not write into the pod's folder
         links = [_link(pod, server, registry, status) for server in pod.config.fileservers]
@@ -150,7 +151,11 @@ async def send_rest(
         _log.warning("%d files were not sent", len(names))
         status.report(HelperState.UNSENT, _named(names))
     if filesystem.conflict_copies:
-        status.report(HelperState.CONFLICT, _named(filesystem.conflict_copies))
+        _report_conflicts(filesystem, status)
+
+
+def _report_conflicts(filesystem: StorageFilesystem, status: StatusLines) -> None:
+    status.report(HelperState.CONFLICT, _named(filesystem.conflict_copies))
 
 
 def _named(names: list[bytes]) -> str:

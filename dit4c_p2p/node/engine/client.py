@@ -130,7 +130,7 @@ class Engine:
         one is empty, and so is one in the place of an event that is too long.
         """
         wanted = json.loads(filters(data_folder))
-        wanted |= {"type": ["container"], "event": ["die", "oom", "destroy"]}
+        wanted |= {"type": ["container"], "event": ["start", "die", "oom", "destroy"]}
         async with self.request_stream("events", {"filters": json.dumps(wanted)}) as response:
             yield {}
             async for line in _stream_lines(response.content):

@@ -126,6 +126,13 @@ class FilesMount:
             await self._engine.remove_container(id)
 
 
+def told_of(details: dict[HelperState, str]) -> str:
+    """What a person is told of files, by what a storage helper has said last in each state."""
+    return "; ".join(
+        f"{words}: {details[state]}" for state, words in _TOLD.items() if state in details
+    )
+
+
 def said_at_its_end(log_tail: str) -> str:
     """What a person is told of files, by the last lines of a storage helper."""
     details: dict[HelperState, str] = {}
@@ -135,9 +142,7 @@ def said_at_its_end(log_tail: str) -> str:
         except (DitError, msgspec.MsgspecError):
             continue
         details[status.state] = status.detail
-    return "; ".join(
-        f"{words}: {details[state]}" for state, words in _TOLD.items() if state in details
-    )
+    return told_of(details)
 
 
 def trouble_of(instance: str, failure: NodeFailure) -> str:

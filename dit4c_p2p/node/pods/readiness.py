@@ -163,13 +163,20 @@ async def _app_ended(engine: Engine, app: str) -> None:
 
 async def _follow_helper(engine: Engine, id: str, said: asyncio.Queue[HelperStatus]) -> None:
     """Put what a helper says into ``said``, over its restarts; ends when it is gone."""
+    async with aclosing(said_by(engine, id)) as statuses:
+        async for status in statuses:
+            await said.put(status)
+
+
+async def said_by(engine: Engine, id: str) -> AsyncGenerator[HelperStatus, None]:
+    """What a helper's container says, from its start and over its restarts, until it is gone."""
     since = 0.0
     while True:
         try:
             async with aclosing(engine.follow_output(id, since)) as lines:
                 async for line in lines:
                     try:
-                        await said.put(decode(line, HelperStatus))
+                        yield decode(line, HelperStatus)
                     except InvalidMessage as error:
                         _log.warning("a helper's line is no status: %s", error.one_line())
         except NotFound:

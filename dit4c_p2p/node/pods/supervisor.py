@@ -23,10 +23,13 @@ from typing import Any
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.messages.node import PodEvent, PodGone, PodMemory, PodState, PodStatus
+from dit4c_p2p.messages.pod import HelperState
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import FilesFailed, NodeFailure, TransientError
 from dit4c_p2p.node.pods import spec
+from dit4c_p2p.node.pods.files_mount import told_of
 from dit4c_p2p.node.pods.manager import PodManager
+from dit4c_p2p.node.pods.readiness import said_by
 from dit4c_p2p.node.pods.spec import ALL_HELPERS, Role
 from dit4c_p2p.node.pods.status import memory_text
 
@@ -91,6 +94,8 @@ class PodSupervisor:
         self._waiting: set[tuple[str, Role]] = set()
         self._backoffs: dict[tuple[str, Role], tuple[Backoff, float]] = {}
         self._ending: set[str] = set()
+        # Ids of the storage helpers' containers that are listened to.
+        self._heard: set[str] = set()
         self.connected = asyncio.Event()
 
     @contextmanager
@@ -153,6 +158,10 @@ class PodSupervisor:
                 self._mend_later(instance, helper)
             case "die", Role.APP:
                 self._see_to(instance)
+            case "start", Role.STORAGE:
+                self._hear_of_files(instance, event["Actor"]["ID"])
+            case "start", _:
+                pass
             case _:
                 await self._tell(instance)
 
@@ -170,6 +179,7 @@ class PodSupervisor:
                 self._see_to(instance)
             else:
                 self._spawn(self._infra_ended(instance), f"look at infra of {instance}")
+                self._spawn(self._find_files(instance), f"look for files of {instance}")
                 for role in ALL_HELPERS:
                     self._mend_later(instance, role)
 
@@ -186,6 +196,30 @@ class PodSupervisor:
             reason = f"a program in it was ended: together they used more than {limit} of memory"
             running = PodStatus(instance=instance, state=PodState.RUNNING, reason=reason)
             self._publish(instance, running)
+
+    async def _find_files(self, instance: str) -> None:
+        for item in await self._engine.containers(self._data_folder, instance):
+            if item["Labels"][spec.LABEL_ROLE] == Role.STORAGE:
+                self._hear_of_files(instance, item["Id"])
+
+    def _hear_of_files(self, instance: str, storage: str) -> None:
+        if storage not in self._heard:
+            self._heard.add(storage)
+            self._spawn(self._tell_of_files(instance, storage), f"files of {instance}")
+
+    async def _tell_of_files(self, instance: str, storage: str) -> None:
+        """Tell of conflict copies that a storage helper makes while its app runs."""
+        try:
+            async with aclosing(said_by(self._engine, storage)) as statuses:
+                async for said in statuses:
+                    status = await self._pods.status(instance)
+                    running = status is not None and status.state is PodState.RUNNING
+                    if said.state is HelperState.CONFLICT and running:
+                        told = told_of({said.state: said.detail})
+                        now = PodStatus(instance=instance, state=PodState.RUNNING, reason=told)
+                        self._publish(instance, now)
+        finally:
+            self._heard.discard(storage)
 
     async def _infra_ended(self, instance: str) -> None:
         await self._pods.infra_ended(instance)

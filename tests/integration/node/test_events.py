@@ -6,8 +6,12 @@ import pytest
 from systems.pod_supervisor import keeping
 from systems.pods import docker, inspect, pods_of, run_start
 
+from dit4c_p2p.messages.codec import encode
 from dit4c_p2p.messages.node import PodEvent, PodState
+from dit4c_p2p.messages.pod import HelperState, HelperStatus
 from dit4c_p2p.node.engine.client import Engine
+from dit4c_p2p.node.pods import spec
+from dit4c_p2p.node.pods.spec import Role
 from dit4c_p2p.node.pods.supervisor import FellBehind, PodEventSubscription, PodSupervisor
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
@@ -51,6 +55,41 @@ async def test_an_app_that_uses_too_much_memory(pods, engine, config, images, in
             assert told.reason == (
                 "a program in it was ended: together they used more than 64 MiB of memory"
             )
+
+
+async def test_a_conflict_copy_is_told_of_while_its_app_runs(
+    pods, engine, config, images, instance
+):
+    said = HelperStatus("storage", HelperState.CONFLICT, "private/a (conflict)")
+    labels = {
+        spec.LABEL_INSTANCE: instance,
+        spec.LABEL_ROLE: Role.STORAGE,
+        spec.LABEL_DATA_DIR: str(config.data_folder),
+    }
+    options = [part for name, its in labels.items() for part in ("--label", f"{name}={its}")]
+    async with keeping(pods, engine, config) as keeper:
+        with keeper.subscribe() as events:
+            await run_start(pods, instance, images.app)
+            program = (
+                f"trap 'exit 0' TERM; echo '{encode(said).decode()}'; while :; do sleep 0.1; done"
+            )
+            name = f"dit4c-{instance}-storage"
+            docker(
+                "run",
+                "--detach",
+                "--name",
+                name,
+                *options,
+                "--entrypoint",
+                "sh",
+                images.app,
+                "-c",
+                program,
+            )
+            async with asyncio.timeout(20):
+                while not (told := (await until(events, PodState.RUNNING)).status.reason):
+                    pass
+            assert told.startswith("changed elsewhere") and "private/a (conflict)" in told
 
 
 async def test_a_mounter_that_a_killed_agent_left_is_removed(
