@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, cast
 
 from dit4c_p2p.cli.arguments import add_config_option, read_portal_settings, read_settings
+from dit4c_p2p.cli.node_owner import add_node_owner_actions
 
 if TYPE_CHECKING:
     from dit4c_p2p.cli.arguments import Commands
@@ -46,6 +47,8 @@ def add_component_commands(commands: "Commands") -> None:
             _add_portal_init(actions)
         else:
             _add_component_prove(actions, kind)
+        if kind == "node":
+            add_node_owner_actions(actions)
 
 
 def _add_component_run(actions: "Commands", kind: str) -> None:

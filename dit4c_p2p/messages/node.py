@@ -160,7 +160,10 @@ class PodKey(Record, frozen=True, tag="pod-key"):
 
 
 class NodeDescription(Record, frozen=True, tag="node-description"):
-    """The node as its owner offers it: ``name`` is the peer name, memory in bytes."""
+    """The node as its owner offers it: ``name`` is the peer name, memory in bytes.
+
+    ``paused``: its owner has it start nothing for now.
+    """
 
     name: str
     version: str
@@ -168,6 +171,7 @@ class NodeDescription(Record, frozen=True, tag="node-description"):
     memory_bytes: int
     pods: int
     max_pods: int
+    paused: bool = False
 
 
 class ImageReady(Record, frozen=True, tag="image-ready"):

@@ -44,11 +44,14 @@ def choose_node(
     load = {
         name: max(node.pods, placed.get(name, 0)) / node.max_pods
         for name, node in described.items()
-        if node.max_pods > max(node.pods, placed.get(name, 0))
+        if not node.paused and node.max_pods > max(node.pods, placed.get(name, 0))
     }
     if not load:
         silent = len(known) - len(described)
         does = "does" if silent == 1 else "do"
         others = f", and {silent} {does} not answer" if silent > 0 else ""
-        return WaitForPlace(f"Waiting for a machine: all are full{others}")
+        if all(node.paused for node in described.values()):
+            return WaitForPlace(f"Waiting for a machine: their owners have paused all{others}")
+        word = "full or paused" if any(node.paused for node in described.values()) else "full"
+        return WaitForPlace(f"Waiting for a machine: all are {word}{others}")
     return PlaceOnNode(min(load, key=lambda name: (load[name], name)))

@@ -73,3 +73,11 @@ def check_room_by_policy(policy: Policy, instance: str, others: Set[str]) -> Non
             f"{'place' if policy.instances == 1 else 'places'} and {taken} are taken",
             hint="try again when one has become free",
         )
+
+
+def paused() -> PolicyRefused:
+    """What is said where the owner has paused the machine, see ``owner.pause``."""
+    return PolicyRefused(
+        "the owner of its machine has paused it, and nothing starts there for now",
+        hint="try again later",
+    )

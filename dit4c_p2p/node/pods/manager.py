@@ -61,6 +61,7 @@ from dit4c_p2p.node.errors import (
 )
 from dit4c_p2p.node.network.firewall import EgressPolicy
 from dit4c_p2p.node.owner import policy
+from dit4c_p2p.node.owner.pause import is_paused
 from dit4c_p2p.node.pods import spec
 from dit4c_p2p.node.pods.builder import PodBuilder
 from dit4c_p2p.node.pods.engine_steps import gather_all
@@ -123,6 +124,7 @@ class PodManager:
             memory_bytes=min(int(info["MemTotal"]), lent.memory_bytes * lent.instances),
             pods=len(running),
             max_pods=lent.instances,
+            paused=is_paused(self._config.folder),
         )
 
     def ensure_image(self, image: str) -> AsyncGenerator[Progress | ImageReady, None]:
@@ -147,6 +149,8 @@ class PodManager:
         policy.check_image_by_policy(self._config.policy, request.image)
         folder = self._inspector.folder(instance)
         async with self._lock(instance):
+            if is_paused(self._config.folder) and instance not in await self._occupied():
+                raise policy.paused()
             image = await self._image(request)
             if request.kept:
                 await self.uploads.pods.remove(instance)

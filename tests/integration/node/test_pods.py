@@ -20,6 +20,7 @@ from dit4c_p2p.node.errors import (
     PolicyRefused,
     UnknownImage,
 )
+from dit4c_p2p.node.owner.pause import set_paused
 from dit4c_p2p.node.owner.policy import Policy
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
@@ -52,6 +53,22 @@ async def test_a_pod_starts_is_listed_and_goes_without_a_trace(
     assert await parts.memory._measure() == {}
     assert not (config.folder / "instances" / instance).exists()
     await pods.discard(instance)
+
+
+async def test_on_a_paused_machine_what_runs_goes_on_and_nothing_starts(
+    pods, config, images, instance
+):
+    await run_start(pods, instance, images.app)
+    set_paused(config.folder, True)
+    assert (await pods.describe()).paused
+    assert (await run_start(pods, instance, images.app))[-1] == PodRunning(instance=instance)
+    await pods.stop(instance)
+    with pytest.raises(PolicyRefused, match="has paused it"):
+        await run_start(pods, instance, images.app, run=2)
+    set_paused(config.folder, False)
+    said = await run_start(pods, instance, images.app, run=2)
+    assert isinstance(said[-1], PodRunning)
+    assert not (await pods.describe()).paused
 
 
 async def test_instance_and_node_both_sign_for_the_key(pods, config, images, instance):

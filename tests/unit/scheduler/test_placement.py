@@ -2,6 +2,7 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from dit4c_p2p.messages.node import NodeDescription
 from dit4c_p2p.scheduler.placement import PlaceOnNode, WaitForPlace, choose_node
@@ -39,6 +40,19 @@ def test_what_its_user_reads_while_there_is_no_place():
     assert choose_node(full, full, {}) == WaitForPlace("Waiting for a machine: all are full")
     assert choose_node(["a", "b", "c"], full, {}) == WaitForPlace(
         "Waiting for a machine: all are full, and 1 does not answer"
+    )
+
+
+def test_a_paused_node_gets_nothing():
+    nodes = described(a=(0, 4), b=(3, 4))
+    nodes["a"] = replace(nodes["a"], paused=True)
+    assert choose_node(nodes, nodes, {}) == PlaceOnNode("b")
+    assert choose_node(nodes, nodes, {"b": 4}) == WaitForPlace(
+        "Waiting for a machine: all are full or paused"
+    )
+    alone = {"a": nodes["a"]}
+    assert choose_node(alone, alone, {}) == WaitForPlace(
+        "Waiting for a machine: their owners have paused all"
     )
 
 
