@@ -26,6 +26,8 @@ class Workers:
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[tuple[Job, Done] | None] = SimpleQueue()
         self._results: deque[tuple[Done, Any]] = deque()
+        # The loop has been told of results, and has not begun to take them.
+        self._told = False
         self._threads = [
             threading.Thread(target=self._work, name=f"{name} {number}", daemon=True)
             for number in range(count)
@@ -65,12 +67,16 @@ class Workers:
                 _log.exception("a job of a worker failed")
                 result = None
             self._results.append((done, result))
+            if self._told:
+                continue
+            self._told = True
             try:
                 self._loop.call_soon_threadsafe(self._deliver)
             except RuntimeError:
                 return  # the loop has ended
 
     def _deliver(self) -> None:
+        self._told = False  # whoever has a result from now on tells again
         results = self._results
         while results:
             done, result = results.popleft()
