@@ -216,10 +216,14 @@ class Push:
     async def layers(self, archive: IO[bytes]) -> None:
         """Upload those layers of an image archive that the image server lacks.
 
+        A tool's own go to the repository that all share, to be mounted from there. A registry that
+        is not our image server may let nobody mount: it gets them in the instance's own.
+
         :raises ArchiveBroken: it ended early.
         """
         plan, client, retry = self._plan, self._client, self._retry
         shared = bool(plan.shared_repository) and not plan.committed
+        shared = shared and await supports_chunks(client, plan.repository, retry)
         repository = plan.shared_repository if shared else plan.repository
         wanted = set[str]()
         for digest in dict.fromkeys([*plan.layers, *plan.committed]):
