@@ -99,6 +99,11 @@ class OwnServer:
         self.port = int(self._process.stdout.readline())
         self.stored = folder / "trees" / "user-ada" / "files" / "private"
 
+    @property
+    def descriptors(self) -> int:
+        """How many descriptors its process has open."""
+        return len(os.listdir(f"/proc/{self._process.pid}/fd"))
+
     def kill(self) -> None:
         """End it."""
         assert self._process.stdin is not None

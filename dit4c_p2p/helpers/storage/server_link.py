@@ -199,6 +199,7 @@ class RemoteFile:
         self._opening = asyncio.Lock()
         self.since_ns: Callable[[], int | None] = lambda: None
         self.broken = False
+        self._closed = False
 
     async def on(self, remote: Remote) -> bytes:
         """Its handle in that session.
@@ -216,6 +217,9 @@ class RemoteFile:
                 if self._file_id is not None and found.attributes.file_id != self._file_id:
                     remote.client.close(found.handle).add_done_callback(_closed)
                     raise OSError(errno.EIO, "another file has this name now")
+                if self._closed:  # while it was being opened
+                    remote.client.close(found.handle).add_done_callback(_closed)
+                    return found.handle
                 self._handle, self._remote = found.handle, remote
         return self._handle
 
@@ -241,6 +245,7 @@ class RemoteFile:
 
     def close(self) -> None:
         """Give the handle back; nobody waits for it."""
+        self._closed = True
         remote, self._remote = self._remote, None
         if remote is not None and remote.client.alive:
             remote.client.close(self._handle).add_done_callback(_closed)

@@ -36,7 +36,7 @@ def line(server):
 
 @pytest.fixture
 def mounts(server, line, tmp_path):
-    mounts = [Mount(one, server.shown, tmp_path / name) for name, one in
+    mounts = [Mount(one, server.shown, tmp_path / name, limit_s=600) for name, one in
               (("cut_off", line), ("other", server))]  # fmt: skip
     yield mounts
     line.flow()

@@ -274,6 +274,11 @@ def test_no_open_is_stale_at_a_mount_that_is_cut_off(server, tmp_path, away):
             going_on()
             for number, its in enumerate(written):
                 assert int((one.path / folder.name / f"f{number}").read_bytes()) == its[-1][1]
+        readers.end()
+        end = time.monotonic() + 10
+        while server.descriptors > CUT_FILES and time.monotonic() < end:
+            time.sleep(0.05)
+        assert server.descriptors <= CUT_FILES, "what was opened when the lease was lost is closed"
     finally:
         going_on()
         readers.end()
