@@ -3,10 +3,10 @@
 import contextlib
 import errno
 import os
-import threading
 import time
 
 import pytest
+from systems.mount_writers import check, end, writing
 from systems.storage_line import Line
 from systems.storage_mount import Mount, OwnServer, needs_fuse
 
@@ -173,46 +173,11 @@ def test_what_was_changed_elsewhere_stays_and_ours_is_kept_beside_it(server, lin
     assert (there / "held").read_bytes() == b"opened anew"
 
 
-class Writer(threading.Thread):
-    """A program that writes, syncs, renames and reads until it is told to end."""
-
-    def __init__(self, folder, number):
-        super().__init__()
-        self.folder, self.number = folder, number
-        self.over = threading.Event()
-        self.rounds, self.error, self.slowest_s = 0, None, 0.0
-
-    def run(self):
-        try:
-            while not self.over.is_set():
-                began = time.monotonic()
-                self.write_one(self.folder / f"w{self.number}-{self.rounds % 20}")
-                self.rounds += 1
-                self.slowest_s = max(self.slowest_s, time.monotonic() - began)
-        except OSError as error:
-            self.error = error
-
-    def write_one(self, path):
-        data = b"%d %d " % (self.number, self.rounds) * 3000
-        new = path.with_name(f"new{self.number}")
-        with new.open("wb") as file:
-            file.write(data)
-            if self.rounds % 3 == 0:
-                file.flush()
-                os.fsync(file.fileno())
-        if self.rounds % 5 == 4:
-            path.unlink(missing_ok=True)
-        new.rename(path)
-        assert path.read_bytes() == data
-
-
 @pytest.mark.parametrize("ends", [False, True], ids=["silent", "ended"])
 def test_programs_do_not_notice_that_the_network_is_cut(server, line, mounts, ends):
     folder = mounts[0].path / f"cut {ends}"
     folder.mkdir()
-    writers = [Writer(folder, number) for number in range(4)]
-    for writer in writers:
-        writer.start()
+    writers = writing(folder)
     try:
         time.sleep(1)
         line.fall_silent()
@@ -227,17 +192,6 @@ def test_programs_do_not_notice_that_the_network_is_cut(server, line, mounts, en
             60,
         )
     finally:
-        for writer in writers:
-            writer.over.set()
-            writer.join(60)
-    assert [writer.error for writer in writers] == [None] * 4
+        end(writers)
     print([(writer.rounds, round(writer.slowest_s, 1)) for writer in writers])
-    handle = os.open(folder, os.O_RDONLY)
-    os.fsync(handle)
-    os.close(handle)
-    stored = server.stored / folder.name
-    assert conflict_copies(stored) == set()
-    for writer in writers:
-        for last in range(max(0, writer.rounds - 20), writer.rounds):
-            data = b"%d %d " % (writer.number, last) * 3000
-            assert (stored / f"w{writer.number}-{last % 20}").read_bytes() == data
+    check(writers, server.stored / folder.name)
