@@ -336,7 +336,10 @@
       const button = form.querySelector("button");
       if (button.disabled) return;
       button.disabled = true;
-      const it = await post(form.action, { image: form.elements.image.value, name: form.elements.name.value });
+      const { image, name, machine } = form.elements;
+      const fields = { image: image.value, name: name.value };
+      if (machine) fields.machine = machine.value;
+      const it = await post(form.action, fields);
       button.disabled = false;
       if (!it) return;
       form.elements.name.value = "";

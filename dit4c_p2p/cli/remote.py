@@ -109,6 +109,7 @@ def _add_changing_user_commands(commands: "Commands") -> None:
         "what", metavar="TOOL|INSTANCE", help="a tool as 'tools' lists it, or a stopped instance"
     )
     start.add_argument("--name", default="", metavar="NAME", help="what to call the instance")
+    start.add_argument("--machine", default="", metavar="ID", help="where a new one is to run")
     start.add_argument("--no-wait", action="store_true", help="return at once")
     start.add_argument("--open", action="store_true", help="open it in a browser in the end")
     _set_client_action(start, "start_instance")

@@ -123,7 +123,10 @@ async def start_instance(options: argparse.Namespace, remote: RemotePortal) -> N
     """A new instance of a tool, or a stopped one again."""
     known = {one["name"] for one in await remote.api.get("images")}
     if options.what in known:
-        one = await remote.api.post("instances", {"image": options.what, "name": options.name})
+        wanted = {"image": options.what, "name": options.name, "machine": options.machine}
+        one = await remote.api.post(
+            "instances", {key: text for key, text in wanted.items() if text}
+        )
     else:
         try:
             one = await find_instance(remote, options.what)
@@ -135,10 +138,10 @@ async def start_instance(options: argparse.Namespace, remote: RemotePortal) -> N
                 f"there is no tool and no instance called {options.what[:80]!r}",
                 hint=f"tools are: {names}",
             ) from None
-        if options.name:
+        if options.name or options.machine:
             raise ClientError(
-                f"{one['name']} is there already, and keeps its name",
-                hint="leave out --name, or use 'rename'",
+                f"{one['name']} is there already, and keeps its name and its machine",
+                hint="leave out --name and --machine, or use 'rename'",
             )
         one = await remote.api.post(f"instances/{url_path_part(one['id'])}/start")
     if not options.no_wait:

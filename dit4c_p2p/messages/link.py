@@ -64,13 +64,15 @@ class StartInstance(Record, frozen=True, tag="start"):
     """Start ``instance`` (an id) from ``image`` (``sha256:…`` or ``name@sha256:…``).
 
     ``key_nonce`` has to be in what the instance and its node sign, see :func:`key_statement`.
-    ``title`` is what its user calls it.
+    ``title`` is what its user calls it. ``node`` is the peer name of the one that its user has
+    chosen; empty: any.
     """
 
     instance: str
     image: str
     key_nonce: str
     title: str = ""
+    node: str = ""
 
 
 class StopInstance(Record, frozen=True, tag="stop"):

@@ -107,12 +107,14 @@ class KeysQuery(Page, frozen=True):
 
 class NewInstance(Body, frozen=True):
     """``image``: one of the catalogue's, by name or id; or ``from``: an instance of one's own, from
-    whose saved files the new one goes on, or from those that the machine ``kept_on`` keeps."""
+    whose saved files the new one goes on, or from those that the machine ``kept_on`` keeps.
+    ``machine``: the id of the one that an image is to run on; any if left out."""
 
     image: Reference = ""
     name: Name = ""
     source: Annotated[str, Meta(max_length=40)] = msgspec.field(default="", name="from")
     kept_on: Annotated[str, Meta(max_length=52)] = ""
+    machine: Annotated[str, Meta(max_length=40)] = ""
 
 
 class NewShare(Body, frozen=True):

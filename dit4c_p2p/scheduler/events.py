@@ -17,7 +17,7 @@ class Instance:
     """All that the scheduler knows of one instance.
 
     ``image``, ``key_nonce``: as ordered; empty if its end was ordered before its start arrived.
-    ``title``: what its user calls it.
+    ``title``: what its user calls it. ``wanted_node``: the one that its user has chosen, or empty.
     ``node``: the peer name of the node it was placed on, or None.
     ``info``: a sentence for its user. ``progress``: 0..1, or None if it can't be told.
     ``log_tail``: the end of the app's log once it has ended. ``discard_wanted``: its end was asked
@@ -69,6 +69,7 @@ class Instance:
     left_on: str = ""
     kept_on: str = ""
     title: str = ""
+    wanted_node: str = ""
 
     @property
     def left_nodes(self) -> list[str]:

@@ -52,6 +52,7 @@ class InstanceRow(Model):
     left_on = fields.TextField(db_default="")
     kept_on = fields.TextField(db_default="")
     title = fields.TextField(db_default="")
+    wanted_node = fields.CharField(max_length=_NAME, db_default="")
     public_key = fields.TextField()
     created_at = fields.FloatField()
     changed_at = fields.FloatField()

@@ -26,6 +26,7 @@ def choose_node(
     placed: Mapping[str, int],
     *,
     moved: bool = False,
+    wanted: str = "",
 ) -> PlaceOnNode | WaitForPlace:
     """Return the node with the fewest pods for its size, the first by name among equals.
 
@@ -34,7 +35,10 @@ def choose_node(
     :param placed: how many instances the scheduler has placed on each node, by peer name. One
         that has no pod yet counts only here; a pod the scheduler doesn't know of, only there.
     :param moved: it goes on from another node, which is not among these.
+    :param wanted: the peer name of the one that its user has chosen; empty: any.
     """
+    if wanted:
+        return _choose_wanted_node(wanted, known, described, placed)
     if moved and not known:
         return WaitForPlace("Waiting for another machine: this cluster has no other")
     if not known:
@@ -55,3 +59,23 @@ def choose_node(
         word = "full or paused" if any(node.paused for node in described.values()) else "full"
         return WaitForPlace(f"Waiting for a machine: all are {word}{others}")
     return PlaceOnNode(min(load, key=lambda name: (load[name], name)))
+
+
+def _choose_wanted_node(
+    wanted: str,
+    known: Collection[str],
+    described: Mapping[str, NodeDescription],
+    placed: Mapping[str, int],
+) -> PlaceOnNode | WaitForPlace:
+    node, name = described.get(wanted), wanted.partition("-")[2]
+    if wanted not in known:
+        why = "it does not belong to this cluster any more"
+    elif node is None:
+        why = "it does not answer at the moment"
+    elif node.paused:
+        why = "its owner has paused it"
+    elif node.max_pods > max(node.pods, placed.get(wanted, 0)):
+        return PlaceOnNode(wanted)
+    else:
+        why = "it is full"
+    return WaitForPlace(f"Waiting for the machine {name}, which you chose: {why}")

@@ -41,6 +41,7 @@ MAX_LOG_LINES = 10_000
 # Ids, nonces and digests; the width of the columns they are kept in.
 MAX_FIELD_CHARS = 100
 MAX_IMAGE_CHARS = 400
+MAX_NODE_CHARS = 52
 # What every database and JSON reader takes for a whole number.
 MAX_NUMBER = 2**53
 
@@ -240,6 +241,8 @@ def _is_usable(envelope: ToSchedulerEnvelope, instance: str) -> bool:
     match order:
         case StartInstance():
             if len(order.image) > MAX_IMAGE_CHARS:
+                return False
+            if len(order.node) > MAX_NODE_CHARS:
                 return False
             fields.append(order.key_nonce)
         case MoveInstance():

@@ -91,6 +91,7 @@ _SAME = (
     "left_on",
     "kept_on",
     "title",
+    "wanted_node",
 )
 
 
@@ -170,6 +171,7 @@ class Store:
             image=order.image,
             key_nonce=order.key_nonce,
             title=order.title,
+            wanted_node=order.node,
             state=State.CREATED.value,
             info="Waiting for a machine",
             log_tail="",

@@ -197,6 +197,7 @@ class WorkRunner:
                         {name: described[name] for name in described if name in others},
                         placed,
                         moved=bool(left),
+                        wanted=instance.wanted_node,
                     )
                     if isinstance(choice, PlaceOnNode):
                         await self._apply(instance.id, Placed(choice.node))

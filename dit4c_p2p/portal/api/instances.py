@@ -61,7 +61,7 @@ async def start(call: Call, body: NewInstance) -> InstanceView:
     elif body.source:
         instance = await call.parts.saves.copy(call.who, body.source, body.name)
     else:
-        instance = await call.parts.instances.start(call.who, body.image, body.name)
+        instance = await call.parts.instances.start(call.who, body.image, body.name, body.machine)
     call.located(f"{PREFIX}/instances/{instance.id}")
     return _instance_view(call, instance)
 

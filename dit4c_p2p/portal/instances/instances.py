@@ -46,6 +46,7 @@ from dit4c_p2p.portal.instances.fields import (
     storable_text,
 )
 from dit4c_p2p.portal.instances.holding import instances_holding_places
+from dit4c_p2p.portal.instances.machines import chosen_machine
 from dit4c_p2p.portal.instances.reachability import Reachability
 from dit4c_p2p.portal.keys.registry import KeyRegistry, instance_name
 from dit4c_p2p.portal.live_updates import LiveUpdates
@@ -89,19 +90,21 @@ class Instances:
 
     # ---- by people
 
-    async def start(self, owner: Caller, image: str, name: str = "") -> Instance:
+    async def start(self, owner: Caller, image: str, name: str = "", machine: str = "") -> Instance:
         """A new instance of a catalogue image, on its way to the scheduler.
 
         :param image: the image's name in the catalogue, or its id.
         :param name: what the person calls it; the image's title if empty.
+        :param machine: the id of the node that it is to run on; any if empty.
         :raises BadRequest: no such image, or not any more, or not a name.
         :raises Conflict: the person has as many as they may, or as many that run.
         :raises TooMany: the person has started too many within a minute.
         """
         name = checked_name(name)
         async with in_transaction("portal"):
-            chosen = chosen_image(await catalogue(self._config, owner), image)
-            instance = await self._create(owner, chosen.name, chosen.image, name, chosen.title)
+            tool = chosen_image(await catalogue(self._config, owner), image)
+            node = await chosen_machine(self._config.scheduler, machine)
+            instance = await self._create(owner, tool.name, tool.image, name, tool.title, node)
         self._created(instance)
         return instance
 
@@ -110,10 +113,9 @@ class Instances:
     ) -> Instance:
         """A new instance of the person's that goes on from a saved image of another.
 
+        Raises as :meth:`start`.
+
         :param image: the saved image's reference.
-        :raises BadRequest: not a name.
-        :raises Conflict: the person has as many as they may, or as many that run.
-        :raises TooMany: the person has started too many within a minute.
         """
         name = checked_name(name)
         async with in_transaction("portal"):
@@ -122,7 +124,7 @@ class Instances:
         return instance
 
     async def _create(
-        self, owner: Caller, image_name: str, image: str, name: str, title: str
+        self, owner: Caller, image_name: str, image: str, name: str, title: str, node: str = ""
     ) -> Instance:
         """In the caller's transaction. ``title`` is its name, with a number, if none is given."""
         now, limits = self._clock(), self._config.limits
@@ -150,11 +152,9 @@ class Instances:
             created_at=now,
             changed_at=now,
         )
+        id, nonce = instance.id, instance.key_nonce
         order = StartInstance(
-            instance=instance.id,
-            image=image,
-            key_nonce=instance.key_nonce,
-            title=instance.name,
+            instance=id, image=image, key_nonce=nonce, title=instance.name, node=node
         )
         await self._send(instance.scheduler, order)
         about = f"instance-{instance.id} of {image_name}"

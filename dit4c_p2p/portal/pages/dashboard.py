@@ -14,6 +14,7 @@ from dit4c_p2p.portal.http.responses import json_answer
 from dit4c_p2p.portal.http.sse import KEEPALIVE_S, EventStream
 from dit4c_p2p.portal.instances import view
 from dit4c_p2p.portal.instances.catalogue import catalogue
+from dit4c_p2p.portal.instances.machines import reached_machines
 from dit4c_p2p.portal.live_updates import MEMORY
 from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.pages import notices
@@ -57,6 +58,7 @@ async def dashboard(call: PageCall) -> web.Response:
         images=(await catalogue(call.parts.config, call.session.who)).offered,
         instances=await _views(call.parts, found),
         stores=bool(call.parts.public.fileservers),
+        machines=await reached_machines(call.parts.config.scheduler, call.parts.reach),
         cluster_away=not call.parts.links.connected(call.parts.config.scheduler),
         offer_passkey=await offer_passkey(call),
     )
@@ -68,7 +70,7 @@ async def start(request: web.Request) -> web.Response:
     form = await checked_form(request, session)
     try:
         instance = await services(request).instances.start(
-            session.who, form.get("image", ""), form.get("name", "")
+            session.who, form.get("image", ""), form.get("name", ""), form.get("machine", "")
         )
     except PortalError as error:
         if _is_script(request):

@@ -56,6 +56,25 @@ async def test_machines_with_what_runs_there_and_whose(work, admin):
         assert 'datetime="2026-09-21T14:13:20Z"' in page
 
 
+async def test_a_machine_is_chosen_at_the_start(work, admin):
+    await work.enrol("node-other")
+    async with work.scheduler() as scheduler, work.api() as api:
+        assert 'name="machine"' not in (await admin.get("/")).text, "there is nothing to choose"
+        await scheduler.tell(ClusterState(nodes_up=["node-main", "node-other"], nodes_down=[]))
+        assert "<option>main</option><option>other</option>" in (await admin.get("/")).text
+        csrf = await admin.csrf()
+        await admin.submit("/start", csrf=csrf, image="jupyterlab", machine="other")
+        assert (await scheduler.message(StartInstance)).node == "node-other"
+        await admin.submit("/start", csrf=csrf, image="jupyterlab", machine="")
+        assert (await scheduler.message(StartInstance)).node == ""
+        body = {"image": "jupyterlab", "machine": "other"}
+        assert (await api.post("instances", json=body)).status == 201
+        assert (await scheduler.message(StartInstance)).node == "node-other"
+        for wrong in ("nowhere", "../x", "OTHER"):
+            refused = await api.post("instances", json={**body, "machine": wrong})
+            assert (refused.status, refused.json["field"]) == (400, "machine")
+
+
 async def test_memory_of_each_instance_and_of_each_machine(work, admin):
     async with work.scheduler() as scheduler:
         mine, _ = await running_instance(work, scheduler)

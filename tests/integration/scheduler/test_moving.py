@@ -69,6 +69,25 @@ async def test_one_pod_serves_always(world, monkeypatch):
         await until(lambda: home.pods == {} and other.pods == {}, 20)
 
 
+async def test_it_runs_on_the_machine_that_was_chosen(world):
+    other = FakeNode("node-other")
+    world.nodes.append(other)
+    world.dialler = memory_dialler(*world.nodes)
+    portal = world.portal
+    async with world.scheduler():
+        await portal.until(lambda: portal.cluster and len(portal.cluster.nodes_up) == 2)
+        for number, node in enumerate(("node-other", "node-home", "node-other")):
+            id = f"i{number}"
+            order = StartInstance(instance=id, image="sha256:1", key_nonce="n", node=node)
+            await portal.order(order)
+            assert (await portal.until_state(id, State.RUNNING)).node == node
+        gone = StartInstance(instance="gone", image="sha256:1", key_nonce="n", node="node-gone")
+        await portal.order(gone)
+        await portal.until(
+            lambda: "gone" in portal.newest and "you chose" in portal.newest["gone"].info
+        )
+
+
 async def test_without_another_machine_it_waits(world):
     portal, home = world.portal, world.node
     async with world.scheduler():

@@ -56,6 +56,22 @@ def test_a_paused_node_gets_nothing():
     )
 
 
+def test_the_node_that_was_chosen_or_none():
+    nodes = described(**{"node-a": (0, 4), "node-b": (4, 4), "node-c": (0, 4)})
+    nodes["node-c"] = replace(nodes["node-c"], paused=True)
+    known = [*nodes, "node-d"]
+    assert choose_node(known, nodes, {}, wanted="node-a") == PlaceOnNode("node-a")
+    for wanted, why in (
+        ("node-b", "it is full"),
+        ("node-c", "its owner has paused it"),
+        ("node-d", "it does not answer at the moment"),
+        ("node-e", "it does not belong to this cluster any more"),
+    ):
+        assert choose_node(known, nodes, {}, wanted=wanted) == WaitForPlace(
+            f"Waiting for the machine {wanted[5:]}, which you chose: {why}"
+        )
+
+
 @given(
     st.dictionaries(
         st.sampled_from("abcdef"), st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=6
