@@ -8,7 +8,7 @@ again.
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
 from dit4c_p2p.fileserver.leases import NO_GRANT, Conflict, LeaseTable, Notice, Session
 from dit4c_p2p.sftp.extensions import SERVER_LEASE_S, Grant, LeaseKind
@@ -60,7 +60,7 @@ class LeaseService:
     def join(self, session: Session, mount: int = 0) -> None:
         """The session may be granted leases; an earlier one of its mount has none any more."""
         with self._lock:
-            self._table.join(session, self._clock(), mount)
+            self._table.join(session, self._clock(), mount, _who(session))
             self._returned()
 
     def leave(self, session: Session) -> None:
@@ -191,9 +191,8 @@ class LeaseService:
 
         :param made: it has made the file.
         """
-        who = getattr(session, "mount", 0) or session
         with self._lock:
-            self._table.changes.note(who, file_id, self._clock(), made=made)
+            self._table.changes.note(_who(session), file_id, self._clock(), made=made)
 
     def is_away(self, session: Session) -> bool:
         """Whether the session may still send what it had kept while it could not be reached."""
@@ -259,3 +258,8 @@ class LeaseService:
         for future in self._waiting:
             if not future.done():
                 future.set_result(None)
+
+
+def _who(session: Session) -> Hashable:
+    """By what a session's changes are known: no object that lives as long as its changes count."""
+    return getattr(session, "who", session)

@@ -59,13 +59,15 @@ class _Holder:
     """A session that may hold leases.
 
     :ivar mount: the number of its mount; 0: it has none.
+    :ivar who: its changes of contents are known by this.
     :ivar point: of the tree's changes, when it was last heard of.
     :ivar left: it has ended, and its leases last as if it were silent.
     :ivar new_until: so long a mount that was not known before may send what it had kept.
     """
 
     heard_at: float
-    mount: int = 0
+    mount: int
+    who: Hashable
     point: int = 0
     away: _Away | None = None
     left: bool = False
@@ -121,9 +123,14 @@ class LeaseTable:
 
     # ---- sessions
 
-    def join(self, session: Session, now: float, mount: int = 0) -> None:
-        """A session may be granted leases from now on; an earlier one of its mount is over."""
-        holder = _Holder(now, mount, self.changes.point)
+    def join(
+        self, session: Session, now: float, mount: int = 0, who: Hashable | None = None
+    ) -> None:
+        """A session may be granted leases from now on; an earlier one of its mount is over.
+
+        :param who: by what its changes of contents are known; by default its mount or itself.
+        """
+        holder = _Holder(now, mount, who or mount or session, self.changes.point)
         if mount:
             for other, its in list(self._holders.items()):
                 if its.mount == mount:
@@ -204,7 +211,7 @@ class LeaseTable:
         away = holder.away if holder is not None else None
         if holder is None or away is None or opened_at > away.since or now > away.until:
             return False
-        return self.changes.by_others(holder.mount or session, file_id, *away)
+        return self.changes.by_others(holder.who, file_id, *away)
 
     def is_new(self, session: Session, now: float) -> bool:
         """Whether a session's mount may have been away, and its earlier sessions are not known."""

@@ -10,6 +10,7 @@ channel is not read; while it takes no replies, nothing new is begun.
 
 import asyncio
 import errno
+import itertools
 import logging
 import os
 import time
@@ -61,6 +62,7 @@ _MAX_LEASES = 100_000
 _SESSION = "session"
 # A mount that comes back waits so long for what its earlier session has under way.
 _MOST_FOLLOWING_S = 30.0
+_numbers = itertools.count(1)
 
 
 class Server:
@@ -120,6 +122,7 @@ class SftpSession:
         self._closed = False
         self._private = False
         self.mount = 0
+        self._number = next(_numbers)
         self._blocked: set[asyncio.Task[None]] = set()
         # By request id, in the order in which they came, with the reply once it is there.
         self._unanswered: dict[int, bytes | None] = {}
@@ -200,6 +203,11 @@ class SftpSession:
             ]
             if leases:
                 self._notice(kind, leases)
+
+    @property
+    def who(self) -> int:
+        """By what its changes are known: the number of its mount, or one of its own."""
+        return self.mount or -self._number
 
     @property
     def view(self) -> View:

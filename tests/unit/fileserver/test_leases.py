@@ -223,6 +223,15 @@ def test_a_mount_that_is_lost_again_before_it_has_sent_all_was_away_all_the_time
     assert not table.is_new("another", 9 + REPLAY_S + 1)
 
 
+def test_a_session_without_a_mount_is_not_overtaken_by_itself(table):
+    table.join("old helper", 0, who=-3)
+    table.changes.note(-3, F, 1)
+    table.changes.note("b", G, 1)
+    table.renew("old helper", 10)
+    assert not table.overtaken("old helper", F, 0, 10)
+    assert table.overtaken("old helper", G, 0, 10)
+
+
 def test_there_is_an_end_to_leases():
     table = LeaseTable(max_leases=2)
     table.join("a", 0)
