@@ -20,10 +20,10 @@ def server(tmp_path_factory):
     server.kill()
 
 
-@pytest.fixture(params=[-3, 3])
-def mount(request, server, tmp_path):
+@pytest.fixture
+def mount(server, tmp_path):
     line = Line(server, delay_s=0.075)
-    mount = Mount(line, server.shown, tmp_path / "m", ahead_s=request.param)
+    mount = Mount(line, server.shown, tmp_path / "m", ahead_s=3)
     yield mount
     mount.end()
     line.close()
