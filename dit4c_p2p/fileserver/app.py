@@ -170,7 +170,7 @@ class FileServer:
         budget = HandleBudget(max(64, most - _KEPT_DESCRIPTORS))
         shared = Server(workers, self.metrics, budget, limits.handles_per_session)
         self._connections = FileServerConnections(admission, shared, sessions, limits)
-        self._stack.push_async_callback(_cut_all, self._connections)
+        self._stack.push_async_callback(_cut_all_for_file_server, self._connections)
         await self._listen()
         _log.info("%s serves SFTP on port %d", config.name, self.port)
 
@@ -206,7 +206,7 @@ class FileServer:
 
     def _follow(self, task: "asyncio.Task[None]") -> None:
         self._following.append(task)
-        self._stack.push_async_callback(_end, task)
+        self._stack.push_async_callback(_end_for_file_server, task)
 
     async def _listen(self) -> None:
         """Bind the SSH addresses, listened on until :meth:`stop`."""
@@ -221,12 +221,12 @@ class FileServer:
         self.port = await listener.listen_all(self.config.ssh, another=_ANOTHER_PORT)
 
 
-async def _cut_all(connections: FileServerConnections) -> None:
+async def _cut_all_for_file_server(connections: FileServerConnections) -> None:
     """Close every connection, and wait until nothing of their sessions is under way."""
     sessions = (session.closed.wait() for session in connections.sessions.all)
     await disconnect_all(connections.live, "the file server stops", _STOP_TIMEOUT_S, *sessions)
 
 
-async def _end(task: "asyncio.Task[None]") -> None:
+async def _end_for_file_server(task: "asyncio.Task[None]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

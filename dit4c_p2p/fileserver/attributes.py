@@ -117,10 +117,12 @@ class Attributes(SessionFiles):
             if kind == stat.S_IFLNK:
                 if change.mask & SetMask.MODE:
                     raise os_error(errno.EOPNOTSUPP)
-                if _set_owner(place.folder.tree, change, status):
+                if _set_owner_for_file_attributes(place.folder.tree, change, status):
                     times = (status.st_atime_ns, status.st_mtime_ns)
                     os.utime(place.name, ns=times, dir_fd=place.directory, follow_symlinks=False)
-                _set_times(change, status, name=place.name, directory=place.directory)
+                _set_times_for_file_attributes(
+                    change, status, name=place.name, directory=place.directory
+                )
                 return place.folder.tree.attrs_of(os.fstat(descriptor))
             return self._set_descriptor(place, descriptor, change)
         finally:
@@ -131,11 +133,11 @@ class Attributes(SessionFiles):
         own = f"/proc/self/fd/{descriptor}".encode()
         tree = place.folder.tree
         status = os.fstat(descriptor)
-        if _set_owner(tree, change, status) or change.mask & SetMask.MODE:
+        if _set_owner_for_file_attributes(tree, change, status) or change.mask & SetMask.MODE:
             mode = change.mode if change.mask & SetMask.MODE else status.st_mode
             least = 0 if place.name else _FOLDER_PERMISSIONS
             os.chmod(own, mode & PERMISSIONS | least)  # noqa: PTH101
-        _set_times(change, os.fstat(descriptor), name=own)
+        _set_times_for_file_attributes(change, os.fstat(descriptor), name=own)
         return tree.attrs_of(os.fstat(descriptor))
 
     def set_open(self, name: bytes, change: SetAttrs) -> FileAttrs:
@@ -150,16 +152,16 @@ class Attributes(SessionFiles):
                     raise os_error(errno.EINVAL)
                 resize(handle, change.size)
             tree, status = handle.folder.tree, os.fstat(handle.fd)
-            if _set_owner(tree, change, status) or change.mask & SetMask.MODE:
+            if _set_owner_for_file_attributes(tree, change, status) or change.mask & SetMask.MODE:
                 mode = change.mode if change.mask & SetMask.MODE else status.st_mode
                 os.fchmod(handle.fd, mode & PERMISSIONS)
-            _set_times(change, os.fstat(handle.fd), descriptor=handle.fd)
+            _set_times_for_file_attributes(change, os.fstat(handle.fd), descriptor=handle.fd)
             return tree.attrs_of(os.fstat(handle.fd))
         finally:
             handle.folder.tree.leases.end(self.session, changes)
 
 
-def _set_owner(tree: Tree, change: SetAttrs, status: os.stat_result) -> bool:
+def _set_owner_for_file_attributes(tree: Tree, change: SetAttrs, status: os.stat_result) -> bool:
     """Change the owner; whether one was named, so that the time of change has to change."""
     uid = change.uid if change.mask & SetMask.UID else None
     gid = change.gid if change.mask & SetMask.GID else None
@@ -167,7 +169,7 @@ def _set_owner(tree: Tree, change: SetAttrs, status: os.stat_result) -> bool:
     return uid is not None or gid is not None
 
 
-def _set_times(
+def _set_times_for_file_attributes(
     change: SetAttrs,
     status: os.stat_result,
     *,

@@ -8,7 +8,7 @@ from dit4c_p2p.fileserver.files import Files
 from dit4c_p2p.fileserver.handles import DirectoryHandle
 from dit4c_p2p.fileserver.leases import NO_GRANT
 from dit4c_p2p.fileserver.session_files import Overtaken
-from dit4c_p2p.fileserver.statuses import words
+from dit4c_p2p.fileserver.statuses import errno_in_words
 from dit4c_p2p.fileserver.syscalls import os_error
 from dit4c_p2p.sftp import operations as ops
 from dit4c_p2p.sftp.compound import Compound, CompoundFlag, Result, encode_result
@@ -75,11 +75,11 @@ class CompoundRun:
             except Overtaken:
                 tries += 1
                 if tries == _MAX_OVERTAKEN:
-                    return _failed(errno.ESTALE)
+                    return _failed_for_compound(errno.ESTALE)
             except OSError as error:
                 if isinstance(operation, ops.OpenFile | ops.ReopenFile):
                     self._current = None
-                return _failed(error.errno or errno.EIO)
+                return _failed_for_compound(error.errno or errno.EIO)
 
     def _require_in_time(self, operation: Any) -> None:
         """:raises OSError: somebody else was faster, see :meth:`Files.require_in_time`."""
@@ -317,5 +317,5 @@ _HANDLERS: dict[type, Callable[[CompoundRun, Any], Result]] = {
 }
 
 
-def _failed(number: int) -> ops.Failed:
-    return ops.Failed(number, words(number).encode())
+def _failed_for_compound(number: int) -> ops.Failed:
+    return ops.Failed(number, errno_in_words(number).encode())

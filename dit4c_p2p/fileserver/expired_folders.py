@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.fileserver.grants import GrantsClient
-from dit4c_p2p.fileserver.quota import scan
+from dit4c_p2p.fileserver.quota import scan_usage
 from dit4c_p2p.fileserver.trees import Trees
 from dit4c_p2p.identity.errors import InvalidName
 from dit4c_p2p.identity.names import Kind, PeerName
@@ -74,7 +74,9 @@ class ExpiredFolders:
         return after is not None and not grants.folders and self._clock() > after
 
     async def _remove(self, tree: str, instance: PeerName) -> None:
-        freed = await asyncio.to_thread(_remove, self._folder / tree / "files", instance.id)
+        freed = await asyncio.to_thread(
+            _remove_for_expired_folders, self._folder / tree / "files", instance.id
+        )
         for known in self._trees.all():
             if known.name == tree:
                 known.usage.give_back(freed)
@@ -92,13 +94,13 @@ def _folders(folder: Path) -> list[tuple[str, PeerName]]:
     return found
 
 
-def _remove(files: Path, instance: str) -> int:
+def _remove_for_expired_folders(files: Path, instance: str) -> int:
     """Remove a folder with everything in it, links not followed; return how many bytes it held."""
     parent = os.open(files / "instances", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         folder = os.open(instance, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
         try:
-            held = scan(folder, lambda: False) or 0
+            held = scan_usage(folder, lambda: False) or 0
         finally:
             os.close(folder)
         shutil.rmtree(instance, dir_fd=parent)

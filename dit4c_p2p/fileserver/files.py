@@ -27,20 +27,22 @@ class Files(Attributes, OpenFiles, Names):
         """Room of the tree that a path is in: its quota, as far as the disk has so much."""
         place = self.place_or_virtual(path)
         if isinstance(place, VirtualFolder):
-            return _no_room()
+            return _no_room_for_session_files()
         with place:
-            return _room_of(place.folder)
+            return _room_of_for_session_files(place.folder)
 
     def room_open(self, name: bytes) -> StatVfs:
         """The same for a handle."""
         folder = self.handles.get(name).folder
-        return _no_room() if folder is None else _room_of(folder)
+        return (
+            _no_room_for_session_files() if folder is None else _room_of_for_session_files(folder)
+        )
 
     # ---- extended attributes
 
     def get_xattr(self, path: bytes, name: bytes) -> bytes:
         """The value of an extended attribute."""
-        _check_xattr(name)
+        _check_xattr_for_session_files(name)
         with self.place(path) as place:
             self.begin(place, reads=place.parents)
             descriptor = place.open(os.O_PATH)
@@ -69,7 +71,7 @@ class Files(Attributes, OpenFiles, Names):
 
     def set_xattr(self, path: bytes, name: bytes, value: bytes | None, flags: int = 0) -> None:
         """Set an extended attribute; None removes it."""
-        _check_xattr(name)
+        _check_xattr_for_session_files(name)
         with self.place(path) as place:
             place.folder.require_writable()
             self.begin(place, reads=place.parents)
@@ -89,13 +91,13 @@ class Files(Attributes, OpenFiles, Names):
                 self.end(place, changes)
 
 
-def _check_xattr(name: bytes) -> None:
+def _check_xattr_for_session_files(name: bytes) -> None:
     """:raises OSError: EOPNOTSUPP, of another name space than the user's."""
     if not name.startswith(_USER_XATTRS) or b"\0" in name:
         raise os_error(errno.EOPNOTSUPP)
 
 
-def _room_of(folder: Folder) -> StatVfs:
+def _room_of_for_session_files(folder: Folder) -> StatVfs:
     disk = os.fstatvfs(folder.fd)
     usage = folder.tree.usage
     free = disk.f_bavail * disk.f_frsize // BLOCK_BYTES
@@ -113,7 +115,7 @@ def _room_of(folder: Folder) -> StatVfs:
     )
 
 
-def _no_room() -> StatVfs:
+def _no_room_for_session_files() -> StatVfs:
     """Of a virtual folder."""
     return StatVfs(
         *(BLOCK_BYTES, BLOCK_BYTES, 0, 0, 0),

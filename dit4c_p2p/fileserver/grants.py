@@ -186,7 +186,7 @@ class GrantsClient:
         ) as response:
             if response.status != 200:
                 raise GrantsUnknown(str(await read_problem(response)))
-            async for data in _events(response.content):
+            async for data in _events_for_grants(response.content):
                 event = decode(data, GrantEvent)
                 if self.trouble:
                     self.trouble = ""
@@ -203,7 +203,7 @@ class GrantsClient:
             self._changed(PeerName.parse(name))
 
 
-async def _events(content: aiohttp.StreamReader) -> AsyncIterator[str]:
+async def _events_for_grants(content: aiohttp.StreamReader) -> AsyncIterator[str]:
     """The ``data:`` of each server-sent event, one line each."""
     read: Any = content.readline
     try:

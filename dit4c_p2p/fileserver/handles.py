@@ -64,7 +64,7 @@ class DirectoryHandle:
         if virtual is not None:
             self._entries: Iterator[bytes] = iter(virtual.names)
         else:
-            self._entries = _names(fd)
+            self._entries = _names_for_handles(fd)
 
     def next_name(self) -> bytes | None:
         """The next entry's name; None after the last.
@@ -84,7 +84,7 @@ class DirectoryHandle:
             os.close(self.fd)
 
 
-def _names(descriptor: int) -> Iterator[bytes]:
+def _names_for_handles(descriptor: int) -> Iterator[bytes]:
     with os.scandir(descriptor) as entries:
         for entry in entries:
             yield os.fsencode(entry.name)

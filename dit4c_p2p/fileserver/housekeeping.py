@@ -93,21 +93,21 @@ class Housekeeping:
     def _remove_orphans(self, tree: str) -> None:
         """Remove the snapshots of instances whose folders are gone; see ``expired_folders``."""
         files, kept = self._trees.paths(tree)
-        for path in _below(kept / _INSTANCES):
+        for path in _below_for_housekeeping(kept / _INSTANCES):
             if not (files / _INSTANCES / path.name).exists():
-                _remove(path)
+                _remove_for_housekeeping(path)
 
 
 def folders_of(files: Path) -> Iterator[Path]:
     """The folders of a tree that have snapshots of their own, relative to its files."""
-    for path in _below(files):
+    for path in _below_for_housekeeping(files):
         if path.name == _INSTANCES:
-            yield from (inner.relative_to(files) for inner in _below(path))
+            yield from (inner.relative_to(files) for inner in _below_for_housekeeping(path))
         else:
             yield path.relative_to(files)
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def _below_for_housekeeping(folder: Path) -> Iterator[Path]:
     """The directories in a directory; none if there is no such directory."""
     with contextlib.suppress(FileNotFoundError):
         for path in folder.iterdir():
@@ -115,7 +115,7 @@ def _below(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _remove(folder: Path) -> None:
+def _remove_for_housekeeping(folder: Path) -> None:
     """Remove a folder; what can't be removed is logged, and tried again in an hour."""
 
     def failed(function: object, path: str, error: object) -> None:

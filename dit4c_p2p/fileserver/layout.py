@@ -129,7 +129,7 @@ class VirtualFolder:
         return FileAttrs(file_id, mode, nlink, 4096, 8, changed, changed, changed)
 
 
-def split(path: bytes) -> Parts:
+def split_session_path(path: bytes) -> Parts:
     """The names of a path from the root; ``.`` is left out, ``..`` takes one off.
 
     :raises OSError: EINVAL, a NUL is in it.

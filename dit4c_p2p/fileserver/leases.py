@@ -268,23 +268,23 @@ class LeaseTable:
 
     def begin_change(self, session: Session, file_ids: Iterable[int]) -> None:
         """A change of these is going on, after :meth:`check` has allowed it."""
-        _count_up(self._changing, session, file_ids)
+        _count_up_for_leases(self._changing, session, file_ids)
 
     def end_change(self, session: Session, file_ids: Iterable[int]) -> None:
         """The change is done, or has failed."""
-        _count_down(self._changing, session, file_ids)
+        _count_down_for_leases(self._changing, session, file_ids)
 
     def changed_by_others(self, session: Session, file_id: int) -> bool:
         """Whether another session is changing it now."""
-        return _others(self._changing, session, file_id)
+        return _others_for_leases(self._changing, session, file_id)
 
     def await_access(self, session: Session, file_ids: Iterable[int]) -> None:
         """An access waits for these: no other session is granted a lease on them meanwhile."""
-        _count_up(self._awaited, session, file_ids)
+        _count_up_for_leases(self._awaited, session, file_ids)
 
     def end_await(self, session: Session, file_ids: Iterable[int]) -> None:
         """The access waits no longer."""
-        _count_down(self._awaited, session, file_ids)
+        _count_down_for_leases(self._awaited, session, file_ids)
 
     # ---- leases
 
@@ -330,7 +330,9 @@ class LeaseTable:
         """The most that can be granted now."""
         around = (file_id, *parents)
         for one in around:
-            if _others(self._awaited, session, one) or _others(self._changing, session, one):
+            if _others_for_leases(self._awaited, session, one) or _others_for_leases(
+                self._changing, session, one
+            ):
                 return LeaseKind.NONE
         related = [*around, *self._entries.get(file_id, ())]
         most = LeaseKind.WRITE
@@ -437,14 +439,14 @@ class LeaseTable:
                 del self._entries[directory]
 
 
-def _count_up(
+def _count_up_for_leases(
     counts: dict[int, Counter[Session]], session: Session, file_ids: Iterable[int]
 ) -> None:
     for file_id in file_ids:
         counts.setdefault(file_id, Counter())[session] += 1
 
 
-def _count_down(
+def _count_down_for_leases(
     counts: dict[int, Counter[Session]], session: Session, file_ids: Iterable[int]
 ) -> None:
     for file_id in file_ids:
@@ -456,6 +458,6 @@ def _count_down(
             del counts[file_id]
 
 
-def _others(counts: dict[int, Counter[Session]], session: Session, file_id: int) -> bool:
+def _others_for_leases(counts: dict[int, Counter[Session]], session: Session, file_id: int) -> bool:
     sessions = counts.get(file_id)
     return sessions is not None and len(sessions) > (session in sessions)

@@ -188,11 +188,11 @@ class Names(SessionFiles):
             if stat.S_ISDIR(status.st_mode):
                 raise os_error(errno.EPERM)
             file_id = status.st_ino
-            changes = _ids(source.directory_id, place.directory_id, file_id)
+            changes = _ids_for_directory(source.directory_id, place.directory_id, file_id)
             self.begin(place, changes=changes)
             try:
                 with tree.lock_directories(source.directory_id, place.directory_id):
-                    _require_unchanged(source, status)
+                    _require_unchanged_for_directory(source, status)
                     os.link(
                         *(source.name, place.name),
                         src_dir_fd=source.directory,
@@ -226,11 +226,11 @@ class Names(SessionFiles):
             status = place.status()
             if stat.S_ISDIR(status.st_mode) != directory:
                 raise os_error(errno.ENOTDIR if directory else errno.EISDIR)
-            changes = _ids(place.directory_id, status.st_ino)
+            changes = _ids_for_directory(place.directory_id, status.st_ino)
             self.begin(place, changes=changes)
             try:
                 with place.folder.tree.lock_directories(place.directory_id):
-                    status = _require_unchanged(place, status)
+                    status = _require_unchanged_for_directory(place, status)
                     if directory:
                         os.rmdir(place.name, dir_fd=place.directory)
                     else:
@@ -260,7 +260,7 @@ class Names(SessionFiles):
             target.require_name()
             _require_same_folder(source, target)
             source.folder.require_writable()
-            both = _ids(source.directory_id, target.directory_id)
+            both = _ids_for_directory(source.directory_id, target.directory_id)
             self.begin(source, reads=both)
             status, replaced = source.status(), target.status_or_none()
             ids = [*both, status.st_ino]
@@ -268,12 +268,12 @@ class Names(SessionFiles):
                 if flags == RenameFlag.NOREPLACE:
                     raise os_error(errno.EEXIST)
                 ids.append(replaced.st_ino)
-            changes = _ids(*ids)
+            changes = _ids_for_directory(*ids)
             self.begin(source, changes=changes)
             try:
                 with source.folder.tree.lock_directories(*both):
-                    status = _require_unchanged(source, status)
-                    _require_unchanged(target, replaced)
+                    status = _require_unchanged_for_directory(source, status)
+                    _require_unchanged_for_directory(target, replaced)
                     self._rename(source, target, flags, replaced)
                 self._renamed(source, target, status, replaced, flags)
                 tree = source.folder.tree
@@ -334,7 +334,7 @@ class Names(SessionFiles):
             return os.readlink(place.name, dir_fd=place.directory)
 
 
-def _ids(*file_ids: int) -> tuple[int, ...]:
+def _ids_for_directory(*file_ids: int) -> tuple[int, ...]:
     """Each once."""
     return tuple(dict.fromkeys(file_ids))
 
@@ -345,7 +345,7 @@ def _require_same_folder(one: Place, other: Place) -> None:
         raise os_error(errno.EXDEV)
 
 
-def _require_unchanged(place: Place, before: os.stat_result | None) -> os.stat_result:
+def _require_unchanged_for_directory(place: Place, before: os.stat_result | None) -> os.stat_result:
     """What is there under the directory's lock.
 
     :raises Overtaken: it is another file than the one whose leases were looked at.

@@ -87,7 +87,8 @@ class OpenFiles(SessionFiles):
             tree.usage.take(BLOCK_BYTES)
             try:
                 descriptor = place.open(
-                    _access(flags) | os.O_CREAT | os.O_EXCL | SAFELY, mode & PERMISSIONS
+                    _access_for_open_files(flags) | os.O_CREAT | os.O_EXCL | SAFELY,
+                    mode & PERMISSIONS,
                 )
             except BaseException:
                 tree.usage.give_back(BLOCK_BYTES)
@@ -104,19 +105,19 @@ class OpenFiles(SessionFiles):
     def _open_existing(self, place: Place, flags: OpenFlag, lease: int) -> Opened:
         self.begin(place, reads=place.parents)
         status = place.status()
-        _require_regular(status.st_mode)
+        _require_regular_for_open_files(status.st_mode)
         truncate = bool(flags & OpenFlag.TRUNC and flags & (OpenFlag.WRITE | OpenFlag.APPEND))
         ids = (status.st_ino, *place.parents)
         if not truncate:
             self.begin(place, reads=ids)
-            descriptor = place.open(_access(flags) | SAFELY)
+            descriptor = place.open(_access_for_open_files(flags) | SAFELY)
             return self._opened(place, descriptor, flags, lease, created=False)
         self.begin(place, changes=ids)
         try:
-            descriptor = place.open(_access(flags) | SAFELY)
+            descriptor = place.open(_access_for_open_files(flags) | SAFELY)
             try:
                 opened = os.fstat(descriptor)
-                _require_regular(opened.st_mode)
+                _require_regular_for_open_files(opened.st_mode)
                 if opened.st_ino != status.st_ino:
                     raise Overtaken
                 self.truncate(place, descriptor, 0)
@@ -134,7 +135,7 @@ class OpenFiles(SessionFiles):
         tree = place.folder.tree
         try:
             status = os.fstat(descriptor)
-            _require_regular(status.st_mode)
+            _require_regular_for_open_files(status.st_mode)
         except BaseException:
             os.close(descriptor)
             raise
@@ -185,11 +186,11 @@ class OpenFiles(SessionFiles):
             with file.lock:
                 if handle.append:
                     offset = file.size
-                _grow(handle, check_offset(offset) + len(data))
+                _grow_for_open_files(handle, check_offset(offset) + len(data))
             try:
-                _write_all(handle.fd, data, offset)
+                _write_all_for_open_files(handle.fd, data, offset)
             except OSError:
-                _recount(handle)
+                _recount_for_open_files(handle)
                 raise
         finally:
             handle.folder.tree.leases.end(self.session, changes)
@@ -281,14 +282,14 @@ class OpenFiles(SessionFiles):
             handle.close()
 
 
-def _access(flags: OpenFlag) -> int:
+def _access_for_open_files(flags: OpenFlag) -> int:
     """O_RDONLY and its like. O_APPEND is not used: the end is known from the file's record."""
     if not flags & (OpenFlag.WRITE | OpenFlag.APPEND):
         return os.O_RDONLY
     return os.O_RDWR if flags & OpenFlag.READ else os.O_WRONLY
 
 
-def _require_regular(mode: int) -> None:
+def _require_regular_for_open_files(mode: int) -> None:
     """:raises OSError: EISDIR, ELOOP or ENXIO for what can't be opened."""
     if stat.S_ISDIR(mode):
         raise os_error(errno.EISDIR)
@@ -298,7 +299,7 @@ def _require_regular(mode: int) -> None:
         raise os_error(errno.ENXIO)
 
 
-def _grow(handle: FileHandle, end: int) -> None:
+def _grow_for_open_files(handle: FileHandle, end: int) -> None:
     """Count what a write up to ``end`` adds; called under the file's lock.
 
     :raises OSError: EDQUOT.
@@ -311,7 +312,7 @@ def _grow(handle: FileHandle, end: int) -> None:
         file.size = end
 
 
-def _write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+def _write_all_for_open_files(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     view = memoryview(data)
     while view:
         written = os.pwrite(descriptor, view, offset)
@@ -319,7 +320,7 @@ def _write_all(descriptor: int, data: bytes | memoryview, offset: int) -> None:
         offset += written
 
 
-def _recount(handle: FileHandle) -> None:
+def _recount_for_open_files(handle: FileHandle) -> None:
     """After a write that failed, count what the file really has."""
     file = handle.file
     with file.lock:

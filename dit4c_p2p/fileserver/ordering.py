@@ -92,14 +92,14 @@ class Ordering:
         for claim in request.claims:
             self._drop(request, claim.key)
         followers, request.followers = request.followers, []
-        return _released(followers)
+        return _released_for_ordering(followers)
 
     def give_up(self, request: Request, key: Hashable) -> list[Request]:
         """Have nobody wait any more for the claim of one thing; returns those that may run now."""
         self._drop(request, key)
         released = [one for one in request.followers if one[0] == key]
         request.followers = [one for one in request.followers if one[0] != key]
-        return _released(released)
+        return _released_for_ordering(released)
 
     def _drop(self, request: Request, key: Hashable) -> None:
         users = self._users.get(key)
@@ -111,7 +111,7 @@ class Ordering:
             del self._users[key]
 
 
-def _released(followers: list[tuple[Hashable, Request]]) -> list[Request]:
+def _released_for_ordering(followers: list[tuple[Hashable, Request]]) -> list[Request]:
     ready = []
     for _, follower in followers:
         follower.waits -= 1

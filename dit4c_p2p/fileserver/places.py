@@ -9,7 +9,7 @@ import os
 import stat
 from collections.abc import Iterable
 
-from dit4c_p2p.fileserver.layout import Folder, Parts, View, VirtualFolder, split
+from dit4c_p2p.fileserver.layout import Folder, Parts, View, VirtualFolder, split_session_path
 from dit4c_p2p.fileserver.leases import Session
 from dit4c_p2p.fileserver.syscalls import BENEATH, Resolve, open_beneath, os_error
 
@@ -97,19 +97,21 @@ def locate(
     :raises OSError: a directory on the way is missing, is none, or leads out of its folder.
     :raises LeaseConflict: another session may have changed the way.
     """
-    found = view.find(split(path))
+    found = view.find(split_session_path(path))
     if isinstance(found, VirtualFolder):
         return found
     folder, parts = found
     folder.enter()
     try:
-        return _locate(session, folder, parts, through_links=through_links)
+        return _locate_for_places(session, folder, parts, through_links=through_links)
     except BaseException:
         folder.leave()
         raise
 
 
-def _locate(session: Session, folder: Folder, parts: Parts, *, through_links: bool) -> Place:
+def _locate_for_places(
+    session: Session, folder: Folder, parts: Parts, *, through_links: bool
+) -> Place:
     if not parts:
         return Place(folder, folder.fd, folder.file_id, b"", parts)
     above = parts[:-1]
@@ -146,7 +148,7 @@ def check_way(session: Session, folder: Folder, parts: Iterable[bytes]) -> None:
                 links += 1
                 if target.startswith(b"/") or links > _MAX_LINKS:
                     return
-                waiting = [*split(b"/".join([*done, target])), *waiting]
+                waiting = [*split_session_path(b"/".join([*done, target])), *waiting]
                 done = []
                 inner = os.dup(folder.fd)
             else:
@@ -171,19 +173,19 @@ def follow_link(session: Session, place: Place) -> Place:
         try:
             # Where the kernel has come to. This only says which names to look at next: those are
             # resolved beneath the folder again.
-            real, root = _path_of(target), _path_of(folder.fd)
+            real, root = _path_of_for_places(target), _path_of_for_places(folder.fd)
         finally:
             os.close(target)
         if real == root:
-            return _locate(session, folder, (), through_links=False)
+            return _locate_for_places(session, folder, (), through_links=False)
         if not real.startswith(root + b"/"):
             raise os_error(errno.ENOENT)
-        parts = split(real[len(root) + 1 :])
-        return _locate(session, folder, parts, through_links=False)
+        parts = split_session_path(real[len(root) + 1 :])
+        return _locate_for_places(session, folder, parts, through_links=False)
     except BaseException:
         folder.leave()
         raise
 
 
-def _path_of(descriptor: int) -> bytes:
+def _path_of_for_places(descriptor: int) -> bytes:
     return os.readlink(f"/proc/self/fd/{descriptor}".encode())  # noqa: PTH115

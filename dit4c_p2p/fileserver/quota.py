@@ -88,7 +88,7 @@ class Usage:
             return self._changes == start.changes
 
 
-def scan(folder: int, stopped: Callable[[], bool]) -> int | None:
+def scan_usage(folder: int, stopped: Callable[[], bool]) -> int | None:
     """Count what is below a directory; None if it was stopped. Runs in a thread of its own.
 
     What vanishes or can't be read meanwhile is left out.
@@ -109,7 +109,7 @@ def scan(folder: int, stopped: Callable[[], bool]) -> int | None:
         try:
             with os.scandir(descriptor) as entries:
                 for entry in entries:
-                    total += _entry_cost(entry, linked)
+                    total += _entry_cost_for_quota(entry, linked)
                     if entry.is_dir(follow_symlinks=False):
                         name = os.fsencode(entry.name)
                         waiting.append(path + b"/" + name if path else name)
@@ -120,7 +120,7 @@ def scan(folder: int, stopped: Callable[[], bool]) -> int | None:
     return total
 
 
-def _entry_cost(entry: os.DirEntry[str], linked: set[int]) -> int:
+def _entry_cost_for_quota(entry: os.DirEntry[str], linked: set[int]) -> int:
     try:
         status = entry.stat(follow_symlinks=False)
     except OSError:

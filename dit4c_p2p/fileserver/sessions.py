@@ -8,7 +8,7 @@ from functools import partial
 
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.fileserver.grants import GrantsClient, GrantsUnknown, NoGrants
-from dit4c_p2p.fileserver.layout import Folder, View, split
+from dit4c_p2p.fileserver.layout import Folder, View, split_session_path
 from dit4c_p2p.fileserver.leases import Notice
 from dit4c_p2p.fileserver.sftp_server import SftpSession
 from dit4c_p2p.fileserver.trees import Trees
@@ -155,7 +155,7 @@ class Sessions:
         for quota in grants.quotas:
             self.trees.get(quota.tree).usage.limit_bytes = quota.bytes
         for grant in grants.folders:
-            place = split(grant.path.encode())
+            place = split_session_path(grant.path.encode())
             tree = self.trees.get(grant.tree)
             old = kept.get(place)
             if old is not None and (old.tree, old.folder) == (tree, grant.folder):

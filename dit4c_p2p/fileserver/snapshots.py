@@ -18,7 +18,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from dit4c_p2p.fileserver.syscalls import BENEATH, Resolve, clone, open_beneath
+from dit4c_p2p.fileserver.syscalls import BENEATH, Resolve, clone_file, open_beneath
 from dit4c_p2p.messages.snapshot_names import snapshot_name, snapshot_time
 
 _log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Stopped(Exception):
     """The server stops: what is being made is left unfinished."""
 
 
-def to_remove(names: Iterable[bytes], now: float, hourly: int, daily: int) -> list[bytes]:
+def snapshots_to_remove(names: Iterable[bytes], now: float, hourly: int, daily: int) -> list[bytes]:
     """Which snapshots are not kept: of each of the last ``hourly`` hours and of each of the last
     ``daily`` days the newest is kept, and the newest of all.
     """
@@ -95,31 +95,39 @@ class FolderSnapshots:
         """
         self._kept.mkdir(parents=True, exist_ok=True, mode=0o700)
         unfinished = self._kept / _UNFINISHED
-        _remove(unfinished)
+        _remove_for_snapshots(unfinished)
         names = self.names()
         before = self._kept / names[-1].decode() if names else None
         unfinished.mkdir(mode=0o700)
         copied = Copied()
         try:
             with ExitStack() as stack:
-                source = _opened(stack, os.open(self._live, _DIRECTORY))
-                target = _opened(stack, os.open(unfinished, _DIRECTORY))
-                older = None if before is None else _opened(stack, os.open(before, _DIRECTORY))
+                source = _opened_for_snapshots(stack, os.open(self._live, _DIRECTORY))
+                target = _opened_for_snapshots(stack, os.open(unfinished, _DIRECTORY))
+                older = (
+                    None
+                    if before is None
+                    else _opened_for_snapshots(stack, os.open(before, _DIRECTORY))
+                )
                 self._copy(source, target, older, copied, depth=0)
-            if before is not None and not copied.changed and _count(before) == copied.entries:
-                _remove(unfinished)
+            if (
+                before is not None
+                and not copied.changed
+                and _count_for_snapshots(before) == copied.entries
+            ):
+                _remove_for_snapshots(unfinished)
                 return None
             unfinished.rename(self._kept / snapshot_name(now).decode())
         except BaseException:
-            _remove(unfinished)
+            _remove_for_snapshots(unfinished)
             raise
         return copied
 
     def thin(self, now: float, hourly: int, daily: int) -> int:
         """Remove those that are not kept; returns how many."""
-        gone = to_remove(self.names(), now, hourly, daily)
+        gone = snapshots_to_remove(self.names(), now, hourly, daily)
         for name in gone:
-            _remove(self._kept / name.decode())
+            _remove_for_snapshots(self._kept / name.decode())
         return len(gone)
 
     # ---- inside
@@ -141,16 +149,16 @@ class FolderSnapshots:
         self, name: bytes, source: int, target: int, older: int | None, copied: Copied, depth: int
     ) -> None:
         status = os.stat(name, dir_fd=source, follow_symlinks=False)
-        was = _status(name, older)
+        was = _status_for_snapshots(name, older)
         kind = stat.S_IFMT(status.st_mode)
         if kind == stat.S_IFDIR:
             if depth < _MAX_DEPTH:
                 self._copy_directory(name, source, target, older, was, copied, depth)
         elif kind == stat.S_IFREG:
-            if older is not None and _same(status, was):
+            if older is not None and _same_for_snapshots(status, was):
                 os.link(name, name, src_dir_fd=older, dst_dir_fd=target, follow_symlinks=False)
             else:
-                _copy_file(name, source, target)
+                _copy_file_for_snapshots(name, source, target)
                 copied.changed += 1
             copied.entries += 1
         elif kind == stat.S_IFLNK:
@@ -172,12 +180,18 @@ class FolderSnapshots:
         depth: int,
     ) -> None:
         with ExitStack() as stack:
-            inner = _opened(stack, open_beneath(source, name, _DIRECTORY, resolve=_HERE))
+            inner = _opened_for_snapshots(
+                stack, open_beneath(source, name, _DIRECTORY, resolve=_HERE)
+            )
             os.mkdir(name, 0o700, dir_fd=target)
-            made = _opened(stack, open_beneath(target, name, _DIRECTORY, resolve=_HERE))
+            made = _opened_for_snapshots(
+                stack, open_beneath(target, name, _DIRECTORY, resolve=_HERE)
+            )
             below = None
             if older is not None and was is not None and stat.S_ISDIR(was.st_mode):
-                below = _opened(stack, open_beneath(older, name, _DIRECTORY, resolve=_HERE))
+                below = _opened_for_snapshots(
+                    stack, open_beneath(older, name, _DIRECTORY, resolve=_HERE)
+                )
             copied.entries += 1
             copied.changed += below is None
             self._copy(inner, made, below, copied, depth=depth + 1)
@@ -185,20 +199,20 @@ class FolderSnapshots:
             os.utime(made, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def _opened(stack: ExitStack, descriptor: int) -> int:
+def _opened_for_snapshots(stack: ExitStack, descriptor: int) -> int:
     """The descriptor, which the stack closes."""
     stack.callback(os.close, descriptor)
     return descriptor
 
 
-def _status(name: bytes, folder: int | None) -> os.stat_result | None:
+def _status_for_snapshots(name: bytes, folder: int | None) -> os.stat_result | None:
     try:
         return None if folder is None else os.stat(name, dir_fd=folder, follow_symlinks=False)
     except OSError:
         return None
 
 
-def _same(now: os.stat_result, was: os.stat_result | None) -> bool:
+def _same_for_snapshots(now: os.stat_result, was: os.stat_result | None) -> bool:
     return was is not None and (now.st_size, now.st_mtime_ns, now.st_mode) == (
         was.st_size,
         was.st_mtime_ns,
@@ -206,7 +220,7 @@ def _same(now: os.stat_result, was: os.stat_result | None) -> bool:
     )
 
 
-def _copy_file(name: bytes, source: int, target: int) -> None:
+def _copy_file_for_snapshots(name: bytes, source: int, target: int) -> None:
     """Copy contents, mode and times; what is written meanwhile may be in it or not."""
     reading = open_beneath(source, name, os.O_RDONLY | os.O_NONBLOCK, resolve=_HERE)
     try:
@@ -216,7 +230,7 @@ def _copy_file(name: bytes, source: int, target: int) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         writing = open_beneath(target, name, flags, 0o600, resolve=_HERE)
         try:
-            if not clone(reading, writing):
+            if not clone_file(reading, writing):
                 while os.copy_file_range(reading, writing, _COPY_BYTES):
                     continue
             os.fchmod(writing, stat.S_IMODE(status.st_mode))
@@ -227,11 +241,11 @@ def _copy_file(name: bytes, source: int, target: int) -> None:
         os.close(reading)
 
 
-def _count(folder: Path) -> int:
+def _count_for_snapshots(folder: Path) -> int:
     return sum(len(names) + len(files) for _, names, files in os.walk(os.fsencode(folder)))
 
 
-def _remove(folder: Path) -> None:
+def _remove_for_snapshots(folder: Path) -> None:
     """Remove a snapshot; its folders were made by this server, and there are no others' links."""
     if os.path.lexists(folder):
         shutil.rmtree(folder)

@@ -31,7 +31,7 @@ _WORDS = {
 }
 
 
-def words(number: int) -> str:
+def errno_in_words(number: int) -> str:
     """What an errno means, in words."""
     return _WORDS.get(number) or os.strerror(number)
 
@@ -40,4 +40,4 @@ def status_of(error: OSError, *, with_errno: bool) -> Status:
     """The status for a failed request; the errno itself is for clients that said hello."""
     number = error.errno or errno.EIO
     code = _CODES.get(number, StatusCode.FAILURE)
-    return Status(code, words(number), number if with_errno else 0)
+    return Status(code, errno_in_words(number), number if with_errno else 0)

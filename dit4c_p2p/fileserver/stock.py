@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from dit4c_p2p.fileserver.files import Files
 from dit4c_p2p.fileserver.handles import DirectoryHandle, FileHandle
-from dit4c_p2p.fileserver.layout import split
+from dit4c_p2p.fileserver.layout import split_session_path
 from dit4c_p2p.fileserver.statuses import EOF, OK
 from dit4c_p2p.fileserver.syscalls import os_error
 from dit4c_p2p.sftp import openssh, packets
@@ -64,7 +64,7 @@ class StockRequests:
                 return OK
             case packets.Open(path, flags, attrs):
                 mode = _FILE_MODE if attrs.mode is None else attrs.mode
-                flags = _usable(flags)
+                flags = _usable_for_stock_requests(flags)
                 return packets.Handle(files.open(path, flags, mode, follow=True).handle)
             case packets.Close(handle):
                 files.close(handle)
@@ -104,9 +104,9 @@ class StockRequests:
             case packets.Symlink(target, path):
                 files.make_symlink(target, path)
             case packets.Readlink(path):
-                return _one_name(files.read_link(path))
+                return _one_name_for_stock_requests(files.read_link(path))
             case packets.Realpath(path):
-                return _one_name(b"/" + b"/".join(split(path)))
+                return _one_name_for_stock_requests(b"/" + b"/".join(split_session_path(path)))
             case packets.Extended(name, data):
                 extension = self._extensions.get(name)
                 if extension is None:
@@ -136,25 +136,25 @@ class StockRequests:
     # ---- OpenSSH's extensions
 
     def _posix_rename(self, data: bytes) -> Response:
-        paths = _read(data, openssh.TwoPaths)
+        paths = _read_for_stock_requests(data, openssh.TwoPaths)
         self._files.rename(paths.old, paths.new)
         return OK
 
     def _hard_link(self, data: bytes) -> Response:
-        paths = _read(data, openssh.TwoPaths)
+        paths = _read_for_stock_requests(data, openssh.TwoPaths)
         self._files.make_link(paths.old, paths.new)
         return OK
 
     def _fsync(self, data: bytes) -> Response:
-        self._files.sync(_read(data, openssh.OneHandle).handle)
+        self._files.sync(_read_for_stock_requests(data, openssh.OneHandle).handle)
         return OK
 
     def _statvfs(self, data: bytes) -> Response:
-        room = self._files.room(_read(data, openssh.OnePath).path)
+        room = self._files.room(_read_for_stock_requests(data, openssh.OnePath).path)
         return ExtendedReply(encode_record(room))
 
     def _fstatvfs(self, data: bytes) -> Response:
-        room = self._files.room_open(_read(data, openssh.OneHandle).handle)
+        room = self._files.room_open(_read_for_stock_requests(data, openssh.OneHandle).handle)
         return ExtendedReply(encode_record(room))
 
     def _lsetstat(self, data: bytes) -> Response:
@@ -169,20 +169,22 @@ class StockRequests:
         return ExtendedReply(encode_record(limits))
 
     def _expand_path(self, data: bytes) -> Response:
-        path = _read(data, openssh.OnePath).path
+        path = _read_for_stock_requests(data, openssh.OnePath).path
         home, slash, rest = path.partition(b"/")
         if home == b"~":
             path = slash + rest
         elif home.startswith(b"~"):
             raise os_error(errno.ENOENT)
-        return _one_name(b"/" + b"/".join(split(path)))
+        return _one_name_for_stock_requests(b"/" + b"/".join(split_session_path(path)))
 
     def _copy_data(self, data: bytes) -> Response:
-        copy = _read(data, openssh.CopyData)
+        copy = _read_for_stock_requests(data, openssh.CopyData)
         files = self._files
         source, target = files.handles.file(copy.source), files.handles.file(copy.target)
         length = copy.length or max(0, os.fstat(source.fd).st_size - copy.source_offset)
-        if _overlap(source, target, copy.source_offset, copy.target_offset, length):
+        if _overlap_for_stock_requests(
+            source, target, copy.source_offset, copy.target_offset, length
+        ):
             raise os_error(errno.EINVAL)
         done = 0
         while done < length:
@@ -195,23 +197,25 @@ class StockRequests:
         return OK
 
 
-def _usable(flags: int) -> int:
+def _usable_for_stock_requests(flags: int) -> int:
     """Some clients leave READ and WRITE out: then the file is opened for reading."""
     if not flags & (OpenFlag.READ | OpenFlag.WRITE | OpenFlag.APPEND):
         flags |= OpenFlag.READ
     return flags
 
 
-def _overlap(source: FileHandle, target: FileHandle, start: int, to: int, length: int) -> bool:
+def _overlap_for_stock_requests(
+    source: FileHandle, target: FileHandle, start: int, to: int, length: int
+) -> bool:
     same = source.file.file_id == target.file.file_id
     return same and start < to + length and to < start + length
 
 
-def _one_name(path: bytes) -> Name:
+def _one_name_for_stock_requests(path: bytes) -> Name:
     return Name((NameEntry(path, path, Attrs()),))
 
 
-def _read(data: bytes, kind: type[R]) -> R:
+def _read_for_stock_requests(data: bytes, kind: type[R]) -> R:
     reader = Reader(data)
     record = decode_record(reader, kind)
     reader.finish()
@@ -225,12 +229,12 @@ def stock_attrs(attrs: FileAttrs) -> Attrs:
         OWNER_ID,
         OWNER_ID,
         attrs.mode,
-        _seconds(attrs.atime_ns),
-        _seconds(attrs.mtime_ns),
+        _seconds_for_stock_requests(attrs.atime_ns),
+        _seconds_for_stock_requests(attrs.mtime_ns),
     )
 
 
-def _seconds(nanoseconds: int) -> int:
+def _seconds_for_stock_requests(nanoseconds: int) -> int:
     return min(max(nanoseconds // _SECOND_NS, 0), 0xFFFFFFFF)
 
 

@@ -100,7 +100,7 @@ def sync_filesystem(descriptor: int) -> None:
         raise os_error(ctypes.get_errno())
 
 
-def clone(source: int, target: int) -> bool:
+def clone_file(source: int, target: int) -> bool:
     """Share the contents of one open file with another; False where the file system can't."""
     try:
         fcntl.ioctl(target, _FICLONE, source)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from dit4c_p2p.backoff import Backoff
-from dit4c_p2p.fileserver.quota import scan
+from dit4c_p2p.fileserver.quota import scan_usage
 from dit4c_p2p.fileserver.trees import Tree
 
 _log = logging.getLogger(__name__)
@@ -22,13 +22,13 @@ class UsageScans:
 
     A scan during which the tree changed is not exact: it is repeated until one is.
 
-    :param count: counts what is below a directory, as :func:`quota.scan` does.
+    :param count: counts what is below a directory, as :func:`quota.scan_usage` does.
     :param first_pause_s: the pause before a scan is repeated for the first time.
     """
 
     def __init__(
         self,
-        count: Callable[[int, Callable[[], bool]], int | None] = scan,
+        count: Callable[[int, Callable[[], bool]], int | None] = scan_usage,
         first_pause_s: float = _FIRST_PAUSE_S,
     ) -> None:
         self._count = count

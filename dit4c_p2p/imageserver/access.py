@@ -145,7 +145,7 @@ class Access:
             case 403 | 404:
                 return Answer.MAY_NOT
         _log.warning("the portal answers %d when it is asked who may", status)
-        raise _unavailable()
+        raise _unavailable_for_image_access()
 
     async def _ask_portal(self, credentials: str, path: str) -> int:
         headers = {"Authorization": credentials, SERVER_TOKEN_HEADER: self._own_token()}
@@ -158,7 +158,7 @@ class Access:
                     return response.status
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             _log.warning("the portal does not answer: %s", str(error) or "time is up")
-            raise _unavailable() from None
+            raise _unavailable_for_image_access() from None
 
     def _own_token(self) -> str:
         token, issued = self._token
@@ -171,5 +171,5 @@ class Access:
         return token
 
 
-def _unavailable() -> Refused:
+def _unavailable_for_image_access() -> Refused:
     return Refused(503, "UNAVAILABLE", "the portal does not answer", hint="try again soon")

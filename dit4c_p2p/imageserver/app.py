@@ -46,7 +46,7 @@ class ImageServer:
         self.metrics = ImageServerMetrics()
         self._stack = contextlib.AsyncExitStack()
         self._tasks: list[asyncio.Task[None]] = []
-        self._handlers = {**http_api.handlers(), **http_chunks.handlers()}
+        self._handlers = {**http_api.registry_api_handlers(), **http_chunks.chunk_api_handlers()}
         app = web.Application(
             middlewares=[self._count, http_errors.translate_errors], client_max_size=1
         )
@@ -149,7 +149,7 @@ class ImageServer:
         ):
             task = asyncio.create_task(work, name=f"image server: {name}")
             self._tasks.append(task)
-            self._stack.push_async_callback(_end, task)
+            self._stack.push_async_callback(_end_for_image_server, task)
         _log.info("%s listens on %s", config.name, [*self.ports, *self.secure_ports])
 
     async def _collect_garbage(self) -> None:
@@ -218,7 +218,7 @@ class ImageServer:
             raise Refused(405, "UNSUPPORTED", "only GET is done here", headers={"Allow": "GET"})
         await self._access.require_login(credentials)
         if endpoint is Endpoint.EXTENSIONS:
-            return web.json_response(http_api.extensions())
+            return web.json_response(http_api.answer_extensions_request())
         return web.json_response({})
 
     @web.middleware
@@ -236,6 +236,6 @@ async def _without_server(request: web.Request, response: web.StreamResponse) ->
     response.headers.popall("Server", None)
 
 
-async def _end(task: "asyncio.Task[None]") -> None:
+async def _end_for_image_server(task: "asyncio.Task[None]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

@@ -33,19 +33,19 @@ _CONTENT_RANGE = re.compile(r"(?:bytes )?(\d{1,19})-(\d{1,19})(?:/[\d*]+)?", re.
 _DIGEST_FIELD = "Docker-Content-Digest"
 
 
-def handlers() -> dict[Endpoint, Handler]:
+def registry_api_handlers() -> dict[Endpoint, Handler]:
     """Who answers what; the caller has been found to be allowed to."""
     return {
-        Endpoint.BLOB: blob,
-        Endpoint.UPLOADS: begin_upload,
-        Endpoint.UPLOAD: upload,
-        Endpoint.MANIFEST: manifest,
-        Endpoint.TAGS: tags,
-        Endpoint.REFERRERS: referrers,
+        Endpoint.BLOB: answer_blob_request,
+        Endpoint.UPLOADS: answer_begin_upload_request,
+        Endpoint.UPLOAD: answer_upload_request,
+        Endpoint.MANIFEST: answer_manifest_request,
+        Endpoint.TAGS: answer_tags_request,
+        Endpoint.REFERRERS: answer_referrers_request,
     }
 
 
-def extensions() -> dict[str, object]:
+def answer_extensions_request() -> dict[str, object]:
     """The extensions that are served, as the OCI's discovery extension lists them."""
     names = [
         {
@@ -65,14 +65,14 @@ def extensions() -> dict[str, object]:
 # ---- blobs
 
 
-async def blob(call: Call) -> web.StreamResponse:
+async def answer_blob_request(call: Call) -> web.StreamResponse:
     """end-2 (whole or a range, or only its head), end-10 (delete)."""
     digest = Digest.parse(call.last)
     if call.method == "DELETE":
         await call.store.blobs.delete(call.repository, digest)
         return web.Response(status=202)
     found = await call.store.blobs.find(call.repository, digest)
-    start, stop, status = _range(call, found)
+    start, stop, status = _range_for_registry_api(call, found)
     headers = {
         "Content-Type": "application/octet-stream",
         "Content-Length": str(stop - start),
@@ -97,10 +97,10 @@ async def blob(call: Call) -> web.StreamResponse:
             call.request, response, sock, places, call.threads, call.limits.stalled
         )
     parts = await call.store.blobs.content(found, start, stop)
-    return await http_body.send(call.request, response, parts)
+    return await http_body.send_registry_body(call.request, response, parts)
 
 
-def _range(call: Call, found: Blob) -> tuple[int, int, int]:
+def _range_for_registry_api(call: Call, found: Blob) -> tuple[int, int, int]:
     """From where to before where, and the status (RFC 9110 section 14.2; one range)."""
     field = call.request.headers.get("Range", "")
     read = _RANGE.fullmatch(field.strip())
@@ -129,26 +129,26 @@ def _range(call: Call, found: Blob) -> tuple[int, int, int]:
 # ---- uploads
 
 
-async def begin_upload(call: Call) -> web.StreamResponse:
+async def answer_begin_upload_request(call: Call) -> web.StreamResponse:
     """end-4a (begin), end-4b (a whole blob at once), end-11 (mount)."""
     query = call.request.query
     if "mount" in query:
-        mounted = await _mount(call, query["mount"], query.get("from", ""))
+        mounted = await _mount_for_registry_api(call, query["mount"], query.get("from", ""))
         if mounted is not None:
             return mounted
     digest = Digest.parse(query["digest"]) if "digest" in query else None
     name = await call.store.uploads.begin(call.repository)
     if digest is None:
-        return _upload_answer(call, name, 0, 202)
+        return _upload_answer_for_registry_api(call, name, 0, 202)
     try:
-        await call.store.uploads.append(call.repository, name, 0, _body(call))
+        await call.store.uploads.append(call.repository, name, 0, _body_for_registry_api(call))
     except http_body.Cut:
         await call.store.uploads.cancel(call.repository, name)
         raise
-    return await _finish(call, name, digest)
+    return await _finish_for_registry_api(call, name, digest)
 
 
-async def _mount(call: Call, mount: str, source: str) -> web.Response | None:
+async def _mount_for_registry_api(call: Call, mount: str, source: str) -> web.Response | None:
     """None: it can't be mounted, and has to be uploaded; why, is not said."""
     digest = Digest.parse(mount)
     if not is_repository(source):
@@ -157,29 +157,31 @@ async def _mount(call: Call, mount: str, source: str) -> web.Response | None:
         return None
     if not await call.store.blobs.mount(call.repository, source, digest):
         return None
-    return _created(call, f"blobs/{digest}", digest)
+    return _created_for_registry_api(call, f"blobs/{digest}", digest)
 
 
-async def upload(call: Call) -> web.StreamResponse:
+async def answer_upload_request(call: Call) -> web.StreamResponse:
     """end-5 (a part), end-6 (finish), end-13 (how far it is), and giving it up."""
     uploads, name = call.store.uploads, call.last
     match call.method:
         case "GET":
-            return _upload_answer(call, name, await uploads.offset(call.repository, name), 204)
+            return _upload_answer_for_registry_api(
+                call, name, await uploads.offset(call.repository, name), 204
+            )
         case "DELETE":
             await uploads.cancel(call.repository, name)
             return web.Response(status=204)
         case "PATCH":
-            size = await _append(call, name)
-            return _upload_answer(call, name, size, 202)
+            size = await _append_for_registry_api(call, name)
+            return _upload_answer_for_registry_api(call, name, size, 202)
         case _:
             digest = Digest.parse(call.request.query.get("digest", ""))
             if call.request.body_exists:
-                await _append(call, name)
-            return await _finish(call, name, digest)
+                await _append_for_registry_api(call, name)
+            return await _finish_for_registry_api(call, name, digest)
 
 
-async def _append(call: Call, name: str) -> int:
+async def _append_for_registry_api(call: Call, name: str) -> int:
     start = None
     field = call.request.headers.get("Content-Range")
     if field is not None:
@@ -191,26 +193,28 @@ async def _append(call: Call, name: str) -> int:
             )
         start = int(read[1])
     try:
-        return await call.store.uploads.append(call.repository, name, start, _body(call))
+        return await call.store.uploads.append(
+            call.repository, name, start, _body_for_registry_api(call)
+        )
     except WrongOffset as error:
-        headers = _upload_headers(call, name, error.offset)
+        headers = _upload_headers_for_registry_api(call, name, error.offset)
         raise Refused(
             416, "BLOB_UPLOAD_INVALID", str(error), hint=error.hint, headers=headers
         ) from None
 
 
-async def _body(call: Call) -> AsyncIterator[bytes]:
-    async for part in http_body.parts_of(call.request, call.limits.silence):
+async def _body_for_registry_api(call: Call) -> AsyncIterator[bytes]:
+    async for part in http_body.parts_of_registry_body(call.request, call.limits.silence):
         call.metrics.received(len(part))
         yield part
 
 
-async def _finish(call: Call, name: str, digest: Digest) -> web.Response:
+async def _finish_for_registry_api(call: Call, name: str, digest: Digest) -> web.Response:
     await call.store.uploads.finish(call.repository, name, digest)
-    return _created(call, f"blobs/{digest}", digest)
+    return _created_for_registry_api(call, f"blobs/{digest}", digest)
 
 
-def _upload_headers(call: Call, name: str, size: int) -> dict[str, str]:
+def _upload_headers_for_registry_api(call: Call, name: str, size: int) -> dict[str, str]:
     return {
         "Location": call.location(f"blobs/uploads/{name}"),
         # An empty upload says 0-0, as there is no way to write none.
@@ -219,11 +223,11 @@ def _upload_headers(call: Call, name: str, size: int) -> dict[str, str]:
     }
 
 
-def _upload_answer(call: Call, name: str, size: int, status: int) -> web.Response:
-    return web.Response(status=status, headers=_upload_headers(call, name, size))
+def _upload_answer_for_registry_api(call: Call, name: str, size: int, status: int) -> web.Response:
+    return web.Response(status=status, headers=_upload_headers_for_registry_api(call, name, size))
 
 
-def _created(call: Call, tail: str, digest: Digest, **more: str) -> web.Response:
+def _created_for_registry_api(call: Call, tail: str, digest: Digest, **more: str) -> web.Response:
     headers = {"Location": call.location(tail), _DIGEST_FIELD: str(digest), **more}
     return web.Response(status=201, headers=headers)
 
@@ -231,21 +235,21 @@ def _created(call: Call, tail: str, digest: Digest, **more: str) -> web.Response
 # ---- manifests
 
 
-async def manifest(call: Call) -> web.StreamResponse:
+async def answer_manifest_request(call: Call) -> web.StreamResponse:
     """end-3 (get), end-7 (put), end-9 (delete)."""
     if call.method == "PUT":
-        return await _put_manifest(call)
-    tag, digest = _reference(call)
+        return await _put_manifest_for_registry_api(call)
+    tag, digest = _reference_for_registry_api(call)
     if call.method == "DELETE":
-        await _found(call.store.manifests.delete(call.repository, tag, digest))
+        await _found_for_registry_api(call.store.manifests.delete(call.repository, tag, digest))
         return web.Response(status=202)
-    found = await _found(call.store.manifests.find(call.repository, tag, digest))
+    found = await _found_for_registry_api(call.store.manifests.find(call.repository, tag, digest))
     headers = {_DIGEST_FIELD: str(found.digest), "ETag": f'"{found.digest}"'}
     # A HEAD has the length of the body that is not sent.
     return web.Response(body=found.body, content_type=found.media_type, headers=headers)
 
 
-async def _put_manifest(call: Call) -> web.Response:
+async def _put_manifest_for_registry_api(call: Call) -> web.Response:
     try:
         tag, digest = split_reference(call.last)
     except InvalidImage as error:
@@ -258,24 +262,24 @@ async def _put_manifest(call: Call) -> web.Response:
         raise Refused(400, "DIGEST_INVALID", "the manifest has another digest than its URL says")
     await call.store.manifests.put(call.repository, tag, body, read)
     more = {} if read.subject is None else {"OCI-Subject": read.subject.digest}
-    return _created(call, f"manifests/{read.digest}", read.digest, **more)
+    return _created_for_registry_api(call, f"manifests/{read.digest}", read.digest, **more)
 
 
-def _reference(call: Call) -> tuple[str, Digest | None]:
+def _reference_for_registry_api(call: Call) -> tuple[str, Digest | None]:
     try:
         return split_reference(call.last)
     except InvalidImage:
         raise Refused(404, "MANIFEST_UNKNOWN", "there is no such manifest") from None
 
 
-async def _found(asked: Awaitable[T]) -> T:
+async def _found_for_registry_api(asked: Awaitable[T]) -> T:
     try:
         return await asked
     except NotThere as error:
         raise Refused(404, "MANIFEST_UNKNOWN", str(error), hint=error.hint) from None
 
 
-async def tags(call: Call) -> web.StreamResponse:
+async def answer_tags_request(call: Call) -> web.StreamResponse:
     """end-8a, end-8b: in the order of their bytes, ``n`` after ``last``."""
     query = call.request.query
     text = query.get("n", "")
@@ -294,7 +298,7 @@ async def tags(call: Call) -> web.StreamResponse:
     return web.json_response({"name": call.repository, "tags": names}, headers=headers)
 
 
-async def referrers(call: Call) -> web.StreamResponse:
+async def answer_referrers_request(call: Call) -> web.StreamResponse:
     """end-12a, end-12b: an index of the manifests whose subject is the digest."""
     subject = Digest.parse(call.last)
     found = await call.store.manifests.referrers(call.repository, subject)
@@ -306,13 +310,13 @@ async def referrers(call: Call) -> web.StreamResponse:
     index = {
         "schemaVersion": 2,
         "mediaType": MediaType.INDEX,
-        "manifests": [_descriptor(one) for one in found],
+        "manifests": [_descriptor_for_registry_api(one) for one in found],
     }
     body = json.dumps(index).encode()
     return web.Response(body=body, content_type=MediaType.INDEX, headers=headers)
 
 
-def _descriptor(one: Referrer) -> dict[str, object]:
+def _descriptor_for_registry_api(one: Referrer) -> dict[str, object]:
     entry: dict[str, object] = {
         "mediaType": one.media_type,
         "digest": one.digest,

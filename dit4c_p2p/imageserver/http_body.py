@@ -26,7 +26,7 @@ class Cut(Refused):
         super().__init__(400, "BLOB_UPLOAD_INVALID", "the body was cut", hint="go on from there")
 
 
-async def parts_of(request: web.Request, silence_s: float) -> AsyncIterator[bytes]:
+async def parts_of_registry_body(request: web.Request, silence_s: float) -> AsyncIterator[bytes]:
     """The body in pieces of about :data:`PART_BYTES`.
 
     :raises Cut: after the piece that came last.
@@ -39,7 +39,7 @@ async def parts_of(request: web.Request, silence_s: float) -> AsyncIterator[byte
             async with asyncio.timeout(silence_s):
                 data = await request.content.readany()
         except (TimeoutError, OSError, ClientError, web.RequestPayloadError):
-            cut, data = True, _arrived(request.content)
+            cut, data = True, _arrived_for_registry_body(request.content)
         gathered.append(data)
         size += len(data)
         if size >= PART_BYTES or (size and (cut or not data)):
@@ -51,7 +51,7 @@ async def parts_of(request: web.Request, silence_s: float) -> AsyncIterator[byte
             return
 
 
-def _arrived(content: StreamReader) -> bytes:
+def _arrived_for_registry_body(content: StreamReader) -> bytes:
     """What arrived of a body before it was cut, and was not read yet.
 
     aiohttp has no public way to it once the connection is lost.
@@ -65,16 +65,16 @@ async def small_body(request: web.Request, limit: int, silence_s: float) -> byte
     :raises Refused: it is larger than ``limit``, or was cut.
     """
     if (request.content_length or 0) > limit:
-        raise _too_large(limit)
+        raise _too_large_for_registry_body(limit)
     body = bytearray()
-    async for part in parts_of(request, silence_s):
+    async for part in parts_of_registry_body(request, silence_s):
         body += part
         if len(body) > limit:
-            raise _too_large(limit)
+            raise _too_large_for_registry_body(limit)
     return bytes(body)
 
 
-async def send(
+async def send_registry_body(
     request: web.Request, response: web.StreamResponse, parts: AsyncGenerator[bytes, None]
 ) -> web.StreamResponse:
     """Send a head and what ``parts`` gives; a client that goes away ends it."""
@@ -86,5 +86,5 @@ async def send(
     return response
 
 
-def _too_large(limit: int) -> Refused:
+def _too_large_for_registry_body(limit: int) -> Refused:
     return Refused(413, "SIZE_INVALID", f"the body may have {limit} bytes at the most")

@@ -38,41 +38,45 @@ _ASSEMBLY_ANSWER_S = 20.0
 _MAX_SOURCES = 16
 
 
-def handlers() -> dict[Endpoint, Handler]:
+def chunk_api_handlers() -> dict[Endpoint, Handler]:
     """Who answers what; the caller has been found to be allowed to."""
     return {
-        Endpoint.CHUNKS_MISSING: missing,
-        Endpoint.CHUNKS_BUNDLE: bundle,
-        Endpoint.CHUNKS_FETCH: fetch,
-        Endpoint.CHUNKED_BLOB: chunked_blob,
+        Endpoint.CHUNKS_MISSING: answer_missing_chunks_request,
+        Endpoint.CHUNKS_BUNDLE: answer_bundle_request,
+        Endpoint.CHUNKS_FETCH: answer_fetch_chunks_request,
+        Endpoint.CHUNKED_BLOB: answer_chunked_blob_request,
     }
 
 
-async def missing(call: Call) -> web.StreamResponse:
+async def answer_missing_chunks_request(call: Call) -> web.StreamResponse:
     """Which of these are missing?"""
-    chunks = await _list(call, MAX_CHUNKS_IN_REQUEST)
-    sources = await _sources(call)
-    return _record(
+    chunks = await _list_for_chunk_api(call, MAX_CHUNKS_IN_REQUEST)
+    sources = await _sources_for_chunk_api(call)
+    return _record_for_chunk_api(
         Missing(missing=await call.store.chunks.missing(call.repository, sources, chunks))
     )
 
 
-async def bundle(call: Call) -> web.StreamResponse:
+async def answer_bundle_request(call: Call) -> web.StreamResponse:
     """Here they are."""
     if (call.request.content_length or 0) > MAX_BUNDLE_BYTES:
         raise _too_large_a_bundle()
-    return _record(Stored(stored=await call.store.chunks.store(call.repository, _counted(call))))
+    return _record_for_chunk_api(
+        Stored(stored=await call.store.chunks.store(call.repository, _counted_for_chunk_api(call)))
+    )
 
 
-async def fetch(call: Call) -> web.StreamResponse:
+async def answer_fetch_chunks_request(call: Call) -> web.StreamResponse:
     """Give me these."""
-    chunks = await _list(call, MAX_CHUNKS_IN_REQUEST)
+    chunks = await _list_for_chunk_api(call, MAX_CHUNKS_IN_REQUEST)
     packed = await call.store.chunks.fetch(call.repository, chunks)
     response = web.StreamResponse(headers={"Content-Type": BUNDLE_TYPE})
-    return await http_body.send(call.request, response, _wire(call, packed))
+    return await http_body.send_registry_body(
+        call.request, response, _wire_for_chunk_api(call, packed)
+    )
 
 
-async def chunked_blob(call: Call) -> web.StreamResponse:
+async def answer_chunked_blob_request(call: Call) -> web.StreamResponse:
     """What is this blob made of? Put these together."""
     digest = Digest.parse(call.last)
     if call.method == "GET":
@@ -83,22 +87,24 @@ async def chunked_blob(call: Call) -> web.StreamResponse:
     size = await asyncio.to_thread(check_chunks, body, MAX_CHUNKS_IN_BLOB)
     if size > call.limits.blob:
         raise TooLarge(f"a blob may have {call.limits.blob} bytes at the most")
-    sources = await _sources(call)
+    sources = await _sources_for_chunk_api(call)
     running = await call.store.chunks.assemble(call.repository, sources, digest, body, size)
     if running.task is not None:
         await asyncio.wait([running.task], timeout=_ASSEMBLY_ANSWER_S)
         if not running.task.done():
-            return _record(Assembling(digest=str(digest), done=running.done, size=size), 202)
+            return _record_for_chunk_api(
+                Assembling(digest=str(digest), done=running.done, size=size), 202
+            )
         running.task.result()
-    return _record(Assembled(digest=str(digest), size=size), 201)
+    return _record_for_chunk_api(Assembled(digest=str(digest), size=size), 201)
 
 
-async def _list(call: Call, limit: int) -> list[Chunk]:
+async def _list_for_chunk_api(call: Call, limit: int) -> list[Chunk]:
     body = await http_body.small_body(call.request, limit * ENTRY_BYTES, call.limits.silence)
     return decode_chunks(body, limit)
 
 
-async def _sources(call: Call) -> list[str]:
+async def _sources_for_chunk_api(call: Call) -> list[str]:
     """Those of the query that the caller may read; what it may not read counts as empty."""
     names = call.request.query.getall("from", [])
     if len(names) > _MAX_SOURCES or not all(is_repository(name) for name in names):
@@ -106,9 +112,9 @@ async def _sources(call: Call) -> list[str]:
     return await call.access.readable(call.credentials, names)
 
 
-async def _counted(call: Call) -> AsyncIterator[bytes]:
+async def _counted_for_chunk_api(call: Call) -> AsyncIterator[bytes]:
     size = 0
-    async for part in http_body.parts_of(call.request, call.limits.silence):
+    async for part in http_body.parts_of_registry_body(call.request, call.limits.silence):
         size += len(part)
         if size > MAX_BUNDLE_BYTES:
             raise _too_large_a_bundle()
@@ -116,14 +122,16 @@ async def _counted(call: Call) -> AsyncIterator[bytes]:
         yield part
 
 
-async def _wire(call: Call, packed: AsyncIterator[Packed]) -> AsyncGenerator[bytes, None]:
+async def _wire_for_chunk_api(
+    call: Call, packed: AsyncIterator[Packed]
+) -> AsyncGenerator[bytes, None]:
     async for one in packed:
         wire = one.wire
         call.metrics.sent(len(wire))
         yield wire
 
 
-def _record(record: Record, status: int = 200) -> web.Response:
+def _record_for_chunk_api(record: Record, status: int = 200) -> web.Response:
     return web.Response(body=encode(record), status=status, content_type="application/json")
 
 

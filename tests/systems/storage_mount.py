@@ -210,7 +210,7 @@ async def _serve(port: int, user: str, shown: str, mountpoint: str, limit_s: flo
     from dit4c_p2p.helpers.status import StatusLines
     from dit4c_p2p.helpers.storage.compound_remote import say_hello
     from dit4c_p2p.helpers.storage.file_operations import StorageFilesystem
-    from dit4c_p2p.helpers.storage.fuse_session import PyfuseKernel, serve
+    from dit4c_p2p.helpers.storage.fuse_session import PyfuseKernel, serve_fuse
     from dit4c_p2p.helpers.storage.helper import send_rest
     from dit4c_p2p.helpers.storage.plain_remote import PlainRemote
     from dit4c_p2p.helpers.storage.remote import Remote
@@ -266,7 +266,7 @@ async def _serve(port: int, user: str, shown: str, mountpoint: str, limit_s: flo
 
     options = {"fsname=dit4c", "default_permissions", "allow_other"}
     keeping.add_done_callback(lambda task: task.cancelled() or print(task.exception()))
-    await serve(filesystem, mountpoint, options, mounted=say)
+    await serve_fuse(filesystem, mountpoint, options, mounted=say)
     keeping.cancel()
 
 

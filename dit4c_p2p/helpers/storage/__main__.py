@@ -17,11 +17,11 @@ def main(arguments: list[str]) -> int:
         case ["mount"]:
             from dit4c_p2p.helpers.storage import mounter
 
-            return mounter.mount()
+            return mounter.mount_files()
         case ["unmount"]:
             from dit4c_p2p.helpers.storage import mounter
 
-            return mounter.unmount()
+            return mounter.unmount_files()
     print("usage: python3 -m dit4c_p2p.helpers.storage [mount|unmount]", file=sys.stderr)
     return 2
 

@@ -64,8 +64,12 @@ class Changes:
         """For version 3, which has whole seconds, and both times or none."""
         atime = mtime = None
         if self.atime_ns is not None or self.mtime_ns is not None:
-            atime = _seconds(now.atime_ns if self.atime_ns is None else self.atime_ns)
-            mtime = _seconds(now.mtime_ns if self.mtime_ns is None else self.mtime_ns)
+            atime = _seconds_for_mount_attributes(
+                now.atime_ns if self.atime_ns is None else self.atime_ns
+            )
+            mtime = _seconds_for_mount_attributes(
+                now.mtime_ns if self.mtime_ns is None else self.mtime_ns
+            )
         return Attrs(size=self.size, mode=self.mode, atime=atime, mtime=mtime)
 
     def to_set_attrs(self) -> SetAttrs:
@@ -113,5 +117,5 @@ def from_file_attrs(attrs: FileAttrs) -> Attributes:
     )
 
 
-def _seconds(time_ns: int) -> int:
+def _seconds_for_mount_attributes(time_ns: int) -> int:
     return min(max(time_ns // SECOND_NS, 0), _MOST_SECONDS)

@@ -131,16 +131,16 @@ class Behind:
                 change.lease.valid and change.lease.session is remote.leases for change in changes
             ):
                 return await remote.run_ordered([change.operation for change in changes])
-            return [await _carefully(change, remote) for change in changes]
+            return [await _carefully_for_sending_behind(change, remote) for change in changes]
 
         try:
             return await self._link.call(attempt)
         except OSError as error:
             _log.warning("%d changes could not be sent: %s", len(changes), error)
-            return [failed(error)] * len(changes)
+            return [failed_change(error)] * len(changes)
 
 
-async def _carefully(change: Change, remote: Remote) -> Result:
+async def _carefully_for_sending_behind(change: Change, remote: Remote) -> Result:
     try:
         return await change.again(remote)
     except FileNotFoundError:
@@ -149,10 +149,10 @@ async def _carefully(change: Change, remote: Remote) -> Result:
         if error.errno == errno.ESTALE:
             return Done()  # somebody else has put another file there, which stays
         if error.errno == CHANGED_BY_OTHERS:
-            return failed(ChangedElsewhere())
-        return failed(error)
+            return failed_change(ChangedElsewhere())
+        return failed_change(error)
 
 
-def failed(error: OSError) -> Failed:
+def failed_change(error: OSError) -> Failed:
     """An error as a result."""
     return Failed(error.errno or 5, str(error.strerror or "").encode()[:200])

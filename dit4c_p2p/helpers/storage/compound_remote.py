@@ -116,7 +116,7 @@ class CompoundRemote:
         :raises OSError: it failed.
         """
         (result,) = await self.run((operation,))
-        return checked(result, kind)
+        return checked_compound_result(result, kind)
 
     async def getattr(self, path: bytes) -> Attributes:
         """Attributes; a link is not followed."""
@@ -125,7 +125,7 @@ class CompoundRemote:
     async def look_up(self, path: bytes, folder: bytes | None) -> Found:
         """Attributes; a link is not followed."""
         leased, (result,) = await self._with_folder(folder, (GetAttr(path),))
-        return Found(from_file_attrs(checked(result, AttrsResult).attrs), leased)
+        return Found(from_file_attrs(checked_compound_result(result, AttrsResult).attrs), leased)
 
     async def lease(self, path: bytes, kind: LeaseKind) -> Leased:
         """A folder's attributes, and a lease on it, or a lesser one."""
@@ -186,7 +186,7 @@ class CompoundRemote:
         operation = OpenFile(path, flags, 0o644 if mode is None else mode)
         reads = (ReadData(0, ahead),) if ahead else ()
         leased, (first, *more) = await self._with_folder(folder, (operation, *reads))
-        opened = checked(first, OpenResult)
+        opened = checked_compound_result(first, OpenResult)
         start = more[0].data if more and isinstance(more[0], DataResult) else b""
         attributes, parent = from_file_attrs(opened.attrs), from_file_attrs(opened.parent)
         return Opened(opened.handle, attributes, start, opened.created, leased, parent)
@@ -215,7 +215,7 @@ class CompoundRemote:
         if self.terms.version >= MOUNTS_VERSION:
             required = RequireUnchanged(path, file_id, since_ns)
             first, result = await self.run((required, operation))
-            checked(first, object)
+            checked_compound_result(first, object)
             return result
         if (await self.getattr(path)).file_id != file_id:
             raise OSError(errno.ESTALE, "another file has this name now")
@@ -313,7 +313,7 @@ class CompoundRemote:
         await self.one(RemoveXattr(path, name), object)
 
 
-def checked(result: Result, kind: type[_R]) -> _R:
+def checked_compound_result(result: Result, kind: type[_R]) -> _R:
     """``result``, which is of that kind.
 
     :raises OSError: the operation failed, or was not run.

@@ -172,7 +172,7 @@ class DelayedChanges(Tree):
 
         times_known = changes.mtime_ns is not None or node.told_times == node.changes
         node.changed()
-        node.attributes = _with(node.attributes, changes)
+        node.attributes = _with_for_delayed_changes(node.attributes, changes)
         if times_known:
             node.told_times = node.changes
         told = partial(done, node.changes)
@@ -277,7 +277,7 @@ class DelayedChanges(Tree):
             self._asking.discard((link, tree))
 
 
-def _with(attributes: Attributes, changes: Changes) -> Attributes:
+def _with_for_delayed_changes(attributes: Attributes, changes: Changes) -> Attributes:
     """The attributes after a change, as far as they are known here."""
     new = dataclasses.replace(attributes, blocks=None)
     if changes.mode is not None:

@@ -16,7 +16,7 @@ from dit4c_p2p.helpers.storage.conflicts import ChangedElsewhere, ConflictCopy, 
 from dit4c_p2p.helpers.storage.contents import SMALL_BYTES, Contents
 from dit4c_p2p.helpers.storage.entries import is_dirty
 from dit4c_p2p.helpers.storage.files import NodeFile, OpenFile
-from dit4c_p2p.helpers.storage.filesystem import Folders, handler
+from dit4c_p2p.helpers.storage.filesystem import Folders, filesystem_handler
 from dit4c_p2p.helpers.storage.lease_book import Kernel
 from dit4c_p2p.helpers.storage.nodes import Node, shown_path
 from dit4c_p2p.helpers.storage.remote import Opened, Remote
@@ -48,7 +48,7 @@ class StorageFilesystem(Folders):
         self.conflict_copies: list[bytes] = []
         self.on_conflict: Callable[[], None] = lambda: None
 
-    @handler
+    @filesystem_handler
     async def open(self, inode: int, flags: int, ctx: Any) -> pyfuse3.FileInfo:
         """Open a file, and see whether its contents are those that the kernel may still have."""
         node = self.table.get(inode)
@@ -109,7 +109,7 @@ class StorageFilesystem(Folders):
             self._open[info.fh].file.seed(self._open[info.fh], opened.start)
         return info
 
-    @handler
+    @filesystem_handler
     async def create(
         self, parent_inode: int, name: bytes, mode: int, flags: int, ctx: Any
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
@@ -155,7 +155,7 @@ class StorageFilesystem(Folders):
         node.lookups += 1
         return info, self._entry(node, parent, name)
 
-    @handler
+    @filesystem_handler
     async def read(self, fh: int, off: int, size: int) -> bytes | memoryview:  # type: ignore[override]
         """Bytes of an open file; pyfuse3 takes whatever has a buffer."""
         opening = self._open[fh]
@@ -184,14 +184,14 @@ class StorageFilesystem(Folders):
                 node.file.forget_reads()
         return kept
 
-    @handler
+    @filesystem_handler
     async def write(self, fh: int, off: int, buf: bytes) -> int:
         """Take bytes, which are sent behind."""
         opening = self._open[fh]
         await opening.file.write(opening, off, buf)
         return len(buf)
 
-    @handler
+    @filesystem_handler
     async def flush(self, fh: int) -> None:
         """A program closes one of its descriptors: what was written has arrived, or it is told."""
         opening = self._open[fh]
@@ -209,7 +209,7 @@ class StorageFilesystem(Folders):
             return False
         return self._has_room(next(iter(file.node.names))[0])
 
-    @handler
+    @filesystem_handler
     async def fsync(self, fh: int, datasync: bool) -> None:
         """What was written is on the server's disk, or the caller is told."""
         opening = self._open[fh]
@@ -228,7 +228,7 @@ class StorageFilesystem(Folders):
             self._unsynced[node] = None
             raise
 
-    @handler
+    @filesystem_handler
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
         """What was written below a folder is on the server's disk, or the caller is told."""
         folder = self._folders[fh].node
@@ -248,7 +248,7 @@ class StorageFilesystem(Folders):
             if error is not None:
                 raise error
 
-    @handler
+    @filesystem_handler
     async def release(self, fh: int) -> None:
         """The last descriptor of an opening is closed."""
         opening = self._open.pop(fh, None)

@@ -33,7 +33,7 @@ R = TypeVar("R")
 S = TypeVar("S", bound="Folders")
 
 
-def handler(
+def filesystem_handler(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, R]]:
     """Have every error of ``method`` be an answer."""
@@ -63,14 +63,14 @@ class Folders(NewNames, pyfuse3.Operations):
 
     # ---- attributes
 
-    @handler
+    @filesystem_handler
     async def lookup(self, parent_inode: int, name: bytes, ctx: Any) -> pyfuse3.EntryAttributes:
         """A name in a folder."""
         node = await self._look_up(self.table.get(parent_inode), name)
         node.lookups += 1
         return self._entry(node, self.table.get(parent_inode), name)
 
-    @handler
+    @filesystem_handler
     async def getattr(self, inode: int, ctx: Any) -> pyfuse3.EntryAttributes:
         """Attributes, with everything that was written."""
         node = self.table.get(inode)
@@ -78,7 +78,7 @@ class Folders(NewNames, pyfuse3.Operations):
             await self._refresh(node)
         return self._entry(node)
 
-    @handler
+    @filesystem_handler
     async def setattr(
         self, inode: int, attr: Any, fields: Any, fh: int | None, ctx: Any
     ) -> pyfuse3.EntryAttributes:
@@ -90,8 +90,8 @@ class Folders(NewNames, pyfuse3.Operations):
             mode=attr.st_mode & _PERMISSIONS if fields.update_mode else None,
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
-            uid=_kept_id(attr.st_uid, self.uid) if fields.update_uid else None,
-            gid=_kept_id(attr.st_gid, self.gid) if fields.update_gid else None,
+            uid=_kept_id_for_filesystem(attr.st_uid, self.uid) if fields.update_uid else None,
+            gid=_kept_id_for_filesystem(attr.st_gid, self.gid) if fields.update_gid else None,
         )
         if node.file is not None:
             node.file.forget_reads()
@@ -118,7 +118,7 @@ class Folders(NewNames, pyfuse3.Operations):
             self._learn(node, await link.call(change), changed, asking.covered)
         return self._entry(node)
 
-    @handler
+    @filesystem_handler
     async def readlink(self, inode: int, ctx: Any) -> bytes:
         """Where a link points."""
         node = self.table.get(inode)
@@ -127,7 +127,7 @@ class Folders(NewNames, pyfuse3.Operations):
 
     # ---- changes of names
 
-    @handler
+    @filesystem_handler
     async def mkdir(
         self, parent_inode: int, name: bytes, mode: int, ctx: Any
     ) -> pyfuse3.EntryAttributes:
@@ -136,7 +136,7 @@ class Folders(NewNames, pyfuse3.Operations):
         permissions = mode & _PERMISSIONS | parent.attributes.mode & stat.S_ISGID
         return await self._make(parent_inode, name, ctx, lambda r, path: r.mkdir(path, permissions))
 
-    @handler
+    @filesystem_handler
     async def mknod(
         self, parent_inode: int, name: bytes, mode: int, rdev: int, ctx: Any
     ) -> pyfuse3.EntryAttributes:
@@ -145,14 +145,14 @@ class Folders(NewNames, pyfuse3.Operations):
             raise OSError(errno.EPERM, "no devices here")
         return await self._make(parent_inode, name, ctx, lambda r, path: r.mknod(path, mode))
 
-    @handler
+    @filesystem_handler
     async def symlink(
         self, parent_inode: int, name: bytes, target: bytes, ctx: Any
     ) -> pyfuse3.EntryAttributes:
         """Make a symbolic link."""
         return await self._make(parent_inode, name, ctx, lambda r, path: r.symlink(target, path))
 
-    @handler
+    @filesystem_handler
     async def link(
         self, inode: int, new_parent_inode: int, new_name: bytes, ctx: Any
     ) -> pyfuse3.EntryAttributes:
@@ -172,7 +172,7 @@ class Folders(NewNames, pyfuse3.Operations):
         node.lookups += 1
         return self._entry(node)
 
-    @handler
+    @filesystem_handler
     async def unlink(self, parent_inode: int, name: bytes, ctx: Any) -> None:
         """Remove a file's name; what has it open goes on with it."""
         parent, path = self._child(parent_inode, name)
@@ -187,7 +187,7 @@ class Folders(NewNames, pyfuse3.Operations):
         self._gone(parent, name)
         self._changed_in(parent)
 
-    @handler
+    @filesystem_handler
     async def rmdir(self, parent_inode: int, name: bytes, ctx: Any) -> None:
         """Remove an empty folder."""
         parent, path = self._child(parent_inode, name)
@@ -203,7 +203,7 @@ class Folders(NewNames, pyfuse3.Operations):
         self._gone(parent, name)
         self._changed_in(parent)
 
-    @handler
+    @filesystem_handler
     async def rename(
         self,
         parent_inode_old: int,
@@ -245,14 +245,14 @@ class Folders(NewNames, pyfuse3.Operations):
 
     # ---- folders
 
-    @handler
+    @filesystem_handler
     async def opendir(self, inode: int, ctx: Any) -> int:
         """A number for one reading of a folder."""
         number = self._next_number()
         self._folders[number] = OpenFolder(self.table.get(inode))
         return number
 
-    @handler
+    @filesystem_handler
     async def readdir(self, fh: int, start_id: int, token: Any) -> None:
         """Give entries from there on, as many as have room."""
         opening = self._folders[fh]
@@ -283,12 +283,12 @@ class Folders(NewNames, pyfuse3.Operations):
                 return
             child.lookups += 1
 
-    @handler
+    @filesystem_handler
     async def releasedir(self, fh: int) -> None:
         """A folder is closed."""
         self._folders.pop(fh, None)
 
-    @handler
+    @filesystem_handler
     async def statfs(self, ctx: Any) -> pyfuse3.StatvfsData:
         """Room of the person's own folder, or of the first that a server has."""
         shown = next((node for node in self.table.root.below() if node.base is not None), None)
@@ -318,7 +318,7 @@ class Folders(NewNames, pyfuse3.Operations):
 
     # ---- extended attributes
 
-    @handler
+    @filesystem_handler
     async def getxattr(self, inode: int, name: bytes, ctx: Any) -> bytes:
         """An extended attribute's value; only the user's own are kept."""
         if not name.startswith(b"user."):
@@ -326,7 +326,7 @@ class Folders(NewNames, pyfuse3.Operations):
         path, link = self._named(inode)
         return await link.call(lambda remote: remote.getxattr(path, name))
 
-    @handler
+    @filesystem_handler
     async def setxattr(self, inode: int, name: bytes, value: bytes, ctx: Any) -> None:
         """Set an extended attribute."""
         if not name.startswith(b"user."):
@@ -335,13 +335,13 @@ class Folders(NewNames, pyfuse3.Operations):
         self.table.get(inode).changed()
         await link.call(lambda remote: remote.setxattr(path, name, value))
 
-    @handler
+    @filesystem_handler
     async def listxattr(self, inode: int, ctx: Any) -> Sequence[bytes]:
         """Names of the extended attributes."""
         path, link = self._named(inode)
         return await link.call(lambda remote: remote.listxattr(path))
 
-    @handler
+    @filesystem_handler
     async def removexattr(self, inode: int, name: bytes, ctx: Any) -> None:
         """Remove an extended attribute."""
         path, link = self._named(inode)
@@ -349,6 +349,6 @@ class Folders(NewNames, pyfuse3.Operations):
         await link.call(lambda remote: remote.removexattr(path, name))
 
 
-def _kept_id(number: int, own: int) -> int:
+def _kept_id_for_filesystem(number: int, own: int) -> int:
     """A user or group as file servers keep it."""
     return OWN_ID if number == own else number

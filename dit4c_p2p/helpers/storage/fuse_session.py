@@ -91,7 +91,7 @@ class _Readable:
             self._waiter.set_result(None)
 
 
-async def serve(
+async def serve_fuse(
     filesystem: Folders,
     mountpoint: str,
     options: Iterable[str] = (),
@@ -120,6 +120,6 @@ async def serve(
         pyfuse3.close(unmount=not mountpoint.startswith("/dev/fd/"))
 
 
-def stop() -> None:
-    """Have :func:`serve` return."""
+def stop_fuse() -> None:
+    """Have :func:`serve_fuse` return."""
     pyfuse3.terminate()

@@ -15,7 +15,7 @@ from dit4c_p2p.helpers.pod_config import HelperPod
 from dit4c_p2p.helpers.status import StatusLines
 from dit4c_p2p.helpers.storage.compound_remote import say_hello
 from dit4c_p2p.helpers.storage.file_operations import StorageFilesystem
-from dit4c_p2p.helpers.storage.fuse_session import PyfuseKernel, serve
+from dit4c_p2p.helpers.storage.fuse_session import PyfuseKernel, serve_fuse
 from dit4c_p2p.helpers.storage.plain_remote import PlainRemote
 from dit4c_p2p.helpers.storage.remote import Remote
 from dit4c_p2p.helpers.storage.roots import follow_roots
@@ -97,7 +97,7 @@ def _link(
 async def _serve_mount(filesystem: StorageFilesystem) -> None:
     """Wait for the descriptor of a mount, and serve it until the mount is gone."""
     descriptor, answer = await _handed_over()
-    await serve(filesystem, f"/dev/fd/{descriptor}", mounted=answer)
+    await serve_fuse(filesystem, f"/dev/fd/{descriptor}", mounted=answer)
     _log.info("the mount is gone")
 
 

@@ -230,7 +230,9 @@ class LeaseBook:
             _log.info("a lease could not be given back: %s", error)
 
 
-def learn(node: Node, attributes: Attributes, covered: Coverage | None, fresh_until: float) -> None:
+def learn_attributes(
+    node: Node, attributes: Attributes, covered: Coverage | None, fresh_until: float
+) -> None:
     """A server has said this of ``node``.
 
     :param covered: the lease that covers it. Without one it may be older than what is covered.

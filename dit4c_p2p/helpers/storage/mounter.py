@@ -31,28 +31,28 @@ _POINT = os.environ.get(MOUNT_POINT_VARIABLE, "")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def mount() -> int:
+def mount_files() -> int:
     """Mount over the plain folder and hand the descriptor over; returns the exit status."""
-    unmount()
+    unmount_files()
     # Connected first: the mount is made when there is somebody to serve it.
-    with _connected() as helper:
+    with _connected_for_mounter() as helper:
         descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-        options = f"fd={descriptor},rootmode=40000,default_permissions,{_whose()}"
-        _mount("dit4c", _POINT, _FILE_SYSTEM, _MS_NOSUID | _MS_NODEV, options)
+        options = f"fd={descriptor},rootmode=40000,default_permissions,{_whose_for_mounter()}"
+        _mount_for_mounter("dit4c", _POINT, _FILE_SYSTEM, _MS_NOSUID | _MS_NODEV, options)
         socket.send_fds(helper, [b"M"], [descriptor])
         os.close(descriptor)
         helper.settimeout(_SERVED_S)
         if helper.recv(1) != b"S":
-            unmount()
+            unmount_files()
             print("the storage helper does not serve the mount", file=sys.stderr)
             return 1
-    _raise_background()
+    _raise_background_for_mounter()
     return 0
 
 
-def unmount() -> int:
+def unmount_files() -> int:
     """Take every mount off the folder, whatever state it is in; returns the exit status."""
-    while _mounts():
+    while _mounts_for_mounter():
         if _libc.umount2(_POINT.encode(), _MNT_DETACH):
             number = ctypes.get_errno()
             print(f"{_POINT} can't be unmounted: {os.strerror(number)}", file=sys.stderr)
@@ -60,7 +60,7 @@ def unmount() -> int:
     return 0
 
 
-def _whose() -> str:
+def _whose_for_mounter() -> str:
     """Mount options that say who may come in: the app's own user alone, unless that is root.
 
     So nobody else on the machine waits for a file server or walks through a person's files, the
@@ -71,7 +71,7 @@ def _whose() -> str:
     return f"user_id={int(user)},group_id={int(group)}{everybody}"
 
 
-def _mounts() -> list[str]:
+def _mounts_for_mounter() -> list[str]:
     """The device numbers of this program's file systems that are mounted at the folder."""
     found = []
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
@@ -83,7 +83,7 @@ def _mounts() -> list[str]:
     return found
 
 
-def _connected() -> socket.socket:
+def _connected_for_mounter() -> socket.socket:
     end = time.monotonic() + _CONNECT_S
     while True:
         helper = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -98,21 +98,21 @@ def _connected() -> socket.socket:
             return helper
 
 
-def _mount(source: str, target: str, kind: str, flags: int, options: str) -> None:
+def _mount_for_mounter(source: str, target: str, kind: str, flags: int, options: str) -> None:
     if _libc.mount(source.encode(), target.encode(), kind.encode(), flags, options.encode()):
         number = ctypes.get_errno()
         raise SystemExit(f"{kind} can't be mounted at {target}: {os.strerror(number)}")
 
 
-def _raise_background() -> None:
+def _raise_background_for_mounter() -> None:
     """Let the kernel send more requests ahead; a mount works without."""
     try:
         _CONTROL.mkdir(exist_ok=True)
-        _mount("none", str(_CONTROL), "fusectl", 0, "")
+        _mount_for_mounter("none", str(_CONTROL), "fusectl", 0, "")
     except (OSError, SystemExit) as error:
         print(f"the kernel sends few requests ahead: {error}", file=sys.stderr)
         return
-    for device in _mounts():
+    for device in _mounts_for_mounter():
         connection = _CONTROL / device.partition(":")[2]
         with contextlib.suppress(OSError):
             (connection / "max_background").write_text(str(_BACKGROUND))

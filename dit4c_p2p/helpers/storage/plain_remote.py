@@ -154,14 +154,14 @@ class PlainRemote:
         try:
             await self.client.rmdir(path)
         except OSError as error:
-            raise _instead(error, errno.ENOTEMPTY) from None
+            raise _instead_for_plain_remote(error, errno.ENOTEMPTY) from None
 
     async def mkdir(self, path: bytes, mode: int) -> Made:
         """Make a folder."""
         try:
             await self.client.mkdir(path, Attrs(mode=mode))
         except OSError as error:
-            raise _instead(error, errno.EEXIST) from None
+            raise _instead_for_plain_remote(error, errno.EEXIST) from None
         made = await self.getattr(path)
         if made.mode & _PERMISSIONS != mode:
             made = await self.setattr(path, None, Changes(mode=mode), made)
@@ -184,12 +184,12 @@ class PlainRemote:
             try:
                 await self.client.rename(old, new)
             except OSError as error:
-                raise _instead(error, errno.EEXIST) from None
+                raise _instead_for_plain_remote(error, errno.EEXIST) from None
         else:
             try:
                 await self.client.posix_rename(old, new)
             except OSError as error:
-                raise _instead(error, await self._why_not(old, new)) from None
+                raise _instead_for_plain_remote(error, await self._why_not(old, new)) from None
 
     async def _why_not(self, old: bytes, new: bytes) -> int:
         """The error that a rename has most likely failed with."""
@@ -208,7 +208,7 @@ class PlainRemote:
         try:
             await self.client.hard_link(old, new)
         except OSError as error:
-            raise _instead(error, errno.EEXIST) from None
+            raise _instead_for_plain_remote(error, errno.EEXIST) from None
         return await self.getattr(new)
 
     async def symlink(self, target: bytes, path: bytes) -> Made:
@@ -216,7 +216,7 @@ class PlainRemote:
         try:
             await self.client.symlink(target, path)
         except OSError as error:
-            raise _instead(error, errno.EEXIST) from None
+            raise _instead_for_plain_remote(error, errno.EEXIST) from None
         return Made(await self.getattr(path))
 
     async def readlink(self, path: bytes) -> bytes:
@@ -270,6 +270,6 @@ class PlainRemote:
         raise OSError(errno.ENOSYS, "the file server has no extended attributes")
 
 
-def _instead(error: OSError, likely: int) -> OSError:
+def _instead_for_plain_remote(error: OSError, likely: int) -> OSError:
     """FAILURE says nothing; the likely error instead."""
     return OSError(likely, error.strerror) if error.errno == errno.EIO else error

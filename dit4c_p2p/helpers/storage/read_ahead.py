@@ -83,7 +83,7 @@ class ReadAhead:
         for number in range(start // BLOCK_BYTES, -(-end // BLOCK_BYTES)):
             if number not in self._blocks:
                 task = asyncio.ensure_future(self._fetch(number * BLOCK_BYTES, BLOCK_BYTES))
-                task.add_done_callback(_heard)
+                task.add_done_callback(_heard_for_read_ahead)
                 self._blocks[number] = task
 
     def _drop(self, before: int) -> None:
@@ -93,7 +93,7 @@ class ReadAhead:
             del self._blocks[number]
 
 
-def _heard(task: "asyncio.Future[bytes | memoryview]") -> None:
+def _heard_for_read_ahead(task: "asyncio.Future[bytes | memoryview]") -> None:
     """An error is told to who reads the block; nobody may."""
     if not task.cancelled():
         task.exception()

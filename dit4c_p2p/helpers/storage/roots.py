@@ -22,7 +22,7 @@ async def follow_roots(table: NodeTable, links: Sequence[ServerLink]) -> None:
     while True:
         for link in links:
             try:
-                paths = await _shown_by(link)
+                paths = await _shown_by_for_roots(link)
             except OSError as error:
                 _log.info("%s: its folders can't be listed: %s", link.name, error)
                 continue
@@ -35,18 +35,18 @@ async def follow_roots(table: NodeTable, links: Sequence[ServerLink]) -> None:
         await asyncio.sleep(_LOOK_EVERY_S)
 
 
-async def _shown_by(link: ServerLink) -> set[bytes]:
+async def _shown_by_for_roots(link: ServerLink) -> set[bytes]:
     paths = set()
-    for name in await link.call(lambda remote: _names(remote, b"/")):
+    for name in await link.call(lambda remote: _names_for_roots(remote, b"/")):
         if name == _SHARED:
-            groups = await link.call(lambda remote: _names(remote, b"/" + _SHARED))
+            groups = await link.call(lambda remote: _names_for_roots(remote, b"/" + _SHARED))
             paths |= {_SHARED + b"/" + group for group in groups}
         else:
             paths.add(name)
     return paths
 
 
-async def _names(remote: Remote, path: bytes) -> list[bytes]:
+async def _names_for_roots(remote: Remote, path: bytes) -> list[bytes]:
     found = []
     async for listed in remote.list_folder(path):
         found += [entry.name for entry in listed.entries if entry.attributes.is_folder]

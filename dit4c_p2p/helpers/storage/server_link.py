@@ -116,7 +116,7 @@ class ServerLink:
             idle = remote.leases is not None and now_s() - client.sent_at > _RENEW_S
             if idle and (renewing is None or renewing.done()):
                 renewing = asyncio.ensure_future(remote.renew())
-                renewing.add_done_callback(_heard)
+                renewing.add_done_callback(_heard_for_server_link)
             await asyncio.wait([client.closed], timeout=_LOOK_S)
             if client.oldest_s() > self._limit_s:
                 _log.warning("%s has not answered for %s s", self.name, self._limit_s)
@@ -215,10 +215,10 @@ class RemoteFile:
             if self._remote is not remote:
                 found = await self._open(remote)
                 if self._file_id is not None and found.attributes.file_id != self._file_id:
-                    remote.client.close(found.handle).add_done_callback(_closed)
+                    remote.client.close(found.handle).add_done_callback(_closed_for_server_link)
                     raise OSError(errno.EIO, "another file has this name now")
                 if self._closed:  # while it was being opened
-                    remote.client.close(found.handle).add_done_callback(_closed)
+                    remote.client.close(found.handle).add_done_callback(_closed_for_server_link)
                     return found.handle
                 self._handle, self._remote = found.handle, remote
         return self._handle
@@ -248,15 +248,15 @@ class RemoteFile:
         self._closed = True
         remote, self._remote = self._remote, None
         if remote is not None and remote.client.alive:
-            remote.client.close(self._handle).add_done_callback(_closed)
+            remote.client.close(self._handle).add_done_callback(_closed_for_server_link)
 
 
-def _closed(future: "asyncio.Future[None]") -> None:
+def _closed_for_server_link(future: "asyncio.Future[None]") -> None:
     if not future.cancelled() and (error := future.exception()) is not None:
         _log.info("a handle could not be given back: %s", error)
 
 
-def _heard(future: "asyncio.Future[None]") -> None:
+def _heard_for_server_link(future: "asyncio.Future[None]") -> None:
     """A session that ends takes what waits for an answer with it."""
     if not future.cancelled() and (error := future.exception()) is not None:
         _log.info("leases could not be renewed: %s", error)

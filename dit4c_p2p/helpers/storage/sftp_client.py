@@ -129,7 +129,7 @@ class SftpClient(asyncssh.SSHClientSession[bytes]):
         waiting = [pending.future for pending in self._pending.values()]
         self._pending.clear()
         for future in (*waiting, self._version):
-            _fail(future, gone)
+            _fail_for_sftp_client(future, gone)
         if not self.closed.done():
             self.closed.set_result(None)
 
@@ -147,8 +147,8 @@ class SftpClient(asyncssh.SSHClientSession[bytes]):
         if LIMITS in self.extensions:
             try:
                 limits = decode_record(await self.extended(LIMITS), Limits)
-                self.max_read_bytes = _within(limits.max_read_bytes)
-                self.max_write_bytes = _within(limits.max_write_bytes)
+                self.max_read_bytes = _within_for_sftp_client(limits.max_read_bytes)
+                self.max_write_bytes = _within_for_sftp_client(limits.max_write_bytes)
             except (OSError, MalformedPacket) as error:
                 _log.info("the file server does not say its limits: %s", error)
 
@@ -268,7 +268,9 @@ class SftpClient(asyncssh.SSHClientSession[bytes]):
     def _extended(self, name: bytes, body: bytes, expected: type) -> "asyncio.Future[Any]":
         if name not in self.extensions:
             future = self._loop.create_future()
-            _fail(future, OSError(errno.EOPNOTSUPP, f"the file server lacks {name.decode()}"))
+            _fail_for_sftp_client(
+                future, OSError(errno.EOPNOTSUPP, f"the file server lacks {name.decode()}")
+            )
             return future
         return self._send(packets.Extended(name, body), expected)
 
@@ -277,7 +279,9 @@ class SftpClient(asyncssh.SSHClientSession[bytes]):
     ) -> "asyncio.Future[Any]":
         future: asyncio.Future[Any] = self._loop.create_future()
         if self.closed.done():
-            _fail(future, ConnectionGone("there is no connection to the file server"))
+            _fail_for_sftp_client(
+                future, ConnectionGone("there is no connection to the file server")
+            )
             return future
         number = self._next_id = (self._next_id + 1) % NOTICE_ID
         self.sent_at = now_s()
@@ -338,7 +342,7 @@ class SftpClient(asyncssh.SSHClientSession[bytes]):
 
     def _disbelieve(self, pending: _Pending, what: str) -> None:
         """Fail one request, and the session with it: nothing of it can be relied upon."""
-        _fail(pending.future, OSError(errno.EIO, f"the file server gave {what}"))
+        _fail_for_sftp_client(pending.future, OSError(errno.EIO, f"the file server gave {what}"))
         raise MalformedPacket(what)
 
 
@@ -351,13 +355,13 @@ def usable_errno(number: int) -> int:
     return number if number in errno.errorcode and number != errno.ENOSYS else errno.EIO
 
 
-def _fail(future: "asyncio.Future[Any]", error: BaseException) -> None:
+def _fail_for_sftp_client(future: "asyncio.Future[Any]", error: BaseException) -> None:
     if not future.done():
         future.set_exception(error)
         future.exception()  # nobody may be there to hear it
 
 
-def _within(limit: int) -> int:
+def _within_for_sftp_client(limit: int) -> int:
     """What one request carries at most, by the server's limit and our own."""
     return min(max(limit, _LEAST_DATA_BYTES), MAX_DATA_BYTES) if limit > 0 else _SAFE_DATA_BYTES
 

@@ -15,7 +15,7 @@ from dit4c_p2p.helpers.storage.lease_book import (
     Coverage,
     Kernel,
     LeaseBook,
-    learn,
+    learn_attributes,
 )
 from dit4c_p2p.helpers.storage.nodes import Node, NodeTable
 from dit4c_p2p.helpers.storage.remote import Entry, Leased, Remote
@@ -140,7 +140,7 @@ class Tree(KernelEntries):
         child, changes = before
         known = self.table.found(parent, name, attributes)
         if known.changes == (changes if known is child else 0):
-            learn(known, attributes, covered, self._believed_until(parent))
+            learn_attributes(known, attributes, covered, self._believed_until(parent))
         if covered is not None:
             known.names[(parent, name)] = covered[1]
         return known
@@ -314,7 +314,7 @@ class Tree(KernelEntries):
         """The server said this of ``node`` when it had been changed so many times."""
         if node.changes == changes:
             parent = next(iter(node.names), (node, b""))[0]
-            learn(node, attributes, covered, self._believed_until(parent))
+            learn_attributes(node, attributes, covered, self._believed_until(parent))
 
     def _learn_folder(self, folder: Node, attributes: Attributes | None, changes: int) -> None:
         """A change in a folder has made it so, when it had been changed so many times."""
@@ -394,7 +394,11 @@ class Tree(KernelEntries):
         known = {name: (child, child.changes) for name, child in folder.children.items()}
         entries = await folder.link.call(listing)
         own_names = {entry.name for entry in own}
-        valid = [entry for entry in entries if _is_name(entry.name) and entry.name not in own_names]
+        valid = [
+            entry
+            for entry in entries
+            if _is_name_for_tree_of_mount(entry.name) and entry.name not in own_names
+        ]
         if folder.changes == opening.changes:
             there = {entry.name for entry in valid} | own_names
             for name in [name for name in folder.children if name not in there]:
@@ -460,7 +464,7 @@ class Tree(KernelEntries):
         return self._last_number
 
 
-def _is_name(name: bytes) -> bool:
+def _is_name_for_tree_of_mount(name: bytes) -> bool:
     """Whether a server's entry can be a name: others would lead out of their folder."""
     return (
         0 < len(name) <= NAME_MAX

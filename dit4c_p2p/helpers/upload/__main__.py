@@ -11,11 +11,11 @@ def main(arguments: list[str]) -> int:
         case [mode] if mode in (SCAN_MODE, COPY_MODE):
             from dit4c_p2p.helpers.upload import scanner
 
-            return scanner.main(mode)
+            return scanner.scanner_main(mode)
         case [mode] if mode in (PUSH_MODE, LAYERS_MODE, FLAT_MODE):
             from dit4c_p2p.helpers.upload import program
 
-            return program.main(mode)
+            return program.upload_main(mode)
     print(f"a mode is needed, such as {PUSH_MODE}", file=sys.stderr)
     return 2
 

@@ -45,7 +45,7 @@ class Member:
     content: Iterator[bytes]
 
 
-def members(stream: IO[bytes]) -> Iterator[Member]:
+def archive_members(stream: IO[bytes]) -> Iterator[Member]:
     """Every layer and every small JSON file; one that is not read is passed over.
 
     :raises ArchiveBroken: it ended early, or is none.
@@ -55,46 +55,51 @@ def members(stream: IO[bytes]) -> Iterator[Member]:
             for entry in archive:
                 if entry.isreg():
                     file: Any = archive.extractfile(entry)
-                    yield from _member(entry, file)
+                    yield from _member_for_archive(entry, file)
     except _BROKEN as error:
-        raise _broken(error) from None
+        raise _broken_for_archive(error) from None
 
 
-def _member(entry: tarfile.TarInfo, file: IO[bytes]) -> Iterator[Member]:
+def _member_for_archive(entry: tarfile.TarInfo, file: IO[bytes]) -> Iterator[Member]:
     name = entry.name.removeprefix("./")
     named = name.startswith(_BLOBS)
     digest = f"sha256:{name.removeprefix(_BLOBS)}" if named else ""
     if name.endswith("/layer.tar"):
-        yield Member("", entry.size, True, _told(_blocks(file, b"")))
+        yield Member("", entry.size, True, _told_for_archive(_blocks_for_archive(file, b"")))
         return
     if not named and not name.endswith(".json"):
         return
     first = file.read(512)
     if first.startswith(_GZIP):
-        yield Member("", entry.size, True, _told(_gunzipped(_blocks(file, first))))
+        yield Member(
+            "",
+            entry.size,
+            True,
+            _told_for_archive(_gunzipped_for_archive(_blocks_for_archive(file, first))),
+        )
     elif first.startswith(_ZSTD):
         joined: Any = _Joined(first, file)
         unpacked = zstandard.ZstdDecompressor().stream_reader(joined)
-        yield Member("", entry.size, True, _told(_blocks(unpacked, b"")))
+        yield Member("", entry.size, True, _told_for_archive(_blocks_for_archive(unpacked, b"")))
     elif first[_TAR_MAGIC_AT:].startswith(b"ustar"):
-        yield Member(digest, entry.size, True, _told(_blocks(file, first)))
+        yield Member(digest, entry.size, True, _told_for_archive(_blocks_for_archive(file, first)))
     elif entry.size <= MAX_CONFIG_BYTES:
-        yield Member(digest, entry.size, False, _told(_blocks(file, first)))
+        yield Member(digest, entry.size, False, _told_for_archive(_blocks_for_archive(file, first)))
 
 
-def _told(blocks: Iterator[bytes]) -> Iterator[bytes]:
+def _told_for_archive(blocks: Iterator[bytes]) -> Iterator[bytes]:
     """The same; who reads a member is told that the archive is broken."""
     try:
         yield from blocks
     except _BROKEN as error:
-        raise _broken(error) from None
+        raise _broken_for_archive(error) from None
 
 
-def _broken(error: Exception) -> ArchiveBroken:
+def _broken_for_archive(error: Exception) -> ArchiveBroken:
     return ArchiveBroken(f"the engine's archive can't be read: {error}")
 
 
-def _blocks(file: Any, first: bytes) -> Iterator[bytes]:
+def _blocks_for_archive(file: Any, first: bytes) -> Iterator[bytes]:
     block = bytearray(first)
     while data := file.read(_READ_BYTES):
         block += data
@@ -105,7 +110,7 @@ def _blocks(file: Any, first: bytes) -> Iterator[bytes]:
         yield bytes(block)
 
 
-def _gunzipped(blocks: Iterator[bytes]) -> Iterator[bytes]:
+def _gunzipped_for_archive(blocks: Iterator[bytes]) -> Iterator[bytes]:
     unpacker = zlib.decompressobj(wbits=31)
     for block in blocks:
         rest = block

@@ -74,7 +74,9 @@ class Part:
         return len(self.head) + self.size + -self.size % BLOCK
 
 
-def parts(root: Path | None, volumes: Mapping[str, Path], *, live: bool = False) -> Iterator[Part]:
+def layer_parts(
+    root: Path | None, volumes: Mapping[str, Path], *, live: bool = False
+) -> Iterator[Part]:
     """Everything of the layer, in order, the tar's end included.
 
     :param root: the writable layer; None: the engine tells that, ``/mnt`` included. Then the
@@ -95,13 +97,13 @@ def parts(root: Path | None, volumes: Mapping[str, Path], *, live: bool = False)
     yield Part(_END)
 
 
-def measure(root: Path | None, volumes: Mapping[str, Path]) -> tuple[int, int]:
+def measure_layer(root: Path | None, volumes: Mapping[str, Path]) -> tuple[int, int]:
     """How many bytes the tar has, and how many entries.
 
     :raises LayerFailed: too much, or not to be told as a tar.
     """
     size = entries = 0
-    for part in parts(root, volumes):
+    for part in layer_parts(root, volumes):
         size += part.length
         entries += 1
         if size > MAX_IMAGE_BYTES:
@@ -156,7 +158,7 @@ class _Walk:
         yield self._entry(child_name, child_path, about)
         if not stat.S_ISDIR(about.st_mode):
             return
-        if _is_opaque(child_path):
+        if _is_opaque_for_layer(child_path):
             yield self._mark(child_name + b"/" + _OPAQUE)
         if child_name not in _KEPT_EMPTY:
             yield from self.folder(child_path, child_name)
@@ -166,7 +168,7 @@ class _Walk:
         self._count()
         entry = tarfile.TarInfo(os.fsdecode(name))
         entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-        yield Part(_encoded(entry))
+        yield Part(_encoded_for_layer(entry))
         yield self._mark(name + b"/" + _OPAQUE)
 
     def _mark(self, name: bytes) -> Part:
@@ -174,7 +176,7 @@ class _Walk:
         self._count()
         entry = tarfile.TarInfo(os.fsdecode(name))
         entry.mode = 0
-        return Part(_encoded(entry))
+        return Part(_encoded_for_layer(entry))
 
     def _entry(self, name: bytes, path: bytes, about: os.stat_result) -> Part:
         self._count()
@@ -185,8 +187,8 @@ class _Walk:
         link = self._linked(name, about)
         if link:
             entry.type, entry.linkname = tarfile.LNKTYPE, os.fsdecode(link)
-            return Part(_encoded(entry))
-        entry.pax_headers = _xattrs(path)
+            return Part(_encoded_for_layer(entry))
+        entry.pax_headers = _xattrs_for_layer(path)
         match stat.S_IFMT(about.st_mode):
             case stat.S_IFDIR:
                 entry.type = tarfile.DIRTYPE
@@ -196,8 +198,10 @@ class _Walk:
                 entry.type = tarfile.FIFOTYPE
             case _:
                 entry.size = about.st_size
-                return Part(_encoded(entry), path, about.st_size, 0, _stamp(about))
-        return Part(_encoded(entry))
+                return Part(
+                    _encoded_for_layer(entry), path, about.st_size, 0, _stamp_for_layer(about)
+                )
+        return Part(_encoded_for_layer(entry))
 
     def _linked(self, name: bytes, about: os.stat_result) -> bytes:
         """The first name of a file that has several; empty for the first, or the only one."""
@@ -217,15 +221,15 @@ def changed_ns(stamp: bytes) -> int:
     return int(_STAMP.unpack(stamp)[-1])
 
 
-def _stamp(about: os.stat_result) -> bytes:
+def _stamp_for_layer(about: os.stat_result) -> bytes:
     return _STAMP.pack(about.st_dev, about.st_ino, about.st_size, about.st_ctime_ns)
 
 
-def _encoded(entry: tarfile.TarInfo) -> bytes:
+def _encoded_for_layer(entry: tarfile.TarInfo) -> bytes:
     return entry.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
-def _is_opaque(path: bytes) -> bool:
+def _is_opaque_for_layer(path: bytes) -> bool:
     names = os.listxattr(path, follow_symlinks=False)
     if any(name in _PATCHES for name in names):
         raise LayerFailed("patched", "the engine keeps its writable layer as a patch")
@@ -235,7 +239,7 @@ def _is_opaque(path: bytes) -> bool:
     )
 
 
-def _xattrs(path: bytes) -> dict[str, str]:
+def _xattrs_for_layer(path: bytes) -> dict[str, str]:
     """In the form that GNU tar, star and the engines have agreed upon."""
     kept = {}
     for name in sorted(os.listxattr(path, follow_symlinks=False)):

@@ -27,18 +27,18 @@ from dit4c_p2p.oci.registry_client import RegistryClient
 _log = logging.getLogger(__name__)
 
 
-def main(mode: str) -> int:
+def upload_main(mode: str) -> int:
     """Run in that mode until done; the exit code."""
     code = EXIT_FAILED
 
     async def until_done(stop: asyncio.Event) -> None:
         nonlocal code
-        code = await _until_done(mode, stop)
+        code = await _until_done_for_upload_program(mode, stop)
 
     return run(until_done) or code
 
 
-async def _until_done(mode: str, stop: asyncio.Event) -> int:
+async def _until_done_for_upload_program(mode: str, stop: asyncio.Event) -> int:
     work = asyncio.create_task(_upload(mode), name="upload")
     told = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait((work, told), return_when=asyncio.FIRST_COMPLETED)

@@ -24,10 +24,10 @@ import aiohttp
 from dit4c_p2p.backoff import Backoff
 from dit4c_p2p.errors import DitError
 from dit4c_p2p.helpers.pod_config import HelperPod
-from dit4c_p2p.helpers.upload.archive import Member, members
+from dit4c_p2p.helpers.upload.archive import Member, archive_members
 from dit4c_p2p.helpers.upload.report import Reporter
 from dit4c_p2p.helpers.upload.retry import REFUSED_FOR_S, Retry
-from dit4c_p2p.helpers.upload.scan_client import scan
+from dit4c_p2p.helpers.upload.scan_client import scan_layer
 from dit4c_p2p.helpers.upload.stream_upload import (
     Blob,
     UploadInterrupted,
@@ -168,7 +168,7 @@ class Push:
 
     async def _own_layer(self) -> Blob:
         for _ in range(_TRIES):
-            async with scan() as layer:
+            async with scan_layer() as layer:
                 self._reporter.total = layer.size
                 self._reporter.tally.done = 0
                 try:
@@ -231,7 +231,7 @@ class Push:
             if size is None:
                 wanted.add(digest)
         configs: dict[str, bytes] = {}
-        entries = members(archive)
+        entries = archive_members(archive)
         while (entry := await asyncio.to_thread(next, entries, None)) is not None:
             if not entry.is_layer:
                 content = await asyncio.to_thread(b"".join, entry.content)

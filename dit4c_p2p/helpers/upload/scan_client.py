@@ -75,7 +75,7 @@ class Scan:
 
 
 @asynccontextmanager
-async def scan(path: str = SCAN_SOCKET, *, measure: bool = False) -> AsyncIterator[Scan]:
+async def scan_layer(path: str = SCAN_SOCKET, *, measure: bool = False) -> AsyncIterator[Scan]:
     """The layer, from its beginning.
 
     :param measure: its size only, nothing is read.
@@ -84,13 +84,15 @@ async def scan(path: str = SCAN_SOCKET, *, measure: bool = False) -> AsyncIterat
     """
     connection = socket.socket(socket.AF_UNIX)
     try:
-        answer, rest = await asyncio.to_thread(_ask, connection, path, measure)
+        answer, rest = await asyncio.to_thread(_ask_for_scan_client, connection, path, measure)
         yield Scan(answer.bytes, answer.entries, connection, rest)
     finally:
         connection.close()
 
 
-def _ask(connection: socket.socket, path: str, measure: bool) -> tuple[ScanAnswer, bytes]:
+def _ask_for_scan_client(
+    connection: socket.socket, path: str, measure: bool
+) -> tuple[ScanAnswer, bytes]:
     try:
         connection.settimeout(_CONNECT_S)
         connection.connect(path)

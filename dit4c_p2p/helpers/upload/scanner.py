@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from dit4c_p2p.helpers.upload.layer import LayerFailed, Part, measure, parts
+from dit4c_p2p.helpers.upload.layer import LayerFailed, Part, layer_parts, measure_layer
 from dit4c_p2p.helpers.upload.snapshot import Snapshot, stored_parts, stored_size
 from dit4c_p2p.messages.codec import InvalidMessage, decode, encode
 from dit4c_p2p.messages.upload import (
@@ -70,11 +70,11 @@ class Files:
 
     def measure(self) -> tuple[int, int]:
         """See :class:`Source`."""
-        return measure(self._root, self._volumes)
+        return measure_layer(self._root, self._volumes)
 
     def parts(self) -> Iterator[Part]:
         """See :class:`Source`."""
-        return parts(self._root, self._volumes)
+        return layer_parts(self._root, self._volumes)
 
 
 class Copy:
@@ -92,7 +92,7 @@ class Copy:
         return stored_parts(self._folder)
 
 
-def serve(path: str, source: Source) -> None:
+def serve_scan(path: str, source: Source) -> None:
     """Answer questions at the socket ``path`` until the process is ended."""
     Path(path).unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as server:
@@ -104,32 +104,34 @@ def serve(path: str, source: Source) -> None:
         while True:
             connection, _ = server.accept()
             threading.Thread(
-                target=_answer, args=(connection, source), daemon=True, name="answer"
+                target=_answer_for_scanner, args=(connection, source), daemon=True, name="answer"
             ).start()
 
 
-def _answer(connection: socket.socket, source: Source) -> None:
+def _answer_for_scanner(connection: socket.socket, source: Source) -> None:
     with connection:
         try:
             connection.settimeout(_QUESTION_S)
-            request = decode(_line(connection), ScanRequest)
+            request = decode(_line_for_scanner(connection), ScanRequest)
             connection.settimeout(_SILENT_S)
             size, entries = source.measure()
             connection.sendall(encode(ScanAnswer(bytes=size, entries=entries)) + b"\n")
             if not request.measure:
-                _send(connection, source)
+                _send_for_scanner(connection, source)
         except LayerFailed as error:
-            _say(connection, ScanFailed(code=error.code, text=str(error)))
+            _say_for_scanner(connection, ScanFailed(code=error.code, text=str(error)))
         except InvalidMessage as error:
-            _say(connection, ScanFailed(code="bad_request", text=str(error)))
+            _say_for_scanner(connection, ScanFailed(code="bad_request", text=str(error)))
         except (BrokenPipeError, ConnectionResetError, TimeoutError):
             _log.info("the caller went away")
         except OSError as error:
             _log.exception("the layer can't be read")
-            _say(connection, ScanFailed(code="unreadable", text=error.strerror or str(error)))
+            _say_for_scanner(
+                connection, ScanFailed(code="unreadable", text=error.strerror or str(error))
+            )
 
 
-def _say(connection: socket.socket, failed: ScanFailed) -> None:
+def _say_for_scanner(connection: socket.socket, failed: ScanFailed) -> None:
     """Where bytes have been sent already this breaks the stream off, which is the point."""
     try:
         connection.sendall(encode(failed) + b"\n")
@@ -137,7 +139,7 @@ def _say(connection: socket.socket, failed: ScanFailed) -> None:
         _log.info("the caller went away: %s", error)
 
 
-def _line(connection: socket.socket) -> bytes:
+def _line_for_scanner(connection: socket.socket) -> bytes:
     line = b""
     while not line.endswith(b"\n"):
         received = connection.recv(_MAX_QUESTION_BYTES)
@@ -147,18 +149,18 @@ def _line(connection: socket.socket) -> bytes:
     return line
 
 
-def _send(connection: socket.socket, source: Source) -> None:
+def _send_for_scanner(connection: socket.socket, source: Source) -> None:
     gathered = bytearray()
     for part in source.parts():
         gathered += part.head
         if part.size:
             small = part.size <= _GATHERED_BYTES
             if small:
-                gathered += _content(part)
+                gathered += _content_for_scanner(part)
             else:
                 connection.sendall(gathered)
                 gathered.clear()
-                _send_file(connection, part)
+                _send_file_for_scanner(connection, part)
             gathered += bytes(-part.size % 512)
         if len(gathered) >= _GATHERED_BYTES:
             connection.sendall(gathered)
@@ -166,14 +168,14 @@ def _send(connection: socket.socket, source: Source) -> None:
     connection.sendall(gathered)
 
 
-def _content(part: Part) -> bytes:
+def _content_for_scanner(part: Part) -> bytes:
     """A small file, as long as it was said to be."""
     with open(part.path, "rb") as file:
         file.seek(part.offset)
         return file.read(part.size).ljust(part.size, b"\0")
 
 
-def _send_file(connection: socket.socket, part: Part) -> None:
+def _send_file_for_scanner(connection: socket.socket, part: Part) -> None:
     """A file that has become shorter meanwhile is filled up with zeros."""
     with open(part.path, "rb") as file:
         left = part.size - connection.sendfile(file, part.offset, part.size)
@@ -191,34 +193,34 @@ def make_copy(folder: Path, root: Path | None, volumes: Mapping[str, Path]) -> b
         nonlocal told
         if time.monotonic() - told >= _SAY_EVERY_S:
             told = time.monotonic()
-            _print(CopyProgress(done=done, total=total))
+            _print_for_scanner(CopyProgress(done=done, total=total))
 
     snapshot = Snapshot(folder, root, volumes, say)
     if snapshot.is_complete:
         return True
     try:
         snapshot.rounds()
-        _print(PauseWanted())
+        _print_for_scanner(PauseWanted())
         if sys.stdin.readline().strip() != PAUSED_LINE:
-            _print(ScanFailed(code="not_paused", text="the app could not be paused"))
+            _print_for_scanner(ScanFailed(code="not_paused", text="the app could not be paused"))
             return False
         snapshot.finish()
     except LayerFailed as error:
-        _print(ScanFailed(code=error.code, text=str(error)))
+        _print_for_scanner(ScanFailed(code=error.code, text=str(error)))
         return False
     except OSError as error:
         _log.exception("the copy can't be made")
-        _print(ScanFailed(code="unreadable", text=error.strerror or str(error)))
+        _print_for_scanner(ScanFailed(code="unreadable", text=error.strerror or str(error)))
         return False
-    _print(CopyDone(changed_bytes=snapshot.changed_bytes))
+    _print_for_scanner(CopyDone(changed_bytes=snapshot.changed_bytes))
     return True
 
 
-def _print(line: CopyProgress | PauseWanted | CopyDone | ScanFailed) -> None:
+def _print_for_scanner(line: CopyProgress | PauseWanted | CopyDone | ScanFailed) -> None:
     print(encode(line).decode(), flush=True)
 
 
-def main(mode: str) -> int:
+def scanner_main(mode: str) -> int:
     """Serve until told to stop."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
@@ -227,7 +229,7 @@ def main(mode: str) -> int:
     found = Path(SCANNED_ROOT)
     root = found if found.is_dir() else None
     if mode != COPY_MODE:
-        serve(SCAN_SOCKET, Files(root, volumes))
+        serve_scan(SCAN_SOCKET, Files(root, volumes))
     elif make_copy(Path(COPY_FOLDER), root, volumes):
-        serve(SCAN_SOCKET, Copy(Path(COPY_FOLDER)))
+        serve_scan(SCAN_SOCKET, Copy(Path(COPY_FOLDER)))
     return 1

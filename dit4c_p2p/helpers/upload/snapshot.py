@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from dit4c_p2p.helpers.upload.layer import LayerFailed, Part, changed_ns, parts
+from dit4c_p2p.helpers.upload.layer import LayerFailed, Part, changed_ns, layer_parts
 from dit4c_p2p.messages.codec import decode, encode
 from dit4c_p2p.messages.upload import ScanAnswer
 from dit4c_p2p.oci.manifest import MAX_IMAGE_BYTES
@@ -49,7 +49,7 @@ _NO_RANGE = frozenset({errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS
 class Snapshot:
     """A copy in the folder ``folder``.
 
-    :param root, volumes: as :func:`~dit4c_p2p.helpers.upload.layer.parts` takes them.
+    :param root, volumes: as :func:`~dit4c_p2p.helpers.upload.layer.layer_parts` takes them.
     :param say: told how many bytes have been copied, and how many there are.
     """
 
@@ -98,7 +98,7 @@ class Snapshot:
             open(self._folder / _CONTENT, "r+b") as content,
             open(self._folder / _PARTS, "wb") as listed,
         ):
-            for part in parts(self._root, self._volumes):
+            for part in layer_parts(self._root, self._volumes):
                 offset = self._copied(part)
                 if offset is None:
                     offset = self._copy(part, content.fileno())
@@ -107,7 +107,7 @@ class Snapshot:
                 listed.write(part.head)
                 size += part.length
                 count += 1
-                _check_size(size)
+                _check_size_for_copied_snapshot(size)
         answer = ScanAnswer(bytes=size, entries=count - 1)
         temporary = self._folder / f"{_COMPLETE}.new"
         temporary.write_bytes(encode(answer))
@@ -118,12 +118,12 @@ class Snapshot:
         now = time.time_ns()
         for place in [self._root, *self._volumes.values()]:
             if place is not None:
-                _flush(place)
+                _flush_for_copied_snapshot(place)
         left, done = self._left()
         total = left + done
-        _check_size(total)
-        _check_room(self._folder, left)
-        for part in parts(self._root, self._volumes, live=True):
+        _check_size_for_copied_snapshot(total)
+        _check_room_for_copied_snapshot(self._folder, left)
+        for part in layer_parts(self._root, self._volumes, live=True):
             if self._copied(part) is not None or changed_ns(part.stamp) >= now - _CLOCK_NS:
                 continue
             try:
@@ -137,7 +137,7 @@ class Snapshot:
     def _left(self) -> tuple[int, int]:
         """How many bytes have to be copied, and how many were."""
         left = done = 0
-        for part in parts(self._root, self._volumes, live=True):
+        for part in layer_parts(self._root, self._volumes, live=True):
             if self._copied(part) is None:
                 left += part.size
             else:
@@ -158,7 +158,9 @@ class Snapshot:
             done = 0
             while done < part.size:
                 wanted = min(_COPY_BYTES, part.size - done)
-                copied = _copy_some(source.fileno(), content, done, offset + done, wanted)
+                copied = _copy_some_for_copied_snapshot(
+                    source.fileno(), content, done, offset + done, wanted
+                )
                 if copied == 0:
                     break
                 done += copied
@@ -167,7 +169,9 @@ class Snapshot:
         return offset
 
 
-def _copy_some(source: int, target: int, start: int, place: int, size: int) -> int:
+def _copy_some_for_copied_snapshot(
+    source: int, target: int, start: int, place: int, size: int
+) -> int:
     try:
         return os.copy_file_range(source, target, size, start, place)
     except OSError as error:
@@ -177,7 +181,7 @@ def _copy_some(source: int, target: int, start: int, place: int, size: int) -> i
     return os.sendfile(target, source, start, size)
 
 
-def _flush(place: Path) -> None:
+def _flush_for_copied_snapshot(place: Path) -> None:
     """syncfs(2), which Python does not have."""
     opened = os.open(place, os.O_RDONLY)
     try:
@@ -187,13 +191,13 @@ def _flush(place: Path) -> None:
         os.close(opened)
 
 
-def _check_size(size: int) -> None:
+def _check_size_for_copied_snapshot(size: int) -> None:
     if size > MAX_IMAGE_BYTES:
         limit = MAX_IMAGE_BYTES // 1024**3
         raise LayerFailed("too_large", f"it has more than {limit} GiB of files of its own")
 
 
-def _check_room(folder: Path, wanted: int) -> None:
+def _check_room_for_copied_snapshot(folder: Path, wanted: int) -> None:
     disk = os.statvfs(folder)
     if disk.f_bavail * disk.f_frsize < wanted + _KEEP_FREE_BYTES:
         raise LayerFailed(

@@ -109,27 +109,27 @@ async def upload_chunks(
         async for block in blocks:
             size += len(block)
             pieces, _ = await asyncio.gather(
-                asyncio.to_thread(_cut, cutter, block),
+                asyncio.to_thread(_cut_for_stream_upload, cutter, block),
                 asyncio.to_thread(whole.update, block),
             )
             add(pieces)
             if batch.size >= _BATCH_BYTES:
                 await queue.put(batch)
                 batch = _Batch()
-        add(await asyncio.to_thread(lambda: _named(cutter.finish())))
+        add(await asyncio.to_thread(lambda: _named_for_stream_upload(cutter.finish())))
         await queue.put(batch)
         await queue.put(None)
 
     async def compress() -> None:
         while (batch := await queue.get()) is not None:
-            missing = await _missing(client, repository, batch, retry, sources)
-            await packed_queue.put((batch, await _pack(missing)))
+            missing = await _missing_for_stream_upload(client, repository, batch, retry, sources)
+            await packed_queue.put((batch, await _pack_for_stream_upload(missing)))
         await packed_queue.put(None)
 
     async def send() -> None:
         while (item := await packed_queue.get()) is not None:
             batch, packed = item
-            await _send(client, repository, packed, retry, tally)
+            await _send_for_stream_upload(client, repository, packed, retry, tally)
             tally.add(batch.size, 0)
 
     try:
@@ -138,13 +138,13 @@ async def upload_chunks(
             group.create_task(compress(), name="compress the layer")
             group.create_task(send(), name="send the layer")
     except ExceptionGroup as group_error:
-        raise _first(group_error) from None
+        raise _first_for_stream_upload(group_error) from None
     digest = str(Digest.of_raw(whole.digest()))
-    await _assemble(client, repository, digest, chunks, retry, sources)
+    await _assemble_for_stream_upload(client, repository, digest, chunks, retry, sources)
     return Blob(digest, size)
 
 
-def _first(group: ExceptionGroup[Exception]) -> Exception:
+def _first_for_stream_upload(group: ExceptionGroup[Exception]) -> Exception:
     """The first of what went wrong: the rest came of it."""
     error: Exception = group
     while isinstance(error, ExceptionGroup):
@@ -152,15 +152,15 @@ def _first(group: ExceptionGroup[Exception]) -> Exception:
     return error
 
 
-def _cut(cutter: Cutter, block: bytes) -> list[_Piece]:
-    return _named(cutter.feed(block))
+def _cut_for_stream_upload(cutter: Cutter, block: bytes) -> list[_Piece]:
+    return _named_for_stream_upload(cutter.feed(block))
 
 
-def _named(contents: list[bytes]) -> list[_Piece]:
+def _named_for_stream_upload(contents: list[bytes]) -> list[_Piece]:
     return [_Piece(Chunk.of(content), content) for content in contents]
 
 
-async def _missing(
+async def _missing_for_stream_upload(
     client: RegistryClient, repository: str, batch: _Batch, retry: Retry, sources: Sequence[str]
 ) -> list[_Piece]:
     """Those of a batch that the server lacks."""
@@ -171,7 +171,7 @@ async def _missing(
     return [batch.pieces[n] for n in places or ()]
 
 
-async def _send(
+async def _send_for_stream_upload(
     client: RegistryClient, repository: str, packed: list[Packed], retry: Retry, tally: Tally
 ) -> None:
     """Send chunks in bundles; after a break the server is asked which of them have arrived."""
@@ -195,7 +195,7 @@ async def _send(
     await retry(once)
 
 
-async def _pack(pieces: list[_Piece]) -> list[Packed]:
+async def _pack_for_stream_upload(pieces: list[_Piece]) -> list[Packed]:
     """Compressing gives other threads the interpreter meanwhile."""
 
     def some(share: list[_Piece]) -> list[Packed]:
@@ -211,7 +211,7 @@ async def _pack(pieces: list[_Piece]) -> list[Packed]:
     return [one for part in packed for one in part]
 
 
-async def _assemble(
+async def _assemble_for_stream_upload(
     client: RegistryClient,
     repository: str,
     digest: str,
@@ -242,13 +242,13 @@ async def upload_whole(
     :param memory: a file that keeps the upload's address for the next try with the same bytes.
     :raises UploadInterrupted: the server does not know the upload any more.
     """
-    location, skip = await _begin(client, repository, retry, memory)
+    location, skip = await _begin_for_stream_upload(client, repository, retry, memory)
     whole, size = hashlib.sha256(), 0
     async for block in blocks:
         await asyncio.to_thread(whole.update, block)
         start, size = size, size + len(block)
         if size > skip:
-            location = await _append(
+            location = await _append_for_stream_upload(
                 client, repository, location, max(start, skip), block[max(0, skip - start) :], retry
             )
             tally.add(0, size - max(start, skip))
@@ -263,7 +263,7 @@ async def upload_whole(
     return Blob(digest, size)
 
 
-async def _begin(
+async def _begin_for_stream_upload(
     client: RegistryClient, repository: str, retry: Retry, memory: Path | None
 ) -> tuple[str, int]:
     """Where to send the bytes, and how many have arrived."""
@@ -276,7 +276,7 @@ async def _begin(
     return await retry(lambda: client.begin(repository)), 0
 
 
-async def _append(
+async def _append_for_stream_upload(
     client: RegistryClient, repository: str, location: str, offset: int, data: bytes, retry: Retry
 ) -> str:
     end, place, tried = offset + len(data), location, False

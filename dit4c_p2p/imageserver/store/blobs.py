@@ -56,12 +56,14 @@ class Blobs:
 
         :raises NotThere: the repository has no such blob.
         """
-        blob, touched = await self._index.read(lambda at: _find(at, repository, digest))
+        blob, touched = await self._index.read(
+            lambda at: _find_for_blob_store(at, repository, digest)
+        )
         now = self._clock()
         if now - touched > _TOUCH_S:
 
             def work(at: Transaction) -> Blob:
-                again, _ = _find(at, repository, digest)
+                again, _ = _find_for_blob_store(at, repository, digest)
                 link_blob(at, ensure_repository(at, repository), again.id, now)
                 return again
 
@@ -74,7 +76,7 @@ class Blobs:
         :raises NotThere: the repository has no such blob, or it is kept as a file.
         """
         blob = await self.find(repository, digest)
-        recipe = await self._index.read(lambda at: _recipe(at, blob))
+        recipe = await self._index.read(lambda at: _recipe_for_blob_store(at, blob))
         if recipe is None:
             raise NotThere("the blob is not kept in chunks", hint="get it whole")
         return recipe
@@ -86,7 +88,7 @@ class Blobs:
         """
         if blob.is_chunked:
             return self._from_chunks(await self._recipe(blob), start, stop)
-        return _from_file(await self._open(blob), start, stop)
+        return _from_file_for_blob_store(await self._open(blob), start, stop)
 
     async def parts(self, blob: Blob, start: int, stop: int) -> AsyncGenerator[list[Part], None]:
         """Where the same bytes lie, some at a time; files are open until the next are asked for.
@@ -99,7 +101,9 @@ class Blobs:
                 yield [FilePart(file.fileno(), start, stop - start)]
             return
         left = stop - start
-        for window, skip in _windows(await self._recipe(blob), start, stop, _PARTS_AT_ONCE):
+        for window, skip in _windows_for_blob_store(
+            await self._recipe(blob), start, stop, _PARTS_AT_ONCE
+        ):
             places, packs = await self._chunks.open_places(window)
             try:
                 parts: list[Part] = []
@@ -130,7 +134,7 @@ class Blobs:
 
         def work(at: Transaction) -> bool:
             try:
-                blob, _ = _find(at, source, digest)
+                blob, _ = _find_for_blob_store(at, source, digest)
             except NotThere:
                 return False
             link_blob(at, ensure_repository(at, repository), blob.id, self._clock())
@@ -146,7 +150,7 @@ class Blobs:
         """
 
         def work(at: Transaction) -> None:
-            blob, _ = _find(at, repository, digest)
+            blob, _ = _find_for_blob_store(at, repository, digest)
             found = repository_id(at, repository)
             named = at.execute(
                 "SELECT 1 FROM manifest_blob b JOIN manifest m ON m.id = b.manifest "
@@ -168,7 +172,7 @@ class Blobs:
             raise NotThere("there is no such blob") from None
 
     async def _recipe(self, blob: Blob) -> bytes:
-        recipe = await self._index.read(lambda at: _recipe(at, blob))
+        recipe = await self._index.read(lambda at: _recipe_for_blob_store(at, blob))
         if recipe is None:
             raise NotThere("there is no such blob")
         return recipe
@@ -177,7 +181,7 @@ class Blobs:
         self, recipe: bytes, start: int, stop: int
     ) -> AsyncGenerator[bytes, None]:
         left = stop - start
-        for window, skip in _windows(recipe, start, stop, _READ_AT_ONCE):
+        for window, skip in _windows_for_blob_store(recipe, start, stop, _READ_AT_ONCE):
             for packed in await self._chunks.read_batch(window):
                 part = await asyncio.to_thread(content_of_packed_chunk, packed)
                 part = part[skip : skip + left]
@@ -185,7 +189,9 @@ class Blobs:
                 yield part
 
 
-def _windows(recipe: bytes, start: int, stop: int, count: int) -> Iterator[tuple[list[Chunk], int]]:
+def _windows_for_blob_store(
+    recipe: bytes, start: int, stop: int, count: int
+) -> Iterator[tuple[list[Chunk], int]]:
     """The chunks that have the bytes from ``start`` to before ``stop``, ``count`` at a time, and
     how many bytes of the first of them are before ``start``.
 
@@ -210,7 +216,7 @@ def _windows(recipe: bytes, start: int, stop: int, count: int) -> Iterator[tuple
         yield window, skip
 
 
-def _find(at: Transaction, repository: str, digest: Digest) -> tuple[Blob, float]:
+def _find_for_blob_store(at: Transaction, repository: str, digest: Digest) -> tuple[Blob, float]:
     row = at.execute(
         "SELECT b.id, b.size, b.recipe IS NOT NULL, l.touched FROM blob b "
         "JOIN repository_blob l ON l.blob = b.id JOIN repository r ON r.id = l.repository "
@@ -222,12 +228,14 @@ def _find(at: Transaction, repository: str, digest: Digest) -> tuple[Blob, float
     return Blob(int(row[0]), digest, int(row[1]), bool(row[2])), float(row[3])
 
 
-def _recipe(at: Transaction, blob: Blob) -> bytes | None:
+def _recipe_for_blob_store(at: Transaction, blob: Blob) -> bytes | None:
     row = at.execute("SELECT recipe FROM blob WHERE digest = ?", (blob.digest.raw,)).fetchone()
     return None if row is None else row[0]
 
 
-async def _from_file(file: FileIO, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+async def _from_file_for_blob_store(
+    file: FileIO, start: int, stop: int
+) -> AsyncGenerator[bytes, None]:
     with file:
         place = start
         while place < stop:

@@ -78,7 +78,7 @@ class Chunks:
 
         def work(at: Transaction) -> list[int]:
             found = ensure_repository(at, repository)
-            there = _visible(at, found, sources, chunks, self._clock())
+            there = _visible_for_chunk_store(at, found, sources, chunks, self._clock())
             self._pin(at, found, there.values())
             return _places_of_missing(chunks, there)
 
@@ -98,7 +98,7 @@ class Chunks:
             try:
                 async with OneBehind() as taking:
                     async for part in parts:
-                        await taking.begin(partial(_take_in, reader, part, pack))
+                        await taking.begin(partial(_take_in_for_chunk_store, reader, part, pack))
                     await taking.finish()
                 if not reader.is_between_chunks:
                     raise InvalidChunks("the bundle ends inside a chunk", hint="send it again")
@@ -119,7 +119,7 @@ class Chunks:
             found = repository_id(at, repository)
             if found is None:
                 return False
-            there = _visible(at, found, (), chunks, self._clock())
+            there = _visible_for_chunk_store(at, found, (), chunks, self._clock())
             return all(chunk.digest in there for chunk in chunks)
 
         if not await self._index.read(work):
@@ -197,8 +197,10 @@ class Chunks:
             for window in chain(windows_of_chunks(recipe, _AT_ONCE), [[]]):
                 # Each chunk was verified when it came: here the digest of the whole is enough.
                 contents, size = await asyncio.gather(
-                    self._located(window, lambda places: _contents(self._files, places)),
-                    asyncio.to_thread(_hash, sha256, ready),
+                    self._located(
+                        window, lambda places: _contents_for_chunk_store(self._files, places)
+                    ),
+                    asyncio.to_thread(_hash_for_chunk_store, sha256, ready),
                 )
                 progress.done += size
                 ready = contents
@@ -206,7 +208,9 @@ class Chunks:
                 raise WrongDigest("the chunks together have another digest")
             now = self._clock()
             await self._index.write(
-                lambda at: _keep_blob(at, repository, digest, progress.size, recipe, now)
+                lambda at: _keep_blob_for_chunk_store(
+                    at, repository, digest, progress.size, recipe, now
+                )
             )
 
     async def open_places(self, batch: Sequence[Chunk]) -> tuple[list[Place], dict[str, int]]:
@@ -244,7 +248,7 @@ class Chunks:
         held = await self._index.write(lambda at: self._pin_held(at, repository, pack.places))
         if held:
             with PackWriter(self._files) as smaller:
-                await asyncio.to_thread(_copy_others, pack, smaller, held)
+                await asyncio.to_thread(_copy_others_for_chunk_store, pack, smaller, held)
                 await self._place(repository, smaller)
         else:
             await self._place(repository, pack)
@@ -260,13 +264,13 @@ class Chunks:
             write_pack(at, pack)
             found = ensure_repository(at, repository)
             digests = [place.head.chunk.digest for place in pack.places]
-            self._pin(at, found, _ids(at, digests).values())
+            self._pin(at, found, _ids_for_chunk_store(at, digests).values())
 
         await self._index.write(work)
 
     def _pin_held(self, at: Transaction, repository: str, places: Sequence[Place]) -> set[bytes]:
         """Those that are in a pack already: whoever sent them has shown to have them."""
-        held = _ids(at, [place.head.chunk.digest for place in places])
+        held = _ids_for_chunk_store(at, [place.head.chunk.digest for place in places])
         self._pin(at, ensure_repository(at, repository), held.values())
         return set(held)
 
@@ -293,23 +297,23 @@ def write_pack(at: Transaction, pack: PackWriter) -> None:
     )
 
 
-def _take_in(reader: BundleReader, part: bytes, pack: PackWriter) -> None:
+def _take_in_for_chunk_store(reader: BundleReader, part: bytes, pack: PackWriter) -> None:
     for packed in reader.feed(part):
         unpack_chunk(packed)
         pack.add(packed)
 
 
-def _copy_others(pack: PackWriter, target: PackWriter, held: set[bytes]) -> None:
+def _copy_others_for_chunk_store(pack: PackWriter, target: PackWriter, held: set[bytes]) -> None:
     for place in pack.places:
         if place.head.chunk.digest not in held:
             target.add(pack.read(place))
 
 
-def _contents(files: Files, places: Sequence[Place]) -> list[bytes]:
+def _contents_for_chunk_store(files: Files, places: Sequence[Place]) -> list[bytes]:
     return [content_of_packed_chunk(packed) for packed in read_places(files, places)]
 
 
-def _hash(sha256: "hashlib._Hash", contents: Sequence[bytes]) -> int:
+def _hash_for_chunk_store(sha256: "hashlib._Hash", contents: Sequence[bytes]) -> int:
     for content in contents:
         sha256.update(content)
     return sum(map(len, contents))
@@ -324,7 +328,7 @@ def _places_of_missing(chunks: Sequence[Chunk], there: IdsByDigest) -> list[int]
     return places
 
 
-def _visible(
+def _visible_for_chunk_store(
     at: Transaction,
     repository: int,
     sources: Sequence[str],
@@ -348,7 +352,7 @@ def _visible(
     return there
 
 
-def _ids(at: Transaction, digests: Sequence[bytes]) -> IdsByDigest:
+def _ids_for_chunk_store(at: Transaction, digests: Sequence[bytes]) -> IdsByDigest:
     found: IdsByDigest = {}
     for batch in in_batches(list(set(digests))):
         query = f"SELECT digest, id FROM chunk WHERE digest IN ({marks(batch)})"
@@ -356,7 +360,7 @@ def _ids(at: Transaction, digests: Sequence[bytes]) -> IdsByDigest:
     return found
 
 
-def _keep_blob(
+def _keep_blob_for_chunk_store(
     at: Transaction, repository: str, digest: Digest, size: int, recipe: bytes, now: float
 ) -> None:
     found = ensure_repository(at, repository)
@@ -369,7 +373,7 @@ def _keep_blob(
     else:
         blob = int(row[0])
     for window in windows_of_chunks(recipe, MAX_CHUNKS_IN_REQUEST):
-        ids = _ids(at, [chunk.digest for chunk in window])
+        ids = _ids_for_chunk_store(at, [chunk.digest for chunk in window])
         if places := _places_of_missing(window, ids):
             raise MissingChunks(places)
         if row is None:

@@ -58,13 +58,13 @@ class Garbage:
             removed["uploads"] = await self._uploads.remove_older(before)
             removed["files"] = await self._remove_strays(before)
             for what, step in (
-                ("referrers", lambda at: _referrers(at, before)),
-                ("links", lambda at: _links(at, before)),
+                ("referrers", lambda at: _referrers_for_garbage(at, before)),
+                ("links", lambda at: _links_for_garbage(at, before)),
                 ("blobs", self._blobs),
-                ("pins", lambda at: _pins(at, self._clock())),
-                ("chunks", _chunks),
+                ("pins", lambda at: _pins_for_garbage(at, self._clock())),
+                ("chunks", _chunks_for_garbage),
                 ("packs", self._empty_packs),
-                ("repositories", _repositories),
+                ("repositories", _repositories_for_garbage),
             ):
                 removed[what] = await self._repeat(step)
             removed["packs"] += await self._rewrite_packs()
@@ -84,13 +84,15 @@ class Garbage:
         """Files that the index does not know: a crash may leave them."""
         total = 0
         incoming = await asyncio.to_thread(self._files.all_incoming)
-        old = [path for path in incoming if _older(path, before)]
+        old = [path for path in incoming if _older_for_garbage(path, before)]
         total += await self._index.write(lambda at: self._strays(at, old))
         for kind in ("blobs", "packs"):
             paths = await asyncio.to_thread(self._files.all_of, kind)
             for start in range(0, len(paths), _AT_ONCE):
                 batch = paths[start : start + _AT_ONCE]
-                total += await self._index.write(partial(_unknown_files, kind=kind, paths=batch))
+                total += await self._index.write(
+                    partial(_unknown_files_for_garbage, kind=kind, paths=batch)
+                )
         return total
 
     def _strays(self, at: Transaction, paths: Sequence[Path]) -> int:
@@ -111,7 +113,9 @@ class Garbage:
         for blob, digest in rows:
             at.execute("DELETE FROM blob_chunk WHERE blob = ?", (blob,))
             at.execute("DELETE FROM blob WHERE id = ?", (blob,))
-            self._index.once_committed(_unlink(self._files.blob(Digest.of_raw(digest).hex)))
+            self._index.once_committed(
+                _unlink_for_garbage(self._files.blob(Digest.of_raw(digest).hex))
+            )
         return len(rows)
 
     def _empty_packs(self, at: Transaction) -> int:
@@ -122,7 +126,7 @@ class Garbage:
         ).fetchall()
         for pack, name in rows:
             at.execute("DELETE FROM pack WHERE id = ?", (pack,))
-            self._index.once_committed(_unlink(self._files.pack(name)))
+            self._index.once_committed(_unlink_for_garbage(self._files.pack(name)))
         return len(rows)
 
     async def _rewrite_packs(self) -> int:
@@ -171,7 +175,7 @@ class Garbage:
                 left = at.execute("SELECT 1 FROM chunk WHERE pack = ?", (pack,)).fetchone()
                 if left is None:
                     at.execute("DELETE FROM pack WHERE id = ?", (pack,))
-                    self._index.once_committed(_unlink(self._files.pack(name)))
+                    self._index.once_committed(_unlink_for_garbage(self._files.pack(name)))
 
             await self._index.write(move)
 
@@ -180,18 +184,18 @@ class Garbage:
             target.add(packed)
 
 
-def _unlink(path: Path) -> Callable[[], None]:
+def _unlink_for_garbage(path: Path) -> Callable[[], None]:
     return lambda: path.unlink(missing_ok=True)
 
 
-def _older(path: Path, than: float) -> bool:
+def _older_for_garbage(path: Path, than: float) -> bool:
     try:
         return path.stat().st_mtime < than
     except FileNotFoundError:
         return False
 
 
-def _unknown_files(at: Transaction, kind: str, paths: Sequence[Path]) -> int:
+def _unknown_files_for_garbage(at: Transaction, kind: str, paths: Sequence[Path]) -> int:
     """Remove those that the index does not name; nothing else puts files there meanwhile."""
     names = [path.name for path in paths]
     if kind == "packs":
@@ -199,7 +203,7 @@ def _unknown_files(at: Transaction, kind: str, paths: Sequence[Path]) -> int:
         known = {str(row[0]) for row in at.execute(query, names)}
     else:
         query = f"SELECT digest FROM blob WHERE recipe IS NULL AND digest IN ({marks(names)})"
-        digests = [_raw(name) for name in names]
+        digests = [_raw_for_garbage(name) for name in names]
         known = {row[0].hex() for row in at.execute(query, digests)}
     unknown = [path for path in paths if path.name not in known]
     for path in unknown:
@@ -207,14 +211,14 @@ def _unknown_files(at: Transaction, kind: str, paths: Sequence[Path]) -> int:
     return len(unknown)
 
 
-def _raw(name: str) -> bytes:
+def _raw_for_garbage(name: str) -> bytes:
     try:
         return bytes.fromhex(name)
     except ValueError:
         return b""
 
 
-def _referrers(at: Transaction, before: float) -> int:
+def _referrers_for_garbage(at: Transaction, before: float) -> int:
     """Manifests about a manifest that is not there any more, which nothing else names."""
     return at.execute(
         "DELETE FROM manifest WHERE id IN (SELECT m.id FROM manifest m "
@@ -227,7 +231,7 @@ def _referrers(at: Transaction, before: float) -> int:
     ).rowcount
 
 
-def _links(at: Transaction, before: float) -> int:
+def _links_for_garbage(at: Transaction, before: float) -> int:
     """Blobs of repositories that no manifest there names, and that nobody has asked about."""
     return at.execute(
         "DELETE FROM repository_blob WHERE (repository, blob) IN ("
@@ -238,7 +242,7 @@ def _links(at: Transaction, before: float) -> int:
     ).rowcount
 
 
-def _pins(at: Transaction, now: float) -> int:
+def _pins_for_garbage(at: Transaction, now: float) -> int:
     return at.execute(
         "DELETE FROM pin WHERE (repository, chunk) IN "
         "(SELECT repository, chunk FROM pin WHERE until < ? LIMIT ?)",
@@ -246,7 +250,7 @@ def _pins(at: Transaction, now: float) -> int:
     ).rowcount
 
 
-def _chunks(at: Transaction) -> int:
+def _chunks_for_garbage(at: Transaction) -> int:
     return at.execute(
         "DELETE FROM chunk WHERE id IN (SELECT c.id FROM chunk c "
         "WHERE NOT EXISTS (SELECT 1 FROM blob_chunk b WHERE b.chunk = c.id) "
@@ -255,7 +259,7 @@ def _chunks(at: Transaction) -> int:
     ).rowcount
 
 
-def _repositories(at: Transaction) -> int:
+def _repositories_for_garbage(at: Transaction) -> int:
     return at.execute(
         "DELETE FROM repository WHERE id IN (SELECT r.id FROM repository r "
         "WHERE NOT EXISTS (SELECT 1 FROM repository_blob x WHERE x.repository = r.id) "

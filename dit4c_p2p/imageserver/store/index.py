@@ -201,19 +201,21 @@ class Index:
 
     def _in_transaction(self, work: Callable[[Transaction], T]) -> T:
         self._once_committed.clear()
-        with _transaction(self._connection(), "IMMEDIATE") as connection:
+        with _transaction_for_store_index(self._connection(), "IMMEDIATE") as connection:
             result = work(connection)
         for after in self._once_committed:
             after()
         return result
 
     def _look(self, work: Callable[[Transaction], T]) -> T:
-        with _transaction(self._connection(), "DEFERRED") as connection:
+        with _transaction_for_store_index(self._connection(), "DEFERRED") as connection:
             return work(connection)
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection, kind: str) -> Iterator[sqlite3.Connection]:
+def _transaction_for_store_index(
+    connection: sqlite3.Connection, kind: str
+) -> Iterator[sqlite3.Connection]:
     try:
         connection.execute(f"BEGIN {kind}")
         try:

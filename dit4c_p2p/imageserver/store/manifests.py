@@ -72,9 +72,9 @@ class Manifests:
 
         def work(at: Transaction) -> None:
             found = ensure_repository(at, repository)
-            blobs = [_blob_id(at, found, one) for one in manifest.blobs]
-            children = [_child_id(at, found, one) for one in manifest.manifests]
-            made = _keep(at, found, body, manifest, self._clock())
+            blobs = [_blob_id_for_manifest_store(at, found, one) for one in manifest.blobs]
+            children = [_child_id_for_manifest_store(at, found, one) for one in manifest.manifests]
+            made = _keep_for_manifest_store(at, found, body, manifest, self._clock())
             at.executemany(
                 "INSERT OR IGNORE INTO manifest_blob VALUES (?, ?)", [(made, one) for one in blobs]
             )
@@ -98,7 +98,7 @@ class Manifests:
         """
 
         def work(at: Transaction) -> KeptManifest:
-            row = _find(at, repository, tag, digest)
+            row = _find_for_manifest_store(at, repository, tag, digest)
             return KeptManifest(Digest.of_raw(row[1]), str(row[2]), row[3])
 
         return await self._index.read(work)
@@ -111,7 +111,7 @@ class Manifests:
         """
 
         def work(at: Transaction) -> None:
-            made, *_ = _find(at, repository, tag, digest)
+            made, *_ = _find_for_manifest_store(at, repository, tag, digest)
             if tag:
                 at.execute(
                     "DELETE FROM tag WHERE repository = ? AND name = ?",
@@ -182,7 +182,9 @@ class Manifests:
             )
 
 
-def _find(at: Transaction, repository: str, tag: str, digest: Digest | None) -> Any:
+def _find_for_manifest_store(
+    at: Transaction, repository: str, tag: str, digest: Digest | None
+) -> Any:
     if digest is not None:
         row = at.execute(
             "SELECT m.id, m.digest, m.media_type, m.body FROM manifest m "
@@ -201,7 +203,7 @@ def _find(at: Transaction, repository: str, tag: str, digest: Digest | None) -> 
     return row
 
 
-def _blob_id(at: Transaction, repository: int, named: Descriptor) -> int:
+def _blob_id_for_manifest_store(at: Transaction, repository: int, named: Descriptor) -> int:
     digest = Digest.parse(named.digest)
     row = at.execute(
         "SELECT b.id, b.size FROM blob b JOIN repository_blob l ON l.blob = b.id "
@@ -215,7 +217,7 @@ def _blob_id(at: Transaction, repository: int, named: Descriptor) -> int:
     return int(row[0])
 
 
-def _child_id(at: Transaction, repository: int, named: Descriptor) -> int:
+def _child_id_for_manifest_store(at: Transaction, repository: int, named: Descriptor) -> int:
     digest = Digest.parse(named.digest)
     row = at.execute(
         "SELECT id, length(body) FROM manifest WHERE repository = ? AND digest = ?",
@@ -228,7 +230,9 @@ def _child_id(at: Transaction, repository: int, named: Descriptor) -> int:
     return int(row[0])
 
 
-def _keep(at: Transaction, repository: int, body: bytes, manifest: Manifest, now: float) -> int:
+def _keep_for_manifest_store(
+    at: Transaction, repository: int, body: bytes, manifest: Manifest, now: float
+) -> int:
     subject = None if manifest.subject is None else Digest.parse(manifest.subject.digest).raw
     at.execute(
         "INSERT INTO manifest (repository, digest, media_type, artifact_type, annotations, "

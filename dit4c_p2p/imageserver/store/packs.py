@@ -60,7 +60,7 @@ class PackWriter:
 
     def read(self, place: Place) -> Packed:
         """A chunk that was written."""
-        return Packed(place.head, _read(self._descriptor, place))
+        return Packed(place.head, _read_for_packs(self._descriptor, place))
 
     def sync(self) -> None:
         """Have its bytes outlive a power cut.
@@ -92,7 +92,7 @@ def read_places(files: Files, places: Sequence[Place]) -> list[Packed]:
     """
     opened = open_packs(files, places)
     try:
-        return [Packed(place.head, _read(opened[place.pack], place)) for place in places]
+        return [Packed(place.head, _read_for_packs(opened[place.pack], place)) for place in places]
     finally:
         for descriptor in opened.values():
             os.close(descriptor)
@@ -115,7 +115,7 @@ def open_packs(files: Files, places: Sequence[Place]) -> dict[str, int]:
     return opened
 
 
-def _read(descriptor: int, place: Place) -> bytes:
+def _read_for_packs(descriptor: int, place: Place) -> bytes:
     body = os.pread(descriptor, place.head.stored, place.start)
     if len(body) != place.head.stored:
         raise OSError(f"the pack {place.pack} is shorter than the index says")

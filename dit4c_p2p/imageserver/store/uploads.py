@@ -99,7 +99,7 @@ class Uploads:
         try:
             return self._files.incoming(name).stat().st_size
         except FileNotFoundError:
-            raise _unknown() from None
+            raise _unknown_for_store_uploads() from None
 
     async def append(
         self, repository: str, name: str, start: int | None, parts: AsyncIterator[bytes]
@@ -118,14 +118,14 @@ class Uploads:
         progress = self._enter(name)
         try:
             path = self._files.incoming(name)
-            descriptor = await asyncio.to_thread(_open, path)
+            descriptor = await asyncio.to_thread(_open_for_store_uploads, path)
             try:
                 size = os.fstat(descriptor).st_size
                 if start is not None and start != size:
                     raise WrongOffset(size)
                 if progress.hashed != size:
                     progress.sha256, progress.hashed = hashlib.sha256(), 0
-                    await asyncio.to_thread(_hash_file, path, progress, size)
+                    await asyncio.to_thread(_hash_file_for_store_uploads, path, progress, size)
                 looked = size
                 async for part in parts:
                     if size + len(part) > self._max_bytes:
@@ -133,7 +133,7 @@ class Uploads:
                     if size - looked >= _LOOK_BYTES or looked == size:
                         self._files.check_room(len(part))
                         looked = size
-                    await asyncio.to_thread(_add, descriptor, part, progress)
+                    await asyncio.to_thread(_add_for_store_uploads, descriptor, part, progress)
                     size += len(part)
                 return size
             finally:
@@ -156,10 +156,10 @@ class Uploads:
         progress = self._enter(name)
         try:
             path = self._files.incoming(name)
-            size = await asyncio.to_thread(_sync, path)
+            size = await asyncio.to_thread(_sync_for_store_uploads, path)
             if progress.hashed != size:
                 progress.sha256, progress.hashed = hashlib.sha256(), 0
-                await asyncio.to_thread(_hash_file, path, progress, size)
+                await asyncio.to_thread(_hash_file_for_store_uploads, path, progress, size)
             if progress.sha256.digest() != digest.raw:
                 await self._remove(name)
                 raise WrongDigest("what was uploaded has another digest", hint="upload it again")
@@ -215,7 +215,7 @@ class Uploads:
             return at.execute(query, (name, found)).fetchone() is not None
 
         if not await self._index.read(work):
-            raise _unknown()
+            raise _unknown_for_store_uploads()
 
     async def _touch(self, name: str) -> None:
         now = self._clock()
@@ -257,33 +257,33 @@ def link_blob(at: Transaction, repository: int, blob: int, now: float) -> None:
     )
 
 
-def _unknown() -> NoSuchUpload:
+def _unknown_for_store_uploads() -> NoSuchUpload:
     return NoSuchUpload("there is no such upload", hint="begin a new one")
 
 
-def _open(path: Path) -> int:
+def _open_for_store_uploads(path: Path) -> int:
     try:
         return os.open(path, os.O_WRONLY | os.O_APPEND)
     except FileNotFoundError:
-        raise _unknown() from None
+        raise _unknown_for_store_uploads() from None
 
 
-def _add(descriptor: int, part: bytes, progress: _Progress) -> None:
+def _add_for_store_uploads(descriptor: int, part: bytes, progress: _Progress) -> None:
     write_all(descriptor, part)
     progress.sha256.update(part)
     progress.hashed += len(part)
 
 
-def _sync(path: Path) -> int:
+def _sync_for_store_uploads(path: Path) -> int:
     try:
         with path.open("rb") as file, disk_errors():
             os.fsync(file.fileno())
             return os.fstat(file.fileno()).st_size
     except FileNotFoundError:
-        raise _unknown() from None
+        raise _unknown_for_store_uploads() from None
 
 
-def _hash_file(path: Path, progress: _Progress, size: int) -> None:
+def _hash_file_for_store_uploads(path: Path, progress: _Progress, size: int) -> None:
     """Bring an upload's SHA-256 up to ``size`` bytes of its file."""
     with path.open("rb") as file:
         file.seek(progress.hashed)

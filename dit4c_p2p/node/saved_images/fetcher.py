@@ -259,7 +259,9 @@ class SavedImageFetcher:
                     size += len(data)
                     if size > layer.size:
                         raise InvalidImage("a layer is longer than its manifest says")
-                    await looking.begin(partial(_look_at, whole, check, data))
+                    await looking.begin(
+                        partial(_look_at_for_saved_image_fetcher, whole, check, data)
+                    )
                     teller.moved(len(data))
                     yield data
                 await looking.finish()
@@ -332,7 +334,9 @@ def verified(content: bytes, portal_key: str) -> ImageRecord:
     return decode(text, ImageRecord)
 
 
-def _look_at(whole: "hashlib._Hash", check: LayerCheck, data: bytes) -> None:
+def _look_at_for_saved_image_fetcher(
+    whole: "hashlib._Hash", check: LayerCheck, data: bytes
+) -> None:
     whole.update(data)
     check.feed(data)
 

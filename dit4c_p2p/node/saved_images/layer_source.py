@@ -43,11 +43,11 @@ async def layer_bytes(
         raise InvalidImage("a layer's chunks have another size than the layer")
     coming: asyncio.Task[list[bytes]] | None = None
     try:
-        for group in [*_groups(chunks), None]:
+        for group in [*_groups_for_layer_source(chunks), None]:
             contents = await coming if coming is not None else []
             coming = None
             if group is not None:
-                work = _group(client, repository, group, cache, wire)
+                work = _group_for_layer_source(client, repository, group, cache, wire)
                 coming = asyncio.create_task(work, name="fetch chunks of a layer")
             for block in contents:
                 yield block
@@ -57,7 +57,7 @@ async def layer_bytes(
             await asyncio.gather(coming, return_exceptions=True)
 
 
-def _groups(chunks: list[Chunk]) -> list[list[Chunk]]:
+def _groups_for_layer_source(chunks: list[Chunk]) -> list[list[Chunk]]:
     groups: list[list[Chunk]] = []
     size = _GROUP_BYTES
     for chunk in chunks:
@@ -69,7 +69,7 @@ def _groups(chunks: list[Chunk]) -> list[list[Chunk]]:
     return groups
 
 
-async def _group(
+async def _group_for_layer_source(
     client: RegistryClient,
     repository: str,
     group: list[Chunk],
@@ -80,7 +80,7 @@ async def _group(
 
     :raises InvalidImage: the server lacks a chunk, or sent another.
     """
-    contents = await asyncio.to_thread(_kept, cache, group)
+    contents = await asyncio.to_thread(_kept_for_layer_source, cache, group)
     missing = [chunk for chunk in dict.fromkeys(group) if chunk not in contents]
     fetched: list[Packed] = []
     if missing:
@@ -88,15 +88,15 @@ async def _group(
             wire(len(packed.body))
             fetched.append(packed)
     try:
-        contents |= await asyncio.to_thread(_unpacked, cache, fetched)
+        contents |= await asyncio.to_thread(_unpacked_for_layer_source, cache, fetched)
     except InvalidChunks as error:
         raise InvalidImage(str(error)) from None
     if any(chunk not in contents for chunk in missing):
         raise InvalidImage("the image server lacks a part of a layer")
-    return await asyncio.to_thread(_blocks, [contents[chunk] for chunk in group])
+    return await asyncio.to_thread(_blocks_for_layer_source, [contents[chunk] for chunk in group])
 
 
-def _blocks(contents: list[bytes]) -> list[bytes]:
+def _blocks_for_layer_source(contents: list[bytes]) -> list[bytes]:
     """The same bytes, in fewer pieces."""
     blocks: list[list[bytes]] = []
     size = _BLOCK_BYTES
@@ -109,12 +109,12 @@ def _blocks(contents: list[bytes]) -> list[bytes]:
     return [b"".join(block) for block in blocks]
 
 
-def _kept(cache: ChunkCache, group: list[Chunk]) -> dict[Chunk, bytes]:
+def _kept_for_layer_source(cache: ChunkCache, group: list[Chunk]) -> dict[Chunk, bytes]:
     found = ((chunk, cache.get(chunk)) for chunk in dict.fromkeys(group))
     return {chunk: content for chunk, content in found if content is not None}
 
 
-def _unpacked(cache: ChunkCache, fetched: list[Packed]) -> dict[Chunk, bytes]:
+def _unpacked_for_layer_source(cache: ChunkCache, fetched: list[Packed]) -> dict[Chunk, bytes]:
     """Have their contents, of which the layer's digest is verified and no chunk's.
 
     :raises InvalidChunks: they can't be decompressed.

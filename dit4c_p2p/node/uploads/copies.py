@@ -114,7 +114,7 @@ class CopyMaker:
             async for line in lines:
                 match line:
                     case CopyProgress(done=done, total=total):
-                        yield _progress(done, total)
+                        yield _progress_for_copies(done, total)
                     case PauseWanted():
                         async with lock:
                             app = await look()
@@ -136,7 +136,7 @@ class CopyMaker:
     ) -> None:
         try:
             async with asyncio.timeout(PAUSE_LIMIT_S):
-                await self._transfer.feed(scanner, _one(f"{PAUSED_LINE}\n".encode()))
+                await self._transfer.feed(scanner, _one_for_copies(f"{PAUSED_LINE}\n".encode()))
                 await in_pause(app)
                 async for line in lines:
                     match line:
@@ -165,10 +165,10 @@ class CopyMaker:
                     _log.warning("a scanner said %r", line[:200])
 
 
-async def _one(data: bytes) -> AsyncIterator[bytes]:
+async def _one_for_copies(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-def _progress(done: int, total: int) -> Progress:
+def _progress_for_copies(done: int, total: int) -> Progress:
     """A sentence without a fraction: the upload, which follows, has one of its own."""
     return Progress(info=f"Copying its files: {memory_text(done)} of {memory_text(total)}")

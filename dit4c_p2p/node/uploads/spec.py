@@ -101,7 +101,10 @@ def copy_volume(spec: PodSpec, save: str) -> Definition:
 def copier(spec: PodSpec, image: str, scanned: Scanned, save: str) -> Definition:
     """A scanner that first makes a copy; its standard input says that the app is paused."""
     made = scanner(spec, image, scanned, save)
-    mounts = [*made["HostConfig"]["Mounts"], _volume(copy_volume_name(spec.instance), COPY_FOLDER)]
+    mounts = [
+        *made["HostConfig"]["Mounts"],
+        _volume_for_upload_pod(copy_volume_name(spec.instance), COPY_FOLDER),
+    ]
     return made | {
         "Cmd": [COPY_MODE],
         "HostConfig": made["HostConfig"] | {"Mounts": mounts},
@@ -119,13 +122,13 @@ def infra(spec: PodSpec, network_id: str, save: str) -> Definition:
 def scanner(spec: PodSpec, image: str, scanned: Scanned, save: str) -> Definition:
     """Reads the app's files, which are mounted read-only; no network, no key."""
     host = pod.confined(memory_bytes=_SCAN_MEMORY_BYTES, processes=_PROCESSES, log_size="1m")
-    mounts = [_volume(scan_volume_name(spec.instance), SCAN_FOLDER)]
+    mounts = [_volume_for_upload_pod(scan_volume_name(spec.instance), SCAN_FOLDER)]
     if scanned.root is not None:
         mounts.append(
             {"Type": "bind", "Source": scanned.root, "Target": SCANNED_ROOT, "ReadOnly": True}
         )
     mounts += [
-        _volume(name, f"{SCANNED_VOLUMES}/{number}", read_only=True)
+        _volume_for_upload_pod(name, f"{SCANNED_VOLUMES}/{number}", read_only=True)
         for number, name in enumerate(scanned.volumes.values())
     ]
     host |= {
@@ -153,8 +156,8 @@ def helper(spec: PodSpec, image: str, mode: str, infra_id: str, save: str) -> De
         "ReadonlyRootfs": True,
         "Tmpfs": {"/tmp": "rw,noexec,nosuid,nodev,size=16m,mode=1777"},
         "Mounts": [
-            _volume(pod.pod_volume_name(spec.instance), POD_FOLDER),
-            _volume(scan_volume_name(spec.instance), SCAN_FOLDER),
+            _volume_for_upload_pod(pod.pod_volume_name(spec.instance), POD_FOLDER),
+            _volume_for_upload_pod(scan_volume_name(spec.instance), SCAN_FOLDER),
         ],
     }
     reads = mode in (LAYERS, FLAT)
@@ -202,7 +205,7 @@ def scanned_volumes(instance: str, targets: Sequence[str]) -> dict[str, str]:
     return {target: pod.app_volume_name(instance, number) for number, target in enumerate(targets)}
 
 
-def _volume(name: str, target: str, *, read_only: bool = False) -> Definition:
+def _volume_for_upload_pod(name: str, target: str, *, read_only: bool = False) -> Definition:
     return {
         "Type": "volume",
         "Source": name,

@@ -58,23 +58,31 @@ _TOKENS = {
 _TOKENS_SHOWN = 20
 
 
-def routes() -> list[web.RouteDef]:
+def account_page_routes() -> list[web.RouteDef]:
     """The page and its buttons."""
     return [
-        web.get("/account", page_handler(account)),
+        web.get("/account", page_handler(show_account_page)),
         web.post(
             "/account/sessions/{session}/end",
-            form_handler(end_session, done="That browser is logged out."),
+            form_handler(end_session_on_account_page, done="That browser is logged out."),
         ),
-        web.post("/account/login-link", form_handler(make_link, again=account)),
-        web.post("/account/checkpoints", form_handler(set_checkpoints, again=account)),
-        web.post("/account/tokens", form_handler(make_token, again=account)),
+        web.post(
+            "/account/login-link", form_handler(make_link_on_account_page, again=show_account_page)
+        ),
+        web.post(
+            "/account/checkpoints",
+            form_handler(set_checkpoints_on_account_page, again=show_account_page),
+        ),
+        web.post(
+            "/account/tokens", form_handler(make_token_on_account_page, again=show_account_page)
+        ),
         web.post(
             "/account/tokens/{token}/revoke",
-            form_handler(revoke_token, done="The token is revoked."),
+            form_handler(revoke_token_on_account_page, done="The token is revoked."),
         ),
         web.post(
-            "/account/ssh-keys", form_handler(add_ssh_key, again=account, done="The key is added.")
+            "/account/ssh-keys",
+            form_handler(add_ssh_key, again=show_account_page, done="The key is added."),
         ),
         web.get("/account/ssh-keys/{fingerprint}/remove", page_handler(confirm_remove_ssh_key)),
         web.post(
@@ -84,7 +92,7 @@ def routes() -> list[web.RouteDef]:
     ]
 
 
-async def account(
+async def show_account_page(
     call: PageCall, made: NewTokenView | None = None, link: LoginLinkView | None = None
 ) -> web.Response:
     """One's own browsers, tokens, SSH keys and groups; what was typed stays in the form.
@@ -125,10 +133,10 @@ async def account(
             {"view": group_view(member.group), "write": member.writes, "manage": member.manages}
             for member in await groups.memberships_of_person(call.by)
         ],
-        servers=await _file_servers(call),
+        servers=await _file_servers_for_account_page(call),
         consents=[consent_view(one) for one in await consent.given_by(call.by)],
         days=_DAYS,
-        form={**_NEW, **_typed(call.form)},
+        form={**_NEW, **_typed_for_account_page(call.form)},
         made=made,
         link=link,
         passkeys=[
@@ -158,30 +166,30 @@ async def account(
     )
 
 
-async def set_checkpoints(call: PageCall) -> web.Response:
+async def set_checkpoints_on_account_page(call: PageCall) -> web.Response:
     """How often checkpoints of one's instances are made."""
     await choose_checkpoint_interval(call.by, chosen_interval(call))
     return go_to("/account#checkpoints")
 
 
-def _typed(form: Mapping[str, str]) -> Mapping[str, str]:
+def _typed_for_account_page(form: Mapping[str, str]) -> Mapping[str, str]:
     """What was typed into the form for a token, of which a box that is not ticked says nothing."""
     return {**dict.fromkeys(_SCOPES.values(), ""), **form} if "label" in form else form
 
 
-async def end_session(call: PageCall) -> web.Response:
+async def end_session_on_account_page(call: PageCall) -> web.Response:
     """Log another browser out, or this one."""
     await call.parts.sessions.end_one(call.by, call.path("session"))
     return go_to("/account")
 
 
-async def make_link(call: PageCall) -> web.Response:
+async def make_link_on_account_page(call: PageCall) -> web.Response:
     """Make a link that logs another browser in; it is shown this one time."""
     link = await create_person_link(call.parts, call.by, link_s=_OWN_LINK_S, by=call.by)
-    return await account(replace(call, form={}), link=link)
+    return await show_account_page(replace(call, form={}), link=link)
 
 
-async def make_token(call: PageCall) -> web.Response:
+async def make_token_on_account_page(call: PageCall) -> web.Response:
     """A token for programs; its text is shown this one time."""
     form = call.form
     if form.get("days") not in _DAYS:
@@ -193,10 +201,10 @@ async def make_token(call: PageCall) -> web.Response:
         scopes=frozenset(scope for scope, name in _SCOPES.items() if form.get(name) == "1"),
         days=int(form["days"]),
     )
-    return await account(replace(call, form={}), made)
+    return await show_account_page(replace(call, form={}), made)
 
 
-async def revoke_token(call: PageCall) -> web.Response:
+async def revoke_token_on_account_page(call: PageCall) -> web.Response:
     """End one of one's own tokens."""
     await end_person_token(call.parts, call.by, call.path("token"))
     return go_to("/account")
@@ -223,7 +231,7 @@ async def remove_ssh_key(call: PageCall) -> web.Response:
     return go_to("/account#keys")
 
 
-async def _file_servers(call: PageCall) -> list[dict[str, Any]]:
+async def _file_servers_for_account_page(call: PageCall) -> list[dict[str, Any]]:
     """The file servers that have files of the person or of their groups.
 
     Each with the line that leads there, and the fingerprints that OpenSSH shows the first time.

@@ -26,7 +26,9 @@ def write(request: web.Request, response: web.StreamResponse, id: str, sealed: s
     for name in kept[:-_MAX_KEPT]:
         response.del_cookie(name, path="/", secure=True, httponly=True, samesite="Lax")
     # Lax: a provider sends the browser back from its own site.
-    cookies.write_cookie(request, response, sealed, purpose=_purpose(id), max_age_s=ATTEMPT_S)
+    cookies.write_cookie(
+        request, response, sealed, purpose=_purpose_for_attempts_page(id), max_age_s=ATTEMPT_S
+    )
 
 
 def read(request: web.Request, id: str) -> str:
@@ -34,7 +36,9 @@ def read(request: web.Request, id: str) -> str:
 
     :raises AttemptOver: there is none such in this browser.
     """
-    sealed = cookies.read_cookie(request, _purpose(id)) if _ID.fullmatch(id) else ""
+    sealed = (
+        cookies.read_cookie(request, _purpose_for_attempts_page(id)) if _ID.fullmatch(id) else ""
+    )
     if not sealed:
         raise AttemptOver
     return sealed
@@ -42,8 +46,8 @@ def read(request: web.Request, id: str) -> str:
 
 def remove(request: web.Request, response: web.StreamResponse, id: str) -> None:
     """Forget it."""
-    cookies.remove_cookie(request, response, _purpose(id))
+    cookies.remove_cookie(request, response, _purpose_for_attempts_page(id))
 
 
-def _purpose(id: str) -> str:
+def _purpose_for_attempts_page(id: str) -> str:
     return f"attempt-{id}"

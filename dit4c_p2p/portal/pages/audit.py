@@ -20,12 +20,12 @@ _COLUMNS = {
 }
 
 
-def routes() -> list[web.RouteDef]:
+def audit_page_routes() -> list[web.RouteDef]:
     """The one page."""
-    return [web.get("/admin/audit", page_handler(audit, admins=True))]
+    return [web.get("/admin/audit", page_handler(show_audit_page, admins=True))]
 
 
-async def audit(call: PageCall) -> web.Response:
+async def show_audit_page(call: PageCall) -> web.Response:
     """Where the chain stands, whether lines were found missing, and the newest lines."""
     log, problem, lines, newest = call.parts.audit, "", [], None
     path = call.parts.config.audit_path

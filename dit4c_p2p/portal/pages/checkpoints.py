@@ -17,7 +17,7 @@ _INTERVALS = {
 }
 
 
-def routes() -> list[web.RouteDef]:
+def checkpoints_page_routes() -> list[web.RouteDef]:
     """The page and its form."""
     return [
         web.get("/instances/{id}/checkpoints", page_handler(show)),
@@ -53,7 +53,7 @@ def intervals(usual: str, minutes: int) -> dict[str, str]:
     :param usual: the words for the first, which is no choice of one's own.
     :param minutes: what the first means.
     """
-    return {"": f"{usual} ({_words(str(minutes))})", **_INTERVALS}
+    return {"": f"{usual} ({_words_for_checkpoints_page(str(minutes))})", **_INTERVALS}
 
 
 def interval_text(minutes: int | None) -> str:
@@ -72,5 +72,5 @@ def chosen_interval(call: PageCall) -> int | None:
     return int(chosen) if chosen else None
 
 
-def _words(minutes: str) -> str:
+def _words_for_checkpoints_page(minutes: str) -> str:
     return _INTERVALS.get(minutes, f"every {minutes} minutes")

@@ -9,17 +9,17 @@ from dit4c_p2p.portal.services.storage import give_machine_consent, withdraw_mac
 from dit4c_p2p.portal.storage import consent
 
 
-def routes() -> list[web.RouteDef]:
+def consents_page_routes() -> list[web.RouteDef]:
     """The question and its answers."""
     one = "/consents/{owner}"
     return [
-        web.get(one, page_handler(ask_page)),
-        web.post(one, form_handler(give)),
-        web.post(f"{one}/withdraw", form_handler(withdraw)),
+        web.get(one, page_handler(ask_on_consents_page)),
+        web.post(one, form_handler(give_on_consents_page)),
+        web.post(f"{one}/withdraw", form_handler(withdraw_on_consents_page)),
     ]
 
 
-async def ask_page(call: PageCall) -> web.Response:
+async def ask_on_consents_page(call: PageCall) -> web.Response:
     """What it means to agree, before it is done."""
     owner = await consent.lender(call.path("owner"), call.by)
     return call.page(
@@ -30,13 +30,13 @@ async def ask_page(call: PageCall) -> web.Response:
     )
 
 
-async def give(call: PageCall) -> web.Response:
+async def give_on_consents_page(call: PageCall) -> web.Response:
     """The answer "yes"."""
     await give_machine_consent(call.parts, call.by, call.path("owner"))
     return go_to("/")
 
 
-async def withdraw(call: PageCall) -> web.Response:
+async def withdraw_on_consents_page(call: PageCall) -> web.Response:
     """Not any more."""
     await withdraw_machine_consent(call.parts, call.by, call.path("owner"))
     return go_to("/account#consents")

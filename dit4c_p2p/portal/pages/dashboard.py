@@ -21,182 +21,188 @@ from dit4c_p2p.portal.pages import notices
 from dit4c_p2p.portal.pages.forms import checked_form, go_to
 from dit4c_p2p.portal.pages.login import current, still_in
 from dit4c_p2p.portal.pages.page import PageCall, page_handler
-from dit4c_p2p.portal.pages.passkeys import offer_passkey
+from dit4c_p2p.portal.pages.passkeys import offer_passkey_on_passkeys_page
 from dit4c_p2p.portal.services.instances import instance_log_text
 from dit4c_p2p.portal.storage import consent
 
 _LOG_LINES = 200
 
 
-def routes() -> list[web.RouteDef]:
+def dashboard_page_routes() -> list[web.RouteDef]:
     """Return the routes of the page, its buttons and its events."""
     return [
-        web.get("/", page_handler(dashboard)),
-        web.get("/events", events, allow_head=False),
-        web.post("/start", start),
-        web.post("/instances/{id}/stop", stop),
-        web.get("/instances/{id}/start", page_handler(start_page, after_login=True)),
-        web.post("/instances/{id}/start", start_again),
-        web.post("/instances/{id}/new-key", new_key),
-        web.post("/instances/{id}/save", save),
-        web.post("/instances/{id}/checkpoint", checkpoint),
-        web.post("/instances/{id}/go-on", go_on),
-        web.post("/instances/{id}/copy", copy),
-        web.get("/instances/{id}/log", log, allow_head=False),
-        web.get("/instances/{id}/rename", page_handler(rename_page)),
-        web.post("/instances/{id}/rename", rename),
-        web.get("/instances/{id}/discard", page_handler(confirm_discard)),
-        web.post("/instances/{id}/discard", discard),
+        web.get("/", page_handler(show_dashboard_page)),
+        web.get("/events", events_on_dashboard_page, allow_head=False),
+        web.post("/start", start_on_dashboard_page),
+        web.post("/instances/{id}/stop", stop_on_dashboard_page),
+        web.get(
+            "/instances/{id}/start", page_handler(start_form_on_dashboard_page, after_login=True)
+        ),
+        web.post("/instances/{id}/start", start_again_on_dashboard_page),
+        web.post("/instances/{id}/new-key", new_key_on_dashboard_page),
+        web.post("/instances/{id}/save", save_on_dashboard_page),
+        web.post("/instances/{id}/checkpoint", checkpoint_on_dashboard_page),
+        web.post("/instances/{id}/go-on", go_on_on_dashboard_page),
+        web.post("/instances/{id}/copy", copy_on_dashboard_page),
+        web.get("/instances/{id}/log", log_on_dashboard_page, allow_head=False),
+        web.get("/instances/{id}/rename", page_handler(rename_form_on_dashboard_page)),
+        web.post("/instances/{id}/rename", rename_on_dashboard_page),
+        web.get("/instances/{id}/discard", page_handler(confirm_discard_on_dashboard_page)),
+        web.post("/instances/{id}/discard", discard_on_dashboard_page),
     ]
 
 
-async def dashboard(call: PageCall) -> web.Response:
+async def show_dashboard_page(call: PageCall) -> web.Response:
     """Show the tools and the person's instances."""
     found = await call.parts.instances.of(call.session.who)
     return call.page(
         "dashboard.html",
         images=(await catalogue(call.parts.config, call.session.who)).offered,
-        instances=await _views(call.parts, found),
+        instances=await _views_for_dashboard_page(call.parts, found),
         stores=bool(call.parts.public.fileservers),
         machines=await reached_machines(call.parts.config.scheduler, call.parts.reach),
         cluster_away=not call.parts.links.connected(call.parts.config.scheduler),
-        offer_passkey=await offer_passkey(call),
+        offer_passkey=await offer_passkey_on_passkeys_page(call),
     )
 
 
-async def start(request: web.Request) -> web.Response:
+async def start_on_dashboard_page(request: web.Request) -> web.Response:
     """Start an image."""
-    session = await _session(request)
+    session = await _session_for_dashboard_page(request)
     form = await checked_form(request, session)
     try:
         instance = await services(request).instances.start(
             session.who, form.get("image", ""), form.get("name", ""), form.get("machine", "")
         )
     except PortalError as error:
-        if _is_script(request):
+        if _is_script_for_dashboard_page(request):
             raise
-        return await dashboard(PageCall(request, session, error=error))
-    return await _done(request, instance, status=201)
+        return await show_dashboard_page(PageCall(request, session, error=error))
+    return await _done_for_dashboard_page(request, instance, status=201)
 
 
-async def stop(request: web.Request) -> web.Response:
+async def stop_on_dashboard_page(request: web.Request) -> web.Response:
     """Stop an instance."""
-    return await _wish(request, services(request).instances.stop)
+    return await _wish_for_dashboard_page(request, services(request).instances.stop)
 
 
-async def start_page(call: PageCall) -> web.Response:
+async def start_form_on_dashboard_page(call: PageCall) -> web.Response:
     """The Start button alone: the page of an instance that is stopped leads here."""
     instance = await call.parts.instances.get(call.session.who, call.path("id"))
-    shown = await _view(call.parts, instance)
+    shown = await _view_for_dashboard_page(call.parts, instance)
     return call.page("start_instance.html", instance=shown)
 
 
-async def start_again(request: web.Request) -> web.Response:
+async def start_again_on_dashboard_page(request: web.Request) -> web.Response:
     """The Start button of an instance that is stopped."""
-    return await _wish(request, services(request).instances.start_again)
+    return await _wish_for_dashboard_page(request, services(request).instances.start_again)
 
 
-async def new_key(request: web.Request) -> web.Response:
+async def new_key_on_dashboard_page(request: web.Request) -> web.Response:
     """The button of an instance whose key was revoked."""
-    return await _wish(request, services(request).instances.new_key)
+    return await _wish_for_dashboard_page(request, services(request).instances.new_key)
 
 
-async def save(request: web.Request) -> web.Response:
+async def save_on_dashboard_page(request: web.Request) -> web.Response:
     """The Save button of an instance."""
-    return await _wish(request, services(request).saves.want)
+    return await _wish_for_dashboard_page(request, services(request).saves.want)
 
 
-async def checkpoint(request: web.Request) -> web.Response:
+async def checkpoint_on_dashboard_page(request: web.Request) -> web.Response:
     """The Checkpoint button of an instance that runs."""
-    return await _wish(request, services(request).checkpoints.want)
+    return await _wish_for_dashboard_page(request, services(request).checkpoints.want)
 
 
-async def go_on(request: web.Request) -> web.Response:
+async def go_on_on_dashboard_page(request: web.Request) -> web.Response:
     """The button of an instance whose machine is lost, and that has a checkpoint."""
-    return await _wish(request, services(request).moves.go_on)
+    return await _wish_for_dashboard_page(request, services(request).moves.go_on)
 
 
-async def copy(request: web.Request) -> web.Response:
+async def copy_on_dashboard_page(request: web.Request) -> web.Response:
     """The "Start a copy" button of an instance that is preserved."""
-    return await _wish(request, services(request).saves.copy)
+    return await _wish_for_dashboard_page(request, services(request).saves.copy)
 
 
-async def log(request: web.Request) -> web.Response:
+async def log_on_dashboard_page(request: web.Request) -> web.Response:
     """The newest lines of an instance's log, for the drawer of its row; also while it starts."""
-    parts, session = services(request), await _session(request)
+    parts, session = services(request), await _session_for_dashboard_page(request)
     instance = await parts.instances.get(session.who, request.match_info["id"])
     text = await instance_log_text(parts, instance, _LOG_LINES)
-    if _is_script(request):
+    if _is_script_for_dashboard_page(request):
         return json_answer({"text": text})
     return web.Response(text=text, content_type="text/plain")
 
 
-async def rename_page(call: PageCall) -> web.Response:
+async def rename_form_on_dashboard_page(call: PageCall) -> web.Response:
     """Show the form for another name, for browsers without JavaScript."""
     instance = await call.parts.instances.get(call.session.who, call.path("id"))
     form = {"name": instance.name, **call.form}
     return call.page("rename_instance.html", instance=instance, form=form)
 
 
-async def rename(request: web.Request) -> web.Response:
+async def rename_on_dashboard_page(request: web.Request) -> web.Response:
     """Give an instance another name; its address stays."""
-    session = await _session(request)
+    session = await _session_for_dashboard_page(request)
     form = await checked_form(request, session)
     id, name = request.match_info["id"], form.get("name", "")
     try:
         instance = await services(request).instances.rename(session.who, id, name)
     except (BadRequest, Conflict) as error:
-        if _is_script(request):
+        if _is_script_for_dashboard_page(request):
             raise
-        return await rename_page(PageCall(request, session, form=form, error=error))
-    return await _done(request, instance, status=200)
+        return await rename_form_on_dashboard_page(
+            PageCall(request, session, form=form, error=error)
+        )
+    return await _done_for_dashboard_page(request, instance, status=200)
 
 
-async def _wish(
+async def _wish_for_dashboard_page(
     request: web.Request, ask: Callable[[Caller, str], Awaitable[Instance]]
 ) -> web.Response:
-    session = await _session(request)
+    session = await _session_for_dashboard_page(request)
     await checked_form(request, session)
     try:
         instance = await ask(session.who, request.match_info["id"])
     except (Conflict, TooMany) as error:
-        if _is_script(request):
+        if _is_script_for_dashboard_page(request):
             raise
-        return await dashboard(PageCall(request, session, error=error))
-    return await _done(request, instance, status=202)
+        return await show_dashboard_page(PageCall(request, session, error=error))
+    return await _done_for_dashboard_page(request, instance, status=202)
 
 
-async def confirm_discard(call: PageCall) -> web.Response:
+async def confirm_discard_on_dashboard_page(call: PageCall) -> web.Response:
     """The question, as a page of its own: for browsers without JavaScript.
 
     Who comes back to it once the instance is going or gone is not asked again.
     """
     instance = await call.parts.instances.get(call.session.who, call.path("id"))
-    asked_of = await _view(call.parts, instance)
+    asked_of = await _view_for_dashboard_page(call.parts, instance)
     if "discard" not in asked_of["actions"]:
         return go_to("/")
     return call.page("discard.html", instance=asked_of)
 
 
-async def discard(request: web.Request) -> web.Response:
+async def discard_on_dashboard_page(request: web.Request) -> web.Response:
     """The answer "yes"."""
-    session = await _session(request)
+    session = await _session_for_dashboard_page(request)
     await checked_form(request, session)
     id = request.match_info["id"]
     instance = await services(request).instances.discard(session.who, id)
-    return await _done(request, instance, status=202)
+    return await _done_for_dashboard_page(request, instance, status=202)
 
 
-async def events(request: web.Request) -> web.StreamResponse:
+async def events_on_dashboard_page(request: web.Request) -> web.StreamResponse:
     """``all`` first, then ``instance`` whenever one changes, ``session`` when it has ended.
 
     ``memory`` is how much memory one uses, where nothing else of it has changed.
     """
-    parts, session = services(request), await _session(request)
+    parts, session = services(request), await _session_for_dashboard_page(request)
     with parts.hub.subscribe(f"person:{session.who.id}") as subscription:
         async with EventStream(request) as stream:
             found = await parts.instances.of(session.who)
-            await stream.send(_json(await _views(parts, found)), "all")
+            await stream.send(
+                _json_for_dashboard_page(await _views_for_dashboard_page(parts, found)), "all"
+            )
             while not subscription.closed:
                 changed = await subscription.changed(KEEPALIVE_S)
                 if not await still_in(request):
@@ -206,39 +212,47 @@ async def events(request: web.Request) -> web.StreamResponse:
                     owner_id=session.who.id, id__in=[one.removeprefix(MEMORY) for one in changed]
                 )
                 whole = [one for one in found if one.id in changed]
-                for item in await _views(parts, whole):
-                    await stream.send(_json(item), "instance")
+                for item in await _views_for_dashboard_page(parts, whole):
+                    await stream.send(_json_for_dashboard_page(item), "instance")
                 for one in found:
                     if one.id not in changed:
                         text = view.memory_text(parts.memory.of(one))
-                        await stream.send(_json({"id": one.id, "memory": text}), "memory")
+                        await stream.send(
+                            _json_for_dashboard_page({"id": one.id, "memory": text}), "memory"
+                        )
                 if not changed:
                     await stream.keep_alive()
     return stream.response
 
 
-async def _done(request: web.Request, instance: Instance, *, status: int) -> web.Response:
+async def _done_for_dashboard_page(
+    request: web.Request, instance: Instance, *, status: int
+) -> web.Response:
     """Return the instance as JSON to a script, or redirect a person to the page."""
-    if _is_script(request):
-        return json_answer(await _view(services(request), instance), status=status)
+    if _is_script_for_dashboard_page(request):
+        return json_answer(
+            await _view_for_dashboard_page(services(request), instance), status=status
+        )
     response = go_to("/")
     notices.leave(request, response, notices.DONE)
     return response
 
 
-async def _session(request: web.Request) -> LoggedIn:
+async def _session_for_dashboard_page(request: web.Request) -> LoggedIn:
     session = await current(request)
     if session is None:
         raise Unauthorized("you are not logged in any more", hint="open a new login link")
     return session
 
 
-async def _view(parts: PortalContext, instance: Instance) -> dict[str, Any]:
-    (found,) = await _views(parts, [instance])
+async def _view_for_dashboard_page(parts: PortalContext, instance: Instance) -> dict[str, Any]:
+    (found,) = await _views_for_dashboard_page(parts, [instance])
     return found
 
 
-async def _views(parts: PortalContext, instances: list[Instance]) -> list[dict[str, Any]]:
+async def _views_for_dashboard_page(
+    parts: PortalContext, instances: list[Instance]
+) -> list[dict[str, Any]]:
     known = await catalogue(parts.config)
     lent_by = await consent.lenders(instances) if parts.public.fileservers else {}
     return [
@@ -253,9 +267,9 @@ async def _views(parts: PortalContext, instances: list[Instance]) -> list[dict[s
     ]
 
 
-def _json(data: object) -> str:
+def _json_for_dashboard_page(data: object) -> str:
     return json.dumps(data, ensure_ascii=False)
 
 
-def _is_script(request: web.Request) -> bool:
+def _is_script_for_dashboard_page(request: web.Request) -> bool:
     return "application/json" in request.headers.get("Accept", "")

@@ -25,17 +25,19 @@ AUTHORIZATION_PATH = "/oauth/device_authorization"
 _MAX_CODE_CHARS = 40
 
 
-def routes() -> list[web.RouteDef]:
+def device_page_routes() -> list[web.RouteDef]:
     """For the program, and for its person."""
     return [
-        web.post(AUTHORIZATION_PATH, begin),
-        web.get(DEVICE_PATH, page_handler(ask, after_login=True)),
-        web.post(DEVICE_PATH, form_handler(ask)),
-        web.post(f"{DEVICE_PATH}/decide", form_handler(decide, again=ask)),
+        web.post(AUTHORIZATION_PATH, begin_on_device_page),
+        web.get(DEVICE_PATH, page_handler(ask_on_device_page, after_login=True)),
+        web.post(DEVICE_PATH, form_handler(ask_on_device_page)),
+        web.post(
+            f"{DEVICE_PATH}/decide", form_handler(decide_on_device_page, again=ask_on_device_page)
+        ),
     ]
 
 
-async def begin(request: web.Request) -> web.Response:
+async def begin_on_device_page(request: web.Request) -> web.Response:
     """Codes for a program (section 3.2); ``name`` is an addition of ours."""
     parts, form = services(request), await read_form(request)
     try:
@@ -47,7 +49,7 @@ async def begin(request: web.Request) -> web.Response:
             origin=request.remote or "",
         )
     except DeviceRefused as error:
-        return refusal(error)
+        return refusal_on_device_page(error)
     page = parts.config.url + DEVICE_PATH
     return json_answer(
         {
@@ -61,13 +63,13 @@ async def begin(request: web.Request) -> web.Response:
     )
 
 
-def refusal(error: DeviceRefused) -> web.Response:
+def refusal_on_device_page(error: DeviceRefused) -> web.Response:
     """An error as RFC 6749 section 5.2 has it."""
     said = {"error": error.error, "error_description": str(error)}
     return json_answer(said, status=error.status)
 
 
-async def ask(call: PageCall) -> web.Response:
+async def ask_on_device_page(call: PageCall) -> web.Response:
     """A field for the code; with one, what the program wants and who asks."""
     typed = call.form.get("user_code") or call.request.query.get("user_code", "")
     typed, error, found = typed[:_MAX_CODE_CHARS], call.error, None
@@ -79,10 +81,10 @@ async def ask(call: PageCall) -> web.Response:
     call = PageCall(call.request, call.session, call.form, error)
     if found is None:
         return call.page("device_code.html", form={"user_code": typed})
-    return call.page("device_confirm.html", **_shown(found, typed))
+    return call.page("device_confirm.html", **_shown_for_device_page(found, typed))
 
 
-async def decide(call: PageCall) -> web.Response:
+async def decide_on_device_page(call: PageCall) -> web.Response:
     """Let the program in, or refuse it."""
     approved = call.form.get("answer") == "approve"
     found = await call.parts.device_codes.decide(
@@ -91,7 +93,7 @@ async def decide(call: PageCall) -> web.Response:
     return call.page("device_done.html", approved=approved, name=found.name)
 
 
-def _shown(found: DeviceCode, typed: str) -> dict[str, Any]:
+def _shown_for_device_page(found: DeviceCode, typed: str) -> dict[str, Any]:
     return {
         "code": clean_user_code(typed),
         "name": found.name,

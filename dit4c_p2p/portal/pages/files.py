@@ -53,25 +53,30 @@ _DRAIN_S = 20.0
 _DOWNLOAD_POLICY = "sandbox; default-src 'none'; frame-ancestors 'none'"
 
 
-def routes() -> list[web.RouteDef]:
+def files_page_routes() -> list[web.RouteDef]:
     """The pages, their forms, uploads and downloads."""
     return [
-        web.get("/files", page_handler(places_page)),
-        web.get("/files/usage", page_handler(usage)),
-        web.get("/files/browse/{path:.+}", page_handler(folder_page)),
-        web.post("/files/browse/{path:.+}", form_handler(change, again=folder_page)),
-        web.get("/files/ask/{path:.+}", page_handler(ask_page)),
-        web.get("/files/download/{path:.+}", page_handler(download), allow_head=False),
-        web.post("/files/upload/{path:.+}", upload_form),
-        web.put("/files/upload/{path:.+}", upload_script),
-        web.get("/files/upload/{path:.+}", check_upload),
+        web.get("/files", page_handler(places_on_files_page)),
+        web.get("/files/usage", page_handler(usage_on_files_page)),
+        web.get("/files/browse/{path:.+}", page_handler(folder_on_files_page)),
+        web.post(
+            "/files/browse/{path:.+}",
+            form_handler(change_on_files_page, again=folder_on_files_page),
+        ),
+        web.get("/files/ask/{path:.+}", page_handler(ask_on_files_page)),
+        web.get(
+            "/files/download/{path:.+}", page_handler(download_on_files_page), allow_head=False
+        ),
+        web.post("/files/upload/{path:.+}", upload_form_on_files_page),
+        web.put("/files/upload/{path:.+}", upload_script_on_files_page),
+        web.get("/files/upload/{path:.+}", check_upload_on_files_page),
     ]
 
 
 # ---- pages
 
 
-async def places_page(call: PageCall) -> web.Response:
+async def places_on_files_page(call: PageCall) -> web.Response:
     """Where one's files are: one's own, those of instances, those of groups."""
     placed = await call.parts.grants.folders_of(call.by)
     instances = {one.id: one async for one in Instance.filter(owner_id=call.by)}
@@ -101,7 +106,7 @@ async def places_page(call: PageCall) -> web.Response:
     )
 
 
-async def usage(call: PageCall) -> web.Response:
+async def usage_on_files_page(call: PageCall) -> web.Response:
     """How much of one's own quota is used, for the dashboard's script; 204 if it is not known."""
     placed = [one for one in await call.parts.grants.folders_of(call.by) if one.is_own]
     for found in (await call.parts.usage.of(call.by, placed)).values():
@@ -110,9 +115,9 @@ async def usage(call: PageCall) -> web.Response:
     return web.Response(status=204)
 
 
-async def folder_page(call: PageCall) -> web.Response:
+async def folder_on_files_page(call: PageCall) -> web.Response:
     """What is in a folder, and what can be done there; a file is downloaded."""
-    place = await files.find_place(call.parts, call.by, path_of(call.request))
+    place = await files.find_place(call.parts, call.by, path_of_on_files_page(call.request))
     if place.is_past and place.snapshot is None:
         return go_to(f"/files/earlier/{place.live.url}")
     items: list[Item] = []
@@ -127,15 +132,15 @@ async def folder_page(call: PageCall) -> web.Response:
         # What was granted and never used has no folder yet.
         if not place.is_top:
             raise
-    number = _page_number(call.request)
+    number = _page_number_for_files_page(call.request)
     first = number * _SHOWN
     return call.page(
         "folder.html",
         place=place,
         past=snapshot_time(place.snapshot or b""),
-        title=await folder_title(place),
-        crumbs=await _crumbs(place),
-        items=[_row(place, item) for item in items[first : first + _SHOWN]],
+        title=await folder_title_on_files_page(place),
+        crumbs=await _crumbs_for_files_page(place),
+        items=[_row_for_files_page(place, item) for item in items[first : first + _SHOWN]],
         count=len(items),
         first=first,
         before=number - 1 if number else None,
@@ -144,9 +149,9 @@ async def folder_page(call: PageCall) -> web.Response:
     )
 
 
-async def ask_page(call: PageCall) -> web.Response:
+async def ask_on_files_page(call: PageCall) -> web.Response:
     """Another name, or whether something is to be deleted: for one thing in a folder."""
-    path = path_of(call.request)
+    path = path_of_on_files_page(call.request)
     what = call.request.query.get("what", "")
     if what not in ("rename", "delete") or not path.names:
         raise NotFound("there is no such page")
@@ -166,16 +171,20 @@ async def ask_page(call: PageCall) -> web.Response:
     )
 
 
-async def change(call: PageCall) -> web.Response:
+async def change_on_files_page(call: PageCall) -> web.Response:
     """A folder's forms: a new folder, another name, an end to something."""
     form = call.form
-    folder = await files.find_place(call.parts, call.by, path_of(call.request))
+    folder = await files.find_place(call.parts, call.by, path_of_on_files_page(call.request))
     match form.get("do"):
         case "mkdir":
-            await files.make_folder(call.parts, call.by, folder, _typed(form.get("name", "")))
+            await files.make_folder(
+                call.parts, call.by, folder, _typed_for_files_page(form.get("name", ""))
+            )
         case "rename":
             old = name_of_form(form.get("old", ""))
-            await files.rename(call.parts, call.by, folder, old, _typed(form.get("name", "")))
+            await files.rename(
+                call.parts, call.by, folder, old, _typed_for_files_page(form.get("name", ""))
+            )
         case "delete":
             await files.delete(call.parts, call.by, folder, name_of_form(form.get("old", "")))
         case _:
@@ -186,9 +195,9 @@ async def change(call: PageCall) -> web.Response:
 # ---- downloads
 
 
-async def download(call: PageCall) -> web.StreamResponse:
+async def download_on_files_page(call: PageCall) -> web.StreamResponse:
     """A file, or a folder as a ZIP archive; always an attachment that nothing is run from."""
-    path = path_of(call.request)
+    path = path_of_on_files_page(call.request)
     place = await files.find_place(call.parts, call.by, path)
     async with files.session(call.parts, call.by, place) as sftp:
         item = await file_actions.look(sftp, path)
@@ -200,7 +209,7 @@ async def download(call: PageCall) -> web.StreamResponse:
             name, contents = f"{name}.zip", file_actions.zip_folder(sftp, path)
         else:
             contents = file_actions.read(sftp, path, item.size_bytes)
-        response = web.StreamResponse(headers=_download_headers(name))
+        response = web.StreamResponse(headers=_download_headers_for_files_page(name))
         if item.kind == "file":
             response.content_length = item.size_bytes
         # What can't be read at all is an error page, not a broken download.
@@ -213,7 +222,7 @@ async def download(call: PageCall) -> web.StreamResponse:
             await response.write_eof()
         except PortalError:
             # The headers are gone: a broken connection is all that tells a browser.
-            _break_off(call.request)
+            _break_off_for_files_page(call.request)
         except ConnectionError:
             pass
         finally:
@@ -224,76 +233,84 @@ async def download(call: PageCall) -> web.StreamResponse:
 # ---- uploads
 
 
-async def upload_form(request: web.Request) -> web.Response:
+async def upload_form_on_files_page(request: web.Request) -> web.Response:
     """The upload form as a browser sends it by itself: the token first, then the files."""
     session = await current(request)
     if session is None:
         raise Unauthorized("you are not logged in any more", hint="open a new login link")
-    _check_origin(request)
+    _check_origin_for_files_page(request)
     if not request.content_type.startswith("multipart/form-data"):
         raise UnsupportedMedia("the body must be a form with files")
     parts = services(request)
-    folder = await files.find_place(parts, session.who.id, path_of(request))
+    folder = await files.find_place(parts, session.who.id, path_of_on_files_page(request))
     checked, replace = False, False
     try:
-        async for part in _parts(request):
+        async for part in _parts_for_files_page(request):
             if part.name == "csrf":
-                value = (await _field(part)).decode(errors="replace")
+                value = (await _field_for_files_page(part)).decode(errors="replace")
                 checked = hmac.compare_digest(value.encode(), session.csrf.encode())
             elif part.name == "replace":
-                replace = await _field(part) == b"1"
+                replace = await _field_for_files_page(part) == b"1"
             elif part.filename and part.name == "files":
                 if not checked:
                     break
-                name = FilePath((_typed(part.filename.rpartition("/")[2]),))
+                name = FilePath((_typed_for_files_page(part.filename.rpartition("/")[2]),))
                 await files.upload(
-                    *(parts, session.who.id, folder, name, _part_blocks(part)), replace=replace
+                    *(parts, session.who.id, folder, name, _part_blocks_for_files_page(part)),
+                    replace=replace,
                 )
         if not checked:
             raise Forbidden("the page was too old for this", hint="load it again, then try again")
     except PortalError as error:
-        return _closing(await folder_page(PageCall(request, session, {"name": ""}, error)))
+        return _closing_for_files_page(
+            await folder_on_files_page(PageCall(request, session, {"name": ""}, error))
+        )
     return go_to(f"/files/browse/{folder.path.url}")
 
 
-async def upload_script(request: web.Request) -> web.Response:
+async def upload_script_on_files_page(request: web.Request) -> web.Response:
     """One file as the body; ``?to=`` is its path below the folder, each part percent-encoded."""
     session = await current(request)
     if session is None:
         raise Unauthorized("you are not logged in any more", hint="open a new login link")
-    _check_origin(request)
+    _check_origin_for_files_page(request)
     token = request.headers.get("X-CSRF-Token", "")
     if not hmac.compare_digest(token.encode(errors="replace"), session.csrf.encode()):
         raise Forbidden("the page was too old for this", hint="load it again, then try again")
     parts = services(request)
-    folder = await files.find_place(parts, session.who.id, path_of(request))
+    folder = await files.find_place(parts, session.who.id, path_of_on_files_page(request))
     relative = FilePath.from_url(request.query.get("to", ""))
     replace = request.query.get("replace") == "1"
     try:
         size = await files.upload(
-            parts, session.who.id, folder, relative, _body_blocks(request), replace=replace
+            parts,
+            session.who.id,
+            folder,
+            relative,
+            _body_blocks_for_files_page(request),
+            replace=replace,
         )
     except PortalError:
         # A browser that is still sending would not hear why.
-        await _drain(request)
+        await _drain_for_files_page(request)
         raise
     return json_answer({"size": size}, status=HTTPStatus.CREATED)
 
 
-async def check_upload(request: web.Request) -> web.Response:
+async def check_upload_on_files_page(request: web.Request) -> web.Response:
     """Whether a file could be stored; a script asks before it sends a large one."""
     session = await current(request)
     if session is None:
         raise Unauthorized("you are not logged in any more", hint="open a new login link")
     parts = services(request)
-    folder = await files.find_place(parts, session.who.id, path_of(request))
+    folder = await files.find_place(parts, session.who.id, path_of_on_files_page(request))
     relative = FilePath.from_url(request.query.get("to", ""))
     replace = request.query.get("replace") == "1"
     await files.check_upload(parts, session.who.id, folder, relative, replace=replace)
     return web.Response(status=204)
 
 
-async def _drain(request: web.Request) -> None:
+async def _drain_for_files_page(request: web.Request) -> None:
     """Read what a browser still sends, up to a limit."""
     left = _MAX_DRAINED_BYTES
     try:
@@ -304,12 +321,12 @@ async def _drain(request: web.Request) -> None:
         return
 
 
-def _check_origin(request: web.Request) -> None:
+def _check_origin_for_files_page(request: web.Request) -> None:
     if request.headers.get("Origin") != services(request).config.url:
         raise Forbidden("the request comes from another site", hint="use the portal's own page")
 
 
-async def _body_blocks(request: web.Request) -> AsyncIterator[bytes]:
+async def _body_blocks_for_files_page(request: web.Request) -> AsyncIterator[bytes]:
     """The body, in blocks.
 
     :raises TooSlow, BadRequest: it does not come, or breaks off.
@@ -327,7 +344,7 @@ async def _body_blocks(request: web.Request) -> AsyncIterator[bytes]:
         yield block
 
 
-async def _parts(request: web.Request) -> AsyncIterator[BodyPartReader]:
+async def _parts_for_files_page(request: web.Request) -> AsyncIterator[BodyPartReader]:
     """The fields of a form with files.
 
     :raises BadRequest: it is malformed or breaks off.
@@ -347,7 +364,7 @@ async def _parts(request: web.Request) -> AsyncIterator[BodyPartReader]:
         raise BadRequest("the upload broke off, or is no form", hint="try again") from None
 
 
-async def _part_blocks(part: BodyPartReader) -> AsyncIterator[bytes]:
+async def _part_blocks_for_files_page(part: BodyPartReader) -> AsyncIterator[bytes]:
     while True:
         try:
             async with asyncio.timeout(_SILENCE_S):
@@ -361,13 +378,13 @@ async def _part_blocks(part: BodyPartReader) -> AsyncIterator[bytes]:
         yield block
 
 
-async def _field(part: BodyPartReader) -> bytes:
+async def _field_for_files_page(part: BodyPartReader) -> bytes:
     """A short field of a form with files.
 
     :raises BadRequest: it is not short.
     """
     value = b""
-    async for block in _part_blocks(part):
+    async for block in _part_blocks_for_files_page(part):
         value += block
         if len(value) > _MAX_FIELD_BYTES:
             raise BadRequest(f"{part.name} is too long")
@@ -377,7 +394,7 @@ async def _field(part: BodyPartReader) -> bytes:
 # ---- inside
 
 
-def path_of(request: web.Request) -> FilePath:
+def path_of_on_files_page(request: web.Request) -> FilePath:
     """The path in the request's URL, by its raw bytes.
 
     :raises BadRequest: it is none.
@@ -386,12 +403,12 @@ def path_of(request: web.Request) -> FilePath:
     return FilePath.from_url(rest)
 
 
-def _page_number(request: web.Request) -> int:
+def _page_number_for_files_page(request: web.Request) -> int:
     text = request.query.get("page", "0")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 5 else 0
 
 
-def _typed(text: str) -> bytes:
+def _typed_for_files_page(text: str) -> bytes:
     """A name that somebody typed, or that a browser names a file by.
 
     :raises BadRequest: it can't be a name.
@@ -399,7 +416,7 @@ def _typed(text: str) -> bytes:
     return checked_name(text.encode(errors="replace"))
 
 
-def _row(place: files.Place, item: Item) -> dict[str, Any]:
+def _row_for_files_page(place: files.Place, item: Item) -> dict[str, Any]:
     path = place.path.child(item.name)
     return {
         "name": shown_name(item.name),
@@ -410,7 +427,7 @@ def _row(place: files.Place, item: Item) -> dict[str, Any]:
     }
 
 
-async def folder_title(place: files.Place) -> str:
+async def folder_title_on_files_page(place: files.Place) -> str:
     """What a folder is called."""
     if place.is_past and len(place.below) == 1:
         return "Earlier versions"
@@ -429,17 +446,17 @@ async def folder_title(place: files.Place) -> str:
     return "Your files"
 
 
-async def _crumbs(place: files.Place) -> list[tuple[str, str]]:
+async def _crumbs_for_files_page(place: files.Place) -> list[tuple[str, str]]:
     """The folders above, each as its title and its path in a URL."""
     top = len(place.grant.path.split("/"))
     crumbs = []
     for depth in range(top, len(place.path.names)):
         above = files.Place(FilePath(place.path.names[:depth]), place.grant, place.server)
-        crumbs.append((await folder_title(above), above.path.url))
+        crumbs.append((await folder_title_on_files_page(above), above.path.url))
     return crumbs
 
 
-def _download_headers(name: str) -> dict[str, str]:
+def _download_headers_for_files_page(name: str) -> dict[str, str]:
     plain = "".join(char if char.isascii() and char not in '"\\%' else "_" for char in name)
     return {
         "Content-Type": "application/octet-stream",
@@ -449,12 +466,12 @@ def _download_headers(name: str) -> dict[str, str]:
     }
 
 
-def _break_off(request: web.Request) -> None:
+def _break_off_for_files_page(request: web.Request) -> None:
     if request.transport is not None:
         request.transport.abort()
 
 
-def _closing(response: web.Response) -> web.Response:
+def _closing_for_files_page(response: web.Response) -> web.Response:
     """The rest of the upload is not read."""
     response.headers["Connection"] = "close"
     response.force_close()

@@ -30,41 +30,60 @@ _NEW_GROUP = {"title": "", "id": ""}
 _NEW_MEMBER = {"person": "", "right": "read", "manage": ""}
 
 
-def routes() -> list[web.RouteDef]:
+def groups_page_routes() -> list[web.RouteDef]:
     """The list, one group, and what can be done."""
     one = "/groups/{id}"
     return [
-        web.get("/admin/groups", page_handler(list_page, admins=True)),
+        web.get("/admin/groups", page_handler(list_on_groups_page, admins=True)),
         web.post(
             "/admin/groups",
-            form_handler(create, again=list_page, admins=True, done="The group is made."),
+            form_handler(
+                create_on_groups_page,
+                again=list_on_groups_page,
+                admins=True,
+                done="The group is made.",
+            ),
         ),
-        web.get(one, page_handler(group_page)),
+        web.get(one, page_handler(group_on_groups_page)),
         web.post(
             f"{one}/members",
-            form_handler(put_member, again=group_page, done="The member is added or changed."),
+            form_handler(
+                put_member_on_groups_page,
+                again=group_on_groups_page,
+                done="The member is added or changed.",
+            ),
         ),
         web.post(
             f"{one}/members/{{person}}/remove",
-            form_handler(take_member, done="The member is removed."),
+            form_handler(take_member_on_groups_page, done="The member is removed."),
         ),
-        web.get(f"{one}/leave", page_handler(confirm_leave)),
-        web.post(f"{one}/leave", form_handler(leave, done="You have left the group.")),
+        web.get(f"{one}/leave", page_handler(confirm_leave_on_groups_page)),
         web.post(
-            f"{one}/title", form_handler(rename, again=group_page, admins=True, done="Renamed.")
+            f"{one}/leave", form_handler(leave_on_groups_page, done="You have left the group.")
+        ),
+        web.post(
+            f"{one}/title",
+            form_handler(
+                rename_on_groups_page, again=group_on_groups_page, admins=True, done="Renamed."
+            ),
         ),
         web.post(
             f"{one}/limits",
             form_handler(
-                change_limits, again=group_page, admins=True, done="The limits are changed."
+                change_limits_on_groups_page,
+                again=group_on_groups_page,
+                admins=True,
+                done="The limits are changed.",
             ),
         ),
-        web.post(f"{one}/close", form_handler(close, admins=True, done="Closed.")),
-        web.post(f"{one}/open", form_handler(reopen, admins=True, done="Opened again.")),
+        web.post(f"{one}/close", form_handler(close_on_groups_page, admins=True, done="Closed.")),
+        web.post(
+            f"{one}/open", form_handler(reopen_on_groups_page, admins=True, done="Opened again.")
+        ),
     ]
 
 
-async def list_page(call: PageCall) -> web.Response:
+async def list_on_groups_page(call: PageCall) -> web.Response:
     """All groups, the newest first, and a form for one more."""
     listing = Listing.asked(call, "/admin/groups", _COLUMNS, usual="-created")
     found = await listing.rows(groups.search_groups(listing.wanted))
@@ -82,7 +101,7 @@ async def list_page(call: PageCall) -> web.Response:
     )
 
 
-async def create(call: PageCall) -> web.Response:
+async def create_on_groups_page(call: PageCall) -> web.Response:
     """A new group; its members are put in on its own page."""
     form = call.form
     group = await create_group(
@@ -91,7 +110,7 @@ async def create(call: PageCall) -> web.Response:
     return go_to(f"/groups/{group.id}")
 
 
-async def group_page(call: PageCall) -> web.Response:
+async def group_on_groups_page(call: PageCall) -> web.Response:
     """A group and its members; forms for whoever may change them."""
     who = call.session.who
     group = await groups.group_seen_by(who, call.path("id"))
@@ -109,7 +128,7 @@ async def group_page(call: PageCall) -> web.Response:
     )
 
 
-async def put_member(call: PageCall) -> web.Response:
+async def put_member_on_groups_page(call: PageCall) -> web.Response:
     """One more member, or other rights for one."""
     id, form = call.path("id"), call.form
     right = form.get("right", "read")
@@ -129,57 +148,57 @@ async def put_member(call: PageCall) -> web.Response:
     return go_to(f"/groups/{id}")
 
 
-async def take_member(call: PageCall) -> web.Response:
+async def take_member_on_groups_page(call: PageCall) -> web.Response:
     """One member fewer."""
     id = call.path("id")
     await groups.group_managed_by(call.session.who, id)
     await take_member_out_of_group(call.parts, call.session.who, id, call.path("person"))
-    return go_to("/account" if await _gone(call, id) else f"/groups/{id}")
+    return go_to("/account" if await _gone_for_groups_page(call, id) else f"/groups/{id}")
 
 
-async def confirm_leave(call: PageCall) -> web.Response:
+async def confirm_leave_on_groups_page(call: PageCall) -> web.Response:
     """What leaving means, before it is done."""
     group = await groups.group_seen_by(call.session.who, call.path("id"))
     return call.page("leave_group.html", group=group_view(group))
 
 
-async def leave(call: PageCall) -> web.Response:
+async def leave_on_groups_page(call: PageCall) -> web.Response:
     """The answer "yes"."""
     await take_member_out_of_group(call.parts, call.session.who, call.path("id"), call.by)
     return go_to("/account")
 
 
-async def rename(call: PageCall) -> web.Response:
+async def rename_on_groups_page(call: PageCall) -> web.Response:
     """Another title."""
     id = call.path("id")
     await rename_group(call.parts, id, call.form.get("title", ""), by=call.by)
     return go_to(f"/groups/{id}")
 
 
-async def change_limits(call: PageCall) -> web.Response:
+async def change_limits_on_groups_page(call: PageCall) -> web.Response:
     """Choose how many instances each member may have."""
     id = call.path("id")
     await limit_group(call.parts, id, limits_in(call.form), by=call.by)
     return go_to(f"/groups/{id}")
 
 
-async def close(call: PageCall) -> web.Response:
+async def close_on_groups_page(call: PageCall) -> web.Response:
     """Its folder is taken away from its members."""
-    return await _close(call, closed=True)
+    return await _close_for_groups_page(call, closed=True)
 
 
-async def reopen(call: PageCall) -> web.Response:
+async def reopen_on_groups_page(call: PageCall) -> web.Response:
     """Its folder is given back."""
-    return await _close(call, closed=False)
+    return await _close_for_groups_page(call, closed=False)
 
 
-async def _close(call: PageCall, *, closed: bool) -> web.Response:
+async def _close_for_groups_page(call: PageCall, *, closed: bool) -> web.Response:
     id = call.path("id")
     await close_group(call.parts, id, closed=closed, by=call.by)
     return go_to(f"/groups/{id}")
 
 
-async def _gone(call: PageCall, id: str) -> bool:
+async def _gone_for_groups_page(call: PageCall, id: str) -> bool:
     """Whether the caller can't see the group any more."""
     who = call.session.who
     return not who.is_admin and not await GroupMember.exists(group_id=id, person_id=who.id)

@@ -45,8 +45,12 @@ def institution_files(config: LoginConfig) -> dict[str, bytes]:
     """
     pictures = {_LOGO: config.logo, _BACKGROUND: config.background}
     for provider in config.providers:
-        pictures[_icon(provider.id)] = provider.icon
-    files = {f"{name}{path.suffix.lower()}": _read(path) for name, path in pictures.items() if path}
+        pictures[_icon_for_institution_page(provider.id)] = provider.icon
+    files = {
+        f"{name}{path.suffix.lower()}": _read_for_institution_page(path)
+        for name, path in pictures.items()
+        if path
+    }
     for name in files:
         if name.startswith(_BACKGROUND):
             files = {
@@ -56,13 +60,13 @@ def institution_files(config: LoginConfig) -> dict[str, bytes]:
     return files
 
 
-def institution(config: LoginConfig, static: StaticFiles) -> Institution:
+def show_institution_page(config: LoginConfig, static: StaticFiles) -> Institution:
     """What the login page shows of the institution."""
     paragraphs = [part.strip() for part in config.text.replace("\r", "").split("\n\n")]
     return Institution(
         title=config.title,
         paragraphs=[part for part in paragraphs if part],
-        logo=_url(static, _LOGO, config.logo),
+        logo=_url_for_institution_page(static, _LOGO, config.logo),
         style=static.url(_STYLE) if _STYLE in static else "",
     )
 
@@ -70,18 +74,18 @@ def institution(config: LoginConfig, static: StaticFiles) -> Institution:
 def icon_url(config: LoginConfig, static: StaticFiles, provider: str) -> str:
     """A provider's icon; empty if it has none."""
     path = next((one.icon for one in config.providers if one.id == provider), None)
-    return _url(static, _icon(provider), path)
+    return _url_for_institution_page(static, _icon_for_institution_page(provider), path)
 
 
-def _icon(provider: str) -> str:
+def _icon_for_institution_page(provider: str) -> str:
     return f"provider-{provider}"
 
 
-def _url(static: StaticFiles, name: str, path: Path | None) -> str:
+def _url_for_institution_page(static: StaticFiles, name: str, path: Path | None) -> str:
     return static.url(f"{name}{path.suffix.lower()}") if path else ""
 
 
-def _read(path: Path) -> bytes:
+def _read_for_institution_page(path: Path) -> bytes:
     starts = _KINDS.get(path.suffix.lower())
     if starts is None:
         raise ConfigError(

@@ -35,16 +35,23 @@ _COLUMNS = {
 _NEW = {"label": "", "uses": "1", "expires": "", "admin": "", "group": "", "ends": ""}
 
 
-def routes() -> list[web.RouteDef]:
+def invitations_page_routes() -> list[web.RouteDef]:
     """For guests, and for admins."""
     return [
-        web.get("/invitation/{token}", offer),
-        web.post("/invitation/{token}", accept),
-        web.get("/admin/invitations", page_handler(all_invitations, admins=True)),
-        web.post("/admin/invitations", form_handler(make, again=all_invitations, admins=True)),
+        web.get("/invitation/{token}", offer_on_invitations_page),
+        web.post("/invitation/{token}", accept_on_invitations_page),
+        web.get(
+            "/admin/invitations", page_handler(all_invitations_on_invitations_page, admins=True)
+        ),
+        web.post(
+            "/admin/invitations",
+            form_handler(
+                make_on_invitations_page, again=all_invitations_on_invitations_page, admins=True
+            ),
+        ),
         web.post(
             "/admin/invitations/{id}/end",
-            form_handler(end, admins=True, done="The invitation is ended."),
+            form_handler(end_on_invitations_page, admins=True, done="The invitation is ended."),
         ),
     ]
 
@@ -52,13 +59,13 @@ def routes() -> list[web.RouteDef]:
 # ---- for a guest
 
 
-async def offer(request: web.Request) -> web.Response:
+async def offer_on_invitations_page(request: web.Request) -> web.Response:
     """Who invites, and how to come in; nothing is used up yet."""
     canonical(request)
-    return await _offer(request)
+    return await _offer_for_invitations_page(request)
 
 
-async def _offer(
+async def _offer_for_invitations_page(
     request: web.Request, *, name: str = "", error: PortalError | None = None
 ) -> web.Response:
     token, parts = request.match_info["token"], services(request)
@@ -83,7 +90,7 @@ async def _offer(
     return private(response)
 
 
-async def accept(request: web.Request) -> web.Response:
+async def accept_on_invitations_page(request: web.Request) -> web.Response:
     """Make the account and log its person in."""
     canonical(request)
     form = await checked_visit(request)
@@ -96,7 +103,7 @@ async def accept(request: web.Request) -> web.Response:
             browser=describe_browser(request),
         )
     except BadRequest as error:
-        return await _offer(request, name=name, error=error)
+        return await _offer_for_invitations_page(request, name=name, error=error)
     response = where_to(request)
     await enter(request, response, token, earlier)
     return private(response)
@@ -105,7 +112,7 @@ async def accept(request: web.Request) -> web.Response:
 # ---- for admins
 
 
-async def all_invitations(call: PageCall, url: str = "") -> web.Response:
+async def all_invitations_on_invitations_page(call: PageCall, url: str = "") -> web.Response:
     """Those there are, the newest first, and a form for one more; what was typed stays in it.
 
     :param url: of an invitation just made, shown this one time.
@@ -116,7 +123,7 @@ async def all_invitations(call: PageCall, url: str = "") -> web.Response:
     return call.page(
         "admin_invitations.html",
         invitations=[
-            _view(one, now)
+            _view_for_invitations_page(one, now)
             for one in listing.items(
                 await invitations.all_invitations(),
                 key=getattr,
@@ -131,7 +138,7 @@ async def all_invitations(call: PageCall, url: str = "") -> web.Response:
     )
 
 
-async def make(call: PageCall) -> web.Response:
+async def make_on_invitations_page(call: PageCall) -> web.Response:
     """Make an invitation; its link is shown this one time."""
     form = {**_NEW, **call.form}
     if not form["uses"].isascii() or not form["uses"].isdigit():
@@ -149,16 +156,16 @@ async def make(call: PageCall) -> web.Response:
         person_ends_at=end_of_day(form["ends"], field="ends"),
         by=call.by,
     )
-    return await all_invitations(PageCall(call.request, call.session), url)
+    return await all_invitations_on_invitations_page(PageCall(call.request, call.session), url)
 
 
-async def end(call: PageCall) -> web.Response:
+async def end_on_invitations_page(call: PageCall) -> web.Response:
     """Let nobody come by an invitation any more."""
     await end_invitation(call.parts, call.path("id"), by=call.by)
     return go_to("/admin/invitations")
 
 
-def _view(invitation: Invitation, now: float) -> dict[str, object]:
+def _view_for_invitations_page(invitation: Invitation, now: float) -> dict[str, object]:
     return {
         "id": public_id(invitation.digest),
         "label": invitation.label,

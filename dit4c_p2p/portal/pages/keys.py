@@ -36,21 +36,21 @@ class Holder:
     label: str = ""
 
 
-def routes() -> list[web.RouteDef]:
+def keys_page_routes() -> list[web.RouteDef]:
     """Return the routes of the list, of one key and of revocation."""
     one = "/admin/keys/{fingerprint}"
     return [
-        web.get("/admin/keys", page_handler(keys, admins=True)),
-        web.get(one, page_handler(history, admins=True)),
-        web.get(f"{one}/revoke", page_handler(confirm_revoke, admins=True)),
+        web.get("/admin/keys", page_handler(show_keys_page, admins=True)),
+        web.get(one, page_handler(history_on_keys_page, admins=True)),
+        web.get(f"{one}/revoke", page_handler(confirm_revoke_on_keys_page, admins=True)),
         web.post(
             f"{one}/revoke",
-            form_handler(revoke, admins=True, done="The key is revoked everywhere."),
+            form_handler(revoke_on_keys_page, admins=True, done="The key is revoked everywhere."),
         ),
     ]
 
 
-async def keys(call: PageCall) -> web.Response:
+async def show_keys_page(call: PageCall) -> web.Response:
     """Show the keys in force or the revoked ones, found by holder, label or fingerprint."""
     await call.parts.registry.write_seen()
     state = call.request.query.get("state", "")
@@ -60,11 +60,11 @@ async def keys(call: PageCall) -> web.Response:
     listing = Listing.asked(call, "/admin/keys", _COLUMNS, usual=usual, kept={"state": state})
     rows = SshKey.filter(revoked_at__isnull=state == "in_force")
     if listing.wanted:
-        rows = rows.filter(await _like(listing.wanted, in_force=state == "in_force"))
+        rows = rows.filter(await _like_for_keys_page(listing.wanted, in_force=state == "in_force"))
     found = await listing.rows(rows)
     return call.page(
         "admin_keys.html",
-        keys=await _shown(found),
+        keys=await _shown_for_keys_page(found),
         state=state,
         others=await SshKey.filter(revoked_at__isnull=state != "in_force").count(),
         listing=listing,
@@ -72,14 +72,14 @@ async def keys(call: PageCall) -> web.Response:
     )
 
 
-async def history(call: PageCall) -> web.Response:
+async def history_on_keys_page(call: PageCall) -> web.Response:
     """Show one key with its whole fingerprint and what happened to it.
 
     :raises NotFound: no such key.
     """
-    key = await _key(call)
+    key = await _key_for_keys_page(call)
     changes = KeyChange.filter(fingerprint=key.fingerprint).order_by("-change")
-    (shown,) = await _shown([key])
+    (shown,) = await _shown_for_keys_page([key])
     return call.page(
         "admin_key.html",
         key=shown,
@@ -91,25 +91,25 @@ async def history(call: PageCall) -> web.Response:
     )
 
 
-async def confirm_revoke(call: PageCall) -> web.Response:
+async def confirm_revoke_on_keys_page(call: PageCall) -> web.Response:
     """Ask for confirmation, with the consequences of revoking."""
-    return call.page("revoke.html", key=key_view(await _key(call)))
+    return call.page("revoke.html", key=key_view(await _key_for_keys_page(call)))
 
 
-async def revoke(call: PageCall) -> web.Response:
+async def revoke_on_keys_page(call: PageCall) -> web.Response:
     """Revoke the key."""
     await revoke_key(call.parts, call.path("fingerprint"), by=call.by)
     return go_to("/admin/keys")
 
 
-async def _key(call: PageCall) -> SshKey:
+async def _key_for_keys_page(call: PageCall) -> SshKey:
     key = await SshKey.get_or_none(fingerprint=call.path("fingerprint"))
     if key is None:
         raise NotFound("there is no such key")
     return key
 
 
-async def _like(wanted: str, *, in_force: bool) -> Q:
+async def _like_for_keys_page(wanted: str, *, in_force: bool) -> Q:
     """Return the condition of a search: holder, label, fingerprint in either form, or owner."""
     plain = wanted.removeprefix("SHA256:").replace("+", "-").replace("/", "_").rstrip("=")
     owned = Instance.filter(Q(owner_id__icontains=wanted) | Q(name__icontains=wanted)).limit(
@@ -123,9 +123,9 @@ async def _like(wanted: str, *, in_force: bool) -> Q:
     return like | Q(name__in=names) if names else like
 
 
-async def _shown(found: Iterable[SshKey]) -> list[dict[str, object]]:
+async def _shown_for_keys_page(found: Iterable[SshKey]) -> list[dict[str, object]]:
     rows = list(found)
-    holders = await _holders(rows)
+    holders = await _holders_for_keys_page(rows)
     return [
         {
             "view": key_view(row),
@@ -137,7 +137,7 @@ async def _shown(found: Iterable[SshKey]) -> list[dict[str, object]]:
     ]
 
 
-async def _holders(rows: Iterable[SshKey]) -> dict[str, Holder]:
+async def _holders_for_keys_page(rows: Iterable[SshKey]) -> dict[str, Holder]:
     """Return whose key each is, by the peer's name."""
     names = {row.name: PeerName.parse(row.name) for row in rows}
     ids = [name.id for name in names.values()]

@@ -10,8 +10,8 @@ from dit4c_p2p.portal.models import Group, Person
 def limit_fields(row: Person | Group) -> dict[str, str]:
     """Return the form's values of the limits chosen for a person or a group."""
     return {
-        "instances_limit": _text(row.instances_limit),
-        "instances_at_once_limit": _text(row.instances_at_once_limit),
+        "instances_limit": _text_for_limits_page(row.instances_limit),
+        "instances_at_once_limit": _text_for_limits_page(row.instances_at_once_limit),
     }
 
 
@@ -21,12 +21,12 @@ def limits_in(form: Mapping[str, str]) -> LimitsChange:
     :raises BadRequest: a field holds no number from 0 to ``MAX_INSTANCES``.
     """
     return LimitsChange(
-        _number(form.get("instances_limit", ""), "instances_limit"),
-        _number(form.get("instances_at_once_limit", ""), "instances_at_once_limit"),
+        _number_for_limits_page(form.get("instances_limit", ""), "instances_limit"),
+        _number_for_limits_page(form.get("instances_at_once_limit", ""), "instances_at_once_limit"),
     )
 
 
-def _number(text: str, field: str) -> int | None:
+def _number_for_limits_page(text: str, field: str) -> int | None:
     text = text.strip()
     if not text:
         return None
@@ -39,5 +39,5 @@ def _number(text: str, field: str) -> int | None:
     return int(text)
 
 
-def _text(number: int | None) -> str:
+def _text_for_limits_page(number: int | None) -> str:
     return "" if number is None else str(number)

@@ -95,7 +95,7 @@ class Listing:
         kept = [one for one in found if wanted in text(one).casefold()] if wanted else list(found)
         names = self.columns[self.sort.removeprefix("-")]
         kept.sort(
-            key=lambda one: tuple(_sortable(key(one, name)) for name in names),
+            key=lambda one: tuple(_sortable_for_listing_page(key(one, name)) for name in names),
             reverse=self.sort.startswith("-"),
         )
         self._count(len(kept))
@@ -138,7 +138,7 @@ class Listing:
         return f"{self.path}?{given}" if given else self.path
 
 
-def _sortable(value: Any) -> tuple[bool, Any]:
+def _sortable_for_listing_page(value: Any) -> tuple[bool, Any]:
     """What is not known comes first; text is compared without regard to case."""
     if isinstance(value, str):
         return (bool(value), value.casefold())

@@ -25,7 +25,7 @@ from dit4c_p2p.portal.http import cookies
 from dit4c_p2p.portal.http.request_body import read_form
 from dit4c_p2p.portal.opaque_tokens import new_token
 from dit4c_p2p.portal.pages.forms import checked_form, go_to
-from dit4c_p2p.portal.pages.institution import icon_url, institution
+from dit4c_p2p.portal.pages.institution import icon_url, show_institution_page
 
 _VISIT = "login"
 _AFTER = "after"
@@ -39,7 +39,7 @@ _MAX_AFTER_CHARS = 3000
 _AFTER_PATHS = ("/oauth/authorize", "/device")
 
 
-def routes() -> list[web.RouteDef]:
+def login_page_routes() -> list[web.RouteDef]:
     """Return the routes of login and logout."""
     return [
         web.get("/login/{token}", offer),
@@ -102,7 +102,7 @@ def login_ways(request: web.Request) -> dict[str, Any]:
             {"id": one.id, "name": one.name, "icon": icon_url(login, static, one.id)}
             for one in parts.provider_logins.offered
         ],
-        "institution": institution(login, static),
+        "institution": show_institution_page(login, static),
     }
 
 
@@ -122,7 +122,7 @@ async def earlier_session(request: web.Request) -> LoggedIn | None:
 
 def after_login(request: web.Request) -> str:
     """Where the visitor was going; empty for the dashboard."""
-    return _local(cookies.read_cookie(request, _AFTER))
+    return _local_for_login_page(cookies.read_cookie(request, _AFTER))
 
 
 async def enter(
@@ -133,8 +133,8 @@ async def enter(
     if earlier is not None:
         await sessions.log_out(earlier)
     cookies.write_cookie(request, response, token, max_age_s=sessions.lifetime_s)
-    for name in _visits(request):
-        _forget(response, name)
+    for name in _visits_for_login_page(request):
+        _forget_for_login_page(response, name)
     cookies.remove_cookie(request, response, _AFTER)
 
 
@@ -159,26 +159,26 @@ class Visit:
             request,
             response,
             self.token,
-            purpose=_visit_purpose(self.token),
+            purpose=_visit_purpose_for_login_page(self.token),
             max_age_s=_VISIT_S,
             same_site="Strict",
         )
-        for name in _visits(request)[: -_MAX_VISITS or None]:
-            _forget(response, name)
+        for name in _visits_for_login_page(request)[: -_MAX_VISITS or None]:
+            _forget_for_login_page(response, name)
 
 
-def _visit_purpose(token: str) -> str:
+def _visit_purpose_for_login_page(token: str) -> str:
     """The purpose of a visit's cookie: tabs opened together don't overwrite each other's."""
     return f"{_VISIT}-{token[:11]}"
 
 
-def _visits(request: web.Request) -> list[str]:
+def _visits_for_login_page(request: web.Request) -> list[str]:
     """The names of the cookies of visits in this browser."""
     prefix = f"{cookies.PREFIX}-{_VISIT}-"
     return [name for name in request.cookies if name.startswith(prefix)]
 
 
-def _forget(response: web.StreamResponse, name: str) -> None:
+def _forget_for_login_page(response: web.StreamResponse, name: str) -> None:
     response.del_cookie(name, path="/", secure=True, httponly=True, samesite="Strict")
 
 
@@ -196,7 +196,11 @@ async def checked_visit(request: web.Request) -> Mapping[str, str]:
     origin = request.headers.get("Origin")
     if origin == "null":
         sent = form.get("visit", "")
-        visit = cookies.read_cookie(request, _visit_purpose(sent)) if _TOKEN.fullmatch(sent) else ""
+        visit = (
+            cookies.read_cookie(request, _visit_purpose_for_login_page(sent))
+            if _TOKEN.fullmatch(sent)
+            else ""
+        )
         if not visit or not hmac.compare_digest(visit.encode(), sent.encode()):
             raise Forbidden("the button was not on this page", hint="open the link again")
     elif origin not in (None, services(request).config.url):
@@ -210,7 +214,7 @@ async def offer(request: web.Request) -> web.Response:
     now = services(request).clock()
     person = await people.person_of_login_link(request.match_info["token"], now=now)
     if person is None:
-        return private(_spent(request))
+        return private(_spent_for_login_page(request))
     visit = new_visit()
     response = aiohttp_jinja2.render_template(
         "login.html", request, {"person": person, "visit": visit.token, **login_ways(request)}
@@ -228,7 +232,7 @@ async def log_in(request: web.Request) -> web.Response:
         request.match_info["token"], browser=describe_browser(request)
     )
     if token is None:
-        return private(_spent(request))
+        return private(_spent_for_login_page(request))
     response = where_to(request)
     await enter(request, response, token, earlier)
     return private(response)
@@ -246,7 +250,7 @@ async def log_out(request: web.Request) -> web.Response:
     return response
 
 
-def _spent(request: web.Request) -> web.Response:
+def _spent_for_login_page(request: web.Request) -> web.Response:
     return aiohttp_jinja2.render_template(
         "login_spent.html", request, login_ways(request), status=410
     )
@@ -259,7 +263,7 @@ def private(response: web.Response) -> web.Response:
     return response
 
 
-def _local(target: str) -> str:
+def _local_for_login_page(target: str) -> str:
     """The target if it is one of the paths that are allowed, else nothing: no open redirect."""
     parts = urlsplit(target)
     allowed = not parts.scheme and not parts.netloc and parts.path in _AFTER_PATHS

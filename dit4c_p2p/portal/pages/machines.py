@@ -39,27 +39,34 @@ _MACHINE_COLUMNS = {
 _PICKED = "pick."
 
 
-def routes() -> list[web.RouteDef]:
+def machines_page_routes() -> list[web.RouteDef]:
     """Both pages, and the one form."""
     return [
-        web.get("/admin/machines", page_handler(machines, admins=True)),
-        web.get("/admin/instances", page_handler(instances, admins=True)),
+        web.get("/admin/machines", page_handler(show_machines_page, admins=True)),
+        web.get("/admin/instances", page_handler(instances_on_machines_page, admins=True)),
         web.post(
             "/admin/instances",
-            form_handler(act, again=instances, admins=True, done="Asked; the list follows."),
+            form_handler(
+                act_on_machines_page,
+                again=instances_on_machines_page,
+                admins=True,
+                done="Asked; the list follows.",
+            ),
         ),
     ]
 
 
-async def machines(call: PageCall) -> web.Response:
+async def show_machines_page(call: PageCall) -> web.Response:
     """Every machine of every cluster: reached or since when not, and what is there of whom."""
-    peers = [peer for peer in await Peer.all().order_by("name") if _is_node(peer.name)]
+    peers = [
+        peer for peer in await Peer.all().order_by("name") if _is_node_for_machines_page(peer.name)
+    ]
     there: defaultdict[str, list[Instance]] = defaultdict(list)
     for instance in await Instance.filter(state__in=list(LIVE)).order_by("owner_id"):
         if instance.node is not None:
             there[instance.node].append(instance)
     listing = Listing.asked(call, "/admin/machines", _MACHINE_COLUMNS, usual="name")
-    known = [_machine(call, peer, there[peer.name]) for peer in peers]
+    known = [_machine_for_machines_page(call, peer, there[peer.name]) for peer in peers]
     return call.page(
         "admin_machines.html",
         machines=listing.items(
@@ -73,7 +80,7 @@ async def machines(call: PageCall) -> web.Response:
     )
 
 
-async def instances(call: PageCall) -> web.Response:
+async def instances_on_machines_page(call: PageCall) -> web.Response:
     """Everybody's instances, the newest first; found by name, id, owner, tool or machine."""
     listing = Listing.asked(call, "/admin/instances", _COLUMNS, usual="-created", size=_SHOWN)
     wanted = listing.wanted
@@ -99,7 +106,7 @@ async def instances(call: PageCall) -> web.Response:
     )
 
 
-async def act(call: PageCall) -> web.Response:
+async def act_on_machines_page(call: PageCall) -> web.Response:
     """Stop or discard those that are ticked; discarding is asked about first."""
     action = call.form.get("action", "")
     picked = [name.removeprefix(_PICKED) for name in call.form if name.startswith(_PICKED)]
@@ -119,7 +126,7 @@ async def act(call: PageCall) -> web.Response:
     return go_to("/admin/instances")
 
 
-def _machine(call: PageCall, peer: Peer, there: list[Instance]) -> dict[str, Any]:
+def _machine_for_machines_page(call: PageCall, peer: Peer, there: list[Instance]) -> dict[str, Any]:
     reach = call.parts.reach
     contact = reach.contact(peer.name)
     connected = peer.scheduler is not None and call.parts.links.connected(peer.scheduler)
@@ -153,5 +160,5 @@ def _machine(call: PageCall, peer: Peer, there: list[Instance]) -> dict[str, Any
     }
 
 
-def _is_node(name: str) -> bool:
+def _is_node_for_machines_page(name: str) -> bool:
     return PeerName.parse(name).kind is Kind.NODE

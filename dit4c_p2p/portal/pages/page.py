@@ -91,7 +91,7 @@ def page_handler(
     """
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        call = await _call(request, admins=admins)
+        call = await _call_for_page_page(request, admins=admins)
         if call is None:
             return login_needed(request, after_login=request.raw_path if after_login else "")
         return await handler(call)
@@ -122,7 +122,7 @@ def form_handler(
         return response
 
     async def serve(request: web.Request) -> web.StreamResponse:
-        call = await _call(request, admins=admins)
+        call = await _call_for_page_page(request, admins=admins)
         if call is None:
             return login_needed(request)
         call = replace(call, form=await checked_form(request, call.session))
@@ -136,7 +136,7 @@ def form_handler(
     return serve
 
 
-async def _call(request: web.Request, *, admins: bool) -> PageCall | None:
+async def _call_for_page_page(request: web.Request, *, admins: bool) -> PageCall | None:
     session = await current(request)
     if session is None:
         return None

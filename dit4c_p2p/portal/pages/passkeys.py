@@ -15,7 +15,7 @@ from dit4c_p2p.portal.http.request_body import Body, read_json
 from dit4c_p2p.portal.http.responses import json_answer
 from dit4c_p2p.portal.login.passkeys import BegunPasskey
 from dit4c_p2p.portal.pages import attempts
-from dit4c_p2p.portal.pages.account import account
+from dit4c_p2p.portal.pages.account import show_account_page
 from dit4c_p2p.portal.pages.forms import check_csrf, check_origin, go_to
 from dit4c_p2p.portal.pages.login import (
     after_login,
@@ -58,29 +58,29 @@ class Answered(Body, frozen=True):
     credential: dict[str, Any]
 
 
-def routes() -> list[web.RouteDef]:
+def passkeys_page_routes() -> list[web.RouteDef]:
     """Logging in, and a person's own."""
     one = "/account/passkeys/{passkey}"
     return [
-        web.post("/passkeys/login/options", login_options),
-        web.post("/passkeys/login", log_in),
-        web.post("/account/passkeys/options", creation_options),
-        web.post("/account/passkeys", create),
-        web.post("/account/passkeys/later", form_handler(later)),
-        web.post(f"{one}/rename", form_handler(rename, again=account)),
-        web.post(f"{one}/remove", form_handler(remove, again=account)),
+        web.post("/passkeys/login/options", login_options_on_passkeys_page),
+        web.post("/passkeys/login", log_in_on_passkeys_page),
+        web.post("/account/passkeys/options", creation_options_on_passkeys_page),
+        web.post("/account/passkeys", create_on_passkeys_page),
+        web.post("/account/passkeys/later", form_handler(later_on_passkeys_page)),
+        web.post(f"{one}/rename", form_handler(rename_on_passkeys_page, again=show_account_page)),
+        web.post(f"{one}/remove", form_handler(remove_on_passkeys_page, again=show_account_page)),
     ]
 
 
-async def login_options(request: web.Request) -> web.Response:
+async def login_options_on_passkeys_page(request: web.Request) -> web.Response:
     """Begin to log in: options for the authenticator, and the attempt's cookie."""
     canonical(request)
     check_origin(request)
     await read_json(request, AskLogin)
-    return _begun(request, services(request).passkeys.begin_login())
+    return _begun_for_passkeys_page(request, services(request).passkeys.begin_login())
 
 
-async def log_in(request: web.Request) -> web.Response:
+async def log_in_on_passkeys_page(request: web.Request) -> web.Response:
     """Log in with what the authenticator answers; says where the visitor was going."""
     canonical(request)
     check_origin(request)
@@ -96,22 +96,24 @@ async def log_in(request: web.Request) -> web.Response:
     return response
 
 
-async def creation_options(request: web.Request) -> web.Response:
+async def creation_options_on_passkeys_page(request: web.Request) -> web.Response:
     """Begin to make a passkey: options for the authenticator, and the attempt's cookie."""
-    session = await _session(request)
+    session = await _session_for_passkeys_page(request)
     check_csrf(session, (await read_json(request, Ask)).csrf)
-    if not _fresh(request, session):
+    if not _fresh_for_passkeys_page(request, session):
         raise Forbidden(
             "you logged in too long ago to add a passkey here",
             hint="log out, log in again, and add it then: so nobody adds one at a browser that "
             "you have left open",
         )
-    return _begun(request, await services(request).passkeys.begin_creation(session.who.id))
+    return _begun_for_passkeys_page(
+        request, await services(request).passkeys.begin_creation(session.who.id)
+    )
 
 
-async def create(request: web.Request) -> web.Response:
+async def create_on_passkeys_page(request: web.Request) -> web.Response:
     """Keep what the authenticator has made, named after the browser."""
-    session = await _session(request)
+    session = await _session_for_passkeys_page(request)
     parts, body = services(request), await read_json(request, Created)
     check_csrf(session, body.csrf)
     made = await parts.passkeys.finish_creation(
@@ -125,48 +127,48 @@ async def create(request: web.Request) -> web.Response:
     return response
 
 
-async def rename(call: PageCall) -> web.Response:
+async def rename_on_passkeys_page(call: PageCall) -> web.Response:
     """Give a passkey another name."""
     await call.parts.passkeys.rename(call.by, call.path("passkey"), call.form.get("name", ""))
     return go_to("/account#passkeys")
 
 
-async def remove(call: PageCall) -> web.Response:
+async def remove_on_passkeys_page(call: PageCall) -> web.Response:
     """Remove a passkey."""
     await call.parts.passkeys.remove(call.by, call.path("passkey"))
     return go_to("/account#passkeys")
 
 
-async def later(call: PageCall) -> web.Response:
+async def later_on_passkeys_page(call: PageCall) -> web.Response:
     """Offer no passkey to this person in this browser for a month."""
     response = go_to("/")
     cookies.write_cookie(call.request, response, call.by, purpose=_LATER, max_age_s=_LATER_S)
     return response
 
 
-async def offer_passkey(call: PageCall) -> bool:
+async def offer_passkey_on_passkeys_page(call: PageCall) -> bool:
     """Whether the dashboard offers to make a first passkey."""
     passkeys = call.parts.passkeys
-    if not passkeys.offered or not _fresh(call.request, call.session):
+    if not passkeys.offered or not _fresh_for_passkeys_page(call.request, call.session):
         return False
     if cookies.read_cookie(call.request, _LATER) == call.by:
         return False
     return not await passkeys.of(call.by)
 
 
-def _fresh(request: web.Request, session: LoggedIn) -> bool:
+def _fresh_for_passkeys_page(request: web.Request, session: LoggedIn) -> bool:
     """Whether the person has logged in just now, and did not only leave the browser open."""
     return services(request).clock() - session.since <= FRESH_S
 
 
-def _begun(request: web.Request, begun: BegunPasskey) -> web.Response:
+def _begun_for_passkeys_page(request: web.Request, begun: BegunPasskey) -> web.Response:
     id = attempts.new_id()
     response = json_answer({"attempt": id, "options": begun.options})
     attempts.write(request, response, id, begun.sealed)
     return response
 
 
-async def _session(request: web.Request) -> LoggedIn:
+async def _session_for_passkeys_page(request: web.Request) -> LoggedIn:
     check_origin(request)
     session = await current(request)
     if session is None:

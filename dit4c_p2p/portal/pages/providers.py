@@ -12,7 +12,7 @@ from dit4c_p2p.portal.http.request_body import read_query
 from dit4c_p2p.portal.login.attempts import AttemptOver
 from dit4c_p2p.portal.login.provider_logins import ReturnedFromProvider, attempt_of_redirect
 from dit4c_p2p.portal.pages import attempts
-from dit4c_p2p.portal.pages.account import account
+from dit4c_p2p.portal.pages.account import show_account_page
 from dit4c_p2p.portal.pages.forms import go_to
 from dit4c_p2p.portal.pages.login import (
     canonical,
@@ -28,18 +28,23 @@ from dit4c_p2p.portal.services.logins import log_in_with_identity
 _MAX_INVITATION_CHARS = 100
 
 
-def routes() -> list[web.RouteDef]:
+def providers_page_routes() -> list[web.RouteDef]:
     """To a provider and back, and one's own identities."""
     one = "/login/with/{provider}"
     return [
-        web.get(one, leave, allow_head=False),
-        web.get(f"{one}/callback", come_back, allow_head=False),
-        web.post("/account/identities", form_handler(link, again=account)),
-        web.post("/account/identities/{identity}/remove", form_handler(unlink, again=account)),
+        web.get(one, leave_on_providers_page, allow_head=False),
+        web.get(f"{one}/callback", come_back_on_providers_page, allow_head=False),
+        web.post(
+            "/account/identities", form_handler(link_on_providers_page, again=show_account_page)
+        ),
+        web.post(
+            "/account/identities/{identity}/remove",
+            form_handler(unlink_on_providers_page, again=show_account_page),
+        ),
     ]
 
 
-async def leave(request: web.Request) -> web.Response:
+async def leave_on_providers_page(request: web.Request) -> web.Response:
     """Send the browser to a provider."""
     canonical(request)
     invitation = request.query.get("invitation", "")[:_MAX_INVITATION_CHARS]
@@ -53,7 +58,7 @@ async def leave(request: web.Request) -> web.Response:
     return response
 
 
-async def come_back(request: web.Request) -> web.Response:
+async def come_back_on_providers_page(request: web.Request) -> web.Response:
     """Take the browser back from a provider: let its person in, or link the identity."""
     canonical(request)
     parts, answer = services(request), read_query(request)
@@ -67,7 +72,7 @@ async def come_back(request: web.Request) -> web.Response:
             return go_to("/")
         raise
     if "session" in returned.begun_with:
-        response = await _linked(request, returned)
+        response = await _linked_for_providers_page(request, returned)
     else:
         earlier = await earlier_session(request)
         token = await log_in_with_identity(
@@ -82,7 +87,9 @@ async def come_back(request: web.Request) -> web.Response:
     return response
 
 
-async def _linked(request: web.Request, returned: ReturnedFromProvider) -> web.Response:
+async def _linked_for_providers_page(
+    request: web.Request, returned: ReturnedFromProvider
+) -> web.Response:
     """Link the identity with the account whose page the attempt was begun on."""
     session = await current(request)
     if session is None or session.digest != returned.begun_with["session"]:
@@ -92,7 +99,7 @@ async def _linked(request: web.Request, returned: ReturnedFromProvider) -> web.R
     return go_to("/account?done=identity#identities")
 
 
-async def link(call: PageCall) -> web.Response:
+async def link_on_providers_page(call: PageCall) -> web.Response:
     """Send the browser to a provider, to link who comes back with this account."""
     id, provider = attempts.new_id(), call.form.get("provider", "")
     leaving = await call.parts.provider_logins.begin(provider, id, session=call.session.digest)
@@ -107,7 +114,7 @@ async def link(call: PageCall) -> web.Response:
     return response
 
 
-async def unlink(call: PageCall) -> web.Response:
+async def unlink_on_providers_page(call: PageCall) -> web.Response:
     """Have an identity let nobody in any more."""
     async with in_transaction("portal"):
         await call.parts.identities.unlink(call.by, call.path("identity"))

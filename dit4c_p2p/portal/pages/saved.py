@@ -22,22 +22,31 @@ _DAYS = {"1": "1 day", "7": "1 week", "30": "30 days", "90": "90 days"}
 _HOURS = {"1": "1 hour", "24": "1 day", "168": "1 week"}
 
 
-def routes() -> list[web.RouteDef]:
+def saved_page_routes() -> list[web.RouteDef]:
     """The pages and their buttons."""
     return [
-        web.get("/instances/{id}/saved", page_handler(saved)),
-        web.post("/instances/{id}/share", form_handler(share, again=saved)),
-        web.post("/instances/{id}/shares/{share}/revoke", form_handler(revoke)),
-        web.post("/instances/{id}/pull-secrets", form_handler(make_secret, again=saved)),
-        web.post("/instances/{id}/pull-secrets/{secret}/revoke", form_handler(end_secret)),
-        web.get("/instances/{id}/export", export),
-        web.get("/shared/{secret}", page_handler(shared)),
-        web.post("/shared/{secret}", form_handler(derive, again=shared)),
-        web.get("/shared/{secret}/export", export_shared),
+        web.get("/instances/{id}/saved", page_handler(show_saved_page)),
+        web.post("/instances/{id}/share", form_handler(share_on_saved_page, again=show_saved_page)),
+        web.post("/instances/{id}/shares/{share}/revoke", form_handler(revoke_on_saved_page)),
+        web.post(
+            "/instances/{id}/pull-secrets",
+            form_handler(make_secret_on_saved_page, again=show_saved_page),
+        ),
+        web.post(
+            "/instances/{id}/pull-secrets/{secret}/revoke", form_handler(end_secret_on_saved_page)
+        ),
+        web.get("/instances/{id}/export", export_on_saved_page),
+        web.get("/shared/{secret}", page_handler(shared_on_saved_page)),
+        web.post(
+            "/shared/{secret}", form_handler(derive_on_saved_page, again=shared_on_saved_page)
+        ),
+        web.get("/shared/{secret}/export", export_shared_on_saved_page),
     ]
 
 
-async def saved(call: PageCall, link: str = "", made: PullSecretView | None = None) -> web.Response:
+async def show_saved_page(
+    call: PageCall, link: str = "", made: PullSecretView | None = None
+) -> web.Response:
     """Where it comes from, what it takes, who it is shared with.
 
     :param link: a link that is shown this one time.
@@ -76,38 +85,40 @@ async def saved(call: PageCall, link: str = "", made: PullSecretView | None = No
     )
 
 
-async def make_secret(call: PageCall) -> web.Response:
+async def make_secret_on_saved_page(call: PageCall) -> web.Response:
     """The button that makes a secret to pull with."""
     hours = call.form.get("hours", "")
     if hours not in _HOURS:
         raise BadRequest("choose how long the secret is good for", field="hours")
     made = await create_pull_secret(call.parts, call.session.who, call.path("id"), int(hours))
-    return await saved(replace(call, error=None), made=made)
+    return await show_saved_page(replace(call, error=None), made=made)
 
 
-async def end_secret(call: PageCall) -> web.Response:
+async def end_secret_on_saved_page(call: PageCall) -> web.Response:
     """The Revoke button of a secret."""
     await revoke_pull_secret(call.parts, call.session.who, call.path("id"), call.path("secret"))
     return go_to(f"/instances/{call.path('id')}/saved")
 
 
-async def share(call: PageCall) -> web.Response:
+async def share_on_saved_page(call: PageCall) -> web.Response:
     """The Share button."""
     days = call.form.get("days", "")
     if days not in _DAYS:
         raise BadRequest("choose how long the link is good for", field="days")
     who = call.session.who
     _, secret = await call.parts.shares.create(who, call.path("id"), int(days))
-    return await saved(replace(call, error=None), shared_url(call.parts.config.url, secret))
+    return await show_saved_page(
+        replace(call, error=None), shared_url(call.parts.config.url, secret)
+    )
 
 
-async def revoke(call: PageCall) -> web.Response:
+async def revoke_on_saved_page(call: PageCall) -> web.Response:
     """The Revoke button of a link."""
     await call.parts.shares.revoke(call.session.who, call.path("share"))
     return go_to(f"/instances/{call.path('id')}/saved")
 
 
-async def export(request: web.Request) -> web.StreamResponse:
+async def export_on_saved_page(request: web.Request) -> web.StreamResponse:
     """The Download button."""
     session = await current(request)
     if session is None:
@@ -123,7 +134,7 @@ async def export(request: web.Request) -> web.StreamResponse:
     return await send_archive(request, repository, save.digest, f"dit4c-{instance.id}")
 
 
-async def shared(call: PageCall) -> web.Response:
+async def shared_on_saved_page(call: PageCall) -> web.Response:
     """What a link is to, and what can be done with it."""
     secret = call.path("secret")
     share, save, instance = await call.parts.shares.find(secret)
@@ -138,14 +149,14 @@ async def shared(call: PageCall) -> web.Response:
     )
 
 
-async def derive(call: PageCall) -> web.Response:
+async def derive_on_saved_page(call: PageCall) -> web.Response:
     """The "Start my own copy" button."""
     name = call.form.get("name", "")
     await call.parts.shares.derive(call.session.who, call.path("secret"), name)
     return go_to("/")
 
 
-async def export_shared(request: web.Request) -> web.StreamResponse:
+async def export_shared_on_saved_page(request: web.Request) -> web.StreamResponse:
     """The Download button of somebody who has a link."""
     session = await current(request)
     if session is None:

@@ -16,22 +16,32 @@ from dit4c_p2p.portal.storage.homes import MAX_QUOTA_BYTES, homes
 _GIB = 1024**3
 
 
-def routes() -> list[web.RouteDef]:
+def storage_page_routes() -> list[web.RouteDef]:
     """The page and its form."""
     one = "/admin/storage/{tree}"
     return [
-        web.get(one, page_handler(storage_page, admins=True)),
-        web.post(f"{one}/quota", form_handler(change_quota, again=storage_page, admins=True)),
-        web.post(f"{one}/home", form_handler(change_home, again=storage_page, admins=True)),
+        web.get(one, page_handler(storage_on_storage_page, admins=True)),
+        web.post(
+            f"{one}/quota",
+            form_handler(change_quota_on_storage_page, again=storage_on_storage_page, admins=True),
+        ),
+        web.post(
+            f"{one}/home",
+            form_handler(change_home_on_storage_page, again=storage_on_storage_page, admins=True),
+        ),
     ]
 
 
-async def storage_page(call: PageCall) -> web.Response:
+async def storage_on_storage_page(call: PageCall) -> web.Response:
     """How much there may be and where it is; what was typed stays in the forms."""
-    tree, title, back = await _tree(call)
+    tree, title, back = await _tree_for_storage_page(call)
     defaults = call.parts.storage_defaults
     home = (await homes([tree], defaults))[tree]
-    chosen = _gib(home.quota_bytes) if home.chosen_quota and home.quota_bytes is not None else ""
+    chosen = (
+        _gib_for_storage_page(home.quota_bytes)
+        if home.chosen_quota and home.quota_bytes is not None
+        else ""
+    )
     return call.page(
         "admin_storage.html",
         tree=tree,
@@ -44,21 +54,21 @@ async def storage_page(call: PageCall) -> web.Response:
     )
 
 
-async def change_quota(call: PageCall) -> web.Response:
+async def change_quota_on_storage_page(call: PageCall) -> web.Response:
     """Another quota; none in the form is what the settings say."""
-    tree, _, _ = await _tree(call)
-    await set_storage_quota(call.parts, tree, _quota(call.form), by=call.by)
+    tree, _, _ = await _tree_for_storage_page(call)
+    await set_storage_quota(call.parts, tree, _quota_for_storage_page(call.form), by=call.by)
     return go_to(f"/admin/storage/{tree}")
 
 
-async def change_home(call: PageCall) -> web.Response:
+async def change_home_on_storage_page(call: PageCall) -> web.Response:
     """Another home file server."""
-    tree, _, _ = await _tree(call)
+    tree, _, _ = await _tree_for_storage_page(call)
     await set_home_file_server(call.parts, tree, call.form.get("server", ""), by=call.by)
     return go_to(f"/admin/storage/{tree}")
 
 
-async def _tree(call: PageCall) -> tuple[str, str, str]:
+async def _tree_for_storage_page(call: PageCall) -> tuple[str, str, str]:
     """The tree, what people call it, and the page that leads here.
 
     :raises NotFound: no such person or group.
@@ -72,7 +82,7 @@ async def _tree(call: PageCall) -> tuple[str, str, str]:
     raise NotFound("there is no such page")
 
 
-def _quota(form: Mapping[str, str]) -> int | None:
+def _quota_for_storage_page(form: Mapping[str, str]) -> int | None:
     """Bytes of the form's GiB; None for an empty field.
 
     :raises BadRequest: not a size.
@@ -89,5 +99,5 @@ def _quota(form: Mapping[str, str]) -> int | None:
     return int(gib * _GIB)
 
 
-def _gib(size_bytes: int) -> str:
+def _gib_for_storage_page(size_bytes: int) -> str:
     return f"{Decimal(size_bytes) / _GIB:f}".rstrip("0").rstrip(".") if size_bytes else "0"

@@ -27,36 +27,53 @@ _NEW = dict.fromkeys(("name", *_CHANGED), "")
 _GROUPS_LISTED = 200
 
 
-def routes() -> list[web.RouteDef]:
+def tools_page_routes() -> list[web.RouteDef]:
     """The list, adding, one tool and what can be done."""
     one = "/admin/tools/{name}"
     return [
-        web.get("/admin/tools", page_handler(list_page, admins=True)),
+        web.get("/admin/tools", page_handler(list_on_tools_page, admins=True)),
         web.post(
             "/admin/tools",
-            form_handler(add, again=list_page, admins=True, done="The tool is added."),
+            form_handler(
+                add_on_tools_page, again=list_on_tools_page, admins=True, done="The tool is added."
+            ),
         ),
-        web.get(one, page_handler(detail_page, admins=True)),
-        web.post(one, form_handler(change, again=detail_page, admins=True, done="Changed.")),
-        web.get(f"{one}/groups", page_handler(groups_page, admins=True)),
+        web.get(one, page_handler(detail_on_tools_page, admins=True)),
+        web.post(
+            one,
+            form_handler(
+                change_on_tools_page, again=detail_on_tools_page, admins=True, done="Changed."
+            ),
+        ),
+        web.get(f"{one}/groups", page_handler(groups_on_tools_page, admins=True)),
         web.post(
             f"{one}/groups",
-            form_handler(change_groups, again=groups_page, admins=True, done="Changed."),
+            form_handler(
+                change_groups_on_tools_page,
+                again=groups_on_tools_page,
+                admins=True,
+                done="Changed.",
+            ),
         ),
         web.post(
             f"{one}/withdraw",
             form_handler(
-                withdraw, again=detail_page, admins=True, done="Withdrawn: nobody can start it."
+                withdraw_on_tools_page,
+                again=detail_on_tools_page,
+                admins=True,
+                done="Withdrawn: nobody can start it.",
             ),
         ),
         web.post(
             f"{one}/offer",
-            form_handler(offer, again=detail_page, admins=True, done="Offered again."),
+            form_handler(
+                offer_on_tools_page, again=detail_on_tools_page, admins=True, done="Offered again."
+            ),
         ),
     ]
 
 
-async def list_page(call: PageCall) -> web.Response:
+async def list_on_tools_page(call: PageCall) -> web.Response:
     """Show all tools in the catalogue's order, and the form to add one."""
     listing = Listing.asked(call, "/admin/tools", _COLUMNS, usual="order")
     known = (await catalogue(call.parts.config)).entries
@@ -73,7 +90,7 @@ async def list_page(call: PageCall) -> web.Response:
     )
 
 
-async def add(call: PageCall) -> web.Response:
+async def add_on_tools_page(call: PageCall) -> web.Response:
     """Add a tool, offered at once."""
     typed = {field: call.form.get(field, "") for field in _NEW}
     wanted = CatalogueImage(**{**typed, "name": typed["name"].strip()})
@@ -83,7 +100,7 @@ async def add(call: PageCall) -> web.Response:
     return go_to("/admin/tools")
 
 
-async def detail_page(call: PageCall) -> web.Response:
+async def detail_on_tools_page(call: PageCall) -> web.Response:
     """Show one tool; entered values stay in its form.
 
     :raises NotFound, Conflict: it is none that can be changed.
@@ -97,7 +114,7 @@ async def detail_page(call: PageCall) -> web.Response:
     )
 
 
-async def groups_page(call: PageCall) -> web.Response:
+async def groups_on_tools_page(call: PageCall) -> web.Response:
     """Show to which groups a tool, also one of the configuration, is offered.
 
     :raises NotFound: no such tool.
@@ -115,17 +132,17 @@ async def groups_page(call: PageCall) -> web.Response:
     )
 
 
-async def change_groups(call: PageCall) -> web.Response:
+async def change_groups_on_tools_page(call: PageCall) -> web.Response:
     """Offer a tool to groups alone, or to everyone."""
     groups = call.form.get("groups", "").replace(",", " ").split()
     await offer_tool_to(call.parts, call.path("name"), groups, by=call.by)
     return go_to("/admin/tools")
 
 
-async def change(call: PageCall) -> web.Response:
+async def change_on_tools_page(call: PageCall) -> web.Response:
     """Change title, description, icon or image, for later starts."""
     typed = {**_NEW, **call.form}
-    return await _change(
+    return await _change_for_tools_page(
         call,
         ToolChanges(
             title=typed["title"],
@@ -136,17 +153,17 @@ async def change(call: PageCall) -> web.Response:
     )
 
 
-async def withdraw(call: PageCall) -> web.Response:
+async def withdraw_on_tools_page(call: PageCall) -> web.Response:
     """Withdraw the tool, so that nobody can start it."""
-    return await _change(call, ToolChanges(offered=False))
+    return await _change_for_tools_page(call, ToolChanges(offered=False))
 
 
-async def offer(call: PageCall) -> web.Response:
+async def offer_on_tools_page(call: PageCall) -> web.Response:
     """Offer the tool again."""
-    return await _change(call, ToolChanges(offered=True))
+    return await _change_for_tools_page(call, ToolChanges(offered=True))
 
 
-async def _change(call: PageCall, wanted: ToolChanges) -> web.Response:
+async def _change_for_tools_page(call: PageCall, wanted: ToolChanges) -> web.Response:
     name = call.path("name")
     unchecked = call.form.get("unchecked") == "1"
     wanted = await with_checked_image(call.parts, name, wanted, unchecked=unchecked)

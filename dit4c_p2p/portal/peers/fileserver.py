@@ -15,39 +15,39 @@ from dit4c_p2p.portal.services.user_keys import prove_ssh_key_of_person
 _LOOK_AGAIN_S = 5.0
 
 
-def routes() -> list[web.RouteDef]:
+def file_server_routes() -> list[web.RouteDef]:
     """For file servers only; see :mod:`dit4c_p2p.messages.grants`."""
     return [
-        web.get("/instances/{id}/creator", creator),
+        web.get("/instances/{id}/creator", creator_for_file_server),
         web.get("/instances/{id}/grants", instance_grants),
         web.get("/users/{id}/grants", user_grants),
-        web.get("/grants/events", events, allow_head=False),
-        web.post("/users/{id}/ssh-keys/{fingerprint}/proved", key_proved),
+        web.get("/grants/events", grant_events_for_file_server, allow_head=False),
+        web.post("/users/{id}/ssh-keys/{fingerprint}/proved", key_proved_at_file_server),
     ]
 
 
-async def creator(request: web.Request) -> web.Response:
+async def creator_for_file_server(request: web.Request) -> web.Response:
     """Caller created an instance."""
     server = (await authenticate_peer(request, Kind.FILESERVER)).issuer.id
     grants = services(request).grants
-    return _answer(await grants.creator(server, request.match_info["id"]))
+    return _answer_for_file_servers(await grants.creator(server, request.match_info["id"]))
 
 
 async def instance_grants(request: web.Request) -> web.Response:
     """What an instance sees at the file server that asks."""
     server = (await authenticate_peer(request, Kind.FILESERVER)).issuer.id
     grants = services(request).grants
-    return _answer(await grants.of_instance(server, request.match_info["id"]))
+    return _answer_for_file_servers(await grants.of_instance(server, request.match_info["id"]))
 
 
 async def user_grants(request: web.Request) -> web.Response:
     """What a person sees at the file server that asks."""
     server = (await authenticate_peer(request, Kind.FILESERVER)).issuer.id
     grants = services(request).grants
-    return _answer(await grants.of_person(server, request.match_info["id"]))
+    return _answer_for_file_servers(await grants.of_person(server, request.match_info["id"]))
 
 
-async def key_proved(request: web.Request) -> web.Response:
+async def key_proved_at_file_server(request: web.Request) -> web.Response:
     """A person's key has logged in at the file server."""
     token = await authenticate_peer(request, Kind.FILESERVER)
     match = request.match_info
@@ -55,7 +55,7 @@ async def key_proved(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
-async def events(request: web.Request) -> web.StreamResponse:
+async def grant_events_for_file_server(request: web.Request) -> web.StreamResponse:
     """Whose grants change, as it happens, with a heartbeat. It ends with the server's key."""
     token = await authenticate_peer(request, Kind.FILESERVER)
     parts = services(request)
@@ -72,7 +72,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     return stream.response
 
 
-def _answer(record: object) -> web.Response:
+def _answer_for_file_servers(record: object) -> web.Response:
     return web.Response(
         body=encode(record) + b"\n",
         content_type="application/json",

@@ -18,7 +18,7 @@ from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.oauth.server import claim_peer_token
 
 
-def routes() -> list[web.RouteDef]:
+def saved_image_routes() -> list[web.RouteDef]:
     """For instances."""
     return [web.put("/images/", image_uploaded)]
 

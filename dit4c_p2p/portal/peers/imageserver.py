@@ -24,26 +24,26 @@ class CredentialsNeeded(Unauthorized):
     challenge = 'Basic realm="images"'
 
 
-def routes() -> list[web.RouteDef]:
+def image_server_routes() -> list[web.RouteDef]:
     """For image servers, and for a stock registry's proxy with its static token."""
     verbs = "|".join(RepositoryVerb)
     return [
         web.get(f"{AUTH_PATH}/login", may_log_in),
-        web.get(f"{AUTH_PATH}/{{verb:{verbs}}}/{{repository:.+}}", may),
+        web.get(f"{AUTH_PATH}/{{verb:{verbs}}}/{{repository:.+}}", may_for_image_server),
     ]
 
 
 async def may_log_in(request: web.Request) -> web.Response:
     """The caller's credentials are good for something."""
     server = await _image_server(request)
-    await _rights(request, server)
+    await _rights_for_image_servers(request, server)
     return web.Response(status=204)
 
 
-async def may(request: web.Request) -> web.Response:
+async def may_for_image_server(request: web.Request) -> web.Response:
     """The caller may do this to the repository, now."""
     server = await _image_server(request)
-    rights = await _rights(request, server)
+    rights = await _rights_for_image_servers(request, server)
     verb, repository = RepositoryVerb(request.match_info["verb"]), request.match_info["repository"]
     if rights is None or not await services(request).image_access.may(rights, verb, repository):
         raise Forbidden(f"this {verb} is not allowed")
@@ -78,13 +78,13 @@ async def _image_server(request: web.Request) -> PeerName:
     return token.issuer
 
 
-async def _rights(request: web.Request, server: PeerName) -> Rights | None:
+async def _rights_for_image_servers(request: web.Request, server: PeerName) -> Rights | None:
     """What the caller's credentials are good for; None: nothing that they name properly.
 
     :raises CredentialsNeeded: there are none, or they are not good.
     """
     parts = services(request)
-    user, secret = _credentials(request.headers.get("Authorization", ""))
+    user, secret = _credentials_for_image_servers(request.headers.get("Authorization", ""))
     claimed = ""
     try:
         head = tokens.read_head(secret)
@@ -105,7 +105,7 @@ async def _rights(request: web.Request, server: PeerName) -> Rights | None:
     return rights_of_token(token)
 
 
-def _credentials(field: str) -> tuple[str, str]:
+def _credentials_for_image_servers(field: str) -> tuple[str, str]:
     """User name (empty for a bearer token) and secret (RFC 6750, RFC 7617).
 
     :raises CredentialsNeeded: there are none.

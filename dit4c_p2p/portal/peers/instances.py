@@ -21,7 +21,7 @@ from dit4c_p2p.portal.models import Instance
 from dit4c_p2p.portal.oauth.server import claim_peer_token
 
 
-def routes() -> list[web.RouteDef]:
+def instance_peer_routes() -> list[web.RouteDef]:
     """Who may: instances, routers, schedulers, everybody."""
     return [
         web.put("/instances/", instance_answers_on),

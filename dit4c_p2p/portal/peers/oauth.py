@@ -9,11 +9,11 @@ from dit4c_p2p.portal.http.responses import json_answer
 from dit4c_p2p.portal.login.device import CLIENT_ID, GRANT_TYPE, TOKEN_DAYS, DeviceRefused
 from dit4c_p2p.portal.oauth.authlib_adapter import OAuthAnswer
 from dit4c_p2p.portal.oauth.server import AUTHORIZE_PATH, INTROSPECT_PATH, TOKEN_PATH
-from dit4c_p2p.portal.pages.device import refusal
+from dit4c_p2p.portal.pages.device import refusal_on_device_page
 from dit4c_p2p.portal.pages.login import current, login_needed
 
 
-def routes() -> list[web.RouteDef]:
+def oauth_routes() -> list[web.RouteDef]:
     """The three endpoints and where to find them."""
     return [
         web.get("/.well-known/oauth-authorization-server", oauth_metadata),
@@ -50,7 +50,7 @@ async def oauth_token(request: web.Request) -> web.Response:
             raise DeviceRefused("invalid_client", f"the client is {CLIENT_ID}")
         text, scopes = await services(request).device_codes.poll(parameters.get("device_code", ""))
     except DeviceRefused as error:
-        return refusal(error)
+        return refusal_on_device_page(error)
     return json_answer(
         {
             "access_token": text,

@@ -23,7 +23,7 @@ _KINDS = "|".join(Kind)
 _SIGNATURE_TYPE = "application/x-ssh-signature"
 
 
-def routes() -> list[web.RouteDef]:
+def key_registry_routes() -> list[web.RouteDef]:
     """Return the routes of the key registry (docs/architecture.md, "Identity")."""
     peer = f"/{{kind:{_KINDS}}}s/{{id}}"
     return [

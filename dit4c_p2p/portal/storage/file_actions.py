@@ -55,7 +55,7 @@ def translated(path: FilePath) -> Iterator[None]:
     except (asyncssh.SFTPPermissionDenied, asyncssh.SFTPWriteProtect):
         raise Forbidden(f"you may not do this with {what}") from None
     except asyncssh.SFTPFileAlreadyExists:
-        raise _exists(what) from None
+        raise _exists_for_file_actions(what) from None
     except (asyncssh.SFTPConnectionLost, asyncssh.SFTPNoConnection):
         raise Unavailable("the file server hung up", hint="try again in a moment") from None
     except asyncssh.SFTPError as error:
@@ -75,7 +75,7 @@ async def look(sftp: asyncssh.SFTPClient, path: FilePath) -> Item:
     with translated(path):
         async with asyncio.timeout(CALL_S):
             attrs = await sftp.stat(path.remote)
-    return _item(path.name, attrs)
+    return _item_for_file_actions(path.name, attrs)
 
 
 async def look_at(sftp: asyncssh.SFTPClient, path: FilePath) -> Item:
@@ -83,7 +83,7 @@ async def look_at(sftp: asyncssh.SFTPClient, path: FilePath) -> Item:
     with translated(path):
         async with asyncio.timeout(CALL_S):
             attrs = await sftp.lstat(path.remote)
-    return _item(path.name, attrs)
+    return _item_for_file_actions(path.name, attrs)
 
 
 async def list_folder(sftp: asyncssh.SFTPClient, path: FilePath) -> list[Item]:
@@ -92,7 +92,7 @@ async def list_folder(sftp: asyncssh.SFTPClient, path: FilePath) -> list[Item]:
     :raises Conflict: too much to be shown.
     :raises PortalError: no folder, or the file server says no.
     """
-    items = await _read_folder(sftp, path)
+    items = await _read_folder_for_file_actions(sftp, path)
     return sorted(items, key=lambda item: (item.kind != "folder", item.name.lower(), item.name))
 
 
@@ -110,7 +110,7 @@ async def make_folder(sftp: asyncssh.SFTPClient, path: FilePath) -> None:
 async def check_free(sftp: asyncssh.SFTPClient, path: FilePath) -> None:
     """:raises Conflict: there is something at a path."""
     if await exists(sftp, path):
-        raise _exists(shown_name(path.name))
+        raise _exists_for_file_actions(shown_name(path.name))
 
 
 async def make_folders(sftp: asyncssh.SFTPClient, base: FilePath, path: FilePath) -> None:
@@ -158,7 +158,7 @@ async def delete(sftp: asyncssh.SFTPClient, path: FilePath, *, depth: int = 0) -
             if not stat.S_ISDIR(attrs.permissions or 0):
                 await sftp.remove(path.remote)
                 return
-    for item in await _read_folder(sftp, path):
+    for item in await _read_folder_for_file_actions(sftp, path):
         await delete(sftp, path.child(item.name), depth=depth + 1)
     with translated(path):
         async with asyncio.timeout(CALL_S):
@@ -192,7 +192,7 @@ async def write(
                         await file.write(block, size)
                     size += len(block)
                 async with asyncio.timeout(CALL_S):
-                    await _sync(file)
+                    await _sync_for_file_actions(file)
             finally:
                 async with asyncio.timeout(CALL_S):
                     await file.close()
@@ -202,7 +202,7 @@ async def write(
                 else:
                     await sftp.rename(temporary.remote, path.remote)
     except BaseException:
-        await _remove_quietly(sftp, temporary)
+        await _remove_quietly_for_file_actions(sftp, temporary)
         raise
     return size
 
@@ -239,7 +239,9 @@ async def zip_folder(sftp: asyncssh.SFTPClient, path: FilePath) -> AsyncGenerato
     """
     stream = ZipStream()
     try:
-        async for block in _zip_into(stream, sftp, path, _zip_name(path.name), 0):
+        async for block in _zip_into_for_file_actions(
+            stream, sftp, path, _zip_name_for_file_actions(path.name), 0
+        ):
             if block:
                 yield block
         yield stream.finish()
@@ -250,16 +252,16 @@ async def zip_folder(sftp: asyncssh.SFTPClient, path: FilePath) -> AsyncGenerato
 # ---- inside
 
 
-async def _zip_into(
+async def _zip_into_for_file_actions(
     stream: ZipStream, sftp: asyncssh.SFTPClient, folder: FilePath, prefix: str, depth: int
 ) -> AsyncIterator[bytes]:
     if depth > MAX_DEPTH:
         raise Conflict(f"{shown_name(folder.name)} has too many folders in one another")
     yield stream.add_folder(prefix, 0)
-    for item in await _read_folder(sftp, folder):
-        path, name = folder.child(item.name), f"{prefix}/{_zip_name(item.name)}"
+    for item in await _read_folder_for_file_actions(sftp, folder):
+        path, name = folder.child(item.name), f"{prefix}/{_zip_name_for_file_actions(item.name)}"
         if item.kind == "folder":
-            async for block in _zip_into(stream, sftp, path, name, depth + 1):
+            async for block in _zip_into_for_file_actions(stream, sftp, path, name, depth + 1):
                 yield block
         elif item.kind == "file":
             contents = read(sftp, path, item.size_bytes)
@@ -269,16 +271,16 @@ async def _zip_into(
             with translated(path):
                 async with asyncio.timeout(CALL_S):
                     target = await sftp.readlink(path.remote)
-            yield stream.add_link(name, item.modified, _as_bytes(target))
+            yield stream.add_link(name, item.modified, _as_bytes_for_file_actions(target))
 
 
-async def _read_folder(sftp: asyncssh.SFTPClient, path: FilePath) -> list[Item]:
+async def _read_folder_for_file_actions(sftp: asyncssh.SFTPClient, path: FilePath) -> list[Item]:
     items: list[Item] = []
     with translated(path):
         async with asyncio.timeout(CALL_S) as limit:
             async for entry in sftp.scandir(path.remote):
                 limit.reschedule(asyncio.get_running_loop().time() + CALL_S)
-                name = _as_bytes(entry.filename)
+                name = _as_bytes_for_file_actions(entry.filename)
                 if name in (b".", b"..", SNAPSHOTS) or b"/" in name or name.startswith(TEMPORARY):
                     continue
                 if len(items) >= MAX_LISTED:
@@ -286,11 +288,11 @@ async def _read_folder(sftp: asyncssh.SFTPClient, path: FilePath) -> list[Item]:
                         f"there is more than {MAX_LISTED:,} in {shown_name(path.name)}",
                         hint="use sftp, sshfs or rclone for this folder",
                     )
-                items.append(_item(name, entry.attrs))
+                items.append(_item_for_file_actions(name, entry.attrs))
     return items
 
 
-def _item(name: bytes, attrs: asyncssh.SFTPAttrs) -> Item:
+def _item_for_file_actions(name: bytes, attrs: asyncssh.SFTPAttrs) -> Item:
     mode = attrs.permissions or 0
     kind: Kind = "other"
     for test, word in _KINDS:
@@ -306,29 +308,29 @@ _KINDS: tuple[tuple[Callable[[int], bool], Kind], ...] = (
 )
 
 
-async def _sync(file: asyncssh.SFTPClientFile) -> None:
+async def _sync_for_file_actions(file: asyncssh.SFTPClientFile) -> None:
     """Have the file on the server's disk, where the server can do that."""
     with contextlib.suppress(asyncssh.SFTPOpUnsupported):
         await file.fsync()
 
 
-async def _remove_quietly(sftp: asyncssh.SFTPClient, path: FilePath) -> None:
+async def _remove_quietly_for_file_actions(sftp: asyncssh.SFTPClient, path: FilePath) -> None:
     """Remove what was not finished; the file server may be gone, and then it stays."""
     with contextlib.suppress(asyncssh.Error, OSError, TimeoutError, PortalError):
         async with asyncio.timeout(CALL_S):
             await sftp.remove(path.remote)
 
 
-def _zip_name(name: bytes) -> str:
+def _zip_name_for_file_actions(name: bytes) -> str:
     """A name as text in an archive; some programs take a backslash for a slash."""
     return shown_name(name).replace("\\", "_")
 
 
-def _as_bytes(name: bytes | str | None) -> bytes:
+def _as_bytes_for_file_actions(name: bytes | str | None) -> bytes:
     return name.encode() if isinstance(name, str) else name or b""
 
 
-def _exists(what: str) -> Conflict:
+def _exists_for_file_actions(what: str) -> Conflict:
     return Conflict(
         f"there is something called {what} already",
         field="name",

@@ -94,8 +94,8 @@ class FileServers:
             finally:
                 client.exit()
         finally:
-            _count_down(self._by_person, person)
-            _count_down(self._by_server, server)
+            _count_down_for_file_servers(self._by_person, person)
+            _count_down_for_file_servers(self._by_server, server)
 
     async def _open(self, server: str, person: str) -> asyncssh.SFTPClient:
         try:
@@ -128,7 +128,7 @@ class FileServers:
                 f"no key is published for {name}", hint="an admin has to enrol the file server"
             )
         error: Exception = OSError("it has no address")
-        for host, port in _addresses(info):
+        for host, port in _addresses_for_file_servers(info):
             try:
                 async with asyncio.timeout(_CONNECT_S):
                     connection = await asyncssh.connect(
@@ -161,14 +161,14 @@ class FileServers:
                 connection.abort()
 
 
-def _addresses(info: FileServerInfo) -> list[tuple[str, int]]:
+def _addresses_for_file_servers(info: FileServerInfo) -> list[tuple[str, int]]:
     if info.connect:
         return [split_address(text) for text in info.connect]
     url = URL(info.url)
     return [(url.host or "", url.explicit_port or _DEFAULT_PORT)]
 
 
-def _count_down(counter: Counter[str], key: str) -> None:
+def _count_down_for_file_servers(counter: Counter[str], key: str) -> None:
     counter[key] -= 1
     if not counter[key]:
         del counter[key]

@@ -54,16 +54,16 @@ async def restore(
     if not replace:
         await check_free(sftp, target)
     await make_folders(sftp, FilePath(), target.parent)
-    copy = _temporary(target)
+    copy = _temporary_for_restoring(target)
     try:
         await _Copying(sftp).copy(source, copy, 0)
-        await _put(sftp, copy, target, replace=replace)
+        await _put_for_restoring(sftp, copy, target, replace=replace)
     except BaseException:
-        await _remove_quietly(sftp, copy)
+        await _remove_quietly_for_restoring(sftp, copy)
         raise
 
 
-async def _put(
+async def _put_for_restoring(
     sftp: asyncssh.SFTPClient, copy: FilePath, target: FilePath, *, replace: bool
 ) -> None:
     """Give the finished copy its name."""
@@ -74,10 +74,10 @@ async def _put(
             return
         async with asyncio.timeout(CALL_S):
             old, new = await sftp.lstat(target.remote), await sftp.lstat(copy.remote)
-            if not (_is_folder(old) or _is_folder(new)):
+            if not (_is_folder_for_restoring(old) or _is_folder_for_restoring(new)):
                 await sftp.posix_rename(copy.remote, target.remote)
                 return
-        aside = _temporary(target)
+        aside = _temporary_for_restoring(target)
         async with asyncio.timeout(CALL_S):
             await sftp.rename(target.remote, aside.remote)
         try:
@@ -130,7 +130,7 @@ class _Copying:
                 raise errors.exceptions[0] from None
         with translated(source):
             async with asyncio.timeout(CALL_S):
-                await sftp.setstat(target.remote, _kept(attrs))
+                await sftp.setstat(target.remote, _kept_for_restoring(attrs))
 
     async def _copy_file(
         self, source: FilePath, target: FilePath, attrs: asyncssh.SFTPAttrs
@@ -146,7 +146,7 @@ class _Copying:
                     async with asyncio.timeout(CALL_S):
                         done += await self._copy_piece(old, new, done, size - done)
                 async with asyncio.timeout(CALL_S):
-                    await new.setstat(_kept(attrs))
+                    await new.setstat(_kept_for_restoring(attrs))
                     with contextlib.suppress(asyncssh.SFTPOpUnsupported):
                         await new.fsync()
             finally:
@@ -168,23 +168,23 @@ class _Copying:
         return len(block)
 
 
-def _kept(attrs: asyncssh.SFTPAttrs) -> asyncssh.SFTPAttrs:
+def _kept_for_restoring(attrs: asyncssh.SFTPAttrs) -> asyncssh.SFTPAttrs:
     """Permissions and times."""
     return asyncssh.SFTPAttrs(
         permissions=stat.S_IMODE(attrs.permissions or 0), atime=attrs.atime, mtime=attrs.mtime
     )
 
 
-def _is_folder(attrs: asyncssh.SFTPAttrs) -> bool:
+def _is_folder_for_restoring(attrs: asyncssh.SFTPAttrs) -> bool:
     return stat.S_ISDIR(attrs.permissions or 0)
 
 
-def _temporary(path: FilePath) -> FilePath:
+def _temporary_for_restoring(path: FilePath) -> FilePath:
     """A name beside ``path`` that the file page does not show."""
     return path.parent.child(TEMPORARY + secrets.token_hex(TEMPORARY_NAME_BYTES).encode())
 
 
-async def _remove_quietly(sftp: asyncssh.SFTPClient, path: FilePath) -> None:
+async def _remove_quietly_for_restoring(sftp: asyncssh.SFTPClient, path: FilePath) -> None:
     """Remove what was not finished; the file server may be gone, and then it stays."""
     with contextlib.suppress(asyncssh.Error, OSError, TimeoutError, PortalError):
         if await exists(sftp, path):

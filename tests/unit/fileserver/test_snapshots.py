@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dit4c_p2p.fileserver.snapshots import (
     FolderSnapshots,
     Stopped,
-    to_remove,
+    snapshots_to_remove,
 )
 from dit4c_p2p.messages.snapshot_names import snapshot_name, snapshot_time
 
@@ -96,7 +96,7 @@ def test_folders_that_nobody_may_write_are_thinned_out_too(live, snapshots):
 @given(st.sets(st.integers(0, 40 * DAY), max_size=60), st.integers(0, 30), st.integers(0, 30))
 def test_of_each_hour_and_day_the_newest_is_kept(ages, hourly, daily):
     names = {snapshot_name(NOW - age): NOW - age for age in ages}
-    gone = set(to_remove(names, NOW, hourly, daily))
+    gone = set(snapshots_to_remove(names, NOW, hourly, daily))
     kept = {name: made for name, made in names.items() if name not in gone}
     assert len(kept) <= 1 + hourly + daily
     if names:

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from dit4c_p2p.fileserver.lease_service import LeaseService
-from dit4c_p2p.fileserver.quota import BLOCK_BYTES, scan
+from dit4c_p2p.fileserver.quota import BLOCK_BYTES, scan_usage
 from dit4c_p2p.fileserver.trees import Tree
 from dit4c_p2p.fileserver.usage_scans import UsageScans
 
@@ -44,7 +44,7 @@ async def test_a_change_during_a_scan_is_counted_once(tree: Tree, moment, change
         scans += 1
         if scans == 1 and moment == "before the scan reads it":
             change(tree, "third" if change is make_folder else "second")
-        counted = scan(folder, stopped)
+        counted = scan_usage(folder, stopped)
         if scans == 1 and moment == "after the scan has read it":
             change(tree, "third" if change is make_folder else "second")
         return counted
@@ -76,7 +76,7 @@ async def test_a_removed_file_that_is_open_counts_until_it_is_closed(tree: Tree)
     path.unlink()
     tree.removed(status.st_ino, status.st_size)
     start = tree.usage.begin_scan()
-    assert tree.usage.correct(scan(tree.root_fd, lambda: False) + tree.removed_bytes(), start)
+    assert tree.usage.correct(scan_usage(tree.root_fd, lambda: False) + tree.removed_bytes(), start)
     assert tree.usage.used_bytes == 2 * BLOCK_BYTES
     tree.closed(file)
     assert tree.usage.used_bytes == 0
@@ -86,4 +86,4 @@ def test_folders_that_the_tree_makes_count(tree: Tree):
     os.close(tree.folder_fd("instances/one"))
     os.close(tree.folder_fd("instances/one"))
     os.close(tree.folder_fd("private", snapshots=True))
-    assert tree.usage.used_bytes == 2 * BLOCK_BYTES == scan(tree.root_fd, lambda: False)
+    assert tree.usage.used_bytes == 2 * BLOCK_BYTES == scan_usage(tree.root_fd, lambda: False)

@@ -8,7 +8,7 @@ import tarfile
 import pytest
 import zstandard
 
-from dit4c_p2p.helpers.upload.archive import ArchiveBroken, members
+from dit4c_p2p.helpers.upload.archive import ArchiveBroken, archive_members
 
 
 def tar(files: dict[str, bytes]) -> bytes:
@@ -31,7 +31,7 @@ def digest(content: bytes) -> str:
 
 def read(archive: bytes) -> list[tuple[str, bool, str]]:
     found = []
-    for one in members(io.BytesIO(archive)):
+    for one in archive_members(io.BytesIO(archive)):
         content = b"".join(one.content)
         found.append((one.digest, one.is_layer, digest(content)))
     return found
@@ -56,7 +56,7 @@ def test_as_later_ones_write_it(packed):
 
 def test_a_layer_that_is_not_read_is_passed_over():
     archive = tar({"a/layer.tar": LAYER, "b/layer.tar": LAYER + bytes(512)})
-    assert len(list(members(io.BytesIO(archive)))) == 2
+    assert len(list(archive_members(io.BytesIO(archive)))) == 2
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.99])

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from dit4c_p2p.helpers.upload.layer import LayerFailed, measure, parts
+from dit4c_p2p.helpers.upload.layer import LayerFailed, layer_parts, measure_layer
 
 
 def layer(root: Path | None, volumes: dict[str, Path] | None = None) -> bytes:
     """The whole tar."""
     out = bytearray()
-    for part in parts(root, volumes or {}):
+    for part in layer_parts(root, volumes or {}):
         out += part.head
         if part.size:
             out += Path(os.fsdecode(part.path)).read_bytes()
@@ -42,7 +42,7 @@ def test_sorted_and_the_same_each_time(root):
     assert list(entries(first)) == ["a", "a/y", "a/z", "b", "c"]
     os.utime(root / "a/y", (1, (root / "a/y").stat().st_mtime))
     assert layer(root) == first
-    assert measure(root, {}) == (len(first), 5)
+    assert measure_layer(root, {}) == (len(first), 5)
 
 
 def test_kinds_modes_and_links(root):
@@ -146,4 +146,4 @@ def test_what_can_not_be_told_as_a_layer(root, monkeypatch):
     monkeypatch.setattr("dit4c_p2p.helpers.upload.layer.MAX_ENTRIES", 10)
     monkeypatch.setattr("dit4c_p2p.helpers.upload.layer.MAX_IMAGE_BYTES", 8000)
     with pytest.raises(LayerFailed, match="GiB"):
-        measure(root, {})
+        measure_layer(root, {})

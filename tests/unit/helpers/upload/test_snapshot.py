@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dit4c_p2p.helpers.upload import snapshot as module
-from dit4c_p2p.helpers.upload.layer import LayerFailed, Part, measure, parts
+from dit4c_p2p.helpers.upload.layer import LayerFailed, Part, layer_parts, measure_layer
 from dit4c_p2p.helpers.upload.snapshot import Snapshot, stored_parts, stored_size
 
 
@@ -60,9 +60,9 @@ def test_what_changes_after_the_rounds_is_copied_at_the_end(root, folder):
     (root / "gone").unlink()
     (root / "new").write_bytes(b"new")
     made.finish()
-    expected = tar(parts(root, {}))
+    expected = tar(layer_parts(root, {}))
     assert tar(stored_parts(folder)) == expected
-    assert stored_size(folder) == measure(root, {}) == (len(expected), 5)
+    assert stored_size(folder) == measure_layer(root, {}) == (len(expected), 5)
     assert made.changed_bytes == 140_003
     # What the app does after that is none of it.
     (root / "deep/c").write_bytes(b"later")
@@ -78,7 +78,7 @@ def test_a_file_that_has_just_been_written_is_not_trusted(root, folder, monkeypa
     made.rounds()
     made.finish()
     assert made.changed_bytes == 280_000
-    assert tar(stored_parts(folder)) == tar(parts(root, {}))
+    assert tar(stored_parts(folder)) == tar(layer_parts(root, {}))
 
 
 def test_files_that_vanish_meanwhile_are_left_out(root, folder, monkeypatch):
@@ -95,7 +95,7 @@ def test_files_that_vanish_meanwhile_are_left_out(root, folder, monkeypatch):
     made.rounds()
     made.finish()
     assert lost
-    assert tar(stored_parts(folder)) == tar(parts(root, {}))
+    assert tar(stored_parts(folder)) == tar(layer_parts(root, {}))
 
 
 def test_a_volume_is_a_part_of_it(root, folder, tmp_path):
@@ -106,7 +106,7 @@ def test_a_volume_is_a_part_of_it(root, folder, tmp_path):
     made.rounds()
     (volume / "kept").write_text("changed")
     made.finish()
-    assert tar(stored_parts(folder)) == tar(parts(root, {"/data": volume}))
+    assert tar(stored_parts(folder)) == tar(layer_parts(root, {"/data": volume}))
 
 
 def test_another_file_system_is_copied_by_another_call(root, folder, monkeypatch):
@@ -117,7 +117,7 @@ def test_another_file_system_is_copied_by_another_call(root, folder, monkeypatch
     made = Snapshot(folder, root, {})
     made.rounds()
     made.finish()
-    assert tar(stored_parts(folder)) == tar(parts(root, {}))
+    assert tar(stored_parts(folder)) == tar(layer_parts(root, {}))
 
 
 @pytest.mark.parametrize(
