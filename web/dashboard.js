@@ -41,6 +41,10 @@
     row.dataset.tone = it.tone;
     row.dataset.busy = it.busy ? "yes" : "no";
     setText(row, "icon", it.icon);
+    const [picture] = parts(row, "picture");
+    picture.hidden = !it.picture;
+    parts(row, "icon")[0].hidden = Boolean(it.picture);
+    if (it.picture && picture.getAttribute("src") !== it.picture) picture.src = it.picture;
     setText(row, "name", it.name);
     setText(row, "word", it.word);
     setText(row, "tool", it.tool);

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 
 import aiohttp_jinja2
 import asyncssh
@@ -79,6 +80,7 @@ from dit4c_p2p.portal.pages import saved as saved_pages
 from dit4c_p2p.portal.pages import storage as storage_pages
 from dit4c_p2p.portal.pages import tools as tool_pages
 from dit4c_p2p.portal.pages.institution import institution_files
+from dit4c_p2p.portal.pages.tool_pictures import tool_picture_files, tool_picture_url
 from dit4c_p2p.portal.peers import fileserver as peer_fileserver
 from dit4c_p2p.portal.peers import images as peer_images
 from dit4c_p2p.portal.peers import imageserver as peer_imageserver
@@ -370,7 +372,9 @@ class Portal:
             provider_logins=ProviderLogins(config.login, config.url, attempts, clock=clock),
             device_codes=DeviceCodes(audit, clock=clock),
             identities=Identities(audit, clock=clock),
-            static=StaticFiles(institution_files(config.login)),
+            static=StaticFiles(
+                institution_files(config.login) | tool_picture_files(config.tool_pictures)
+            ),
             saves=saved,
             checkpoints=Checkpoints(config, instances, reach, audit, saved.check_room, clock=clock),
             moves=Moves(registry, instances, reach, audit, clock=clock),
@@ -399,6 +403,7 @@ class Portal:
             lstrip_blocks=True,
         )
         environment.globals["static"] = static.url
+        environment.globals["tool_picture"] = partial(tool_picture_url, static)
         environment.filters["sentence"] = responses.sentence
         environment.filters["day"] = _day_for_page
         environment.filters["until"] = _account_end_for_page

@@ -77,6 +77,7 @@ class PortalConfig:
     redirect_addresses: tuple[tuple[str, int], ...] = ()
     tls: TlsFiles | None = None
     login: LoginConfig = field(default_factory=LoginConfig)
+    tool_pictures: Path | None = None
     proxies: TrustedProxies = NOBODY
     fileservers: tuple[FileServerInfo, ...] = ()
     imageservers: tuple[KnownImageServer, ...] = ()

@@ -309,6 +309,13 @@ class PortalSettings(Settings):
         "Where it keeps its private key ('key', made at the first start) and its database.",
         default=Path("/var/lib/dit4c-portal"),
     )
+    tool_pictures: Path = setting(
+        values.path,
+        "A folder with pictures of tools, read at the start: NAME.png or NAME.webp for the tool of "
+        "that name, 64 KiB at most.",
+        default=Path(),
+        example=Path("/etc/dit4c/tools"),
+    )
     database: str = setting(
         values.database,
         "Its database, if not portal.sqlite3 in the data folder. On a PostgreSQL server it "
@@ -421,6 +428,7 @@ class PortalSettings(Settings):
             routers=tuple(router.info for router in self.routers),
             fileservers=tuple(server.info for server in self.fileservers),
             catalogue=tuple(tool.image_entry for tool in self.tools),
+            tool_pictures=None if self.tool_pictures == Path() else self.tool_pictures,
             imageservers=tuple(server.known for server in self.imageservers),
             scheduler=self.scheduler,
             login=login_config(self.login, self.providers, self.allow),

@@ -22,6 +22,7 @@ from dit4c_p2p.portal.pages.forms import checked_form, go_to
 from dit4c_p2p.portal.pages.login import current, still_in
 from dit4c_p2p.portal.pages.page import PageCall, page_handler
 from dit4c_p2p.portal.pages.passkeys import offer_passkey_on_passkeys_page
+from dit4c_p2p.portal.pages.tool_pictures import tool_picture_url
 from dit4c_p2p.portal.services.instances import instance_log_text
 from dit4c_p2p.portal.storage import consent
 
@@ -260,6 +261,7 @@ async def _views_for_dashboard_page(
             instance, parts.config, known, parts.reach.of(instance), parts.memory.of(instance)
         )
         | {
+            "picture": tool_picture_url(parts.static, instance.image_name),
             "lender": lent_by[instance.id].name if instance.id in lent_by else "",
             "consent": f"/consents/{lent_by[instance.id].id}" if instance.id in lent_by else "",
         }

@@ -119,3 +119,24 @@ async def test_every_form_of_the_admins_pages_says_that_it_is_done(work):
             for name, value in {**admin.cookies, "__Host-dit4c-done": ""}.items()
         }
         assert "Not known" not in (await admin.get("/admin/people")).text
+
+
+async def test_a_tool_s_picture_is_on_its_card_and_on_the_rows(work, tmp_path):
+    """Served as a picture and nothing else."""
+    body = b"\x89PNG\r\n\x1a\n" + b"0" * 20
+    (folder := tmp_path / "pictures").mkdir()
+    (folder / "jupyterlab.png").write_bytes(body)
+    work.with_config(tool_pictures=folder)
+    await work.stop()
+    await work.start()
+    async with work.browser() as browser, work.scheduler() as scheduler:
+        await browser.log_in(await work.login_link())
+        await running_instance(work, scheduler)
+        page = (await browser.get("/")).text
+        (url,) = set(re.findall(r'src="(/static/tool-jupyterlab.png[^"]*)"', page))
+        assert page.count(url) == 2
+        picture = await browser.get(url)
+        assert picture.headers["Content-Type"] == "image/png"
+        assert picture.headers["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in picture.headers["Content-Security-Policy"]
+        assert url in (await browser.get("/admin/tools")).text
