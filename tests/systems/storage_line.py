@@ -5,13 +5,13 @@ import threading
 from concurrent.futures import Future
 
 from lib.silent_wire import Wire
-from systems.storage_mount import OwnServer
+from systems.storage_mount import OwnServer, StockServer
 
 
 class Line:
     """Stands in a server's place: ``Mount(Line(server), …)``; bytes take ``delay_s`` each way."""
 
-    def __init__(self, server: OwnServer, delay_s: float = 0.0) -> None:
+    def __init__(self, server: OwnServer | StockServer, delay_s: float = 0.0) -> None:
         self.folder, self.user = server.folder, server.user
         self._loop = asyncio.new_event_loop()
         self._over = asyncio.Event()

@@ -225,9 +225,11 @@ class RemoteFile:
 
     async def _open(self, remote: Remote) -> Opened:
         path, since_ns = self._path(), self.since_ns()
-        if since_ns is None or self._file_id is None or not self.flags & OpenFlag.WRITE:
+        if since_ns is None or not self.flags & OpenFlag.WRITE:
             return await remote.open(path, self.flags)
         try:
+            if self._file_id is None:
+                return await remote.open(path, self.flags)
             return await remote.reopen(path, self.flags, self._file_id, since_ns)
         except OSError as error:
             if is_others_doing(error):

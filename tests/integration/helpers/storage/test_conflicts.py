@@ -8,7 +8,7 @@ import time
 import pytest
 from systems.mount_writers import check, end, writing
 from systems.storage_line import Line
-from systems.storage_mount import Mount, OwnServer, needs_fuse
+from systems.storage_mount import Mount, OwnServer, StockServer, needs_fuse
 
 pytestmark = needs_fuse
 
@@ -171,6 +171,32 @@ def test_what_was_changed_elsewhere_stays_and_ours_is_kept_beside_it(server, lin
             assert (there / copy).read_bytes() == (here / copy).read_bytes() == OURS
     (here / "held").write_bytes(b"opened anew")
     assert (there / "held").read_bytes() == b"opened anew"
+
+
+def test_a_file_that_is_removed_at_a_stock_server_is_kept_too(tmp_path):
+    server = StockServer(tmp_path)
+    stored = tmp_path / "stored"
+    stored.mkdir()
+    server.start()
+    line = Line(server)
+    mount = Mount(line, stored, tmp_path / "m")
+    try:
+        with (mount.path / "f").open("wb") as file:
+            line.fall_silent()
+            file.write(OURS)
+            file.flush()
+            (stored / "f").unlink()
+            line.break_off()
+            line.flow()
+            with pytest.raises(OSError) as caught:
+                os.fsync(file.fileno())
+            assert caught.value.errno == errno.EIO
+        (copy,) = os.listdir(stored)
+        assert copy.startswith("f (conflict ") and (mount.path / copy).read_bytes() == OURS
+    finally:
+        mount.end()
+        line.close()
+        server.kill()
 
 
 @pytest.mark.parametrize("ends", [False, True], ids=["silent", "ended"])
