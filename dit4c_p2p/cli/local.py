@@ -129,7 +129,7 @@ def _run_up_command(options: argparse.Namespace) -> int:
 
 def _run_down_command(options: argparse.Namespace) -> int:
     from dit4c_p2p.engine_address import engine_address
-    from dit4c_p2p.node.agent import remove_everything
+    from dit4c_p2p.node.agent import remove_everything_of_node
     from dit4c_p2p.node.owner.inventory import list_instances_on_machine, stop_all_pods_on_machine
 
     folder, engine = options.data_dir.absolute(), engine_address()
@@ -141,7 +141,7 @@ def _run_down_command(options: argparse.Namespace) -> int:
     if options.keep:
         done, word = asyncio.run(stop_all_pods_on_machine(folder, engine)), "Stopped"
     else:
-        done, word = asyncio.run(remove_everything(folder, engine)), "Removed"
+        done, word = asyncio.run(remove_everything_of_node(folder, engine)), "Removed"
     print(f"{word} {_instances_text(len(done))} of {options.data_dir}.")
     return 0
 

@@ -16,7 +16,7 @@ from dit4c_p2p.imageserver.http_errors import Refused
 from dit4c_p2p.imageserver.http_request import Call
 from dit4c_p2p.imageserver.http_sendfile import sending_threads
 from dit4c_p2p.imageserver.metrics import ImageServerMetrics
-from dit4c_p2p.imageserver.routing import VERBS, Endpoint, InvalidRepository, read_path
+from dit4c_p2p.imageserver.routing import VERBS, InvalidRepository, RegistryEndpoint, read_path
 from dit4c_p2p.imageserver.server import http_server
 from dit4c_p2p.imageserver.store.errors import StoreError
 from dit4c_p2p.imageserver.store.store import Store
@@ -211,13 +211,13 @@ class ImageServer:
         )
 
     async def _answer_base(
-        self, request: web.Request, endpoint: Endpoint, credentials: str
+        self, request: web.Request, endpoint: RegistryEndpoint, credentials: str
     ) -> web.StreamResponse:
         """end-1: clients learn here how to log in."""
         if request.method not in ("GET", "HEAD"):
             raise Refused(405, "UNSUPPORTED", "only GET is done here", headers={"Allow": "GET"})
         await self._access.require_login(credentials)
-        if endpoint is Endpoint.EXTENSIONS:
+        if endpoint is RegistryEndpoint.EXTENSIONS:
             return web.json_response(http_api.answer_extensions_request())
         return web.json_response({})
 

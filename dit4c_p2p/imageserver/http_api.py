@@ -12,7 +12,7 @@ from dit4c_p2p.imageserver import http_body
 from dit4c_p2p.imageserver.http_errors import Refused
 from dit4c_p2p.imageserver.http_request import Call
 from dit4c_p2p.imageserver.http_sendfile import plain_socket, send_parts
-from dit4c_p2p.imageserver.routing import Endpoint
+from dit4c_p2p.imageserver.routing import RegistryEndpoint
 from dit4c_p2p.imageserver.store.blobs import Blob
 from dit4c_p2p.imageserver.store.errors import NotThere, WrongOffset
 from dit4c_p2p.imageserver.store.manifests import Referrer
@@ -33,15 +33,15 @@ _CONTENT_RANGE = re.compile(r"(?:bytes )?(\d{1,19})-(\d{1,19})(?:/[\d*]+)?", re.
 _DIGEST_FIELD = "Docker-Content-Digest"
 
 
-def registry_api_handlers() -> dict[Endpoint, Handler]:
+def registry_api_handlers() -> dict[RegistryEndpoint, Handler]:
     """Who answers what; the caller has been found to be allowed to."""
     return {
-        Endpoint.BLOB: answer_blob_request,
-        Endpoint.UPLOADS: answer_begin_upload_request,
-        Endpoint.UPLOAD: answer_upload_request,
-        Endpoint.MANIFEST: answer_manifest_request,
-        Endpoint.TAGS: answer_tags_request,
-        Endpoint.REFERRERS: answer_referrers_request,
+        RegistryEndpoint.BLOB: answer_blob_request,
+        RegistryEndpoint.UPLOADS: answer_begin_upload_request,
+        RegistryEndpoint.UPLOAD: answer_upload_request,
+        RegistryEndpoint.MANIFEST: answer_manifest_request,
+        RegistryEndpoint.TAGS: answer_tags_request,
+        RegistryEndpoint.REFERRERS: answer_referrers_request,
     }
 
 

@@ -9,7 +9,7 @@ from dit4c_p2p.imageserver import http_body
 from dit4c_p2p.imageserver.http_api import Handler
 from dit4c_p2p.imageserver.http_errors import Refused
 from dit4c_p2p.imageserver.http_request import Call
-from dit4c_p2p.imageserver.routing import Endpoint
+from dit4c_p2p.imageserver.routing import RegistryEndpoint
 from dit4c_p2p.imageserver.store.errors import TooLarge
 from dit4c_p2p.messages.codec import Record, encode
 from dit4c_p2p.oci.chunks import (
@@ -38,13 +38,13 @@ _ASSEMBLY_ANSWER_S = 20.0
 _MAX_SOURCES = 16
 
 
-def chunk_api_handlers() -> dict[Endpoint, Handler]:
+def chunk_api_handlers() -> dict[RegistryEndpoint, Handler]:
     """Who answers what; the caller has been found to be allowed to."""
     return {
-        Endpoint.CHUNKS_MISSING: answer_missing_chunks_request,
-        Endpoint.CHUNKS_BUNDLE: answer_bundle_request,
-        Endpoint.CHUNKS_FETCH: answer_fetch_chunks_request,
-        Endpoint.CHUNKED_BLOB: answer_chunked_blob_request,
+        RegistryEndpoint.CHUNKS_MISSING: answer_missing_chunks_request,
+        RegistryEndpoint.CHUNKS_BUNDLE: answer_bundle_request,
+        RegistryEndpoint.CHUNKS_FETCH: answer_fetch_chunks_request,
+        RegistryEndpoint.CHUNKED_BLOB: answer_chunked_blob_request,
     }
 
 

@@ -12,7 +12,7 @@ from dit4c_p2p.messages.image_access import RepositoryVerb
 from dit4c_p2p.oci.names import is_repository
 
 
-class Endpoint(Enum):
+class RegistryEndpoint(Enum):
     """What can be asked; the comments are the specification's names."""
 
     BASE = auto()  # end-1
@@ -32,42 +32,46 @@ class Endpoint(Enum):
 class Asked(NamedTuple):
     """An endpoint, the repository, and the last part of the path: a digest, a tag or an id."""
 
-    endpoint: Endpoint
+    endpoint: RegistryEndpoint
     repository: str = ""
     last: str = ""
 
 
 _TAILS = [
-    (re.compile(r"(.+)/blobs/uploads/?"), Endpoint.UPLOADS),
-    (re.compile(r"(.+)/blobs/uploads/([^/]+)"), Endpoint.UPLOAD),
-    (re.compile(r"(.+)/_dit4c/chunks/missing"), Endpoint.CHUNKS_MISSING),
-    (re.compile(r"(.+)/_dit4c/chunks/bundle"), Endpoint.CHUNKS_BUNDLE),
-    (re.compile(r"(.+)/_dit4c/chunks/fetch"), Endpoint.CHUNKS_FETCH),
-    (re.compile(r"(.+)/_dit4c/blobs/([^/]+)"), Endpoint.CHUNKED_BLOB),
-    (re.compile(r"(.+)/blobs/([^/]+)"), Endpoint.BLOB),
-    (re.compile(r"(.+)/manifests/([^/]+)"), Endpoint.MANIFEST),
-    (re.compile(r"(.+)/tags/list"), Endpoint.TAGS),
-    (re.compile(r"(.+)/referrers/([^/]+)"), Endpoint.REFERRERS),
+    (re.compile(r"(.+)/blobs/uploads/?"), RegistryEndpoint.UPLOADS),
+    (re.compile(r"(.+)/blobs/uploads/([^/]+)"), RegistryEndpoint.UPLOAD),
+    (re.compile(r"(.+)/_dit4c/chunks/missing"), RegistryEndpoint.CHUNKS_MISSING),
+    (re.compile(r"(.+)/_dit4c/chunks/bundle"), RegistryEndpoint.CHUNKS_BUNDLE),
+    (re.compile(r"(.+)/_dit4c/chunks/fetch"), RegistryEndpoint.CHUNKS_FETCH),
+    (re.compile(r"(.+)/_dit4c/blobs/([^/]+)"), RegistryEndpoint.CHUNKED_BLOB),
+    (re.compile(r"(.+)/blobs/([^/]+)"), RegistryEndpoint.BLOB),
+    (re.compile(r"(.+)/manifests/([^/]+)"), RegistryEndpoint.MANIFEST),
+    (re.compile(r"(.+)/tags/list"), RegistryEndpoint.TAGS),
+    (re.compile(r"(.+)/referrers/([^/]+)"), RegistryEndpoint.REFERRERS),
 ]
 
 _READS = {"GET": RepositoryVerb.PULL, "HEAD": RepositoryVerb.PULL}
 _WRITES = {"POST": RepositoryVerb.PUSH}
-VERBS: dict[Endpoint, dict[str, RepositoryVerb]] = {
-    Endpoint.BLOB: {**_READS, "DELETE": RepositoryVerb.DELETE},
-    Endpoint.UPLOADS: _WRITES,
-    Endpoint.UPLOAD: {
+VERBS: dict[RegistryEndpoint, dict[str, RepositoryVerb]] = {
+    RegistryEndpoint.BLOB: {**_READS, "DELETE": RepositoryVerb.DELETE},
+    RegistryEndpoint.UPLOADS: _WRITES,
+    RegistryEndpoint.UPLOAD: {
         "GET": RepositoryVerb.PUSH,
         "PATCH": RepositoryVerb.PUSH,
         "PUT": RepositoryVerb.PUSH,
         "DELETE": RepositoryVerb.PUSH,
     },
-    Endpoint.MANIFEST: {**_READS, "PUT": RepositoryVerb.PUSH, "DELETE": RepositoryVerb.DELETE},
-    Endpoint.TAGS: _READS,
-    Endpoint.REFERRERS: _READS,
-    Endpoint.CHUNKS_MISSING: _WRITES,
-    Endpoint.CHUNKS_BUNDLE: _WRITES,
-    Endpoint.CHUNKS_FETCH: {"POST": RepositoryVerb.PULL},
-    Endpoint.CHUNKED_BLOB: {"GET": RepositoryVerb.PULL, "POST": RepositoryVerb.PUSH},
+    RegistryEndpoint.MANIFEST: {
+        **_READS,
+        "PUT": RepositoryVerb.PUSH,
+        "DELETE": RepositoryVerb.DELETE,
+    },
+    RegistryEndpoint.TAGS: _READS,
+    RegistryEndpoint.REFERRERS: _READS,
+    RegistryEndpoint.CHUNKS_MISSING: _WRITES,
+    RegistryEndpoint.CHUNKS_BUNDLE: _WRITES,
+    RegistryEndpoint.CHUNKS_FETCH: {"POST": RepositoryVerb.PULL},
+    RegistryEndpoint.CHUNKED_BLOB: {"GET": RepositoryVerb.PULL, "POST": RepositoryVerb.PUSH},
 }
 
 
@@ -82,9 +86,9 @@ def read_path(path: str) -> Asked | None:
     :raises InvalidRepository: the repository's name is malformed.
     """
     if path in ("/v2", "/v2/"):
-        return Asked(Endpoint.BASE)
+        return Asked(RegistryEndpoint.BASE)
     if path == "/v2/_oci/ext/discover":
-        return Asked(Endpoint.EXTENSIONS)
+        return Asked(RegistryEndpoint.EXTENSIONS)
     if not path.startswith("/v2/"):
         return None
     rest = path.removeprefix("/v2/")

@@ -72,7 +72,7 @@ from dit4c_p2p.settings.node import PodSettings
 _log = logging.getLogger(__name__)
 
 
-class Verbs:
+class NodeVerbs:
     """Handlers of the node's requests. They raise nothing: a failure is the last record.
 
     :param answered: told of each verb that has ended, and what was wrong: empty for nothing.
@@ -92,7 +92,7 @@ class Verbs:
         """The handler of one call; ``line`` is the request as it came."""
         verb, code, request = "a request", "", None
         try:
-            request = _read_request(line)
+            request = _read_node_request(line)
             verb = type(request).__name__
             async with aclosing(self._answer(request)) as replies:
                 async for reply in replies:
@@ -115,27 +115,35 @@ class Verbs:
         pods = self._pods
         match request:
             case Describe():
-                return _once(pods.describe())
+                return _once_in_agent(pods.describe())
             case EnsureImage(image=image):
-                return _speaking(pods.ensure_image(image), "Looking for the image")
+                return _speaking_node_replies(pods.ensure_image(image), "Looking for the image")
             case ResolveImage(reference=reference):
-                return _speaking(pods.resolve_image(reference), "Looking for the image")
+                return _speaking_node_replies(
+                    pods.resolve_image(reference), "Looking for the image"
+                )
             case StartPod():
-                return _speaking(pods.start(request), "Starting")
+                return _speaking_node_replies(pods.start(request), "Starting")
             case StopPod(instance=instance):
-                return _speaking(_once(pods.stop(instance)), "Stopping the app")
+                return _speaking_node_replies(
+                    _once_in_agent(pods.stop(instance)), "Stopping the app"
+                )
             case SavePod(instance=instance):
-                return _speaking(_once(pods.save(instance)), "Reading its files")
+                return _speaking_node_replies(
+                    _once_in_agent(pods.save(instance)), "Reading its files"
+                )
             case UploadImage():
-                return _speaking(pods.upload(request), "Preparing the upload")
+                return _speaking_node_replies(pods.upload(request), "Preparing the upload")
             case CheckpointPod():
-                return _speaking(pods.checkpoint(request), "Copying its files")
+                return _speaking_node_replies(pods.checkpoint(request), "Copying its files")
             case DiscardPod(instance=instance):
-                return _speaking(_once(self._supervisor.discard(instance)), "Removing the pod")
+                return _speaking_node_replies(
+                    _once_in_agent(self._supervisor.discard(instance)), "Removing the pod"
+                )
             case ListPods():
-                return _once(pods.list())
+                return _once_in_agent(pods.list())
             case PodLogs(instance=instance, lines=lines):
-                return _once(pods.logs(instance, lines))
+                return _once_in_agent(pods.logs(instance, lines))
             case FollowEvents():
                 return self._follow()
 
@@ -147,17 +155,17 @@ class Verbs:
                 yield await subscription.next(ALIVE_EVERY_S) or Alive()
 
 
-def _read_request(line: bytes) -> NodeRequest:
+def _read_node_request(line: bytes) -> NodeRequest:
     kind: Any = NodeRequest
     request: NodeRequest = decode(line, kind)
     return request
 
 
-async def _once(work: Coroutine[Any, Any, NodeReply]) -> AsyncGenerator[NodeReply, None]:
+async def _once_in_agent(work: Coroutine[Any, Any, NodeReply]) -> AsyncGenerator[NodeReply, None]:
     yield await work
 
 
-async def _speaking(
+async def _speaking_node_replies(
     replies: AsyncGenerator[Any, None], info: str
 ) -> AsyncGenerator[NodeReply, None]:
     """``replies``, with the newest progress said again whenever they are silent for long.
@@ -186,7 +194,7 @@ async def _speaking(
 class _SchedulerSide(PeerServer):
     """A connection of the scheduler."""
 
-    def __init__(self, gate: ConnectionAdmission, verbs: Verbs) -> None:
+    def __init__(self, gate: ConnectionAdmission, verbs: NodeVerbs) -> None:
         super().__init__(gate)
         self._verbs = verbs
 
@@ -221,7 +229,7 @@ class Node:
         registry = self._registry = Registry(client, config.folder / "registry")
         gate = ConnectionAdmission(registry, admit=self._admit)
         stack.push_async_callback(gate.close)
-        verbs = Verbs(self._parts.pods, self._parts.supervisor, self.metrics.answered)
+        verbs = NodeVerbs(self._parts.pods, self._parts.supervisor, self.metrics.answered)
 
         async def bind(connection: asyncssh.SSHClientConnection) -> Any:
             return await asyncssh.listen(
@@ -333,7 +341,7 @@ class Node:
             raise Refused(f"this node serves {self._config.scheduler} only")
 
 
-async def remove_everything(data_folder: Path, engine_url: str = USUAL) -> list[str]:
+async def remove_everything_of_node(data_folder: Path, engine_url: str = USUAL) -> list[str]:
     """Remove all pods, networks, volumes, fetched images and instance keys of one data folder.
 
     Works while nothing else runs, and while an agent does. Returns the instances removed.

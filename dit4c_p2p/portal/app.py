@@ -39,7 +39,7 @@ from dit4c_p2p.portal.http.static_files import StaticFiles
 from dit4c_p2p.portal.instances import images, saves
 from dit4c_p2p.portal.instances.checkpoints import Checkpoints
 from dit4c_p2p.portal.instances.image_store import ImageStore
-from dit4c_p2p.portal.instances.images import ImageAccess
+from dit4c_p2p.portal.instances.images import SavedImageAccess
 from dit4c_p2p.portal.instances.instances import Instances
 from dit4c_p2p.portal.instances.memory import MemoryTable
 from dit4c_p2p.portal.instances.moves import Moves
@@ -368,7 +368,7 @@ class Portal:
             file_servers=file_servers,
             usage=UsageCache(file_servers),
             passkeys=Passkeys(config.url, attempts, audit, clock=clock),
-            image_access=ImageAccess(clock),
+            image_access=SavedImageAccess(clock),
             provider_logins=ProviderLogins(config.login, config.url, attempts, clock=clock),
             device_codes=DeviceCodes(audit, clock=clock),
             identities=Identities(audit, clock=clock),

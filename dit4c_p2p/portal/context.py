@@ -14,7 +14,7 @@ from dit4c_p2p.portal.config import PortalConfig
 from dit4c_p2p.portal.http.static_files import StaticFiles
 from dit4c_p2p.portal.instances.checkpoints import Checkpoints
 from dit4c_p2p.portal.instances.image_store import ImageStore
-from dit4c_p2p.portal.instances.images import ImageAccess
+from dit4c_p2p.portal.instances.images import SavedImageAccess
 from dit4c_p2p.portal.instances.instances import Instances
 from dit4c_p2p.portal.instances.memory import MemoryTable
 from dit4c_p2p.portal.instances.moves import Moves
@@ -68,7 +68,7 @@ class PortalContext:
     file_servers: FileServers
     usage: UsageCache
     passkeys: Passkeys
-    image_access: ImageAccess
+    image_access: SavedImageAccess
     provider_logins: ProviderLogins
     identities: Identities
     device_codes: DeviceCodes

@@ -47,8 +47,7 @@ from dit4c_p2p.router import Router, RouterConfig
 from dit4c_p2p.run.all_in_one_config import AllInOneConfig
 from dit4c_p2p.run.child_component import ChildComponent, Value
 from dit4c_p2p.run.process import Component, check_port_is_free, run_until_signal, running_component
-from dit4c_p2p.scheduler import Scheduler, SchedulerConfig
-from dit4c_p2p.scheduler import database as scheduler_database
+from dit4c_p2p.scheduler import Scheduler, SchedulerConfig, scheduler_database
 
 PORTAL = PeerName.parse("portal-main")
 ROUTER = PeerName.parse("router-main")

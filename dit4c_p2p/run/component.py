@@ -111,9 +111,9 @@ async def _run_router(settings: RouterSettings, show: Show) -> None:
 
 async def _run_scheduler(settings: SchedulerSettings, show: Show) -> None:
     from dit4c_p2p.database import serving
-    from dit4c_p2p.scheduler import Scheduler, database
+    from dit4c_p2p.scheduler import Scheduler, scheduler_database
 
-    async with serving([database(settings.data_folder, settings.database)]):
+    async with serving([scheduler_database(settings.data_folder, settings.database)]):
         key, portal, public = await _begin_peer(settings)
         await _serve_component(settings.name, Scheduler(settings.config(key, portal, public)), show)
 

@@ -21,6 +21,6 @@ work.
 from dit4c_p2p.scheduler.config import SchedulerConfig
 from dit4c_p2p.scheduler.lifecycle import Limits
 from dit4c_p2p.scheduler.scheduler import Scheduler
-from dit4c_p2p.scheduler.store import database
+from dit4c_p2p.scheduler.store import scheduler_database
 
-__all__ = ["Limits", "Scheduler", "SchedulerConfig", "database"]
+__all__ = ["Limits", "Scheduler", "SchedulerConfig", "scheduler_database"]

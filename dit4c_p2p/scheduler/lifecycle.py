@@ -131,7 +131,7 @@ def advance_instance(instance: Instance, event: Event, now: float, limits: Limit
     if isinstance(event, CheckpointEvent):
         return checkpoint.advance_checkpoint(instance, event, now, limits)
     if isinstance(event, MoveEvent):
-        return moving.advance(instance, event)
+        return moving.advance_move(instance, event)
     change = TABLE[instance.state].get(type(event))
     if change is None:
         level = logging.DEBUG if _is_ordinary_event(instance, event) else logging.INFO

@@ -13,29 +13,29 @@ from dit4c_p2p.scheduler.events import Instance, MoveAsked, MoveEvent, StrayFoun
 _GOING = frozenset({State.DISCARDING, State.DISCARDED, State.UPLOADED})
 
 
-def advance(instance: Instance, event: MoveEvent) -> Instance:
+def advance_move(instance: Instance, event: MoveEvent) -> Instance:
     """What ``instance`` becomes by an event of a move."""
     match event:
         case MoveAsked():
-            return _moved(instance, event)
+            return _moved_instance(instance, event)
         case StrayFound(node=node) if node in instance.left_nodes:
-            return replace(instance, kept_on=_with(instance.kept_on, node))
+            return replace(instance, kept_on=_names_with(instance.kept_on, node))
         case StrayGone(node=node):
             return replace(
                 instance,
-                left_on=_without(instance.left_on, node),
-                kept_on=_without(instance.kept_on, node),
+                left_on=_names_without(instance.left_on, node),
+                kept_on=_names_without(instance.kept_on, node),
             )
     return instance
 
 
-def _moved(instance: Instance, event: MoveAsked) -> Instance:
+def _moved_instance(instance: Instance, event: MoveAsked) -> Instance:
     going = instance.discard_wanted or instance.state in _GOING
     if event.epoch <= instance.epoch or going:
         return instance
     left = instance.left_on
     if instance.node is not None and instance.pod_asked:
-        left = _with(left, instance.node)
+        left = _names_with(left, instance.node)
     return Instance(
         id=instance.id,
         image=event.image,
@@ -52,9 +52,9 @@ def _moved(instance: Instance, event: MoveAsked) -> Instance:
     )
 
 
-def _with(names: str, name: str) -> str:
+def _names_with(names: str, name: str) -> str:
     return " ".join(sorted({*names.split(), name}))
 
 
-def _without(names: str, name: str) -> str:
+def _names_without(names: str, name: str) -> str:
     return " ".join(one for one in names.split() if one != name)

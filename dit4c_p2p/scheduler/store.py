@@ -68,7 +68,7 @@ _MAX_KEY_CHARS = 16 * 1024
 _KEY_STATES = frozenset({State.STARTING, State.RUNNING})
 
 
-def database(data_folder: Path, location: str = "") -> DatabaseSpec:
+def scheduler_database(data_folder: Path, location: str = "") -> DatabaseSpec:
     """Return the scheduler's database for ``databases()``, in its data folder by default.
 
     :param location: where else, as :class:`DatabaseSpec` takes it.
@@ -96,7 +96,7 @@ _SAME = (
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingMessage:
     """A message to the portal that is not acknowledged; ``position`` is its place in the order."""
 
     position: int
@@ -131,7 +131,7 @@ class Store:
 
         Return whether the order is new, and the instance as it is now.
         """
-        async with _transaction():
+        async with _store_transaction():
             new = not await Incoming.exists(message_id=id)
             row = await InstanceRow.get_or_none(id=order.instance)
             if new:
@@ -160,7 +160,7 @@ class Store:
                     case RequestState() if row is not None:
                         await self._report(row)
                         await row.save()
-            instance = None if row is None else _instance(row)
+            instance = None if row is None else _stored_instance(row)
         self._on_outgoing()
         return new, instance
 
@@ -211,18 +211,18 @@ class Store:
 
         :raises KeyError: no such instance.
         """
-        async with _transaction():
+        async with _store_transaction():
             row = await InstanceRow.get_or_none(id=instance)
             if row is None:
                 raise KeyError(instance)
             changed = await self._advance(row, event)
-            result = _instance(row)
+            result = _stored_instance(row)
         if changed:
             self._on_outgoing()
         return result
 
     async def _advance(self, row: InstanceRow, event: Event) -> bool:
-        before = _instance(row)
+        before = _stored_instance(row)
         after = advance_instance(before, event, self._clock(), self._limits)
         if after == before:
             return False
@@ -273,7 +273,7 @@ class Store:
                 "instance %s: its node says that %d characters are a key", instance, said_chars
             )
             return False
-        async with _transaction():
+        async with _store_transaction():
             row = await InstanceRow.get_or_none(id=instance)
             if row is None or row.node is None or State(row.state) not in _KEY_STATES:
                 return False
@@ -298,14 +298,14 @@ class Store:
     async def unfinished(self) -> list[Instance]:
         """Return every instance that is not in a final state, the oldest first."""
         final = [state.value for state in FINAL]
-        async with _transaction():
+        async with _store_transaction():
             rows = await InstanceRow.exclude(state__in=final).order_by("created_at", "id")
-        return [_instance(row) for row in rows]
+        return [_stored_instance(row) for row in rows]
 
     async def counts(self) -> tuple[dict[str, float], int]:
         """Return the numbers of unfinished instances by state and of waiting messages."""
         final = [state.value for state in FINAL]
-        async with _transaction():
+        async with _store_transaction():
             rows = InstanceRow.exclude(state__in=final).annotate(count=Count("id"))
             found = await rows.group_by("state").values_list("state", "count")
             waiting = await Outgoing.all().count()
@@ -313,9 +313,9 @@ class Store:
 
     async def get(self, instance: str) -> Instance | None:
         """Return the instance of that id, or None."""
-        async with _transaction():
+        async with _store_transaction():
             row = await InstanceRow.get_or_none(id=instance)
-        return None if row is None else _instance(row)
+        return None if row is None else _stored_instance(row)
 
     # ---- what the portal is to be told
 
@@ -330,27 +330,29 @@ class Store:
                 topic = f"memory {message.node}"
             case ClusterState():
                 topic = "cluster"
-        async with _transaction():
+        async with _store_transaction():
             await self._put(topic, message)
         self._on_outgoing()
 
-    async def outgoing(self, after: int, most: int) -> Sequence[Pending]:
+    async def outgoing(self, after: int, most: int) -> Sequence[PendingMessage]:
         """Return the first ``most`` unacknowledged messages with a position over ``after``."""
-        async with _transaction():
+        async with _store_transaction():
             rows = await Outgoing.filter(position__gt=after).order_by("position").limit(most)
         return [
-            Pending(row.position, ToPortalEnvelope(id=row.message_id, body=_body(row.body)))
+            PendingMessage(
+                row.position, ToPortalEnvelope(id=row.message_id, body=_stored_body(row.body))
+            )
             for row in rows
         ]
 
     async def acknowledged(self, message_id: str) -> None:
         """Delete a message that the portal has stored."""
-        async with _transaction():
+        async with _store_transaction():
             await Outgoing.filter(message_id=message_id).delete()
 
     async def tidy(self) -> None:
         """Forget the ids of messages that are too old to come again."""
-        async with _transaction():
+        async with _store_transaction():
             await Incoming.filter(at__lt=self._clock() - INCOMING_KEPT_S).delete()
 
     async def _report(self, row: InstanceRow) -> None:
@@ -395,7 +397,7 @@ class Store:
 
 
 @asynccontextmanager
-async def _transaction() -> AsyncIterator[None]:
+async def _store_transaction() -> AsyncIterator[None]:
     try:
         async with in_transaction(APP):
             yield
@@ -403,11 +405,11 @@ async def _transaction() -> AsyncIterator[None]:
         raise StoreFailed(f"the scheduler's database does not work: {error}") from error
 
 
-def _body(text: str) -> ToPortal:
+def _stored_body(text: str) -> ToPortal:
     return decode(text, ToPortal)  # type: ignore[arg-type]
 
 
-def _instance(row: InstanceRow) -> Instance:
+def _stored_instance(row: InstanceRow) -> Instance:
     return Instance(
         id=row.id,
         image=row.image,

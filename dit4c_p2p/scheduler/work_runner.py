@@ -127,7 +127,7 @@ class WorkRunner:
             case Work.FETCH_IMAGE:
                 wanted = EnsureImage(image=instance.image)
                 answer = await self._ask(instance, wanted, ImageIsReady, say)
-                return _failed(instance, answer) or ImageReady()
+                return _work_failed_event(instance, answer) or ImageReady()
             case Work.START_POD:
                 request = StartPod(
                     instance=instance.id,
@@ -140,12 +140,16 @@ class WorkRunner:
                 )
                 answer = await self._ask(instance, request, PodRunning, say)
                 notice = answer.notice if isinstance(answer, PodRunning) else ""
-                return _failed(instance, answer) or PodStarted(notice)
+                return _work_failed_event(instance, answer) or PodStarted(notice)
             case Work.STOP_POD:
                 return await self._stop(instance, say)
             case Work.SAVE_POD:
                 answer = await self._ask(instance, SavePod(instance=instance.id), PodSaved, say)
-                return _not_there(answer) or _failed(instance, answer) or lifecycle.PodSaved()
+                return (
+                    _pod_not_there(answer)
+                    or _work_failed_event(instance, answer)
+                    or lifecycle.PodSaved()
+                )
             case Work.AWAIT_UPLOAD:
                 return await self._await_turn(instance)
             case Work.UPLOAD_IMAGE:
@@ -153,7 +157,7 @@ class WorkRunner:
                 answer = await self._ask(instance, upload, ImageUploaded, say)
                 if isinstance(answer, ImageUploaded):
                     return lifecycle.ImageUploaded(answer.save, answer.digest)
-                return _not_there(answer) or _failed(instance, answer)
+                return _pod_not_there(answer) or _work_failed_event(instance, answer)
             case Work.AWAIT_CONFIRMATION:
                 say("Waiting for the portal to confirm the upload", 1.0)
                 await asyncio.Event().wait()
@@ -350,18 +354,18 @@ class WorkRunner:
         """Return the newest lines of an app's log, or why there are none, within 8 s."""
         instance = await self._store.get(request.instance)
         if instance is None or instance.node is None or not instance.pod_asked:
-            return _no_logs(request, "There is no log yet")
+            return _no_logs_answer(request, "There is no log yet")
         if instance.state in FINAL or instance.state is State.DISCARDING:
-            return _no_logs(request, "The log was discarded with the instance")
+            return _no_logs_answer(request, "The log was discarded with the instance")
         question = PodLogs(instance=request.instance, lines=request.lines)
         try:
             async with asyncio.timeout(LOGS_LIMIT_S), self._log_slots:
                 link = self._nodes.link(instance.node)
                 answer = await link.result(question, LogText, QUICK_LIMIT_S)
         except (NodeUnreachable, TimeoutError):
-            return _no_logs(request, f"{instance.node} does not answer at the moment")
+            return _no_logs_answer(request, f"{instance.node} does not answer at the moment")
         if isinstance(answer, Failure):
-            return _no_logs(request, answer.text)
+            return _no_logs_answer(request, answer.text)
         text = answer.text[-_MAX_LOG_CHARS:]
         if len(encode(text)) > _MAX_LOG_MESSAGE_BYTES:
             text = text[-_SAFE_LOG_CHARS:]
@@ -396,7 +400,7 @@ class WorkRunner:
         raise NodeUnreachable(f"{node} ended a call without an answer")
 
 
-def _failed(instance: Instance, answer: NodeResult | Failure) -> WorkFailed | None:
+def _work_failed_event(instance: Instance, answer: NodeResult | Failure) -> WorkFailed | None:
     if not isinstance(answer, Failure):
         return None
     _log.warning("instance %s: %s (%s)", instance.id, answer.text, answer.code)
@@ -404,11 +408,11 @@ def _failed(instance: Instance, answer: NodeResult | Failure) -> WorkFailed | No
     return WorkFailed(instance.state, answer.text, answer.log_tail, gone=gone)
 
 
-def _not_there(answer: NodeResult | Failure) -> lifecycle.PodVanished | None:
+def _pod_not_there(answer: NodeResult | Failure) -> lifecycle.PodVanished | None:
     gone = isinstance(answer, Failure) and answer.code == "no_such_pod"
     return lifecycle.PodVanished() if gone else None
 
 
-def _no_logs(request: RequestLogs, error: str) -> InstanceLogs:
+def _no_logs_answer(request: RequestLogs, error: str) -> InstanceLogs:
     short = error[: lifecycle.MAX_INFO_CHARS]
     return InstanceLogs(request=request.request, instance=request.instance, error=short)

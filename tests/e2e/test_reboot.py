@@ -15,7 +15,7 @@ from systems.pods import docker, make_image
 from systems.second_engine import SecondEngine
 
 from dit4c_p2p.imagebuild import default_cache_folder, ensure_images
-from dit4c_p2p.node.agent import remove_everything
+from dit4c_p2p.node.agent import remove_everything_of_node
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -50,7 +50,7 @@ class Machine(House):
         try:
             self.stop_all()
         finally:
-            asyncio.run(remove_everything(self.data("node"), self.engine.url))
+            asyncio.run(remove_everything_of_node(self.data("node"), self.engine.url))
         assert self.engine.docker("ps", "-aq") == ""
 
 

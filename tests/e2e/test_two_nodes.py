@@ -14,7 +14,7 @@ from systems.four_processes import UP, House, bridge
 from systems.second_engine import SecondEngine
 
 from dit4c_p2p.imagebuild import default_cache_folder, ensure_images
-from dit4c_p2p.node.agent import remove_everything
+from dit4c_p2p.node.agent import remove_everything_of_node
 
 pytestmark = [pytest.mark.engine, pytest.mark.browser, pytest.mark.root]
 
@@ -76,8 +76,8 @@ class TwoNodes(House):
         try:
             self.stop_all()
         finally:
-            asyncio.run(remove_everything(self.data("node")))
-            asyncio.run(remove_everything(self.data("lab"), self.engine.url))
+            asyncio.run(remove_everything_of_node(self.data("node")))
+            asyncio.run(remove_everything_of_node(self.data("lab"), self.engine.url))
 
 
 @pytest.fixture

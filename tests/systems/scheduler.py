@@ -15,7 +15,7 @@ from dit4c_p2p.database import databases
 from dit4c_p2p.identity.keys import load_or_create
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
-from dit4c_p2p.scheduler import Scheduler, SchedulerConfig, database
+from dit4c_p2p.scheduler import Scheduler, SchedulerConfig, scheduler_database
 
 
 class Process:
@@ -76,7 +76,7 @@ async def _serve(settings: dict[str, Any]) -> None:
         routers=msgspec.convert(settings["routers"], list[RouterInfo]),
         nodes=settings["nodes"],
     )
-    async with databases([database(folder, settings["database"])]):
+    async with databases([scheduler_database(folder, settings["database"])]):
         scheduler = Scheduler(config)
         await scheduler.start()
         asyncio.get_running_loop().add_signal_handler(

@@ -16,7 +16,7 @@ from systems.second_engine import SecondEngine
 from systems.stock_registry import TOKEN_SHA256, nginx_of_the_guide
 
 from dit4c_p2p.imagebuild import Images
-from dit4c_p2p.node.agent import remove_everything
+from dit4c_p2p.node.agent import remove_everything_of_node
 
 _HELPERS = ("infra", "listener", "auth", "upload")
 # Tests that run meanwhile have others.
@@ -115,6 +115,6 @@ connect = ["{here}:{self.images_port}"]
             self.stop_all()
         finally:
             self._beside.close()
-            asyncio.run(remove_everything(self.data("home"), self.engine.url))
-            asyncio.run(remove_everything(self.data("away")))
+            asyncio.run(remove_everything_of_node(self.data("home"), self.engine.url))
+            asyncio.run(remove_everything_of_node(self.data("away")))
         assert self.engine.docker("ps", "-aq") == ""

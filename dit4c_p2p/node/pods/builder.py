@@ -102,7 +102,7 @@ class PodBuilder:
             self._engine.volumes(self._data_folder),
         )
         parts = [*containers, *networks, *volumes]
-        return {part["Labels"][pod.LABEL_INSTANCE] for part in parts if _is_pods(part)}
+        return {part["Labels"][pod.LABEL_INSTANCE] for part in parts if _is_pods_object(part)}
 
     async def written(self) -> dict[str, WrittenBytes]:
         """Return the bytes that apps have written, in their containers and volumes, by instance."""
@@ -141,7 +141,7 @@ class PodBuilder:
         try:
             notice = await self._build(spec, files)
         except NodeFailure:
-            await _undo(spec.instance, self.remove(spec.instance))
+            await _undo_start(spec.instance, self.remove(spec.instance))
             raise
         _log.info("pod of %s: started", spec.instance)
         return notice
@@ -150,10 +150,12 @@ class PodBuilder:
         network_id, _ = await gather_all(self._make_network(spec), self._make_volumes(spec))
         name = pod.container_name(spec.instance, Role.INFRA)
         with machine_at_fault():
-            infra = await self._engine.create_container(name, pod.infra(spec, network_id))
+            infra = await self._engine.create_container(
+                name, pod.infra_definition(spec, network_id)
+            )
         app, listener, auth = await gather_all(
             self._start_infra_create_app(spec, infra),
-            self._create(spec, Role.LISTENER, pod.helper(spec, Role.LISTENER, infra)),
+            self._create(spec, Role.LISTENER, pod.helper_definition(spec, Role.LISTENER, infra)),
             self._create_auth(spec, infra, files),
         )
         if kept := spec.image.volumes_of:
@@ -185,7 +187,7 @@ class PodBuilder:
         try:
             notice = await self._resume(spec, files, containers)
         except NodeFailure:
-            await _undo(spec.instance, self.stop(spec.instance, grace_s))
+            await _undo_start(spec.instance, self.stop(spec.instance, grace_s))
             raise
         _log.info("pod of %s: started again", spec.instance)
         return notice
@@ -208,7 +210,7 @@ class PodBuilder:
         if infra.rules != firewall.firewall_ruleset(spec.reach, infra.name_servers):
             await self.renew(infra, spec.reach)
         listener, auth = await gather_all(
-            self._create(spec, Role.LISTENER, pod.helper(spec, Role.LISTENER, infra.id)),
+            self._create(spec, Role.LISTENER, pod.helper_definition(spec, Role.LISTENER, infra.id)),
             self._create_auth(spec, infra.id, files),
         )
         await gather_all(
@@ -239,7 +241,7 @@ class PodBuilder:
             if state is None and role is Role.AUTH:
                 id = await self._create_auth(spec, infra, files)
             elif state is None:
-                id = await self._create(spec, role, pod.helper(spec, role, infra))
+                id = await self._create(spec, role, pod.helper_definition(spec, role, infra))
             else:
                 id = state.id
                 if role is Role.AUTH:
@@ -369,7 +371,7 @@ class PodBuilder:
     async def _make_network(
         self, spec: PodSpec, definition: Callable[[IPv4Network], Definition] | None = None
     ) -> str:
-        define = definition or partial(pod.network, spec)
+        define = definition or partial(pod.pod_network, spec)
         refused: set[IPv4Network] = set()
         for _ in range(_NETWORK_TRIES):
             taken = refused | self._host().routed | _subnets(await self._engine.networks())
@@ -386,7 +388,7 @@ class PodBuilder:
         )
 
     async def _make_volumes(self, spec: PodSpec) -> None:
-        await gather_all(*(self._engine.create_volume(volume) for volume in pod.volumes(spec)))
+        await gather_all(*(self._engine.create_volume(volume) for volume in pod.pod_volumes(spec)))
 
     async def _create(self, spec: PodSpec, role: Role, definition: Definition) -> str:
         name = pod.container_name(spec.instance, role)
@@ -420,7 +422,7 @@ class PodBuilder:
         self, spec: PodSpec, infra: str, name_files: Sequence[NameFile], files_place: str
     ) -> str:
         """With the owner's limit for its files, if the engine's storage driver can set one."""
-        definition = pod.app(spec, infra, name_files, files_place)
+        definition = pod.app_definition(spec, infra, name_files, files_place)
         with sorted_refusals():
             return await self._create_app_with_quota(spec, definition)
 
@@ -440,7 +442,7 @@ class PodBuilder:
 
     async def _create_auth(self, spec: PodSpec, infra: str, files: Mapping[str, bytes]) -> str:
         """auth is the one that may write to the pod's volume, so the files go in through it."""
-        id = await self._create(spec, Role.AUTH, pod.helper(spec, Role.AUTH, infra))
+        id = await self._create(spec, Role.AUTH, pod.helper_definition(spec, Role.AUTH, infra))
         await self._engine.put_files(id, POD_FOLDER, pod.pod_files(files))
         return id
 
@@ -476,7 +478,7 @@ def _no_firewall(said: str) -> PodBroken:
     )
 
 
-async def _undo(instance: str, undoing: Coroutine[Any, Any, object]) -> None:
+async def _undo_start(instance: str, undoing: Coroutine[Any, Any, object]) -> None:
     """Take back a start that has failed. If that fails too, the next start sees to it."""
     try:
         await undoing
@@ -484,7 +486,7 @@ async def _undo(instance: str, undoing: Coroutine[Any, Any, object]) -> None:
         _log.warning("pod of %s: parts of it are left: %s", instance, error.one_line())
 
 
-def _is_pods(part: Definition) -> bool:
+def _is_pods_object(part: Definition) -> bool:
     return pod.LABEL_INSTANCE in (part.get("Labels") or {})
 
 

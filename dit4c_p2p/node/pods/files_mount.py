@@ -60,7 +60,7 @@ class FilesMount:
             self._engine.read_file(app, "/etc/passwd"), self._engine.read_file(app, "/etc/group")
         )
         owner = owner_of(user, passwd, group)
-        definition = pod.storage(spec, infra, owner)
+        definition = pod.storage_definition(spec, infra, owner)
         name = pod.container_name(spec.instance, Role.STORAGE)
         await self._engine.start_container(await self._engine.create_container(name, definition))
         await self._run(spec.instance, "mount", owner)

@@ -132,7 +132,7 @@ async def fetch(
     repository, digest = parse_image(image)
     if not repository or await is_here(engine, image):
         return
-    login = await _login(logins, repository)
+    login = await _registry_login_for_pull(logins, repository)
     _log.info("fetching %s", image)
     layers = Layers()
     loop = asyncio.get_running_loop()
@@ -155,9 +155,9 @@ async def fetch(
             hint="try again later",
         ) from None
     except NotFound as error:
-        raise _unknown(image, repository, str(error)) from None
+        raise _unknown_pulled_image(image, repository, str(error)) from None
     except EngineSaid as error:
-        raise in_words(image, repository, error.words) from None
+        raise pull_failure_in_words(image, repository, error.words) from None
     _log.info("fetched %s", image)
 
 
@@ -169,21 +169,21 @@ async def resolve_tag(engine: Engine, repository: str, tag: str, logins: Registr
 
     :raises UnknownImage, RegistryError: the registry does not say.
     """
-    login, name = await _login(logins, repository), f"{repository}:{tag}"
+    login, name = await _registry_login_for_pull(logins, repository), f"{repository}:{tag}"
     headers = {} if login is None else {"X-Registry-Auth": login}
     try:
         said = await engine.request_json(f"distribution/{name}/json", headers=headers)
     except NotFound as error:
-        raise _unknown(name, repository, str(error)) from None
+        raise _unknown_pulled_image(name, repository, str(error)) from None
     except EngineSaid as error:
-        raise in_words(name, repository, error.words) from None
+        raise pull_failure_in_words(name, repository, error.words) from None
     image = f"{repository}@{(said.get('Descriptor') or {}).get('digest')}"
     if split_image(image) is None:
         raise RegistryError(f"{_registry(repository)} does not serve the image: {_NO_REASON}")
     return image
 
 
-async def _login(logins: RegistryLogins, repository: str) -> str | None:
+async def _registry_login_for_pull(logins: RegistryLogins, repository: str) -> str | None:
     try:
         return await asyncio.to_thread(logins.of, registry_of(repository))
     except ConfigError as error:
@@ -203,7 +203,7 @@ async def is_here(engine: Engine, image: str) -> bool:
     return True
 
 
-def in_words(image: str, repository: str, words: str) -> NodeFailure:
+def pull_failure_in_words(image: str, repository: str, words: str) -> NodeFailure:
     """What its user is told of an image that can't be fetched; the engine's words are logged."""
     lower = words.lower()
     if "no space left on device" in lower:
@@ -212,7 +212,7 @@ def in_words(image: str, repository: str, words: str) -> NodeFailure:
             hint="its owner can make room, or try another tool",
         )
     if any(absent in lower for absent in _ABSENT):
-        return _unknown(image, repository, words)
+        return _unknown_pulled_image(image, repository, words)
     _log.warning("%s: %s", image, words[:_MAX_LOGGED_CHARS])
     reason = next((reason for mark, reason in _REASONS if mark in lower), _NO_REASON)
     hint = "try again later"
@@ -221,7 +221,7 @@ def in_words(image: str, repository: str, words: str) -> NodeFailure:
     return RegistryError(f"{_registry(repository)} does not serve the image: {reason}", hint=hint)
 
 
-def _unknown(image: str, repository: str, words: str) -> UnknownImage:
+def _unknown_pulled_image(image: str, repository: str, words: str) -> UnknownImage:
     _log.info("%s: %s", image, words[:_MAX_LOGGED_CHARS])
     return UnknownImage(
         f"{_registry(repository)} has no image {short_image(image)}, or not for everybody",

@@ -205,7 +205,7 @@ def _app_volumes(instance: str) -> str:
     return f"dit4c-{instance}-app-"
 
 
-def labels(spec: PodSpec, role: str) -> dict[str, str]:
+def pod_labels(spec: PodSpec, role: str) -> dict[str, str]:
     """Return the labels of every object of a pod."""
     return {
         LABEL_INSTANCE: spec.instance,
@@ -215,19 +215,19 @@ def labels(spec: PodSpec, role: str) -> dict[str, str]:
     }
 
 
-def network(spec: PodSpec, subnet: IPv4Network) -> Definition:
+def pod_network(spec: PodSpec, subnet: IPv4Network) -> Definition:
     """The pod's own bridge: ``subnet``, IPv4 only, no name twice."""
     return {
         "Name": network_name(spec.instance),
         "CheckDuplicate": True,
         "Driver": "bridge",
         "EnableIPv6": False,
-        "Labels": labels(spec, "network"),
+        "Labels": pod_labels(spec, "network"),
         "IPAM": {"Driver": "default", "Config": [{"Subnet": str(subnet)}]},
     }
 
 
-def volumes(spec: PodSpec) -> list[Definition]:
+def pod_volumes(spec: PodSpec) -> list[Definition]:
     """The pod's private volume first, then one for each path that the app's image declares.
 
     These would be anonymous volumes otherwise, without labels to find them by.
@@ -236,15 +236,15 @@ def volumes(spec: PodSpec) -> list[Definition]:
     names += [app_volume_name(spec.instance, index) for index in range(len(spec.image.volumes))]
     if spec.files:
         names += [files_volume_name(spec.instance), socket_volume_name(spec.instance)]
-    marked = labels(spec, "volume")
+    marked = pod_labels(spec, "volume")
     if spec.files:
         marked[LABEL_STORAGE_IMAGE] = spec.helpers.storage
     return [{"Name": name, "Driver": "local", "Labels": marked} for name in names]
 
 
-def infra(spec: PodSpec, network_id: str) -> Definition:
+def infra_definition(spec: PodSpec, network_id: str) -> Definition:
     """Define infra, which holds the namespace and loads the rules; only it has NET_ADMIN."""
-    host = confined(memory_bytes=_INFRA_MEMORY_BYTES, processes=16, log_size="1m")
+    host = confined_host_config(memory_bytes=_INFRA_MEMORY_BYTES, processes=16, log_size="1m")
     host |= {
         "CapAdd": ["NET_ADMIN"],
         "NanoCpus": _nano_cpus(spec, _HELPER_CPUS),
@@ -258,12 +258,12 @@ def infra(spec: PodSpec, network_id: str) -> Definition:
         "Hostname": spec.instance,
         "User": "0:0",
         "Env": [f"{RULES_VARIABLE}={firewall_ruleset(spec.reach)}"],
-        "Labels": labels(spec, Role.INFRA),
+        "Labels": pod_labels(spec, Role.INFRA),
         "HostConfig": host,
     }
 
 
-def app(
+def app_definition(
     spec: PodSpec, infra_id: str, name_files: Sequence[NameFile] = (), files_source: str = ""
 ) -> Definition:
     """The user's image, as that image's user, with what the owner lends and no more.
@@ -274,7 +274,7 @@ def app(
         are not shown.
     """
     policy = spec.policy
-    host = confined(
+    host = confined_host_config(
         memory_bytes=policy.memory_bytes,
         processes=policy.processes,
         log_size="10m",
@@ -305,7 +305,7 @@ def app(
     return {
         "Image": spec.image.id,
         "Env": _told(spec),
-        "Labels": labels(spec, Role.APP) | ({LABEL_FILES: "1"} if files_source else {}),
+        "Labels": pod_labels(spec, Role.APP) | ({LABEL_FILES: "1"} if files_source else {}),
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": host,
     }
@@ -327,9 +327,11 @@ def with_quota(definition: Definition, disk_bytes: int) -> Definition:
     return {**definition, "HostConfig": host}
 
 
-def helper(spec: PodSpec, role: Role, infra_id: str) -> Definition:
+def helper_definition(spec: PodSpec, role: Role, infra_id: str) -> Definition:
     """``listener`` or ``auth``: no capability, nothing to write but /tmp and the socket's place."""
-    host = confined(memory_bytes=_HELPER_MEMORY_BYTES, processes=_HELPER_PROCESSES, log_size="1m")
+    host = confined_host_config(
+        memory_bytes=_HELPER_MEMORY_BYTES, processes=_HELPER_PROCESSES, log_size="1m"
+    )
     host |= {
         "NetworkMode": f"container:{infra_id}",
         "NanoCpus": _nano_cpus(spec, _HELPER_CPUS),
@@ -350,18 +352,18 @@ def helper(spec: PodSpec, role: Role, infra_id: str) -> Definition:
     return {
         "Image": spec.helpers.auth if role is Role.AUTH else spec.helpers.listener,
         "User": f"{HELPER_UID}:{HELPER_UID}",
-        "Labels": labels(spec, role),
+        "Labels": pod_labels(spec, role),
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": host,
     }
 
 
-def storage(spec: PodSpec, infra_id: str, owner: tuple[int, int]) -> Definition:
+def storage_definition(spec: PodSpec, infra_id: str, owner: tuple[int, int]) -> Definition:
     """``storage``: no capability, nothing to write but /tmp and the socket's place.
 
     :param owner: user and group of the app, numbers.
     """
-    definition = helper(spec, Role.STORAGE, infra_id)
+    definition = helper_definition(spec, Role.STORAGE, infra_id)
     definition["Image"] = spec.helpers.storage
     definition["Env"] = storage_environment(owner)
     mounts = storage_mounts(pod_volume_name(spec.instance), spec.instance)
@@ -387,7 +389,7 @@ def mounter(
         LABEL_ROLE: Role.MOUNTER,
         LABEL_DATA_DIR: data_folder,
     }
-    limits = confined(memory_bytes=_INFRA_MEMORY_BYTES, processes=16, log_size="1m")
+    limits = confined_host_config(memory_bytes=_INFRA_MEMORY_BYTES, processes=16, log_size="1m")
     limits["NanoCpus"] = 1_000_000_000
     environment = storage_environment(owner)
     return mounter_definition(image, environment, marked, limits, source, instance, verb)
@@ -425,7 +427,7 @@ def _nano_cpus(spec: PodSpec, cpus: float) -> int:
     return int(min(cpus, spec.machine_cpus) * 1_000_000_000)
 
 
-def confined(*, memory_bytes: int, processes: int, log_size: str) -> Definition:
+def confined_host_config(*, memory_bytes: int, processes: int, log_size: str) -> Definition:
     """Return the restrictions of all containers of a pod."""
     return {
         "CapDrop": ["ALL"],

@@ -23,7 +23,7 @@ class UploadPods:
 
     async def remove(self, instance: str, save: str | None = None) -> None:
         """Remove every part of the instance's upload pod, or only of that for one save."""
-        filters = spec.filters(self._data_folder, instance, save)
+        filters = spec.upload_pod_filters(self._data_folder, instance, save)
         containers, networks, volumes = await self._engine.parts(filters)
         infra = [one["Id"] for one in containers if role_of(one) == spec.INFRA]
         await gather_all(
@@ -33,7 +33,7 @@ class UploadPods:
                 if one["Id"] not in infra
             )
         )
-        await self._engine.remove_container(spec.container_name(instance, spec.COPY))
+        await self._engine.remove_container(spec.upload_container_name(instance, spec.COPY))
         await gather_all(*(self._engine.remove_container(id) for id in infra))
         await gather_all(
             *(self._engine.remove_network(one["Id"]) for one in networks),
@@ -43,13 +43,15 @@ class UploadPods:
 
     async def instances(self) -> set[str]:
         """Return every instance of which the engine has a part of an upload pod."""
-        containers, networks, volumes = await self._engine.parts(spec.filters(self._data_folder))
+        containers, networks, volumes = await self._engine.parts(
+            spec.upload_pod_filters(self._data_folder)
+        )
         parts = [*containers, *networks, *volumes]
         return {str(part["Labels"][spec.LABEL_UPLOAD_OF]) for part in parts}
 
     async def containers(self, instance: str) -> list[Definition]:
         """Return the upload pod's containers, as listed by the engine."""
-        return await self._engine.filtered(spec.filters(self._data_folder, instance))
+        return await self._engine.filtered(spec.upload_pod_filters(self._data_folder, instance))
 
 
 def role_of(container: Definition) -> str:

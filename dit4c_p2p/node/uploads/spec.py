@@ -50,7 +50,7 @@ class Scanned:
     volumes: Mapping[str, str]
 
 
-def container_name(instance: str, role: str) -> str:
+def upload_container_name(instance: str, role: str) -> str:
     """The name of one of an upload pod's containers at the engine."""
     return f"dit4c-{instance}-upload-{role}"
 
@@ -65,7 +65,7 @@ def copy_volume_name(instance: str) -> str:
     return f"dit4c-{instance}-upload-copy"
 
 
-def labels(spec: PodSpec, role: str, save: str) -> dict[str, str]:
+def upload_pod_labels(spec: PodSpec, role: str, save: str) -> dict[str, str]:
     """What every object of an upload pod carries."""
     return {
         LABEL_UPLOAD_OF: spec.instance,
@@ -75,32 +75,32 @@ def labels(spec: PodSpec, role: str, save: str) -> dict[str, str]:
     }
 
 
-def network(spec: PodSpec, subnet: IPv4Network, save: str) -> Definition:
+def upload_network_definition(spec: PodSpec, subnet: IPv4Network, save: str) -> Definition:
     """The upload pod's own bridge."""
-    made = pod.network(spec, subnet)
+    made = pod.pod_network(spec, subnet)
     return made | {
         "Name": f"{pod.network_name(spec.instance)}-upload",
-        "Labels": labels(spec, "network", save),
+        "Labels": upload_pod_labels(spec, "network", save),
     }
 
 
-def scan_volume(spec: PodSpec, save: str) -> Definition:
+def scan_volume_definition(spec: PodSpec, save: str) -> Definition:
     """For the socket; nothing else is in it but an upload's address."""
     return {
         "Name": scan_volume_name(spec.instance),
         "Driver": "local",
-        "Labels": labels(spec, "volume", save),
+        "Labels": upload_pod_labels(spec, "volume", save),
     }
 
 
-def copy_volume(spec: PodSpec, save: str) -> Definition:
+def copy_volume_definition(spec: PodSpec, save: str) -> Definition:
     """For a copy of the app's files, until it is uploaded."""
-    return scan_volume(spec, save) | {"Name": copy_volume_name(spec.instance)}
+    return scan_volume_definition(spec, save) | {"Name": copy_volume_name(spec.instance)}
 
 
-def copier(spec: PodSpec, image: str, scanned: Scanned, save: str) -> Definition:
+def copier_definition(spec: PodSpec, image: str, scanned: Scanned, save: str) -> Definition:
     """A scanner that first makes a copy; its standard input says that the app is paused."""
-    made = scanner(spec, image, scanned, save)
+    made = scanner_definition(spec, image, scanned, save)
     mounts = [
         *made["HostConfig"]["Mounts"],
         _volume_for_upload_pod(copy_volume_name(spec.instance), COPY_FOLDER),
@@ -114,14 +114,16 @@ def copier(spec: PodSpec, image: str, scanned: Scanned, save: str) -> Definition
     }
 
 
-def infra(spec: PodSpec, network_id: str, save: str) -> Definition:
+def upload_infra_definition(spec: PodSpec, network_id: str, save: str) -> Definition:
     """Holds the namespace, and the same firewall as the app's pod has."""
-    return pod.infra(spec, network_id) | {"Labels": labels(spec, INFRA, save)}
+    return pod.infra_definition(spec, network_id) | {"Labels": upload_pod_labels(spec, INFRA, save)}
 
 
-def scanner(spec: PodSpec, image: str, scanned: Scanned, save: str) -> Definition:
+def scanner_definition(spec: PodSpec, image: str, scanned: Scanned, save: str) -> Definition:
     """Reads the app's files, which are mounted read-only; no network, no key."""
-    host = pod.confined(memory_bytes=_SCAN_MEMORY_BYTES, processes=_PROCESSES, log_size="1m")
+    host = pod.confined_host_config(
+        memory_bytes=_SCAN_MEMORY_BYTES, processes=_PROCESSES, log_size="1m"
+    )
     mounts = [_volume_for_upload_pod(scan_volume_name(spec.instance), SCAN_FOLDER)]
     if scanned.root is not None:
         mounts.append(
@@ -142,15 +144,19 @@ def scanner(spec: PodSpec, image: str, scanned: Scanned, save: str) -> Definitio
         "User": "0:0",
         "Cmd": [SCAN_MODE],
         "Env": [f"{VOLUMES_VARIABLE}={json.dumps(list(scanned.volumes))}"],
-        "Labels": labels(spec, SCAN, save),
+        "Labels": upload_pod_labels(spec, SCAN, save),
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": host,
     }
 
 
-def helper(spec: PodSpec, image: str, mode: str, infra_id: str, save: str) -> Definition:
+def upload_helper_definition(
+    spec: PodSpec, image: str, mode: str, infra_id: str, save: str
+) -> Definition:
     """The upload helper: the instance's key, the network, no capability, nothing of the app's."""
-    host = pod.confined(memory_bytes=_UPLOAD_MEMORY_BYTES, processes=_PROCESSES, log_size="1m")
+    host = pod.confined_host_config(
+        memory_bytes=_UPLOAD_MEMORY_BYTES, processes=_PROCESSES, log_size="1m"
+    )
     host |= {
         "NetworkMode": f"container:{infra_id}",
         "ReadonlyRootfs": True,
@@ -165,7 +171,7 @@ def helper(spec: PodSpec, image: str, mode: str, infra_id: str, save: str) -> De
         "Image": image,
         "User": f"{HELPER_UID}:{HELPER_UID}",
         "Cmd": [mode],
-        "Labels": labels(spec, mode, save),
+        "Labels": upload_pod_labels(spec, mode, save),
         "Healthcheck": {"Test": ["NONE"]},
         "HostConfig": host,
         "OpenStdin": reads,
@@ -174,7 +180,7 @@ def helper(spec: PodSpec, image: str, mode: str, infra_id: str, save: str) -> De
     }
 
 
-def unpacked(spec: PodSpec, image: str, save: str) -> Definition:
+def unpacked_definition(spec: PodSpec, image: str, save: str) -> Definition:
     """A container that is never started: a committed image's whole file system.
 
     A commit takes over the labels of the app's container, which must not count here. So it is found
@@ -185,11 +191,13 @@ def unpacked(spec: PodSpec, image: str, save: str) -> Definition:
         "Image": image,
         "Cmd": [COPY_MODE],
         "NetworkDisabled": True,
-        "Labels": labels(spec, COPY, save) | emptied,
+        "Labels": upload_pod_labels(spec, COPY, save) | emptied,
     }
 
 
-def filters(data_folder: str, instance: str | None = None, save: str | None = None) -> str:
+def upload_pod_filters(
+    data_folder: str, instance: str | None = None, save: str | None = None
+) -> str:
     """The engine's ``filters`` for the upload pods of one agent, one instance or one save."""
     wanted = [
         f"{pod.LABEL_DATA_DIR}={data_folder}",

@@ -224,9 +224,9 @@ class Uploader:
         files = self._reconciler.files_of(instance, made.image, key) | {PLAN_FILE: encode(plan)}
         infra = self._builder.start_infra_in(
             made,
-            spec.container_name(instance, spec.INFRA),
-            lambda subnet: spec.network(made, subnet, save),
-            lambda network: spec.infra(made, network, save),
+            spec.upload_container_name(instance, spec.INFRA),
+            lambda subnet: spec.upload_network_definition(made, subnet, save),
+            lambda network: spec.upload_infra_definition(made, network, save),
         )
         if isinstance(request, UploadImage):
             id, _ = await gather_all(infra, self._start_scanner(made, scanned, save))
@@ -249,10 +249,13 @@ class Uploader:
             await self.pods.remove(instance)
             root = await self._folder_of(app, image)
             volumes = spec.scanned_volumes(instance, made.image.volumes)
-            for volume in (spec.scan_volume(made, save), spec.copy_volume(made, save)):
+            for volume in (
+                spec.scan_volume_definition(made, save),
+                spec.copy_volume_definition(made, save),
+            ):
                 await self._engine.create_volume(volume)
-            name = spec.container_name(instance, spec.SCAN)
-            definition = spec.copier(
+            name = spec.upload_container_name(instance, spec.SCAN)
+            definition = spec.copier_definition(
                 made, self._config.images.upload, spec.Scanned(root, volumes), save
             )
             scanner = await self._engine.create_container(name, definition)
@@ -325,9 +328,9 @@ class Uploader:
         return plan, spec.Scanned(root, volumes)
 
     async def _start_scanner(self, made: PodSpec, scanned: spec.Scanned, save: str) -> None:
-        await self._engine.create_volume(spec.scan_volume(made, save))
-        name = spec.container_name(made.instance, spec.SCAN)
-        definition = spec.scanner(made, self._config.images.upload, scanned, save)
+        await self._engine.create_volume(spec.scan_volume_definition(made, save))
+        name = spec.upload_container_name(made.instance, spec.SCAN)
+        definition = spec.scanner_definition(made, self._config.images.upload, scanned, save)
         id = await self._engine.create_container(name, definition)
         await self._engine.start_container(id)
         try:
@@ -344,8 +347,10 @@ class Uploader:
     async def _start_helper(
         self, made: PodSpec, mode: str, infra: str, save: str, files: dict[str, bytes]
     ) -> str:
-        name = spec.container_name(made.instance, mode)
-        definition = spec.helper(made, self._config.images.upload, mode, infra, save)
+        name = spec.upload_container_name(made.instance, mode)
+        definition = spec.upload_helper_definition(
+            made, self._config.images.upload, mode, infra, save
+        )
         id = await self._engine.create_container(name, definition)
         await self._engine.put_files(id, POD_FOLDER, pod.pod_files(files))
         await self._engine.start_container(id)
@@ -412,8 +417,10 @@ class Uploader:
 
     async def _unpacked(self, made: PodSpec, image: str, save: str) -> str:
         """A container of an image, which is never started: its whole file system can be read."""
-        name = spec.container_name(made.instance, spec.COPY)
-        return await self._engine.create_container(name, spec.unpacked(made, image, save))
+        name = spec.upload_container_name(made.instance, spec.COPY)
+        return await self._engine.create_container(
+            name, spec.unpacked_definition(made, image, save)
+        )
 
     async def _feed(self, helper: str, data: AsyncGenerator[bytes, None]) -> None:
         try:

@@ -98,7 +98,7 @@ def source_repository(image: str) -> str:
     return name if host == SAVED_REGISTRY else ""
 
 
-class ImageAccess:
+class SavedImageAccess:
     """The decisions, from the database as it is."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

@@ -33,7 +33,7 @@ from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.node import CheckpointPod, ImageUploaded, UploadImage
 from dit4c_p2p.messages.public import RouterInfo
 from dit4c_p2p.messages.saved_images import repository_of, saved_reference
-from dit4c_p2p.node.agent import remove_everything
+from dit4c_p2p.node.agent import remove_everything_of_node
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.owner.policy import Policy
@@ -215,7 +215,7 @@ async def saver() -> AsyncIterator[Saver]:
                     yield made
                 finally:
                     for path in folder.iterdir():
-                        await remove_everything(path)
+                        await remove_everything_of_node(path)
                     made.remove_images()
     finally:
         drop_images(images)

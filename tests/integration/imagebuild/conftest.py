@@ -116,7 +116,7 @@ async def serve(
             title="Field data",
             portal_url="https://portal.example.org",
         )
-        made = pod.app(spec, "infra")
+        made = pod.app_definition(spec, "infra")
         confined = made["HostConfig"]
         confined["NetworkMode"] = "default"
         confined["PortBindings"] = {f"{image.port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": "0"}]}

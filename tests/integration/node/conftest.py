@@ -15,7 +15,7 @@ from systems.saving import BRIDGE, CountersigningPortal, saving_config, upload_i
 from dit4c_p2p.identity.keys import generate, public_line
 from dit4c_p2p.identity.names import PeerName
 from dit4c_p2p.messages.public import PortalInfo, RouterInfo
-from dit4c_p2p.node.agent import remove_everything
+from dit4c_p2p.node.agent import remove_everything_of_node
 from dit4c_p2p.node.config import NodeConfig
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.owner.policy import Policy
@@ -36,7 +36,7 @@ def images() -> Iterator[Images]:
 def data_folder(tmp_path: Path) -> Iterator[Path]:
     """An installation's folder; nothing of it is left at the engine after the test."""
     yield tmp_path
-    asyncio.run(remove_everything(tmp_path))
+    asyncio.run(remove_everything_of_node(tmp_path))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from systems.saving import CHANGES, PATHS, key_of, listing, shell
 
 from dit4c_p2p.messages.node import CheckpointPod, ImageUploaded, Progress
 from dit4c_p2p.messages.saved_images import repository_of, saved_reference
-from dit4c_p2p.node.agent import remove_everything
+from dit4c_p2p.node.agent import remove_everything_of_node
 from dit4c_p2p.node.errors import NoSuchPod, NotSaved
 from dit4c_p2p.node.pods.manager import PodManager
 from dit4c_p2p.node.uploads.copies import AppPauser
@@ -71,7 +71,7 @@ async def test_one_moment_of_a_running_app(house, app, instance, tmp_path, monke
         assert lengths[0] - lengths[1] in (0, 1), lengths
         assert lengths[0] > 0
     finally:
-        await remove_everything(tmp_path / "other")
+        await remove_everything_of_node(tmp_path / "other")
 
 
 async def test_a_stop_does_not_wait_for_a_checkpoint(house, app, instance):

@@ -23,7 +23,7 @@ from dit4c_p2p.messages.node import (
     StartPod,
     StopPod,
 )
-from dit4c_p2p.node.agent import Verbs, remove_everything
+from dit4c_p2p.node.agent import NodeVerbs, remove_everything_of_node
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.node.errors import EngineFull, FilesFailed
 from dit4c_p2p.node.pods.supervisor import PodSupervisor
@@ -44,12 +44,12 @@ def disk(tmp_path):
 @pytest.fixture
 def data_folder(disk):
     yield disk.folder
-    asyncio.run(remove_everything(disk.folder))
+    asyncio.run(remove_everything_of_node(disk.folder))
 
 
 async def last_of(pods, engine, config, request):
     """How a verb ends that the scheduler asks for."""
-    verbs = Verbs(pods, PodSupervisor(pods, engine, str(config.data_folder)))
+    verbs = NodeVerbs(pods, PodSupervisor(pods, engine, str(config.data_folder)))
     async with asyncio.timeout(60):
         return [reply async for reply in verbs.serve(encode(request))][-1]
 

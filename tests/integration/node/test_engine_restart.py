@@ -27,7 +27,7 @@ from systems.pods import (
 from systems.second_engine import SecondEngine
 
 from dit4c_p2p.messages.node import PodState
-from dit4c_p2p.node.agent import remove_everything
+from dit4c_p2p.node.agent import remove_everything_of_node
 from dit4c_p2p.node.engine.client import Engine
 from dit4c_p2p.settings.node import PodSettings
 
@@ -51,7 +51,7 @@ def there(second, monkeypatch, config):
     yield replace(
         config, engine_url=second.url, pods=PodSettings(network_range=IPv4Network("10.223.0.0/16"))
     )
-    asyncio.run(remove_everything(config.data_folder, second.url))
+    asyncio.run(remove_everything_of_node(config.data_folder, second.url))
 
 
 @asynccontextmanager

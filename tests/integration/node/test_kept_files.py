@@ -8,7 +8,7 @@ from systems.saving import CHANGES, PATHS, key_of, listing, save_and_upload, she
 
 from dit4c_p2p.messages.kept_files import kept_reference
 from dit4c_p2p.messages.saved_images import repository_of, saved_reference
-from dit4c_p2p.node.agent import remove_everything
+from dit4c_p2p.node.agent import remove_everything_of_node
 from dit4c_p2p.node.errors import EngineError, PolicyRefused, UnknownImage
 
 pytestmark = pytest.mark.engine
@@ -58,4 +58,4 @@ async def test_a_copy_of_what_was_kept(house, app, instance, tmp_path):
         labels = docker("inspect", "-f", "{{json .Config.Labels}}", app_of(f"{copy}d"))
         assert f'"{instance}"' not in labels
     finally:
-        await remove_everything(other_folder)
+        await remove_everything_of_node(other_folder)

@@ -10,7 +10,7 @@ from dit4c_p2p.identity import sshsig
 from dit4c_p2p.identity.keys import fingerprint, parse_public
 from dit4c_p2p.messages.link import INSTANCE_KEY_NAMESPACE, key_statement
 from dit4c_p2p.messages.node import PodKey, PodRunning, PodState, Progress
-from dit4c_p2p.node.agent import remove_everything
+from dit4c_p2p.node.agent import remove_everything_of_node
 from dit4c_p2p.node.errors import (
     AppExited,
     NoPort,
@@ -190,10 +190,10 @@ async def test_all_pods_of_a_data_folder_are_removed_at_once(pods, config, image
     other = instance[:-1] + "x"
     await run_start(pods, instance, images.app)
     await run_start(pods, other, images.app)
-    assert await remove_everything(config.data_folder) == sorted([instance, other])
+    assert await remove_everything_of_node(config.data_folder) == sorted([instance, other])
     assert not look(instance)
     assert not look(other)
-    assert await remove_everything(config.data_folder) == []
+    assert await remove_everything_of_node(config.data_folder) == []
 
 
 async def test_row_app_container_as_promised(pods, images, instance):

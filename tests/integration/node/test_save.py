@@ -15,7 +15,7 @@ from systems.saving import (
 
 from dit4c_p2p.messages.node import ImageUploaded, PodSaved, Progress
 from dit4c_p2p.messages.saved_images import repository_of, saved_reference
-from dit4c_p2p.node.agent import remove_everything
+from dit4c_p2p.node.agent import remove_everything_of_node
 from dit4c_p2p.node.errors import NoSuchPod, NotSaved, UnknownImage
 from dit4c_p2p.node.uploads.pods import UploadPods
 
@@ -67,7 +67,7 @@ async def test_a_saved_image_starts_with_its_files(house, app, engine, instance,
         kept = [line for line in before if "/work/deep" not in line]
         assert [one for one in listing(app_of(third), *PATHS) if "/work/more" not in one] == kept
     finally:
-        await remove_everything(other_folder)
+        await remove_everything_of_node(other_folder)
         for one in (instance, derived):
             assert docker("images", "-q", f"dit4c-saved/{one}") == ""
 

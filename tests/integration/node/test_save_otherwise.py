@@ -9,7 +9,7 @@ from systems.saving import CHANGES, PATHS, key_of, listing, save_and_upload, she
 
 from dit4c_p2p.messages.node import ImageUploaded
 from dit4c_p2p.messages.saved_images import repository_of, saved_reference
-from dit4c_p2p.node.agent import remove_everything
+from dit4c_p2p.node.agent import remove_everything_of_node
 from dit4c_p2p.node.errors import EngineError
 
 pytestmark = pytest.mark.engine
@@ -38,7 +38,7 @@ async def test_an_engine_without_a_layer_folder_commits(
         assert listing(app_of(f"{instance}d"), *PATHS) == before
         assert shell(app_of(f"{instance}d"), "ls -A /mnt") == ""
     finally:
-        await remove_everything(tmp_path / "other")
+        await remove_everything_of_node(tmp_path / "other")
         assert docker("images", "-q", f"dit4c-saved/{instance}") == ""
 
 
@@ -64,7 +64,7 @@ async def test_what_was_saved_too_often_becomes_one_layer(
         assert shell(app_of(f"{instance}d"), "ls -A /mnt") == ""
         assert shell(app_of(f"{instance}d"), "[ ! -e /doomed ] && echo gone") == "gone\n"
     finally:
-        await remove_everything(tmp_path / "other")
+        await remove_everything_of_node(tmp_path / "other")
         assert docker("images", "-q", f"dit4c-saved/{instance}") == ""
 
 

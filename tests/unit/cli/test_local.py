@@ -26,7 +26,7 @@ def done(monkeypatch):
 
     monkeypatch.setattr(inventory, "list_instances_on_machine", listed)
     monkeypatch.setattr(inventory, "stop_all_pods_on_machine", stopped)
-    monkeypatch.setattr(agent, "remove_everything", removed)
+    monkeypatch.setattr(agent, "remove_everything_of_node", removed)
     return acts
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dit4c_p2p.imageserver.routing import Asked, Endpoint, InvalidRepository, read_path
+from dit4c_p2p.imageserver.routing import Asked, InvalidRepository, RegistryEndpoint, read_path
 
 DIGEST = "sha256:" + "0" * 64
 
@@ -10,23 +10,26 @@ DIGEST = "sha256:" + "0" * 64
 @pytest.mark.parametrize(
     ("path", "asked"),
     [
-        ("/v2/", Asked(Endpoint.BASE)),
-        ("/v2", Asked(Endpoint.BASE)),
-        ("/v2/_oci/ext/discover", Asked(Endpoint.EXTENSIONS)),
-        (f"/v2/a/b/blobs/{DIGEST}", Asked(Endpoint.BLOB, "a/b", DIGEST)),
-        ("/v2/a/b/blobs/uploads/", Asked(Endpoint.UPLOADS, "a/b")),
-        ("/v2/a/b/blobs/uploads", Asked(Endpoint.UPLOADS, "a/b")),
-        ("/v2/a/blobs/uploads/x1", Asked(Endpoint.UPLOAD, "a", "x1")),
-        ("/v2/a/manifests/v1", Asked(Endpoint.MANIFEST, "a", "v1")),
-        ("/v2/a/tags/list", Asked(Endpoint.TAGS, "a")),
-        (f"/v2/a/referrers/{DIGEST}", Asked(Endpoint.REFERRERS, "a", DIGEST)),
-        ("/v2/a/_dit4c/chunks/missing", Asked(Endpoint.CHUNKS_MISSING, "a")),
-        ("/v2/a/_dit4c/chunks/bundle", Asked(Endpoint.CHUNKS_BUNDLE, "a")),
-        ("/v2/a/_dit4c/chunks/fetch", Asked(Endpoint.CHUNKS_FETCH, "a")),
-        (f"/v2/a/_dit4c/blobs/{DIGEST}", Asked(Endpoint.CHUNKED_BLOB, "a", DIGEST)),
-        ("/v2/blobs/manifests/tags/list", Asked(Endpoint.TAGS, "blobs/manifests")),
-        ("/v2/tags/list/manifests/v1", Asked(Endpoint.MANIFEST, "tags/list", "v1")),
-        ("/v2/a/blobs/uploads/manifests/v1", Asked(Endpoint.MANIFEST, "a/blobs/uploads", "v1")),
+        ("/v2/", Asked(RegistryEndpoint.BASE)),
+        ("/v2", Asked(RegistryEndpoint.BASE)),
+        ("/v2/_oci/ext/discover", Asked(RegistryEndpoint.EXTENSIONS)),
+        (f"/v2/a/b/blobs/{DIGEST}", Asked(RegistryEndpoint.BLOB, "a/b", DIGEST)),
+        ("/v2/a/b/blobs/uploads/", Asked(RegistryEndpoint.UPLOADS, "a/b")),
+        ("/v2/a/b/blobs/uploads", Asked(RegistryEndpoint.UPLOADS, "a/b")),
+        ("/v2/a/blobs/uploads/x1", Asked(RegistryEndpoint.UPLOAD, "a", "x1")),
+        ("/v2/a/manifests/v1", Asked(RegistryEndpoint.MANIFEST, "a", "v1")),
+        ("/v2/a/tags/list", Asked(RegistryEndpoint.TAGS, "a")),
+        (f"/v2/a/referrers/{DIGEST}", Asked(RegistryEndpoint.REFERRERS, "a", DIGEST)),
+        ("/v2/a/_dit4c/chunks/missing", Asked(RegistryEndpoint.CHUNKS_MISSING, "a")),
+        ("/v2/a/_dit4c/chunks/bundle", Asked(RegistryEndpoint.CHUNKS_BUNDLE, "a")),
+        ("/v2/a/_dit4c/chunks/fetch", Asked(RegistryEndpoint.CHUNKS_FETCH, "a")),
+        (f"/v2/a/_dit4c/blobs/{DIGEST}", Asked(RegistryEndpoint.CHUNKED_BLOB, "a", DIGEST)),
+        ("/v2/blobs/manifests/tags/list", Asked(RegistryEndpoint.TAGS, "blobs/manifests")),
+        ("/v2/tags/list/manifests/v1", Asked(RegistryEndpoint.MANIFEST, "tags/list", "v1")),
+        (
+            "/v2/a/blobs/uploads/manifests/v1",
+            Asked(RegistryEndpoint.MANIFEST, "a/blobs/uploads", "v1"),
+        ),
         ("/v2/_catalog", None),
         ("/v2/a", None),
         ("/v2/manifests/v1", None),

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dit4c_p2p.node.errors import DiskFull, RegistryError, UnknownImage
-from dit4c_p2p.node.pods.image_pull import Layers, in_words
+from dit4c_p2p.node.pods.image_pull import Layers, pull_failure_in_words
 
 MIB = 1024**2
 
@@ -95,7 +95,7 @@ def test_whatever_it_says_the_fraction_is_one_and_never_goes_back(said):
 def test_what_answers_in_the_owners_network_is_for_nobody_else_to_read(caplog, words, kind, says):
     """security.md 1: the engine's words hold what it was answered, by whatever is at that name."""
     reference = f"r.example/tool@sha256:{'0' * 64}"
-    failure = in_words(reference, "r.example/tool", words)
+    failure = pull_failure_in_words(reference, "r.example/tool", words)
     assert isinstance(failure, kind)
     assert says in str(failure)
     assert words not in failure.one_line() and "house" not in failure.one_line()

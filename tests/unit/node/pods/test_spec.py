@@ -28,11 +28,11 @@ SPEC = PodSpec(
 
 def definitions():
     return {
-        Role.INFRA: spec.infra(SPEC, "net"),
-        Role.APP: spec.app(SPEC, "infra"),
-        Role.LISTENER: spec.helper(SPEC, Role.LISTENER, "infra"),
-        Role.AUTH: spec.helper(SPEC, Role.AUTH, "infra"),
-        Role.STORAGE: spec.storage(SPEC, "infra", (1000, 100)),
+        Role.INFRA: spec.infra_definition(SPEC, "net"),
+        Role.APP: spec.app_definition(SPEC, "infra"),
+        Role.LISTENER: spec.helper_definition(SPEC, Role.LISTENER, "infra"),
+        Role.AUTH: spec.helper_definition(SPEC, Role.AUTH, "infra"),
+        Role.STORAGE: spec.storage_definition(SPEC, "infra", (1000, 100)),
     }
 
 
@@ -96,7 +96,9 @@ def test_row_the_key_is_not_in_the_app():
 
 def test_the_apps_files_are_bound_so_that_mounts_reach_it_and_none_leaves_it():
     image = AppImage("sha256:app", 8888, ("/data", "/mnt"))
-    made = spec.app(replace(SPEC, image=image, files=True), "infra", (), "/volumes/files")
+    made = spec.app_definition(
+        replace(SPEC, image=image, files=True), "infra", (), "/volumes/files"
+    )
     assert made["Labels"]["dit4c.files"] == "1"
     # The image's own volume at /mnt gives way.
     assert [(m["Source"], m["Target"]) for m in made["HostConfig"]["Mounts"]] == [
@@ -104,7 +106,7 @@ def test_the_apps_files_are_bound_so_that_mounts_reach_it_and_none_leaves_it():
         ("/volumes/files", "/mnt"),
     ]
     assert made["HostConfig"]["Mounts"][1]["BindOptions"] == {"Propagation": "rslave"}
-    volumes = [volume["Name"] for volume in spec.volumes(replace(SPEC, files=True))]
+    volumes = [volume["Name"] for volume in spec.pod_volumes(replace(SPEC, files=True))]
     assert volumes[-2:] == ["dit4c-abc-files", "dit4c-abc-mount"]
 
 
@@ -135,9 +137,11 @@ def test_only_the_mount_container_may_mount_and_it_has_neither_key_nor_network()
     ],
 )  # fmt: skip
 def test_the_app_is_told_its_name_and_the_portal(title, told):
-    made = spec.app(replace(SPEC, title=title, portal_url="https://p.example.org"), "infra")
+    made = spec.app_definition(
+        replace(SPEC, title=title, portal_url="https://p.example.org"), "infra"
+    )
     assert made["Env"] == [*told, "DIT4C_PORTAL_URL=https://p.example.org"]
-    assert "Env" not in spec.helper(replace(SPEC, title=title), Role.AUTH, "infra")
+    assert "Env" not in spec.helper_definition(replace(SPEC, title=title), Role.AUTH, "infra")
 
 
 def test_helpers_run_as_their_own_user_on_a_read_only_root():
@@ -149,26 +153,26 @@ def test_helpers_run_as_their_own_user_on_a_read_only_root():
 
 
 def test_the_app_gets_what_its_owner_lends_and_no_more_than_there_is():
-    assert spec.app(SPEC, "infra")["HostConfig"]["NanoCpus"] == 2_000_000_000
+    assert spec.app_definition(SPEC, "infra")["HostConfig"]["NanoCpus"] == 2_000_000_000
     small = replace(SPEC, machine_cpus=1)
-    assert spec.app(small, "infra")["HostConfig"]["NanoCpus"] == 1_000_000_000
-    assert "User" not in spec.app(SPEC, "infra")
+    assert spec.app_definition(small, "infra")["HostConfig"]["NanoCpus"] == 1_000_000_000
+    assert "User" not in spec.app_definition(SPEC, "infra")
 
 
 def test_infra_has_rules_and_resolvers():
     made = definitions()[Role.INFRA]
     assert made["Env"] == [f"DIT4C_RULES={firewall_ruleset(SPEC.reach)}"]
     assert made["HostConfig"]["Dns"] == ["9.9.9.9"]
-    assert "Dns" not in spec.infra(replace(SPEC, resolvers=()), "net")["HostConfig"]
+    assert "Dns" not in spec.infra_definition(replace(SPEC, resolvers=()), "net")["HostConfig"]
 
 
 def test_network_and_volumes_carry_labels():
-    network = spec.network(SPEC, IPv4Network("10.213.0.16/28"))
+    network = spec.pod_network(SPEC, IPv4Network("10.213.0.16/28"))
     assert network["IPAM"]["Config"] == [{"Subnet": "10.213.0.16/28"}]
     assert network["EnableIPv6"] is False
-    names = [volume["Name"] for volume in spec.volumes(SPEC)]
+    names = [volume["Name"] for volume in spec.pod_volumes(SPEC)]
     assert names == ["dit4c-abc-pod", "dit4c-abc-app-0", "dit4c-abc-app-1"]
-    for made in (network, *spec.volumes(SPEC)):
+    for made in (network, *spec.pod_volumes(SPEC)):
         assert made["Labels"]["dit4c.instance"] == "abc"
 
 
