@@ -40,7 +40,7 @@ async def test_killed_on_the_way_up_and_on_the_way_down(own_system):
     seen = set()
     own_system.start()
     # Until the next one is asked for, or the kill. The first one runs by then, or is gone.
-    for delays in ((0.3, 0.1, 0.0), (1.2, 0.02)):
+    for delays in ((0.1, 0.0), (0.7, 0.3), (1.2, 0.02)):
         async with own_system.api() as api:
             instances = [await api.start()]
             await api.wait_for(instances[0], "running", url=True)
