@@ -144,7 +144,7 @@ async def test_a_digest_that_is_nowhere_is_said_to_its_user(house, registry):
     tool = {"name": "nothing", "title": "Nothing", "image": nowhere}
     async with house.api() as admin:
         refused = await admin.call("POST", "tools", tool, expect=400)
-        assert f"The registry {address} has no image" in refused["detail"]
+        assert f"the registry {address} has no image" in refused["detail"]
         await admin.call("POST", "tools", {**tool, "unchecked": True}, expect=201)
         ada, _ = await user(house, admin, "Ada")
         async with ada:
