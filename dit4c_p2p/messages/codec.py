@@ -116,11 +116,13 @@ def _unknown_of(value: Any, kinds: tuple[Any, ...]) -> str:
         return next(filter(None, (_unknown_word(value, one) for one in others)), "")
     records = {one.__struct_config__.tag: one for one in kinds if _is_record(one)}
     tag = value.get("type") if None not in records else None
+    if tag is not None and not isinstance(tag, str):
+        return ""
     if tag in records:
         fields = ((each.encode_name, each.type) for each in msgspec.structs.fields(records[tag]))
         inner = (_unknown_word(value[name], kind) for name, kind in fields if name in value)
         return next(filter(None, inner), "")
-    return tag if records and isinstance(tag, str) else ""
+    return tag or "" if records else ""
 
 
 def _is_record(kind: Any) -> bool:

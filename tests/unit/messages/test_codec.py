@@ -30,6 +30,7 @@ def test_a_record_comes_back():
         encode(LOGS).replace(b"5", b'"5"'),
         encode(LOGS).replace(b"pod-logs", b"another"),
         encode(LOGS).replace(b"lines", b"rows"),
+        b'{"type":{"type":"pod-logs"}}',
         b'{"x":' + b"[" * 60_000,  # found by scripts/fuzz messages
         b" " * (MAX_MESSAGE_BYTES + 1),
     ],
