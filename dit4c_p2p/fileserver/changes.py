@@ -8,7 +8,7 @@ made it: a mount by its number, whatever session it has, anybody else by the ses
 from collections.abc import Hashable
 from typing import NamedTuple
 
-# Mounts give up what they could not send after ten minutes (a setting of theirs); this is longer.
+# Mounts give up what they could not send after ten minutes at most; this is longer.
 KEPT_S = 900.0
 
 

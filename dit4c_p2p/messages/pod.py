@@ -46,8 +46,9 @@ class PodConfig(Strict, frozen=True):
     ``app_port`` the port in the pod's network namespace that the app is to listen on. ``ca`` has
     certificates (PEM) of authorities to believe beside the image's own. ``silence_s`` is for how
     many seconds no byte may move in either direction while a request is under way. ``fileservers``
-    are those whose files the storage helper shows. It is strict:
-    agent and helpers are of one release, and a setting may be a restriction.
+    are those whose files the storage helper shows; a call to an absent one fails after
+    ``files_wait_s`` seconds. It is strict: agent and helpers are of one release, and a setting may
+    be a restriction.
     """
 
     instance: str
@@ -57,6 +58,7 @@ class PodConfig(Strict, frozen=True):
     routers: list[RouterInfo]
     ca: str = ""
     silence_s: float = 3600.0
+    files_wait_s: float = 600.0
     fileservers: list[FileServerInfo] = []
 
 

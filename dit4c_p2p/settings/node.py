@@ -116,6 +116,13 @@ class PodSettings(Settings):
         default=3600.0,
         name="silence",
     )
+    files_wait_s: float = setting(
+        values.duration_up_to(600.0),
+        "A program's call in /mnt waits for an absent file server for so long, then "
+        "fails. It may be up to 10 minutes.",
+        default=600.0,
+        name="files_wait",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,6 +84,19 @@ def _read_duration_value(raw: object) -> float:
     return seconds
 
 
+def duration_up_to(most_s: float) -> Value[float]:
+    """A length of time that is no longer than ``most_s`` seconds."""
+
+    def read_value(raw: object) -> float:
+        seconds = _read_duration_value(raw)
+        if seconds > most_s:
+            longest = _write_amount_value(most_s, _SECONDS)
+            raise WrongValue(f"{shown_value(raw)} is too long", hint=f"write it as {longest}")
+        return seconds
+
+    return Value("", read_value, lambda v: _write_amount_value(v, _SECONDS))
+
+
 def _read_size_value(raw: object) -> int:
     return int(_read_amount_value(raw, _BYTES, "a size", "GiB"))
 

@@ -91,7 +91,7 @@ def _link(
     def report(trouble: str) -> None:
         status.report(HelperState.FAILING if trouble else HelperState.CONNECTED, trouble)
 
-    return ServerLink(server.name, connect, on_state=report)
+    return ServerLink(server.name, connect, limit_s=pod.config.files_wait_s, on_state=report)
 
 
 async def _serve_mount(filesystem: StorageFilesystem) -> None:

@@ -17,8 +17,6 @@ from dit4c_p2p.sftp.extensions import REPLAY_S, Notice
 
 _log = logging.getLogger(__name__)
 
-# What a call waits for an absent server before it fails with EIO.
-CALL_LIMIT_S = 600.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 3.0
 _LOOK_S = 1.0
@@ -47,7 +45,7 @@ class ServerLink:
         name: str,
         connect: Connect,
         *,
-        limit_s: float = CALL_LIMIT_S,
+        limit_s: float,
         on_state: OnState = lambda trouble: None,
     ) -> None:
         self.name = name

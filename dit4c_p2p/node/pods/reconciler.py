@@ -203,6 +203,7 @@ class PodReconciler:
             routers=list(self._config.routers_for_pods()),
             ca=self._config.ca,
             silence_s=self._config.pods.silence_s,
+            files_wait_s=self._config.pods.files_wait_s,
             fileservers=list(self._config.fileservers_for_pods()),
         )
         return {"config.json": encode(told), "key": key.export_private_key("openssh")}

@@ -61,6 +61,8 @@ def test_what_is_read(kind, raw, value):
         (values.duration, "soon", '"soon" is not a length of time'),
         (values.duration, "-5 s", "is not a length of time"),
         (values.duration, "0 s", "would be too short"),
+        (values.duration_up_to(60), "2 min", '"2 min" is too long. Write it as "1 min"'),
+        (values.duration_up_to(60), "0 s", "would be too short"),
         (values.duration, True, "true is not a length of time"),
         (values.duration, "١ s", "is not a length of time"),
         (values.size, "2 Gib", "Did you mean GiB?"),
