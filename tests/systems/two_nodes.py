@@ -78,6 +78,9 @@ connect = ["{here}:{self.images_port}"]
             self.enrol(kind, id)
         for name in names:
             self.wait_said(name, UP)
+        # A new instance goes to the one that is there, if the other has yet to be reached.
+        for name in _RANGES:
+            self.wait_said("scheduler", f"line to node-{name} is up")
 
     def _start_stock_registry(self) -> None:
         folder = self.folder / "stock"
