@@ -74,7 +74,7 @@ def upload_plan(
     derived_from: str,
     committed: Sequence[str],
     flat: bool,
-    now: float,
+    at: float,
 ) -> UploadPlan:
     """What the helper is to do.
 
@@ -82,6 +82,7 @@ def upload_plan(
     :param derived_from: the repository of the saved image that it is; empty for a tool's.
     :param committed: the layers that the engine has made of the writable layer.
     :param flat: the app's whole file system is to become one layer.
+    :param at: since when the files are as they are saved, in seconds since 1970.
     """
     shared = "" if derived_from or flat else base_repository(str(image["Id"]))
     settings = dict(image.get("Config") or {})
@@ -89,7 +90,7 @@ def upload_plan(
     labels = (settings.get("Labels") or {}).items()
     settings["Labels"] = {name: text for name, text in labels if not name.startswith("dit4c.")}
     settings["Env"] = [one for one in settings.get("Env") or () if not one.startswith("DIT4C_")]
-    created = datetime.fromtimestamp(int(now), UTC).isoformat().replace("+00:00", "Z")
+    created = datetime.fromtimestamp(int(at), UTC).isoformat().replace("+00:00", "Z")
     config = {
         "architecture": image.get("Architecture", "amd64"),
         "os": image.get("Os", "linux"),

@@ -322,7 +322,8 @@ class Uploader:
             derived_from=known.repository if known else "",
             committed=committed,
             flat=flat,
-            now=time.time(),
+            # The same at each try: the portal takes one image for a save.
+            at=time.time() if app.running else app.finished or time.time(),
         )
         volumes = spec.scanned_volumes(made.instance, made.image.volumes)
         return plan, spec.Scanned(root, volumes)

@@ -38,6 +38,9 @@ async def test_a_saved_image_starts_with_its_files(house, app, engine, instance,
     assert await UploadPods(engine, str(config.data_folder)).instances() == set()
     assert docker("ps", "-aq", "--filter", f"label=dit4c.upload-of={instance}") == ""
 
+    # Tried once more, it is the same image: the portal takes one for each save.
+    assert (await save_and_upload(pods, instance))[-1].digest == uploaded.digest
+
     # Its container is there until it is discarded; then another node has it all again.
     assert docker("ps", "-aq", "--filter", f"name={app_of(instance)}")
     await pods.discard(instance)
