@@ -91,7 +91,7 @@ def test_a_shell_that_is_there_again_after_a_reload(house, dashboard, shots):
     with tool.context.expect_page() as opened:
         tool.get_by_role("link", name="New shell").click()
     another = opened.value
-    expect(another.get_by_role("heading")).to_have_text("Terminal 2")
+    expect(another.get_by_role("heading")).to_have_text("Terminal – shell 2")
     whole(another, another.locator(".xterm-rows").get_by_text("$"))
 
     tool.bring_to_front()

@@ -34,8 +34,7 @@ _INFO_S = 20.0
 # All files are walked through, and there may be millions.
 _MEASURE_S = 900.0
 _REMOVE_TRIES = 3
-MAX_LOG_BYTES = 64 * 1024
-_MAX_LINE_BYTES = 64 * 1024
+MAX_LOG_BYTES = _MAX_LINE_BYTES = 64 * 1024
 _MAX_SAID_CHARS = 2000
 # An event names a container and carries its labels, which are of its image's making.
 _MAX_EVENT_BYTES = 256 * 1024
@@ -43,7 +42,6 @@ _MAX_EVENT_BYTES = 256 * 1024
 _MAX_SAID_BYTES = 256 * 1024
 # Of each frame of the engine's log stream: its kind, three zeros, its length (big-endian).
 _FRAME_HEADER_BYTES = 8
-
 
 Called = Callable[[str, str, float], None]
 
@@ -400,6 +398,7 @@ class Engine:
     ) -> Any:
         """One call of the engine's API; its JSON, or None of an empty answer.
 
+        :raises NotFound: also where the answer to a GET is empty: its object was being removed.
         :raises EngineError: see the module.
         """
         body = json.dumps(data) if isinstance(data, dict) else data
@@ -410,11 +409,14 @@ class Engine:
                     self.docker, path, method, params=params, data=body, headers=headers
                 ) as response:
                     text = await response.read()
+                    found = json.loads(text) if text.strip() else None
         finally:
             # One that waits for a container says nothing of the engine.
             if not path.endswith("/wait"):
                 self._called(method, path, time.monotonic() - began)
-        return json.loads(text) if text.strip() else None
+        if found is None and method == "GET":
+            raise NotFound("the container engine's answer is empty")
+        return found
 
     @contextlib.asynccontextmanager
     async def request_stream(
