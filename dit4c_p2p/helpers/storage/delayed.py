@@ -123,7 +123,7 @@ class DelayedChanges(Tree):
             return await remote.run_unchanged(operation, path, file_id or 0, since_ns)
 
         # The kernel asks for a folder's mode before each change: its times are estimated meanwhile.
-        now = time.time_ns()
+        now = _next_time_ns(link, parent.attributes)
         parent.attributes = dataclasses.replace(parent.attributes, mtime_ns=now, ctime_ns=now)
         if node.attributes.is_folder and parent.attributes.links:
             parent.attributes.links -= 1
@@ -172,7 +172,8 @@ class DelayedChanges(Tree):
 
         times_known = changes.mtime_ns is not None or node.told_times == node.changes
         node.changed()
-        node.attributes = _with_for_delayed_changes(node.attributes, changes)
+        changed_ns = _next_time_ns(link, node.attributes)
+        node.attributes = _with_for_delayed_changes(node.attributes, changes, changed_ns)
         if times_known:
             node.told_times = node.changes
         told = partial(done, node.changes)
@@ -277,9 +278,19 @@ class DelayedChanges(Tree):
             self._asking.discard((link, tree))
 
 
-def _with_for_delayed_changes(attributes: Attributes, changes: Changes) -> Attributes:
+def _next_time_ns(link: ServerLink, before: Attributes) -> int:
+    """A time of change that is newer than the one before, and no newer than the server will give.
+
+    It is of the server's clock, which may not be that of this machine.
+    """
+    return max(before.ctime_ns or 0, link.newest_ns) + 1
+
+
+def _with_for_delayed_changes(
+    attributes: Attributes, changes: Changes, changed_ns: int
+) -> Attributes:
     """The attributes after a change, as far as they are known here."""
-    new = dataclasses.replace(attributes, blocks=None)
+    new = dataclasses.replace(attributes, blocks=None, ctime_ns=changed_ns)
     if changes.mode is not None:
         new.mode = attributes.kind | changes.mode
     if changes.atime_ns is not None:
