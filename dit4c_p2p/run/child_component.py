@@ -161,7 +161,6 @@ class ChildComponent:
             stderr=asyncio.subprocess.PIPE,
             limit=_MAX_LINE_BYTES,
             preexec_fn=_prepare_child_process,
-            start_new_session=True,
         )
         self._reading = asyncio.create_task(self._read(process), name=f"log of the {self.kind}")
         try:
@@ -223,7 +222,12 @@ async def _child_listens(port: int) -> bool:
 def _prepare_child_process() -> None:
     """Called in the new process: it is killed when the thread that started it ends, and nice."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # Here and not by start_new_session, which uvloop does only after this function.
+    os.setsid()
     os.nice(_NICENESS)
+    # Where the kernel shares processors by sessions, it is the session's niceness (sched(7)).
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text(str(_NICENESS))
 
 
 def _child_settings_file(kind: str, tables: Mapping[str, Mapping[str, Value]]) -> str:

@@ -6,7 +6,7 @@
 - ``storage.router_p99_ms``   the 99th percentile from when a request was due to its answer's end
 
 Idle and busy rounds in turn; medians are compared. The clients would run on other machines: here
-they take only what is left of the processors (``nice``).
+they take only what is left of the processors.
 """
 
 import argparse
@@ -98,9 +98,10 @@ async def busy(system: System, folder: Path, person: str) -> AsyncIterator[None]
             batch.write_text(f"put {source} {there}\nget {there} {back}\n" * TIMES)
             clients.append(
                 await asyncio.create_subprocess_exec(
-                    *("nice", "-n", "19", "sftp", "-q", *words, "-P", port, "-b", str(batch)),
+                    *("sftp", "-q", *words, "-P", port, "-b", str(batch)),
                     f"{person}@{host}",
                     stdout=asyncio.subprocess.DEVNULL,
+                    preexec_fn=_take_what_is_left,
                 )
             )
             async with asyncio.timeout(30):
@@ -114,6 +115,14 @@ async def busy(system: System, folder: Path, person: str) -> AsyncIterator[None]
             if client.returncode is None:
                 client.kill()
             await client.wait()
+
+
+def _take_what_is_left() -> None:
+    """Called in a client's process: its session gets what others leave of the processors."""
+    os.setsid()
+    os.nice(19)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/autogroup").write_text("19")
 
 
 async def measure(system: System, folder: Path) -> Row:
