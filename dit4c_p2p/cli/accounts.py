@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from dit4c_p2p.cli.arguments import add_data_dir_option
+from dit4c_p2p.cli.arguments import add_data_dir_option, add_output_option, number_argument
 
 if TYPE_CHECKING:
     from dit4c_p2p.cli.arguments import Commands
@@ -128,24 +128,14 @@ def _add_limit_options(parser: argparse.ArgumentParser, else_counts: str) -> Non
 
 
 def _limit_number(text: str) -> int | str:
-    if text == "none":
-        return text
-    if text.isascii() and text.isdigit() and int(text[:9]) <= _MAX_LIMIT:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"give a number from 0 to {_MAX_LIMIT}, or none")
+    return text if text == "none" else number_argument(0, _MAX_LIMIT, also=", or none")(text)
 
 
 def _set_action(parser: argparse.ArgumentParser, action: str) -> None:
     """Have a command carry out a function of ``admin.accounts``."""
     parser.add_argument("--portal", metavar="URL", help="a portal elsewhere")
     add_data_dir_option(parser)
-    parser.add_argument(
-        "-o",
-        "--output",
-        choices=("text", "json"),
-        default="text",
-        help="for people, or for programs (default: %(default)s)",
-    )
+    add_output_option(parser)
     parser.set_defaults(run=lambda options: _run(options, action))
 
 

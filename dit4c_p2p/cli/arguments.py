@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -46,6 +47,31 @@ def add_config_option(parser: argparse.ArgumentParser, kind: str) -> None:
         metavar="FILE",
         help="its settings (default: %(default)s)",
     )
+
+
+def add_output_option(parser: argparse.ArgumentParser) -> None:
+    """``-o FORM``, how a command shows what it has found."""
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=("text", "json"),
+        default="text",
+        help="for people, or for programs (default: %(default)s)",
+    )
+
+
+def number_argument(least: int, most: int, *, also: str = "") -> Callable[[str], int]:
+    """Return argparse's type for whole numbers from ``least`` to ``most``.
+
+    :param also: the end of the error's text, with what else may be given.
+    """
+
+    def read_number(text: str) -> int:
+        if text.isascii() and text.isdigit() and least <= int(text[:9]) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"give a number from {least} to {most}{also}")
+
+    return read_number
 
 
 def read_settings(kind: str, file: Path) -> "Settings":

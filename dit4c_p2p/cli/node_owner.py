@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from dit4c_p2p.cli.arguments import add_config_option, read_settings
+from dit4c_p2p.cli.arguments import add_config_option, number_argument, read_settings
 from dit4c_p2p.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,7 +52,10 @@ def add_node_owner_actions(actions: "Commands") -> None:
         _run_drain,
     )
     drain.add_argument(
-        "--minutes", type=_minutes, metavar="N", help="stop what still runs after that"
+        "--minutes",
+        type=number_argument(0, _MAX_MINUTES),
+        metavar="N",
+        help="stop what still runs after that",
     )
     stop = _add(
         actions,
@@ -75,12 +78,6 @@ def _add(
     )
     parser.set_defaults(run=run)
     return parser
-
-
-def _minutes(text: str) -> int:
-    if text.isascii() and text.isdigit() and int(text[:9]) <= _MAX_MINUTES:
-        return int(text)
-    raise argparse.ArgumentTypeError(f"give a number from 0 to {_MAX_MINUTES}")
 
 
 def _where(options: argparse.Namespace) -> tuple[Path, str]:

@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from dit4c_p2p.cli.arguments import add_output_option, number_argument
+
 if TYPE_CHECKING:
     from dit4c_p2p.cli.arguments import Commands
 
@@ -89,7 +91,7 @@ def _add_reading_user_commands(commands: "Commands") -> None:
     logs.add_argument(
         "-n",
         "--lines",
-        type=_count_of_lines,
+        type=number_argument(1, 2000),
         default=200,
         metavar="N",
         help="how many (200; 2000 at most)",
@@ -170,20 +172,8 @@ def _add_user_portal_options(parser: argparse.ArgumentParser) -> None:
 def _set_client_action(parser: argparse.ArgumentParser, action: str) -> None:
     """Have a command carry out a function of ``client.commands``."""
     _add_user_portal_options(parser)
-    parser.add_argument(
-        "-o",
-        "--output",
-        choices=("text", "json"),
-        default="text",
-        help="for people, or for programs (default: %(default)s)",
-    )
+    add_output_option(parser)
     parser.set_defaults(run=lambda options: _run_user_command(options, action))
-
-
-def _count_of_lines(text: str) -> int:
-    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 2000:
-        return int(text)
-    raise argparse.ArgumentTypeError("give a number from 1 to 2000")
 
 
 def _run_user_command(options: argparse.Namespace, action: str) -> int:

@@ -118,8 +118,3 @@ async def serve_fuse(
     finally:
         PyfuseKernel.serving = False
         pyfuse3.close(unmount=not mountpoint.startswith("/dev/fd/"))
-
-
-def stop_fuse() -> None:
-    """Have :func:`serve_fuse` return."""
-    pyfuse3.terminate()
