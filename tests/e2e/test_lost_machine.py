@@ -6,10 +6,7 @@ import pytest
 from systems.all_in_one import browser_session, log_in
 from systems.pods import app_of, docker, inspect, make_image
 from systems.saving import shell
-from systems.second_engine import SecondEngine
-from systems.two_nodes import TwoNodes
-
-from dit4c_p2p.imagebuild import default_cache_folder, ensure_images
+from systems.two_nodes import two_nodes_with_a_tool
 
 pytestmark = [pytest.mark.engine, pytest.mark.root]
 
@@ -18,28 +15,14 @@ PAGE_S = 60
 
 @pytest.fixture
 def house(tmp_path_factory):
-    # An engine's sockets are below its folder, and their paths may have 107 characters.
-    folder = tmp_path_factory.mktemp("lost")
     web = make_image(
         {"index.html": b"from the image"},
         'CMD ["httpd","-f","-p","8080","-h","/"]',
         "EXPOSE 8080",
         "ENV PATH=/bin",
     )
-    made = asyncio.run(ensure_images(lambda *said: None, default_cache_folder(), tools=()))
-    try:
-        with SecondEngine(folder / "engine", networks="10.221.") as engine:
-            # Not the tool's image: that comes from the image server.
-            engine.copy(made.infra, made.listener, made.auth, made.upload)
-            house = TwoNodes(folder / "house", engine)
-            house.folder.mkdir()
-            try:
-                house.begin(made, f'[[tools]]\nname = "web"\ntitle = "Web"\nimage = "{web}"\n')
-                yield house
-            finally:
-                house.end()
-    finally:
-        docker("rmi", "-f", web, check=False)
+    with two_nodes_with_a_tool(tmp_path_factory.mktemp("lost"), web) as house:
+        yield house
 
 
 async def page(browser, url: str, text: str) -> None:

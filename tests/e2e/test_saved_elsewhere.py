@@ -11,10 +11,7 @@ import pytest
 from playwright.sync_api import expect
 from systems.pods import app_of, docker, make_image
 from systems.saving import CHANGES, LISTING, PATHS, listing, shell
-from systems.second_engine import SecondEngine
-from systems.two_nodes import TwoNodes
-
-from dit4c_p2p.imagebuild import default_cache_folder, ensure_images
+from systems.two_nodes import two_nodes_with_a_tool
 
 pytestmark = [pytest.mark.engine, pytest.mark.browser, pytest.mark.root]
 
@@ -26,8 +23,6 @@ async def add_person(house, name: str) -> str:
 
 @pytest.fixture(params=["ours", "stock"])
 def house(request, tmp_path_factory):
-    # An engine's sockets are below its folder, and their paths may have 107 characters.
-    folder = tmp_path_factory.mktemp("away")
     web = make_image(
         {
             "data/kept": b"from the image",
@@ -41,20 +36,11 @@ def house(request, tmp_path_factory):
         "ENV PATH=/bin",
         "VOLUME /data",
     )
-    made = asyncio.run(ensure_images(lambda *said: None, default_cache_folder(), tools=()))
-    try:
-        with SecondEngine(folder / "engine", networks="10.221.") as engine:
-            engine.copy(made.infra, made.listener, made.auth, made.upload)
-            house = TwoNodes(folder / "house", engine, stock=request.param == "stock")
-            house.folder.mkdir()
-            try:
-                house.begin(made, f'[[tools]]\nname = "web"\ntitle = "Web"\nimage = "{web}"\n')
-                house.other_person = asyncio.run(add_person(house, "Eve"))
-                yield house
-            finally:
-                house.end()
-    finally:
-        docker("rmi", "-f", web, check=False)
+    with two_nodes_with_a_tool(
+        tmp_path_factory.mktemp("away"), web, stock=request.param == "stock"
+    ) as house:
+        house.other_person = asyncio.run(add_person(house, "Eve"))
+        yield house
 
 
 def log_in(page, house, person: str) -> None:

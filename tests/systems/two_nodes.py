@@ -5,17 +5,19 @@ The nodes are ``away``, at the machine's engine, and ``home``, at a second one. 
 """
 
 import asyncio
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from systems.all_in_one import free_ports
 from systems.docker_registry import RegistryProcess
 from systems.four_processes import UP, House, bridge
 from systems.nginx import Nginx
+from systems.pods import docker
 from systems.second_engine import SecondEngine
 from systems.stock_registry import TOKEN_SHA256, nginx_of_the_guide
 
-from dit4c_p2p.imagebuild import Images
+from dit4c_p2p.imagebuild import Images, default_cache_folder, ensure_images
 from dit4c_p2p.node.agent import remove_everything_of_node
 
 _HELPERS = ("infra", "listener", "auth", "upload")
@@ -121,3 +123,26 @@ connect = ["{here}:{self.images_port}"]
             asyncio.run(remove_everything_of_node(self.data("home"), self.engine.url))
             asyncio.run(remove_everything_of_node(self.data("away")))
         assert self.engine.docker("ps", "-aq") == ""
+
+
+@contextmanager
+def two_nodes_with_a_tool(folder: Path, image: str, *, stock: bool = False) -> Iterator[TwoNodes]:
+    """An installation that offers ``image``, which is removed at the end, as its tool ``web``.
+
+    :param folder: its path is short: an engine's sockets are below it, whose paths may have 107
+        characters.
+    """
+    made = asyncio.run(ensure_images(lambda *said: None, default_cache_folder(), tools=()))
+    try:
+        with SecondEngine(folder / "engine", networks="10.221.") as engine:
+            # Not the tool's image: that comes from the image server.
+            engine.copy(made.infra, made.listener, made.auth, made.upload)
+            house = TwoNodes(folder / "house", engine, stock=stock)
+            house.folder.mkdir()
+            try:
+                house.begin(made, f'[[tools]]\nname = "web"\ntitle = "Web"\nimage = "{image}"\n')
+                yield house
+            finally:
+                house.end()
+    finally:
+        docker("rmi", "-f", image, check=False)

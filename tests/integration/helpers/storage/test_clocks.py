@@ -5,19 +5,12 @@ import time
 
 import pytest
 from systems.storage_line import Line
-from systems.storage_mount import Mount, OwnServer, needs_fuse
+from systems.storage_mount import Mount, needs_fuse
 
 pytestmark = needs_fuse
 
 # JupyterLab asks whether to overwrite where a file is so much newer than what it saved last.
 JUPYTERS_SLACK_S = 0.5
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = OwnServer(tmp_path_factory.mktemp("fileserver"))
-    yield server
-    server.kill()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import time
 import pytest
 from systems.mount_writers import check, end, writing
 from systems.storage_line import Line
-from systems.storage_mount import Mount, OwnServer, StockServer, needs_fuse
+from systems.storage_mount import Mount, StockServer, needs_fuse
 
 pytestmark = needs_fuse
 
@@ -18,13 +18,6 @@ CUT_S = float(os.environ.get("STORAGE_CUT_S", "2"))
 FILES = ("closed", "held", "shorter", "replaced", "removed", "ours", "gone", "kept")
 HELD = ("held", "shorter", "replaced", "removed", "ours")
 OURS = b"written by the mount that is cut off"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = OwnServer(tmp_path_factory.mktemp("fileserver"))
-    yield server
-    server.kill()
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ device nodes.
 import errno
 import os
 import stat
-import tempfile
-from pathlib import Path
 
 import pytest
 from lib.posix_scripts import (
@@ -45,30 +43,12 @@ from lib.posix_scripts import (
     write,
     write_to_running,
 )
-from systems.storage_mount import Mount, OwnServer, needs_fuse
+from systems.storage_mount import needs_fuse
 
 pytestmark = needs_fuse
 
 ADA, BOB, EVE = 65533, 65534, 65532
 ACCESS = (os.O_RDONLY, os.O_WRONLY, os.O_RDWR)
-
-
-@pytest.fixture(scope="module")
-def base():
-    """A folder that every user may walk through; pytest's own are root's alone."""
-    with tempfile.TemporaryDirectory(prefix="posix-") as path:
-        Path(path).chmod(0o755)
-        yield Path(path)
-
-
-@pytest.fixture(scope="module")
-def mounted(base, tmp_path_factory):
-    server = OwnServer(tmp_path_factory.mktemp("fileserver"))
-    mount = Mount(server, server.shown, base / "mount")
-    mount.path.chmod(0o755)
-    yield mount.path
-    mount.end()
-    server.kill()
 
 
 # ---- errors of paths, of every call

@@ -3,7 +3,6 @@
 import ctypes
 import os
 import socket
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -32,31 +31,13 @@ from lib.posix_scripts import (
     utimens,
     write,
 )
-from systems.storage_mount import Mount, OwnServer, needs_fuse
+from systems.storage_mount import needs_fuse
 
 pytestmark = needs_fuse
 
 ADA, BOB = 65533, 65534
 NOREPLACE, EXCHANGE = 1, 2
 _libc = ctypes.CDLL(None, use_errno=True)
-
-
-@pytest.fixture(scope="module")
-def base():
-    """A folder that every user may walk through; pytest's own are root's alone."""
-    with tempfile.TemporaryDirectory(prefix="posix-") as path:
-        Path(path).chmod(0o755)
-        yield Path(path)
-
-
-@pytest.fixture(scope="module")
-def mounted(base, tmp_path_factory):
-    server = OwnServer(tmp_path_factory.mktemp("fileserver"))
-    mount = Mount(server, server.shown, base / "mount")
-    mount.path.chmod(0o755)
-    yield mount.path
-    mount.end()
-    server.kill()
 
 
 def rename2(r, old, new, flags):

@@ -8,18 +8,11 @@ import time
 
 import pytest
 from systems.storage_line import Line
-from systems.storage_mount import Mount, OwnServer, needs_fuse
+from systems.storage_mount import Mount, needs_fuse
 
 from dit4c_p2p.node.pods.files_mount import said_at_its_end
 
 pytestmark = needs_fuse
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = OwnServer(tmp_path_factory.mktemp("fileserver"))
-    yield server
-    server.kill()
 
 
 @pytest.fixture

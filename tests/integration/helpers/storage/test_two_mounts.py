@@ -81,13 +81,6 @@ class MountClient:
         os.listdir(self.path / "two")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    server = OwnServer(tmp_path_factory.mktemp("fileserver"))
-    yield server
-    server.kill()
-
-
 @pytest.fixture
 def mounts(server, tmp_path):
     mounts = [Mount(server, server.shown, tmp_path / f"m{number}") for number in range(2)]
