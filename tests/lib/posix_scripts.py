@@ -107,6 +107,14 @@ class Recorder:
                 self.lines.append(f"  {name}: mtime {newer[0]}, ctime {newer[1]}")
 
 
+def recorded(script: Callable[[Recorder], None], folder: Path) -> list[str]:
+    """Run a script in a new folder of its name below ``folder``; what was written down."""
+    recorder = Recorder(folder / script.__name__)
+    recorder.folder.mkdir()
+    script(recorder)
+    return recorder.lines
+
+
 # ---- operations
 
 

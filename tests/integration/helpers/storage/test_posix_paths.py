@@ -22,6 +22,7 @@ from lib.posix_scripts import (
     opened,
     read,
     readlink,
+    recorded,
     rename,
     rmdir,
     show,
@@ -267,8 +268,4 @@ SCRIPTS = [
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
 def test_the_mount_does_what_a_local_disk_does(script, mounted, base):
-    here, there = Recorder(base / script.__name__), Recorder(mounted / script.__name__)
-    for recorder in (here, there):
-        recorder.folder.mkdir()
-        script(recorder)
-    assert there.lines == here.lines
+    assert recorded(script, mounted) == recorded(script, base)
